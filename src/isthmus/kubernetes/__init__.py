@@ -1,0 +1,4 @@
+"""How is an API server listed, watched and written? The watch's state machine, and a thin client.
+
+Never here: what objects mean to the mesh (ingest); serving the API (apiserver).
+"""

@@ -1,0 +1,68 @@
+"""Services: the names that workloads call, and the ports behind them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from isthmus.model.names import ClusterId, Hostname, Namespace, ServiceKey
+
+
+class Protocol(Enum):
+    """What is spoken on a port. AUTO means undeclared: detected from the first bytes."""
+
+    HTTP = "http"
+    HTTP2 = "http2"
+    GRPC = "grpc"
+    GRPC_WEB = "grpc-web"
+    HTTPS = "https"
+    TLS = "tls"
+    TCP = "tcp"
+    UDP = "udp"
+    AUTO = "auto"
+
+    @property
+    def is_http(self) -> bool:
+        """Whether requests, not connections, are routed."""
+        return self in (Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB)
+
+    @property
+    def is_http2(self) -> bool:
+        """Whether it is HTTP/2 from the first byte."""
+        return self in (Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB)
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class ServicePort:
+    """A port that callers use. Endpoints of every cluster match it by name, not by number."""
+
+    number: int
+    name: str
+    protocol: Protocol
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Service:
+    """One service of the mesh, merged from every cluster that declares it.
+
+    `virtual_ips` has each declaring cluster's addresses, sorted by cluster; a headless service has none.
+    `declared_in` is sorted. Ports are the union over clusters, sorted by number: the first cluster by id wins a conflict.
+    """
+
+    namespace: Namespace
+    hostname: Hostname
+    name: str
+    ports: tuple[ServicePort, ...]
+    virtual_ips: tuple[tuple[ClusterId, tuple[str, ...]], ...]
+    headless: bool
+    cluster_local: bool
+    declared_in: tuple[ClusterId, ...]
+    service_accounts: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> ServiceKey:
+        return ServiceKey(self.namespace, self.hostname)
+
+    def ips_in(self, cluster: ClusterId) -> tuple[str, ...]:
+        """The virtual addresses that this cluster gave the service; empty where it does not declare it."""
+        return dict(self.virtual_ips).get(cluster, ())

@@ -1,0 +1,64 @@
+"""Snapshot: everything one control plane knows at one moment.
+
+Immutable; no credentials, no clock, no wire types. The reference meaning of every incremental computation is
+`view_for(proxy, snapshot)`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from isthmus.model.identity import TrustDomain
+from isthmus.model.issues import Issue
+from isthmus.model.names import ClusterId, MeshId, Namespace, NetworkId, ServiceKey
+from isthmus.model.services import Service
+from isthmus.model.topology import Cluster, NetworkGateway
+from isthmus.model.workloads import Endpoint
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshSettings:
+    """What holds for the whole mesh.
+
+    `unreachable_networks_direct`: send another network's endpoints by their own address when that network has no gateway,
+    as Istio does; off, they are left out with a reason. `cluster_local_hosts` may have a leading `*`.
+    """
+
+    mesh: MeshId
+    trust_domain: TrustDomain
+    dns_domain: str = "cluster.local"
+    root_namespace: Namespace = Namespace("istio-system")
+    unreachable_networks_direct: bool = False
+    cluster_local_hosts: tuple[str, ...] = (
+        "*.kube-system.svc.cluster.local",
+        "kubernetes.default.svc.cluster.local",
+        "istiod.istio-system.svc.cluster.local",
+    )
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Exposure:
+    """Hosts that a network gateway passes through by SNI (a Gateway server with TLS mode AUTO_PASSTHROUGH).
+
+    `selector` are the labels of the gateway's proxies, sorted. `hosts` are as written: `*.local`, `ns/host`, ….
+    """
+
+    namespace: Namespace
+    name: str
+    selector: tuple[tuple[str, str], ...]
+    port: int
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Snapshot:
+    """The whole mesh at one moment. Mappings are read-only; tuples are sorted."""
+
+    settings: MeshSettings
+    clusters: Mapping[ClusterId, Cluster]
+    gateways: Mapping[NetworkId, tuple[NetworkGateway, ...]]
+    services: Mapping[ServiceKey, Service]
+    endpoints: Mapping[ServiceKey, tuple[Endpoint, ...]]
+    exposures: tuple[Exposure, ...]
+    issues: tuple[Issue, ...]

@@ -1,0 +1,209 @@
+"""View: what one proxy is to know, and what it is not, with the reason.
+
+Everything is sorted, so equal meshes give equal views; equal views mean that nothing is sent.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.model.names import ClusterId, Namespace, NetworkId
+from isthmus.model.services import Protocol, Service, ServicePort
+from isthmus.model.topology import Locality, NetworkGateway
+from isthmus.model.workloads import Endpoint, Health
+
+
+class ProxyKind(Enum):
+    """`SIDECAR` is beside a workload; `ROUTER` is a gateway of any kind."""
+
+    SIDECAR = "sidecar"
+    ROUTER = "router"
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Scope:
+    """The facts about a proxy that its outbound configuration may depend on. Proxies that agree on them share it.
+
+    `network_view` lists the only networks whose endpoints the proxy asked for; empty means all.
+    `labels` are kept for routers alone, because a Gateway selects them; a sidecar's are empty here.
+    """
+
+    kind: ProxyKind
+    cluster: ClusterId
+    network: NetworkId
+    namespace: Namespace
+    locality: Locality
+    network_view: tuple[NetworkId, ...] = ()
+    labels: tuple[tuple[str, str], ...] = ()
+    ip_families: tuple[int, ...] = (4,)
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Proxy:
+    """A connected Envoy. `identity`, `cluster` and `namespace` were checked against its credentials."""
+
+    id: str
+    scope: Scope
+    ips: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...]
+    service_account: str
+    identity: SpiffeId | None
+    dns_capture: bool
+
+    @property
+    def cluster(self) -> ClusterId:
+        return self.scope.cluster
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Direct:
+    """Over the network that both share."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ThroughGateways:
+    """Over another network's gateways, each of which passes the connection through by SNI."""
+
+    gateways: tuple[NetworkGateway, ...]
+
+
+class Reason(Enum):
+    """Why an endpoint is left out. Values are stable: they appear in output."""
+
+    NO_GATEWAY = "no_gateway"
+    NO_USABLE_GATEWAY = "no_usable_gateway"
+    NOT_MESHED = "not_meshed"
+    NO_ADDRESS = "no_address"
+    CLUSTER_LOCAL = "cluster_local"
+    NETWORK_NOT_REQUESTED = "network_not_requested"
+    NO_SUCH_PORT = "no_such_port"
+    NOT_READY = "not_ready"
+    TERMINATING = "terminating"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Unreachable:
+    """Not to be used, and why; `detail` is a sentence for people, with what would change it."""
+
+    reason: Reason
+    detail: str
+
+
+Reach = Direct | ThroughGateways | Unreachable
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Destination:
+    """One address as the proxy's Envoy load-balances over it: an endpoint, or a gateway with endpoints behind it.
+
+    `stands_for` are the endpoints that it reaches (one, unless it is a gateway). `mutual_tls`: the proxy starts mutual TLS.
+    """
+
+    address: str
+    port: int
+    weight: int
+    mutual_tls: bool
+    health: Health
+    cluster: ClusterId
+    network: NetworkId
+    through: NetworkGateway | None
+    stands_for: tuple[Endpoint, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class LocalityGroup:
+    """Destinations in one locality. `weight` is the sum of theirs; 0 is the most preferred `priority`."""
+
+    locality: Locality
+    priority: int
+    weight: int
+    destinations: tuple[Destination, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class LeftOut:
+    """An endpoint that this proxy does not get."""
+
+    endpoint: Endpoint
+    why: Unreachable
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """One service port as one proxy may use it (Envoy calls this a cluster).
+
+    `groups` and `left_out` partition the endpoints of the service. `expected_identities` are those of every workload behind
+    it. `virtual_ips` are the addresses that this proxy's applications resolve the service to.
+    """
+
+    service: Service
+    port: ServicePort
+    subset: str
+    virtual_ips: tuple[str, ...]
+    groups: tuple[LocalityGroup, ...]
+    left_out: tuple[LeftOut, ...]
+    expected_identities: tuple[SpiffeId, ...]
+
+    @property
+    def name(self) -> str:
+        """`outbound|80||helloworld.sample.svc.cluster.local`, as Istio names it."""
+        return f"outbound|{self.port.number}|{self.subset}|{self.service.hostname}"
+
+    @property
+    def sni(self) -> str:
+        """`outbound_.80_._.helloworld.sample.svc.cluster.local`: what network gateways select by."""
+        return f"outbound_.{self.port.number}_.{self.subset}_.{self.service.hostname}"
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class InboundPort:
+    """A port on which the proxy's own workload answers. One for each target port; the lowest service port names it."""
+
+    target_port: int
+    service_port: int
+    port_name: str
+    protocol: Protocol
+    hostname: str
+
+
+class MutualTlsMode(Enum):
+    """What the inbound side accepts (PeerAuthentication)."""
+
+    PERMISSIVE = "PERMISSIVE"
+    STRICT = "STRICT"
+    DISABLE = "DISABLE"
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class NameRecord:
+    """What a host name resolves to for this proxy. `registry` is `Kubernetes` or `External`, as Istio's name table has it."""
+
+    host: str
+    ips: tuple[str, ...]
+    registry: str
+    short_name: str
+    namespace: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundView:
+    """What every proxy of one scope shares. `exposed` is what a network gateway passes through, by SNI, and on which port."""
+
+    scope: Scope
+    trust_domain: TrustDomain
+    dns_domain: str
+    upstreams: tuple[Upstream, ...]
+    names: tuple[NameRecord, ...]
+    exposed: tuple[tuple[int, Upstream], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class View:
+    """Everything that one proxy is to know."""
+
+    proxy: Proxy
+    outbound: OutboundView
+    inbound: tuple[InboundPort, ...]
+    inbound_tls: MutualTlsMode

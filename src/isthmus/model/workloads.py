@@ -1,0 +1,69 @@
+"""What answers for a service: endpoints, and what is known of the workload behind each."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+from isthmus.model.identity import SpiffeId
+from isthmus.model.names import ClusterId, Namespace, NetworkId, ServiceKey
+from isthmus.model.topology import Locality
+
+
+class Health(Enum):
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    TERMINATING = "terminating"
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Workload:
+    """A Pod (or a host) that takes part in the mesh or is reachable from it.
+
+    `labels` are the Pod's, sorted by key; the topology labels are derived by `discovery`.
+    `meshed`: a proxy beside it takes part in mutual TLS. `identity` is absent where no service account is known.
+    """
+
+    cluster: ClusterId
+    namespace: Namespace
+    name: str
+    network: NetworkId
+    ips: tuple[str, ...]
+    labels: tuple[tuple[str, str], ...]
+    locality: Locality
+    node: str
+    identity: SpiffeId | None
+    meshed: bool
+
+    def label(self, key: str) -> str:
+        """The label's value, empty where it is not set."""
+        return dict(self.labels).get(key, "")
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Endpoint:
+    """One address that answers for one service, in one cluster.
+
+    The address means nothing without `workload.network`. `ports` maps the service's port names to the numbers that the
+    workload listens on, sorted by name. `hostname` is the per-Pod name of a headless service, or empty.
+    """
+
+    service: ServiceKey
+    ip: str
+    ports: tuple[tuple[str, int], ...]
+    workload: Workload
+    health: Health
+    weight: int = 1
+    hostname: str = ""
+
+    @property
+    def cluster(self) -> ClusterId:
+        return self.workload.cluster
+
+    @property
+    def network(self) -> NetworkId:
+        return self.workload.network
+
+    def port_named(self, name: str) -> int | None:
+        """The number that the service's port of this name has here."""
+        return dict(self.ports).get(name)
