@@ -1,0 +1,57 @@
+"""ProxySpec: what an agent is told about one Envoy that it looks after.
+
+The agent serves an HTTP API on a unix socket of mode 0600 (`server.py`): `PUT /proxies/NAMESPACE/NAME` with a ProxySpec answers 201 and
+ProxyReady once a certificate is issued and the bootstrap is written; `DELETE` forgets it; `POST …/drain` begins a graceful drain;
+`GET /proxies` lists all with their state.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+
+class ProxySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """One Envoy. Paths are absolute; `net_namespace` is a path such as /run/netns/NAME, empty for the agent's own.
+
+    `directory` belongs to this proxy alone: bootstrap, admin socket, SDS socket. `token_file` holds a service account token for
+    the audience `istio-ca`, `root_cert_file` the roots that the control plane's certificate is checked against; both are re-read.
+    `network_view` is sent as REQUESTED_NETWORK_VIEW. `name_servers` and `search_domains` are the Pod's own.
+    """
+
+    kind: str
+    namespace: str
+    name: str
+    service_account: str
+    ip: str
+    node: str
+    labels: dict[str, str]
+    workload_name: str
+    network: str
+    network_view: str
+    dns_capture: bool
+    token_file: str
+    root_cert_file: str
+    net_namespace: str
+    directory: str
+    name_servers: list[str] = []
+    search_domains: list[str] = []
+
+
+class ProxyReady(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """How to start the Envoy: `envoy -c BOOTSTRAP` with these arguments, inside the proxy's net namespace."""
+
+    bootstrap: str
+    arguments: list[str]
+
+
+class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """An agent process's settings file. `control_planes` are host:port in order of preference."""
+
+    socket: str
+    cluster_id: str
+    mesh_id: str
+    trust_domain: str
+    control_planes: list[str]
+    control_plane_name: str = "istiod.istio-system.svc"
+    dns_domain: str = "cluster.local"
+    certificate_seconds: int = 86400

@@ -1,0 +1,85 @@
+"""Plan: every name, address and process of a mesh on this machine, decided before anything starts.
+
+A topology goes in (what the user wrote), a Plan comes out; executing it makes no choices. Addresses:
+
+- transit network 172.30.0.0/16: API server of the n-th cluster 172.30.0.(10+n), router of the n-th network 172.30.0.(100+n),
+  LoadBalancer addresses of the n-th cluster 172.30.(n).0/24, all counted from 1;
+- pods: the network's own range, its first address is the router's; ranges of different networks may be equal;
+- ClusterIPs: 10.(96+n).0.0/16 for the n-th cluster, `kubernetes` at .0.1, `istiod` at .0.15, DNS at .0.10.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from isthmus.model.names import ClusterId, MeshId, NetworkId
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NetworkPlan:
+    """One network: a bridge in a router namespace. `router_ip` is the pods' default gateway."""
+
+    id: NetworkId
+    namespace: str
+    pod_cidr: str
+    router_ip: str
+    transit_ip: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodePlan:
+    """A Node object; there is no machine behind it but this one."""
+
+    name: str
+    region: str
+    zone: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterPlan:
+    """One cluster. `control_planes` are the clusters whose control planes its proxies use, in order; itself if primary.
+
+    `manifests` are the files (each may hold many objects) that are applied once the API server answers, in order.
+    """
+
+    id: ClusterId
+    index: int
+    network: NetworkId
+    api_address: str
+    api_port: int
+    host_port: int
+    service_cidr: str
+    load_balancer_cidr: str
+    nodes: tuple[NodePlan, ...]
+    control_planes: tuple[ClusterId, ...]
+    discovers: tuple[ClusterId, ...]
+    manifests: tuple[Path, ...]
+
+    @property
+    def is_primary(self) -> bool:
+        return self.id in self.control_planes
+
+    @property
+    def api_url(self) -> str:
+        """The API server's address for everything inside the runtime."""
+        return f"https://{self.api_address}:{self.api_port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The whole mesh. `host_port` 0 means any free port; the one taken is in the kubeconfig."""
+
+    name: str
+    mesh: MeshId
+    trust_domain: str
+    networks: tuple[NetworkPlan, ...]
+    clusters: tuple[ClusterPlan, ...]
+
+    def cluster(self, id: ClusterId) -> ClusterPlan:  # noqa: A002 - the field's own name
+        """Raises KeyError for a cluster that is not in the plan."""
+        return {cluster.id: cluster for cluster in self.clusters}[id]
+
+    def network(self, id: NetworkId) -> NetworkPlan:  # noqa: A002
+        """Raises KeyError for a network that is not in the plan."""
+        return {network.id: network for network in self.networks}[id]
