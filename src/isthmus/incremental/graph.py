@@ -268,10 +268,9 @@ class Graph:
         """Makes the cell clean: by finding that nothing it read has changed, or by computing it."""
         if cell.state is _State.COMPUTING:
             raise CycleFound(f"{cell.node.name}[{cell.key!r}] reads itself")
-        if cell.state is _State.SUSPECT:
-            if not self._read_something_new(cell):
-                cell.state = _State.CLEAN
-                cell.node.cut_off += 1
+        if cell.state is _State.SUSPECT and not self._read_something_new(cell):
+            cell.state = _State.CLEAN
+            cell.node.cut_off += 1
         if cell.state is _State.DIRTY:
             self._compute(cell)
 
