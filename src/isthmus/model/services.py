@@ -57,7 +57,6 @@ class Service:
     headless: bool
     cluster_local: bool
     declared_in: tuple[ClusterId, ...]
-    service_accounts: tuple[str, ...] = ()
 
     @property
     def key(self) -> ServiceKey:

@@ -1,0 +1,130 @@
+"""Kubernetes' own kinds, as far as the mesh reads them."""
+
+from __future__ import annotations
+
+import msgspec
+
+from isthmus.api.meta import KubernetesObject, Wire
+
+
+class Namespace(KubernetesObject, frozen=True):
+    pass
+
+
+class Node(KubernetesObject, frozen=True):
+    pass
+
+
+class PodSpec(Wire, frozen=True):
+    node_name: str = ""
+    service_account_name: str = ""
+    hostname: str = ""
+    subdomain: str = ""
+
+
+class PodIP(Wire, frozen=True):
+    ip: str = ""
+
+
+class PodStatus(Wire, frozen=True):
+    phase: str = ""
+    pod_i_p: str = msgspec.field(default="", name="podIP")
+    pod_i_ps: list[PodIP] = msgspec.field(default_factory=list, name="podIPs")
+
+
+class Pod(KubernetesObject, frozen=True):
+    spec: PodSpec = msgspec.field(default_factory=PodSpec)
+    status: PodStatus = msgspec.field(default_factory=PodStatus)
+
+    @property
+    def ips(self) -> tuple[str, ...]:
+        """Every address of the Pod, the first one first."""
+        return tuple(entry.ip for entry in self.status.pod_i_ps) or (
+            (self.status.pod_i_p,) if self.status.pod_i_p else ()
+        )
+
+
+class ServicePort(Wire, frozen=True):
+    port: int
+    name: str = ""
+    protocol: str = "TCP"
+    app_protocol: str = ""
+    target_port: int | str = 0
+    node_port: int = 0
+
+
+class ServiceSpec(Wire, frozen=True):
+    type: str = "ClusterIP"
+    cluster_i_p: str = msgspec.field(default="", name="clusterIP")
+    cluster_i_ps: list[str] = msgspec.field(default_factory=list, name="clusterIPs")
+    external_i_ps: list[str] = msgspec.field(default_factory=list, name="externalIPs")
+    ports: list[ServicePort] = []
+    publish_not_ready_addresses: bool = False
+
+
+class LoadBalancerIngress(Wire, frozen=True):
+    ip: str = ""
+    hostname: str = ""
+
+
+class LoadBalancerStatus(Wire, frozen=True):
+    ingress: list[LoadBalancerIngress] = []
+
+
+class ServiceStatus(Wire, frozen=True):
+    load_balancer: LoadBalancerStatus = msgspec.field(default_factory=LoadBalancerStatus)
+
+
+class Service(KubernetesObject, frozen=True):
+    spec: ServiceSpec = msgspec.field(default_factory=ServiceSpec)
+    status: ServiceStatus = msgspec.field(default_factory=ServiceStatus)
+
+
+class EndpointConditions(Wire, frozen=True):
+    """Absent means unknown: consumers take an unknown `ready` as true (EndpointSlice API reference)."""
+
+    ready: bool | None = None
+    serving: bool | None = None
+    terminating: bool | None = None
+
+
+class ObjectReference(Wire, frozen=True):
+    kind: str = ""
+    name: str = ""
+    namespace: str = ""
+
+
+class SliceEndpoint(Wire, frozen=True):
+    addresses: list[str]
+    conditions: EndpointConditions = msgspec.field(default_factory=EndpointConditions)
+    hostname: str = ""
+    target_ref: ObjectReference | None = None
+    node_name: str = ""
+    zone: str = ""
+
+
+class SlicePort(Wire, frozen=True):
+    name: str = ""
+    port: int | None = None
+    protocol: str = "TCP"
+
+
+class EndpointSlice(KubernetesObject, frozen=True):
+    address_type: str = "IPv4"
+    endpoints: list[SliceEndpoint] | None = None
+    ports: list[SlicePort] | None = None
+
+
+class Secret(KubernetesObject, frozen=True):
+    """`data` is decoded from base64."""
+
+    type: str = ""
+    data: dict[str, bytes] = {}
+
+
+class ConfigMap(KubernetesObject, frozen=True):
+    data: dict[str, str] = {}
+
+
+class ServiceAccount(KubernetesObject, frozen=True):
+    pass

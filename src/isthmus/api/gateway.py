@@ -1,0 +1,32 @@
+"""Istio's Gateway (networking.istio.io/v1), as far as it is read: what a gateway's proxies expose."""
+
+from __future__ import annotations
+
+import msgspec
+
+from isthmus.api.meta import KubernetesObject, Wire
+
+
+class GatewayPort(Wire, frozen=True):
+    number: int
+    name: str = ""
+    protocol: str = ""
+
+
+class GatewayTls(Wire, frozen=True):
+    mode: str = ""
+
+
+class GatewayServer(Wire, frozen=True):
+    port: GatewayPort
+    hosts: list[str] = []
+    tls: GatewayTls = msgspec.field(default_factory=GatewayTls)
+
+
+class GatewaySpec(Wire, frozen=True):
+    selector: dict[str, str] = {}
+    servers: list[GatewayServer] = []
+
+
+class Gateway(KubernetesObject, frozen=True):
+    spec: GatewaySpec = msgspec.field(default_factory=GatewaySpec)

@@ -1,0 +1,63 @@
+"""The kinds that the mesh reads: their type, and where an API server has them. The one list that a new kind is added to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+
+from isthmus.api import core, gateway
+from isthmus.api.meta import KubernetesObject
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """`from_every_cluster`: read from each cluster that is discovered, not from the config cluster alone."""
+
+    name: str
+    group: str
+    version: str
+    plural: str
+    namespaced: bool
+    type: type[KubernetesObject]
+    from_every_cluster: bool
+    is_custom: bool = False
+
+
+KINDS: dict[str, Kind] = {
+    kind.name: kind
+    for kind in (
+        Kind(
+            name="Namespace", group="", version="v1", plural="namespaces", namespaced=False,
+            type=core.Namespace, from_every_cluster=True,
+        ),
+        Kind(name="Node", group="", version="v1", plural="nodes", namespaced=False, type=core.Node, from_every_cluster=True),
+        Kind(name="Pod", group="", version="v1", plural="pods", namespaced=True, type=core.Pod, from_every_cluster=True),
+        Kind(
+            name="Service", group="", version="v1", plural="services", namespaced=True,
+            type=core.Service, from_every_cluster=True,
+        ),
+        Kind(
+            name="EndpointSlice", group="discovery.k8s.io", version="v1", plural="endpointslices", namespaced=True,
+            type=core.EndpointSlice, from_every_cluster=True,
+        ),
+        Kind(
+            name="Gateway", group="networking.istio.io", version="v1", plural="gateways", namespaced=True,
+            type=gateway.Gateway, from_every_cluster=False, is_custom=True,
+        ),
+    )
+}  # fmt: skip
+
+
+class UndecodableObject(ValueError):
+    """An object whose shape is wrong; the text names the path in it (`$.spec.ports[0].port`)."""
+
+
+def decode(kind: Kind, body: bytes | dict[str, object]) -> KubernetesObject:
+    """From JSON bytes, or from what YAML gave. Raises UndecodableObject."""
+    try:
+        if isinstance(body, bytes):
+            return msgspec.json.decode(body, type=kind.type)
+        return msgspec.convert(body, type=kind.type)
+    except (msgspec.ValidationError, msgspec.DecodeError) as error:
+        raise UndecodableObject(str(error)) from None

@@ -1,0 +1,89 @@
+"""How much goes where: destinations, their weights, and the localities they are grouped by.
+
+Weights are proportional to endpoints, however many gateways stand in front of them: every endpoint counts `scale`, the least common
+multiple of the gateway counts of all networks (and of clusters within them), so that an endpoint's share of each of its gateways is whole.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from math import lcm
+
+from isthmus.model.names import NetworkId
+from isthmus.model.services import ServicePort
+from isthmus.model.topology import Locality, NetworkGateway
+from isthmus.model.views import Destination, Direct, LocalityGroup, ThroughGateways
+from isthmus.model.workloads import Endpoint, Health
+
+_WEIGHT_MAX = 2**32 - 1
+
+Reached = tuple[Endpoint, Direct | ThroughGateways]
+
+
+def scale_of(gateways: Mapping[NetworkId, tuple[NetworkGateway, ...]]) -> int:
+    """What one endpoint weighs: divisible by the number of gateways of any network, and of any cluster in it."""
+    counts = {len(found) for found in gateways.values()}
+    for found in gateways.values():
+        counts |= set(Counter(gateway.cluster for gateway in found).values())
+    return lcm(*counts) if counts else 1
+
+
+def groups_of(reached: Sequence[Reached], port: ServicePort, scale: int) -> tuple[LocalityGroup, ...]:
+    """Destinations by locality, sorted; in each the direct ones in order, then the gateways by address and port."""
+    by_locality: dict[Locality, list[Reached]] = defaultdict(list)
+    for endpoint, how in reached:
+        by_locality[endpoint.workload.locality].append((endpoint, how))
+    groups = []
+    for locality in sorted(by_locality):
+        destinations = _destinations(by_locality[locality], port, scale)
+        weight = min(sum(destination.weight for destination in destinations), _WEIGHT_MAX)
+        groups.append(LocalityGroup(locality=locality, priority=0, weight=weight, destinations=destinations))
+    return tuple(groups)
+
+
+def _destinations(reached: Sequence[Reached], port: ServicePort, scale: int) -> tuple[Destination, ...]:
+    direct: list[Destination] = []
+    behind: dict[NetworkGateway, list[Endpoint]] = defaultdict(list)
+    weights: dict[NetworkGateway, int] = defaultdict(int)
+    for endpoint, how in reached:
+        weight = min(endpoint.weight * scale, _WEIGHT_MAX)
+        match how:
+            case Direct():
+                direct.append(_direct(endpoint, port, weight))
+            case ThroughGateways(gateways):
+                for gateway in gateways:
+                    behind[gateway].append(endpoint)
+                    weights[gateway] += weight // len(gateways)
+    through = [_through(gateway, tuple(behind[gateway]), weights[gateway]) for gateway in sorted(behind)]
+    return tuple(direct + through)
+
+
+def _direct(endpoint: Endpoint, port: ServicePort, weight: int) -> Destination:
+    number = endpoint.port_named(port.name)
+    assert number is not None, "reachability leaves out endpoints without the port"
+    return Destination(
+        address=endpoint.ip,
+        port=number,
+        weight=weight,
+        mutual_tls=endpoint.workload.meshed,
+        health=endpoint.health,
+        cluster=endpoint.cluster,
+        network=endpoint.network,
+        through=None,
+        stands_for=(endpoint,),
+    )
+
+
+def _through(gateway: NetworkGateway, behind: tuple[Endpoint, ...], weight: int) -> Destination:
+    return Destination(
+        address=gateway.address,
+        port=gateway.port,
+        weight=min(weight, _WEIGHT_MAX),
+        mutual_tls=True,
+        health=Health.HEALTHY,
+        cluster=gateway.cluster or behind[0].cluster,
+        network=gateway.network,
+        through=gateway,
+        stands_for=behind,
+    )

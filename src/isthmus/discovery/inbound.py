@@ -1,0 +1,41 @@
+"""On which ports does a proxy's own workload answer, and for which services?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from isthmus.model.services import Protocol
+from isthmus.model.snapshot import Snapshot
+from isthmus.model.views import InboundPort, Proxy, ProxyKind
+
+
+def inbound_ports(proxy: Proxy, snapshot: Snapshot) -> tuple[InboundPort, ...]:
+    """One for each target port, sorted. Where several services share one, the first by name and port describes it."""
+    if proxy.scope.kind is ProxyKind.ROUTER:
+        return ()
+    ports: dict[int, InboundPort] = {}
+    for port in sorted(
+        _candidates(proxy, snapshot), key=lambda port: (port.target_port, port.hostname, port.service_port)
+    ):
+        ports.setdefault(port.target_port, port)
+    return tuple(port for _, port in sorted(ports.items()))
+
+
+def _candidates(proxy: Proxy, snapshot: Snapshot) -> Iterator[InboundPort]:
+    """An address is the proxy's only together with its cluster and network: another network's Pod may have the same one."""
+    for key, endpoints in snapshot.endpoints.items():
+        for endpoint in endpoints:
+            if endpoint.ip not in proxy.ips or endpoint.cluster != proxy.cluster:
+                continue
+            if endpoint.network != proxy.scope.network:
+                continue
+            for port in snapshot.services[key].ports:
+                target = endpoint.port_named(port.name)
+                if target is not None and port.protocol is not Protocol.UDP:
+                    yield InboundPort(
+                        target_port=target,
+                        service_port=port.number,
+                        port_name=port.name,
+                        protocol=port.protocol,
+                        hostname=key.hostname,
+                    )

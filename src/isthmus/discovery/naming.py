@@ -1,0 +1,62 @@
+"""Which addresses a name gets from this proxy's point of view: virtual addresses, and the DNS name table.
+
+A proxy's own cluster's address wins; a service that only other clusters declare gets the first declaring cluster's, which is also what its
+outbound listeners match, so it works. A headless service resolves to its endpoints on the proxy's own network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from isthmus.model.names import UNDECLARED_NETWORK
+from isthmus.model.services import Service
+from isthmus.model.snapshot import Snapshot
+from isthmus.model.views import NameRecord, Scope
+from isthmus.model.workloads import Endpoint, Health
+
+
+def virtual_ips(scope: Scope, service: Service) -> tuple[str, ...]:
+    """What applications beside this proxy resolve the service to; empty for a headless one."""
+    own = service.ips_in(scope.cluster)
+    if own:
+        return own
+    return service.virtual_ips[0][1] if service.virtual_ips else ()
+
+
+def name_table(scope: Scope, snapshot: Snapshot) -> tuple[NameRecord, ...]:
+    """Every name with at least one address, sorted by host."""
+    records: list[NameRecord] = []
+    for key, service in snapshot.services.items():
+        if service.headless:
+            records += _headless(scope, service, snapshot.endpoints.get(key, ()))
+        else:
+            ips = virtual_ips(scope, service)
+            if ips:
+                records.append(_record(service, service.hostname, service.name, ips))
+    return tuple(sorted(records))
+
+
+def _headless(scope: Scope, service: Service, endpoints: Sequence[Endpoint]) -> Iterator[NameRecord]:
+    """The service's own name for all, and a name for each Pod that has one. An own-cluster Pod wins a name.
+
+    Endpoints are told apart by network and address: another network's Pod may have the same address and is not reachable by it.
+    """
+    near = [endpoint for endpoint in endpoints if endpoint.health is Health.HEALTHY and _same_network(scope, endpoint)]
+    near.sort(key=lambda endpoint: (endpoint.cluster != scope.cluster, endpoint.cluster, endpoint.ip))
+    ips = tuple(dict.fromkeys(endpoint.ip for endpoint in near if endpoint.ip))
+    if ips:
+        yield _record(service, service.hostname, service.name, ips)
+    by_hostname: dict[str, str] = {}
+    for endpoint in near:
+        if endpoint.hostname and endpoint.ip:
+            by_hostname.setdefault(endpoint.hostname, endpoint.ip)
+    for hostname, ip in by_hostname.items():
+        yield _record(service, f"{hostname}.{service.hostname}", f"{hostname}.{service.name}", (ip,))
+
+
+def _record(service: Service, host: str, short_name: str, ips: tuple[str, ...]) -> NameRecord:
+    return NameRecord(host=host, ips=ips, registry="Kubernetes", short_name=short_name, namespace=service.namespace)
+
+
+def _same_network(scope: Scope, endpoint: Endpoint) -> bool:
+    return UNDECLARED_NETWORK in (scope.network, endpoint.network) or scope.network == endpoint.network

@@ -1,0 +1,81 @@
+"""May this proxy reach that endpoint, and how? The only place where an endpoint is left out.
+
+The rules, in the order in which they are asked (Istio's endpoint filters, with the reason kept):
+
+1. the endpoint has the port, matched by name, because numbers may differ between clusters;
+2. a cluster-local service stays in its cluster;
+3. a proxy that asked for some networks gets no others;
+4. an endpoint that is going away, or is not ready, takes no new requests;
+5. within a network, directly; to another network through its gateways (those of the endpoint's own cluster first), and only with mutual
+   TLS, because a gateway tells connections apart by their SNI.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+
+from isthmus.model.names import UNDECLARED_NETWORK
+from isthmus.model.services import Service, ServicePort
+from isthmus.model.snapshot import Snapshot
+from isthmus.model.topology import NetworkGateway
+from isthmus.model.views import Direct, Reach, Reason, Scope, ThroughGateways, Unreachable
+from isthmus.model.workloads import Endpoint, Health
+
+
+def reach(scope: Scope, service: Service, port: ServicePort, endpoint: Endpoint, snapshot: Snapshot) -> Reach:
+    """How a proxy of this scope gets to the endpoint, or why it does not."""
+    if endpoint.port_named(port.name) is None:
+        return Unreachable(
+            Reason.NO_SUCH_PORT, f"it has no port named {port.name!r}: name the port alike in {endpoint.cluster}"
+        )
+    if service.cluster_local and endpoint.cluster != scope.cluster:
+        return Unreachable(Reason.CLUSTER_LOCAL, f"the service is cluster-local, and this is {endpoint.cluster}")
+    if scope.network_view and endpoint.network not in (*scope.network_view, UNDECLARED_NETWORK):
+        return Unreachable(
+            Reason.NETWORK_NOT_REQUESTED,
+            f"the proxy asked for {', '.join(scope.network_view)} only, not {endpoint.network}",
+        )
+    if endpoint.health is Health.TERMINATING:
+        return Unreachable(Reason.TERMINATING, "its workload is shutting down")
+    if endpoint.health is Health.UNHEALTHY:
+        return Unreachable(Reason.NOT_READY, "its workload is not ready")
+    return _across_networks(scope, endpoint, snapshot)
+
+
+def _across_networks(scope: Scope, endpoint: Endpoint, snapshot: Snapshot) -> Reach:
+    gateways = _gateways_for(endpoint, snapshot)
+    if _in_network(scope, endpoint) and not (scope.network == UNDECLARED_NETWORK and gateways):
+        return _directly(endpoint)
+    if not gateways:
+        if snapshot.settings.unreachable_networks_direct:
+            return _directly(endpoint)
+        return Unreachable(Reason.NO_GATEWAY, f"network {endpoint.network} has no gateway: run one there")
+    usable = tuple(gateway for gateway in gateways if _family(gateway.address) in scope.ip_families)
+    if not usable:
+        families = " and ".join(f"IPv{family}" for family in scope.ip_families)
+        return Unreachable(Reason.NO_USABLE_GATEWAY, f"no gateway of {endpoint.network} has an {families} address")
+    if not endpoint.workload.meshed:
+        return Unreachable(Reason.NOT_MESHED, "other network, and no proxy to take part in mutual TLS")
+    return ThroughGateways(usable)
+
+
+def _in_network(scope: Scope, endpoint: Endpoint) -> bool:
+    """An undeclared network, on either side, is taken to be the same one."""
+    return UNDECLARED_NETWORK in (scope.network, endpoint.network) or scope.network == endpoint.network
+
+
+def _directly(endpoint: Endpoint) -> Reach:
+    return Direct() if endpoint.ip else Unreachable(Reason.NO_ADDRESS, "it has no address of its own, only a network")
+
+
+def _gateways_for(endpoint: Endpoint, snapshot: Snapshot) -> tuple[NetworkGateway, ...]:
+    """Those of the endpoint's network in its own cluster; where it has none there, all of the network's."""
+    if endpoint.network == UNDECLARED_NETWORK:
+        return ()
+    of_network = snapshot.gateways.get(endpoint.network, ())
+    own = tuple(gateway for gateway in of_network if gateway.cluster == endpoint.cluster)
+    return own or of_network
+
+
+def _family(address: str) -> int:
+    return ipaddress.ip_address(address).version

@@ -1,0 +1,113 @@
+"""View: composes sameness, visibility, reachability, balancing and naming into what one proxy is to know.
+
+Laws, held by tests/discovery/test_laws.py: the destinations' endpoints and the left-out ones partition a service's endpoints; a service
+that a proxy does not see changes nothing for it; equal meshes give equal views, in whatever order their objects came.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from isthmus.discovery.balancing import Reached, groups_of, scale_of
+from isthmus.discovery.inbound import inbound_ports
+from isthmus.discovery.naming import name_table, virtual_ips
+from isthmus.discovery.reachability import reach
+from isthmus.discovery.visibility import exposes, exposures_for, visible_ports
+from isthmus.model.identity import SpiffeId
+from isthmus.model.services import Service, ServicePort
+from isthmus.model.snapshot import Snapshot
+from isthmus.model.views import (
+    Direct,
+    LeftOut,
+    MutualTlsMode,
+    OutboundView,
+    Proxy,
+    Reason,
+    Scope,
+    Unreachable,
+    Upstream,
+    View,
+)
+from isthmus.model.workloads import Endpoint
+
+
+def view_for(proxy: Proxy, snapshot: Snapshot) -> View:
+    """Everything that this proxy is to know."""
+    return View(
+        proxy=proxy,
+        outbound=outbound_view(proxy.scope, snapshot),
+        inbound=inbound_ports(proxy, snapshot),
+        inbound_tls=MutualTlsMode.PERMISSIVE,
+    )
+
+
+def outbound_view(scope: Scope, snapshot: Snapshot) -> OutboundView:
+    """What all proxies of one scope share. It is given nothing else about a proxy, so it cannot depend on more."""
+    scale = scale_of(snapshot.gateways)
+    exposures = exposures_for(scope, snapshot)
+    upstreams: list[Upstream] = []
+    exposed: list[tuple[int, Upstream]] = []
+    for service, port in visible_ports(snapshot):
+        partition = _partition(scope, service, port, snapshot)
+        upstreams.append(_upstream(scope, partition, snapshot, scale))
+        ports = {exposure.port for exposure in exposures if exposes(exposure, service)}
+        if ports:
+            passed_through = _upstream(scope, partition.only_mutual_tls(), snapshot, scale)
+            exposed += [(number, passed_through) for number in sorted(ports)]
+    return OutboundView(
+        scope=scope,
+        trust_domain=snapshot.settings.trust_domain,
+        dns_domain=snapshot.settings.dns_domain,
+        upstreams=tuple(upstreams),
+        names=name_table(scope, snapshot),
+        exposed=tuple(exposed),
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Partition:
+    """Every endpoint of a service port: reached, or left out with its reason."""
+
+    service: Service
+    port: ServicePort
+    reached: tuple[Reached, ...]
+    left_out: tuple[LeftOut, ...]
+
+    def only_mutual_tls(self) -> _Partition:
+        """What a gateway may pass through: it cannot start TLS itself, so only endpoints that take part in it."""
+        why = Unreachable(Reason.NOT_MESHED, "no proxy to take part in mutual TLS, which the gateway passes through")
+        plain = tuple(LeftOut(endpoint, why) for endpoint, _ in self.reached if not endpoint.workload.meshed)
+        meshed = tuple((endpoint, how) for endpoint, how in self.reached if endpoint.workload.meshed)
+        return _Partition(self.service, self.port, meshed, (*self.left_out, *plain))
+
+
+def _partition(scope: Scope, service: Service, port: ServicePort, snapshot: Snapshot) -> _Partition:
+    reached: list[Reached] = []
+    left_out: list[LeftOut] = []
+    for endpoint in snapshot.endpoints.get(service.key, ()):
+        how = reach(scope, service, port, endpoint, snapshot)
+        if isinstance(how, Unreachable):
+            left_out.append(LeftOut(endpoint, how))
+        else:
+            reached.append((endpoint, how))
+    return _Partition(service, port, tuple(reached), tuple(left_out))
+
+
+def _upstream(scope: Scope, partition: _Partition, snapshot: Snapshot, scale: int) -> Upstream:
+    service = partition.service
+    return Upstream(
+        service=service,
+        port=partition.port,
+        subset="",
+        virtual_ips=virtual_ips(scope, service),
+        groups=groups_of(partition.reached, partition.port, scale),
+        left_out=partition.left_out,
+        expected_identities=_identities(snapshot.endpoints.get(service.key, ())),
+    )
+
+
+def _identities(endpoints: tuple[Endpoint, ...]) -> tuple[SpiffeId, ...]:
+    """Of every workload of the service, in all clusters: what a caller may meet behind this name."""
+    return tuple(
+        sorted({e.workload.identity for e in endpoints if e.workload.identity is not None and e.workload.meshed})
+    )

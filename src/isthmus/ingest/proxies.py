@@ -1,0 +1,82 @@
+"""What a node claims about itself becomes a Proxy, or a list of what is wrong with the claims.
+
+The claims are checked against the caller's credentials elsewhere (controlplane.admission); here they are only understood.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Mapping
+
+from isthmus.model.identity import SpiffeId
+from isthmus.model.names import ClusterId, Namespace, NetworkId
+from isthmus.model.topology import Locality
+from isthmus.model.views import Proxy, ProxyKind, Scope
+
+
+class BadClaims(ValueError):
+    """A node that does not say who it is; the text says what is missing or wrong."""
+
+
+def proxy_of(node_id: str, metadata: Mapping[str, object], locality: Locality, identity: SpiffeId | None) -> Proxy:
+    """From `TYPE~IP~NAME.NAMESPACE~DOMAIN` and Istio's metadata keys. Raises BadClaims."""
+    kind, ip, _name, namespace = _parse_id(node_id)
+    claimed_namespace = _text(metadata, "NAMESPACE") or namespace
+    ips = tuple(part for part in _text(metadata, "INSTANCE_IPS").split(",") if part) or (ip,)
+    labels = _labels(metadata)
+    views = sorted(part.strip() for part in _text(metadata, "REQUESTED_NETWORK_VIEW").split(",") if part.strip())
+    scope = Scope(
+        kind=kind,
+        cluster=ClusterId(_text(metadata, "CLUSTER_ID") or "Kubernetes"),
+        network=NetworkId(_text(metadata, "NETWORK")),
+        namespace=Namespace(claimed_namespace),
+        locality=locality,
+        network_view=tuple(NetworkId(view) for view in views),
+        labels=labels if kind is ProxyKind.ROUTER else (),
+        ip_families=_families(ips),
+    )
+    return Proxy(
+        id=node_id,
+        scope=scope,
+        ips=ips,
+        labels=labels,
+        service_account=_text(metadata, "SERVICE_ACCOUNT"),
+        identity=identity,
+        dns_capture=_text(metadata, "DNS_CAPTURE").lower() in ("true", "1"),
+    )
+
+
+def _parse_id(node_id: str) -> tuple[ProxyKind, str, str, str]:
+    parts = node_id.split("~")
+    if len(parts) != 4:
+        raise BadClaims(f"node id {node_id!r} is not TYPE~IP~NAME.NAMESPACE~DOMAIN")
+    kinds = {kind.value: kind for kind in ProxyKind}
+    if parts[0] not in kinds:
+        raise BadClaims(f"node id {node_id!r} has type {parts[0]!r}: use one of {', '.join(sorted(kinds))}")
+    name, dot, namespace = parts[2].rpartition(".")
+    if not dot or not name or not namespace:
+        raise BadClaims(f"node id {node_id!r} does not name its Pod as NAME.NAMESPACE")
+    return kinds[parts[0]], parts[1], name, namespace
+
+
+def _text(metadata: Mapping[str, object], key: str) -> str:
+    value = metadata.get(key, "")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if not isinstance(value, str):
+        raise BadClaims(f"node metadata {key} is not a string")
+    return value
+
+
+def _labels(metadata: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
+    labels = metadata.get("LABELS", {})
+    if not isinstance(labels, Mapping):
+        raise BadClaims("node metadata LABELS is not an object")
+    return tuple(sorted((str(key), str(value)) for key, value in labels.items()))
+
+
+def _families(ips: tuple[str, ...]) -> tuple[int, ...]:
+    try:
+        return tuple(sorted({ipaddress.ip_address(ip).version for ip in ips}))
+    except ValueError as error:
+        raise BadClaims(f"node has a bad address: {error}") from None

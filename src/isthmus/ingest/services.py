@@ -1,0 +1,142 @@
+"""Services: what one cluster declares, and how the declarations of several clusters become one service (namespace sameness)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from isthmus.api.core import Service as ServiceObject
+from isthmus.api.core import ServicePort as PortObject
+from isthmus.model.issues import Issue, Severity, Subject
+from isthmus.model.names import ClusterId, Hostname, Namespace, ServiceKey
+from isthmus.model.services import Protocol, Service, ServicePort
+
+_BY_NAME = {
+    "http": Protocol.HTTP,
+    "http2": Protocol.HTTP2,
+    "grpc": Protocol.GRPC,
+    "grpc-web": Protocol.GRPC_WEB,
+    "https": Protocol.HTTPS,
+    "tls": Protocol.TLS,
+    "tcp": Protocol.TCP,
+    "mongo": Protocol.TCP,
+    "mysql": Protocol.TCP,
+    "redis": Protocol.TCP,
+    "udp": Protocol.UDP,
+}
+_BY_APP_PROTOCOL = _BY_NAME | {
+    "kubernetes.io/h2c": Protocol.HTTP2,
+    "kubernetes.io/ws": Protocol.HTTP,
+    "kubernetes.io/wss": Protocol.HTTPS,
+}
+_SERVER_SPEAKS_FIRST = frozenset({25, 53, 3306, 27017})
+"""Ports whose servers speak first: sniffing would wait for a client that waits for the server."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Declaration:
+    """A Service as one cluster has it."""
+
+    cluster: ClusterId
+    key: ServiceKey
+    name: str
+    ports: tuple[ServicePort, ...]
+    ips: tuple[str, ...]
+    headless: bool
+
+
+def declaration_of(service: ServiceObject, *, cluster: ClusterId, dns_domain: str) -> Declaration | None:
+    """None for an ExternalName, which has no endpoints of its own."""
+    if service.spec.type == "ExternalName":
+        return None
+    namespace = Namespace(service.metadata.namespace)
+    name = service.metadata.name
+    ips = tuple(service.spec.cluster_i_ps) or ((service.spec.cluster_i_p,) if service.spec.cluster_i_p else ())
+    headless = "None" in ips
+    return Declaration(
+        cluster=cluster,
+        key=ServiceKey(namespace, Hostname(f"{name}.{namespace}.svc.{dns_domain}")),
+        name=name,
+        ports=tuple(_port(port) for port in service.spec.ports),
+        ips=() if headless else ips,
+        headless=headless,
+    )
+
+
+def merged(declarations: Sequence[Declaration], *, cluster_local: bool) -> tuple[Service, tuple[Issue, ...]]:
+    """One service out of every cluster's declaration, in the order of cluster ids.
+
+    Ports are the union by number; where two clusters name one number differently, the first cluster wins and an issue says so.
+    """
+    ordered = sorted(declarations, key=lambda declaration: declaration.cluster)
+    first = ordered[0]
+    ports: dict[int, tuple[ServicePort, ClusterId]] = {}
+    issues: list[Issue] = []
+    for declaration in ordered:
+        for port in declaration.ports:
+            taken, owner = ports.setdefault(port.number, (port, declaration.cluster))
+            if taken != port:
+                issues.append(_port_conflict(declaration, port, taken, owner))
+    service = Service(
+        namespace=first.key.namespace,
+        hostname=first.key.hostname,
+        name=first.name,
+        ports=tuple(port for _, (port, _) in sorted(ports.items())),
+        virtual_ips=tuple((declaration.cluster, declaration.ips) for declaration in ordered if declaration.ips),
+        headless=all(declaration.headless for declaration in ordered),
+        cluster_local=cluster_local,
+        declared_in=tuple(declaration.cluster for declaration in ordered),
+    )
+    return service, tuple(issues)
+
+
+def is_cluster_local(hostname: Hostname, patterns: Sequence[str]) -> bool:
+    """Whether a pattern (exact, `*`, or with a leading `*.`) keeps this host within each cluster."""
+    return any(
+        pattern in ("*", hostname) or (pattern.startswith("*.") and hostname.endswith(pattern[1:]))
+        for pattern in patterns
+    )
+
+
+def protocol_of(port: PortObject) -> Protocol:
+    """By transport, then `appProtocol`, then the prefix of the port's name; else detected, or TCP where the server speaks first."""
+    if port.protocol == "UDP":
+        return Protocol.UDP
+    declared = _BY_APP_PROTOCOL.get(port.app_protocol.lower())
+    if declared is not None:
+        return declared
+    for prefix in _prefixes(port.name.lower()):
+        if prefix in _BY_NAME:
+            return _BY_NAME[prefix]
+    return Protocol.TCP if port.port in _SERVER_SPEAKS_FIRST else Protocol.AUTO
+
+
+def _port(port: PortObject) -> ServicePort:
+    return ServicePort(number=port.port, name=port.name, protocol=protocol_of(port))
+
+
+def _prefixes(name: str) -> list[str]:
+    """`grpc-web-x` gives `grpc-web-x`, `grpc-web`, `grpc`: the longest known one names the protocol."""
+    parts = name.split("-")
+    return ["-".join(parts[:length]) for length in range(len(parts), 0, -1)]
+
+
+def _port_conflict(declaration: Declaration, port: ServicePort, taken: ServicePort, owner: ClusterId) -> Issue:
+    return Issue(
+        subject=Subject(declaration.cluster, "Service", declaration.key.namespace, declaration.name),
+        code="ISM0101",
+        severity=Severity.WARNING,
+        what=(
+            f"port {port.number} is {port.name!r} ({port.protocol.value}) here, "
+            f"but {taken.name!r} ({taken.protocol.value}) in {owner}, which wins"
+        ),
+        fix="give the port the same name and protocol in every cluster: endpoints match ports by name",
+        field="spec.ports",
+    )
+
+
+def duplicate_port_names(service: ServiceObject) -> bool:
+    """Whether two ports share a name, which the API server refuses but a file may hold."""
+    names = sorted(port.name for port in service.spec.ports)
+    return any(one == other for one, other in pairwise(names))

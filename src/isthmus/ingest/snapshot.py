@@ -1,0 +1,263 @@
+"""Snapshot: from every cluster's objects to one consistent picture of the mesh.
+
+Clusters go in, in any order; what comes out does not depend on it. A mistake in one object is an Issue and leaves all others alone.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import cast
+
+from isthmus.api.core import EndpointSlice, Namespace, Node, Pod, Service, SliceEndpoint
+from isthmus.api.gateway import Gateway
+from isthmus.ingest import labels
+from isthmus.ingest.cache import IngestCache
+from isthmus.ingest.endpoints import endpoints_of, service_of
+from isthmus.ingest.gateways import exposures_of, gateways_of
+from isthmus.ingest.services import Declaration, declaration_of, is_cluster_local, merged
+from isthmus.ingest.workloads import address_only, workload_of
+from isthmus.model import services as model_services
+from isthmus.model.issues import Issue, Severity, Subject
+from isthmus.model.names import ClusterId, NetworkId, ServiceKey
+from isthmus.model.names import Namespace as NamespaceName
+from isthmus.model.snapshot import Exposure, MeshSettings, Snapshot
+from isthmus.model.topology import Cluster, ImportState, NetworkGateway
+from isthmus.model.workloads import Endpoint, Workload
+
+Objects = Mapping[str, Mapping[tuple[str, str], object]]
+"""Decoded objects by kind, then by namespace (empty if cluster-scoped) and name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterInput:
+    """One cluster's objects, as last seen."""
+
+    id: ClusterId
+    state: ImportState
+    objects: Objects
+    stale_since: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class _Context:
+    """What every stage is handed."""
+
+    settings: MeshSettings
+    cache: IngestCache
+
+
+@dataclass(frozen=True, slots=True)
+class _ClusterFacts:
+    """What one cluster says."""
+
+    cluster: Cluster
+    declarations: list[Declaration]
+    endpoints: dict[ServiceKey, list[tuple[Endpoint, ...]]]
+    gateways: list[NetworkGateway]
+    issues: list[Issue]
+
+
+def snapshot_of(
+    settings: MeshSettings,
+    clusters: Sequence[ClusterInput],
+    config_cluster: ClusterId,
+    *,
+    cache: IngestCache | None = None,
+    issues: tuple[Issue, ...] = (),
+) -> Snapshot:
+    """The picture of the mesh. `cache` is handed in again with each call to spare what did not change; `issues` are added."""
+    context = _Context(settings, cache or IngestCache())
+    facts = [
+        _facts_of(cluster, config_cluster, context) for cluster in sorted(clusters, key=lambda cluster: cluster.id)
+    ]
+    services, service_issues = _merge_services(facts, context)
+    endpoints = _merge_endpoints(facts, services, context)
+    gateways = _by_network(facts)
+    found = [*issues, *(issue for fact in facts for issue in fact.issues), *service_issues]
+    found += _networks_without_gateway(settings, endpoints, gateways)
+    exposures = next((_exposures(cluster) for cluster in clusters if cluster.id == config_cluster), ())
+    context.cache.end_round()
+    return Snapshot(
+        settings=settings,
+        clusters=MappingProxyType({fact.cluster.id: fact.cluster for fact in facts}),
+        gateways=MappingProxyType(gateways),
+        services=MappingProxyType(services),
+        endpoints=MappingProxyType(endpoints),
+        exposures=exposures,
+        issues=tuple(sorted(set(found))),
+    )
+
+
+def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Context) -> _ClusterFacts:
+    network = _network_of(cluster, context.settings)
+    services = cast("Mapping[tuple[str, str], Service]", cluster.objects.get("Service", {}))
+    declarations: list[Declaration] = []
+    gateways: list[NetworkGateway] = []
+    issues: list[Issue] = []
+    for name, service in sorted(services.items()):
+        declaration, (found, wrong) = context.cache.once(
+            ("service", cluster.id, name),
+            (service,),
+            lambda service=service: (  # type: ignore[misc]
+                declaration_of(service, cluster=cluster.id, dns_domain=context.settings.dns_domain),
+                gateways_of(service, cluster.id),
+            ),
+        )
+        if declaration is not None:
+            declarations.append(declaration)
+        gateways += found
+        issues += wrong
+    return _ClusterFacts(
+        cluster=Cluster(
+            id=cluster.id,
+            network=network,
+            is_config_cluster=cluster.id == config_cluster,
+            state=cluster.state,
+            stale_since=cluster.stale_since,
+        ),
+        declarations=declarations,
+        endpoints=_endpoints_in(cluster, network, context),
+        gateways=gateways,
+        issues=issues,
+    )
+
+
+def _network_of(cluster: ClusterInput, settings: MeshSettings) -> NetworkId:
+    """The label on the cluster's own system namespace says which network its workloads are on by default."""
+    system = cluster.objects.get("Namespace", {}).get(("", settings.root_namespace))
+    return (
+        NetworkId(cast(Namespace, system).metadata.labels.get(labels.NETWORK, ""))
+        if system is not None
+        else NetworkId("")
+    )
+
+
+def _endpoints_in(
+    cluster: ClusterInput, network: NetworkId, context: _Context
+) -> dict[ServiceKey, list[tuple[Endpoint, ...]]]:
+    workloads = dict(_workloads_in(cluster, network, context))
+    found: dict[ServiceKey, list[tuple[Endpoint, ...]]] = defaultdict(list)
+    slices = cast("Mapping[tuple[str, str], EndpointSlice]", cluster.objects.get("EndpointSlice", {}))
+    for name, slice_ in sorted(slices.items()):
+        key = service_of(slice_, context.settings.dns_domain)
+        if key is None:
+            continue
+        behind = tuple(workloads.get(_pod_name(endpoint, slice_)) for endpoint in slice_.endpoints or ())
+
+        def find(endpoint: SliceEndpoint, address: str, slice_: EndpointSlice = slice_) -> Workload:
+            namespace = NamespaceName(slice_.metadata.namespace)
+            known = workloads.get(_pod_name(endpoint, slice_))
+            return known or address_only(address, cluster=cluster.id, network=network, namespace=namespace)
+
+        found[key].append(
+            context.cache.once(
+                ("slice", cluster.id, network, name),
+                (slice_, *behind),
+                lambda slice_=slice_, key=key, find=find: endpoints_of(slice_, key, find),  # type: ignore[misc]
+            )
+        )
+    return found
+
+
+def _workloads_in(
+    cluster: ClusterInput, network: NetworkId, context: _Context
+) -> Iterator[tuple[tuple[str, str], Workload]]:
+    nodes = cast("Mapping[tuple[str, str], Node]", cluster.objects.get("Node", {}))
+    pods = cast("Mapping[tuple[str, str], Pod]", cluster.objects.get("Pod", {}))
+    for name, pod in pods.items():
+        node = nodes.get(("", pod.spec.node_name))
+        yield (
+            name,
+            context.cache.once(
+                ("workload", cluster.id, network, name),
+                (pod, node),
+                lambda pod=pod, node=node: workload_of(  # type: ignore[misc]
+                    pod, node, cluster=cluster.id, network=network, trust_domain=context.settings.trust_domain
+                ),
+            ),
+        )
+
+
+def _pod_name(endpoint: SliceEndpoint, slice_: EndpointSlice) -> tuple[str, str]:
+    target = endpoint.target_ref
+    if target is None or target.kind != "Pod":
+        return ("", "")
+    return (target.namespace or slice_.metadata.namespace, target.name)
+
+
+def _merge_services(
+    facts: Sequence[_ClusterFacts], context: _Context
+) -> tuple[dict[ServiceKey, model_services.Service], list[Issue]]:
+    by_key: dict[ServiceKey, list[Declaration]] = defaultdict(list)
+    for fact in facts:
+        for declaration in fact.declarations:
+            by_key[declaration.key].append(declaration)
+    services: dict[ServiceKey, model_services.Service] = {}
+    issues: list[Issue] = []
+    for key, declarations in sorted(by_key.items()):
+        local = is_cluster_local(key.hostname, context.settings.cluster_local_hosts)
+        service, found = context.cache.once(
+            ("merged", key, local),
+            tuple(declarations),
+            lambda declarations=declarations, local=local: merged(declarations, cluster_local=local),  # type: ignore[misc]
+        )
+        services[key] = service
+        issues += found
+    return services, issues
+
+
+def _merge_endpoints(
+    facts: Sequence[_ClusterFacts], services: Mapping[ServiceKey, object], context: _Context
+) -> dict[ServiceKey, tuple[Endpoint, ...]]:
+    """In the order of clusters, then of addresses: the order in which proxies get them."""
+    parts: dict[ServiceKey, list[tuple[Endpoint, ...]]] = {key: [] for key in services}
+    for fact in facts:
+        for key, slices in fact.endpoints.items():
+            if key in parts:
+                parts[key] += slices
+    return {
+        key: context.cache.once(
+            ("endpoints", key),
+            tuple(slices),
+            lambda slices=slices: tuple(  # type: ignore[misc]
+                sorted({endpoint for part in slices for endpoint in part}, key=lambda e: (e.cluster, e.ip, e))
+            ),
+        )
+        for key, slices in parts.items()
+    }
+
+
+def _by_network(facts: Sequence[_ClusterFacts]) -> dict[NetworkId, tuple[NetworkGateway, ...]]:
+    gateways = sorted({gateway for fact in facts for gateway in fact.gateways})
+    networks = sorted({gateway.network for gateway in gateways})
+    return {network: tuple(gateway for gateway in gateways if gateway.network == network) for network in networks}
+
+
+def _exposures(cluster: ClusterInput) -> tuple[Exposure, ...]:
+    gateways = cast("Mapping[tuple[str, str], Gateway]", cluster.objects.get("Gateway", {}))
+    return tuple(sorted(exposure for gateway in gateways.values() for exposure in exposures_of(gateway)))
+
+
+def _networks_without_gateway(
+    settings: MeshSettings,
+    endpoints: Mapping[ServiceKey, tuple[Endpoint, ...]],
+    gateways: Mapping[NetworkId, tuple[NetworkGateway, ...]],
+) -> list[Issue]:
+    """A network whose workloads others cannot reach is told once, not for each endpoint."""
+    with_endpoints = {endpoint.network for found in endpoints.values() for endpoint in found}
+    if len(with_endpoints) < 2 or settings.unreachable_networks_direct:
+        return []
+    return [
+        Issue(
+            subject=Subject(ClusterId(""), "Network", "", network),
+            code="ISM0102",
+            severity=Severity.WARNING,
+            what=f"network {network} has workloads but no gateway: other networks cannot reach them",
+            fix=f"run a network gateway there, with a LoadBalancer Service labelled {labels.NETWORK}={network}",
+        )
+        for network in sorted(with_endpoints - set(gateways))
+        if network
+    ]

@@ -1,0 +1,61 @@
+"""Pods and their Nodes become Workloads: network, locality, identity, and whether a proxy is beside them."""
+
+from __future__ import annotations
+
+from isthmus.api.core import Node, Pod
+from isthmus.ingest import labels
+from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.model.names import ClusterId, Namespace, NetworkId
+from isthmus.model.topology import Locality
+from isthmus.model.workloads import Workload
+
+
+def workload_of(
+    pod: Pod, node: Node | None, *, cluster: ClusterId, network: NetworkId, trust_domain: TrustDomain
+) -> Workload:
+    """`network` is the cluster's default; a label on the Pod wins over it."""
+    namespace = Namespace(pod.metadata.namespace)
+    pod_labels = pod.metadata.labels
+    return Workload(
+        cluster=cluster,
+        namespace=namespace,
+        name=pod.metadata.name,
+        network=NetworkId(pod_labels.get(labels.NETWORK, network)),
+        ips=pod.ips,
+        labels=tuple(sorted(pod_labels.items())),
+        locality=_locality(pod, node),
+        node=pod.spec.node_name,
+        identity=SpiffeId.of_service_account(trust_domain, namespace, pod.spec.service_account_name or "default"),
+        meshed=pod_labels.get(labels.TLS_MODE) == "istio",
+    )
+
+
+def address_only(ip: str, *, cluster: ClusterId, network: NetworkId, namespace: Namespace) -> Workload:
+    """What is known of an endpoint that no Pod stands behind."""
+    return Workload(
+        cluster=cluster,
+        namespace=namespace,
+        name="",
+        network=network,
+        ips=(ip,),
+        labels=(),
+        locality=Locality(),
+        node="",
+        identity=None,
+        meshed=False,
+    )
+
+
+def _locality(pod: Pod, node: Node | None) -> Locality:
+    """A label on the Pod, else the Node's labels (in their current, else their beta spelling)."""
+    own = pod.metadata.labels.get(labels.LOCALITY) or pod.metadata.labels.get(labels.LEGACY_LOCALITY)
+    if own:
+        return Locality.parse(own)
+    if node is None:
+        return Locality()
+    of_node = node.metadata.labels
+    return Locality(
+        of_node.get(labels.REGION) or of_node.get(labels.LEGACY_REGION, ""),
+        of_node.get(labels.ZONE) or of_node.get(labels.LEGACY_ZONE, ""),
+        of_node.get(labels.SUBZONE, ""),
+    )
