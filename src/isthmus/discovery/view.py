@@ -17,7 +17,6 @@ from isthmus.model.identity import SpiffeId
 from isthmus.model.services import Service, ServicePort
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import (
-    Direct,
     LeftOut,
     MutualTlsMode,
     OutboundView,

@@ -1,0 +1,76 @@
+"""World: every object that this control plane has learned, by cluster, and the snapshot of it.
+
+Feeds write into it; whoever derives something waits for `changed`. A cluster that is still syncing is invisible, so that it appears in one
+step and with all its endpoints, not service by service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+
+from isthmus.ingest.snapshot import ClusterInput, IngestCache, snapshot_of
+from isthmus.model.issues import Issue
+from isthmus.model.names import ClusterId
+from isthmus.model.snapshot import MeshSettings, Snapshot
+from isthmus.model.topology import ImportState
+
+ObjectName = tuple[str, str]
+"""Namespace (empty for a cluster-scoped object) and name."""
+
+
+class ImportedCluster:
+    """One cluster's objects as decoded structs, by kind and name."""
+
+    def __init__(self) -> None:
+        self.state = ImportState.SYNCING
+        self.stale_since = ""
+        self.objects: dict[str, dict[ObjectName, object]] = {}
+
+
+class World:
+    """What is known now. Between two awaits it is consistent."""
+
+    def __init__(self, settings: MeshSettings, config_cluster: ClusterId) -> None:
+        self.settings = settings
+        self.config_cluster = config_cluster
+        self.changed = asyncio.Event()
+        self._clusters: dict[ClusterId, ImportedCluster] = {}
+        self._issues: dict[str, tuple[Issue, ...]] = {}
+        self._cache = IngestCache()
+
+    @property
+    def clusters(self) -> Mapping[ClusterId, ImportedCluster]:
+        return self._clusters
+
+    def put(self, cluster: ClusterId, imported: ImportedCluster) -> None:
+        """The cluster's objects are these from now on; what was known of it before goes in the same step."""
+        self._clusters[cluster] = imported
+        self.changed.set()
+
+    def remove(self, cluster: ClusterId) -> None:
+        """Forgets the cluster and all its endpoints."""
+        if self._clusters.pop(cluster, None) is not None:
+            self.changed.set()
+
+    def touched(self, imported: ImportedCluster) -> None:
+        """Says that an imported cluster has changed; silent while nobody can see it."""
+        if imported.state is not ImportState.SYNCING and imported in self._clusters.values():
+            self.changed.set()
+
+    def report(self, source: str, issues: Iterable[Issue]) -> None:
+        """Replaces the issues that a source (such as the remote secrets) has found."""
+        found = tuple(issues)
+        if self._issues.get(source, ()) != found:
+            self._issues[source] = found
+            self.changed.set()
+
+    def snapshot(self) -> Snapshot:
+        """The newest snapshot. Clusters that never synced are left out."""
+        inputs = [
+            ClusterInput(id=name, state=imported.state, stale_since=imported.stale_since, objects=imported.objects)
+            for name, imported in sorted(self._clusters.items())
+            if imported.state is not ImportState.SYNCING
+        ]
+        issues = tuple(issue for source in sorted(self._issues) for issue in self._issues[source])
+        return snapshot_of(self.settings, inputs, self.config_cluster, cache=self._cache, issues=issues)

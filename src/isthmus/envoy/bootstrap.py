@@ -1,0 +1,249 @@
+"""An Envoy's first configuration: who it is, where its control planes are, and who holds its keys.
+
+Everything else comes over ADS. The connection to the control plane is mutual TLS with the workload's own certificate, which the agent serves
+over a unix socket, so the key is in no file. Control planes are tried in order of preference: each is a priority of its own.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from isthmus.envoy.common import SDS_UPSTREAM, SIDECAR_MARK
+from isthmus.envoy.tls import WORKLOAD_CERTIFICATE
+
+XDS_UPSTREAM = "xds-grpc"
+READINESS_PORT = 15021
+_HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+_TYPE = "type.googleapis.com/"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BootstrapSettings:
+    """`node` is the xDS Node as JSON. `control_planes` are (host IP, port), most preferred first. Paths are absolute."""
+
+    node: dict[str, Any]
+    control_planes: tuple[tuple[str, int], ...]
+    control_plane_name: str
+    root_certificates: str
+    sds_socket: str
+    admin_socket: str
+    health_socket: str
+
+
+def bootstrap(settings: BootstrapSettings) -> bytes:
+    """JSON for `envoy -c`."""
+    document = {
+        "node": settings.node,
+        "admin": {"address": {"pipe": {"path": settings.admin_socket, "mode": 0o600}}},
+        "dynamic_resources": {
+            "ads_config": {
+                "api_type": "DELTA_GRPC",
+                "transport_api_version": "V3",
+                "set_node_on_first_message_only": True,
+                "grpc_services": [_xds_service()],
+            },
+            "cds_config": {"ads": {}, "resource_api_version": "V3"},
+            "lds_config": {"ads": {}, "resource_api_version": "V3"},
+        },
+        "cluster_manager": {"upstream_bind_config": _marked_bind()},
+        "static_resources": {
+            "clusters": [
+                _xds_upstream(settings),
+                _unix_upstream(SDS_UPSTREAM, settings.sds_socket, http2=True),
+                _unix_upstream("agent", settings.health_socket, http2=False),
+            ],
+            "listeners": [_readiness_listener()],
+        },
+        "stats_config": {
+            "stats_matcher": {
+                "inclusion_list": {
+                    "patterns": [{"prefix": prefix} for prefix in _KEPT_STATS] + [{"suffix": "upstream_rq_active"}]
+                }
+            }
+        },
+        "deferred_stat_options": {"enable_deferred_creation_stats": True},
+        "layered_runtime": {
+            "layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 32768}}]
+        },
+        "overload_manager": {
+            "resource_monitors": [
+                {
+                    "name": "envoy.resource_monitors.global_downstream_max_connections",
+                    "typed_config": {
+                        "@type": _TYPE
+                        + "envoy.extensions.resource_monitors.downstream_connections.v3.DownstreamConnectionsConfig",
+                        "max_active_downstream_connections": 50000,
+                    },
+                }
+            ]
+        },
+    }
+    return json.dumps(document, indent=1, sort_keys=True).encode()
+
+
+_KEPT_STATS = (
+    "cluster_manager",
+    "listener_manager",
+    "control_plane",
+    "server.",
+    "cluster.xds-grpc",
+    "cluster.outbound",
+    "cluster.inbound",
+    "tcp.",
+    "http.inbound",
+    "http.outbound",
+    "listener.",
+    "runtime",
+    "sds.",
+)
+"""Untrimmed statistics cost twice the memory for each upstream (measured)."""
+
+
+def envoy_arguments(bootstrap_path: str, log_path: str = "") -> list[str]:
+    """Command line for one small Envoy among many on a machine."""
+    arguments = [
+        "-c",
+        bootstrap_path,
+        "--concurrency",
+        "1",
+        # Hot restart binds an abstract socket by number: a second Envoy on the machine would not start.
+        "--disable-hot-restart",
+        "--drain-time-s",
+        "2",
+        "--drain-strategy",
+        "immediate",
+        "--file-flush-interval-msec",
+        "200",
+        "-l",
+        "warning",
+    ]
+    return [*arguments, "--log-path", log_path] if log_path else arguments
+
+
+def _xds_service() -> dict[str, Any]:
+    """Envoy's own back-off grows to half a minute; a control plane that returns should be found at once (measured)."""
+    back_off = {"base_interval": "0.1s", "max_interval": "1s"}
+    return {"envoy_grpc": {"cluster_name": XDS_UPSTREAM, "retry_policy": {"retry_back_off": back_off}}}
+
+
+def _marked_bind() -> dict[str, Any]:
+    return {
+        "source_address": {"address": "0.0.0.0", "port_value": 0},
+        "socket_options": [
+            {"description": "SO_MARK", "level": 1, "name": 36, "int_value": SIDECAR_MARK, "state": "STATE_PREBIND"}
+        ],
+    }
+
+
+def _xds_upstream(settings: BootstrapSettings) -> dict[str, Any]:
+    localities = [
+        {"priority": priority, "lb_endpoints": [{"endpoint": {"address": _socket(host, port)}}]}
+        for priority, (host, port) in enumerate(settings.control_planes)
+    ]
+    context = {
+        "@type": _TYPE + "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+        "sni": settings.control_plane_name,
+        "common_tls_context": {
+            "alpn_protocols": ["h2"],
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
+            "tls_certificate_sds_secret_configs": [{"name": WORKLOAD_CERTIFICATE, "sds_config": _from_agent()}],
+            "validation_context": {
+                "trusted_ca": {"filename": settings.root_certificates},
+                "match_typed_subject_alt_names": [
+                    {"san_type": "DNS", "matcher": {"exact": settings.control_plane_name}}
+                ],
+            },
+        },
+    }
+    return {
+        "name": XDS_UPSTREAM,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {"cluster_name": XDS_UPSTREAM, "endpoints": localities},
+        "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
+        "outlier_detection": {
+            "split_external_local_origin_errors": True,
+            "consecutive_local_origin_failure": 2,
+            "interval": "1s",
+            "base_ejection_time": "2s",
+            # With a single control plane there is nowhere else to go: it must never be ejected.
+            "max_ejection_percent": 100 if len(settings.control_planes) > 1 else 0,
+        },
+        "typed_extension_protocol_options": {_HTTP_OPTIONS: _http2()},
+        "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 30, "keepalive_interval": 5}},
+        "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": context},
+    }
+
+
+def _from_agent() -> dict[str, Any]:
+    return {
+        "api_config_source": {
+            "api_type": "GRPC",
+            "transport_api_version": "V3",
+            "set_node_on_first_message_only": True,
+            "grpc_services": [{"envoy_grpc": {"cluster_name": SDS_UPSTREAM}}],
+        },
+        "resource_api_version": "V3",
+        "initial_fetch_timeout": "0s",
+    }
+
+
+def _unix_upstream(name: str, path: str, *, http2: bool) -> dict[str, Any]:
+    upstream: dict[str, Any] = {
+        "name": name,
+        "type": "STATIC",
+        "connect_timeout": "1s",
+        "load_assignment": {
+            "cluster_name": name,
+            "endpoints": [{"lb_endpoints": [{"endpoint": {"address": {"pipe": {"path": path}}}}]}],
+        },
+    }
+    if http2:
+        upstream["typed_extension_protocol_options"] = {_HTTP_OPTIONS: _http2()}
+    return upstream
+
+
+def _http2() -> dict[str, Any]:
+    return {
+        "@type": _TYPE + _HTTP_OPTIONS,
+        "explicit_http_config": {
+            "http2_protocol_options": {"connection_keepalive": {"interval": "30s", "timeout": "10s"}}
+        },
+    }
+
+
+def _socket(host: str, port: int) -> dict[str, Any]:
+    return {"socket_address": {"address": host, "port_value": port}}
+
+
+def _readiness_listener() -> dict[str, Any]:
+    """Anyone may ask whether the Pod's proxy is ready, and nothing else."""
+    manager = {
+        "@type": _TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
+        "stat_prefix": "agent",
+        "route_config": {
+            "virtual_hosts": [
+                {
+                    "name": "readiness",
+                    "domains": ["*"],
+                    "routes": [{"match": {"path": "/healthz/ready"}, "route": {"cluster": "agent"}}],
+                }
+            ]
+        },
+        "http_filters": [
+            {
+                "name": "envoy.filters.http.router",
+                "typed_config": {"@type": _TYPE + "envoy.extensions.filters.http.router.v3.Router"},
+            }
+        ],
+    }
+    return {
+        "name": "readiness",
+        "address": _socket("0.0.0.0", READINESS_PORT),
+        "filter_chains": [
+            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+        ],
+        "ignore_global_conn_limit": True,
+    }

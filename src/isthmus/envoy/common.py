@@ -1,0 +1,88 @@
+"""The few shapes that many resources share: packed messages, addresses, durations, where more is fetched from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.core.v3 import address_pb2, config_source_pb2, extension_pb2, grpc_service_pb2, socket_option_pb2
+from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
+
+SIDECAR_MARK = 1337
+"""Connections with this SO_MARK are the proxy's own: capture leaves them alone."""
+
+SDS_UPSTREAM = "sds-grpc"
+"""The static upstream by which an Envoy asks its agent for certificates."""
+
+PASSTHROUGH = "PassthroughCluster"
+BLACK_HOLE = "BlackHoleCluster"
+INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
+
+_SOL_SOCKET = 1
+_SO_MARK = 36
+
+
+def packed(message: Any) -> any_pb2.Any:
+    """The message inside an Any, serialized deterministically."""
+    return any_pb2.Any(
+        type_url="type.googleapis.com/" + message.DESCRIPTOR.full_name,
+        value=message.SerializeToString(deterministic=True),
+    )
+
+
+def extension(name: str, message: Any) -> extension_pb2.TypedExtensionConfig:
+    return extension_pb2.TypedExtensionConfig(name=name, typed_config=packed(message))
+
+
+def seconds(value: float) -> duration_pb2.Duration:
+    nanoseconds = round(value * 1e9)
+    return duration_pb2.Duration(seconds=nanoseconds // 10**9, nanos=nanoseconds % 10**9)
+
+
+def uint32(value: int) -> wrappers_pb2.UInt32Value:
+    return wrappers_pb2.UInt32Value(value=value)
+
+
+def boolean(value: bool) -> wrappers_pb2.BoolValue:
+    return wrappers_pb2.BoolValue(value=value)
+
+
+def address(ip: str, port: int) -> address_pb2.Address:
+    return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=ip, port_value=port))
+
+
+def pipe(path: str) -> address_pb2.Address:
+    return address_pb2.Address(pipe=address_pb2.Pipe(path=path))
+
+
+def mark_option() -> socket_option_pb2.SocketOption:
+    """Marks a socket before it is bound, so that capture rules see the mark on the first packet."""
+    return socket_option_pb2.SocketOption(
+        description="SO_MARK",
+        level=_SOL_SOCKET,
+        name=_SO_MARK,
+        int_value=SIDECAR_MARK,
+        state=socket_option_pb2.SocketOption.STATE_PREBIND,
+    )
+
+
+def from_ads() -> config_source_pb2.ConfigSource:
+    """Fetched over the proxy's one ADS stream."""
+    return config_source_pb2.ConfigSource(ads=config_source_pb2.AggregatedConfigSource(), resource_api_version="V3")
+
+
+def from_agent() -> config_source_pb2.ConfigSource:
+    """Fetched from the agent. Without end of waiting: there is no configuration to fall back to without a certificate."""
+    return config_source_pb2.ConfigSource(
+        api_config_source=config_source_pb2.ApiConfigSource(
+            api_type=config_source_pb2.ApiConfigSource.GRPC,
+            transport_api_version="V3",
+            set_node_on_first_message_only=True,
+            grpc_services=[
+                grpc_service_pb2.GrpcService(
+                    envoy_grpc=grpc_service_pb2.GrpcService.EnvoyGrpc(cluster_name=SDS_UPSTREAM)
+                )
+            ],
+        ),
+        resource_api_version="V3",
+        initial_fetch_timeout=seconds(0),
+    )

@@ -1,0 +1,35 @@
+"""Resources as proto3 JSON with every Any expanded: what `render` prints and what people read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.endpoint.v3 import endpoint_pb2
+from envoy.config.listener.v3 import listener_pb2
+from envoy.config.route.v3 import route_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from google.protobuf import json_format
+
+from isthmus.envoy import name_table
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, SECRET, ResourceSet
+
+_MESSAGES: dict[str, Any] = {
+    CLUSTER: cluster_pb2.Cluster,
+    ENDPOINTS: endpoint_pb2.ClusterLoadAssignment,
+    LISTENER: listener_pb2.Listener,
+    ROUTES: route_pb2.RouteConfiguration,
+    SECRET: secret_pb2.Secret,
+    NAME_TABLE: name_table.NameTable,
+}
+
+
+def decoded(type_url: str, body: bytes) -> Any:
+    """The message of a resource. Raises KeyError for a type that this project does not send."""
+    return _MESSAGES[type_url].FromString(body)
+
+
+def expanded(resources: ResourceSet, type_url: str) -> list[dict[str, Any]]:
+    """Every resource of the type, sorted by name."""
+    found = sorted(resources.of_type(type_url).values(), key=lambda resource: resource.name)
+    return [json_format.MessageToDict(decoded(type_url, resource.body)) for resource in found]

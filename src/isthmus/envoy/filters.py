@@ -1,0 +1,94 @@
+"""The two ways in which a connection is served: as requests (HTTP), or as bytes (TCP)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.core.v3 import protocol_pb2
+from envoy.config.listener.v3 import listener_components_pb2
+from envoy.extensions.filters.http.router.v3 import router_pb2
+from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
+from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+
+from isthmus.envoy.common import boolean, from_ads, packed, seconds, uint32
+
+Hcm = http_connection_manager_pb2.HttpConnectionManager
+
+_SERVER_NAME = "istio-envoy"
+
+
+def tcp(stat_prefix: str, cluster: str, *, connect_attempts: int = 1) -> listener_components_pb2.Filter:
+    """Bytes to an upstream. An idle connection is the applications' business, so it is never closed for that."""
+    proxy = tcp_proxy_pb2.TcpProxy(
+        stat_prefix=stat_prefix,
+        cluster=cluster,
+        idle_timeout=seconds(0),
+        max_connect_attempts=uint32(connect_attempts),
+    )
+    return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))
+
+
+def http_by_rds(stat_prefix: str, route_name: str) -> listener_components_pb2.Filter:
+    """Requests of our own workload, routed by a route configuration that is fetched."""
+    manager = _manager(stat_prefix)
+    manager.rds.CopyFrom(http_connection_manager_pb2.Rds(config_source=from_ads(), route_config_name=route_name))
+    return _filter(manager)
+
+
+def http_inbound(stat_prefix: str, routes: Any, *, authenticated: bool) -> listener_components_pb2.Filter:
+    """Requests for our own workload. The caller's identity is told in x-forwarded-client-cert: the proven one, or none.
+
+    Whatever the caller wrote into that header itself is removed in both cases.
+    """
+    manager = _manager(stat_prefix)
+    manager.server_name = _SERVER_NAME
+    manager.route_config.CopyFrom(routes)
+    if authenticated:
+        manager.forward_client_cert_details = Hcm.SANITIZE_SET
+        manager.set_current_client_cert_details.uri = True
+    else:
+        manager.forward_client_cert_details = Hcm.SANITIZE
+    return _filter(manager)
+
+
+def tls_inspector() -> listener_components_pb2.ListenerFilter:
+    return _listener_filter("envoy.filters.listener.tls_inspector", tls_inspector_pb2.TlsInspector())
+
+
+def http_inspector() -> listener_components_pb2.ListenerFilter:
+    return _listener_filter("envoy.filters.listener.http_inspector", http_inspector_pb2.HttpInspector())
+
+
+def original_destination() -> listener_components_pb2.ListenerFilter:
+    return _listener_filter("envoy.filters.listener.original_dst", original_dst_pb2.OriginalDst())
+
+
+def _listener_filter(name: str, message: Any) -> listener_components_pb2.ListenerFilter:
+    return listener_components_pb2.ListenerFilter(name=name, typed_config=packed(message))
+
+
+def _filter(manager: Any) -> listener_components_pb2.Filter:
+    return listener_components_pb2.Filter(
+        name="envoy.filters.network.http_connection_manager", typed_config=packed(manager)
+    )
+
+
+def _manager(stat_prefix: str) -> Any:
+    """Path normalization is on, because policies compare paths."""
+    router = http_connection_manager_pb2.HttpFilter(
+        name="envoy.filters.http.router", typed_config=packed(router_pb2.Router())
+    )
+    return Hcm(
+        stat_prefix=stat_prefix,
+        codec_type=Hcm.AUTO,
+        http_filters=[router],
+        normalize_path=boolean(True),
+        merge_slashes=False,
+        use_remote_address=boolean(False),
+        stream_idle_timeout=seconds(0),
+        upgrade_configs=[Hcm.UpgradeConfig(upgrade_type="websocket")],
+        http_protocol_options=protocol_pb2.Http1ProtocolOptions(accept_http_10=True),
+    )

@@ -1,0 +1,49 @@
+"""The network gateway's listener: mutual TLS between workloads, passed through by SNI.
+
+One chain for each exposed service port, matched by the exact SNI that callers send and by the mesh's ALPN. Nothing is decrypted here and
+no key is held. An unknown SNI, another ALPN and plaintext find no chain and are closed.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+
+from isthmus.envoy import filters, tls
+from isthmus.envoy.common import address, seconds
+from isthmus.model.views import Upstream
+
+_CONNECT_ATTEMPTS = 3
+
+
+def listeners(exposed: Sequence[tuple[int, Upstream]]) -> list[Any]:
+    """One for each port that exposures name."""
+    by_port: dict[int, list[Upstream]] = defaultdict(list)
+    for port, upstream in exposed:
+        by_port[port].append(upstream)
+    return [_listener(port, upstreams) for port, upstreams in sorted(by_port.items())]
+
+
+def _listener(port: int, upstreams: Sequence[Upstream]) -> Any:
+    return listener_pb2.Listener(
+        name=f"0.0.0.0_{port}",
+        address=address("0.0.0.0", port),
+        traffic_direction=base_pb2.OUTBOUND,
+        listener_filters=[filters.tls_inspector()],
+        listener_filters_timeout=seconds(5),
+        filter_chains=[_chain(upstream) for upstream in upstreams],
+    )
+
+
+def _chain(upstream: Upstream) -> Any:
+    return listener_components_pb2.FilterChain(
+        name=upstream.sni,
+        filter_chain_match=listener_components_pb2.FilterChainMatch(
+            server_names=[upstream.sni], transport_protocol="tls", application_protocols=[tls.MESH_ALPN]
+        ),
+        filters=[filters.tcp(upstream.sni, upstream.sni, connect_attempts=_CONNECT_ATTEMPTS)],
+    )

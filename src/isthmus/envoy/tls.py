@@ -1,0 +1,85 @@
+"""Mutual TLS: what the two ends of a connection between workloads ask of each other.
+
+ALPN without Istio's own Envoy filter (measured): the client *offers* `istio` and the protocol, the server *selects* from `h2` and
+`http/1.1` only. The server's filter chains match what was offered, so `istio` tells the mesh's connections from an application's own TLS,
+and what is selected is a protocol that both Envoys' codecs know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from envoy.config.core.v3 import base_pb2
+from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
+from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
+from envoy.type.matcher.v3 import string_pb2
+
+from isthmus.envoy.common import boolean, from_agent, packed
+from isthmus.model.identity import SpiffeId
+from isthmus.model.services import Protocol
+
+WORKLOAD_CERTIFICATE = "default"
+TRUST_BUNDLE = "ROOTCA"
+MESH_ALPN = "istio"
+
+_CIPHERS = (
+    "ECDHE-ECDSA-AES256-GCM-SHA384",
+    "ECDHE-RSA-AES256-GCM-SHA384",
+    "ECDHE-ECDSA-AES128-GCM-SHA256",
+    "ECDHE-RSA-AES128-GCM-SHA256",
+)
+
+
+def client_socket(sni: str, identities: Sequence[SpiffeId], protocol: Protocol) -> base_pb2.TransportSocket:
+    """The calling end: shows its workload's certificate, and takes only these identities for an answer."""
+    context = tls_pb2.UpstreamTlsContext(common_tls_context=_common(_offered(protocol), identities), sni=sni)
+    return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def server_socket(protocol: Protocol) -> base_pb2.TransportSocket:
+    """The answering end: demands a certificate of a trust domain that it has a bundle for."""
+    context = tls_pb2.DownstreamTlsContext(
+        common_tls_context=_common(("h2", "http/1.1") if protocol.is_http else (), ()),
+        require_client_certificate=boolean(True),
+    )
+    return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def plain_socket() -> base_pb2.TransportSocket:
+    return base_pb2.TransportSocket(
+        name="envoy.transport_sockets.raw_buffer", typed_config=packed(raw_buffer_pb2.RawBuffer())
+    )
+
+
+def _offered(protocol: Protocol) -> tuple[str, ...]:
+    if protocol.is_http2:
+        return (MESH_ALPN, "h2")
+    return (MESH_ALPN, "http/1.1") if protocol.is_http else (MESH_ALPN,)
+
+
+def _common(alpn: Sequence[str], identities: Sequence[SpiffeId]) -> tls_pb2.CommonTlsContext:
+    """The bundle comes from the agent; the names to expect are the upstream's own, so one bundle serves all upstreams."""
+    return tls_pb2.CommonTlsContext(
+        alpn_protocols=alpn,
+        tls_params=common_pb2.TlsParameters(
+            tls_minimum_protocol_version=common_pb2.TlsParameters.TLSv1_2,
+            # An upstream context's own default ends at TLS 1.2 (Envoy 1.40).
+            tls_maximum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
+            cipher_suites=_CIPHERS,
+        ),
+        tls_certificate_sds_secret_configs=[
+            secret_pb2.SdsSecretConfig(name=WORKLOAD_CERTIFICATE, sds_config=from_agent())
+        ],
+        combined_validation_context=tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
+            default_validation_context=common_pb2.CertificateValidationContext(
+                match_typed_subject_alt_names=[_exactly(identity) for identity in identities]
+            ),
+            validation_context_sds_secret_config=secret_pb2.SdsSecretConfig(name=TRUST_BUNDLE, sds_config=from_agent()),
+        ),
+    )
+
+
+def _exactly(identity: SpiffeId) -> common_pb2.SubjectAltNameMatcher:
+    return common_pb2.SubjectAltNameMatcher(
+        san_type=common_pb2.SubjectAltNameMatcher.URI, matcher=string_pb2.StringMatcher(exact=str(identity))
+    )
