@@ -1,0 +1,95 @@
+"""Who is calling? A verified client certificate, or a service account token that the caller's own cluster has reviewed.
+
+The identity is always in the local trust domain, whichever cluster the Pod is in; it never comes from what a caller says of itself. The
+`clusterid` in a call's metadata only chooses which API server is asked, and a token of another cluster is nothing to it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.model.names import ClusterId, Namespace
+from isthmus.trust import x509
+
+_BEARER = "bearer "
+_REVIEW_SECONDS = 60.0
+_REVIEWS_MAX = 10_000
+
+
+class NotAuthenticated(Exception):
+    """The caller proved nothing. The reason is for the log; the caller is told only that it failed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """`cluster` is None for a certificate, which does not name one. `how` is `certificate` or `token`."""
+
+    identity: SpiffeId
+    cluster: ClusterId | None
+    how: str
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceAccount:
+    """What an API server says a token stands for."""
+
+    namespace: Namespace
+    name: str
+
+
+Review = Callable[[str, ClusterId], Awaitable[ServiceAccount | None]]
+"""Asks a cluster's API server about a token (audience `istio-ca`); None if it is not valid there. Raises KeyError for an unknown cluster."""
+
+
+class Authenticator:
+    """Successful reviews are remembered for a minute, so that a reconnect storm does not become one of token reviews."""
+
+    def __init__(
+        self, trust_domain: TrustDomain, own_cluster: ClusterId, review: Review, clock: Callable[[], float]
+    ) -> None:
+        self._trust_domain = trust_domain
+        self._own_cluster = own_cluster
+        self._review = review
+        self._clock = clock
+        self._known: dict[tuple[ClusterId, bytes], tuple[float, ServiceAccount]] = {}
+
+    async def caller(self, metadata: Mapping[str, str], peer_certificate: str) -> Caller:
+        """Raises NotAuthenticated."""
+        if peer_certificate:
+            return self._by_certificate(peer_certificate)
+        authorization = metadata.get("authorization", "")
+        if not authorization.lower().startswith(_BEARER):
+            raise NotAuthenticated("neither a client certificate nor a bearer token")
+        token = authorization[len(_BEARER) :].strip()
+        cluster = ClusterId(metadata.get("clusterid", "") or self._own_cluster)
+        account = await self._reviewed(token, cluster)
+        identity = SpiffeId.of_service_account(self._trust_domain, account.namespace, account.name)
+        return Caller(identity, cluster, "token")
+
+    def _by_certificate(self, pem: str) -> Caller:
+        try:
+            identity = x509.identity_of(pem)
+        except x509.BadCertificate as error:
+            raise NotAuthenticated(str(error)) from None
+        if identity.trust_domain != self._trust_domain:
+            raise NotAuthenticated(f"{identity} is of another trust domain")
+        return Caller(identity, None, "certificate")
+
+    async def _reviewed(self, token: str, cluster: ClusterId) -> ServiceAccount:
+        key = (cluster, hashlib.sha256(token.encode()).digest())
+        known = self._known.get(key)
+        if known is not None and self._clock() - known[0] < _REVIEW_SECONDS:
+            return known[1]
+        try:
+            account = await self._review(token, cluster)
+        except KeyError:
+            raise NotAuthenticated(f"cluster {cluster!r} is not known here") from None
+        if account is None:
+            raise NotAuthenticated(f"cluster {cluster} does not accept the token")
+        if len(self._known) >= _REVIEWS_MAX:
+            self._known.clear()
+        self._known[key] = (self._clock(), account)
+        return account

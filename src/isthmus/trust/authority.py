@@ -1,0 +1,69 @@
+"""The certificate authority of one control plane: an intermediate (or a root) that signs workloads' and its own serving certificates."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.trust import x509
+
+SELF_SIGNED_LIFETIME = timedelta(days=3650)
+SERVING_LIFETIME = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True)
+class ServingCertificate:
+    """A key and the chain to show with it, as PEM."""
+
+    key_pem: str
+    chain_pem: str
+
+
+@dataclass(frozen=True, slots=True)
+class CertificateAuthority:
+    """`root_pem` may hold several roots: what peers are told to trust."""
+
+    issuer: x509.Issuer
+    root_pem: str
+
+    @staticmethod
+    def from_pem(*, certificate: str, key: str, chain: str, root: str) -> CertificateAuthority:
+        """From the four files of a `cacerts` Secret. Raises BadCertificate, saying which does not fit."""
+        own = x509.parse_certificates(certificate)[0]
+        signing_key = x509.parse_key(key)
+        if not x509.matches(own, signing_key):
+            raise x509.BadCertificate("ca-key.pem is not the key of ca-cert.pem")
+        roots = x509.parse_certificates(root)
+        between = [found for found in (x509.parse_certificates(chain) if chain.strip() else []) if found != own]
+        return CertificateAuthority(
+            x509.Issuer(own, signing_key, tuple(found for found in between if found not in roots)),
+            "".join(x509.certificate_pem(found) for found in roots),
+        )
+
+    @staticmethod
+    def self_signed(trust_domain: TrustDomain, now: datetime) -> CertificateAuthority:
+        """A new root that signs by itself."""
+        root = x509.new_root(trust_domain, now, SELF_SIGNED_LIFETIME)
+        return CertificateAuthority(root, x509.certificate_pem(root.certificate))
+
+    def sign(self, csr_pem: str, identity: SpiffeId, now: datetime, lifetime: timedelta) -> list[str]:
+        """The leaf, each intermediate, and last the roots, as PEM. Raises BadCertificate for a request that proves nothing."""
+        leaf = x509.sign_workload(self.issuer, x509.requested_key(csr_pem), identity, now, lifetime)
+        return [x509.certificate_pem(leaf), *self._intermediates(), self.root_pem]
+
+    def serving_certificate(self, names: Sequence[str], now: datetime) -> ServingCertificate:
+        """For the control plane's own ports."""
+        key = x509.new_key()
+        leaf = x509.sign_server(self.issuer, key.public_key(), names, now, SERVING_LIFETIME)
+        return ServingCertificate(x509.key_pem(key), x509.certificate_pem(leaf) + "".join(self._intermediates()))
+
+    @property
+    def not_after(self) -> datetime:
+        return self.issuer.certificate.not_valid_after_utc
+
+    def _intermediates(self) -> list[str]:
+        own = x509.certificate_pem(self.issuer.certificate)
+        above = [x509.certificate_pem(certificate) for certificate in self.issuer.intermediates]
+        return [pem for pem in (own, *above) if pem not in self.root_pem]

@@ -1,0 +1,261 @@
+"""Keys, signing requests and certificates. The only user of the cryptography package in the mesh; it reads no clock.
+
+Certificates follow the X.509-SVID specification: a leaf has exactly one URI SAN, critical when the subject is empty, and cannot sign.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from ipaddress import ip_address
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from isthmus.model.identity import SpiffeId, TrustDomain
+
+CLOCK_SKEW = timedelta(minutes=2)
+_RSA_BITS_MIN = 2048
+_CSR_BYTES_MAX = 16 * 1024
+
+SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
+
+
+class BadCertificate(ValueError):
+    """A certificate, key or signing request that cannot be used, and why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issuer:
+    """A certificate that may sign, its key, and the certificates between it and the root (nearest first), root excluded."""
+
+    certificate: x509.Certificate
+    key: SigningKey
+    intermediates: tuple[x509.Certificate, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CertificateFacts:
+    """What people ask of a certificate."""
+
+    serial: str
+    not_before: datetime
+    not_after: datetime
+
+
+def new_key() -> ec.EllipticCurvePrivateKey:
+    """P-256: a handshake costs a quarter of what RSA-2048 does (measured)."""
+    return ec.generate_private_key(ec.SECP256R1())
+
+
+def new_root(trust_domain: TrustDomain, now: datetime, lifetime: timedelta) -> Issuer:
+    """A self-signed authority for a trust domain."""
+    key = new_key()
+    name = x509.Name(
+        [
+            x509.NameAttribute(NameOID.ORGANIZATION_NAME, str(trust_domain)),
+            x509.NameAttribute(NameOID.COMMON_NAME, "Root CA"),
+        ]
+    )
+    builder = _authority(name, name, key.public_key(), now, now + lifetime, path_length=None)
+    return Issuer(builder.sign(key, hashes.SHA256()), key)
+
+
+def new_intermediate(root: Issuer, label: str, now: datetime, lifetime: timedelta) -> Issuer:
+    """An authority below another, which may sign leaves only. It never outlives its issuer."""
+    key = new_key()
+    organization = root.certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    attributes = [*organization, x509.NameAttribute(NameOID.COMMON_NAME, f"Intermediate CA {label}")]
+    ends = min(now + lifetime, root.certificate.not_valid_after_utc)
+    builder = _authority(x509.Name(attributes), root.certificate.subject, key.public_key(), now, ends, path_length=0)
+    builder = builder.add_extension(_issued_by(root), critical=False)
+    above = () if _is_self_signed(root.certificate) else (root.certificate, *root.intermediates)
+    return Issuer(builder.sign(root.key, hashes.SHA256()), key, above)
+
+
+def new_request(key: SigningKey) -> str:
+    """A signing request that proves possession of the key and asks for nothing: names come from the caller's credentials."""
+    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
+    return request.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def requested_key(csr_pem: str) -> CertificatePublicKeyTypes:
+    """The key that a request proves possession of. Raises BadCertificate, also for a key too weak to certify."""
+    if len(csr_pem) > _CSR_BYTES_MAX:
+        raise BadCertificate(f"the signing request is larger than {_CSR_BYTES_MAX} bytes")
+    try:
+        request = x509.load_pem_x509_csr(csr_pem.encode())
+        valid = request.is_signature_valid
+        key = request.public_key()
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise BadCertificate(f"the signing request cannot be read: {error}") from None
+    if not valid:
+        raise BadCertificate("the signing request is not signed by its own key")
+    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _RSA_BITS_MIN:
+        raise BadCertificate(f"an RSA key of {key.key_size} bits is too weak: use {_RSA_BITS_MIN} or more, or P-256")
+    return key
+
+
+def sign_workload(
+    issuer: Issuer, key: CertificatePublicKeyTypes, identity: SpiffeId, now: datetime, lifetime: timedelta
+) -> x509.Certificate:
+    """A leaf with the identity as its one URI SAN, good for both ends of a connection."""
+    san = x509.SubjectAlternativeName([x509.UniformResourceIdentifier(str(identity))])
+    return _leaf(issuer, key, x509.Name([]), san, now, lifetime)
+
+
+def sign_server(
+    issuer: Issuer, key: CertificatePublicKeyTypes, names: Sequence[str], now: datetime, lifetime: timedelta
+) -> x509.Certificate:
+    """A leaf for DNS names and IP addresses: what the control plane serves with."""
+    san = x509.SubjectAlternativeName([_general_name(name) for name in names])
+    return _leaf(issuer, key, x509.Name([]), san, now, lifetime)
+
+
+def identity_of(certificate_pem: str) -> SpiffeId:
+    """The SPIFFE ID of the first certificate in the text. Raises BadCertificate unless it has exactly one URI SAN."""
+    certificate = parse_certificates(certificate_pem)[0]
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        raise BadCertificate("the certificate has no subject alternative name") from None
+    uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
+    if len(uris) != 1:
+        raise BadCertificate(f"the certificate has {len(uris)} URI names; an identity has exactly one")
+    try:
+        return SpiffeId.parse(uris[0])
+    except ValueError as error:
+        raise BadCertificate(str(error)) from None
+
+
+def parse_certificates(pem: str) -> list[x509.Certificate]:
+    """Every certificate in the text, in order. Raises BadCertificate if there is none."""
+    try:
+        return x509.load_pem_x509_certificates(pem.encode())
+    except ValueError as error:
+        raise BadCertificate(f"no certificate can be read: {error}") from None
+
+
+def parse_key(pem: str) -> SigningKey:
+    """Raises BadCertificate for anything but an unencrypted EC or RSA private key."""
+    try:
+        key = serialization.load_pem_private_key(pem.encode(), password=None)
+    except (ValueError, TypeError) as error:
+        raise BadCertificate(f"the private key cannot be read: {error}") from None
+    if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
+        raise BadCertificate("the private key is neither EC nor RSA")
+    return key
+
+
+def matches(certificate: x509.Certificate, key: SigningKey) -> bool:
+    """Whether the certificate is for this key."""
+    return certificate.public_key() == key.public_key()
+
+
+def facts_of(certificate_pem: str) -> CertificateFacts:
+    """Of the first certificate in the text."""
+    certificate = parse_certificates(certificate_pem)[0]
+    return CertificateFacts(
+        serial=f"{certificate.serial_number:x}",
+        not_before=certificate.not_valid_before_utc,
+        not_after=certificate.not_valid_after_utc,
+    )
+
+
+def to_der(certificate_pem: str) -> list[bytes]:
+    """Every certificate in the text as DER."""
+    return [c.public_bytes(serialization.Encoding.DER) for c in parse_certificates(certificate_pem)]
+
+
+def certificate_pem(certificate: x509.Certificate) -> str:
+    return certificate.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def key_pem(key: SigningKey) -> str:
+    """PKCS#8, unencrypted: for files of mode 0600, Secrets, and Envoy's memory."""
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    ).decode()
+
+
+def _leaf(
+    issuer: Issuer,
+    key: CertificatePublicKeyTypes,
+    subject: x509.Name,
+    san: x509.SubjectAlternativeName,
+    now: datetime,
+    lifetime: timedelta,
+) -> x509.Certificate:
+    ends = min(now + lifetime, issuer.certificate.not_valid_after_utc)
+    usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer.certificate.subject)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(ends)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_key_usage(signs_certificates=False), critical=True)
+        .add_extension(x509.ExtendedKeyUsage(usages), critical=False)
+        .add_extension(san, critical=True)
+        .add_extension(_issued_by(issuer), critical=False)
+    )
+    return builder.sign(issuer.key, hashes.SHA256())
+
+
+def _authority(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    now: datetime,
+    ends: datetime,
+    path_length: int | None,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - CLOCK_SKEW)
+        .not_valid_after(ends)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=path_length), critical=True)
+        .add_extension(_key_usage(signs_certificates=True), critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
+def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    return x509.KeyUsage(
+        digital_signature=True,
+        key_encipherment=not signs_certificates,
+        key_cert_sign=signs_certificates,
+        crl_sign=signs_certificates,
+        content_commitment=False,
+        data_encipherment=False,
+        key_agreement=False,
+        encipher_only=False,
+        decipher_only=False,
+    )
+
+
+def _issued_by(issuer: Issuer) -> x509.AuthorityKeyIdentifier:
+    return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+
+
+def _is_self_signed(certificate: x509.Certificate) -> bool:
+    return certificate.subject == certificate.issuer
+
+
+def _general_name(name: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ip_address(name))
+    except ValueError:
+        return x509.DNSName(name)
