@@ -1,0 +1,237 @@
+"""A thin client of the Kubernetes API on aiohttp and msgspec: requests, patches, tokens, and the raw stream of a watch."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import tempfile
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import aiohttp
+import msgspec
+
+from isthmus.kubernetes.errors import ApiUnavailable, KubernetesError, error_for
+from isthmus.kubernetes.kubeconfig import ApiAddress
+from isthmus.kubernetes.resources import TOKEN_REVIEWS, ResourcePath
+
+_REQUEST_SECONDS = 30.0
+_CONNECT_SECONDS = 5.0
+
+MERGE = "application/merge-patch+json"
+STRATEGIC = "application/strategic-merge-patch+json"
+JSON_PATCH = "application/json-patch+json"
+
+Json = dict[str, Any]
+
+
+class ApiClient:
+    """One API server, over one pool of connections. Use it as an async context manager."""
+
+    def __init__(self, address: ApiAddress, *, user_agent: str = "isthmus") -> None:
+        self.address = address
+        self._user_agent = user_agent
+        self._session: aiohttp.ClientSession | None = None
+        self._ssl = _ssl_context(address)
+        self._plugin_token = ""
+
+    async def __aenter__(self) -> Self:
+        timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS, connect=_CONNECT_SECONDS)
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=60),
+            timeout=timeout,
+            headers={"User-Agent": self._user_agent, "Accept": "application/json"},
+        )
+        if self.address.exec_plugin:
+            self._plugin_token = await _run_plugin(self.address)
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        assert self._session is not None, "entered"
+        await self._session.close()
+
+    async def get(self, resource: ResourcePath, name: str, namespace: str = "") -> Json:
+        return await self._json("GET", resource.item(namespace, name))
+
+    async def list_objects(self, resource: ResourcePath, namespace: str = "", **parameters: str) -> Json:
+        """The list object: `items` without apiVersion and kind, as the server sends them."""
+        return await self._json("GET", resource.collection(namespace), parameters=parameters)
+
+    async def create(self, resource: ResourcePath, body: Json, namespace: str = "") -> Json:
+        return await self._json("POST", resource.collection(namespace), body=body)
+
+    async def replace(self, resource: ResourcePath, body: Json, subresource: str = "") -> Json:
+        metadata = body["metadata"]
+        path = resource.item(metadata.get("namespace", ""), metadata["name"])
+        return await self._json("PUT", f"{path}/{subresource}" if subresource else path, body=body)
+
+    async def patch(
+        self,
+        resource: ResourcePath,
+        name: str,
+        body: Any,
+        namespace: str = "",
+        *,
+        kind: str = MERGE,
+        subresource: str = "",
+    ) -> Json:
+        path = resource.item(namespace, name)
+        return await self._json("PATCH", f"{path}/{subresource}" if subresource else path, body=body, content_type=kind)
+
+    async def delete(
+        self, resource: ResourcePath, name: str, namespace: str = "", *, grace_seconds: int | None = None
+    ) -> Json:
+        body = {} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}
+        return await self._json("DELETE", resource.item(namespace, name), body=body)
+
+    async def request_token(self, namespace: str, account: str, *, audiences: tuple[str, ...], seconds: int) -> str:
+        """A bound token of a service account (TokenRequest)."""
+        spec = {"audiences": list(audiences), "expirationSeconds": seconds}
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec}
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        answer = await self._json("POST", path, body=body)
+        return str(answer["status"]["token"])
+
+    async def review_token(self, token: str, *, audiences: tuple[str, ...]) -> Json:
+        """The TokenReview's status: who the token stands for, if it is valid for one of the audiences."""
+        spec = {"token": token, "audiences": list(audiences)}
+        body = {"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "spec": spec}
+        answer = await self.create(TOKEN_REVIEWS, body)
+        status: Json = answer.get("status", {})
+        return status
+
+    async def read(self, path: str) -> bytes:
+        """Any path's body, such as `/readyz`."""
+        return await self._request("GET", path)
+
+    async def lines(
+        self, path: str, parameters: Mapping[str, str], *, idle_seconds: float
+    ) -> AsyncGenerator[list[bytes], None]:
+        """A watch's lines, in batches as they arrive. Raises ApiUnavailable when nothing came for `idle_seconds`, or the connection broke.
+
+        Ends when the server ends the stream; a last line that was cut off is not given.
+        """
+        assert self._session is not None, "entered"
+        timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS, sock_read=idle_seconds)
+        doing = f"watch {self.address.server}{path}"
+        rest = b""
+        try:
+            async with self._session.get(
+                self.address.server + path,
+                params=dict(parameters),
+                timeout=timeout,
+                headers=self._credentials(),
+                ssl=self._ssl,
+                server_hostname=self.address.tls_server_name or None,
+                proxy=self.address.proxy_url or None,
+            ) as response:
+                if response.status >= 400:
+                    _raise_for(doing, response.status, await response.read())
+                async for chunk in response.content.iter_any():
+                    *complete, rest = (rest + chunk).split(b"\n")
+                    if complete:
+                        yield [line for line in complete if line.strip()]
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiUnavailable(f"{doing}: {type(error).__name__}: {error}") from None
+
+    async def _json(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        parameters: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> Json:
+        raw = await self._request(method, path, body=body, parameters=parameters, content_type=content_type)
+        decoded: Json = msgspec.json.decode(raw)
+        return decoded
+
+    async def _request(
+        self,
+        method: str,
+        path: str,
+        *,
+        body: Any = None,
+        parameters: Mapping[str, str] | None = None,
+        content_type: str = "application/json",
+    ) -> bytes:
+        assert self._session is not None, "entered"
+        doing = f"{method} {self.address.server}{path}"
+        headers = self._credentials()
+        if body is not None:
+            headers["Content-Type"] = content_type
+        try:
+            async with self._session.request(
+                method,
+                self.address.server + path,
+                data=msgspec.json.encode(body) if body is not None else None,
+                params=dict(parameters or {}),
+                headers=headers,
+                ssl=self._ssl,
+                server_hostname=self.address.tls_server_name or None,
+                proxy=self.address.proxy_url or None,
+            ) as response:
+                raw = await response.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise ApiUnavailable(f"{doing}: {type(error).__name__}: {error}") from None
+        if response.status >= 400:
+            _raise_for(doing, response.status, raw)
+        return raw
+
+    def _credentials(self) -> dict[str, str]:
+        token = self.address.token or self._plugin_token
+        if self.address.token_file:
+            token = Path(self.address.token_file).read_text().strip()
+        return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _raise_for(doing: str, status: int, raw: bytes) -> None:
+    try:
+        answer = msgspec.json.decode(raw)
+    except msgspec.DecodeError:
+        answer = {}
+    if not isinstance(answer, dict):
+        answer = {}
+    raise error_for(
+        doing, status, str(answer.get("reason", "")), str(answer.get("message", raw[:200].decode("utf-8", "replace")))
+    )
+
+
+def _ssl_context(address: ApiAddress) -> ssl.SSLContext | bool:
+    """Loading a client certificate needs a file; it is written where only we can read it, and removed at once."""
+    if not address.server.startswith("https://"):
+        return True
+    context = ssl.create_default_context(cadata=address.ca_pem or None)
+    if address.insecure:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    if address.client_certificate_pem:
+        descriptor, path = tempfile.mkstemp()
+        try:
+            with os.fdopen(descriptor, "w") as file:
+                file.write(address.client_certificate_pem + "\n" + address.client_key_pem)
+            context.load_cert_chain(path)
+        finally:
+            Path(path).unlink()
+    return context
+
+
+async def _run_plugin(address: ApiAddress) -> str:
+    """A credential plugin's token (client.authentication.k8s.io ExecCredential)."""
+    environment = {**os.environ, **dict(address.exec_environment)}
+    process = await asyncio.create_subprocess_exec(
+        *address.exec_plugin, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL, env=environment
+    )
+    output, _ = await process.communicate()
+    if process.returncode:
+        raise KubernetesError(f"credential plugin {address.exec_plugin[0]} failed with {process.returncode}")
+    try:
+        return str(msgspec.json.decode(output)["status"]["token"])
+    except (msgspec.DecodeError, KeyError, TypeError):
+        raise KubernetesError(f"credential plugin {address.exec_plugin[0]} gave no token") from None

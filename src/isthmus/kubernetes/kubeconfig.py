@@ -1,0 +1,175 @@
+"""Kubeconfigs: where an API server is and how to prove who we are.
+
+Two kinds of source, two levels of trust. The user's own file may name other files and run credential plugins. A kubeconfig that arrived in a
+remote secret may do neither: whoever writes the secret could otherwise read files of, or run programs in, the control plane.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+
+class BadKubeconfig(ValueError):
+    """A kubeconfig that cannot be used; the text says which part."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ApiAddress:
+    """One API server and credentials for it. PEM texts are inline; `token_file` is read again for each request."""
+
+    server: str
+    ca_pem: str = ""
+    insecure: bool = False
+    tls_server_name: str = ""
+    proxy_url: str = ""
+    token: str = ""
+    token_file: str = ""
+    client_certificate_pem: str = ""
+    client_key_pem: str = ""
+    exec_plugin: tuple[str, ...] = ()
+    exec_environment: tuple[tuple[str, str], ...] = ()
+
+    def __repr__(self) -> str:
+        """Without credentials: this value ends up in logs."""
+        return f"ApiAddress({self.server!r})"
+
+
+_FORBIDDEN_FROM_SECRETS = ("exec", "client-key", "client-certificate", "tokenFile")
+
+
+def load_file(path: Path, context: str = "") -> ApiAddress:
+    """The user's own kubeconfig; the current context unless one is named. Raises BadKubeconfig, OSError."""
+    return address_of(path.read_text(), context, base=path.parent)
+
+
+def address_of(text: str, context: str = "", *, base: Path | None = None) -> ApiAddress:
+    """From the text of a trusted kubeconfig. Relative paths in it are relative to `base`. Raises BadKubeconfig."""
+    cluster, user = _parts(_document(text), context)
+    plugin = user.get("exec") or {}
+    return ApiAddress(
+        server=_server(cluster),
+        ca_pem=_inline_or_file(cluster, "certificate-authority", base),
+        insecure=bool(cluster.get("insecure-skip-tls-verify", False)),
+        tls_server_name=str(cluster.get("tls-server-name", "")),
+        proxy_url=str(cluster.get("proxy-url", "")),
+        token=str(user.get("token", "")),
+        token_file=_path(user.get("tokenFile"), base),
+        client_certificate_pem=_inline_or_file(user, "client-certificate", base),
+        client_key_pem=_inline_or_file(user, "client-key", base),
+        exec_plugin=(str(plugin["command"]), *map(str, plugin.get("args") or ())) if plugin else (),
+        exec_environment=tuple((str(e["name"]), str(e["value"])) for e in plugin.get("env") or ()),
+    )
+
+
+def address_from_secret(text: str, *, allowed: Sequence[str] = ()) -> ApiAddress:
+    """From a kubeconfig in a remote secret: only what it holds inline. Raises BadKubeconfig naming the field that is not allowed.
+
+    `allowed` are field names whose risk the operator has accepted.
+    """
+    cluster, user = _parts(_document(text), "")
+    for name in _FORBIDDEN_FROM_SECRETS:
+        if user.get(name) and name not in allowed:
+            raise BadKubeconfig(
+                f"user.{name} is not allowed in a remote secret: it would read files or run programs here"
+            )
+    provider = (user.get("auth-provider") or {}).get("name", "")
+    if provider and provider != "oidc" and provider not in allowed:
+        raise BadKubeconfig(f"auth-provider {provider!r} is not allowed in a remote secret: only oidc is")
+    if cluster.get("certificate-authority"):
+        raise BadKubeconfig("cluster.certificate-authority names a file here: use certificate-authority-data")
+    return address_of(text)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ContextEntry:
+    """One context of a kubeconfig that is written."""
+
+    name: str
+    server: str
+    ca_pem: str
+    token: str
+    tls_server_name: str = ""
+
+
+def render(entries: Sequence[ContextEntry]) -> str:
+    """A kubeconfig with a cluster, a user and a context for each entry, all of its name; the first is current."""
+    document = {
+        "apiVersion": "v1",
+        "kind": "Config",
+        "clusters": [{"name": entry.name, "cluster": _cluster(entry)} for entry in entries],
+        "users": [{"name": entry.name, "user": {"token": entry.token}} for entry in entries],
+        "contexts": [{"name": entry.name, "context": {"cluster": entry.name, "user": entry.name}} for entry in entries],
+        "current-context": entries[0].name if entries else "",
+    }
+    return str(yaml.safe_dump(document, sort_keys=False))
+
+
+def _cluster(entry: ContextEntry) -> dict[str, str]:
+    cluster = {"server": entry.server, "certificate-authority-data": base64.b64encode(entry.ca_pem.encode()).decode()}
+    if entry.tls_server_name:
+        cluster["tls-server-name"] = entry.tls_server_name
+    return cluster
+
+
+def _document(text: str) -> Mapping[str, Any]:
+    try:
+        document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except yaml.YAMLError as error:
+        raise BadKubeconfig(f"not YAML: {error}") from None
+    if not isinstance(document, Mapping):
+        raise BadKubeconfig("not a kubeconfig: the document is not an object")
+    return document
+
+
+def _parts(document: Mapping[str, Any], context: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    name = context or document.get("current-context", "")
+    contexts = _named(document, "contexts", "context")
+    if not name and len(contexts) == 1:
+        name = next(iter(contexts))
+    if name not in contexts:
+        known = ", ".join(sorted(contexts)) or "none"
+        raise BadKubeconfig(f"no context {name!r}; there is: {known}")
+    chosen = contexts[name]
+    cluster = _named(document, "clusters", "cluster").get(str(chosen.get("cluster", "")))
+    if cluster is None:
+        raise BadKubeconfig(f"context {name!r} names cluster {chosen.get('cluster')!r}, which is not there")
+    return cluster, _named(document, "users", "user").get(str(chosen.get("user", "")), {})
+
+
+def _named(document: Mapping[str, Any], plural: str, singular: str) -> dict[str, Mapping[str, Any]]:
+    entries = document.get(plural) or ()
+    if not isinstance(entries, Sequence):
+        raise BadKubeconfig(f"{plural} is not a list")
+    return {str(entry.get("name", "")): entry.get(singular) or {} for entry in entries if isinstance(entry, Mapping)}
+
+
+def _server(cluster: Mapping[str, Any]) -> str:
+    server = str(cluster.get("server", ""))
+    if not server.startswith(("https://", "http://")):
+        raise BadKubeconfig(f"cluster.server {server!r} is not an http(s) URL")
+    return server.rstrip("/")
+
+
+def _inline_or_file(part: Mapping[str, Any], field: str, base: Path | None) -> str:
+    data = part.get(f"{field}-data")
+    if data:
+        try:
+            return base64.b64decode(str(data), validate=True).decode()
+        except (binascii.Error, UnicodeDecodeError):
+            raise BadKubeconfig(f"{field}-data is not base64 of PEM text") from None
+    path = _path(part.get(field), base)
+    return Path(path).read_text() if path else ""
+
+
+def _path(value: object, base: Path | None) -> str:
+    if not value:
+        return ""
+    path = Path(str(value))
+    return str(path if path.is_absolute() or base is None else base / path)

@@ -1,0 +1,116 @@
+"""Reflector: keeps a collection current. The shell around `watch.ListThenWatch`: connections, time-outs, back-off."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Mapping
+from contextlib import aclosing
+from typing import Generic, TypeVar
+
+import structlog
+
+from isthmus.kubernetes.client import ApiClient
+from isthmus.kubernetes.errors import ApiError, KubernetesError
+from isthmus.kubernetes.resources import ResourcePath
+from isthmus.kubernetes.watch import AskList, Change, ListThenWatch, Name, WatchEnded
+
+T = TypeVar("T")
+
+_BACK_OFF_FIRST = 0.1
+_BACK_OFF_MAX = 10.0
+_WATCH_SECONDS = (300, 600)
+_IDLE_SECONDS = 150.0
+"""Bookmarks come about once a minute: silence for longer than two of them means a dead connection."""
+
+log = structlog.get_logger()
+
+
+class Reflector(Generic[T]):
+    """`run` until cancelled. `changed` is called with each batch of changes, and once for the first list even if it is empty."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        resource: ResourcePath,
+        decode: Callable[[bytes], T],
+        changed: Callable[[list[Change[T]]], None],
+        *,
+        namespace: str = "",
+        selector: Mapping[str, str] | None = None,
+    ) -> None:
+        self._client = client
+        self._path = resource.collection(namespace)
+        self._state = ListThenWatch(decode, selector=selector)
+        self._changed = changed
+        self.synced = asyncio.Event()
+        self.last_contact: float | None = None
+        self.last_error = ""
+
+    @property
+    def values(self) -> dict[Name, T]:
+        return self._state.values
+
+    @property
+    def malformed(self) -> Mapping[Name, str]:
+        """Objects that could not be decoded, with the reason."""
+        return self._state.malformed
+
+    async def run(self) -> None:
+        """Never returns; a server that is away is tried again for ever."""
+        back_off = _BACK_OFF_FIRST
+        while True:
+            try:
+                heard = await self._once()
+                self.last_error = ""
+            except WatchEnded as end:
+                heard = True
+                log.debug("watch ended", path=self._path, reason=str(end))
+            except ApiError as error:
+                self._state.refused(error.status)
+                heard = False
+                self._note(error)
+            except KubernetesError as error:
+                heard = False
+                self._note(error)
+            back_off = _BACK_OFF_FIRST if heard else min(back_off * 2, _BACK_OFF_MAX)
+            if not heard:
+                await asyncio.sleep(back_off * random.uniform(0.5, 1.0))
+
+    async def _once(self) -> bool:
+        """One request. Whether the server said something; one that closes every watch at once is not asked in a hot loop."""
+        request = self._state.next_request(random.randint(*_WATCH_SECONDS))
+        if isinstance(request, AskList):
+            parameters = "&".join(f"{key}={value}" for key, value in request.parameters)
+            changes = self._state.page(await self._client.read(f"{self._path}?{parameters}"))
+            self._contact(changes, listed=self._state.synced)
+            return True
+        heard = False
+        lines = self._client.lines(self._path, dict(request.parameters), idle_seconds=_IDLE_SECONDS)
+        async with aclosing(lines) as batches:
+            async for batch in batches:
+                heard = True
+                self._take(batch)
+        return heard
+
+    def _take(self, batch: list[bytes]) -> None:
+        """Changes before a line that ends the watch still count."""
+        changes: list[Change[T]] = []
+        try:
+            for line in batch:
+                changes += self._state.line(line)
+        finally:
+            self._contact(changes, listed=self._state.synced)
+
+    def _contact(self, changes: list[Change[T]], *, listed: bool) -> None:
+        self.last_contact = asyncio.get_running_loop().time()
+        first = listed and not self.synced.is_set()
+        if changes or first:
+            self._changed(changes)
+        if first:
+            self.synced.set()
+
+    def _note(self, error: Exception) -> None:
+        if str(error) != self.last_error:
+            log.warning("cannot watch", path=self._path, error=str(error))
+        self.last_error = str(error)

@@ -1,0 +1,268 @@
+"""Listing, then watching, as a state machine without I/O: what to ask the server next, and what its answers change.
+
+The cache equals the server's state after any faults, because of three rules:
+
+- a list replaces everything at once: what it does not have is deleted, what is unchanged says nothing;
+- an object never goes backwards: an event older than what is cached is ignored;
+- whatever is not understood ends the watch, and too old a version ends in a list.
+
+WatchList (the list as the beginning of the watch) is asked for first; a server that does not know it refuses, and is listed in pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar, cast
+
+import msgspec
+
+T = TypeVar("T")
+Name = tuple[str, str]
+"""Namespace (empty for a cluster-scoped object) and name."""
+
+PAGE_SIZE = 500
+INITIAL_EVENTS_END = "k8s.io/initial-events-end"
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[T]):
+    """One object's change. `old` is None when it appeared, `new` is None when it went."""
+
+    name: Name
+    old: T | None
+    new: T | None
+
+
+@dataclass(frozen=True, slots=True)
+class AskList:
+    """GET the collection with these parameters."""
+
+    parameters: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AskWatch:
+    """Watch the collection with these parameters."""
+
+    parameters: tuple[tuple[str, str], ...]
+
+
+class WatchEnded(Exception):
+    """The stream said something that ends it: `expired` asks for a new list."""
+
+    def __init__(self, reason: str, *, expired: bool) -> None:
+        super().__init__(reason)
+        self.expired = expired
+
+
+class _Meta(msgspec.Struct, gc=False):
+    name: str = ""
+    namespace: str = ""
+    resourceVersion: str = ""
+    annotations: dict[str, str] = {}
+
+
+class _Headed(msgspec.Struct, gc=False):
+    metadata: _Meta = msgspec.field(default_factory=_Meta)
+    code: int = 0
+    message: str = ""
+
+
+class _Event(msgspec.Struct, gc=False):
+    type: str
+    object: msgspec.Raw
+
+
+class _ListMeta(msgspec.Struct, gc=False):
+    resourceVersion: str = ""
+    # Servers say `continue`, which is a word of Python's.
+    continue_: str = msgspec.field(default="", name="continue")
+
+
+class _List(msgspec.Struct, gc=False):
+    metadata: _ListMeta = msgspec.field(default_factory=_ListMeta)
+    items: list[msgspec.Raw] = []
+
+
+@dataclass(frozen=True, slots=True)
+class _Entry(Generic[T]):
+    version: int
+    value: T
+
+
+class ListThenWatch(Generic[T]):
+    """One collection. `decode` turns an object's JSON into a value; it may raise ValueError for one that is malformed.
+
+    A malformed object is left out and named in `malformed`, and disturbs no other.
+    """
+
+    def __init__(self, decode: Callable[[bytes], T], *, selector: Mapping[str, str] | None = None) -> None:
+        self._decode = decode
+        self._selector = tuple(sorted((selector or {}).items()))
+        self._cache: dict[Name, _Entry[T]] = {}
+        self._pages: dict[Name, _Entry[T]] | None = None
+        self._continue = ""
+        self._version = ""
+        self._initial: dict[Name, _Entry[T]] | None = None
+        self._watch_list = True
+        self.synced = False
+        self.malformed: dict[Name, str] = {}
+
+    @property
+    def values(self) -> dict[Name, T]:
+        return {name: entry.value for name, entry in self._cache.items()}
+
+    def next_request(self, timeout_seconds: int) -> AskList | AskWatch:
+        """What to do next. Call it when the last request has ended, however it ended."""
+        self._initial = None
+        if self._version:
+            return AskWatch(self._watch(resourceVersion=self._version, timeoutSeconds=str(timeout_seconds)))
+        if self._watch_list:
+            self._initial = {}
+            return AskWatch(
+                self._watch(
+                    sendInitialEvents="true",
+                    resourceVersionMatch="NotOlderThan",
+                    timeoutSeconds=str(timeout_seconds),
+                )
+            )
+        page = {"limit": str(PAGE_SIZE)} | ({"continue": self._continue} if self._continue else {})
+        return AskList((*self._selector, *sorted(page.items())))
+
+    def refused(self, status: int) -> None:
+        """The server answered a request with an error status."""
+        if status in (400, 422) and self._watch_list and not self._version:
+            self._watch_list = False
+        elif status == 410:
+            self.expired()
+
+    def expired(self) -> None:
+        """What we know is too old to go on from: the next request lists anew. The cache stays until then."""
+        self._version = ""
+        self._continue = ""
+        self._pages = None
+
+    def page(self, body: bytes) -> list[Change[T]]:
+        """A page of the list; changes come with the last one. Raises WatchEnded for what is not a list."""
+        try:
+            listed = msgspec.json.decode(body, type=_List)
+        except msgspec.MsgspecError as error:
+            self.expired()
+            raise WatchEnded(f"not a list: {error}", expired=True) from None
+        if self._pages is None:
+            self._pages = {}
+            self.malformed.clear()
+        for raw in listed.items:
+            self._put(self._pages, bytes(raw))
+        self._continue = listed.metadata.continue_
+        if self._continue:
+            return []
+        found, self._pages = self._pages, None
+        return self._replace(found, listed.metadata.resourceVersion)
+
+    def line(self, line: bytes) -> list[Change[T]]:
+        """One line of a watch. Raises WatchEnded."""
+        try:
+            event = msgspec.json.decode(line, type=_Event)
+            headed = msgspec.json.decode(event.object, type=_Headed)
+        except msgspec.MsgspecError as error:
+            raise WatchEnded(f"not a watch event: {error}", expired=False) from None
+        match event.type:
+            case "ADDED" | "MODIFIED":
+                return self._stored(bytes(event.object), headed)
+            case "DELETED":
+                return self._deleted(headed)
+            case "BOOKMARK":
+                return self._bookmark(headed)
+            case "ERROR":
+                if headed.code == 410:
+                    self.expired()
+                raise WatchEnded(headed.message or "the server ended the watch", expired=headed.code == 410)
+            case other:
+                raise WatchEnded(f"unknown event type {other!r}", expired=False)
+
+    def _watch(self, **parameters: str) -> tuple[tuple[str, str], ...]:
+        always = {"watch": "true", "allowWatchBookmarks": "true"}
+        return (*self._selector, *sorted((always | parameters).items()))
+
+    def _stored(self, raw: bytes, headed: _Headed) -> list[Change[T]]:
+        name, version = _name(headed), _number(headed.metadata.resourceVersion)
+        if self._initial is not None:
+            self._put(self._initial, raw)
+            return []
+        before = self._cache.get(name)
+        if before is not None and before.version >= version:
+            return []
+        self._advance(headed)
+        self._put(self._cache, raw)
+        return self._change(name, before)
+
+    def _deleted(self, headed: _Headed) -> list[Change[T]]:
+        name, version = _name(headed), _number(headed.metadata.resourceVersion)
+        if self._initial is not None:
+            self._initial.pop(name, None)
+            return []
+        before = self._cache.get(name)
+        self.malformed.pop(name, None)
+        if before is not None and before.version > version:
+            return []
+        self._advance(headed)
+        self._cache.pop(name, None)
+        return self._change(name, before)
+
+    def _bookmark(self, headed: _Headed) -> list[Change[T]]:
+        if self._initial is not None and headed.metadata.annotations.get(INITIAL_EVENTS_END) == "true":
+            found, self._initial = self._initial, None
+            return self._replace(found, headed.metadata.resourceVersion)
+        if self._initial is None:
+            self._advance(headed)
+        return []
+
+    def _advance(self, headed: _Headed) -> None:
+        if _number(headed.metadata.resourceVersion) > _number(self._version):
+            self._version = headed.metadata.resourceVersion
+
+    def _replace(self, found: dict[Name, _Entry[T]], version: str) -> list[Change[T]]:
+        """A list is the whole truth, also about objects that seem newer in the cache: the server may have been restored."""
+        before, self._cache = self._cache, found
+        self._version = version
+        self.synced = True
+        changes = []
+        for name in before.keys() | found.keys():
+            changes += self._change(name, before.get(name))
+        return sorted(changes, key=lambda change: change.name)
+
+    def _change(self, name: Name, before: _Entry[T] | None) -> list[Change[T]]:
+        after = self._cache.get(name)
+        old, new = (before.value if before else None), (after.value if after else None)
+        if before is None and after is None:
+            return []
+        if before is not None and after is not None and (before.version == after.version or old == new):
+            return []
+        return [Change(name, old, new)]
+
+    def _put(self, into: dict[Name, _Entry[T]], raw: bytes) -> None:
+        headed = msgspec.json.decode(raw, type=_Headed)
+        name = _name(headed)
+        try:
+            into[name] = _Entry(_number(headed.metadata.resourceVersion), self._decode(raw))
+        except ValueError as error:
+            into.pop(name, None)
+            self.malformed[name] = str(error)
+        else:
+            self.malformed.pop(name, None)
+
+
+def plain(raw: bytes) -> dict[str, Any]:
+    """The decoder for those who want the object as it is."""
+    return cast("dict[str, Any]", msgspec.json.decode(raw))
+
+
+def _name(headed: _Headed) -> Name:
+    return (headed.metadata.namespace, headed.metadata.name)
+
+
+def _number(version: str) -> int:
+    """Resource versions are compared as numbers, as the Kubernetes API has promised since 1.35."""
+    return int(version) if version.isdigit() else 0
