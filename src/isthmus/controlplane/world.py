@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 
-from isthmus.ingest.snapshot import ClusterInput, IngestCache, snapshot_of
+from isthmus.ingest.cache import IngestCache
+from isthmus.ingest.snapshot import ClusterInput, snapshot_of
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId
 from isthmus.model.snapshot import MeshSettings, Snapshot

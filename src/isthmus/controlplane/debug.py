@@ -1,0 +1,182 @@
+"""What a control plane shows of itself: readiness and metrics to anyone, the rest to callers on its own host.
+
+Each page is also a command: `isthmus proxy-status`, `isthmus remote-clusters`, ….
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+from aiohttp import web
+from prometheus_client import CollectorRegistry, Gauge, generate_latest
+
+from isthmus import __version__
+from isthmus.controlplane.clusters import RemoteClusters
+from isthmus.controlplane.delivery import Delivery
+from isthmus.controlplane.settings import ControlPlaneSettings
+from isthmus.envoy.expand import expanded
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, ResourceSet
+from isthmus.incremental.describe import mermaid, summaries
+from isthmus.xds.server import AdsServer, Stream
+
+_SHORT = {CLUSTER: "cluster", LISTENER: "listener", ENDPOINTS: "endpoint", ROUTES: "route", NAME_TABLE: "nameTable"}
+
+
+class DebugPages:
+    """Read-only views of a running control plane."""
+
+    def __init__(
+        self, settings: ControlPlaneSettings, delivery: Delivery, clusters: RemoteClusters, servers: list[AdsServer]
+    ) -> None:
+        self._settings = settings
+        self._delivery = delivery
+        self._clusters = clusters
+        self._servers = servers
+
+    def readiness(self) -> web.Application:
+        """`/ready`, for probes."""
+        application = web.Application()
+        application.router.add_get("/ready", self._ready)
+        return application
+
+    def monitoring(self) -> web.Application:
+        """Metrics and version for anyone; `/debug/…` for the loopback address only."""
+        application = web.Application()
+        application.router.add_get("/metrics", self._metrics)
+        application.router.add_get("/version", _answering(lambda _: {"version": __version__}))
+        for path, answer in {
+            "/debug/syncz": self._syncz,
+            "/debug/clusterz": lambda _: self._clusters.table(),
+            "/debug/issues": self._issues,
+            "/debug/graph": lambda _: [summary_of(s) for s in summaries(self._delivery.derivations.graph)],
+            "/debug/config_dump": self._config_dump,
+        }.items():
+            application.router.add_get(path, _answering(answer, local_only=True))
+        application.router.add_get("/debug/graph.mmd", self._drawing)
+        return application
+
+    async def _ready(self, _: web.Request) -> web.Response:
+        if self._delivery.is_ready:
+            return web.Response(text="ready\n")
+        return web.Response(status=503, text="waiting for the first snapshot of all clusters\n")
+
+    async def _drawing(self, request: web.Request) -> web.Response:
+        _require_local(request)
+        return web.Response(text=mermaid(self._delivery.derivations.graph))
+
+    def _streams(self) -> list[Stream]:
+        return [stream for server in self._servers for stream in server.streams]
+
+    def _syncz(self, _: web.Request) -> list[dict[str, Any]]:
+        """One row for each proxy: its streams (its Envoy's, its agent's) put together."""
+        by_node: dict[str, dict[str, Any]] = {}
+        for stream in self._streams():
+            row = by_node.setdefault(
+                stream.node_id,
+                {
+                    "proxy": stream.node_id.split("~")[2],
+                    "proxy_type": stream.node_id.split("~")[0],
+                    "cluster_id": stream.cluster,
+                    "proxy_version": "",
+                    "istiod": self._settings.pod_name,
+                    "resources": {},
+                },
+            )
+            if stream.user_agent:
+                row["proxy_version"] = stream.user_agent
+            for status in stream.session.status:
+                row["resources"][_SHORT.get(status.type_url, status.type_url)] = {
+                    "subscribed": status.subscribed,
+                    "sent": status.sent_nonce,
+                    "acked": status.acknowledged_nonce,
+                    "settled": stream.session.settled,
+                    "lastError": status.error,
+                }
+        return [by_node[node] for node in sorted(by_node)]
+
+    def _issues(self, _: web.Request) -> list[dict[str, Any]]:
+        snapshot = self._delivery.derivations.snapshot
+        found = snapshot.issues if snapshot else ()
+        failures = self._delivery.derivations.graph.failures
+        return [
+            {
+                "code": issue.code,
+                "level": issue.severity.name.capitalize(),
+                "origin": str(issue.subject),
+                "field": issue.field,
+                "message": issue.what,
+                "fix": issue.fix,
+            }
+            for issue in found
+        ] + [
+            {
+                "code": "ISM0001",
+                "level": "Error",
+                "origin": node,
+                "field": "",
+                "message": repr(error),
+                "fix": "report it",
+            }
+            for (node, _key), error in failures.items()
+        ]
+
+    def _config_dump(self, request: web.Request) -> dict[str, Any]:
+        name = request.query.get("proxyID", "")
+        proxy = self._delivery.find(name)
+        resources = self._delivery.derivations.resources(proxy) if proxy else None
+        if proxy is None or resources is None:
+            raise web.HTTPNotFound(text=f"no proxy {name!r} is connected here\n")
+        return document_of(proxy.id, resources)
+
+    async def _metrics(self, _: web.Request) -> web.Response:
+        registry = CollectorRegistry()
+        snapshot = self._delivery.derivations.snapshot
+
+        def gauge(name: str, meaning: str, value: float) -> None:
+            Gauge(name, meaning, registry=registry).set(value)
+
+        gauge("pilot_xds", "Connected xDS streams.", len(self._streams()))
+        gauge("pilot_services", "Services in the mesh.", len(snapshot.services) if snapshot else 0)
+        gauge("istiod_managed_clusters", "Clusters that are read.", len(snapshot.clusters) if snapshot else 0)
+        gauge("isthmus_issues", "Objects with something wrong.", len(snapshot.issues) if snapshot else 0)
+        gauge("isthmus_rounds_total", "Rounds of delivery since the start.", self._delivery.rounds)
+        for summary in summaries(self._delivery.derivations.graph):
+            label = summary.name.replace(" ", "_")
+            gauge(f"isthmus_{label}_cells", f"Values kept of {summary.name}.", summary.cells)
+            gauge(f"isthmus_{label}_computed_total", f"Computations of {summary.name}.", summary.computed)
+        return web.Response(body=generate_latest(registry), content_type="text/plain", charset="utf-8")
+
+
+def document_of(node: str, resources: ResourceSet) -> dict[str, Any]:
+    """What a proxy is given, as `isthmus render` prints it."""
+    tables = expanded(resources, NAME_TABLE)
+    return {
+        "node": {"id": node},
+        "listeners": expanded(resources, LISTENER),
+        "routes": expanded(resources, ROUTES),
+        "clusters": expanded(resources, CLUSTER),
+        "endpoints": expanded(resources, ENDPOINTS),
+        "nameTable": tables[0] if tables else {"table": {}},
+        "warnings": [],
+    }
+
+
+def summary_of(summary: Any) -> dict[str, Any]:
+    return {name: getattr(summary, name) for name in ("name", "cells", "computed", "cut_off", "failing", "reads")}
+
+
+def _require_local(request: web.Request) -> None:
+    """Debug pages hold other tenants' configuration: only what runs on the same host may see all of it."""
+    if request.remote not in ("127.0.0.1", "::1"):
+        raise web.HTTPForbidden(text="debug pages are served to the loopback address only\n")
+
+
+def _answering(answer: Callable[[web.Request], Any], *, local_only: bool = False) -> Any:
+    async def handler(request: web.Request) -> web.Response:
+        if local_only:
+            _require_local(request)
+        return web.Response(body=msgspec.json.encode(answer(request)), content_type="application/json")
+
+    return handler

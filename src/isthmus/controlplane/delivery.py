@@ -1,0 +1,174 @@
+"""Delivery: who may connect, and when they are told what.
+
+The first change is computed and sent at once. The next waits a little, longer the more the last one cost, so that a burst becomes a few rounds and
+reading, acknowledging and connecting are never starved.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import replace
+
+import structlog
+
+from isthmus.api.core import Node, Pod
+from isthmus.controlplane.derivations import Derivations
+from isthmus.controlplane.world import World
+from isthmus.ingest import labels
+from isthmus.ingest.proxies import BadClaims, proxy_of
+from isthmus.model.topology import Locality
+from isthmus.model.views import Proxy
+from isthmus.trust.authentication import Authenticator, Caller, NotAuthenticated
+from isthmus.xds.node import NodeClaims
+from isthmus.xds.server import CallFacts, Newest, Refused
+
+_PAUSE_SECONDS_MIN = 0.005
+_PAUSE_PER_COST = 2.0
+_FIRST_SNAPSHOT_SECONDS = 60.0
+
+log = structlog.get_logger()
+
+
+class Delivery:
+    """Connects proxies to what is derived for them. An xDS `Directory`."""
+
+    def __init__(self, world: World, authenticator: Authenticator) -> None:
+        self._world = world
+        self._authenticator = authenticator
+        self.derivations = Derivations()
+        self._feeds: dict[Newest, Proxy] = {}
+        self._ready = asyncio.Event()
+        self.rounds = 0
+
+    async def run(self) -> None:
+        """Learns every change of the world. Until cancelled; call it once the world is complete enough to be shown."""
+        loop = asyncio.get_running_loop()
+        while True:
+            self._world.changed.clear()
+            started = loop.time()
+            self.derivations.learn(self._world.snapshot())
+            for _ in self.derivations.settling():
+                await asyncio.sleep(0)
+            self._tell()
+            self._ready.set()
+            self.rounds += 1
+            await asyncio.sleep(max(_PAUSE_SECONDS_MIN, (loop.time() - started) * _PAUSE_PER_COST))
+            await self._world.changed.wait()
+
+    @property
+    def is_ready(self) -> bool:
+        return self._ready.is_set()
+
+    async def admit(self, claims: NodeClaims, call: CallFacts) -> Newest:
+        """What the caller proved must agree with what it claims. Raises Refused."""
+        caller = await self._authenticate(call, claims)
+        try:
+            proxy = proxy_of(claims.id, self._known_better(claims), Locality(*claims.locality), caller.identity)
+        except BadClaims as error:
+            raise Refused("INVALID_ARGUMENT", str(error)) from None
+        proxy = self._located(proxy)
+        _check(caller, proxy)
+        await self._until_ready()
+        feed = Newest()
+        self._feeds[feed] = proxy
+        self.derivations.connect(proxy)
+        self._tell()
+        resources = self.derivations.resources(proxy)
+        if resources is not None:
+            feed.put(resources)
+        log.info("proxy connected", node=claims.id, identity=str(caller.identity), how=caller.how, peer=call.peer)
+        return feed
+
+    def gone(self, feed: Newest) -> None:
+        proxy = self._feeds.pop(feed)
+        self.derivations.disconnect(proxy)
+        log.info("proxy disconnected", node=proxy.id)
+
+    def find(self, node_id: str) -> Proxy | None:
+        """A connected proxy, by its whole node id or by NAME.NAMESPACE."""
+        for proxy in self._feeds.values():
+            if node_id in (proxy.id, proxy.id.split("~")[2]):
+                return proxy
+        return None
+
+    def _tell(self) -> None:
+        changed = self.derivations.changed()
+        for feed, proxy in self._feeds.items():
+            if proxy in changed:
+                feed.put(changed[proxy])
+
+    async def _authenticate(self, call: CallFacts, claims: NodeClaims) -> Caller:
+        try:
+            return await self._authenticator.caller(call.metadata, call.peer_certificate)
+        except NotAuthenticated as error:
+            log.warning("proxy refused", node=claims.id, reason=str(error), peer=call.peer)
+            raise Refused("UNAUTHENTICATED", "no valid certificate or token for this mesh") from None
+
+    async def _until_ready(self) -> None:
+        try:
+            async with asyncio.timeout(_FIRST_SNAPSHOT_SECONDS):
+                await self._ready.wait()
+        except TimeoutError:
+            raise Refused("UNAVAILABLE", "the control plane has not read its clusters yet") from None
+
+    def _known_better(self, claims: NodeClaims) -> dict[str, object]:
+        """The Pod's labels as its cluster has them now win over those that its agent read at its start."""
+        pod = self._pod(claims)
+        metadata: dict[str, object] = dict(claims.metadata)
+        if pod is not None:
+            metadata["LABELS"] = dict(pod.metadata.labels)
+        return metadata
+
+    def _pod(self, claims: NodeClaims) -> Pod | None:
+        parts = claims.id.split("~")
+        name, _, namespace = parts[2].rpartition(".") if len(parts) == 4 else ("", "", "")
+        for cluster, imported in self._world.clusters.items():
+            if cluster == claims.metadata.get("CLUSTER_ID", "Kubernetes"):
+                found = imported.objects.get("Pod", {}).get((namespace, name))
+                return found if isinstance(found, Pod) else None
+        return None
+
+    def _located(self, proxy: Proxy) -> Proxy:
+        """The Node's labels say where a proxy is; its own claim counts where there is no Node."""
+        imported = self._world.clusters.get(proxy.cluster)
+        if imported is None:
+            return proxy
+        return with_locality(proxy, imported.objects)
+
+
+def with_locality(proxy: Proxy, objects: Mapping[str, Mapping[tuple[str, str], object]]) -> Proxy:
+    """The proxy at its Pod's Node's locality, where both are known."""
+    name, _, namespace = proxy.id.split("~")[2].rpartition(".")
+    pod = objects.get("Pod", {}).get((namespace, name))
+    if not isinstance(pod, Pod):
+        return proxy
+    node = objects.get("Node", {}).get(("", pod.spec.node_name))
+    if not isinstance(node, Node):
+        return proxy
+    of_node = node.metadata.labels
+    locality = Locality(of_node.get(labels.REGION, ""), of_node.get(labels.ZONE, ""), of_node.get(labels.SUBZONE, ""))
+    return replace(proxy, scope=replace(proxy.scope, locality=locality))
+
+
+def _check(caller: Caller, proxy: Proxy) -> None:
+    """A namespace, service account or cluster that the credentials do not prove is a refused stream."""
+    account = caller.identity.service_account
+    if account is None:
+        raise Refused("PERMISSION_DENIED", f"{caller.identity} names no service account")
+    namespace, name = account
+    if namespace != proxy.scope.namespace:
+        raise Refused(
+            "PERMISSION_DENIED",
+            f"the node claims namespace {proxy.scope.namespace}, its credentials are of {namespace}",
+        )
+    if proxy.service_account and proxy.service_account != name:
+        raise Refused(
+            "PERMISSION_DENIED",
+            f"the node claims service account {proxy.service_account}, its credentials are of {name}",
+        )
+    if caller.cluster is not None and caller.cluster != proxy.cluster:
+        raise Refused(
+            "PERMISSION_DENIED",
+            f"the node claims cluster {proxy.cluster}, its token is of {caller.cluster}: give agent and remote secret one id",
+        )

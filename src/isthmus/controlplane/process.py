@@ -1,0 +1,213 @@
+"""The control plane process: everything constructed, connected and run, in the order in which it reads."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import os
+import signal
+import sys
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+import grpc.aio
+import msgspec
+import structlog
+import uvloop
+from aiohttp import web
+
+from isthmus.api.core import ConfigMap
+from isthmus.api.meta import KubernetesObject
+from isthmus.controlplane.authority import ROOT_CONFIG_MAP, RootPublisher, load_authority
+from isthmus.controlplane.clusters import RemoteClusters
+from isthmus.controlplane.debug import DebugPages
+from isthmus.controlplane.delivery import Delivery
+from isthmus.controlplane.feeds import ClusterFeed, kinds_of
+from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
+from isthmus.controlplane.world import World
+from isthmus.kubernetes.client import ApiClient
+from isthmus.kubernetes.errors import ApiUnavailable, KubernetesError
+from isthmus.kubernetes.kubeconfig import BadKubeconfig, load_file
+from isthmus.kubernetes.reflector import Reflector
+from isthmus.kubernetes.resources import CONFIG_MAPS, NAMESPACES
+from isthmus.model.names import ClusterId, Namespace
+from isthmus.model.snapshot import MeshSettings
+from isthmus.trust.authentication import Authenticator, ServiceAccount
+from isthmus.trust.authority import CertificateAuthority
+from isthmus.trust.server import CertificateService
+from isthmus.trust.x509 import BadCertificate
+from isthmus.xds.server import SERVER_OPTIONS, AdsServer
+
+TOKEN_PORT = 15012
+"""TLS; callers prove who they are with a token. Configuration and certificates, as Istio's agents expect them."""
+
+MUTUAL_TLS_PORT = 15013
+"""TLS with a client certificate demanded. gRPC's Python server can demand one or not ask at all, but not accept either on one port."""
+
+MONITORING_PORT = 15014
+READINESS_PORT = 8080
+TOKEN_AUDIENCE = "istio-ca"
+_RETRY_SECONDS = 0.2
+
+log = structlog.get_logger()
+
+
+def main(environment: Mapping[str, str] | None = None) -> int:
+    """Runs until SIGTERM. The exit code is 1 for settings or credentials that cannot be used."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        settings = ControlPlaneSettings.from_environment(os.environ if environment is None else environment)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(_until_terminated(settings))
+    except (BadSetting, BadKubeconfig, BadCertificate, OSError) as error:
+        sys.stderr.write(f"isthmus control-plane: {error}\n")
+        return 1
+    return 0
+
+
+async def _until_terminated(settings: ControlPlaneSettings) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async with asyncio.TaskGroup() as tasks:
+        work = tasks.create_task(serve(settings), name="control plane")
+        await stop.wait()
+        work.cancel()
+
+
+async def serve(settings: ControlPlaneSettings) -> None:
+    """The drawing of the process. Until cancelled."""
+    world = World(
+        MeshSettings(
+            mesh=settings.mesh,
+            trust_domain=settings.trust_domain,
+            root_namespace=settings.system_namespace,
+            unreachable_networks_direct=settings.unreachable_networks_direct,
+        ),
+        settings.cluster,
+    )
+    async with ApiClient(load_file(Path(settings.kubeconfig)), user_agent="isthmus-control-plane") as client:
+        own = ClusterFeed(settings.cluster, client, world, kinds_of(is_config_cluster=True))
+        remotes = RemoteClusters(world, client, settings.cluster, settings.system_namespace)
+        review = partial(_review, client, remotes, settings)
+        authenticator = Authenticator(settings.trust_domain, settings.cluster, review, time.monotonic)
+        delivery = Delivery(world, authenticator)
+        visible = asyncio.Event()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(own.run(visible.set), name="own cluster")
+            tasks.create_task(remotes.run(), name="remote clusters")
+            authority = await _authority(client, settings)
+            tasks.create_task(_publish_roots(client, authority), name="roots")
+            await visible.wait()
+            if not await remotes.settled(settings.remote_sync_seconds):
+                log.warning("starting without some remote clusters", clusters=remotes.table())
+            tasks.create_task(delivery.run(), name="delivery")
+            await _serve_ports(settings, authority, authenticator, delivery, remotes)
+
+
+async def _serve_ports(
+    settings: ControlPlaneSettings,
+    authority: CertificateAuthority,
+    authenticator: Authenticator,
+    delivery: Delivery,
+    remotes: RemoteClusters,
+) -> None:
+    certificates = CertificateService(
+        settings.trust_domain, lambda: authority, authenticator, lambda: datetime.now(UTC)
+    )
+    serving = authority.serving_certificate(settings.served_names, datetime.now(UTC))
+    pair = [(serving.key_pem.encode(), serving.chain_pem.encode())]
+    by_token = grpc.ssl_server_credentials(pair)
+    by_certificate = grpc.ssl_server_credentials(pair, authority.root_pem.encode(), require_client_auth=True)
+    servers = []
+    streams = []
+    for port, credentials in ((TOKEN_PORT, by_token), (MUTUAL_TLS_PORT, by_certificate)):
+        server = grpc.aio.server(options=list(SERVER_OPTIONS))
+        ads = AdsServer(delivery)
+        ads.add_to(server)
+        certificates.add_to(server)
+        server.add_secure_port(f"{settings.bind}:{port}", credentials)
+        await server.start()
+        servers.append(server)
+        streams.append(ads)
+    pages = DebugPages(settings, delivery, remotes, streams)
+    async with (
+        _site(pages.readiness(), settings.bind, READINESS_PORT),
+        _site(pages.monitoring(), settings.bind, MONITORING_PORT),
+    ):
+        # What was read until now lives as long as the process: the collector need not look at it again.
+        gc.collect()
+        gc.freeze()
+        log.info("serving", cluster=settings.cluster, ports=[TOKEN_PORT, MUTUAL_TLS_PORT, MONITORING_PORT])
+        try:
+            await asyncio.Event().wait()
+        finally:
+            for server in servers:
+                await server.stop(grace=0.2)
+
+
+@contextlib.asynccontextmanager
+async def _site(application: web.Application, host: str, port: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, host, port).start()
+    try:
+        yield
+    finally:
+        await runner.cleanup()
+
+
+async def _authority(client: ApiClient, settings: ControlPlaneSettings) -> CertificateAuthority:
+    """The API server may be starting, too: it is asked again for as long as it does not answer."""
+    while True:
+        try:
+            return await load_authority(client, settings.system_namespace, settings.trust_domain)
+        except ApiUnavailable as error:
+            log.warning("waiting for the API server", error=str(error))
+            await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _publish_roots(client: ApiClient, authority: CertificateAuthority) -> None:
+    """In every namespace of the config cluster, also before the rest of it has been read: Pods wait for the roots."""
+
+    def due(_: object) -> None:
+        publisher.work.set()
+
+    namespaces: Reflector[KubernetesObject] = Reflector(
+        client, NAMESPACES, partial(msgspec.json.decode, type=KubernetesObject), due
+    )
+    published: Reflector[ConfigMap] = Reflector(
+        client,
+        CONFIG_MAPS,
+        partial(msgspec.json.decode, type=ConfigMap),
+        due,
+        selector={"fieldSelector": f"metadata.name={ROOT_CONFIG_MAP}"},
+    )
+    publisher = RootPublisher(
+        client, authority.root_pem, lambda: [name for _, name in namespaces.values], lambda: published.values
+    )
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(namespaces.run(), name="watch namespaces")
+        tasks.create_task(published.run(), name="watch published roots")
+        await published.synced.wait()
+        await publisher.run()
+
+
+async def _review(
+    own: ApiClient, remotes: RemoteClusters, settings: ControlPlaneSettings, token: str, cluster: ClusterId
+) -> ServiceAccount | None:
+    """Asks the caller's own cluster. Raises KeyError for a cluster that is not discovered."""
+    client = own if cluster == settings.cluster else remotes.client_for(cluster)
+    try:
+        status = await client.review_token(token, audiences=(TOKEN_AUDIENCE,))
+    except KubernetesError as error:
+        log.warning("token review failed", cluster=cluster, error=str(error))
+        return None
+    parts = str(status.get("user", {}).get("username", "")).split(":")
+    if not status.get("authenticated") or len(parts) != 4 or parts[:2] != ["system", "serviceaccount"]:
+        return None
+    return ServiceAccount(Namespace(parts[2]), parts[3])
