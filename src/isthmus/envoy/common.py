@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from envoy.config.core.v3 import address_pb2, config_source_pb2, extension_pb2, grpc_service_pb2, socket_option_pb2
+from envoy.config.core.v3 import address_pb2, config_source_pb2, grpc_service_pb2, socket_option_pb2
 from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
 
 SIDECAR_MARK = 1337
@@ -17,6 +17,7 @@ PASSTHROUGH = "PassthroughCluster"
 BLACK_HOLE = "BlackHoleCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
 
+_FETCH_SECONDS = 5.0
 _SOL_SOCKET = 1
 _SO_MARK = 36
 
@@ -27,10 +28,6 @@ def packed(message: Any) -> any_pb2.Any:
         type_url="type.googleapis.com/" + message.DESCRIPTOR.full_name,
         value=message.SerializeToString(deterministic=True),
     )
-
-
-def extension(name: str, message: Any) -> extension_pb2.TypedExtensionConfig:
-    return extension_pb2.TypedExtensionConfig(name=name, typed_config=packed(message))
 
 
 def seconds(value: float) -> duration_pb2.Duration:
@@ -66,8 +63,18 @@ def mark_option() -> socket_option_pb2.SocketOption:
 
 
 def from_ads() -> config_source_pb2.ConfigSource:
-    """Fetched over the proxy's one ADS stream."""
-    return config_source_pb2.ConfigSource(ads=config_source_pb2.AggregatedConfigSource(), resource_api_version="V3")
+    """Fetched over the proxy's one ADS stream.
+
+    Istio waits for ever (0). We do not: a changed upstream whose endpoints did not change stays warming until they are sent again, and
+    holds up every later change of upstreams meanwhile. A server that compares versions may rightly not send them again to a proxy that has
+    just reconnected, and that would be a deadlock. When the wait ends, Envoy 1.40 goes on with the endpoints that it had (measured), so
+    nothing is lost; and at a first boot the wait is long enough for a busy control plane, so that nothing starts empty.
+    """
+    return config_source_pb2.ConfigSource(
+        ads=config_source_pb2.AggregatedConfigSource(),
+        resource_api_version="V3",
+        initial_fetch_timeout=seconds(_FETCH_SECONDS),
+    )
 
 
 def from_agent() -> config_source_pb2.ConfigSource:

@@ -1,10 +1,13 @@
-"""From a View to resources: what is shared by a scope once, what is one proxy's own each time."""
+"""From a View to resources: what is shared by a scope once, what is one proxy's own each time.
+
+Laws, held by tests/envoy/test_laws.py: equal views give equal bytes, in any process; every name that a resource refers to is there; a change
+of endpoints changes no resource but theirs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
 
 from isthmus.envoy import endpoints, inbound, name_table, network_gateway, outbound, routes, upstreams
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, Resource, ResourceSet
@@ -14,74 +17,68 @@ from isthmus.model.views import OutboundView, ProxyKind, View
 
 def compile_outbound(view: OutboundView) -> ResourceSet:
     """Everything that all proxies of the view's scope share."""
-    clusters, assignments = _upstreams(view)
-    listeners: list[Any] = []
-    tables: list[Any] = []
-    if view.scope.kind is ProxyKind.SIDECAR:
-        clusters += upstreams.own()
-        listeners, tables = _capture_listeners(view)
-    else:
-        clusters.append(upstreams.black_hole())
-        listeners = network_gateway.listeners(view.exposed)
-    return ResourceSet(
-        MappingProxyType(
-            {
-                CLUSTER: _by_name(clusters),
-                ENDPOINTS: _by_name(assignments, "cluster_name"),
-                LISTENER: _by_name(listeners),
-                ROUTES: _by_name(tables),
-                NAME_TABLE: MappingProxyType({"": name_table.encode(view.names)}),
-            }
-        )
-    )
-
-
-def compile_view(view: View, shared: ResourceSet) -> ResourceSet:
-    """`shared` is what `compile_outbound` gave for the view's scope; added is what depends on the proxy itself."""
-    if view.proxy.scope.kind is ProxyKind.ROUTER:
-        return shared
-    listener = inbound.virtual_inbound(view.inbound, view.inbound_tls)
-    clusters = _by_name([upstreams.inbound(port) for port in view.inbound])
-    return ResourceSet(
-        MappingProxyType(
-            {
-                **shared.by_type,
-                CLUSTER: MappingProxyType({**shared.of_type(CLUSTER), **clusters}),
-                LISTENER: MappingProxyType({**shared.of_type(LISTENER), **_by_name([listener])}),
-            }
-        )
-    )
-
-
-def _upstreams(view: OutboundView) -> tuple[list[Any], list[Any]]:
     kind = view.scope.kind
-    clusters = [upstreams.outbound(upstream, kind) for upstream in view.upstreams]
-    assignments = [
-        endpoints.assignment(upstream, upstream.name)
-        for upstream in view.upstreams
-        if kind is ProxyKind.ROUTER or not upstream.service.headless
-    ]
     passed_through = {upstream.sni: upstream for _, upstream in view.exposed}
+    clusters = [upstreams.outbound(upstream, kind) for upstream in view.upstreams]
     clusters += [upstreams.passed_through(upstream) for upstream in passed_through.values()]
-    assignments += [endpoints.assignment(upstream, name) for name, upstream in passed_through.items()]
-    return clusters, assignments
+    assignments = [
+        endpoints.endpoints_of(upstream, upstream.name)
+        for upstream in view.upstreams
+        if upstreams.has_endpoints(upstream, kind)
+    ]
+    assignments += [endpoints.endpoints_of(upstream, sni) for sni, upstream in passed_through.items()]
+    listeners: list[Resource] = network_gateway.listeners(view.exposed)
+    tables: list[Resource] = []
+    if kind is ProxyKind.SIDECAR:
+        clusters += [upstreams.passthrough(), upstreams.black_hole()]
+        planned = outbound.plan(view)
+        listeners += outbound.listeners(planned)
+        tables += _routes(view, planned)
+    return _resources(
+        {
+            CLUSTER: clusters,
+            ENDPOINTS: assignments,
+            LISTENER: listeners,
+            ROUTES: tables,
+            NAME_TABLE: [name_table.encode(view.names)],
+        }
+    )
 
 
-def _capture_listeners(view: OutboundView) -> tuple[list[Any], list[Any]]:
-    listeners = [outbound.virtual_outbound()]
-    tables = []
-    for number, found in outbound.http_upstreams(view).items():
-        listeners.append(outbound.for_http_port(number))
-        tables.append(routes.for_port(number, found, view))
-    detected = {}
-    for ip, upstream in outbound.addressed_upstreams(view):
-        listeners.append(outbound.for_address(ip, upstream))
-        if upstream.port.protocol is Protocol.AUTO:
-            detected[upstream.name] = upstream
-    tables += [routes.only(upstream) for upstream in detected.values()]
-    return listeners, tables
+def compile_view(view: View, outbound: ResourceSet) -> ResourceSet:
+    """`outbound` is what `compile_outbound` gave for the view's scope; added is what depends on the proxy itself."""
+    if view.proxy.scope.kind is ProxyKind.ROUTER:
+        return outbound
+    own = _resources(
+        {
+            CLUSTER: [upstreams.inbound_passthrough(), *(upstreams.inbound(port) for port in view.inbound)],
+            LISTENER: [inbound.virtual_inbound(view.inbound, view.inbound_tls)],
+        }
+    )
+    both = {kind: MappingProxyType({**outbound.of_type(kind), **found}) for kind, found in own.by_type.items()}
+    return ResourceSet(MappingProxyType({**outbound.by_type, **both}))
 
 
-def _by_name(messages: Iterable[Any], field: str = "name") -> MappingProxyType[str, Resource]:
-    resources = (Resource.of(getattr(message, field), message) for message in messages)
-    return MappingProxyType({resource.name: resource for resource in sorted(resources, key=lambda r: r.name)})
+def _routes(view: OutboundView, planned: outbound.Plan) -> Iterable[Resource]:
+    for on_port in planned.on_ports:
+        if on_port.by_host:
+            yield routes.port_routes(view, on_port.number, on_port.by_host)
+    detected = {
+        addressed.upstream.name: addressed.upstream
+        for addressed in planned.addressed
+        if addressed.upstream.port.protocol is Protocol.AUTO
+    }
+    for upstream in detected.values():
+        yield routes.own_routes(upstream)
+
+
+def _resources(by_type: Mapping[str, Iterable[Resource]]) -> ResourceSet:
+    """Sorted by name, so that what is sent and printed has one order."""
+    return ResourceSet(
+        MappingProxyType(
+            {
+                type_url: MappingProxyType({r.name: r for r in sorted(found, key=lambda resource: resource.name)})
+                for type_url, found in by_type.items()
+            }
+        )
+    )

@@ -1,73 +1,130 @@
-"""Endpoints (ClusterLoadAssignment): the addresses behind an upstream, by locality and priority.
+"""Endpoints: an upstream's destinations as a ClusterLoadAssignment, spliced from hand-encoded parts.
 
-An upstream without a destination gets an empty assignment, which is an answer. A weight is never 0: Envoy refuses it.
+Envoy keeps one host for each address of an upstream: of a gateway listed in two localities, or at two priorities, the first entry counts and
+the weight of the others is lost (measured, 1.40). So each address is written once, at its best priority, with the weight that all its
+entries there have together.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import assert_never
 
-from envoy.config.core.v3 import base_pb2, health_check_pb2
-from envoy.config.endpoint.v3 import endpoint_components_pb2, endpoint_pb2
-from google.protobuf import struct_pb2
-
-from isthmus.envoy.common import address, uint32
+from isthmus.envoy.resources import Resource
+from isthmus.envoy.wire import block, number, text, varint
 from isthmus.model.topology import Locality
 from isthmus.model.views import Destination, LocalityGroup, Upstream
-from isthmus.model.workloads import Health
+from isthmus.model.workloads import Health, Workload
 
-_HEALTH = {
-    Health.HEALTHY: health_check_pb2.HEALTHY,
-    Health.UNHEALTHY: health_check_pb2.UNHEALTHY,
-    Health.TERMINATING: health_check_pb2.DRAINING,
-}
+_WEIGHT_MAX = 2**32 - 1
 
 
-def assignment(upstream: Upstream, name: str) -> Any:
-    """All destinations of the upstream, under the name that its Envoy cluster asks for."""
-    return endpoint_pb2.ClusterLoadAssignment(
-        cluster_name=name, endpoints=[_group(group) for group in upstream.groups if group.destinations]
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """What is left of a locality group once each address is counted once: destinations with their whole weight."""
+
+    locality: Locality
+    priority: int
+    weighted: tuple[tuple[Destination, int], ...]
+
+
+def endpoints_of(upstream: Upstream, name: str) -> Resource:
+    """The upstream's endpoints under the name that its cluster asks for them. Empty, not absent, when there are none."""
+    body = text(1, name) + b"".join(block(2, _locality(group)) for group in _each_address_once(upstream.groups))
+    return Resource.of_bytes(name, body)
+
+
+def _each_address_once(groups: Sequence[LocalityGroup]) -> list[_Group]:
+    ordered = sorted(groups, key=lambda group: (group.priority, group.locality))
+    priority_of: dict[tuple[str, int], int] = {}
+    weight_of: dict[tuple[str, int], int] = {}
+    for group in ordered:
+        for destination in group.destinations:
+            where = (destination.address, destination.port)
+            if priority_of.setdefault(where, group.priority) == group.priority:
+                weight_of[where] = weight_of.get(where, 0) + destination.weight
+    merged = []
+    for group in ordered:
+        weighted = tuple(
+            (destination, weight)
+            for destination in group.destinations
+            if (weight := weight_of.pop((destination.address, destination.port), None)) is not None
+        )
+        if weighted:
+            merged.append(_Group(group.locality, group.priority, _within_limit(weighted)))
+    return merged
+
+
+def _within_limit(weighted: tuple[tuple[Destination, int], ...]) -> tuple[tuple[Destination, int], ...]:
+    """Never 0, which Envoy refuses, and never more in one locality than 32 bits, which it refuses too."""
+    total = sum(weight for _, weight in weighted)
+    if total <= _WEIGHT_MAX - len(weighted):
+        return tuple((destination, max(weight, 1)) for destination, weight in weighted)
+    room = _WEIGHT_MAX - len(weighted)
+    return tuple((destination, max(weight * room // total, 1)) for destination, weight in weighted)
+
+
+def _locality(group: _Group) -> bytes:
+    """A LocalityLbEndpoints. Envoy reads its weight only where weighting by locality is on; gRPC clients want it always."""
+    locality = text(1, group.locality.region) + text(2, group.locality.zone) + text(3, group.locality.subzone)
+    weight = sum(weight for _, weight in group.weighted)
+    return (
+        block(1, locality)
+        + b"".join(block(2, _destination(destination, weight)) for destination, weight in group.weighted)
+        + block(3, number(1, weight))
+        + number(5, group.priority)
     )
 
 
-def _group(group: LocalityGroup) -> endpoint_components_pb2.LocalityLbEndpoints:
-    return endpoint_components_pb2.LocalityLbEndpoints(
-        locality=_locality(group.locality),
-        lb_endpoints=[_endpoint(destination) for destination in group.destinations],
-        load_balancing_weight=uint32(max(group.weight, 1)),
-        priority=group.priority,
+def _destination(destination: Destination, weight: int) -> bytes:
+    """An LbEndpoint: address, health, metadata, weight."""
+    socket_address = text(2, destination.address) + varint(3 << 3) + varint(destination.port)
+    endpoint = block(1, block(1, socket_address))
+    metadata = _metadata(destination.mutual_tls, _workload(destination))
+    return (
+        block(1, endpoint) + number(2, _health(destination.health)) + block(3, metadata) + block(4, number(1, weight))
     )
 
 
-def _locality(locality: Locality) -> base_pb2.Locality | None:
-    if locality == Locality():
-        return None
-    return base_pb2.Locality(region=locality.region, zone=locality.zone, sub_zone=locality.subzone)
-
-
-def _endpoint(destination: Destination) -> endpoint_components_pb2.LbEndpoint:
-    return endpoint_components_pb2.LbEndpoint(
-        endpoint=endpoint_components_pb2.Endpoint(address=address(destination.address, destination.port)),
-        health_status=_HEALTH[destination.health],
-        load_balancing_weight=uint32(max(destination.weight, 1)),
-        metadata=_metadata(destination),
-    )
-
-
-def _metadata(destination: Destination) -> base_pb2.Metadata:
-    """`tlsMode` chooses the transport socket; `workload` is `name;namespace;service;revision;cluster`, as Istio has it."""
-    workload = struct_pb2.Struct()
-    workload.update({"workload": _workload(destination)})
-    metadata = base_pb2.Metadata(filter_metadata={"istio": workload})
-    if destination.mutual_tls:
-        metadata.filter_metadata["envoy.transport_socket_match"].update({"tlsMode": "istio"})
-    return metadata
+def _health(health: Health) -> int:
+    """envoy.config.core.v3.HealthStatus. Healthy is left unset, as Istio does."""
+    match health:
+        case Health.HEALTHY:
+            return 0
+        case Health.UNHEALTHY:
+            return 2
+        case Health.TERMINATING:
+            return 3
+        case _:
+            assert_never(health)
 
 
 def _workload(destination: Destination) -> str:
-    if destination.through is not None:
+    """`name;namespace;canonical service;revision;cluster`, as Istio's telemetry reads it. A gateway stands for many: its cluster."""
+    if destination.through is not None or not destination.stands_for:
         return f";;;;{destination.cluster}"
     workload = destination.stands_for[0].workload
-    canonical = workload.label("service.istio.io/canonical-name") or workload.label("app")
-    revision = workload.label("service.istio.io/canonical-revision") or workload.label("version")
-    return f"{workload.name};{workload.namespace};{canonical};{revision};{workload.cluster}"
+    canonical, revision = _canonical(workload)
+    return f"{workload.name};{workload.namespace};{canonical};{revision};{destination.cluster}"
+
+
+def _canonical(workload: Workload) -> tuple[str, str]:
+    labels = dict(workload.labels)
+    names = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
+    revisions = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
+    name = next((labels[key] for key in names if labels.get(key)), workload.name)
+    return name, next((labels[key] for key in revisions if labels.get(key)), "latest")
+
+
+@lru_cache(maxsize=65536)
+def _metadata(mutual_tls: bool, workload: str) -> bytes:
+    tls_mode = _filter_metadata("envoy.transport_socket_match", "tlsMode", "istio") if mutual_tls else b""
+    return tls_mode + _filter_metadata("istio", "workload", workload)
+
+
+def _filter_metadata(name: str, key: str, value: str) -> bytes:
+    """An entry of Metadata.filter_metadata: a Struct with one string field."""
+    struct = block(1, text(1, key) + block(2, block(3, value.encode())))
+    return block(1, text(1, name) + block(2, struct))

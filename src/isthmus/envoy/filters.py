@@ -1,21 +1,28 @@
-"""The two ways in which a connection is served: as requests (HTTP), or as bytes (TCP)."""
+"""The two ways in which a connection is served: as requests (HTTP), or as bytes (TCP); and what is looked at before that is decided."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from envoy.config.core.v3 import protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2
+from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from envoy.type.v3 import range_pb2
 
 from isthmus.envoy.common import boolean, from_ads, packed, seconds, uint32
 
 Hcm = http_connection_manager_pb2.HttpConnectionManager
+
+PLAIN_HTTP = ("http/1.0", "http/1.1", "h2c")
+"""What the HTTP inspector calls what it finds."""
 
 _SERVER_NAME = "istio-envoy"
 
@@ -23,12 +30,23 @@ _SERVER_NAME = "istio-envoy"
 def tcp(stat_prefix: str, cluster: str, *, connect_attempts: int = 1) -> listener_components_pb2.Filter:
     """Bytes to an upstream. An idle connection is the applications' business, so it is never closed for that."""
     proxy = tcp_proxy_pb2.TcpProxy(
-        stat_prefix=stat_prefix,
+        stat_prefix=f"{stat_prefix};",
         cluster=cluster,
         idle_timeout=seconds(0),
         max_connect_attempts=uint32(connect_attempts),
     )
     return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))
+
+
+def offering(protocols: Sequence[str]) -> listener_components_pb2.Filter:
+    """Connections that this one causes offer these protocols in ALPN, whatever their upstream's own configuration says.
+
+    Envoy's well-known filter state does for one chain what Istio has an Envoy filter of its own for.
+    """
+    value = value_pb2.FilterStateValue(object_key="envoy.network.application_protocols")
+    value.format_string.text_format_source.inline_string = ",".join(protocols)
+    state = set_filter_state_pb2.Config(on_new_connection=[value])
+    return listener_components_pb2.Filter(name="envoy.filters.network.set_filter_state", typed_config=packed(state))
 
 
 def http_by_rds(stat_prefix: str, route_name: str) -> listener_components_pb2.Filter:
@@ -44,7 +62,6 @@ def http_inbound(stat_prefix: str, routes: Any, *, authenticated: bool) -> liste
     Whatever the caller wrote into that header itself is removed in both cases.
     """
     manager = _manager(stat_prefix)
-    manager.server_name = _SERVER_NAME
     manager.route_config.CopyFrom(routes)
     if authenticated:
         manager.forward_client_cert_details = Hcm.SANITIZE_SET
@@ -58,8 +75,21 @@ def tls_inspector() -> listener_components_pb2.ListenerFilter:
     return _listener_filter("envoy.filters.listener.tls_inspector", tls_inspector_pb2.TlsInspector())
 
 
-def http_inspector() -> listener_components_pb2.ListenerFilter:
-    return _listener_filter("envoy.filters.listener.http_inspector", http_inspector_pb2.HttpInspector())
+def http_inspector(*, except_ports: Iterable[int] = ()) -> listener_components_pb2.ListenerFilter:
+    """Tells HTTP from other bytes. Ports whose protocol is declared need not wait for it."""
+    inspector = _listener_filter("envoy.filters.listener.http_inspector", http_inspector_pb2.HttpInspector())
+    declared = [_destination_port(port) for port in except_ports]
+    if len(declared) == 1:
+        inspector.filter_disabled.CopyFrom(declared[0])
+    elif declared:
+        inspector.filter_disabled.or_match.rules.extend(declared)
+    return inspector
+
+
+def _destination_port(port: int) -> Any:
+    return listener_components_pb2.ListenerFilterChainMatchPredicate(
+        destination_port_range=range_pb2.Int32Range(start=port, end=port + 1)
+    )
 
 
 def original_destination() -> listener_components_pb2.ListenerFilter:
@@ -82,7 +112,8 @@ def _manager(stat_prefix: str) -> Any:
         name="envoy.filters.http.router", typed_config=packed(router_pb2.Router())
     )
     return Hcm(
-        stat_prefix=stat_prefix,
+        stat_prefix=f"{stat_prefix};",
+        server_name=_SERVER_NAME,
         codec_type=Hcm.AUTO,
         http_filters=[router],
         normalize_path=boolean(True),

@@ -1,21 +1,31 @@
 """The inbound listener: what connections to the workload meet after capture.
 
-Chains are matched by the port that the caller connected to, then by TLS, then by what the client offered in ALPN: `istio` is the mesh's
-mutual TLS, anything else the application's own. A port that the workload's services declare has chains of its own, and Envoy does not fall
-back from these to the catch-all ones; so in STRICT mode plaintext finds no chain and is closed.
+Chains are matched by the port that the caller connected to, then by TLS, then by what the client offered in ALPN: the mesh's names mean the
+mesh's mutual TLS, anything else is the application's own. A port that the workload's services declare has chains of its own, and Envoy does
+not fall back from these to the catch-all ones; so in STRICT mode plaintext finds no chain and is closed.
+
+| protocol | PERMISSIVE | STRICT | DISABLE |
+| --- | --- | --- | --- |
+| HTTP | mesh TLS, plaintext as HTTP | mesh TLS as HTTP | plaintext as HTTP |
+| TCP | mesh TLS, other TLS, plaintext as TCP | mesh TLS as TCP | all as TCP |
+| undeclared | as TCP, and where HTTP is seen or offered as HTTP | mesh TLS as HTTP or TCP | as PERMISSIVE without TLS |
+
+DISABLE looks for no TLS at all, so an application's own TLS is bytes like any other.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
-from google.protobuf import wrappers_pb2
 
 from isthmus.envoy import filters, routes, tls
 from isthmus.envoy.common import BLACK_HOLE, INBOUND_PASSTHROUGH, address, seconds, uint32
+from isthmus.envoy.resources import Resource
 from isthmus.model.services import Protocol
 from isthmus.model.views import InboundPort, MutualTlsMode
 
@@ -23,67 +33,108 @@ Chain = listener_components_pb2.FilterChain
 Match = listener_components_pb2.FilterChainMatch
 
 INBOUND_PORT = 15006
+
 _INSPECTION_SECONDS = 2.0
 """A client that keeps silent this long is taken to wait for the server. Callers in the mesh speak first (TLS), so only plaintext
 connections to server-first ports ever wait; too short a time would mistake a slow handshake for plaintext."""
 
 
-def virtual_inbound(ports: Sequence[InboundPort], mode: MutualTlsMode) -> Any:
-    """The listener that capture redirects to."""
-    chains = [_own_port()]
-    for port in ports:
-        chains += _chains(port, mode)
-    chains += _catch_all(mode)
-    return listener_pb2.Listener(
+@dataclass(frozen=True, slots=True)
+class _Served:
+    """Ports whose connections are served alike. `port` 0 stands for every port that is not declared."""
+
+    name: str
+    port: int
+    service_port: int
+    cluster: str
+    protocol: Protocol
+
+
+@lru_cache(maxsize=4096)
+def virtual_inbound(ports: tuple[InboundPort, ...], mode: MutualTlsMode) -> Resource:
+    """The listener that capture redirects to. Replicas of one workload share it."""
+    served = [
+        _Served(
+            f"0.0.0.0_{port.target_port}",
+            port.target_port,
+            port.service_port,
+            f"inbound|{port.target_port}||",
+            port.protocol,
+        )
+        for port in ports
+    ]
+    undeclared = _Served("virtualInbound", 0, 0, INBOUND_PASSTHROUGH, Protocol.AUTO)
+    chains = [chain for each in (*served, undeclared) for chain in _chains(each, mode)]
+    listener = listener_pb2.Listener(
         name="virtualInbound",
         address=address("0.0.0.0", INBOUND_PORT),
         traffic_direction=base_pb2.INBOUND,
-        listener_filters=[filters.original_destination(), filters.tls_inspector()],
+        listener_filters=_listener_filters(ports, mode),
         listener_filters_timeout=seconds(_INSPECTION_SECONDS),
         continue_on_listener_filters_timeout=True,
-        filter_chains=chains,
+        filter_chains=[_own_port(), *chains],
     )
+    return Resource.of(listener.name, listener)
 
 
-def _chains(port: InboundPort, mode: MutualTlsMode) -> Iterator[Any]:
-    number = uint32(port.target_port)
-    name = f"0.0.0.0_{port.target_port}"
+def _listener_filters(ports: Sequence[InboundPort], mode: MutualTlsMode) -> list[Any]:
+    found = [filters.original_destination()]
     if mode is not MutualTlsMode.DISABLE:
-        yield _mutual_tls(name, number, _serve(port, authenticated=True), port.protocol)
-    if mode is MutualTlsMode.STRICT:
-        return
-    plain = _serve(port, authenticated=False)
-    if not port.protocol.is_http:
-        # The application's own TLS: bytes. On an HTTP port it is a mistake, and finds no chain.
-        yield Chain(
-            name=name, filter_chain_match=Match(destination_port=number, transport_protocol="tls"), filters=[plain]
-        )
-    yield Chain(
-        name=name, filter_chain_match=Match(destination_port=number, transport_protocol="raw_buffer"), filters=[plain]
-    )
-
-
-def _serve(port: InboundPort, *, authenticated: bool) -> Any:
-    cluster = f"inbound|{port.target_port}||"
-    if port.protocol.is_http:
-        route = routes.to_own_workload(cluster, port.service_port)
-        return filters.http_inbound(f"inbound_0.0.0.0_{port.target_port}", route, authenticated=authenticated)
-    return filters.tcp(cluster, cluster)
-
-
-def _catch_all(mode: MutualTlsMode) -> Iterator[Any]:
-    """Ports that no service declares: to the workload as bytes, under the same rule for TLS."""
-    forward = filters.tcp(INBOUND_PASSTHROUGH, INBOUND_PASSTHROUGH)
-    if mode is not MutualTlsMode.DISABLE:
-        yield _mutual_tls("virtualInbound", None, forward, Protocol.TCP)
+        found.append(filters.tls_inspector())
     if mode is not MutualTlsMode.STRICT:
-        yield Chain(name="virtualInbound", filter_chain_match=Match(transport_protocol="tls"), filters=[forward])
-        yield Chain(name="virtualInbound", filter_chain_match=Match(transport_protocol="raw_buffer"), filters=[forward])
+        declared = [port.target_port for port in ports if port.protocol is not Protocol.AUTO]
+        found.append(filters.http_inspector(except_ports=declared))
+    return found
 
 
-def _mutual_tls(name: str, number: wrappers_pb2.UInt32Value | None, serve: Any, protocol: Protocol) -> Any:
-    match = Match(destination_port=number, transport_protocol="tls", application_protocols=[tls.MESH_ALPN])
-    return Chain(name=name, filter_chain_match=match, filters=[serve], transport_socket=tls.server_socket(protocol))
+def _chains(served: _Served, mode: MutualTlsMode) -> Iterator[Any]:
+    if mode is not MutualTlsMode.DISABLE:
+        yield from _mutual_tls(served)
+    if mode is not MutualTlsMode.STRICT:
+        yield from _plain(served, looks_for_tls=mode is MutualTlsMode.PERMISSIVE)
+
+
+def _mutual_tls(served: _Served) -> Iterator[Any]:
+    match served.protocol:
+        case Protocol.AUTO:
+            yield _chain(served, "tls", tls.MESH_HTTP, _http(served, authenticated=True), tls.server_socket(http=True))
+            yield _chain(served, "tls", tls.MESH_TCP, _tcp(served), tls.server_socket(http=False))
+        case protocol if protocol.is_http:
+            yield _chain(served, "tls", tls.MESH_ANY, _http(served, authenticated=True), tls.server_socket(http=True))
+        case _:
+            yield _chain(served, "tls", tls.MESH_ANY, _tcp(served), tls.server_socket(http=False))
+
+
+def _plain(served: _Served, *, looks_for_tls: bool) -> Iterator[Any]:
+    if served.protocol.is_http:
+        # The application's own TLS on a port declared HTTP is a mistake, and finds no chain.
+        yield _chain(served, "raw_buffer", (), _http(served, authenticated=False))
+        return
+    if served.protocol is Protocol.AUTO:
+        yield _chain(served, "raw_buffer", filters.PLAIN_HTTP, _http(served, authenticated=False))
+    yield _chain(served, "raw_buffer", (), _tcp(served))
+    if looks_for_tls:
+        yield _chain(served, "tls", (), _tcp(served))
+
+
+def _chain(
+    served: _Served, transport: str, application_protocols: Sequence[str], serve: Any, socket: Any = None
+) -> Any:
+    match = Match(
+        destination_port=uint32(served.port) if served.port else None,
+        transport_protocol=transport,
+        application_protocols=application_protocols,
+    )
+    return Chain(name=served.name, filter_chain_match=match, filters=[serve], transport_socket=socket)
+
+
+def _http(served: _Served, *, authenticated: bool) -> Any:
+    table = routes.inbound_routes(served.cluster, served.service_port)
+    return filters.http_inbound(f"inbound_0.0.0.0_{served.port}", table, authenticated=authenticated)
+
+
+def _tcp(served: _Served) -> Any:
+    return filters.tcp(served.cluster, served.cluster)
 
 
 def _own_port() -> Any:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2
@@ -15,35 +16,42 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 
 from isthmus.envoy import filters, tls
 from isthmus.envoy.common import address, seconds
+from isthmus.envoy.resources import Resource
 from isthmus.model.views import Upstream
 
 _CONNECT_ATTEMPTS = 3
 
 
-def listeners(exposed: Sequence[tuple[int, Upstream]]) -> list[Any]:
+def listeners(exposed: Sequence[tuple[int, Upstream]]) -> list[Resource]:
     """One for each port that exposures name."""
     by_port: dict[int, list[Upstream]] = defaultdict(list)
     for port, upstream in exposed:
         by_port[port].append(upstream)
-    return [_listener(port, upstreams) for port, upstreams in sorted(by_port.items())]
+    return [
+        _listener(port, tuple(sorted({upstream.sni for upstream in upstreams})))
+        for port, upstreams in sorted(by_port.items())
+    ]
 
 
-def _listener(port: int, upstreams: Sequence[Upstream]) -> Any:
-    return listener_pb2.Listener(
+@lru_cache(maxsize=256)
+def _listener(port: int, names: tuple[str, ...]) -> Resource:
+    """Depends on names alone, so endpoints come and go without it."""
+    listener = listener_pb2.Listener(
         name=f"0.0.0.0_{port}",
         address=address("0.0.0.0", port),
         traffic_direction=base_pb2.OUTBOUND,
         listener_filters=[filters.tls_inspector()],
         listener_filters_timeout=seconds(5),
-        filter_chains=[_chain(upstream) for upstream in upstreams],
+        filter_chains=[_chain(sni) for sni in names],
     )
+    return Resource.of(listener.name, listener)
 
 
-def _chain(upstream: Upstream) -> Any:
+def _chain(sni: str) -> Any:
     return listener_components_pb2.FilterChain(
-        name=upstream.sni,
+        name=sni,
         filter_chain_match=listener_components_pb2.FilterChainMatch(
-            server_names=[upstream.sni], transport_protocol="tls", application_protocols=[tls.MESH_ALPN]
+            server_names=[sni], transport_protocol="tls", application_protocols=tls.MESH_ANY
         ),
-        filters=[filters.tcp(upstream.sni, upstream.sni, connect_attempts=_CONNECT_ATTEMPTS)],
+        filters=[filters.tcp(sni, sni, connect_attempts=_CONNECT_ATTEMPTS)],
     )

@@ -1,112 +1,159 @@
-"""Routes: which upstream a request goes to, by its host.
+"""Routes: which upstream a request's host means.
 
-One route configuration for each port that speaks HTTP, named by the port. Hosts that no service has pass through to where they were sent.
+A virtual host for each service on a port, under every name that applications beside the proxy may use for it. Envoy refuses a whole route
+configuration in which two virtual hosts claim one domain, so a domain has one owner: a service's full name always is its own; then its
+virtual addresses, those of the proxy's own cluster first (address ranges of clusters may overlap); then the short forms.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
 from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from envoy.type.matcher.v3 import regex_pb2, string_pb2
 
 from isthmus.envoy.common import PASSTHROUGH, boolean, packed, seconds, uint32
+from isthmus.envoy.resources import Resource
+from isthmus.envoy.wire import block
+from isthmus.model.names import Namespace
 from isthmus.model.views import OutboundView, Upstream
 
-_RETRY_ON = "connect-failure,refused-stream,reset-before-request,unavailable,cancelled,retriable-status-codes"
-_RETRIES = 2
+_IDEMPOTENT = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
+"""RFC 9110, section 9.2.2."""
+
+_SAFE_TO_REPEAT = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
+"""Istio's default: the request did not reach an application, or it was answered that it may be repeated."""
+
+_VIRTUAL_HOSTS_FIELD = 2
 
 
-def for_port(number: int, upstreams: Sequence[Upstream], view: OutboundView) -> Any:
-    """Every HTTP service on the port. A domain that two services claim (an address that two clusters gave) stays with the first."""
-    taken: set[str] = set()
-    hosts = []
-    for upstream in _own_cluster_first(upstreams, view):
-        domains = [domain for domain in _domains(upstream, view) if domain not in taken]
-        taken.update(domains)
-        if domains:
-            hosts.append(_virtual_host(f"{upstream.service.hostname}:{number}", domains, upstream))
-    hosts.sort(key=lambda host: str(host.name))
-    return route_pb2.RouteConfiguration(
-        name=str(number),
-        virtual_hosts=[*hosts, _pass_through()],
-        validate_clusters=boolean(False),
-        ignore_port_in_host_matching=True,
-    )
+def port_routes(view: OutboundView, port: int, upstreams: Sequence[Upstream]) -> Resource:
+    """Every service with requests on this port, then whatever else: to where the application wanted to go."""
+    hosts = [
+        _virtual_host(upstream.name, _vhost_name(upstream), domains)
+        for upstream, domains in _domains_by_upstream(view, upstreams)
+    ]
+    return _configuration(str(port), [*hosts, _allow_any()])
 
 
-def only(upstream: Upstream) -> Any:
-    """Everything to one upstream: for a listener that already knows the service by its address."""
-    return route_pb2.RouteConfiguration(
-        name=f"{upstream.service.hostname}:{upstream.port.number}",
-        virtual_hosts=[_virtual_host(f"{upstream.service.hostname}:{upstream.port.number}", ["*"], upstream)],
-        validate_clusters=boolean(False),
-    )
+def own_routes(upstream: Upstream) -> Resource:
+    """For a listener at one service's own address: every host means this service."""
+    name = _vhost_name(upstream)
+    return _configuration(name, [_virtual_host(upstream.name, name, ("*",))])
 
 
-def to_own_workload(cluster: str, service_port: int) -> Any:
-    """The inbound side: every request to the workload itself, for as long as it takes."""
-    action = route_components_pb2.RouteAction(cluster=cluster, timeout=seconds(0))
-    route = route_components_pb2.Route(name="default", match=route_components_pb2.RouteMatch(prefix="/"), route=action)
-    host = route_components_pb2.VirtualHost(name=f"inbound|http|{service_port}", domains=["*"], routes=[route])
+def inbound_routes(cluster: str, port: int) -> Any:
+    """For requests to the proxy's own workload. No retries: the caller's proxy may choose another workload, this one cannot."""
+    host = route_components_pb2.VirtualHost(name=f"inbound|http|{port}", domains=["*"])
+    host.routes.append(_route(cluster, "default"))
     return route_pb2.RouteConfiguration(name=cluster, virtual_hosts=[host], validate_clusters=boolean(False))
 
 
-def _own_cluster_first(upstreams: Sequence[Upstream], view: OutboundView) -> list[Upstream]:
-    return sorted(upstreams, key=lambda upstream: view.scope.cluster not in upstream.service.declared_in)
+def _configuration(name: str, hosts: Sequence[bytes]) -> Resource:
+    """Spliced from encoded virtual hosts. Upstreams are not validated: they arrive by another path, and a moment apart."""
+    head = route_pb2.RouteConfiguration(name=name).SerializeToString(deterministic=True)
+    tail = route_pb2.RouteConfiguration(validate_clusters=boolean(False), ignore_port_in_host_matching=True)
+    body = head + b"".join(block(_VIRTUAL_HOSTS_FIELD, host) for host in hosts)
+    return Resource.of_bytes(name, body + tail.SerializeToString(deterministic=True))
 
 
-def _domains(upstream: Upstream, view: OutboundView) -> Iterable[str]:
-    """Every spelling of the service's name that reaches it from this namespace, and its addresses."""
+def _vhost_name(upstream: Upstream) -> str:
+    return f"{upstream.service.hostname}:{upstream.port.number}"
+
+
+def _domains_by_upstream(
+    view: OutboundView, upstreams: Sequence[Upstream]
+) -> Iterator[tuple[Upstream, tuple[str, ...]]]:
+    own = view.scope.cluster
+    by_closeness = sorted(upstreams, key=lambda upstream: own not in upstream.service.declared_in)
+    owner: dict[str, Upstream] = {}
+    for upstream in upstreams:
+        owner.setdefault(upstream.service.hostname, upstream)
+        owner.setdefault(upstream.service.hostname + ".", upstream)
+    for upstream in by_closeness:
+        for ip in upstream.virtual_ips:
+            owner.setdefault(f"[{ip}]" if ":" in ip else ip, upstream)
+    for upstream in by_closeness:
+        for short in _short_names(upstream, view.scope.namespace, view.dns_domain):
+            owner.setdefault(short, upstream)
+    domains: dict[str, list[str]] = {}
+    for domain, upstream in owner.items():
+        domains.setdefault(upstream.name, []).append(domain)
+    for upstream in sorted(upstreams, key=lambda upstream: upstream.service.hostname):
+        if claimed := domains.pop(upstream.name, None):
+            yield upstream, tuple(claimed)
+
+
+def _short_names(upstream: Upstream, namespace: Namespace, dns_domain: str) -> Iterator[str]:
+    """What the search domains of a Pod in this namespace complete to the full name; and Pods of a headless service."""
     service = upstream.service
-    yield service.hostname
-    yield f"{service.hostname}."
-    if service.hostname.endswith(f".svc.{view.dns_domain}"):
-        if service.namespace == view.scope.namespace:
+    if service.hostname == f"{service.name}.{service.namespace}.svc.{dns_domain}":
+        if service.namespace == namespace:
             yield service.name
-        yield f"{service.name}.{service.namespace}"
         yield f"{service.name}.{service.namespace}.svc"
+        yield f"{service.name}.{service.namespace}"
     if service.headless:
         yield f"*.{service.hostname}"
-    yield from upstream.virtual_ips
 
 
-def _virtual_host(name: str, domains: Sequence[str], upstream: Upstream) -> route_components_pb2.VirtualHost:
-    action = route_components_pb2.RouteAction(cluster=upstream.name, timeout=seconds(0), retry_policy=_retries())
-    route = route_components_pb2.Route(
-        name="default",
-        match=route_components_pb2.RouteMatch(prefix="/"),
-        route=action,
-        decorator=route_components_pb2.Decorator(operation=f"{upstream.service.hostname}:{upstream.port.number}/*"),
-    )
-    return route_components_pb2.VirtualHost(
-        name=name, domains=domains, routes=[route], include_request_attempt_count=True
-    )
+@lru_cache(maxsize=65536)
+def _virtual_host(cluster: str, name: str, domains: tuple[str, ...]) -> bytes:
+    """Two routes to one upstream: requests that may run twice are also repeated when their connection breaks."""
+    host = route_components_pb2.VirtualHost(name=name, domains=domains, include_request_attempt_count=True)
+    idempotent = _route(cluster, "default")
+    idempotent.match.headers.append(_method_is_idempotent())
+    idempotent.route.retry_policy.CopyFrom(_retries(_SAFE_TO_REPEAT + ",reset"))
+    other = _route(cluster, "default")
+    other.route.retry_policy.CopyFrom(_retries(_SAFE_TO_REPEAT))
+    host.routes.extend([idempotent, other])
+    body: bytes = host.SerializeToString(deterministic=True)
+    return body
 
 
-def _retries() -> route_components_pb2.RetryPolicy:
-    """Retries of what cannot have run, on another host, at once: Envoy's 25 ms before the first would be felt (measured)."""
+@cache
+def _allow_any() -> bytes:
+    """Hosts that are nobody's. The connection goes on to the address that the application chose."""
+    host = route_components_pb2.VirtualHost(name="allow_any", domains=["*"], include_request_attempt_count=True)
+    host.routes.append(_route(PASSTHROUGH, "allow_any"))
+    body: bytes = host.SerializeToString(deterministic=True)
+    return body
+
+
+def _route(cluster: str, name: str) -> Any:
+    """No time limit, as Istio: how long a request may take is its application's to say."""
+    route = route_components_pb2.Route(name=name)
+    route.match.prefix = "/"
+    route.route.cluster = cluster
+    route.route.timeout.CopyFrom(seconds(0))
+    route.route.max_stream_duration.max_stream_duration.CopyFrom(seconds(0))
+    route.route.max_stream_duration.grpc_timeout_header_max.CopyFrom(seconds(0))
+    return route
+
+
+@cache
+def _method_is_idempotent() -> Any:
+    matcher = string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=_IDEMPOTENT))
+    return route_components_pb2.HeaderMatcher(name=":method", string_match=matcher)
+
+
+@cache
+def _retries(on: str) -> Any:
+    """Elsewhere, and at once: Envoy's own 25 ms before the first retry is longer than most requests."""
     return route_components_pb2.RetryPolicy(
-        retry_on=_RETRY_ON,
+        retry_on=on,
         retriable_status_codes=[503],
-        num_retries=uint32(_RETRIES),
+        num_retries=uint32(2),
+        retry_back_off=route_components_pb2.RetryPolicy.RetryBackOff(
+            base_interval=seconds(0.002), max_interval=seconds(0.02)
+        ),
+        host_selection_retry_max_attempts=5,
         retry_host_predicate=[
             route_components_pb2.RetryPolicy.RetryHostPredicate(
                 name="envoy.retry_host_predicates.previous_hosts",
                 typed_config=packed(previous_hosts_pb2.PreviousHostsPredicate()),
             )
         ],
-        host_selection_retry_max_attempts=5,
-        retry_back_off=route_components_pb2.RetryPolicy.RetryBackOff(
-            base_interval=seconds(0.002), max_interval=seconds(0.02)
-        ),
     )
-
-
-def _pass_through() -> route_components_pb2.VirtualHost:
-    action = route_components_pb2.RouteAction(cluster=PASSTHROUGH, timeout=seconds(0))
-    route = route_components_pb2.Route(
-        name="allow_any", match=route_components_pb2.RouteMatch(prefix="/"), route=action
-    )
-    return route_components_pb2.VirtualHost(name="allow_any", domains=["*"], routes=[route])

@@ -1,8 +1,9 @@
 """Mutual TLS: what the two ends of a connection between workloads ask of each other.
 
-ALPN without Istio's own Envoy filter (measured): the client *offers* `istio` and the protocol, the server *selects* from `h2` and
+ALPN without Istio's own Envoy filter (measured): the client *offers* the mesh's names and the protocol, the server *selects* from `h2` and
 `http/1.1` only. The server's filter chains match what was offered, so `istio` tells the mesh's connections from an application's own TLS,
-and what is selected is a protocol that both Envoys' codecs know.
+`istio-http/1.1` and `istio-h2` tell requests from bytes on a port of undeclared protocol, and what is selected is a protocol that both
+Envoys' codecs know.
 """
 
 from __future__ import annotations
@@ -20,7 +21,19 @@ from isthmus.model.services import Protocol
 
 WORKLOAD_CERTIFICATE = "default"
 TRUST_BUNDLE = "ROOTCA"
-MESH_ALPN = "istio"
+
+MESH_HTTP = ("istio-http/1.0", "istio-http/1.1", "istio-h2")
+"""What a mesh client offers when it sends requests; Istio's own sidecars do too."""
+
+MESH_TCP = ("istio-peer-exchange", "istio")
+"""What every mesh client offers. The first is Istio's alone: we match it, and never select it."""
+
+MESH_ANY = MESH_TCP + MESH_HTTP
+
+DETECTED_HTTP = ("istio-http/1.1", "istio")
+"""Offered for requests on a port of undeclared protocol: nothing to select, so the server looks at the first bytes instead."""
+
+_NOBODY = "spiffe://nobody.invalid/"
 
 _CIPHERS = (
     "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -31,15 +44,19 @@ _CIPHERS = (
 
 
 def client_socket(sni: str, identities: Sequence[SpiffeId], protocol: Protocol) -> base_pb2.TransportSocket:
-    """The calling end: shows its workload's certificate, and takes only these identities for an answer."""
-    context = tls_pb2.UpstreamTlsContext(common_tls_context=_common(_offered(protocol), identities), sni=sni)
+    """The calling end: shows its workload's certificate, and takes only these identities for an answer.
+
+    None known means nobody, not anybody: Envoy takes an empty list for the latter.
+    """
+    expected = [str(identity) for identity in identities] or [_NOBODY]
+    context = tls_pb2.UpstreamTlsContext(common_tls_context=_common(_offered(protocol), expected), sni=sni)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
 
 
-def server_socket(protocol: Protocol) -> base_pb2.TransportSocket:
+def server_socket(*, http: bool) -> base_pb2.TransportSocket:
     """The answering end: demands a certificate of a trust domain that it has a bundle for."""
     context = tls_pb2.DownstreamTlsContext(
-        common_tls_context=_common(("h2", "http/1.1") if protocol.is_http else (), ()),
+        common_tls_context=_common(("h2", "http/1.1") if http else (), ()),
         require_client_certificate=boolean(True),
     )
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
@@ -53,11 +70,11 @@ def plain_socket() -> base_pb2.TransportSocket:
 
 def _offered(protocol: Protocol) -> tuple[str, ...]:
     if protocol.is_http2:
-        return (MESH_ALPN, "h2")
-    return (MESH_ALPN, "http/1.1") if protocol.is_http else (MESH_ALPN,)
+        return ("istio-h2", "istio", "h2")
+    return ("istio-http/1.1", "istio", "http/1.1") if protocol.is_http else ("istio",)
 
 
-def _common(alpn: Sequence[str], identities: Sequence[SpiffeId]) -> tls_pb2.CommonTlsContext:
+def _common(alpn: Sequence[str], identities: Sequence[str]) -> tls_pb2.CommonTlsContext:
     """The bundle comes from the agent; the names to expect are the upstream's own, so one bundle serves all upstreams."""
     return tls_pb2.CommonTlsContext(
         alpn_protocols=alpn,
@@ -79,7 +96,7 @@ def _common(alpn: Sequence[str], identities: Sequence[SpiffeId]) -> tls_pb2.Comm
     )
 
 
-def _exactly(identity: SpiffeId) -> common_pb2.SubjectAltNameMatcher:
+def _exactly(identity: str) -> common_pb2.SubjectAltNameMatcher:
     return common_pb2.SubjectAltNameMatcher(
-        san_type=common_pb2.SubjectAltNameMatcher.URI, matcher=string_pb2.StringMatcher(exact=str(identity))
+        san_type=common_pb2.SubjectAltNameMatcher.URI, matcher=string_pb2.StringMatcher(exact=identity)
     )
