@@ -1,0 +1,138 @@
+"""A workload's certificate: asked for, held in memory, and renewed before half of its life is over. The key never leaves this process and Envoy."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc.aio
+import structlog
+
+from isthmus.model.identity import SpiffeId
+from isthmus.trust import x509
+from isthmus.trust.client import request_certificate
+
+_RENEW_AT = 0.5
+_JITTER = 0.05
+_BACK_OFF_FIRST = 0.2
+_BACK_OFF_MAX = 15.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """`chain_pem` is the leaf and its intermediates; `roots_pem` what the authority told us to trust."""
+
+    chain_pem: str
+    key_pem: str
+    roots_pem: str
+
+    @property
+    def identity(self) -> SpiffeId:
+        return x509.identity_of(self.chain_pem)
+
+    @property
+    def facts(self) -> x509.CertificateFacts:
+        return x509.facts_of(self.chain_pem)
+
+    def __repr__(self) -> str:
+        """Without the key: this value may end up in a log."""
+        return f"Certificate({self.identity}, until {self.facts.not_after.isoformat()})"
+
+
+class ControlPlanes:
+    """The control planes' token ports, in order of preference; the one that answered last is asked first."""
+
+    def __init__(self, addresses: Sequence[str], name: str) -> None:
+        self._addresses = list(addresses)
+        self._name = name
+
+    @asynccontextmanager
+    async def channel(self, root_cert_file: str) -> AsyncIterator[grpc.aio.Channel]:
+        """To the preferred one. The roots are read anew each time. A call that fails makes the next one preferred."""
+        credentials = grpc.ssl_channel_credentials(Path(root_cert_file).read_bytes())
+        options = [
+            ("grpc.ssl_target_name_override", self._name),
+            ("grpc.keepalive_time_ms", 30_000),
+            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.initial_reconnect_backoff_ms", 100),
+            ("grpc.max_reconnect_backoff_ms", 1000),
+        ]
+        address = self._addresses[0]
+        async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
+            try:
+                yield channel
+            except grpc.aio.AioRpcError:
+                self._addresses.remove(address)
+                self._addresses.append(address)
+                raise
+
+
+class CertificateHolder:
+    """Keeps one workload's certificate current. `changed` is called with each new one."""
+
+    def __init__(
+        self,
+        control_planes: ControlPlanes,
+        *,
+        cluster: str,
+        token_file: str,
+        root_cert_file: str,
+        seconds: int,
+        changed: Callable[[Certificate], None],
+    ) -> None:
+        self._control_planes = control_planes
+        self._cluster = cluster
+        self._token_file = token_file
+        self._root_cert_file = root_cert_file
+        self._seconds = seconds
+        self._changed = changed
+        self.current: Certificate | None = None
+        self.last_error = ""
+
+    async def run(self) -> None:
+        """Until cancelled. A failed renewal is tried again, sooner at first, while the old certificate goes on."""
+        back_off = _BACK_OFF_FIRST
+        while True:
+            try:
+                certificate = await self._request()
+            except (grpc.aio.AioRpcError, ValueError, OSError) as error:
+                self.last_error = _explained(error)
+                log.warning("no certificate", error=self.last_error, token=self._token_file)
+                await asyncio.sleep(back_off * random.uniform(0.8, 1.2))
+                back_off = min(back_off * 2, _BACK_OFF_MAX)
+                continue
+            back_off = _BACK_OFF_FIRST
+            self.current, self.last_error = certificate, ""
+            self._changed(certificate)
+            await asyncio.sleep(
+                _seconds_to_renewal(certificate.facts, datetime.now(UTC), random.uniform(-_JITTER, _JITTER))
+            )
+
+    async def _request(self) -> Certificate:
+        key = x509.new_key()
+        token = Path(self._token_file).read_text().strip()
+        async with self._control_planes.channel(self._root_cert_file) as channel:
+            chain = await request_certificate(
+                channel, x509.new_request(key), seconds=self._seconds, token=token, cluster=self._cluster
+            )
+        return Certificate("".join(chain[:-1]), x509.key_pem(key), chain[-1])
+
+
+def _seconds_to_renewal(facts: x509.CertificateFacts, now: datetime, jitter: float) -> float:
+    """Half of the life, a little earlier or later, so that a thousand proxies that started together do not renew together."""
+    life = (facts.not_after - facts.not_before).total_seconds()
+    due = facts.not_before.timestamp() + life * (_RENEW_AT - _JITTER + jitter)
+    return max(1.0, due - now.timestamp())
+
+
+def _explained(error: Exception) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error)

@@ -1,0 +1,57 @@
+"""Asks an Envoy about itself, over its admin socket."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import aiohttp
+
+_SECONDS = 3.0
+
+
+class EnvoyUnavailable(Exception):
+    """The admin socket did not answer."""
+
+
+class EnvoyAdmin:
+    """One Envoy's admin interface. Close it when the proxy is forgotten."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.UnixConnector(path=str(socket_path)), timeout=aiohttp.ClientTimeout(total=_SECONDS)
+        )
+
+    async def close(self) -> None:
+        await self._session.close()
+
+    async def is_live(self) -> bool:
+        """Whether Envoy has finished its start (`/ready`)."""
+        try:
+            async with self._session.get("http://envoy/ready") as response:
+                return response.status == 200
+        except (aiohttp.ClientError, OSError, TimeoutError):
+            return False
+
+    async def counter(self, name: str) -> int:
+        """A counter or gauge by its whole name; 0 if there is none. Raises EnvoyUnavailable."""
+        text = await self._get(f"/stats?filter=^{name}$")
+        for line in text.splitlines():
+            found, separator, value = line.rpartition(": ")
+            if separator and found == name and value.strip().isdigit():
+                return int(value)
+        return 0
+
+    async def begin_drain(self) -> None:
+        """New connections still work while old ones are told to close. Raises EnvoyUnavailable."""
+        try:
+            async with self._session.post("http://envoy/drain_listeners?graceful&skip_exit") as response:
+                await response.read()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise EnvoyUnavailable(str(error)) from None
+
+    async def _get(self, path: str) -> str:
+        try:
+            async with self._session.get("http://envoy" + path) as response:
+                return await response.text()
+        except (aiohttp.ClientError, OSError, TimeoutError) as error:
+            raise EnvoyUnavailable(str(error)) from None

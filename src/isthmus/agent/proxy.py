@@ -1,0 +1,218 @@
+"""One Envoy and everything that the agent keeps for it: certificate, secrets socket, name table and DNS, readiness."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from aiohttp import web
+
+from isthmus.agent import namespaces
+from isthmus.agent.certificates import Certificate, CertificateHolder, ControlPlanes
+from isthmus.agent.envoy_admin import EnvoyAdmin, EnvoyUnavailable
+from isthmus.agent.names import NameSubscription
+from isthmus.agent.secrets_server import SecretsServer
+from isthmus.agent.specification import AgentSettings, ProxyReady, ProxySpec
+from isthmus.dns.answers import NameTable
+from isthmus.dns.server import DnsServer
+from isthmus.envoy.bootstrap import BootstrapSettings, bootstrap, envoy_arguments
+from isthmus.model.views import NameRecord
+
+DNS_PORT = 15053
+_MUTUAL_TLS_PORT = 15013
+
+
+@dataclass(frozen=True, slots=True)
+class _Paths:
+    """The files of one proxy."""
+
+    directory: Path
+
+    @property
+    def bootstrap(self) -> Path:
+        return self.directory / "bootstrap.json"
+
+    @property
+    def admin(self) -> Path:
+        return self.directory / "admin.sock"
+
+    @property
+    def secrets(self) -> Path:
+        return self.directory / "sds.sock"
+
+    @property
+    def health(self) -> Path:
+        return self.directory / "health.sock"
+
+
+class Proxy:
+    """`run` until cancelled; `ready` once Envoy may be started."""
+
+    def __init__(self, spec: ProxySpec, settings: AgentSettings, control_planes: ControlPlanes) -> None:
+        self.spec = spec
+        self._settings = settings
+        self._paths = _Paths(Path(spec.directory))
+        self._secrets = SecretsServer(self._paths.secrets)
+        self._admin = EnvoyAdmin(self._paths.admin)
+        self._dns = DnsServer(spec.name_servers, partial(namespaces.open_socket, spec.net_namespace, marked=True))
+        self._certificate = CertificateHolder(
+            control_planes,
+            cluster=settings.cluster_id,
+            token_file=spec.token_file,
+            root_cert_file=spec.root_cert_file,
+            seconds=settings.certificate_seconds,
+            changed=self._certified,
+        )
+        self._names = NameSubscription(
+            control_planes,
+            node=node_of(spec, settings),
+            cluster=settings.cluster_id,
+            token_file=spec.token_file,
+            root_cert_file=spec.root_cert_file,
+            changed=self._named,
+        )
+        self._has_certificate = asyncio.Event()
+        self._serving = asyncio.Event()
+        self.draining = False
+
+    async def run(self) -> None:
+        """Everything of this proxy. A mistake in one part ends this proxy's, and no other's."""
+        health = web.AppRunner(self._health_pages(), access_log=None)
+        await self._secrets.start()
+        await health.setup()
+        self._paths.health.unlink(missing_ok=True)
+        await web.UnixSite(health, str(self._paths.health)).start()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._certificate.run(), name=f"certificate {self.spec.name}")
+                if self.spec.dns_capture:
+                    bound = partial(
+                        namespaces.bound_socket, self.spec.net_namespace, address="127.0.0.1", port=DNS_PORT
+                    )
+                    udp, tcp = bound(kind=socket.SOCK_DGRAM), bound(kind=socket.SOCK_STREAM)
+                    tasks.create_task(self._dns.run(udp, tcp), name=f"dns {self.spec.name}")
+                    tasks.create_task(self._names.run(), name=f"names {self.spec.name}")
+                await self._has_certificate.wait()
+                self._write_bootstrap()
+                self._serving.set()
+        finally:
+            await health.cleanup()
+            await self._secrets.stop()
+            await self._admin.close()
+
+    async def ready(self) -> ProxyReady:
+        """How to start Envoy, once there is a certificate to start it with."""
+        await self._serving.wait()
+        return ProxyReady(bootstrap=str(self._paths.bootstrap), arguments=envoy_arguments(str(self._paths.bootstrap)))
+
+    async def drain(self) -> None:
+        """Not ready any more; connections are told to close as they can. Raises EnvoyUnavailable."""
+        self.draining = True
+        await self._admin.begin_drain()
+
+    async def missing(self) -> list[str]:
+        """What readiness waits for, in words; empty when ready."""
+        missing = []
+        if self.draining:
+            missing.append("the proxy is draining")
+        if self._certificate.current is None:
+            missing.append(f"no certificate yet: {self._certificate.last_error or 'asked for'}")
+        if self.spec.dns_capture and self._dns.table is None:
+            missing.append(f"no name table yet: {self._names.last_error or 'asked for'}")
+        if not await self._admin.is_live():
+            missing.append("Envoy is not live")
+            return missing
+        try:
+            for name, what in (
+                ("cluster_manager.cds.update_success", "clusters"),
+                ("listener_manager.lds.update_success", "listeners"),
+            ):
+                if not await self._admin.counter(name):
+                    missing.append(f"Envoy has received no {what}")
+        except EnvoyUnavailable as error:
+            missing.append(f"Envoy does not answer: {error}")
+        return missing
+
+    def state(self) -> dict[str, Any]:
+        """For `GET /proxies`."""
+        certificate = self._certificate.current
+        return {
+            "name": f"{self.spec.namespace}/{self.spec.name}",
+            "identity": str(certificate.identity) if certificate else "",
+            "serial": certificate.facts.serial if certificate else "",
+            "notAfter": certificate.facts.not_after.isoformat() if certificate else "",
+            "names": len(self._dns.table) if self._dns.table else 0,
+            "questions": self._dns.questions,
+            "forwarded": self._dns.forwarded,
+            "draining": self.draining,
+            "lastError": self._certificate.last_error or self._names.last_error,
+        }
+
+    def _certified(self, certificate: Certificate) -> None:
+        self._secrets.put(certificate)
+        self._has_certificate.set()
+
+    def _named(self, records: tuple[NameRecord, ...]) -> None:
+        self._dns.table = NameTable.prepare(
+            records,
+            namespace=self.spec.namespace,
+            dns_domain=self._settings.dns_domain,
+            search_domains=self.spec.search_domains,
+        )
+
+    def _write_bootstrap(self) -> None:
+        content = bootstrap(
+            BootstrapSettings(
+                node=node_of(self.spec, self._settings),
+                control_planes=tuple((_host(a), _MUTUAL_TLS_PORT) for a in self._settings.control_planes),
+                control_plane_name=self._settings.control_plane_name,
+                root_certificates=self.spec.root_cert_file,
+                sds_socket=str(self._paths.secrets),
+                admin_socket=str(self._paths.admin),
+                health_socket=str(self._paths.health),
+            )
+        )
+        descriptor = os.open(self._paths.bootstrap, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+
+    def _health_pages(self) -> web.Application:
+        async def ready(_: web.Request) -> web.Response:
+            missing = await self.missing()
+            return web.Response(status=503 if missing else 200, text="; ".join(missing) or "ready")
+
+        application = web.Application()
+        application.router.add_get("/healthz/ready", ready)
+        return application
+
+
+def node_of(spec: ProxySpec, settings: AgentSettings) -> dict[str, Any]:
+    """The xDS Node, with the metadata that Istio's agents send."""
+    domain = f"{spec.namespace}.svc.{settings.dns_domain}"
+    return {
+        "id": f"{spec.kind}~{spec.ip}~{spec.name}.{spec.namespace}~{domain}",
+        "cluster": f"{spec.workload_name}.{spec.namespace}",
+        "metadata": {
+            "CLUSTER_ID": settings.cluster_id,
+            "MESH_ID": settings.mesh_id,
+            "NETWORK": spec.network,
+            "NAMESPACE": spec.namespace,
+            "NAME": spec.name,
+            "NODE_NAME": spec.node,
+            "SERVICE_ACCOUNT": spec.service_account,
+            "WORKLOAD_NAME": spec.workload_name,
+            "LABELS": spec.labels,
+            "INSTANCE_IPS": spec.ip,
+            "DNS_CAPTURE": "true" if spec.dns_capture else "false",
+            "REQUESTED_NETWORK_VIEW": spec.network_view,
+        },
+    }
+
+
+def _host(address: str) -> str:
+    return address.rpartition(":")[0]

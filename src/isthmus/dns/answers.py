@@ -1,0 +1,209 @@
+"""Answers: a DNS question and a name table in, an answer out. No I/O; whatever bytes come in, nothing is raised.
+
+Addresses of known names are answered here; everything else is `FORWARD`ed to the Pod's own name servers. Before the first table the
+answer is SERVFAIL, so that applications ask again instead of believing that a name does not exist.
+
+Wire format: RFC 1035 section 4; EDNS: RFC 6891. Only the question is read, so compression pointers never have to be followed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import ip_address
+
+from isthmus.model.views import NameRecord
+
+TTL_SECONDS = 30
+A, CNAME, OPT, AAAA, ANY_CLASS, INTERNET = 1, 5, 41, 28, 255, 1
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP = 0, 1, 2, 3, 4
+
+_HEADER = struct.Struct("!HHHHHH")
+_QUESTION_TAIL = struct.Struct("!HH")
+_RESPONSE = 0x8000
+_AUTHORITATIVE = 0x0400
+_TRUNCATED = 0x0200
+_RECURSION_AVAILABLE = 0x0080
+_KEPT_FLAGS = 0x7900
+"""Opcode and "recursion desired" are echoed."""
+
+_UDP_BYTES = 512
+_UDP_BYTES_MAX = 4096
+_NAME_POINTER = b"\xc0\x0c"
+"""Points at the question's name, which always starts after the 12 bytes of the header."""
+
+
+class Verdict(Enum):
+    FORWARD = "forward"
+    """Not ours to answer."""
+    IGNORE = "ignore"
+    """Not a question: answering could start a loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """A name's addresses, as record data by type. `alias_of` is the real name where this one is a search-domain spelling of it."""
+
+    a: tuple[bytes, ...]
+    aaaa: tuple[bytes, ...]
+    alias_of: bytes = b""
+
+
+class NameTable:
+    """Every spelling of every name, from the point of view of one namespace."""
+
+    def __init__(self, names: dict[bytes, _Known]) -> None:
+        self._names = names
+        self._wildcards = {name[2:]: known for name, known in names.items() if name.startswith(b"\x01*")}
+
+    @staticmethod
+    def prepare(
+        records: Iterable[NameRecord], *, namespace: str, dns_domain: str, search_domains: Sequence[str] = ()
+    ) -> NameTable:
+        """Kubernetes names get their short spellings, and every name its search-domain spelling, so that one question is enough."""
+        names: dict[bytes, _Known] = {}
+        aliases: dict[bytes, _Known] = {}
+        for record in records:
+            known = _known(record)
+            for spelling in _spellings(record, namespace, dns_domain):
+                names[_encode(spelling)] = known
+            domain = search_domains[0] if search_domains else ""
+            if domain and not record.host.endswith(domain) and "*" not in record.host:
+                alias = _Known(known.a, known.aaaa, _encode(record.host))
+                aliases[_encode(f"{record.host}.{domain}")] = alias
+        return NameTable({**aliases, **names})
+
+    def find(self, name: bytes) -> _Known | None:
+        """By the name in wire format and lower case."""
+        known = self._names.get(name)
+        if known is not None or not self._wildcards:
+            return known
+        while name and name[0]:
+            name = name[1 + name[0] :]
+            if name in self._wildcards:
+                return self._wildcards[name]
+        return None
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+
+def answer(packet: bytes, table: NameTable | None, *, over_udp: bool, turn: int = 0) -> bytes | Verdict:
+    """The answer to a packet. `turn` rotates the addresses, so that clients that take the first one share the load."""
+    if len(packet) < _HEADER.size:
+        return Verdict.IGNORE
+    identifier, flags, questions, answers, _, additional = _HEADER.unpack_from(packet)
+    if flags & _RESPONSE:
+        return Verdict.IGNORE
+    if (flags >> 11) & 0xF:
+        return failure(packet, NOTIMP)
+    end = _end_of_name(packet, _HEADER.size)
+    if questions != 1 or answers or end is None or end + 4 > len(packet):
+        return failure(packet, FORMERR if questions else SERVFAIL)
+    kind, class_ = _QUESTION_TAIL.unpack_from(packet, end)
+    if table is None:
+        return failure(packet, SERVFAIL)
+    if kind not in (A, AAAA) or class_ != INTERNET:
+        known = table.find(packet[_HEADER.size : end].lower()) if class_ in (INTERNET, ANY_CLASS) else None
+        return _reply(packet, identifier, flags, end + 4, [], over_udp, additional) if known else Verdict.FORWARD
+    known = table.find(packet[_HEADER.size : end].lower())
+    if known is None:
+        return Verdict.FORWARD
+    data = known.a if kind == A else known.aaaa
+    records = [_record(known.alias_of or _NAME_POINTER, kind, item) for item in _rotated(data, turn)]
+    if known.alias_of:
+        records.insert(0, _record(_NAME_POINTER, CNAME, known.alias_of))
+    return _reply(packet, identifier, flags, end + 4, records, over_udp, additional)
+
+
+def failure(packet: bytes, code: int) -> bytes:
+    """The packet's question, as far as it can be read, with an error code."""
+    identifier, flags, *_ = _HEADER.unpack_from(packet)
+    end = _end_of_name(packet, _HEADER.size)
+    question = packet[_HEADER.size : end + 4] if end is not None and end + 4 <= len(packet) else b""
+    header = _HEADER.pack(
+        identifier, _RESPONSE | (flags & _KEPT_FLAGS) | _RECURSION_AVAILABLE | code, bool(question), 0, 0, 0
+    )
+    return header + question
+
+
+def is_answer_to(reply: bytes, packet: bytes) -> bool:
+    """Whether an upstream's reply belongs to the question that was forwarded: same identifier, same question."""
+    end = _end_of_name(packet, _HEADER.size)
+    if len(reply) < _HEADER.size or end is None:
+        return False
+    same_question = reply[_HEADER.size : end + 4].lower() == packet[_HEADER.size : end + 4].lower()
+    return reply[:2] == packet[:2] and bool(reply[2] & 0x80) and same_question
+
+
+def _reply(
+    packet: bytes, identifier: int, flags: int, question_end: int, records: list[bytes], over_udp: bool, additional: int
+) -> bytes:
+    room = _room(packet, question_end, additional) if over_udp else 65535
+    response = _RESPONSE | _AUTHORITATIVE | _RECURSION_AVAILABLE | (flags & _KEPT_FLAGS)
+    question = packet[_HEADER.size : question_end]
+    body = b"".join(records)
+    if _HEADER.size + len(question) + len(body) > room:
+        while records and _HEADER.size + len(question) + len(body) > room:
+            body = body[: -len(records.pop())]
+        response |= _TRUNCATED
+    return _HEADER.pack(identifier, response, 1, len(records), 0, 0) + question + body
+
+
+def _room(packet: bytes, question_end: int, additional: int) -> int:
+    """How much the client takes over UDP: what its OPT record says, within reason."""
+    if additional and len(packet) >= question_end + 11 and packet[question_end] == 0:
+        kind, size = _QUESTION_TAIL.unpack_from(packet, question_end + 1)
+        if kind == OPT:
+            return min(max(int(size), _UDP_BYTES), _UDP_BYTES_MAX)
+    return _UDP_BYTES
+
+
+def _record(name: bytes, kind: int, data: bytes) -> bytes:
+    return name + struct.pack("!HHIH", kind, INTERNET, TTL_SECONDS, len(data)) + data
+
+
+def _rotated(items: tuple[bytes, ...], turn: int) -> tuple[bytes, ...]:
+    if len(items) < 2:
+        return items
+    first = turn % len(items)
+    return items[first:] + items[:first]
+
+
+def _end_of_name(packet: bytes, position: int) -> int | None:
+    """Where the name that starts here ends; None if it is cut off, too long, or compressed (a question has nothing to point to)."""
+    start = position
+    while position < len(packet):
+        length = packet[position]
+        position += 1
+        if length == 0:
+            return position
+        if length > 63 or position - start + length > 255:
+            return None
+        position += length
+    return None
+
+
+def _known(record: NameRecord) -> _Known:
+    addresses = [ip_address(ip) for ip in record.ips]
+    return _Known(
+        tuple(address.packed for address in addresses if address.version == 4),
+        tuple(address.packed for address in addresses if address.version == 6),
+    )
+
+
+def _spellings(record: NameRecord, namespace: str, dns_domain: str) -> Iterable[str]:
+    yield record.host
+    if record.registry != "Kubernetes" or not record.host.endswith(f".svc.{dns_domain}"):
+        return
+    yield f"{record.short_name}.{record.namespace}"
+    yield f"{record.short_name}.{record.namespace}.svc"
+    if record.namespace == namespace:
+        yield record.short_name
+
+
+def _encode(name: str) -> bytes:
+    labels = [label.encode() for label in name.lower().rstrip(".").split(".")]
+    return b"".join(bytes((len(label),)) + label for label in labels) + b"\x00"
