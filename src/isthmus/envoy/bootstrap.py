@@ -1,11 +1,13 @@
 """An Envoy's first configuration: who it is, where its control planes are, and who holds its keys.
 
 Everything else comes over ADS. The connection to the control plane is mutual TLS with the workload's own certificate, which the agent serves
-over a unix socket, so the key is in no file. Control planes are tried in order of preference: each is a priority of its own.
+over a unix socket, so the key is in no file. (Envoy 1.40 crashes when a static upstream takes its certificate from ADS; from another static
+upstream it works.) Control planes are tried in order of preference: each is a priority of its own.
 """
 
 from __future__ import annotations
 
+import ipaddress
 import json
 from dataclasses import dataclass
 from typing import Any
@@ -15,13 +17,20 @@ from isthmus.envoy.tls import WORKLOAD_CERTIFICATE
 
 XDS_UPSTREAM = "xds-grpc"
 READINESS_PORT = 15021
+STATISTICS_PORT = 15090
+_AGENT = "agent"
+_STATISTICS = "prometheus_stats"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TYPE = "type.googleapis.com/"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BootstrapSettings:
-    """`node` is the xDS Node as JSON. `control_planes` are (host IP, port), most preferred first. Paths are absolute."""
+    """`node` is the xDS Node as JSON. `control_planes` are (host, port), most preferred first. Paths are absolute.
+
+    `root_certificates` is the PEM file that the control plane's certificate is checked against, `control_plane_name` the name in it.
+    The sockets are the agent's (secrets, readiness) and Envoy's own (administration).
+    """
 
     node: dict[str, Any]
     control_planes: tuple[tuple[str, int], ...]
@@ -52,20 +61,26 @@ def bootstrap(settings: BootstrapSettings) -> bytes:
             "clusters": [
                 _xds_upstream(settings),
                 _unix_upstream(SDS_UPSTREAM, settings.sds_socket, http2=True),
-                _unix_upstream("agent", settings.health_socket, http2=False),
+                _unix_upstream(_AGENT, settings.health_socket, http2=False),
+                _unix_upstream(_STATISTICS, settings.admin_socket, http2=False),
             ],
-            "listeners": [_readiness_listener()],
+            "listeners": [
+                _listener("readiness", READINESS_PORT, {"path": "/healthz/ready"}, {"cluster": _AGENT}),
+                _listener(
+                    "statistics",
+                    STATISTICS_PORT,
+                    {"path": "/stats/prometheus"},
+                    {"cluster": _STATISTICS, "prefix_rewrite": "/stats/prometheus?usedonly"},
+                ),
+            ],
         },
-        "stats_config": {
-            "stats_matcher": {
-                "inclusion_list": {
-                    "patterns": [{"prefix": prefix} for prefix in _KEPT_STATS] + [{"suffix": "upstream_rq_active"}]
-                }
-            }
-        },
+        "stats_config": _statistics(),
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "layered_runtime": {
-            "layers": [{"name": "static", "static_layer": {"re2.max_program_size.error_level": 32768}}]
+            "layers": [
+                {"name": "static", "static_layer": {"re2.max_program_size.error_level": 32768}},
+                {"name": "admin", "admin_layer": {}},
+            ]
         },
         "overload_manager": {
             "resource_monitors": [
@@ -83,22 +98,53 @@ def bootstrap(settings: BootstrapSettings) -> bytes:
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
-_KEPT_STATS = (
+def _statistics() -> dict[str, Any]:
+    """What people ask about. All of Envoy's statistics would cost twice the memory for each upstream (measured).
+
+    Names of upstreams have dots in them, so each ends in a semicolon (`alt_stat_name`) up to which it is taken for a label.
+    """
+    kept = [{"prefix": prefix} for prefix in _KEPT] + [{"suffix": suffix} for suffix in _KEPT_OF_EACH_UPSTREAM]
+    return {
+        "stats_matcher": {"inclusion_list": {"patterns": kept}},
+        "use_all_default_tags": False,
+        "stats_tags": [
+            {"tag_name": "cluster_name", "regex": r"^cluster\.((.+?);\.)"},
+            {"tag_name": "tcp_prefix", "regex": r"^tcp\.((.+?);\.)"},
+            {"tag_name": "http_conn_manager_prefix", "regex": r"^http\.((.+?);\.)"},
+            {"tag_name": "response_code", "regex": r"(_rq(_(\d{3})))$"},
+            {"tag_name": "response_code_class", "regex": r"_rq(_(\dxx))$"},
+        ],
+    }
+
+
+_KEPT = (
     "cluster_manager",
     "listener_manager",
     "control_plane",
     "server.",
-    "cluster.xds-grpc",
-    "cluster.outbound",
-    "cluster.inbound",
+    "sds.",
     "tcp.",
     "http.inbound",
     "http.outbound",
-    "listener.",
-    "runtime",
-    "sds.",
 )
-"""Untrimmed statistics cost twice the memory for each upstream (measured)."""
+
+_KEPT_OF_EACH_UPSTREAM = (
+    ".membership_healthy",
+    ".membership_total",
+    ".outlier_detection.ejections_active",
+    ".ssl.handshake",
+    ".ssl.connection_error",
+    ".ssl.fail_verify_san",
+    ".upstream_cx_active",
+    ".upstream_cx_connect_fail",
+    ".upstream_cx_total",
+    ".upstream_rq_2xx",
+    ".upstream_rq_4xx",
+    ".upstream_rq_5xx",
+    ".upstream_rq_active",
+    ".upstream_rq_retry",
+    ".upstream_rq_total",
+)
 
 
 def envoy_arguments(bootstrap_path: str, log_path: str = "") -> list[str]:
@@ -129,8 +175,8 @@ def _xds_service() -> dict[str, Any]:
 
 
 def _marked_bind() -> dict[str, Any]:
+    """Without a source address, so that it holds for IPv6 as for IPv4 (the option is set all the same, measured)."""
     return {
-        "source_address": {"address": "0.0.0.0", "port_value": 0},
         "socket_options": [
             {"description": "SO_MARK", "level": 1, "name": 36, "int_value": SIDECAR_MARK, "state": "STATE_PREBIND"}
         ],
@@ -159,7 +205,9 @@ def _xds_upstream(settings: BootstrapSettings) -> dict[str, Any]:
     }
     return {
         "name": XDS_UPSTREAM,
-        "type": "STATIC",
+        "alt_stat_name": f"{XDS_UPSTREAM};",
+        "type": "STATIC" if all(_is_ip(host) for host, _ in settings.control_planes) else "STRICT_DNS",
+        "dns_lookup_family": "V4_PREFERRED",
         "connect_timeout": "1s",
         "load_assignment": {"cluster_name": XDS_UPSTREAM, "endpoints": localities},
         "common_lb_config": {"healthy_panic_threshold": {"value": 0}},
@@ -168,8 +216,9 @@ def _xds_upstream(settings: BootstrapSettings) -> dict[str, Any]:
             "consecutive_local_origin_failure": 2,
             "interval": "1s",
             "base_ejection_time": "2s",
-            # With a single control plane there is nowhere else to go: it must never be ejected.
-            "max_ejection_percent": 100 if len(settings.control_planes) > 1 else 0,
+            "max_ejection_time": "5s",
+            # The last one is never ejected: there is nowhere else to go.
+            "max_ejection_percent": 99,
         },
         "typed_extension_protocol_options": {_HTTP_OPTIONS: _http2()},
         "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 30, "keepalive_interval": 5}},
@@ -193,6 +242,7 @@ def _from_agent() -> dict[str, Any]:
 def _unix_upstream(name: str, path: str, *, http2: bool) -> dict[str, Any]:
     upstream: dict[str, Any] = {
         "name": name,
+        "alt_stat_name": f"{name};",
         "type": "STATIC",
         "connect_timeout": "1s",
         "load_assignment": {
@@ -218,19 +268,21 @@ def _socket(host: str, port: int) -> dict[str, Any]:
     return {"socket_address": {"address": host, "port_value": port}}
 
 
-def _readiness_listener() -> dict[str, Any]:
-    """Anyone may ask whether the Pod's proxy is ready, and nothing else."""
+def _is_ip(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _listener(name: str, port: int, match: dict[str, Any], route: dict[str, Any]) -> dict[str, Any]:
+    """Anyone may ask this one question; every other is answered with 404. Asking is free of the limit on connections."""
     manager = {
         "@type": _TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
-        "stat_prefix": "agent",
+        "stat_prefix": f"{name};",
         "route_config": {
-            "virtual_hosts": [
-                {
-                    "name": "readiness",
-                    "domains": ["*"],
-                    "routes": [{"match": {"path": "/healthz/ready"}, "route": {"cluster": "agent"}}],
-                }
-            ]
+            "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [{"match": match, "route": route}]}]
         },
         "http_filters": [
             {
@@ -240,8 +292,8 @@ def _readiness_listener() -> dict[str, Any]:
         ],
     }
     return {
-        "name": "readiness",
-        "address": _socket("0.0.0.0", READINESS_PORT),
+        "name": name,
+        "address": _socket("0.0.0.0", port),
         "filter_chains": [
             {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
         ],

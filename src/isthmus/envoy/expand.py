@@ -11,7 +11,9 @@ from envoy.config.route.v3 import route_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from google.protobuf import json_format
 
-from isthmus.envoy import name_table
+# The compiler's modules bring the description of every message that they pack into an Any; without it none could be expanded.
+from isthmus.envoy import compile as _compile  # noqa: F401
+from isthmus.envoy import name_table, secrets
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, SECRET, ResourceSet
 
 _MESSAGES: dict[str, Any] = {

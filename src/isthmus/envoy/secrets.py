@@ -10,6 +10,8 @@ import base64
 import json
 from collections.abc import Mapping, Sequence
 
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import rsa
 from envoy.config.core.v3 import base_pb2, extension_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_spiffe_validator_config_pb2
 
@@ -48,14 +50,25 @@ def bundle_secret(bundles: Mapping[TrustDomain, Sequence[bytes]]) -> Resource:
 
 
 def spiffe_bundle_map(bundles: Mapping[TrustDomain, Sequence[bytes]]) -> str:
-    """SPIFFE bundle map JSON. Envoy wants each key's type next to its certificate."""
+    """SPIFFE bundle map JSON. A trust domain without authorities is left out, which says the same: nobody can vouch for it.
+
+    Raises ValueError when nothing is left (Envoy refuses such a bundle), and for an authority that is no certificate.
+    """
     trust_domains = {
-        str(domain): {
-            "keys": [
-                {"kty": "EC", "use": "x509-svid", "x5c": [base64.b64encode(der).decode()]}
-                for der in sorted(authorities)
-            ]
-        }
+        str(domain): {"keys": [_key(domain, der) for der in sorted(authorities)]}
         for domain, authorities in sorted(bundles.items())
+        if authorities
     }
+    if not trust_domains:
+        raise ValueError("a trust bundle needs at least one authority of one trust domain")
     return json.dumps({"trust_domains": trust_domains}, sort_keys=True)
+
+
+def _key(domain: TrustDomain, der: bytes) -> dict[str, object]:
+    """A JWK as SPIFFE's bundles have it. Envoy wants the key's type beside the certificate, and reads neither more of it nor checks it."""
+    try:
+        key = x509.load_der_x509_certificate(der).public_key()
+    except ValueError as error:
+        raise ValueError(f"an authority of trust domain {domain} is not an X.509 certificate: {error}") from None
+    kind = "RSA" if isinstance(key, rsa.RSAPublicKey) else "EC"
+    return {"kty": kind, "use": "x509-svid", "x5c": [base64.b64encode(der).decode()]}
