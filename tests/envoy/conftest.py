@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace  # noqa: F401 - one of the words
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any

@@ -13,7 +13,8 @@ from google.protobuf import json_format
 
 # The compiler's modules bring the description of every message that they pack into an Any; without it none could be expanded.
 from isthmus.envoy import compile as _compile  # noqa: F401
-from isthmus.envoy import name_table, secrets
+from isthmus.envoy import name_table
+from isthmus.envoy import secrets as _secrets  # noqa: F401
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, SECRET, ResourceSet
 
 _MESSAGES: dict[str, Any] = {

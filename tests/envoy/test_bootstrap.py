@@ -1,0 +1,113 @@
+"""The bootstrap: accepted by the real Envoy, with the control planes in order and no key in it."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from isthmus.envoy.bootstrap import BootstrapSettings, bootstrap, envoy_arguments
+
+
+@pytest.fixture
+def roots(tmp_path) -> str:
+    """Envoy reads the file when it starts, so it holds a certificate."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.ORGANIZATION_NAME, "root")])
+    start = datetime(2030, 1, 1, tzinfo=UTC)
+    root = x509.CertificateBuilder(name, name, key.public_key(), 1, start, start + timedelta(days=1))
+    file = tmp_path / "root-cert.pem"
+    file.write_bytes(root.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM))
+    return str(file)
+
+
+def settings(roots: str, *control_planes: tuple[str, int]) -> BootstrapSettings:
+    return BootstrapSettings(
+        node={"id": "sidecar~10.10.0.2~a.b~b.svc.cluster.local", "cluster": "a.b", "metadata": {"CLUSTER_ID": "east"}},
+        control_planes=control_planes,
+        control_plane_name="istiod.istio-system.svc",
+        root_certificates=roots,
+        sds_socket="/run/p/sds.sock",
+        admin_socket="/run/p/admin.sock",
+        health_socket="/run/p/health.sock",
+    )
+
+
+def document(written: bytes) -> dict:
+    return json.loads(written)
+
+
+def upstream(written: bytes, name: str) -> dict:
+    return next(each for each in document(written)["static_resources"]["clusters"] if each["name"] == name)
+
+
+@pytest.mark.parametrize(
+    "control_planes", [(("10.0.0.1", 15012),), (("10.0.0.1", 15012), ("172.30.0.9", 443)), (("istiod.example", 15012),)]
+)
+def test_envoy_accepts_it(mesh, tmp_path, roots, control_planes):
+    assert mesh.envoy_complaints(bootstrap(settings(roots, *control_planes)), tmp_path) == ""
+
+
+def test_control_planes_are_priorities_in_order_of_preference(roots):
+    found = upstream(bootstrap(settings(roots, ("10.0.0.2", 15012), ("10.0.0.1", 15013))), "xds-grpc")
+
+    order = [
+        (each["priority"], each["lb_endpoints"][0]["endpoint"]["address"]["socket_address"])
+        for each in found["load_assignment"]["endpoints"]
+    ]
+    assert order == [
+        (0, {"address": "10.0.0.2", "port_value": 15012}),
+        (1, {"address": "10.0.0.1", "port_value": 15013}),
+    ]
+
+
+@pytest.mark.parametrize(("host", "kind"), [("10.0.0.1", "STATIC"), ("fd00::1", "STATIC"), ("istiod.ns", "STRICT_DNS")])
+def test_names_are_resolved_and_addresses_are_not(roots, host, kind):
+    assert upstream(bootstrap(settings(roots, (host, 15012))), "xds-grpc")["type"] == kind
+
+
+def test_the_control_plane_is_checked_and_the_key_comes_from_the_agent(roots):
+    found = upstream(bootstrap(settings(roots, ("10.0.0.1", 15012))), "xds-grpc")
+
+    context = found["transport_socket"]["typed_config"]["common_tls_context"]
+    assert context["validation_context"]["trusted_ca"] == {"filename": roots}
+    names = [each["matcher"]["exact"] for each in context["validation_context"]["match_typed_subject_alt_names"]]
+    assert names == ["istiod.istio-system.svc"]
+    source = context["tls_certificate_sds_secret_configs"][0]["sds_config"]["api_config_source"]
+    assert source["grpc_services"] == [{"envoy_grpc": {"cluster_name": "sds-grpc"}}]
+
+
+def test_every_connection_of_its_own_is_marked(roots):
+    found = document(bootstrap(settings(roots, ("10.0.0.1", 15012))))["cluster_manager"]["upstream_bind_config"]
+
+    assert [(each["level"], each["name"], each["int_value"]) for each in found["socket_options"]] == [(1, 36, 1337)]
+    assert "source_address" not in found
+
+
+def test_readiness_and_statistics_are_all_that_strangers_may_ask(roots):
+    listeners = document(bootstrap(settings(roots, ("10.0.0.1", 15012))))["static_resources"]["listeners"]
+
+    asked = {}
+    for each in listeners:
+        manager = each["filter_chains"][0]["filters"][0]["typed_config"]
+        route = manager["route_config"]["virtual_hosts"][0]["routes"][0]
+        asked[each["address"]["socket_address"]["port_value"]] = (route["match"], route["route"]["cluster"])
+    assert asked == {
+        15021: ({"path": "/healthz/ready"}, "agent"),
+        15090: ({"path": "/stats/prometheus"}, "prometheus_stats"),
+    }
+
+
+def test_equal_settings_give_equal_bytes(roots):
+    assert bootstrap(settings(roots, ("a", 1))) == bootstrap(settings(roots, ("a", 1)))
+
+
+def test_envoys_on_one_machine_do_not_meet():
+    arguments = envoy_arguments("/run/p/bootstrap.json")
+
+    assert arguments[:2] == ["-c", "/run/p/bootstrap.json"]
+    assert "--disable-hot-restart" in arguments

@@ -1,0 +1,125 @@
+"""Endpoints: spliced by hand, and the same bytes that protobuf would write; each address once, with its whole weight."""
+
+from __future__ import annotations
+
+import pytest
+from envoy.config.endpoint.v3 import endpoint_pb2
+
+from isthmus.envoy.endpoints import endpoints_of
+from isthmus.model.topology import Locality
+from isthmus.model.workloads import Health
+
+_HEALTHY = 0
+
+
+def lines(resource) -> list[str]:
+    """`priority locality(weight): address:port xweight`."""
+    assignment = endpoint_pb2.ClusterLoadAssignment.FromString(resource.body)
+    found = []
+    for group in assignment.endpoints:
+        place = f"{group.priority} {group.locality.region}/{group.locality.zone}({group.load_balancing_weight.value}): "
+        hosts = []
+        for each in group.lb_endpoints:
+            where = each.endpoint.address.socket_address
+            hosts.append(f"{where.address}:{where.port_value} x{each.load_balancing_weight.value}")
+        found.append(place + ", ".join(hosts))
+    return found
+
+
+@pytest.fixture
+def hello(mesh):
+    return mesh.service("helloworld", mesh.port(5000))
+
+
+def test_spliced_bytes_are_what_protobuf_writes(mesh, hello):
+    here = mesh.endpoint(hello, "10.10.0.10", health=Health.UNHEALTHY)
+    plain = mesh.endpoint(hello, "10.10.0.11", meshed=False)
+    there = mesh.endpoint(hello, "10.10.0.10", cluster=mesh.WEST, network=mesh.N2)
+    groups = (
+        mesh.group(mesh.direct(here, 5000), mesh.direct(plain, 5000, 300)),
+        mesh.group(mesh.through("172.30.2.1", there, weight=70_000), zone="b", priority=1),
+    )
+
+    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], *groups), "outbound|5000||h")
+
+    understood = endpoint_pb2.ClusterLoadAssignment.FromString(resource.body)
+    assert understood.SerializeToString(deterministic=True) == resource.body
+    first, second = understood.endpoints[0].lb_endpoints
+    gateway = understood.endpoints[1].lb_endpoints[0]
+    assert first.health_status == 2
+    assert first.metadata.filter_metadata["envoy.transport_socket_match"]["tlsMode"] == "istio"
+    assert first.metadata.filter_metadata["istio"]["workload"] == "helloworld-10;sample;helloworld;v1;east"
+    assert (second.health_status, "envoy.transport_socket_match" in second.metadata.filter_metadata) == (
+        _HEALTHY,
+        False,
+    )
+    assert gateway.metadata.filter_metadata["istio"]["workload"] == ";;;;west"
+    assert gateway.metadata.filter_metadata["envoy.transport_socket_match"]["tlsMode"] == "istio"
+
+
+def test_no_destination_is_an_empty_answer(mesh, hello):
+    resource = endpoints_of(mesh.upstream(hello, hello.ports[0]), "outbound|5000||h")
+
+    assert resource.body == endpoint_pb2.ClusterLoadAssignment(cluster_name="outbound|5000||h").SerializeToString()
+
+
+def test_gateway_of_two_localities_is_written_once_with_the_weight_of_both(mesh, hello):
+    in_a = mesh.endpoint(hello, "10.10.0.10", cluster=mesh.WEST, network=mesh.N2)
+    in_b = mesh.endpoint(hello, "10.10.0.11", cluster=mesh.WEST, network=mesh.N2, zone="b")
+    here = mesh.endpoint(hello, "10.10.0.12", zone="b")
+    groups = (
+        mesh.group(mesh.through("172.30.2.1", in_a, weight=2)),
+        mesh.group(mesh.direct(here, 5000), mesh.through("172.30.2.1", in_b, weight=3), zone="b"),
+    )
+
+    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], *groups), "h")
+
+    assert lines(resource) == ["0 eu/a(5): 172.30.2.1:15443 x5", "0 eu/b(1): 10.10.0.12:5000 x1"]
+
+
+def test_gateway_of_two_priorities_keeps_the_better_one(mesh, hello):
+    near = mesh.endpoint(hello, "10.10.0.10", cluster=mesh.WEST, network=mesh.N2)
+    far = mesh.endpoint(hello, "10.10.0.11", cluster=mesh.WEST, network=mesh.N2, zone="b")
+    groups = (
+        mesh.group(mesh.through("172.30.2.1", far, weight=3), priority=1),
+        mesh.group(mesh.through("172.30.2.1", near, weight=2), zone="b"),
+    )
+
+    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], *groups), "h")
+
+    assert lines(resource) == ["0 eu/b(2): 172.30.2.1:15443 x2"]
+
+
+def test_one_address_with_two_ports_is_two_hosts(mesh, hello):
+    here = mesh.endpoint(hello, "10.10.0.10")
+    group = mesh.group(mesh.direct(here, 5000), mesh.direct(here, 5001))
+
+    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], group), "h")
+
+    assert lines(resource) == ["0 eu/a(2): 10.10.0.10:5000 x1, 10.10.0.10:5001 x1"]
+
+
+def test_weights_are_never_zero_and_never_more_than_envoy_takes(mesh, hello):
+    first, second, third = (mesh.endpoint(hello, f"10.10.0.{n}") for n in (1, 2, 3))
+    group = mesh.group(
+        mesh.direct(first, 5000, 2**32 - 1), mesh.direct(second, 5000, 2**32 - 1), mesh.direct(third, 5000, 0)
+    )
+
+    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], group), "h")
+
+    written = endpoint_pb2.ClusterLoadAssignment.FromString(resource.body).endpoints[0]
+    weights = [each.load_balancing_weight.value for each in written.lb_endpoints]
+    assert weights[0] == weights[1] > 2**30
+    assert weights[2] == 1
+    assert sum(weights) == written.load_balancing_weight.value < 2**32
+
+
+def test_unknown_locality_and_names_beyond_ascii_are_spliced_alike(mesh, hello):
+    here = mesh.endpoint(hello, "fd00::1", labels={"app": "grüße" * 60})
+    group = mesh.LocalityGroup(locality=Locality(), priority=0, weight=1, destinations=(mesh.direct(here, 5000),))
+
+    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], group), "h")
+
+    understood = endpoint_pb2.ClusterLoadAssignment.FromString(resource.body)
+    assert understood.SerializeToString(deterministic=True) == resource.body
+    assert lines(resource) == ["0 /(1): fd00::1:5000 x1"]

@@ -1,0 +1,121 @@
+"""Outbound listeners: which one serves a connection, and what it does with it."""
+
+from __future__ import annotations
+
+from envoy.config.listener.v3 import listener_pb2
+from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+
+from isthmus.envoy import outbound
+from isthmus.envoy.resources import LISTENER
+from isthmus.model.services import Protocol
+from isthmus.model.views import ProxyKind
+
+
+def serves(chain) -> str:
+    """`http(routes)` or `tcp(cluster)`."""
+    last = chain.filters[-1].typed_config
+    if "HttpConnectionManager" in last.type_url:
+        manager = http_connection_manager_pb2.HttpConnectionManager.FromString(last.value)
+        return f"http({manager.rds.route_config_name})"
+    return f"tcp({tcp_proxy_pb2.TcpProxy.FromString(last.value).cluster})"
+
+
+def lines(resources) -> list[str]:
+    """`name [match] serves … else serves`, without the inbound listener."""
+    found = []
+    for name, resource in resources.of_type(LISTENER).items():
+        if name == "virtualInbound":
+            continue
+        listener = listener_pb2.Listener.FromString(resource.body)
+        chains = []
+        for chain in listener.filter_chains:
+            match = chain.filter_chain_match
+            alpn = ",".join(match.application_protocols)
+            chains.append(f"[{match.destination_port.value or alpn}] {serves(chain)}")
+        if listener.HasField("default_filter_chain"):
+            chains.append(f"else {serves(listener.default_filter_chain)}")
+        found.append(f"{name} {' '.join(chains)}")
+    return found
+
+
+def test_each_protocol_has_the_listener_that_tells_its_services_apart(mesh):
+    resources = mesh.compiled(mesh.view(mesh.sample_mesh()))
+
+    http = "[http/1.0,http/1.1,h2c]"
+    assert lines(resources) == [
+        # What is not HTTP on port 5000 is the service that has no address of its own.
+        f"0.0.0.0_5000 {http} http(5000) else tcp(outbound|5000||bare.sample.svc.cluster.local)",
+        f"0.0.0.0_8123 {http} http(8123) else tcp(outbound|8123||bare.sample.svc.cluster.local)",
+        f"0.0.0.0_9000 {http} http(9000) else tcp(PassthroughCluster)",
+        "10.10.0.12_7001 else tcp(outbound|7001||peers.sample.svc.cluster.local)",
+        "10.96.0.2_443 else tcp(outbound|443||store.sample.svc.cluster.local)",
+        "10.96.0.2_6379 else tcp(outbound|6379||store.sample.svc.cluster.local)",
+        f"10.96.0.2_7000 {http} http(store.sample.svc.cluster.local:7000) "
+        "else tcp(outbound|7000||store.sample.svc.cluster.local)",
+        "virtualOutbound [15001] tcp(BlackHoleCluster) else tcp(PassthroughCluster)",
+    ]
+
+
+def test_only_capture_itself_is_bound(mesh):
+    resources = mesh.compiled(mesh.view(mesh.sample_mesh()))
+
+    listeners = [listener_pb2.Listener.FromString(each.body) for each in resources.of_type(LISTENER).values()]
+    bound = {each.name for each in listeners if not each.HasField("bind_to_port")}
+    assert bound == {"virtualInbound", "virtualOutbound"}
+
+
+def test_declared_tcp_is_never_inspected(mesh):
+    resources = mesh.compiled(mesh.view(mesh.sample_mesh()))
+
+    listener = listener_pb2.Listener.FromString(resources.of_type(LISTENER)["10.96.0.2_6379"].body)
+    assert not listener.listener_filters
+
+
+def test_an_address_and_port_that_two_services_have_goes_to_the_own_clusters(mesh):
+    remote = mesh.service("a", mesh.port(6379, Protocol.TCP), vips={mesh.WEST: "10.96.0.7"})
+    own = mesh.service("b", mesh.port(6379, Protocol.TCP), vips={mesh.EAST: "10.96.0.7"})
+    view = mesh.outbound_view(*(mesh.upstream(each, each.ports[0]) for each in (remote, own)))
+
+    planned = outbound.plan(view)
+
+    assert [(each.ip, each.upstream.service.name) for each in planned.addressed] == [("10.96.0.7", "b")]
+    assert [each.service.name for each in planned.shadowed] == ["a"]
+
+
+def test_two_services_with_neither_host_nor_address_cannot_be_told_apart(mesh):
+    first, second = (mesh.service(name, mesh.port(6379, Protocol.TCP), vips={}) for name in ("a", "b"))
+    view = mesh.outbound_view(*(mesh.upstream(each, each.ports[0]) for each in (second, first)))
+
+    planned = outbound.plan(view)
+
+    assert [(each.number, each.rest.service.name) for each in planned.on_ports] == [(6379, "a")]
+    assert [each.service.name for each in planned.shadowed] == ["b"]
+
+
+def test_a_headless_endpoint_behind_a_gateway_has_no_listener(mesh):
+    """Its address means nothing on this network."""
+    peers = mesh.service("peers", mesh.port(7001, Protocol.TCP), headless=True)
+    there = mesh.endpoint(peers, "10.10.0.12", cluster=mesh.WEST, network=mesh.N2)
+    view = mesh.outbound_view(mesh.upstream(peers, peers.ports[0], mesh.group(mesh.through("172.30.2.1", there))))
+
+    planned = outbound.plan(view)
+
+    assert (planned.addressed, planned.on_ports, planned.shadowed) == ((), (), ())
+
+
+def test_a_service_on_capture_s_own_port_does_not_take_its_place(mesh, accepted_by_envoy):
+    odd = mesh.service("odd", mesh.port(15001), mesh.port(15006, Protocol.TCP))
+    bare = mesh.service("bare", mesh.port(15001, Protocol.TCP), vips={})
+    upstreams = [mesh.upstream(each, at) for each in (odd, bare) for at in each.ports]
+
+    resources = mesh.compiled(mesh.view(mesh.outbound_view(*upstreams)))
+
+    assert [line.split()[0] for line in lines(resources)] == ["10.96.0.1_15001", "10.96.0.1_15006", "virtualOutbound"]
+    accepted_by_envoy(resources)
+
+
+def test_a_gateway_captures_nothing(mesh):
+    view = mesh.view(mesh.outbound_view(seen_from=mesh.scope(ProxyKind.ROUTER)))
+
+    assert lines(mesh.compiled(view)) == []

@@ -1,0 +1,156 @@
+"""Upstreams: how each kind of service port is connected to, and on what that does not depend."""
+
+from __future__ import annotations
+
+import pytest
+from envoy.config.cluster.v3 import cluster_pb2
+from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
+from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+
+from isthmus.envoy.resources import CLUSTER
+from isthmus.model.services import Protocol
+from isthmus.model.views import ProxyKind
+
+_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
+
+
+def clusters(resources) -> dict[str, cluster_pb2.Cluster]:
+    return {name: cluster_pb2.Cluster.FromString(each.body) for name, each in resources.of_type(CLUSTER).items()}
+
+
+def speaks(cluster) -> str:
+    if _OPTIONS not in cluster.typed_extension_protocol_options:
+        return "http1"
+    options = http_protocol_options_pb2.HttpProtocolOptions.FromString(
+        cluster.typed_extension_protocol_options[_OPTIONS].value
+    )
+    return "as-downstream" if options.HasField("use_downstream_protocol_config") else "http2"
+
+
+def client_context(cluster) -> tls_pb2.UpstreamTlsContext | None:
+    sockets = [each.transport_socket for each in cluster.transport_socket_matches] or [cluster.transport_socket]
+    return tls_pb2.UpstreamTlsContext.FromString(sockets[0].typed_config.value) if sockets[0].name else None
+
+
+def line(cluster) -> str:
+    """`type speaks [alpn] sni`."""
+    context = client_context(cluster)
+    secured = f"[{','.join(context.common_tls_context.alpn_protocols)}] {context.sni}" if context else "plain"
+    return f"{cluster_pb2.Cluster.DiscoveryType.Name(cluster.type)} {speaks(cluster)} {secured}"
+
+
+def sans(cluster) -> list[str]:
+    validation = client_context(cluster).common_tls_context.combined_validation_context.default_validation_context
+    return [each.matcher.exact for each in validation.match_typed_subject_alt_names]
+
+
+def test_each_kind_of_port(mesh):
+    inbound = (mesh.inbound_port(8080), mesh.inbound_port(9090, Protocol.GRPC), mesh.inbound_port(6379, Protocol.TCP))
+
+    found = clusters(mesh.compiled(mesh.view(mesh.sample_mesh(), *inbound)))
+
+    of = "sample.svc.cluster.local"
+    assert {name: line(cluster) for name, cluster in found.items()} == {
+        "BlackHoleCluster": "STATIC http1 plain",
+        "InboundPassthroughCluster": "ORIGINAL_DST as-downstream plain",
+        "PassthroughCluster": "ORIGINAL_DST as-downstream plain",
+        "inbound|6379||": "ORIGINAL_DST http1 plain",
+        "inbound|8080||": "ORIGINAL_DST as-downstream plain",
+        "inbound|9090||": "ORIGINAL_DST http2 plain",
+        f"outbound|443||store.{of}": f"EDS http1 [istio] outbound_.443_._.store.{of}",
+        f"outbound|5000||bare.{of}": f"EDS http1 [istio] outbound_.5000_._.bare.{of}",
+        f"outbound|5000||helloworld.{of}": (
+            f"EDS http1 [istio-http/1.1,istio,http/1.1] outbound_.5000_._.helloworld.{of}"
+        ),
+        f"outbound|5000||peers.{of}": (
+            f"ORIGINAL_DST http1 [istio-http/1.1,istio,http/1.1] outbound_.5000_._.peers.{of}"
+        ),
+        f"outbound|6379||store.{of}": f"EDS http1 [istio] outbound_.6379_._.store.{of}",
+        f"outbound|7000||store.{of}": f"EDS as-downstream [istio] outbound_.7000_._.store.{of}",
+        f"outbound|7001||peers.{of}": f"ORIGINAL_DST http1 [istio] outbound_.7001_._.peers.{of}",
+        f"outbound|8123||bare.{of}": f"EDS as-downstream [istio] outbound_.8123_._.bare.{of}",
+        f"outbound|9000||helloworld.{of}": f"EDS http2 [istio-h2,istio,h2] outbound_.9000_._.helloworld.{of}",
+    }
+
+
+def test_only_the_workloads_own_identities_are_taken_for_an_answer(mesh):
+    found = clusters(mesh.compiled(mesh.view(mesh.sample_mesh())))
+
+    hello = found["outbound|5000||helloworld.sample.svc.cluster.local"]
+    assert sans(hello) == ["spiffe://cluster.local/ns/sample/sa/helloworld"]
+    assert [each.name for each in hello.transport_socket_matches] == ["tlsMode-istio", "tlsMode-disabled"]
+
+
+def test_no_known_identity_means_nobody_and_not_anybody(mesh):
+    found = clusters(mesh.compiled(mesh.view(mesh.sample_mesh())))
+
+    assert sans(found["outbound|5000||bare.sample.svc.cluster.local"]) == ["spiffe://nobody.invalid/"]
+
+
+def test_endpoints_come_and_go_without_their_upstream(mesh):
+    hello = mesh.service("helloworld", mesh.port(5000))
+    one, two = (mesh.endpoint(hello, ip) for ip in ("10.10.0.1", "10.10.0.2"))
+    before = mesh.outbound_view(mesh.upstream(hello, hello.ports[0], mesh.group(mesh.direct(one, 5000))))
+    after = mesh.outbound_view(
+        mesh.upstream(hello, hello.ports[0], mesh.group(mesh.direct(one, 5000), mesh.direct(two, 5000)))
+    )
+
+    same = [mesh.compiled(mesh.view(view)).of_type(CLUSTER) for view in (before, after)]
+
+    assert same[0] == same[1]
+
+
+@pytest.mark.parametrize(("meshed", "secured"), [((True, True), True), ((True, False), False), ((), False)])
+def test_a_headless_service_is_secured_for_all_of_its_endpoints_or_for_none(mesh, meshed, secured):
+    peers = mesh.service("peers", mesh.port(7001, Protocol.TCP), headless=True)
+    here = [mesh.direct(mesh.endpoint(peers, f"10.10.0.{n}", meshed=each), 7001) for n, each in enumerate(meshed)]
+    view = mesh.outbound_view(mesh.upstream(peers, peers.ports[0], mesh.group(*here)))
+
+    cluster = clusters(mesh.compiled(mesh.view(view)))["outbound|7001||peers.sample.svc.cluster.local"]
+
+    assert (client_context(cluster) is not None) == secured
+
+
+def test_a_gateway_chooses_among_the_endpoints_of_a_headless_service(mesh):
+    peers = mesh.service("peers", mesh.port(7001, Protocol.TCP), headless=True)
+    view = mesh.outbound_view(mesh.upstream(peers, peers.ports[0]), seen_from=mesh.scope(ProxyKind.ROUTER))
+
+    found = clusters(mesh.compiled(mesh.view(view)))
+
+    assert line(found["outbound|7001||peers.sample.svc.cluster.local"]).startswith("EDS ")
+
+
+def test_http2_connections_through_a_gateway_end_so_that_requests_spread(mesh):
+    hello = mesh.service("helloworld", mesh.port(9000, Protocol.GRPC))
+    here = mesh.endpoint(hello, "10.10.0.1")
+    there = mesh.endpoint(hello, "10.10.0.1", cluster=mesh.WEST, network=mesh.N2)
+    limits = {}
+    for name, destination in {"near": mesh.direct(here, 9000), "far": mesh.through("172.30.2.1", there)}.items():
+        view = mesh.outbound_view(mesh.upstream(hello, hello.ports[0], mesh.group(destination)))
+        cluster = clusters(mesh.compiled(mesh.view(view)))["outbound|9000||helloworld.sample.svc.cluster.local"]
+        options = http_protocol_options_pb2.HttpProtocolOptions.FromString(
+            cluster.typed_extension_protocol_options[_OPTIONS].value
+        )
+        limits[name] = options.common_http_protocol_options.max_requests_per_connection.value
+
+    assert limits == {"near": 0, "far": 100}
+
+
+def test_defaults_that_would_spoil_failover_are_replaced(mesh):
+    hello = clusters(mesh.compiled(mesh.view(mesh.sample_mesh())))["outbound|5000||helloworld.sample.svc.cluster.local"]
+
+    assert hello.common_lb_config.update_merge_window.ToTimedelta().total_seconds() == 0
+    assert hello.common_lb_config.HasField("update_merge_window")
+    assert hello.common_lb_config.healthy_panic_threshold.value == 0
+    assert hello.circuit_breakers.thresholds[0].max_retries.value == 2**32 - 1
+    assert hello.outlier_detection.max_ejection_percent.value == 99
+    assert not hello.common_lb_config.HasField("locality_weighted_lb_config")
+
+
+def test_own_connections_are_marked_and_come_from_the_address_that_capture_leaves_alone(mesh):
+    found = clusters(mesh.compiled(mesh.view(mesh.outbound_view(), mesh.inbound_port(8080))))
+
+    for name in ("inbound|8080||", "InboundPassthroughCluster"):
+        bind = found[name].upstream_bind_config
+        assert bind.source_address.address == "127.0.0.6"
+        assert [(each.level, each.name, each.int_value) for each in bind.socket_options] == [(1, 36, 1337)]
