@@ -50,7 +50,7 @@ class _Served:
     protocol: Protocol
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def virtual_inbound(ports: tuple[InboundPort, ...], mode: MutualTlsMode) -> Resource:
     """The listener that capture redirects to. Replicas of one workload share it."""
     served = [

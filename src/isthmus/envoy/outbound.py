@@ -20,7 +20,7 @@ from typing import Any
 from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 
-from isthmus.envoy import filters, tls
+from isthmus.envoy import filters, routes, tls
 from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, address, boolean, seconds, uint32
 from isthmus.envoy.resources import Resource
 from isthmus.model.services import Protocol
@@ -118,14 +118,11 @@ def listeners(planned: Plan) -> Iterator[Resource]:
         yield _for_port(on_port.number, bool(on_port.by_host), on_port.rest.name if on_port.rest else PASSTHROUGH)
     for addressed in planned.addressed:
         if addressed.upstream.port.protocol is Protocol.AUTO:
-            yield _detecting(addressed.ip, addressed.port, addressed.upstream.name, own_routes_name(addressed.upstream))
+            yield _detecting(
+                addressed.ip, addressed.port, addressed.upstream.name, routes.host_and_port(addressed.upstream)
+            )
         else:
             yield _forwarding(addressed.ip, addressed.port, addressed.upstream.name)
-
-
-def own_routes_name(upstream: Upstream) -> str:
-    """The route configuration of a service that has listeners to itself."""
-    return f"{upstream.service.hostname}:{upstream.port.number}"
 
 
 @cache

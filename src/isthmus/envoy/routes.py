@@ -33,7 +33,7 @@ _VIRTUAL_HOSTS_FIELD = 2
 def port_routes(view: OutboundView, port: int, upstreams: Sequence[Upstream]) -> Resource:
     """Every service with requests on this port, then whatever else: to where the application wanted to go."""
     hosts = [
-        _virtual_host(upstream.name, _vhost_name(upstream), domains)
+        _virtual_host(upstream.name, host_and_port(upstream), domains)
         for upstream, domains in _domains_by_upstream(view, upstreams)
     ]
     return _configuration(str(port), [*hosts, _allow_any()])
@@ -41,7 +41,7 @@ def port_routes(view: OutboundView, port: int, upstreams: Sequence[Upstream]) ->
 
 def own_routes(upstream: Upstream) -> Resource:
     """For a listener at one service's own address: every host means this service."""
-    name = _vhost_name(upstream)
+    name = host_and_port(upstream)
     return _configuration(name, [_virtual_host(upstream.name, name, ("*",))])
 
 
@@ -60,7 +60,8 @@ def _configuration(name: str, hosts: Sequence[bytes]) -> Resource:
     return Resource.of_bytes(name, body + tail.SerializeToString(deterministic=True))
 
 
-def _vhost_name(upstream: Upstream) -> str:
+def host_and_port(upstream: Upstream) -> str:
+    """The name of a service port's virtual host, and of the table of one that has listeners to itself."""
     return f"{upstream.service.hostname}:{upstream.port.number}"
 
 
