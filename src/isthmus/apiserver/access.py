@@ -1,0 +1,264 @@
+"""Who may do what: authentication by token or certificate, authorization by RBAC."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from isthmus.apiserver.kinds import BUILT_IN, Kind
+from isthmus.apiserver.store import Store
+from isthmus.apiserver.tokens import ISSUER, Claims, Tokens
+
+_BY_NAME = {kind.name: kind for kind in BUILT_IN}
+_ROLE, _CLUSTER_ROLE = _BY_NAME["Role"], _BY_NAME["ClusterRole"]
+_ROLE_BINDING, _CLUSTER_ROLE_BINDING = _BY_NAME["RoleBinding"], _BY_NAME["ClusterRoleBinding"]
+_SERVICE_ACCOUNT = _BY_NAME["ServiceAccount"]
+
+MASTERS = "system:masters"
+_AUTHENTICATED = "system:authenticated"
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Who is asking."""
+
+    name: str
+    groups: tuple[str, ...]
+    uid: str = ""
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
+
+    @property
+    def document(self) -> dict[str, Any]:
+        document: dict[str, Any] = {"username": self.name, "groups": list(self.groups)}
+        if self.uid:
+            document["uid"] = self.uid
+        if self.extra:
+            document["extra"] = {key: list(values) for key, values in self.extra}
+        return document
+
+
+ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attributes:
+    """What is asked for: a resource, or a path that is none."""
+
+    verb: str
+    group: str = ""
+    resource: str = ""
+    subresource: str = ""
+    namespace: str = ""
+    name: str = ""
+    path: str = ""
+
+    @property
+    def full_resource(self) -> str:
+        return f"{self.resource}/{self.subresource}" if self.subresource else self.resource
+
+
+class Access:
+    """Reads roles, bindings and service accounts from the store: a change counts from the next request on."""
+
+    def __init__(self, store: Store, tokens: Tokens, admin_token: str) -> None:
+        self._store = store
+        self._tokens = tokens
+        self._admin_token = admin_token.encode()
+
+    def user_of_token(self, token: str, now: int, audience: str = ISSUER) -> User | None:
+        """None for a token that is not valid here for the audience."""
+        if hmac.compare_digest(token.encode(), self._admin_token):
+            return User("kubernetes-admin", (MASTERS, _AUTHENTICATED))
+        claims = self._tokens.verified(token, now)
+        if claims is None or audience not in claims.get("aud", ()):
+            return None
+        return self.user_of_claims(claims)
+
+    def user_of_claims(self, claims: Claims) -> User | None:
+        """None if the service account is gone, or another one has its name."""
+        bound = claims.get("kubernetes.io", {})
+        namespace, account = bound.get("namespace", ""), bound.get("serviceaccount", {})
+        stored = self._store.find(_SERVICE_ACCOUNT, (namespace, account.get("name", "")))
+        if stored is None or stored.obj["metadata"]["uid"] != account.get("uid"):
+            return None
+        extra: list[tuple[str, tuple[str, ...]]] = [
+            ("authentication.kubernetes.io/credential-id", (f"JTI={claims.get('jti', '')}",))
+        ]
+        for kind in ("pod", "node"):
+            if kind in bound:
+                extra.append((f"authentication.kubernetes.io/{kind}-name", (str(bound[kind].get("name", "")),)))
+                extra.append((f"authentication.kubernetes.io/{kind}-uid", (str(bound[kind].get("uid", "")),)))
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", _AUTHENTICATED)
+        return User(str(claims["sub"]), groups, str(account["uid"]), tuple(extra))
+
+    def reviewed(self, token: str, audiences: list[str], now: int) -> dict[str, Any]:
+        """A TokenReview's status: the intersection of audiences, or why not."""
+        if hmac.compare_digest(token.encode(), self._admin_token) and not audiences:
+            return {"authenticated": True, "user": User("kubernetes-admin", (MASTERS, _AUTHENTICATED)).document}
+        claims = self._tokens.verified(token, now)
+        if claims is None:
+            return {"authenticated": False, "user": {}, "error": "invalid bearer token"}
+        shared = [audience for audience in audiences or [ISSUER] if audience in claims.get("aud", ())]
+        if not shared:
+            return {
+                "authenticated": False,
+                "user": {},
+                "error": f"token audiences {claims.get('aud')} do not fit {audiences}",
+            }
+        user = self.user_of_claims(claims)
+        if user is None:
+            return {"authenticated": False, "user": {}, "error": "the service account has been deleted"}
+        return {"authenticated": True, "user": user.document, "audiences": shared}
+
+    def allows(self, user: User, wanted: Attributes) -> bool:
+        return MASTERS in user.groups or any(_rule_allows(rule, wanted) for rule in self.rules(user, wanted.namespace))
+
+    def rules(self, user: User, namespace: str) -> Iterator[dict[str, Any]]:
+        """Every rule that applies to the user in the namespace (empty: cluster-wide only)."""
+        yield from _EVERYBODY if _AUTHENTICATED in user.groups else _PUBLIC
+        for binding in self._store.items(_CLUSTER_ROLE_BINDING):
+            if _binds(binding.obj, user):
+                yield from self._role_rules(binding.obj["roleRef"], "")
+        if namespace:
+            for binding in self._store.items(_ROLE_BINDING, namespace):
+                if _binds(binding.obj, user):
+                    yield from self._role_rules(binding.obj["roleRef"], namespace)
+
+    def _role_rules(self, reference: dict[str, Any], namespace: str) -> Iterator[dict[str, Any]]:
+        kind: Kind = _CLUSTER_ROLE if reference.get("kind") == "ClusterRole" else _ROLE
+        where = "" if kind is _CLUSTER_ROLE else namespace
+        role = self._store.find(kind, (where, reference.get("name", "")))
+        if role is not None:
+            yield from role.obj.get("rules") or ()
+
+
+def forbidden_message(user: User, wanted: Attributes) -> str:
+    """As a real server says it, because people search for it."""
+    if wanted.path:
+        return f'forbidden: User "{user.name}" cannot {wanted.verb} path "{wanted.path}"'
+    qualified = f"{wanted.resource}.{wanted.group}" if wanted.group else wanted.resource
+    name = f' "{wanted.name}"' if wanted.name else ""
+    scope = f'in the namespace "{wanted.namespace}"' if wanted.namespace else "at the cluster scope"
+    return (
+        f'{qualified}{name} is forbidden: User "{user.name}" cannot {wanted.verb} resource "{wanted.full_resource}" '
+        f'in API group "{wanted.group}" {scope}'
+    )
+
+
+def default_roles() -> list[dict[str, Any]]:
+    """The ClusterRoles that people bind to, and the binding that makes administrators."""
+    everything = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, {"nonResourceURLs": ["*"], "verbs": ["*"]}]
+    read = ["get", "list", "watch"]
+    write = [*read, "create", "delete", "deletecollection", "patch", "update"]
+    groups = ["", "apps", "batch", "discovery.k8s.io", "networking.k8s.io", "coordination.k8s.io", "networking.istio.io",
+              "security.istio.io", "telemetry.istio.io", "gateway.networking.k8s.io", "multicluster.x-k8s.io"]  # fmt: skip
+    workloads = ["bindings", "configmaps", "endpoints", "endpointslices", "events", "persistentvolumeclaims", "pods", "pods/*",
+                 "replicationcontrollers", "services", "services/*", "serviceaccounts", "deployments", "deployments/*", "replicasets",
+                 "replicasets/*", "statefulsets", "statefulsets/*", "daemonsets", "jobs", "cronjobs", "ingresses", "networkpolicies",
+                 "leases"]  # fmt: skip
+    istio = [{"apiGroups": groups[6:], "resources": ["*"]}]
+    namespaces = {"apiGroups": [""], "resources": ["namespaces"], "verbs": read}
+
+    def role(name: str, verbs: list[str], *extra: dict[str, Any]) -> dict[str, Any]:
+        rules = [{"apiGroups": groups[:6], "resources": workloads, "verbs": verbs}]
+        rules += [rule | {"verbs": verbs} for rule in istio]
+        return _role(name, [*rules, namespaces, *extra])
+
+    secrets = {"apiGroups": [""], "resources": ["secrets", "serviceaccounts/token"], "verbs": write}
+    rbac = {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": write}
+    return [
+        _role("cluster-admin", everything),
+        role("admin", write, secrets, rbac),
+        role("edit", write, secrets),
+        role("view", read),
+        {
+            "apiVersion": "rbac.authorization.k8s.io/v1",
+            "kind": "ClusterRoleBinding",
+            "metadata": {"name": "cluster-admin"},
+            "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": MASTERS}],
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        },
+    ]
+
+
+def _role(name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
+    return {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRole",
+        "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
+        "rules": rules,
+    }
+
+
+_PUBLIC = ({"nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"], "verbs": ["get"]},)
+_EVERYBODY = (
+    *_PUBLIC,
+    {
+        "nonResourceURLs": [
+            "/api",
+            "/api/*",
+            "/apis",
+            "/apis/*",
+            "/openapi",
+            "/openapi/*",
+            "/.well-known/*",
+            "/openid/*",
+        ],
+        "verbs": ["get"],
+    },
+    {
+        "apiGroups": ["authorization.k8s.io"],
+        "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
+        "verbs": ["create"],
+    },
+    {"apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"], "verbs": ["create"]},
+)
+
+
+def _binds(binding: dict[str, Any], user: User) -> bool:
+    for subject in binding.get("subjects") or ():
+        match subject.get("kind"):
+            case "User" if subject.get("name") == user.name:
+                return True
+            case "Group" if subject.get("name") in user.groups:
+                return True
+            case "ServiceAccount":
+                namespace = subject.get("namespace") or binding["metadata"].get("namespace", "")
+                if user.name == f"system:serviceaccount:{namespace}:{subject.get('name')}":
+                    return True
+    return False
+
+
+def _rule_allows(rule: dict[str, Any], wanted: Attributes) -> bool:
+    if not _covers(rule.get("verbs"), wanted.verb):
+        return False
+    if wanted.path:
+        return any(_path_covers(pattern, wanted.path) for pattern in rule.get("nonResourceURLs") or ())
+    names = rule.get("resourceNames")
+    return (
+        _covers(rule.get("apiGroups"), wanted.group)
+        and any(_resource_covers(pattern, wanted) for pattern in rule.get("resources") or ())
+        and (not names or wanted.name in names)
+    )
+
+
+def _covers(patterns: list[str] | None, value: str) -> bool:
+    return any(pattern in ("*", value) for pattern in patterns or ())
+
+
+def _resource_covers(pattern: str, wanted: Attributes) -> bool:
+    if pattern in ("*", wanted.full_resource):
+        return True
+    resource, slash, subresource = pattern.partition("/")
+    return (
+        bool(slash)
+        and bool(wanted.subresource)
+        and resource in ("*", wanted.resource)
+        and subresource in ("*", wanted.subresource)
+    )
+
+
+def _path_covers(pattern: str, path: str) -> bool:
+    return pattern in ("*", path) or (pattern.endswith("*") and path.startswith(pattern[:-1]))

@@ -1,0 +1,101 @@
+"""Request bodies and the forms of answers: JSON, YAML and protobuf in; JSON, Table and metadata out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import yaml
+from aiohttp import web
+
+from isthmus.apiserver import protobuf
+from isthmus.apiserver.status import Refused, bad_request, unsupported_media_type
+from isthmus.apiserver.watching import JSON, METADATA, TABLE
+
+BODY_BYTES_MAX = 3 * 1024 * 1024
+_PROTOBUF = "application/vnd.kubernetes.protobuf"
+
+
+async def read(request: web.Request) -> bytes:
+    """Raises Refused for a body that is too large."""
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        raise Refused(413, "RequestEntityTooLarge", f"Request entity too large: limit is {BODY_BYTES_MAX}") from None
+
+
+async def read_object(request: web.Request) -> dict[str, Any]:
+    """An object in any accepted encoding; an empty body is an empty object. Raises Refused."""
+    body = await read(request)
+    content_type = media_type(request)
+    if not body:
+        return {}
+    if content_type == _PROTOBUF or body.startswith(protobuf.MAGIC):
+        try:
+            return protobuf.decode(body)
+        except protobuf.BadProtobuf as error:
+            raise unsupported_media_type(f"the body of the request cannot be decoded: {error}") from None
+    if content_type in ("application/json", "", "application/octet-stream", "text/plain"):
+        return _object(_from_json(body))
+    if content_type in ("application/yaml", "application/apply-patch+yaml"):
+        return _object(_from_yaml(body))
+    raise unsupported_media_type(
+        "the body of the request was in an unknown format - accepted media types include: application/json, "
+        f"application/yaml, {_PROTOBUF}"
+    )
+
+
+def _from_json(body: bytes) -> Any:
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise bad_request(f"the object provided is unrecognized: {error}") from None
+
+
+def _from_yaml(body: bytes) -> Any:
+    try:
+        return yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+    except (yaml.YAMLError, RecursionError) as error:
+        raise bad_request(f"the object provided is unrecognized: {error}") from None
+
+
+def _object(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or not isinstance(value.get("metadata", {}), dict | None):
+        raise bad_request("the object provided is unrecognized: it is not an object with metadata")
+    if value.get("metadata", {}) is None:
+        value["metadata"] = {}
+    return value
+
+
+async def read_patch(request: web.Request) -> tuple[str, Any]:
+    """The patch's media type, and the patch. Raises Refused."""
+    body = await read(request)
+    content_type = media_type(request)
+    return content_type, _from_yaml(body) if content_type == "application/apply-patch+yaml" else _from_json(body)
+
+
+def media_type(request: web.Request) -> str:
+    """Without parameters. A request without the header counts as JSON (the Python client sends none)."""
+    return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+
+
+def wanted_form(request: web.Request) -> str:
+    """The first form in the Accept header that the server can give."""
+    for part in request.headers.get("Accept", "").split(","):
+        options = part.strip().split(";")
+        parameters = dict(option.strip().partition("=")[::2] for option in options[1:])
+        if options[0].strip() not in ("application/json", "*/*", "application/*", ""):
+            continue
+        form = {"Table": TABLE, "PartialObjectMetadata": METADATA, "PartialObjectMetadataList": METADATA}.get(
+            parameters.get("as", "")
+        )
+        if form == TABLE and parameters.get("v", "v1") != "v1":
+            continue
+        if form or not parameters.get("as"):
+            return form or JSON
+    return JSON
+
+
+def flag(request: web.Request, name: str) -> bool:
+    """As Go reads booleans: clients send `1`, `t`, `true` and `True`."""
+    return request.query.get(name, "") in ("1", "t", "T", "true", "TRUE", "True")

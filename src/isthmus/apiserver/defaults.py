@@ -1,0 +1,225 @@
+"""What an object gets when it is created or changed without saying: defaults, generated names, allocated addresses."""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import random
+import re
+import uuid
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from isthmus.apiserver.kinds import Kind
+from isthmus.apiserver.status import invalid
+
+Object = dict[str, Any]
+
+_SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+_ANY_NAME = re.compile(r"[^/%]+")
+_LOOSE_NAMES = frozenset({"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"})
+
+
+def now() -> str:
+    """Seconds, as metadata times are written."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def new_metadata(kind: Kind, obj: Object, namespace: str) -> None:
+    """Completes the metadata of an object that is being created. Raises Refused for a name that cannot be."""
+    metadata = obj.setdefault("metadata", {})
+    if not metadata.get("name") and metadata.get("generateName"):
+        metadata["name"] = metadata["generateName"] + "".join(random.choices(_SUFFIX, k=5))
+    name = metadata.get("name", "")
+    if not name:
+        raise invalid(
+            kind, "", "metadata.name", "Required value: name or generateName is required", "FieldValueRequired"
+        )
+    pattern = _ANY_NAME if kind.name in _LOOSE_NAMES else _NAME
+    if not pattern.fullmatch(name) or len(name) > 253 or name in (".", ".."):
+        raise invalid(
+            kind, name, "metadata.name", f"Invalid value: {name!r}: lower case letters, digits, '-' and '.' only"
+        )
+    if kind.namespaced:
+        metadata["namespace"] = namespace
+    else:
+        metadata.pop("namespace", None)
+    for field in ("resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields"):
+        metadata.pop(field, None)
+    metadata["uid"] = str(uuid.uuid4())
+    metadata["creationTimestamp"] = now()
+    if kind.has_spec:
+        metadata["generation"] = 1
+
+
+def fill(kind: Kind, obj: Object) -> None:
+    """The defaults of the built-in kinds that people and controllers rely on."""
+    filler = _FILLERS.get(kind.name) if not kind.is_custom else None
+    if filler is not None:
+        filler(obj)
+
+
+class AddressPool:
+    """ClusterIPs. The range's first address is `kubernetes`'; automatic allocation begins behind the ones that are given by hand."""
+
+    _BY_HAND = 32
+
+    def __init__(self, cidr: str) -> None:
+        self._network = ipaddress.ip_network(cidr)
+        self._used: set[str] = set()
+        self._next = self._BY_HAND
+
+    def take(self, kind: Kind, name: str, wanted: str) -> str:
+        """The address asked for, or the next free one. Raises Refused if it is taken, or there is none left."""
+        if wanted:
+            try:
+                inside = ipaddress.ip_address(wanted) in self._network
+            except ValueError:
+                inside = False
+            if not inside:
+                raise invalid(kind, name, "spec.clusterIPs", f"Invalid value: {wanted!r}: not in {self._network}")
+            if wanted in self._used:
+                raise invalid(
+                    kind, name, "spec.clusterIPs", f"Invalid value: {wanted!r}: provided IP is already allocated"
+                )
+            self._used.add(wanted)
+            return wanted
+        size = self._network.num_addresses - 2
+        for _ in range(size):
+            candidate = str(self._network[self._next])
+            self._next = self._next + 1 if self._next < size else self._BY_HAND
+            if candidate not in self._used:
+                self._used.add(candidate)
+                return candidate
+        raise invalid(kind, name, "spec.clusterIPs", f"no free address is left in {self._network}")
+
+    def keep(self, addresses: Iterable[str]) -> None:
+        """Marks addresses of stored Services as taken."""
+        self._used.update(addresses)
+
+    def release(self, addresses: Iterable[str]) -> None:
+        self._used.difference_update(addresses)
+
+
+def allocate_cluster_ip(kind: Kind, obj: Object, pool: AddressPool) -> None:
+    """For a Service that wants one: not for headless and ExternalName Services, and not again."""
+    spec = obj["spec"]
+    if spec.get("type") == "ExternalName":
+        spec.pop("clusterIP", None)
+        spec.pop("clusterIPs", None)
+        return
+    wanted = spec.get("clusterIP") or next(iter(spec.get("clusterIPs") or ()), "")
+    address = wanted if wanted == "None" else pool.take(kind, obj["metadata"]["name"], wanted)
+    spec["clusterIP"], spec["clusterIPs"] = address, [address]
+
+
+def cluster_ips(service: Object) -> list[str]:
+    return [ip for ip in service.get("spec", {}).get("clusterIPs") or () if ip != "None"]
+
+
+def _service(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("type", "ClusterIP")
+    spec.setdefault("sessionAffinity", "None")
+    for port in spec.get("ports") or ():
+        port.setdefault("protocol", "TCP")
+        port.setdefault("targetPort", port.get("port"))
+    if spec["type"] != "ExternalName":
+        spec.setdefault("internalTrafficPolicy", "Cluster")
+        spec.setdefault("ipFamilies", ["IPv4"])
+        spec.setdefault("ipFamilyPolicy", "SingleStack")
+    if spec["type"] in ("LoadBalancer", "NodePort"):
+        spec.setdefault("externalTrafficPolicy", "Cluster")
+    obj.setdefault("status", {"loadBalancer": {}})
+
+
+def _pod_spec(spec: Object) -> None:
+    spec.setdefault("restartPolicy", "Always")
+    spec.setdefault("dnsPolicy", "ClusterFirst")
+    spec.setdefault("terminationGracePeriodSeconds", 30)
+    spec.setdefault("schedulerName", "default-scheduler")
+    spec.setdefault("securityContext", {})
+    for container in spec.get("containers") or ():
+        container.setdefault("resources", {})
+        container.setdefault("terminationMessagePath", "/dev/termination-log")
+        container.setdefault("terminationMessagePolicy", "File")
+        tag = str(container.get("image", "")).rpartition(":")[2]
+        container.setdefault("imagePullPolicy", "Always" if tag in ("", "latest") else "IfNotPresent")
+        for port in container.get("ports") or ():
+            port.setdefault("protocol", "TCP")
+
+
+def _pod(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    _pod_spec(spec)
+    account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
+    spec["serviceAccountName"] = spec["serviceAccount"] = account
+    spec.setdefault("enableServiceLinks", True)
+    obj.setdefault("status", {}).setdefault("phase", "Pending")
+
+
+def _workload(obj: Object) -> None:
+    spec = obj.setdefault("spec", {})
+    spec.setdefault("replicas", 1)
+    template = spec.setdefault("template", {})
+    template.setdefault("metadata", {}).setdefault("creationTimestamp", None)
+    _pod_spec(template.setdefault("spec", {}))
+
+
+def _deployment(obj: Object) -> None:
+    _workload(obj)
+    spec = obj["spec"]
+    strategy = spec.setdefault("strategy", {})
+    strategy.setdefault("type", "RollingUpdate")
+    if strategy["type"] == "RollingUpdate":
+        rolling = strategy.setdefault("rollingUpdate", {})
+        rolling.setdefault("maxUnavailable", "25%")
+        rolling.setdefault("maxSurge", "25%")
+    spec.setdefault("revisionHistoryLimit", 10)
+    spec.setdefault("progressDeadlineSeconds", 600)
+
+
+def _namespace(obj: Object) -> None:
+    obj["spec"] = {"finalizers": ["kubernetes"]} | obj.get("spec", {})
+    obj.setdefault("status", {}).setdefault("phase", "Active")
+    obj["metadata"].setdefault("labels", {})["kubernetes.io/metadata.name"] = obj["metadata"]["name"]
+
+
+def _secret(obj: Object) -> None:
+    obj.setdefault("type", "Opaque")
+    for key, text in (obj.pop("stringData", None) or {}).items():
+        obj.setdefault("data", {})[key] = base64.b64encode(text.encode()).decode()
+
+
+def _crd(obj: Object) -> None:
+    spec = obj.get("spec", {})
+    names = spec.setdefault("names", {})
+    names.setdefault("singular", str(names.get("kind", "")).lower())
+    names.setdefault("listKind", f"{names.get('kind', '')}List")
+    spec.setdefault("conversion", {"strategy": "None"})
+    stamp = now()
+    obj["status"] = {
+        "acceptedNames": names,
+        "storedVersions": [version["name"] for version in spec.get("versions", ()) if version.get("storage")],
+        "conditions": [
+            {"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": stamp}
+            for kind, reason, message in (
+                ("NamesAccepted", "NoConflicts", "no conflicts found"),
+                ("Established", "InitialNamesAccepted", "the initial names have been accepted"),
+            )
+        ],
+    }
+
+
+_FILLERS = {
+    "Service": _service,
+    "Pod": _pod,
+    "Deployment": _deployment,
+    "ReplicaSet": _workload,
+    "StatefulSet": _workload,
+    "Namespace": _namespace,
+    "Secret": _secret,
+    "CustomResourceDefinition": _crd,
+}

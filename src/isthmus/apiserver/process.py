@@ -1,0 +1,136 @@
+"""The API server process: opens the database, makes what every cluster has, and serves until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import signal
+import socket
+import ssl
+import sys
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+import uvloop
+from aiohttp import web
+
+from isthmus.apiserver.access import Access, default_roles
+from isthmus.apiserver.credentials import Credentials, load_or_create
+from isthmus.apiserver.kinds import Kinds
+from isthmus.apiserver.objects import Objects
+from isthmus.apiserver.persistence import Persistence
+from isthmus.apiserver.server import ApiServer
+from isthmus.apiserver.settings import ApiServerSettings
+from isthmus.apiserver.status import Refused
+from isthmus.apiserver.store import Store
+from isthmus.apiserver.tokens import Tokens
+
+_BACKLOG = 4096
+_STOP_SECONDS = 1.0
+_NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
+
+log = structlog.get_logger()
+
+
+def main(settings_path: str) -> int:
+    """Runs until SIGTERM. The exit code is 1 if it cannot serve."""
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    try:
+        settings = msgspec.json.decode(Path(settings_path).read_bytes(), type=ApiServerSettings)
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(serve(settings))
+    except (OSError, ValueError) as error:
+        sys.stderr.write(f"isthmus apiserver: {error}\n")
+        return 1
+    return 0
+
+
+async def serve(settings: ApiServerSettings) -> None:
+    """Until SIGTERM or SIGINT."""
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    directory = Path(settings.directory)
+    credentials = load_or_create(directory, settings.cluster_id, settings.tls_names)
+    persistence = Persistence(directory / "objects.db")
+    store = Store(persistence.first_version)
+    kinds = Kinds()
+    objects = Objects(store, kinds, persistence, settings.service_cidr)
+    persistence.start()
+    await _begin(objects, settings)
+    tokens = Tokens(credentials.signing_key)
+    server = ApiServer(objects, kinds, Access(store, tokens, credentials.admin_token), tokens)
+    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=_STOP_SECONDS, keepalive_timeout=75)
+    await runner.setup()
+    for listener in _sockets(settings):
+        await web.SockSite(runner, listener, ssl_context=_tls(credentials), backlog=_BACKLOG).start()
+    gc.collect()
+    gc.freeze()
+    log.info("serving", cluster=settings.cluster_id, bind=settings.bind)
+    await stop.wait()
+    server.watches.closing.set()
+    await runner.cleanup()
+    persistence.close()
+
+
+def _sockets(settings: ApiServerSettings) -> list[socket.socket]:
+    found = [socket.socket(fileno=descriptor) for descriptor in settings.inherited_fds]
+    for address in settings.bind:
+        host, _, port = address.rpartition(":")
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((host, int(port)))
+        found.append(listener)
+    for listener in found:
+        listener.setblocking(False)
+    return found
+
+
+def _tls(credentials: Credentials) -> ssl.SSLContext:
+    """Client certificates are optional, and count if our authority signed them."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.load_cert_chain(credentials.serving_file)
+    context.load_verify_locations(credentials.ca_file)
+    context.verify_mode = ssl.CERT_OPTIONAL
+    return context
+
+
+async def _begin(objects: Objects, settings: ApiServerSettings) -> None:
+    """What every cluster has from its first moment on."""
+    for name in _NAMESPACES:
+        await _ensure(objects, "v1", "Namespace", {"metadata": {"name": name}}, "")
+    for role in default_roles():
+        await _ensure(objects, role["apiVersion"], role["kind"], role, "")
+    if settings.api_address:
+        await _kubernetes_service(objects, settings)
+
+
+async def _kubernetes_service(objects: Objects, settings: ApiServerSettings) -> None:
+    """The Service by which Pods find this server."""
+    host, _, port = settings.api_address.rpartition(":")
+    first = settings.service_cidr.partition("/")[0].rpartition(".")[0] + ".1"
+    service = {
+        "metadata": {"name": "kubernetes", "labels": {"component": "apiserver", "provider": "kubernetes"}},
+        "spec": {"clusterIP": first, "ports": [{"name": "https", "port": 443, "targetPort": int(port)}]},
+    }
+    await _ensure(objects, "v1", "Service", service, "default")
+    slice_ = {
+        "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "https", "port": int(port), "protocol": "TCP"}],
+        "endpoints": [{"addresses": [host], "conditions": {"ready": True}}],
+    }
+    await _ensure(objects, "discovery.k8s.io/v1", "EndpointSlice", slice_, "default")
+
+
+async def _ensure(objects: Objects, api_version: str, kind_name: str, obj: dict[str, Any], namespace: str) -> None:
+    kind = objects.kinds.by_name(api_version, kind_name)
+    assert kind is not None, "a built-in kind"
+    try:
+        await objects.create(kind, obj, namespace)
+    except Refused as refusal:
+        if refusal.reason != "AlreadyExists":
+            raise

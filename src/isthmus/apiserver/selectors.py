@@ -1,0 +1,123 @@
+"""Label and field selectors."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from isthmus.apiserver.kinds import Kind
+from isthmus.apiserver.status import bad_request
+
+Object = dict[str, Any]
+Matches = Callable[[Object], bool]
+
+_SET = re.compile(r"\s*([^\s!=,()]+)\s+(in|notin)\s+\(([^)]*)\)\s*")
+_SIMPLE = re.compile(r"\s*(!?)\s*([^\s!=,()]+)\s*(?:(==|!=|=)\s*([^\s,()]*))?\s*")
+
+_FIELDS: Mapping[str, tuple[str, ...]] = {
+    "Pod": (
+        "spec.nodeName", "spec.restartPolicy", "spec.schedulerName", "spec.serviceAccountName", "spec.hostNetwork",
+        "status.phase", "status.podIP", "status.nominatedNodeName",
+    ),
+    "Event": (
+        "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
+        "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason", "type", "source",
+    ),
+    "Secret": ("type",),
+    "Namespace": ("status.phase",),
+    "Node": ("spec.unschedulable",),
+    "ReplicaSet": ("status.replicas",),
+    "Job": ("status.successful",),
+}  # fmt: skip
+
+
+def label_selector(text: str) -> Matches | None:
+    """Comma-separated requirements; None for an empty text. Raises Refused."""
+    tests = [_requirement(part) for part in _split(text) if part.strip()]
+    if not tests:
+        return None
+    return lambda obj: all(test(obj["metadata"].get("labels") or {}) for test in tests)
+
+
+def field_selector(text: str, kind: Kind) -> Matches | None:
+    """`metadata.name` and `metadata.namespace` everywhere, and what a kind adds. Raises Refused for any other field."""
+    tests: list[Matches] = []
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        found = re.fullmatch(r"([^=!]+)(==|!=|=)(.*)", part)
+        if not found:
+            raise bad_request(f'invalid field selector "{part}"')
+        path, operator, value = found[1].strip(), found[2], found[3].strip()
+        if path not in ("metadata.name", "metadata.namespace", *_FIELDS.get(kind.name, ())):
+            raise bad_request(f"field label not supported: {path}")
+        tests.append(_field_test(path, operator != "!=", value))
+    if not tests:
+        return None
+    return lambda obj: all(test(obj) for test in tests)
+
+
+def from_label_selector(selector: Mapping[str, Any]) -> Matches:
+    """A LabelSelector object (`matchLabels`, `matchExpressions`)."""
+    wanted = dict(selector.get("matchLabels") or {})
+    expressions = list(selector.get("matchExpressions") or ())
+
+    def matches(obj: Object) -> bool:
+        labels = obj["metadata"].get("labels") or {}
+        return all(labels.get(k) == v for k, v in wanted.items()) and all(_expression(e, labels) for e in expressions)
+
+    return matches
+
+
+def value_at(obj: Object, path: str) -> str:
+    value: Any = obj
+    for part in path.split("."):
+        value = value.get(part) if isinstance(value, dict) else None
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return "" if value is None else str(value)
+
+
+def _field_test(path: str, equal: bool, value: str) -> Matches:
+    return lambda obj: (value_at(obj, path) == value) is equal
+
+
+def _expression(expression: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
+    key, operator, values = expression["key"], expression["operator"], expression.get("values") or ()
+    match operator:
+        case "In":
+            return labels.get(key) in values
+        case "NotIn":
+            return labels.get(key) not in values
+        case "Exists":
+            return key in labels
+        case _:
+            return key not in labels
+
+
+def _split(text: str) -> list[str]:
+    """At commas outside parentheses."""
+    parts, depth, start = [], 0, 0
+    for position, character in enumerate(text):
+        depth += (character == "(") - (character == ")")
+        if character == "," and not depth:
+            parts.append(text[start:position])
+            start = position + 1
+    return [*parts, text[start:]]
+
+
+def _requirement(text: str) -> Callable[[Mapping[str, str]], bool]:
+    found = _SET.fullmatch(text)
+    if found:
+        key, values = found[1], {value.strip() for value in found[3].split(",")}
+        if found[2] == "in":
+            return lambda labels: labels.get(key) in values
+        return lambda labels: labels.get(key) not in values
+    simple = _SIMPLE.fullmatch(text)
+    if not simple:
+        raise bad_request(f'unable to parse requirement: "{text}"')
+    absent, key, operator, value = simple[1], simple[2], simple[3], simple[4] or ""
+    if not operator:
+        return lambda labels: (key not in labels) if absent else (key in labels)
+    if operator == "!=":
+        return lambda labels: labels.get(key) != value
+    return lambda labels: labels.get(key) == value

@@ -1,0 +1,90 @@
+"""Refusals, as the Kubernetes API words them: every error that a client sees is one of these."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isthmus.apiserver.kinds import Kind
+
+
+class Refused(Exception):
+    """An error answer: a Status object with code, reason, message and details."""
+
+    def __init__(self, code: int, reason: str, message: str, details: dict[str, Any] | None = None) -> None:
+        super().__init__(message)
+        self.code = code
+        self.reason = reason
+        self.message = message
+        self.details = details
+
+    @property
+    def status(self) -> dict[str, Any]:
+        status: dict[str, Any] = {
+            "kind": "Status",
+            "apiVersion": "v1",
+            "metadata": {},
+            "status": "Failure",
+            "message": self.message,
+            "reason": self.reason,
+            "code": self.code,
+        }
+        if self.details:
+            status["details"] = self.details
+        return status
+
+
+def _details(kind: Kind, name: str) -> dict[str, Any]:
+    return (
+        {"name": name, "group": kind.group, "kind": kind.plural} if kind.group else {"name": name, "kind": kind.plural}
+    )
+
+
+def not_found(kind: Kind, name: str) -> Refused:
+    return Refused(404, "NotFound", f'{kind.qualified} "{name}" not found', _details(kind, name))
+
+
+def no_such_path() -> Refused:
+    return Refused(404, "NotFound", "the server could not find the requested resource")
+
+
+def already_exists(kind: Kind, name: str) -> Refused:
+    return Refused(409, "AlreadyExists", f'{kind.qualified} "{name}" already exists', _details(kind, name))
+
+
+def conflict(kind: Kind, name: str, why: str = "") -> Refused:
+    why = why or "the object has been modified; please apply your changes to the latest version and try again"
+    return Refused(
+        409, "Conflict", f'Operation cannot be fulfilled on {kind.qualified} "{name}": {why}', _details(kind, name)
+    )
+
+
+def invalid(kind: Kind, name: str, field: str, message: str, reason: str = "FieldValueInvalid") -> Refused:
+    details = _details(kind, name) | {"causes": [{"reason": reason, "message": message, "field": field}]}
+    details["kind"] = kind.name
+    return Refused(
+        422, "Invalid", f'{kind.name}.{kind.group or "core"} "{name}" is invalid: {field}: {message}', details
+    )
+
+
+def bad_request(message: str) -> Refused:
+    return Refused(400, "BadRequest", message)
+
+
+def unsupported_media_type(message: str) -> Refused:
+    return Refused(415, "UnsupportedMediaType", message)
+
+
+def method_not_allowed() -> Refused:
+    return Refused(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
+
+
+def unauthorized() -> Refused:
+    return Refused(401, "Unauthorized", "Unauthorized")
+
+
+def expired(wanted: int, oldest: int) -> Refused:
+    return Refused(410, "Expired", f"too old resource version: {wanted} ({oldest})")
+
+
+def unprocessable(message: str) -> Refused:
+    return Refused(422, "Invalid", message)

@@ -1,0 +1,165 @@
+"""The store: what an API server's objects are and how they change. Memory is the read path; it does no I/O itself.
+
+Laws: resource versions only grow, over all kinds; a write of an equal object changes nothing and says nothing; a watch from version N followed
+to the end gives the same as a list now.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import msgspec
+
+from isthmus.apiserver.kinds import Kind
+from isthmus.apiserver.status import already_exists, conflict, expired, not_found
+
+Object = dict[str, Any]
+EventType = Literal["ADDED", "MODIFIED", "DELETED"]
+_EVENTS_KEPT = 4096
+
+_encode = msgspec.json.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One object at one version. `raw` is its JSON."""
+
+    version: int
+    obj: Object
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change. `old` is absent for ADDED; a DELETED object carries the version of its deletion."""
+
+    type: EventType
+    version: int
+    new: Stored
+    old: Stored | None
+
+
+Watcher = Callable[[Event], None]
+Name = tuple[str, str]
+"""Namespace (empty for a cluster-scoped object) and name."""
+
+
+class _Collection:
+    """All objects of one kind, and its latest events."""
+
+    def __init__(self, since: int) -> None:
+        self.objects: dict[Name, Stored] = {}
+        self.events: deque[Event] = deque(maxlen=_EVENTS_KEPT)
+        self.complete_since = since
+        """Events after this version are all kept."""
+        self.watchers: dict[Watcher, None] = {}
+
+
+class Store:
+    """Objects by kind, namespace and name. Writers get the change to make durable; `publish` tells watchers after that."""
+
+    def __init__(self, first_version: int = 1) -> None:
+        self.version = first_version
+        self._since = first_version
+        self._collections: dict[str, _Collection] = {}
+
+    def load(self, storage: str, name: Name, version: int, raw: bytes) -> None:
+        """An object from the disk, before anything is served."""
+        self._collection(storage).objects[name] = Stored(version, msgspec.json.decode(raw), raw)
+
+    def get(self, kind: Kind, name: Name) -> Stored:
+        """Raises Refused (NotFound)."""
+        stored = self.find(kind, name)
+        if stored is None:
+            raise not_found(kind, name[1])
+        return stored
+
+    def find(self, kind: Kind, name: Name) -> Stored | None:
+        return self._collection(kind.storage).objects.get(name)
+
+    def items(self, kind: Kind, namespace: str = "") -> Iterator[Stored]:
+        """All of the kind, or of one namespace, in the order of namespace and name."""
+        objects = self._collection(kind.storage).objects
+        for name in sorted(objects):
+            if not namespace or name[0] == namespace:
+                yield objects[name]
+
+    def create(self, kind: Kind, obj: Object) -> Event:
+        """Raises Refused (AlreadyExists)."""
+        name = name_of(obj)
+        collection = self._collection(kind.storage)
+        if name in collection.objects:
+            raise already_exists(kind, name[1])
+        stored = self._next(obj)
+        collection.objects[name] = stored
+        return Event("ADDED", stored.version, stored, None)
+
+    def update(self, kind: Kind, obj: Object, expected_version: str) -> Event | None:
+        """None if nothing would change. Raises Refused: NotFound, or Conflict if `expected_version` is not the current one."""
+        name = name_of(obj)
+        old = self.get(kind, name)
+        if expected_version and expected_version != str(old.version):
+            raise conflict(kind, name[1])
+        obj["metadata"]["resourceVersion"] = str(old.version)
+        if obj == old.obj:
+            return None
+        stored = self._next(obj)
+        self._collection(kind.storage).objects[name] = stored
+        return Event("MODIFIED", stored.version, stored, old)
+
+    def delete(self, kind: Kind, name: Name) -> Event:
+        """Raises Refused (NotFound)."""
+        old = self.get(kind, name)
+        del self._collection(kind.storage).objects[name]
+        stored = self._next(_copied(old.obj))
+        return Event("DELETED", stored.version, stored, old)
+
+    def publish(self, kind: Kind, event: Event) -> None:
+        """Tells watchers; to be called once the change is durable, in the order of versions."""
+        collection = self._collection(kind.storage)
+        if len(collection.events) == collection.events.maxlen:
+            collection.complete_since = collection.events[0].version
+        collection.events.append(event)
+        for watcher in list(collection.watchers):
+            watcher(event)
+
+    def watch(self, kind: Kind, since: int, watcher: Watcher) -> list[Event]:
+        """Registers the watcher, and returns what has happened after `since` already. Raises Refused (Expired)."""
+        collection = self._collection(kind.storage)
+        if since < collection.complete_since:
+            raise expired(since, collection.complete_since)
+        missed = [event for event in collection.events if event.version > since]
+        collection.watchers[watcher] = None
+        return missed
+
+    def unwatch(self, kind: Kind, watcher: Watcher) -> None:
+        self._collection(kind.storage).watchers.pop(watcher, None)
+
+    @property
+    def oldest_version(self) -> int:
+        """Versions before this are not known any more (after a restart: none from before it)."""
+        return self._since
+
+    def _next(self, obj: Object) -> Stored:
+        self.version += 1
+        obj["metadata"]["resourceVersion"] = str(self.version)
+        return Stored(self.version, obj, _encode(obj))
+
+    def _collection(self, storage: str) -> _Collection:
+        collection = self._collections.get(storage)
+        if collection is None:
+            collection = self._collections[storage] = _Collection(self._since)
+        return collection
+
+
+def name_of(obj: Object) -> Name:
+    metadata = obj["metadata"]
+    return (metadata.get("namespace", ""), metadata["name"])
+
+
+def _copied(obj: Object) -> Object:
+    """Deep enough: only metadata is changed afterwards."""
+    return obj | {"metadata": dict(obj["metadata"])}

@@ -1,0 +1,109 @@
+"""Kinds that are asked, not kept: reviews of tokens and of access, and tokens for service accounts."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime
+from typing import Any
+
+from isthmus.apiserver.access import Access, Attributes, User
+from isthmus.apiserver.kinds import BUILT_IN, Kind
+from isthmus.apiserver.objects import Objects
+from isthmus.apiserver.status import bad_request, no_such_path
+from isthmus.apiserver.tokens import Tokens
+
+Object = dict[str, Any]
+
+_SERVICE_ACCOUNT = next(kind for kind in BUILT_IN if kind.name == "ServiceAccount")
+_POD = next(kind for kind in BUILT_IN if kind.name == "Pod")
+_SECONDS_DEFAULT = 3600
+
+
+class Virtual:
+    """Answers `create` of the review kinds, and of `serviceaccounts/token`."""
+
+    def __init__(self, objects: Objects, access: Access, tokens: Tokens) -> None:
+        self._objects = objects
+        self._access = access
+        self._tokens = tokens
+
+    def create(self, kind: Kind, body: Object, user: User, namespace: str) -> Object:
+        """The body with its status. Raises Refused."""
+        body = {"apiVersion": kind.group_version, "kind": kind.name, "metadata": {}} | body
+        spec = body.setdefault("spec", {})
+        match kind.name:
+            case "TokenReview":
+                status = self._access.reviewed(
+                    str(spec.get("token", "")), list(spec.get("audiences") or ()), int(time.time())
+                )
+            case "SelfSubjectReview":
+                status = {"userInfo": user.document}
+            case "SelfSubjectAccessReview":
+                status = self._verdict(user, spec)
+            case "SubjectAccessReview" | "LocalSubjectAccessReview":
+                asked = User(str(spec.get("user", "")), (*spec.get("groups", ()), "system:authenticated"))
+                status = self._verdict(asked, spec)
+            case "SelfSubjectRulesReview":
+                status = self._rules(user, str(spec.get("namespace", "")) or namespace)
+            case _:
+                raise no_such_path()
+        return body | {"status": status}
+
+    def token(self, body: Object, namespace: str, account: str) -> Object:
+        """A TokenRequest with its token. Bound to a Pod only if that Pod exists with that uid. Raises Refused."""
+        stored = self._objects.store.get(_SERVICE_ACCOUNT, (namespace, account))
+        spec = body.get("spec") or {}
+        bound = spec.get("boundObjectRef") or {}
+        token, expires = self._tokens.issue(
+            namespace=namespace,
+            account=account,
+            account_uid=stored.obj["metadata"]["uid"],
+            audiences=list(spec.get("audiences") or ()),
+            seconds=int(spec.get("expirationSeconds") or _SECONDS_DEFAULT),
+            now=int(time.time()),
+            bound_to=self._bound(bound, namespace) if bound else None,
+        )
+        stamp = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return {
+            "kind": "TokenRequest",
+            "apiVersion": "authentication.k8s.io/v1",
+            "metadata": {"name": account, "namespace": namespace},
+            "spec": spec,
+            "status": {"token": token, "expirationTimestamp": stamp},
+        }
+
+    def _bound(self, reference: Object, namespace: str) -> Object:
+        if reference.get("kind") != "Pod":
+            raise bad_request(f"cannot bind a token to a {reference.get('kind')}: only to a Pod")
+        pod = self._objects.store.get(_POD, (namespace, str(reference.get("name", ""))))
+        metadata = pod.obj["metadata"]
+        if reference.get("uid") not in (None, "", metadata["uid"]):
+            raise bad_request(f"the Pod {metadata['name']} has another uid")
+        node = pod.obj["spec"].get("nodeName", "")
+        claims: Object = {"pod": {"name": metadata["name"], "uid": metadata["uid"]}}
+        return claims | ({"node": {"name": node}} if node else {})
+
+    def _verdict(self, user: User, spec: Object) -> Object:
+        resource, path = spec.get("resourceAttributes"), spec.get("nonResourceAttributes")
+        if not resource and not path:
+            raise bad_request("exactly one of resourceAttributes and nonResourceAttributes must be set")
+        if resource:
+            wanted = Attributes(
+                verb=resource.get("verb", ""),
+                group=resource.get("group", ""),
+                resource=resource.get("resource", ""),
+                subresource=resource.get("subresource", ""),
+                namespace=resource.get("namespace", ""),
+                name=resource.get("name", ""),
+            )
+        else:
+            wanted = Attributes(verb=(path or {}).get("verb", ""), path=(path or {}).get("path", "/"))
+        return {"allowed": self._access.allows(user, wanted)}
+
+    def _rules(self, user: User, namespace: str) -> Object:
+        rules = list(self._access.rules(user, namespace))
+        return {
+            "resourceRules": [rule for rule in rules if rule.get("resources")],
+            "nonResourceRules": [rule for rule in rules if rule.get("nonResourceURLs")],
+            "incomplete": False,
+        }
