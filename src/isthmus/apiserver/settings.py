@@ -15,7 +15,7 @@ class ApiServerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     cluster_id: str
     directory: str
     service_cidr: str = "10.96.0.0/16"
-    tls_names: list[str] = ["localhost", "127.0.0.1"]
+    tls_names: list[str] = msgspec.field(default_factory=lambda: ["localhost", "127.0.0.1"])
     bind: list[str] = []
     inherited_fds: list[int] = []
     api_address: str = ""

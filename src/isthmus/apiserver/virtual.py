@@ -29,8 +29,9 @@ class Virtual:
 
     def create(self, kind: Kind, body: Object, user: User, namespace: str) -> Object:
         """The body with its status. Raises Refused."""
-        body = {"apiVersion": kind.group_version, "kind": kind.name, "metadata": {}} | body
-        spec = body.setdefault("spec", {})
+        head: Object = {"apiVersion": kind.group_version, "kind": kind.name, "metadata": {}}
+        body = head | body
+        spec: Object = body.setdefault("spec", {})
         match kind.name:
             case "TokenReview":
                 status = self._access.reviewed(
