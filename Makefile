@@ -1,0 +1,50 @@
+# The project's own commands. Each installs what it needs; nothing is installed by hand.
+PYTHON ?= python3
+BIN := .venv/bin
+TOPOLOGY ?= examples/two-shores.yaml
+# So that the system programs in /sbin are found for users, too.
+export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
+
+.PHONY: help up down test check unit live measure format
+
+help: ## this list
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+
+up: .venv/runtime ## set everything up, boot TOPOLOGY and send requests across it
+	@isthmus up $(TOPOLOGY)
+
+down: .venv/runtime ## stop what `make up` started, and leave nothing behind
+	@isthmus down
+
+test: check unit ## every check and test
+
+check: .venv/dev ## formatting, lint, types, import contracts: under a minute
+	@ruff format --check . && ruff check . && lint-imports --no-cache && mypy
+
+unit: .venv/dev ## all tests that need no mesh
+	pytest -n 2 -m 'not live'
+
+live: .venv/dev ## tests on a running mesh, with real Envoys
+	pytest -m live
+
+measure: .venv/runtime ## boot times, memory and processes of TOPOLOGY
+	@python tools/measure.py $(TOPOLOGY)
+
+format: .venv/dev ## let ruff lay out and mend the code
+	@ruff format . && ruff check --fix .
+
+.venv/base: tools/prerequisites.sh
+	@tools/prerequisites.sh
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@touch $@
+
+.venv/runtime: .venv/base requirements/runtime.lock pyproject.toml
+	@echo "Installing locked dependencies into .venv ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/runtime.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+.venv/dev: .venv/runtime requirements/dev.lock
+	@echo "Installing locked development tools into .venv ..."
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@

@@ -1,0 +1,172 @@
+"""Processes: started inside namespaces, restarted when they die, ended with patience; and every orphan is reaped, because we are PID 1.
+
+No pipes to children: what they print goes to files, so nothing blocks when we are gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+_RESTART_FIRST = 0.1
+_RESTART_MAX = 5.0
+_STABLE_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Program:
+    """What to run and where. `resolv_conf` becomes the process's /etc/resolv.conf. An empty `net_namespace` is the runtime's own."""
+
+    name: str
+    command: Sequence[str]
+    log: Path
+    environment: Mapping[str, str]
+    net_namespace: str = ""
+    resolv_conf: str = ""
+    pass_fds: tuple[int, ...] = ()
+    directory: str = "/"
+
+
+def command_line(program: Program) -> list[str]:
+    """Enters the namespace, and replaces itself with the program: no process stays in between."""
+    command = list(program.command)
+    if program.resolv_conf:
+        script = 'mount --bind "$0" "$(readlink -f /etc/resolv.conf)" && exec "$@"'
+        command = ["unshare", "--mount", "sh", "-c", script, program.resolv_conf, *command]
+    if program.net_namespace:
+        command = ["nsenter", f"--net=/run/netns/{program.net_namespace}", *command]
+    return command
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """A program that is kept running. `pid` is 0 while it is not."""
+
+    program: Program
+    pid: int = 0
+    restarts: int = 0
+    started_at: float = 0.0
+    exit_code: int | None = None
+    stopping: bool = False
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+
+
+class Processes:
+    """All children. `run` must be running for their ends to be noticed."""
+
+    def __init__(self) -> None:
+        self._children: dict[Child, None] = {}
+        self._by_pid: dict[int, Child] = {}
+        self._exits = asyncio.Event()
+
+    @property
+    def children(self) -> list[Child]:
+        return list(self._children)
+
+    async def run(self) -> None:
+        """Reaps what ends, also what others left behind. Until cancelled."""
+        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._exits.set)
+        while True:
+            self._exits.clear()
+            self._reap()
+            await self._exits.wait()
+
+    def start(self, program: Program) -> Child:
+        """Starts it now. Raises OSError."""
+        child = Child(program)
+        self._children[child] = None
+        self._spawn(child)
+        return child
+
+    async def keep(self, child: Child) -> None:
+        """Starts the child again whenever it dies, less eagerly each time. Until it is stopped, or this is cancelled."""
+        loop = asyncio.get_running_loop()
+        pause = _RESTART_FIRST
+        while True:
+            await child.ended.wait()
+            pause = _RESTART_FIRST if loop.time() - child.started_at > _STABLE_SECONDS else min(pause * 2, _RESTART_MAX)
+            await asyncio.sleep(pause)
+            if child.stopping:
+                return
+            child.restarts += 1
+            self._spawn(child)
+
+    async def stop(self, child: Child, grace_seconds: float) -> None:
+        """SIGTERM, and SIGKILL to the whole group when the time is over."""
+        child.stopping = True
+        if child.pid:
+            _signal(child.pid, signal.SIGTERM)
+            try:
+                async with asyncio.timeout(grace_seconds):
+                    await child.ended.wait()
+            except TimeoutError:
+                pass
+            _signal_group(child, signal.SIGKILL)
+            if child.pid:
+                await child.ended.wait()
+        child.ended.set()
+        self._children.pop(child, None)
+
+    def _spawn(self, child: Child) -> None:
+        program = child.program
+        program.log.parent.mkdir(parents=True, exist_ok=True)
+        with program.log.open("ab") as log:
+            child.ended.clear()
+            child.pid = os.posix_spawn(
+                "/usr/bin/env",
+                ["env", "--", *command_line(program)],
+                dict(program.environment),
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
+                    (os.POSIX_SPAWN_DUP2, log.fileno(), 2),
+                    *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in program.pass_fds),
+                ],
+                setsid=True,
+            )
+        child.exit_code = None
+        child.started_at = asyncio.get_running_loop().time()
+        self._by_pid[child.pid] = child
+
+    def _reap(self) -> None:
+        """Our children, and orphans. Commands that asyncio runs share our session, and are waited for by asyncio."""
+        for pid, child in list(self._by_pid.items()):
+            found, status = os.waitpid(pid, os.WNOHANG)
+            if found:
+                del self._by_pid[pid]
+                child.pid = 0
+                child.exit_code = os.waitstatus_to_exitcode(status)
+                child.ended.set()
+        _reap_orphans()
+
+
+def _reap_orphans() -> None:
+    """Children of ours that we never started: PID 1 inherits them."""
+    while True:
+        try:
+            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+            if found is None or os.getsid(found.si_pid) == os.getsid(0):
+                return
+            os.waitpid(found.si_pid, 0)
+        except (ChildProcessError, ProcessLookupError):
+            return
+
+
+def _signal(pid: int, number: signal.Signals) -> None:
+    try:
+        os.kill(pid, number)
+    except ProcessLookupError:
+        return
+
+
+def _signal_group(child: Child, number: signal.Signals) -> None:
+    """The child leads a session of its own, so its group are its descendants."""
+    if child.pid:
+        try:
+            os.killpg(child.pid, number)
+        except ProcessLookupError:
+            return
