@@ -10,6 +10,8 @@ import contextlib
 import socket
 from collections.abc import Callable, Sequence
 
+from typing import cast
+
 from isthmus.dns.answers import NXDOMAIN, SERVFAIL, NameTable, Verdict, answer, failure, is_answer_to
 
 _UPSTREAM_SECONDS = 5.0
@@ -106,8 +108,8 @@ class _Datagrams(asyncio.DatagramProtocol):
         self._transport: asyncio.DatagramTransport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.DatagramTransport)
-        self._transport = transport
+        # uvloop's transports do not inherit from asyncio's.
+        self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         assert self._transport is not None, "connected"
