@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Callable, Sequence
-
 from typing import cast
 
 from isthmus.dns.answers import NXDOMAIN, SERVFAIL, NameTable, Verdict, answer, failure, is_answer_to

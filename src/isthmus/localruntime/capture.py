@@ -24,9 +24,11 @@ table ip isthmus_capture {{
   meta mark {MARK} oifname "lo" ip daddr != 127.0.0.0/8 tcp dport != {{ {_OWN_PORTS} }} redirect to :{_INBOUND}
   meta mark {MARK} return{captured_dns if dns else ""}
   oifname "lo" ip daddr 127.0.0.0/8 return
-  meta l4proto tcp redirect to :{_OUTBOUND} }}
+  meta l4proto tcp redirect to :{_OUTBOUND}
+ }}
  chain prerouting {{ type nat hook prerouting priority -100; policy accept;
   tcp dport {{ {_NOT_CAPTURED_INBOUND} }} return
-  meta l4proto tcp redirect to :{_INBOUND} }}
+  meta l4proto tcp redirect to :{_INBOUND}
+ }}
 }}
 """

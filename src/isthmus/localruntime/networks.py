@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import ipaddress
 
-from isthmus.localruntime.commands import ip_batch, nft
-from isthmus.localruntime.plan import ClusterPlan, NetworkPlan
+from isthmus.localruntime.commands import ip_batch, nft, run
+from isthmus.localruntime.plan import SERVICE_RANGE, ClusterPlan, NetworkPlan
 
 TRANSIT_BRIDGE = "transit"
 _TRANSIT = ipaddress.ip_network("172.30.0.0/16")
@@ -48,6 +48,8 @@ def inside_router_commands(network: NetworkPlan) -> list[str]:
         "link add pods type bridge",
         f"addr add {network.router_ip}/{prefix} dev pods",
         "link set pods up",
+        # Virtual addresses need a way, so that what starts here gets as far as their translation.
+        f"route add {SERVICE_RANGE} dev pods",
         # What is neither here nor in transit is nowhere: refused at once, not by a time-out.
         "route add unreachable default",
     ]
@@ -59,18 +61,19 @@ def router_rules(network: NetworkPlan) -> str:
 table ip isthmus_router {{
  chain postrouting {{ type nat hook postrouting priority 100; policy accept;
   ip saddr {network.pod_cidr} oifname "transit" masquerade
-  ct status dnat masquerade }}
+  ct status dnat masquerade
+ }}
  chain forward {{ type filter hook forward priority 0; policy accept;
   ct state established,related accept
   iifname "transit" ct status dnat accept
-  iifname "transit" reject with icmp type net-unreachable }}
+  iifname "transit" reject with icmp type net-unreachable
+ }}
 }}
 """
 
 
-def pod_commands(network: NetworkPlan, namespace: str, link: str) -> list[str]:
+def pod_commands(namespace: str, link: str) -> list[str]:
     """A Pod's namespace, linked to the network's bridge; run in the router's namespace."""
-    del network
     return [
         f"link add {link} type veth peer name {_POD_LINK} netns {namespace}",
         f"link set {link} master pods",
@@ -105,6 +108,7 @@ class Networks:
         await ip_batch(lines)
         for network in self._networks.values():
             await ip_batch(inside_router_commands(network), namespace=network.namespace)
+            await run("ip", "netns", "exec", network.namespace, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
             await nft(
                 f"add table ip isthmus_router\ndelete table ip isthmus_router\n{router_rules(network)}",
                 namespace=network.namespace,
@@ -121,8 +125,9 @@ class Networks:
         """Raises CommandFailed."""
         network = self._networks[network_id]  # type: ignore[index]
         self._links += 1
+        link = f"pod{self._links}"
         await ip_batch([f"netns add {namespace}"])
-        await ip_batch(pod_commands(network, namespace, f"pod{self._links}"), namespace=network.namespace)
+        await ip_batch(pod_commands(namespace, link), namespace=network.namespace)
         await ip_batch(inside_pod_commands(network, ip), namespace=namespace)
 
     async def delete_pod(self, namespace: str) -> None:

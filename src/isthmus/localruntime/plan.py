@@ -13,7 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from isthmus.model.names import ClusterId, MeshId, NetworkId
+
+SERVICE_RANGE = "10.96.0.0/11"
+"""All ClusterIPs of all clusters."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +42,14 @@ class NodePlan:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadPlan:
+    """One of the samples, in a version such as `v1`."""
+
+    sample: str
+    version: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterPlan:
     """One cluster. `control_planes` are the clusters whose control planes its proxies use, in order; itself if primary.
 
@@ -55,6 +68,7 @@ class ClusterPlan:
     control_planes: tuple[ClusterId, ...]
     discovers: tuple[ClusterId, ...]
     manifests: tuple[Path, ...]
+    workloads: tuple[WorkloadPlan, ...] = ()
 
     @property
     def is_primary(self) -> bool:
@@ -83,3 +97,13 @@ class Plan:
     def network(self, id: NetworkId) -> NetworkPlan:  # noqa: A002
         """Raises KeyError for a network that is not in the plan."""
         return {network.id: network for network in self.networks}[id]
+
+
+def encode_plan(plan: Plan) -> bytes:
+    """As JSON, for the process that carries it out."""
+    return msgspec.json.encode(plan, enc_hook=str)
+
+
+def decode_plan(raw: bytes) -> Plan:
+    """Raises msgspec.ValidationError for what is not a plan."""
+    return msgspec.json.decode(raw, type=Plan, dec_hook=lambda kind, value: kind(value))

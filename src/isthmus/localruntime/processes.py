@@ -52,6 +52,8 @@ class Child:
     started_at: float = 0.0
     exit_code: int | None = None
     stopping: bool = False
+    started: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set while it runs; `ended` is set while it does not."""
     ended: asyncio.Event = field(default_factory=asyncio.Event)
 
 
@@ -116,6 +118,7 @@ class Processes:
         program.log.parent.mkdir(parents=True, exist_ok=True)
         with program.log.open("ab") as log:
             child.ended.clear()
+            child.started.set()
             child.pid = os.posix_spawn(
                 "/usr/bin/env",
                 ["env", "--", *command_line(program)],
@@ -139,6 +142,7 @@ class Processes:
             if found:
                 del self._by_pid[pid]
                 child.pid = 0
+                child.started.clear()
                 child.exit_code = os.waitstatus_to_exitcode(status)
                 child.ended.set()
         _reap_orphans()

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from isthmus.localruntime.plan import SERVICE_RANGE
+
 Object = Mapping[str, Any]
 
 
@@ -57,14 +59,15 @@ table ip isthmus_services {{
  chain translate {{
 {translate}
  }}
- chain prerouting {{ type nat hook prerouting priority -100; policy accept; jump translate }}
- chain output {{ type nat hook output priority -100; policy accept; jump translate }}
+ chain prerouting {{ type nat hook prerouting priority -100; policy accept; jump translate; }}
+ chain output {{ type nat hook output priority -100; policy accept; jump translate; }}
  chain refuse {{
 {refuse}
+  ip daddr {SERVICE_RANGE} reject
  }}
- chain forward {{ type filter hook forward priority -10; policy accept; jump refuse }}
- chain filter_output {{ type filter hook output priority -10; policy accept; jump refuse }}
- chain input {{ type filter hook input priority -10; policy accept; jump refuse }}
+ chain forward {{ type filter hook forward priority -10; policy accept; jump refuse; }}
+ chain filter_output {{ type filter hook output priority -10; policy accept; jump refuse; }}
+ chain input {{ type filter hook input priority -10; policy accept; jump refuse; }}
 }}
 """
 

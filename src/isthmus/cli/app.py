@@ -1,0 +1,84 @@
+"""The `isthmus` command. Each command's module is imported when it is called, so that help and light commands start fast."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from isthmus import __version__
+from isthmus.cli.errors import run_guarded
+
+_COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
+    "Run": {
+        "up": ("running", "Boot a mesh on this machine."),
+        "down": ("running", "Stop the running mesh, and leave nothing behind."),
+        "status": ("running", "Show what runs."),
+        "logs": ("running", "Print what a part of the mesh has said."),
+        "kubeconfig": ("running", "Print the path of a kubeconfig for all clusters."),
+        "exec": ("running", "Run a command inside a workload."),
+        "traffic": ("running", "Send requests, and show who answered and which way they went."),
+        "control-plane": ("processes", "Run a control plane."),
+        "agent": ("processes", "Run an agent for the Envoys of a machine."),
+        "apiserver": ("processes", "Run an embedded API server."),
+    },
+    "Look": {
+        "proxy-status": ("proxies", "Show which proxies are connected, and what they have acknowledged."),
+        "proxy-config": ("proxies", "Show what an Envoy has been given."),
+        "render": ("offline", "Compute what a proxy would be given, without any server."),
+        "batch": ("offline", "Answer questions read as JSON lines."),
+        "examples": ("files", "List the example topologies."),
+        "explain": ("files", "Explain a topology file, field by field."),
+        "version": ("files", "Print the version."),
+    },
+}
+
+
+class LazyGroup(click.Group):
+    """Finds commands by name in the table above; lists them without importing them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for commands in _COMMANDS.values() for name in commands]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        for commands in _COMMANDS.values():
+            if cmd_name in commands:
+                module = importlib.import_module(f"isthmus.cli.{commands[cmd_name][0]}")
+                command: click.Command = getattr(module, cmd_name.replace("-", "_") + "_command")
+                return command
+        return None
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        for group, commands in _COMMANDS.items():
+            with formatter.section(group):
+                formatter.write_dl([(name, help_text) for name, (_, help_text) in commands.items()])
+
+
+@click.command(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.option("-v", "--verbose", is_flag=True, help="Show tracebacks.")
+@click.version_option(__version__, prog_name="isthmus")
+@click.pass_context
+def isthmus(context: click.Context, verbose: bool) -> None:
+    """One service mesh over many clusters and networks.
+
+    \b
+    Example:
+      isthmus up examples/two-shores.yaml     boot two clusters on two networks
+      isthmus traffic                         send requests across them
+      isthmus down                            leave nothing behind
+    """
+    context.obj = {"verbose": verbose}
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """The entry point. Exit codes: 0 pass, 1 error, 64 bad usage, 65 bad input, 124 timed out."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+    sys.exit(run_guarded(lambda: isthmus.main(given, standalone_mode=False), "-v" in given or "--verbose" in given))
+
+
+if __name__ == "__main__":
+    main()

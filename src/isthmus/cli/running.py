@@ -1,0 +1,353 @@
+"""Commands for a mesh on this machine: up, down, status, logs, kubeconfig, exec, traffic."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from isthmus.cli.errors import BAD_INPUT, TIMED_OUT, Failed
+from isthmus.cli.output import json_output, print_json, print_table
+from isthmus.localruntime import state
+from isthmus.localruntime.mesh_client import MeshClient, MeshRefused, MeshUnavailable
+
+_LOOK_SECONDS = 0.1
+
+mesh_name = click.option("--name", default="", help="Which mesh, if several run.")
+
+
+@click.command("up")
+@click.argument("topology", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option("--timeout", default=120.0, show_default=True, help="Seconds to wait until everything is ready.")
+@click.option("--name", default="", help="The mesh's name; the topology's by default.")
+@click.option("--traffic/--no-traffic", "with_traffic", default=True, help="Send requests when everything is ready.")
+@click.option("--detach", is_flag=True, help="Do not wait.")
+def up_command(topology: Path, timeout: float, name: str, with_traffic: bool, detach: bool) -> None:
+    """Boot the clusters, control planes, gateways and workloads of a topology on this machine.
+
+    \b
+    Example:
+      isthmus up examples/two-shores.yaml
+    """
+    from isthmus.localruntime.launch import CannotStart, start, stop
+
+    plan = _planned(topology, name)
+    began = time.monotonic()
+    try:
+        folder = start(plan, topology)
+    except CannotStart as error:
+        raise Failed(f"cannot start {plan.name}: {error}") from None
+    if detach:
+        click.echo(f"{plan.name} is starting: `isthmus status` shows how far it is", err=True)
+        return
+    mesh = MeshClient(folder)
+    try:
+        status = _until_ready(mesh, began, timeout)
+    except KeyboardInterrupt:
+        click.echo(f"\ninterrupted: stopping {plan.name}", err=True)
+        stop(folder)
+        raise
+    _print_clusters(status)
+    if with_traffic:
+        click.echo()
+        _print_traffic(mesh, status, count=20)
+    click.echo(f"\n{plan.name} was ready after {status['readySeconds']:.1f} s. Go on with:\n")
+    first = status["clusters"][0]["id"]
+    for command, meaning in (
+        ("isthmus status", "what runs"),
+        ("export KUBECONFIG=$(isthmus kubeconfig)", f"then: kubectl --context {first} get pods -A"),
+        ("isthmus traffic", "send requests again"),
+        (f"isthmus proxy-config endpoints client -n sample --cluster {first}", "where the client's Envoy sends them"),
+        ("isthmus down", "stop it, and leave nothing behind"),
+    ):
+        click.echo(f"  {command:<66} # {meaning}")
+
+
+@click.command("down")
+@mesh_name
+@click.option("--all", "everything", is_flag=True, help="Every mesh on this machine.")
+def down_command(name: str, everything: bool) -> None:
+    """Stop the running mesh, and leave nothing behind: no process, no namespace, no file.
+
+    \b
+    Example:
+      isthmus down
+    """
+    from isthmus.localruntime.launch import stop
+
+    chosen = list(state.folders()) if everything else [_folder(name)]
+    for folder in chosen:
+        stop(folder)
+        click.echo(f"{folder.name} is down", err=True)
+
+
+@click.command("status")
+@mesh_name
+@json_output
+def status_command(name: str, output: str) -> None:
+    """Show what runs, and what is waited for.
+
+    \b
+    Example:
+      isthmus status
+    """
+    mesh = MeshClient(_folder(name))
+    status = _asked(mesh.status)
+    if output == "json":
+        print_json(status)
+        return
+    click.echo(f"{status['name']}: {status['phase']}, {status['processes']} processes")
+    if status["error"]:
+        click.echo(f"error: {status['error']}")
+    click.echo()
+    _print_clusters(status)
+    click.echo()
+    _print_pods(status)
+
+
+@click.command("logs")
+@click.argument("part", default="runtime")
+@click.option("--cluster", default="", help="Of which cluster.")
+@click.option("-n", "--namespace", default="sample", show_default=True)
+@click.option("-c", "--container", default="", help="Of which container; the workload's by default.")
+@click.option("-f", "--follow", is_flag=True, help="Go on printing.")
+@mesh_name
+def logs_command(part: str, cluster: str, namespace: str, container: str, follow: bool, name: str) -> None:
+    """Print what a part of the mesh has said: runtime, apiserver, agent, or a Pod.
+
+    \b
+    Examples:
+      isthmus logs runtime
+      isthmus logs agent --cluster east
+      isthmus logs istiod -n istio-system --cluster east
+      isthmus logs client --cluster west -c istio-proxy
+    """
+    mesh = MeshClient(_folder(name))
+    path = _log_of(mesh, part, cluster, namespace, container)
+    if not path.exists():
+        raise Failed(f"{path} is not there yet: the part has said nothing")
+    if follow:
+        os.execvp("tail", ["tail", "-n", "+1", "-f", str(path)])
+    with path.open() as file:
+        for line in file:
+            click.echo(line, nl=False)
+
+
+@click.command("kubeconfig")
+@mesh_name
+def kubeconfig_command(name: str) -> None:
+    """Print the path of a kubeconfig with a context for each cluster.
+
+    \b
+    Example:
+      export KUBECONFIG=$(isthmus kubeconfig)
+    """
+    folder = _folder(name)
+    if not folder.kubeconfig.exists():
+        raise Failed(f"{folder.name} has no kubeconfig yet: its API servers are starting")
+    click.echo(folder.kubeconfig)
+
+
+@click.command("exec", context_settings={"ignore_unknown_options": True})
+@click.argument("pod")
+@click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
+@click.option("--cluster", required=True, help="In which cluster.")
+@click.option("-n", "--namespace", default="sample", show_default=True)
+@click.option("-c", "--container", default="", help="In which container; the workload's by default.")
+@mesh_name
+def exec_command(pod: str, command: Sequence[str], cluster: str, namespace: str, container: str, name: str) -> int:
+    """Run a command inside a workload. POD is a Pod's name, or the beginning of one.
+
+    \b
+    Example:
+      isthmus exec client --cluster east -- curl -s http://helloworld.sample:5000/hello
+    """
+    from isthmus.localruntime.entering import NotInside
+    from isthmus.localruntime.traffic import inside
+
+    mesh = MeshClient(_folder(name))
+    try:
+        line, environment = _asked(lambda: inside(mesh, (cluster, namespace, pod), list(command), container=container))
+    except NotInside as error:
+        raise Failed(f"cannot enter {pod}: {error}") from None
+    return subprocess.run(line, env=environment, check=False).returncode
+
+
+@click.command("traffic")
+@click.option("-c", "--count", default=20, show_default=True, help="Requests from each client.")
+@mesh_name
+@json_output
+def traffic_command(count: int, name: str, output: str) -> int:
+    """Send requests from every client to helloworld, and show who answered, which way, and the identities that both sides saw.
+
+    \b
+    Example:
+      isthmus traffic
+    """
+    mesh = MeshClient(_folder(name))
+    status = _asked(mesh.status)
+    if output == "json":
+        return _traffic_json(mesh, status, count)
+    return _print_traffic(mesh, status, count=count)
+
+
+def _planned(topology: Path, name: str) -> Any:
+    """The plan; a finding for each mistake, and nothing has been started."""
+    from dataclasses import replace
+
+    from isthmus.localruntime.planning import plan_of
+    from isthmus.localruntime.topology import BadInput, load
+
+    try:
+        plan = plan_of(load(topology))
+    except BadInput as bad:
+        raise Failed(*map(str, bad.findings), exit_code=BAD_INPUT) from None
+    return replace(plan, name=name) if name else plan
+
+
+def _until_ready(mesh: MeshClient, began: float, timeout: float) -> dict[str, Any]:
+    """Prints what happens as it happens. Raises Failed when the mesh fails, dies or takes too long; it is left for a look."""
+    told = 0
+    while True:
+        if mesh.state.running() is None:
+            raise Failed(f"the runtime ended: {_last_line(mesh.state.runtime_log)}", f"see {mesh.state.runtime_log}")
+        try:
+            status = mesh.status()
+        except MeshUnavailable:
+            status = {"phase": "starting", "told": [], "waitingFor": ["the runtime"], "error": ""}
+        for entry in status["told"][told:]:
+            click.echo(f"{entry['seconds']:6.2f} s  {entry['what']}", err=True)
+        told = max(told, len(status["told"]))
+        if status["phase"] == "ready":
+            return status
+        if status["phase"] == "failed":
+            raise Failed(f"cannot boot: {status['error']}", f"see {mesh.state.runtime_log}; end it with `isthmus down`")
+        if time.monotonic() - began > timeout:
+            waiting = ", ".join(status["waitingFor"]) or "nothing"
+            raise Failed(
+                f"not ready after {timeout:g} s; waiting for: {waiting}",
+                "look with `isthmus status` and `isthmus logs`; end it with `isthmus down`",
+                exit_code=TIMED_OUT,
+            )
+        _pause()
+
+
+def _pause() -> None:
+    """The runtime is another process: it is asked again after a moment."""
+    import select
+
+    select.select([], [], [], _LOOK_SECONDS)
+
+
+def _print_clusters(status: dict[str, Any]) -> None:
+    print_table(
+        ("CLUSTER", "NETWORK", "API SERVER", "CONTROL PLANE", "GATEWAY", "PODS READY"),
+        [
+            (
+                cluster["id"],
+                cluster["network"],
+                cluster["apiServer"],
+                ", ".join("own" if c == cluster["id"] else c for c in cluster["controlPlanes"]),
+                ", ".join(ip for gateway in cluster["gateways"] for ip in gateway["addresses"]),
+                f"{sum(_is_ready(pod) for pod in cluster['pods'])}/{len(cluster['pods'])}",
+            )
+            for cluster in status["clusters"]
+        ],
+    )
+
+
+def _print_pods(status: dict[str, Any]) -> None:
+    print_table(
+        ("CLUSTER", "NAMESPACE", "POD", "READY", "STATUS", "RESTARTS", "IP", "NODE"),
+        [
+            (cluster["id"], *(pod[key] for key in ("namespace", "name", "ready", "status", "restarts", "ip", "node")))
+            for cluster in status["clusters"]
+            for pod in cluster["pods"]
+        ],
+    )
+
+
+def _is_ready(pod: dict[str, Any]) -> bool:
+    ready, _, wanted = pod["ready"].partition("/")
+    return bool(ready == wanted)
+
+
+def _print_traffic(mesh: MeshClient, status: dict[str, Any], *, count: int) -> int:
+    rows = _sent(mesh, status, count)
+    if not rows:
+        click.echo("no client runs in this mesh: add samples/client to the topology's workloads", err=True)
+        return 1
+    print_table(
+        ("FROM", "ANSWERED BY", "IN", "REQUESTS", "WAY", "SERVER SAW THE CLIENT AS", "SERVER'S OWN IDENTITY"),
+        [
+            (
+                row.client,
+                row.answered_by or row.error,
+                row.cluster,
+                row.requests,
+                row.path,
+                row.caller,
+                row.server,
+            )
+            for row in rows
+        ],
+    )
+    return 1 if any(row.error for row in rows) else 0
+
+
+def _traffic_json(mesh: MeshClient, status: dict[str, Any], count: int) -> int:
+    from dataclasses import asdict
+
+    rows = _sent(mesh, status, count)
+    print_json({"answers": [asdict(row) for row in rows]})
+    return 1 if any(row.error for row in rows) else 0
+
+
+def _sent(mesh: MeshClient, status: dict[str, Any], count: int) -> list[Any]:
+    from isthmus.localruntime.traffic import clients, send
+
+    found = list(clients(status))
+    return [row for where in found for row in _asked(lambda w=where: send(mesh, *w, count=count, status=status))]  # type: ignore[misc]
+
+
+def _folder(name: str) -> state.StateFolder:
+    try:
+        return state.find(name)
+    except state.NoSuchMesh as error:
+        raise Failed(str(error)) from None
+
+
+def _asked(question: Callable[[], Any]) -> Any:
+    try:
+        return question()
+    except (MeshUnavailable, MeshRefused) as error:
+        raise Failed(str(error)) from None
+
+
+def _log_of(mesh: MeshClient, part: str, cluster: str, namespace: str, container: str) -> Path:
+    if part == "runtime":
+        return mesh.state.runtime_log
+    if not cluster:
+        known = ", ".join(entry["id"] for entry in _asked(mesh.status)["clusters"])
+        raise Failed(f"say of which cluster with --cluster: {known}", exit_code=64)
+    if part in ("apiserver", "agent"):
+        return mesh.state.logs / cluster / f"{part}.log"
+    pod = _asked(lambda: mesh.pod(cluster, namespace, part))
+    logs = {entry["name"]: entry["log"] for entry in pod["containers"]}
+    chosen = container or next((name for name in logs if name != "istio-proxy"), "istio-proxy")
+    if chosen not in logs:
+        raise Failed(f"no container {chosen!r} in {pod['name']}; there is: {', '.join(logs) or 'none'}")
+    return Path(logs[chosen])
+
+
+def _last_line(path: Path) -> str:
+    try:
+        lines = path.read_text().strip().splitlines()
+    except OSError:
+        return "it left no log"
+    return lines[-1] if lines else "it said nothing"

@@ -1,0 +1,254 @@
+"""One cluster of the runtime: its API server, its agent, its controllers and its kubelet, in the order in which they come up."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import structlog
+import yaml
+
+from isthmus.agent.specification import AgentSettings
+from isthmus.apiserver.settings import ApiServerSettings
+from isthmus.kubernetes.client import ApiClient
+from isthmus.kubernetes.errors import AlreadyExists, KubernetesError, NotFound
+from isthmus.kubernetes.kubeconfig import ApiAddress, ContextEntry
+from isthmus.kubernetes.resources import SECRETS, ResourcePath
+from isthmus.localruntime.agents import AgentClient
+from isthmus.localruntime.controllers.actions import condition
+from isthmus.localruntime.controllers.cache import ClusterCache
+from isthmus.localruntime.controllers.runner import Controllers
+from isthmus.localruntime.kubelet import Kubelet
+from isthmus.localruntime.manifests import READER, SYSTEM, control_plane_address, remote_secret, system
+from isthmus.localruntime.networks import Networks
+from isthmus.localruntime.plan import ClusterPlan, Plan
+from isthmus.localruntime.pods import Place
+from isthmus.localruntime.processes import Child, Processes, Program
+from isthmus.localruntime.sample_manifests import samples
+from isthmus.localruntime.state import StateFolder
+
+Object = dict[str, Any]
+
+RUN = Path("/run/isthmus")
+_ASK_SECONDS = 0.03
+_REMOTE_TOKEN_SECONDS = 30 * 86400
+
+log = structlog.get_logger()
+
+
+class NotApplied(Exception):
+    """An object of the topology that the API server refused."""
+
+
+class Cluster:
+    """`run` until cancelled."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        cluster: ClusterPlan,
+        state: StateFolder,
+        host_fd: int,
+        networks: Networks,
+        processes: Processes,
+        environment: dict[str, str],
+        envoy: str,
+        tell: Callable[[str], None],
+    ) -> None:
+        self.plan = cluster
+        self.kubelet: Kubelet | None = None
+        self.cache: ClusterCache | None = None
+        self.api_server: Child | None = None
+        self.agent: Child | None = None
+        self.answers = asyncio.Event()
+        """The API server answers, and the mesh's ServiceAccounts are there."""
+        self.applied = asyncio.Event()
+        self._mesh = plan
+        self._state = state
+        self._host_fd = host_fd
+        self._networks = networks
+        self._processes = processes
+        self._environment = environment
+        self._envoy = envoy
+        self._tell = tell
+        self._run_directory = RUN / cluster.id
+
+    @property
+    def directory(self) -> Path:
+        return self._state.cluster(self.plan.id)
+
+    @property
+    def ca_pem(self) -> str:
+        return (self.directory / "ca.crt").read_text()
+
+    def context(self) -> ContextEntry:
+        """How the host reaches this cluster as its administrator."""
+        token = (self.directory / "admin-token").read_text().strip()
+        return ContextEntry(
+            name=self.plan.id, server=f"https://127.0.0.1:{self.plan.host_port}", ca_pem=self.ca_pem, token=token
+        )
+
+    async def run(self, authority: Object, others: Iterable[Cluster], joined: Callable[[ClusterCache], None]) -> None:
+        """`joined` is called with the cache when the cluster has one; `others` are the clusters that it discovers."""
+        self._run_directory.mkdir(parents=True, mode=0o700)
+        async with asyncio.TaskGroup() as tasks:
+            self.api_server = self._processes.start(self._api_server())
+            tasks.create_task(self._processes.keep(self.api_server), name="keep API server")
+            self.agent = self._processes.start(self._agent())
+            tasks.create_task(self._processes.keep(self.agent), name="keep agent")
+            async with ApiClient(await self._address(), user_agent="isthmus-local") as client:
+                self._tell(f"{self.plan.id}: API server answers")
+                cache = self.cache = ClusterCache(client)
+                joined(cache)
+                kubelet = self.kubelet = Kubelet(self._place(client, cache))
+                tasks.create_task(cache.run(), name="cache")
+                controllers = Controllers(self.plan, client, cache, self.ca_pem)
+                await self._apply(client, system(self._mesh, self.plan, authority))
+                self.answers.set()
+                tasks.create_task(controllers.run(), name="controllers")
+                tasks.create_task(kubelet.run(), name="kubelet")
+                tasks.create_task(self._follow_agent(kubelet), name="agent")
+                await self._apply(client, samples(self.plan))
+                for path in self.plan.manifests:
+                    await self._apply(client, _objects(path))
+                await self._discover(client, others)
+                self.applied.set()
+                self._tell(f"{self.plan.id}: objects applied")
+                await asyncio.Event().wait()
+
+    def is_ready(self) -> list[str]:
+        """What is waited for, in words; empty when every Deployment has its replicas."""
+        if self.cache is None:
+            return [f"{self.plan.id}: API server"]
+        return [
+            f"{self.plan.id}: {namespace}/{name}"
+            for resource, objects in self.cache.state.items()
+            if resource.plural == "deployments"
+            for (namespace, name), deployment in sorted(objects.items())
+            if condition(deployment, "Available") != "True"
+        ]
+
+    async def _address(self) -> ApiAddress:
+        """Once the server answers."""
+        ca, token = self.directory / "ca.crt", self.directory / "admin-token"
+        while not token.exists():  # noqa: ASYNC110 - another process writes it
+            await asyncio.sleep(_ASK_SECONDS)
+        address = ApiAddress(server=self.plan.api_url, ca_pem=ca.read_text(), token=token.read_text().strip())
+        async with ApiClient(address) as client:
+            while True:
+                try:
+                    await client.read("/readyz")
+                    return address
+                except KubernetesError:
+                    await asyncio.sleep(_ASK_SECONDS)
+
+    def _api_server(self) -> Program:
+        port = self.plan.api_port
+        settings = ApiServerSettings(
+            cluster_id=self.plan.id,
+            directory=str(self.directory),
+            service_cidr=self.plan.service_cidr,
+            tls_names=["localhost", "127.0.0.1", self.plan.api_address, "kubernetes.default.svc"],
+            bind=[f"{self.plan.api_address}:{port}"],
+            inherited_fds=[self._host_fd],
+            api_address=f"{self.plan.api_address}:{port}",
+        )
+        return self._program("apiserver", settings, pass_fds=(self._host_fd,))
+
+    def _agent(self) -> Program:
+        settings = AgentSettings(
+            socket=str(self._run_directory / "agent.sock"),
+            cluster_id=self.plan.id,
+            mesh_id=self._mesh.mesh,
+            trust_domain=self._mesh.trust_domain,
+            control_planes=[
+                f"{control_plane_address(self._mesh.cluster(cluster))}:15012" for cluster in self.plan.control_planes
+            ],
+        )
+        network = self._mesh.network(self.plan.network)
+        return self._program("agent", settings, net_namespace=network.namespace)
+
+    def _program(
+        self, name: str, settings: msgspec.Struct, *, pass_fds: tuple[int, ...] = (), net_namespace: str = ""
+    ) -> Program:
+        path = self._run_directory / f"{name}.json"
+        path.write_bytes(msgspec.json.encode(settings))
+        return Program(
+            name=f"{self.plan.id} {name}",
+            command=[sys.executable, "-m", "isthmus.cli.app", name, "--settings", str(path)],
+            log=self._state.logs / self.plan.id / f"{name}.log",
+            environment=self._environment,
+            net_namespace=net_namespace,
+            pass_fds=pass_fds,
+        )
+
+    def _place(self, client: ApiClient, cache: ClusterCache) -> Place:
+        return Place(
+            plan=self.plan,
+            client=client,
+            cache=cache,
+            networks=self._networks,
+            processes=self._processes,
+            agent=AgentClient(self._run_directory / "agent.sock"),
+            envoy=self._envoy,
+            directory=self._run_directory / "pods",
+            logs=self._state.logs / self.plan.id,
+            api_ca_pem=self.ca_pem,
+            environment=self._environment,
+        )
+
+    async def _follow_agent(self, kubelet: Kubelet) -> None:
+        """Whenever the agent has been started anew, it is told its proxies again."""
+        assert self.agent is not None, "started"
+        client = kubelet.place.agent
+        while True:
+            await self.agent.ended.wait()
+            await self.agent.started.wait()
+            await client.until_alive()
+            await kubelet.agent_restarted()
+
+    async def _discover(self, client: ApiClient, others: Iterable[Cluster]) -> None:
+        """Remote secrets, with a token that the other cluster's reader account is given."""
+        for other in others:
+            await other.answers.wait()
+            async with ApiClient(await other._address()) as asked:
+                token = await asked.request_token(SYSTEM, READER, audiences=(), seconds=_REMOTE_TOKEN_SECONDS)
+            await client.create(SECRETS, remote_secret(other.plan, other.ca_pem, token), SYSTEM)
+
+    async def _apply(self, client: ApiClient, objects: Iterable[Object]) -> None:
+        """In order; what is there already is left as it is. Raises NotApplied."""
+        known: dict[tuple[str, str], ResourcePath] = {}
+        for obj in objects:
+            api_version, kind, metadata = obj["apiVersion"], obj["kind"], obj["metadata"]
+            try:
+                if (api_version, kind) not in known:
+                    known[api_version, kind] = await _resource(client, api_version, kind)
+                resource = known[api_version, kind]
+                namespace = metadata.get("namespace", "default") if resource.namespaced else ""
+                await client.create(resource, obj, namespace)
+            except AlreadyExists:
+                continue
+            except KubernetesError as error:
+                raise NotApplied(f"{self.plan.id}: {kind} {metadata['name']}: {error}") from None
+
+
+async def _resource(client: ApiClient, api_version: str, kind: str) -> ResourcePath:
+    """Asks the server what it calls the kind. Raises KubernetesError."""
+    group, _, version = api_version.rpartition("/")
+    path = f"/apis/{api_version}" if group else f"/api/{version}"
+    for entry in msgspec.json.decode(await client.read(path)).get("resources", []):
+        if entry["kind"] == kind and "/" not in entry["name"]:
+            return ResourcePath(group=group, version=version, plural=entry["name"], namespaced=entry["namespaced"])
+    raise NotFound(path, 404, "NotFound", f"the server has no kind {kind} in {api_version}")
+
+
+def _objects(path: Path) -> Iterable[Object]:
+    for document in yaml.safe_load_all(path.read_text()):
+        if document and document.get("kind") == "List":
+            yield from document["items"]
+        elif document:
+            yield document

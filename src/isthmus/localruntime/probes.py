@@ -1,0 +1,68 @@
+"""Probes: asks a container of a Pod how it is, from inside the Pod's network namespace, past its capture."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from typing import Any
+
+import aiohttp
+
+from isthmus.agent import namespaces
+from isthmus.localruntime.commands import CommandFailed, run
+
+Object = dict[str, Any]
+
+
+def session_inside(net_namespace: str) -> aiohttp.ClientSession:
+    """A client whose connections are made in that namespace."""
+
+    def opened(_: object) -> socket.socket:
+        made = namespaces.open_socket(net_namespace, socket.SOCK_STREAM)
+        made.setblocking(False)
+        return made
+
+    connector = aiohttp.TCPConnector(socket_factory=opened, force_close=True, use_dns_cache=False)
+    return aiohttp.ClientSession(connector=connector, auto_decompress=False)
+
+
+async def probe(session: aiohttp.ClientSession, spec: Object, container: Object, net_namespace: str) -> str:
+    """What is wrong; empty if the probe succeeds. Over the loopback address, which is never captured."""
+    seconds = float(spec.get("timeoutSeconds", 1))
+    try:
+        async with asyncio.timeout(seconds):
+            if "httpGet" in spec:
+                return await _http(session, spec["httpGet"], container)
+            if "tcpSocket" in spec:
+                return await _tcp(_number(spec["tcpSocket"]["port"], container), net_namespace)
+            if "exec" in spec:
+                await run("nsenter", f"--net={net_namespace}", *spec["exec"]["command"])
+            return ""
+    except TimeoutError:
+        return f"no answer in {seconds:g} s"
+    except (aiohttp.ClientError, CommandFailed, OSError) as error:
+        return str(error) or type(error).__name__
+
+
+async def _http(session: aiohttp.ClientSession, get: Object, container: Object) -> str:
+    url = f"http://127.0.0.1:{_number(get['port'], container)}{get.get('path', '/')}"
+    headers = {header["name"]: header["value"] for header in get.get("httpHeaders") or ()}
+    async with session.get(url, headers=headers, allow_redirects=False) as response:
+        if response.status < 400:
+            return ""
+        return f"HTTP {response.status}: {(await response.text())[:200]}"
+
+
+async def _tcp(port: int, net_namespace: str) -> str:
+    with namespaces.open_socket(net_namespace, socket.SOCK_STREAM) as connection:
+        connection.setblocking(False)
+        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+    return ""
+
+
+def _number(port: object, container: Object) -> int:
+    """A port's number, or the number of the container's port of that name."""
+    for known in container.get("ports") or ():
+        if known.get("name") == port:
+            return int(known["containerPort"])
+    return int(str(port))

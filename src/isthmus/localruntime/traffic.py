@@ -1,0 +1,157 @@
+"""Traffic: sends requests from the mesh's clients, and says by evidence who answered and which way the requests went.
+
+Who answered and which identities both sides saw is in the answers. The way is in the caller's Envoy: how many requests it sent to which
+address of the Service's cluster while we asked.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from isthmus.localruntime.entering import command_inside, host_pid
+from isthmus.localruntime.launch import supervisor_of
+from isthmus.localruntime.mesh_client import MeshClient
+
+HOST, PORT, PATH = "helloworld.sample", 5000, "/whoami"
+_SECONDS = 60
+
+_SCRIPT = """
+import http.client, json, sys
+host, port, path, count = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+for _ in range(count):
+    try:
+        connection = http.client.HTTPConnection(host, port, timeout=10)
+        connection.request("GET", path)
+        response = connection.getresponse()
+        body = response.read().decode()
+        answer = json.loads(body) if response.status == 200 else {"error": f"HTTP {response.status}: {body[:200]}"}
+        connection.close()
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        answer = {"error": f"{type(error).__name__}: {error}"}
+    print(json.dumps(answer), flush=True)
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answers:
+    """Requests of one client that the same Pod answered; or that failed, with the `error`. Identities are SPIFFE ids."""
+
+    client: str
+    answered_by: str
+    cluster: str
+    requests: int
+    caller: str
+    server: str
+    path: str
+    error: str = ""
+
+
+def clients(status: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    """(cluster, namespace, Pod) of every client sample."""
+    for cluster in status["clusters"]:
+        for pod in cluster["pods"]:
+            if pod["labels"].get("app") == "client" and pod["status"] == "Running":
+                yield cluster["id"], pod["namespace"], pod["name"]
+
+
+def send(
+    mesh: MeshClient, cluster: str, namespace: str, name: str, *, count: int, status: dict[str, Any]
+) -> list[Answers]:
+    """`count` requests, each on a connection of its own. Raises MeshRefused, NotInside."""
+    before = _sent(mesh, cluster, namespace, name)
+    answers = ask(mesh, cluster, namespace, name, count=count)
+    after = _sent(mesh, cluster, namespace, name)
+    ways = Counter({address: after[address] - before.get(address, 0) for address in after})
+    return list(_summed(f"{cluster}/{name}", answers, +ways, status, cluster))
+
+
+def ask(
+    mesh: MeshClient, cluster: str, namespace: str, name: str, *, count: int, path: str = PATH, host: str = HOST
+) -> list[dict[str, str]]:
+    """The answers themselves, in order; one that failed has an `error`."""
+    done = run_inside(
+        mesh,
+        (cluster, namespace, name),
+        [sys.executable, "-S", "-E", "-c", _SCRIPT, host, str(PORT), path, str(count)],
+    )
+    return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def run_inside(
+    mesh: MeshClient, where: tuple[str, str, str], command: list[str], *, container: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """A command in the workload's container. Raises MeshRefused, NotInside."""
+    line, environment = inside(mesh, where, command, container=container)
+    return subprocess.run(line, env=environment, capture_output=True, text=True, timeout=_SECONDS, check=False)
+
+
+def inside(
+    mesh: MeshClient, where: tuple[str, str, str], command: list[str], *, container: str = ""
+) -> tuple[list[str], dict[str, str]]:
+    """How to run it: the command line and the environment."""
+    pod = mesh.pod(*where)
+    running = mesh.state.running()
+    chosen = [c for c in pod["containers"] if (c["name"] == container if container else c["name"] != "istio-proxy")]
+    pid = chosen[0]["pid"] if chosen else pod["containers"][0]["pid"] if pod["containers"] else 0
+    return command_inside(host_pid(supervisor_of(running) if running else 0, pid), command)
+
+
+def _sent(mesh: MeshClient, cluster: str, namespace: str, name: str) -> dict[str, int]:
+    """Requests so far, by address, to the endpoints of the Service."""
+    page = json.loads(mesh.envoy(cluster, namespace, name, "clusters?format=json"))
+    wanted = f"outbound|{PORT}||{HOST}.svc.cluster.local"
+    found: dict[str, int] = {}
+    for entry in page.get("cluster_statuses", []):
+        if entry["name"] == wanted:
+            for host in entry.get("host_statuses", []):
+                stats = {stat["name"]: int(stat.get("value", 0)) for stat in host.get("stats", [])}
+                found[_address(host["address"])] = stats.get("rq_total", 0)
+    return found
+
+
+def _address(address: dict[str, Any]) -> str:
+    socket_address = address.get("socket_address")
+    if socket_address:
+        return f"{socket_address['address']}:{socket_address['port_value']}"
+    return json.dumps(address)
+
+
+def _summed(
+    client: str, answers: list[dict[str, str]], ways: Counter[str], status: dict[str, Any], own: str
+) -> Iterator[Answers]:
+    kinds = Counter(tuple(sorted(answer.items())) for answer in answers)
+    for kind, count in sorted(kinds.items()):
+        answer = dict(kind)
+        yield Answers(
+            client=client,
+            answered_by=answer.get("pod", ""),
+            cluster=answer.get("cluster", ""),
+            requests=count,
+            caller=answer.get("caller", ""),
+            server=answer.get("self", ""),
+            path="" if "error" in answer else _way(answer, count, ways, status, own),
+            error=answer.get("error", ""),
+        )
+
+
+def _way(answer: dict[str, str], count: int, ways: Counter[str], status: dict[str, Any], own: str) -> str:
+    """The address whose requests were as many, and that is the Pod's own, or a gateway's of its cluster."""
+    home = next((cluster for cluster in status["clusters"] if cluster["id"] == answer.get("cluster")), None)
+    if home is None:
+        return "unknown"
+    pod_ips = [pod["ip"] for pod in home["pods"] if pod["name"] == answer["pod"]]
+    gateways = [ip for gateway in home["gateways"] for ip in gateway["addresses"]]
+    networks = {cluster["id"]: cluster["network"] for cluster in status["clusters"]}
+    for address, requests in sorted(ways.items()):
+        ip = address.rpartition(":")[0]
+        if ip in gateways and requests >= count:
+            return f"gateway of {home['id']} {address}"
+        if ip in pod_ips and networks[own] == home["network"] and requests == count:
+            return f"direct {address}"
+    return f"unclear: {dict(ways)}"
