@@ -6,6 +6,7 @@ Started by `launch`, with the state folder and the listening sockets for the hos
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import sys
 from pathlib import Path
@@ -57,15 +58,12 @@ async def _serve(plan: Plan, state: StateFolder, host_fds: dict[str, int]) -> No
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, mesh.stopping.set)
     async with asyncio.TaskGroup() as tasks:
-        work = [
-            tasks.create_task(ControlServer(mesh).run(), name="control socket"),
-            tasks.create_task(mesh.processes.run(), name="processes"),
-            tasks.create_task(mesh.run(), name="mesh"),
-        ]
+        tasks.create_task(ControlServer(mesh).run(), name="control socket")
+        tasks.create_task(mesh.processes.run(), name="processes")
+        tasks.create_task(mesh.run(), name="mesh")
         await mesh.stopping.wait()
-        mesh.phase = "stopping"
-        for task in work:
-            task.cancel()
+        # The end of PID 1 is everybody's: the kernel ends every process here, then the namespaces with all that is in them.
+        os._exit(0)
 
 
 if __name__ == "__main__":

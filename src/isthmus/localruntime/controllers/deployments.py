@@ -53,7 +53,7 @@ def _deployment(deployment: Object, state: State, now: str) -> Iterator[Action]:
         yield from _scale(deployment, new, old, state)
         yield from _forget(deployment, old)
     status = _status(deployment, new, owned, now)
-    if status != deployment.get("status"):
+    if {key: value for key, value in status.items() if value is not None} != deployment.get("status"):
         yield Patch(DEPLOYMENTS, name_of(deployment), {"status": status}, "status")
 
 
@@ -125,6 +125,7 @@ def _to(replica_set: Object, replicas: int) -> Patch:
 
 
 def _status(deployment: Object, new: Object | None, owned: Sequence[Object], now: str) -> Object:
+    """For a merge patch: a count of none is taken out, as Kubernetes leaves it out."""
     desired = deployment["spec"]["replicas"]
     replicas = sum(found.get("status", {}).get("replicas", 0) for found in owned)
     ready = sum(_ready(found) for found in owned)
@@ -152,7 +153,7 @@ def _status(deployment: Object, new: Object | None, owned: Sequence[Object], now
     }
     return {
         "observedGeneration": deployment["metadata"].get("generation", 1),
-        **{key: count for key, count in counts.items() if count},
+        **{key: count or None for key, count in counts.items()},
         "conditions": conditions(deployment, told, now),
     }
 
