@@ -200,8 +200,9 @@ def _planned(topology: Path, name: str) -> Any:
     """The plan; a finding for each mistake, and nothing has been started."""
     from dataclasses import replace
 
+    from isthmus.localruntime.marked_yaml import BadInput
     from isthmus.localruntime.planning import plan_of
-    from isthmus.localruntime.topology import BadInput, load
+    from isthmus.localruntime.topology import load
 
     try:
         plan = plan_of(load(topology))

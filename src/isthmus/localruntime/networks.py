@@ -10,10 +10,10 @@ from __future__ import annotations
 import ipaddress
 
 from isthmus.localruntime.commands import ip_batch, nft, run
-from isthmus.localruntime.plan import SERVICE_RANGE, ClusterPlan, NetworkPlan
+from isthmus.localruntime.plan import SERVICE_RANGE, TRANSIT_RANGE, ClusterPlan, NetworkPlan
 
 TRANSIT_BRIDGE = "transit"
-_TRANSIT = ipaddress.ip_network("172.30.0.0/16")
+_TRANSIT = ipaddress.ip_network(TRANSIT_RANGE)
 _POD_LINK = "eth0"
 
 

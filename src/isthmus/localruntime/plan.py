@@ -20,6 +20,9 @@ from isthmus.model.names import ClusterId, MeshId, NetworkId
 SERVICE_RANGE = "10.96.0.0/11"
 """All ClusterIPs of all clusters."""
 
+TRANSIT_RANGE = "172.30.0.0/16"
+"""What networks reach each other by."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NetworkPlan:

@@ -32,6 +32,11 @@ _SAMPLES = {
 NAMES = tuple(_SAMPLES)
 
 
+def is_versioned(name: str) -> bool:
+    """Whether clusters run the sample in versions of their own."""
+    return _SAMPLES[name].versioned
+
+
 def samples(cluster: ClusterPlan) -> Iterator[Object]:
     """All workloads that the plan has for a cluster."""
     if cluster.workloads:

@@ -1,0 +1,60 @@
+"""Planning: from a topology to a plan. Every name and address is decided here, the same for the same topology."""
+
+from __future__ import annotations
+
+import ipaddress
+
+from isthmus.localruntime.plan import ClusterPlan, NetworkPlan, NodePlan, Plan, WorkloadPlan
+from isthmus.localruntime.sample_manifests import is_versioned
+from isthmus.localruntime.topology import Cluster, Topology
+from isthmus.model.names import ClusterId, MeshId, NetworkId
+
+API_PORT = 6443
+
+
+def plan_of(topology: Topology) -> Plan:
+    """Clusters and networks are numbered from 1, in the order in which they are written."""
+    networks = enumerate(topology.networks.items(), start=1)
+    clusters = enumerate(topology.clusters, start=1)
+    return Plan(
+        name=topology.name,
+        mesh=MeshId(topology.mesh),
+        trust_domain=topology.trust_domain,
+        networks=tuple(_network(index, name, cidr) for index, (name, cidr) in networks),
+        clusters=tuple(_cluster(index, cluster, topology) for index, cluster in clusters),
+    )
+
+
+def _network(index: int, name: str, cidr: str) -> NetworkPlan:
+    return NetworkPlan(
+        id=NetworkId(name),
+        namespace=f"net-{name}",
+        pod_cidr=cidr,
+        router_ip=str(ipaddress.ip_network(cidr)[1]),
+        transit_ip=f"172.30.0.{100 + index}",
+    )
+
+
+def _cluster(index: int, cluster: Cluster, topology: Topology) -> ClusterPlan:
+    others = [other.id for other in topology.clusters if other.id != cluster.id]
+    return ClusterPlan(
+        id=ClusterId(cluster.id),
+        index=index,
+        network=NetworkId(cluster.network),
+        api_address=f"172.30.0.{10 + index}",
+        api_port=API_PORT,
+        host_port=cluster.host_port,
+        service_cidr=f"10.{96 + index}.0.0/16",
+        load_balancer_cidr=f"172.30.{index}.0/24",
+        nodes=tuple(NodePlan(name=f"{cluster.id}-{zone}", region=cluster.region, zone=zone) for zone in cluster.zones),
+        control_planes=(ClusterId(cluster.id),),
+        discovers=tuple(map(ClusterId, others if cluster.discovers is None else cluster.discovers)),
+        manifests=tuple(manifest.resolve() for manifest in cluster.manifests),
+        workloads=tuple(
+            WorkloadPlan(
+                sample=workload.sample,
+                version=workload.version or (f"v{index}" if is_versioned(workload.sample) else "v1"),
+            )
+            for workload in cluster.workloads
+        ),
+    )
