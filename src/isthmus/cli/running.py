@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,11 @@ import click
 
 from isthmus.cli.errors import BAD_INPUT, TIMED_OUT, Failed
 from isthmus.cli.output import json_output, print_json, print_table
+from isthmus.cli.running_mesh import asked, folder_of, mesh_name
 from isthmus.localruntime import state
-from isthmus.localruntime.mesh_client import MeshClient, MeshRefused, MeshUnavailable
+from isthmus.localruntime.mesh_client import MeshClient, MeshUnavailable
 
 _LOOK_SECONDS = 0.1
-
-mesh_name = click.option("--name", default="", help="Which mesh, if several run.")
 
 
 @click.command("up")
@@ -80,7 +79,7 @@ def down_command(name: str, everything: bool) -> None:
     """
     from isthmus.localruntime.launch import stop
 
-    chosen = list(state.folders()) if everything else [_folder(name)]
+    chosen = list(state.folders()) if everything else [folder_of(name)]
     for folder in chosen:
         stop(folder)
         click.echo(f"{folder.name} is down", err=True)
@@ -96,8 +95,8 @@ def status_command(name: str, output: str) -> None:
     Example:
       isthmus status
     """
-    mesh = MeshClient(_folder(name))
-    status = _asked(mesh.status)
+    mesh = MeshClient(folder_of(name))
+    status = asked(mesh.status)
     if output == "json":
         print_json(status)
         return
@@ -127,7 +126,7 @@ def logs_command(part: str, cluster: str, namespace: str, container: str, follow
       isthmus logs istiod -n istio-system --cluster east
       isthmus logs client --cluster west -c istio-proxy
     """
-    mesh = MeshClient(_folder(name))
+    mesh = MeshClient(folder_of(name))
     path = _log_of(mesh, part, cluster, namespace, container)
     if not path.exists():
         raise Failed(f"{path} is not there yet: the part has said nothing")
@@ -147,7 +146,7 @@ def kubeconfig_command(name: str) -> None:
     Example:
       export KUBECONFIG=$(isthmus kubeconfig)
     """
-    folder = _folder(name)
+    folder = folder_of(name)
     if not folder.kubeconfig.exists():
         raise Failed(f"{folder.name} has no kubeconfig yet: its API servers are starting")
     click.echo(folder.kubeconfig)
@@ -170,9 +169,9 @@ def exec_command(pod: str, command: Sequence[str], cluster: str, namespace: str,
     from isthmus.localruntime.entering import NotInside
     from isthmus.localruntime.traffic import inside
 
-    mesh = MeshClient(_folder(name))
+    mesh = MeshClient(folder_of(name))
     try:
-        line, environment = _asked(lambda: inside(mesh, (cluster, namespace, pod), list(command), container=container))
+        line, environment = asked(lambda: inside(mesh, (cluster, namespace, pod), list(command), container=container))
     except NotInside as error:
         raise Failed(f"cannot enter {pod}: {error}") from None
     return subprocess.run(line, env=environment, check=False).returncode
@@ -189,8 +188,8 @@ def traffic_command(count: int, name: str, output: str) -> int:
     Example:
       isthmus traffic
     """
-    mesh = MeshClient(_folder(name))
-    status = _asked(mesh.status)
+    mesh = MeshClient(folder_of(name))
+    status = asked(mesh.status)
     if output == "json":
         return _traffic_json(mesh, status, count)
     return _print_traffic(mesh, status, count=count)
@@ -313,32 +312,18 @@ def _sent(mesh: MeshClient, status: dict[str, Any], count: int) -> list[Any]:
     from isthmus.localruntime.traffic import clients, send
 
     found = list(clients(status))
-    return [row for where in found for row in _asked(lambda w=where: send(mesh, *w, count=count, status=status))]  # type: ignore[misc]
-
-
-def _folder(name: str) -> state.StateFolder:
-    try:
-        return state.find(name)
-    except state.NoSuchMesh as error:
-        raise Failed(str(error)) from None
-
-
-def _asked(question: Callable[[], Any]) -> Any:
-    try:
-        return question()
-    except (MeshUnavailable, MeshRefused) as error:
-        raise Failed(str(error)) from None
+    return [row for where in found for row in asked(lambda w=where: send(mesh, *w, count=count, status=status))]  # type: ignore[misc]
 
 
 def _log_of(mesh: MeshClient, part: str, cluster: str, namespace: str, container: str) -> Path:
     if part == "runtime":
         return mesh.state.runtime_log
     if not cluster:
-        known = ", ".join(entry["id"] for entry in _asked(mesh.status)["clusters"])
+        known = ", ".join(entry["id"] for entry in asked(mesh.status)["clusters"])
         raise Failed(f"say of which cluster with --cluster: {known}", exit_code=64)
     if part in ("apiserver", "agent"):
         return mesh.state.logs / cluster / f"{part}.log"
-    pod = _asked(lambda: mesh.pod(cluster, namespace, part))
+    pod = asked(lambda: mesh.pod(cluster, namespace, part))
     logs = {entry["name"]: entry["log"] for entry in pod["containers"]}
     chosen = container or next((name for name in logs if name != "istio-proxy"), "istio-proxy")
     if chosen not in logs:

@@ -1,0 +1,221 @@
+"""Commands that look at the proxies of the running mesh: proxy-status and proxy-config."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import click
+
+from isthmus.cli import envoy_dump
+from isthmus.cli.errors import BAD_USAGE, Failed
+from isthmus.cli.output import json_output, print_json, print_table
+from isthmus.cli.running_mesh import asked, folder_of, mesh_name
+from isthmus.localruntime.mesh_client import MeshClient
+
+_TYPES = (("CDS", "cluster"), ("LDS", "listener"), ("EDS", "endpoint"), ("RDS", "route"), ("NDS", "nameTable"))
+
+
+@click.command("proxy-status")
+@click.argument("pod", default="")
+@click.option("--cluster", default="", help="Only proxies of this cluster.")
+@mesh_name
+@json_output
+def proxy_status_command(pod: str, cluster: str, name: str, output: str) -> None:
+    """Show which proxies are connected to which control plane, and what they have acknowledged.
+
+    SYNCED: everything that was sent has been acknowledged. STALE: not yet. NOT SENT: it asked for nothing. ERROR: the proxy refused it,
+    and goes on with what it had; with -o json the reason is in lastError.
+
+    \b
+    Examples:
+      isthmus proxy-status
+      isthmus proxy-status client --cluster east -o json
+    """
+    mesh = MeshClient(folder_of(name))
+    rows = []
+    for entry in asked(mesh.status)["clusters"]:
+        if entry["id"] in entry["controlPlanes"]:
+            rows += asked(lambda e=entry: mesh.control_plane(e["id"], "debug/syncz"))  # type: ignore[misc]
+    rows = [row for row in rows if row["proxy"].startswith(pod) and (not cluster or row["cluster_id"] == cluster)]
+    if output == "json":
+        print_json({"proxies": rows})
+        return
+    print_table(
+        ("NAME", "CLUSTER", *(short for short, _ in _TYPES), "ISTIOD", "VERSION"),
+        [
+            (
+                row["proxy"],
+                row["cluster_id"],
+                *(_state(row["resources"].get(kind)) for _, kind in _TYPES),
+                row["istiod"],
+                row["proxy_version"],
+            )
+            for row in sorted(rows, key=lambda row: (row["cluster_id"], row["proxy"]))
+        ],
+    )
+
+
+@click.group("proxy-config")
+def proxy_config_command() -> None:
+    """Show what an Envoy has been given, as the Envoy itself tells it.
+
+    POD is a Pod's name, or the beginning of one; NAME.NAMESPACE works, too.
+
+    \b
+    Examples:
+      isthmus proxy-config endpoints client --cluster east
+      isthmus proxy-config listeners helloworld-v1 -n sample --port 5000
+      isthmus proxy-config secrets istio-eastwestgateway.istio-system --cluster west
+    """
+
+
+def _subject(command: Callable[..., None]) -> Callable[..., None]:
+    """The arguments that all parts of proxy-config have."""
+    for decorate in reversed(
+        (
+            click.argument("pod"),
+            click.option("--cluster", default="", help="In which cluster; needed if several have such a Pod."),
+            click.option("-n", "--namespace", default="sample", show_default=True),
+            mesh_name,
+            json_output,
+        )
+    ):
+        command = decorate(command)
+    return command
+
+
+@proxy_config_command.command("clusters")
+@_subject
+@click.option("--fqdn", default="", help="Only this Service.")
+@click.option("--port", default="", help="Only this port.")
+def _clusters(pod: str, cluster: str, namespace: str, name: str, output: str, fqdn: str, port: str) -> None:
+    """The clusters.
+
+    \b
+    Example:
+      isthmus proxy-config clusters client --cluster east --port 5000
+    """
+    dump = _page(name, cluster, namespace, pod, "config_dump")
+    if output == "json":
+        print_json({"clusters": list(envoy_dump.clusters(dump))})
+        return
+    rows = [row for row in envoy_dump.cluster_rows(dump) if fqdn in str(row[0]) and port in ("", str(row[1]))]
+    print_table(("SERVICE FQDN", "PORT", "SUBSET", "DIRECTION", "TYPE"), rows)
+
+
+@proxy_config_command.command("listeners")
+@_subject
+@click.option("--port", default="", help="Only this port.")
+def _listeners(pod: str, cluster: str, namespace: str, name: str, output: str, port: str) -> None:
+    """The listeners, with a row for each filter chain.
+
+    \b
+    Example:
+      isthmus proxy-config listeners client --cluster east
+    """
+    dump = _page(name, cluster, namespace, pod, "config_dump")
+    if output == "json":
+        print_json({"listeners": list(envoy_dump.listeners(dump))})
+        return
+    rows = [row for row in envoy_dump.listener_rows(dump) if port in ("", str(row[1]))]
+    print_table(("ADDRESS", "PORT", "MATCH", "DESTINATION"), rows)
+
+
+@proxy_config_command.command("routes")
+@_subject
+@click.option("--route", default="", help="Only the table of this name, such as 5000.")
+def _routes(pod: str, cluster: str, namespace: str, name: str, output: str, route: str) -> None:
+    """The route tables.
+
+    \b
+    Example:
+      isthmus proxy-config routes client --cluster east --route 5000
+    """
+    dump = _page(name, cluster, namespace, pod, "config_dump")
+    if output == "json":
+        print_json({"routes": list(envoy_dump.routes(dump))})
+        return
+    rows = [row for row in envoy_dump.route_rows(dump) if route in ("", row[0])]
+    print_table(("NAME", "VHOST NAME", "DOMAINS", "MATCH", "DESTINATION"), rows)
+
+
+@proxy_config_command.command("endpoints")
+@_subject
+@click.option("--service", default="", help="Only endpoints of clusters with this in their name.")
+def _endpoints(pod: str, cluster: str, namespace: str, name: str, output: str, service: str) -> None:
+    """The endpoints, with their weights and the requests that this Envoy has sent to each.
+
+    \b
+    Example:
+      isthmus proxy-config endpoints client --cluster east --service helloworld
+    """
+    page = _page(name, cluster, namespace, pod, "clusters?format=json")
+    if output == "json":
+        print_json({"endpoints": page.get("cluster_statuses", [])})
+        return
+    rows = [row for row in envoy_dump.endpoint_rows(page) if service in str(row[5])]
+    print_table(("ENDPOINT", "STATUS", "OUTLIER CHECK", "WEIGHT", "REQUESTS", "CLUSTER"), rows)
+
+
+@proxy_config_command.command("secrets")
+@_subject
+def _secrets(pod: str, cluster: str, namespace: str, name: str, output: str) -> None:
+    """The certificates and trust bundles; never a key.
+
+    \b
+    Example:
+      isthmus proxy-config secrets client --cluster east
+    """
+    dump = _page(name, cluster, namespace, pod, "config_dump")
+    rows = envoy_dump.secret_rows(dump, _described)
+    headers = ("RESOURCE NAME", "TYPE", "STATUS", "IDENTITY", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE")
+    if output == "json":
+        keys = ("name", "type", "status", "identity", "serialNumber", "notAfter", "notBefore")
+        print_json({"secrets": [dict(zip(keys, row, strict=True)) for row in rows]})
+        return
+    print_table(headers, rows)
+
+
+def _described(chain: str) -> tuple[str, str, str, str]:
+    from isthmus.trust.x509 import BadCertificate, facts_of, identity_of
+
+    try:
+        facts = facts_of(chain)
+        return str(identity_of(chain)), facts.serial, facts.not_after.isoformat(), facts.not_before.isoformat()
+    except BadCertificate as error:
+        return str(error), "-", "-", "-"
+
+
+def _page(name: str, cluster: str, namespace: str, pod: str, page: str) -> dict[str, Any]:
+    mesh = MeshClient(folder_of(name))
+    own, separator, inside = pod.rpartition(".")
+    if separator:
+        pod, namespace = own, inside
+    where = _where(mesh, cluster, namespace, pod)
+    return dict(json.loads(asked(lambda: mesh.envoy(where, namespace, pod, page))))
+
+
+def _where(mesh: MeshClient, cluster: str, namespace: str, pod: str) -> str:
+    """The cluster that has such a Pod, if it is clear."""
+    if cluster:
+        return cluster
+    found = [
+        entry["id"]
+        for entry in asked(mesh.status)["clusters"]
+        if any(p["namespace"] == namespace and (p["name"] + "-").startswith(pod + "-") for p in entry["pods"])
+    ]
+    if len(found) == 1:
+        return str(found[0])
+    if not found:
+        raise Failed(f"no Pod {namespace}/{pod} in any cluster: `isthmus status` lists all; -n names the namespace")
+    raise Failed(f"{', '.join(found)} have a Pod {namespace}/{pod}: say which with --cluster", exit_code=BAD_USAGE)
+
+
+def _state(resources: dict[str, Any] | None) -> str:
+    if resources is None or not resources["subscribed"]:
+        return "NOT SENT"
+    if resources["lastError"]:
+        return "ERROR"
+    return "SYNCED" if resources["settled"] else "STALE"
