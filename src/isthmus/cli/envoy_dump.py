@@ -56,7 +56,7 @@ def cluster_rows(dump: Object) -> Sequence[Row]:
 
 def listener_rows(dump: Object) -> list[Row]:
     """ADDRESS, PORT, MATCH, DESTINATION: a row for each filter chain, as Envoy tries them."""
-    rows = []
+    rows: list[Row] = []
     for listener in sorted(listeners(dump), key=lambda listener: str(listener.get("name", ""))):
         address = listener.get("address", {}).get("socket_address", {})
         chains = listener.get("filter_chains", [])
@@ -70,7 +70,7 @@ def listener_rows(dump: Object) -> list[Row]:
 
 def route_rows(dump: Object) -> list[Row]:
     """NAME, VHOST NAME, DOMAINS, MATCH, DESTINATION."""
-    rows = []
+    rows: list[Row] = []
     for table in routes(dump):
         for host in table.get("virtual_hosts", []):
             domains = host.get("domains", [])
@@ -84,7 +84,7 @@ def route_rows(dump: Object) -> list[Row]:
 
 def endpoint_rows(page: Object) -> list[Row]:
     """ENDPOINT, STATUS, OUTLIER CHECK, WEIGHT, REQUESTS, CLUSTER; of the page `clusters?format=json`."""
-    rows = []
+    rows: list[Row] = []
     for cluster in page.get("cluster_statuses", []):
         for host in cluster.get("host_statuses", []):
             health = host.get("health_status", {})
