@@ -90,7 +90,7 @@ class Objects:
         if dry_run:
             return old.obj, True
         grace = _grace_seconds(kind, old.obj, options.get("gracePeriodSeconds"))
-        if not grace and not _held(kind, old.obj):
+        if not grace and not _guarded(kind, old.obj):
             return await self._remove(kind, name), True
         new = copy.deepcopy(old.obj)
         if "deletionTimestamp" not in new["metadata"] or grace < new["metadata"].get("deletionGracePeriodSeconds", 0):
@@ -196,13 +196,15 @@ def _merged(kind: Kind, old: Object, wanted: Object, subresource: str) -> Object
     return new
 
 
+def _guarded(kind: Kind, obj: Object) -> bool:
+    """Whether finalizers keep the object, however it is deleted."""
+    return bool(obj["metadata"].get("finalizers") or (kind is _NAMESPACE and obj.get("spec", {}).get("finalizers")))
+
+
 def _held(kind: Kind, obj: Object) -> bool:
-    """Whether something still has to be done before the object may go."""
-    if obj["metadata"].get("finalizers"):
-        return True
-    if kind is _NAMESPACE:
-        return bool(obj.get("spec", {}).get("finalizers"))
-    return kind.name == "Pod" and bool(obj["metadata"].get("deletionGracePeriodSeconds"))
+    """Whether something still has to be done before the object may go: a Pod's containers are given their time."""
+    waits = kind.name == "Pod" and obj["metadata"].get("deletionGracePeriodSeconds")
+    return bool(waits) or _guarded(kind, obj)
 
 
 def _grace_seconds(kind: Kind, obj: Object, wanted: Any) -> int:

@@ -26,7 +26,8 @@ _LOOK_SECONDS = 0.1
 @click.option("--name", default="", help="The mesh's name; the topology's by default.")
 @click.option("--traffic/--no-traffic", "with_traffic", default=True, help="Send requests when everything is ready.")
 @click.option("--detach", is_flag=True, help="Do not wait.")
-def up_command(topology: Path, timeout: float, name: str, with_traffic: bool, detach: bool) -> None:
+@click.option("--rootless", is_flag=True, help="Use a user namespace even as root; other users always do.")
+def up_command(topology: Path, timeout: float, name: str, with_traffic: bool, detach: bool, rootless: bool) -> None:
     """Boot the clusters, control planes, gateways and workloads of a topology on this machine.
 
     \b
@@ -38,7 +39,7 @@ def up_command(topology: Path, timeout: float, name: str, with_traffic: bool, de
     plan = _planned(topology, name)
     began = time.monotonic()
     try:
-        folder = start(plan, topology)
+        folder = start(plan, topology, rootless=rootless or os.geteuid() != 0)
     except CannotStart as error:
         raise Failed(f"cannot start {plan.name}: {error}") from None
     if detach:

@@ -32,15 +32,22 @@ class CannotStart(Exception):
     """A prerequisite that is missing: what, and what to do."""
 
 
-def start(plan: Plan, topology: Path) -> StateFolder:
-    """Starts the runtime in the background. Its progress is asked over the control socket. Raises CannotStart."""
+def start(plan: Plan, topology: Path, *, rootless: bool) -> StateFolder:
+    """Starts the runtime in the background, `rootless` inside a user namespace. Its progress is asked over the control socket.
+
+    Raises CannotStart.
+    """
     state = StateFolder(root() / plan.name)
-    check_prerequisites(state)
-    _make_room(state)
+    check_prerequisites(state, rootless=rootless)
+    if state.running() is not None:
+        raise CannotStart(
+            f"the mesh {state.name} runs already: look with `isthmus status`, stop it with `isthmus down`"
+        )
     plan, listeners = _open_host_ports(plan)
     try:
+        _make_room(state)
         state.plan_file.write_bytes(encode_plan(plan))
-        _spawn(plan, state, listeners, topology)
+        _spawn(state, listeners, topology, rootless=rootless)
     except BaseException:
         stop(state)
         raise
@@ -72,7 +79,7 @@ def supervisor_of(running: Running) -> int:
     return int(children[0]) if children else 0
 
 
-def check_prerequisites(state: StateFolder) -> None:
+def check_prerequisites(state: StateFolder, *, rootless: bool) -> None:
     """Raises CannotStart for the first that is missing."""
     for program, package in _PROGRAMS.items():
         if shutil.which(program) is None:
@@ -85,7 +92,7 @@ def check_prerequisites(state: StateFolder) -> None:
         raise CannotStart(
             f"the state folder's path {state.path} is too long for a socket: set ISTHMUS_STATE to a shorter one"
         )
-    tried = subprocess.run([*_unshare(), "true"], capture_output=True, text=True, check=False)
+    tried = subprocess.run([*_unshare(rootless=rootless), "true"], capture_output=True, text=True, check=False)
     if tried.returncode:
         raise CannotStart(
             f"this machine does not allow namespaces: {tried.stderr.strip()}; run as root, or allow them with "
@@ -129,15 +136,22 @@ def _open_host_ports(plan: Plan) -> tuple[Plan, dict[str, socket.socket]]:
     return replace(plan, clusters=tuple(clusters)), listeners
 
 
-def _unshare() -> list[str]:
-    """Namespaces for mounts, networks and processes, and for users where we are not root. The child dies with its parent."""
-    mine = [] if os.geteuid() == 0 else ["--user", "--map-root-user"]
+def _unshare(*, rootless: bool) -> list[str]:
+    """Namespaces for mounts, networks and processes. The child dies with its parent."""
+    mine = ["--user", "--map-root-user"] if rootless else []
     return ["unshare", *mine, "--mount", "--net", "--pid", "--fork", "--mount-proc", "--kill-child"]
 
 
-def _spawn(plan: Plan, state: StateFolder, listeners: dict[str, socket.socket], topology: Path) -> None:
+def _spawn(state: StateFolder, listeners: dict[str, socket.socket], topology: Path, *, rootless: bool) -> None:
     fds = [f"{cluster}={listener.fileno()}" for cluster, listener in listeners.items()]
-    command = [*_unshare(), sys.executable, "-m", "isthmus.localruntime.supervisor", str(state.path), *fds]
+    command = [
+        *_unshare(rootless=rootless),
+        sys.executable,
+        "-m",
+        "isthmus.localruntime.supervisor",
+        str(state.path),
+        *fds,
+    ]
     with state.runtime_log.open("ab") as log:
         process = subprocess.Popen(
             command,

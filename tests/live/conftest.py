@@ -1,0 +1,187 @@
+"""A mesh that really runs: two clusters on two networks with the same range, every sample in each, booted once for all tests."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import kubernetes
+import pytest
+
+from isthmus.localruntime.entering import host_pid
+from isthmus.localruntime.launch import supervisor_of
+from isthmus.localruntime.mesh_client import MeshClient
+from isthmus.localruntime.state import StateFolder
+from isthmus.localruntime.traffic import ask, clients, run_inside
+
+ROOT = Path(__file__).parents[2]
+_DEADLINE_SECONDS = 60
+
+
+@dataclass
+class Isthmus:
+    """The command, with a state folder of its own."""
+
+    home: Path
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return os.environ | {"ISTHMUS_STATE": str(self.home)}
+
+    def __call__(self, *arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(*arguments),
+            env=self.environment | changed,
+            capture_output=True,
+            text=True,
+            timeout=150,
+            check=False,
+        )
+
+    def command(self, *arguments: str) -> list[str]:
+        return [sys.executable, "-m", "isthmus.cli.app", *arguments]
+
+    def processes(self) -> list[str]:
+        """Every process on this machine that belongs to a mesh of this state folder."""
+        found = []
+        for entry in Path("/proc").iterdir():
+            if entry.name.isdigit():
+                try:
+                    line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+                except OSError:
+                    continue
+                if str(self.home) in line:
+                    found.append(f"{entry.name} {line}")
+        return found
+
+
+@dataclass
+class Mesh:
+    """The running mesh, as tests ask it."""
+
+    isthmus: Isthmus
+    name: str
+
+    @property
+    def client(self) -> MeshClient:
+        return MeshClient(StateFolder(self.isthmus.home / self.name))
+
+    def status(self) -> dict[str, Any]:
+        return self.client.status()
+
+    def cluster(self, cluster: str) -> dict[str, Any]:
+        return next(entry for entry in self.status()["clusters"] if entry["id"] == cluster)
+
+    def pods(self, cluster: str, app: str) -> list[dict[str, Any]]:
+        return [pod for pod in self.cluster(cluster)["pods"] if pod["labels"].get("app") == app]
+
+    def gateway(self, cluster: str) -> str:
+        """The address of the cluster's network gateway on the transit network."""
+        return str(self.cluster(cluster)["gateways"][0]["addresses"][0])
+
+    def ask(self, cluster: str, count: int, **how: str) -> list[dict[str, str]]:
+        """Requests of the cluster's client to helloworld."""
+        where = next(found for found in clients(self.status()) if found[0] == cluster)
+        return ask(self.client, *where, count=count, **how)
+
+    def python(self, cluster: str, script: str, *arguments: str) -> str:
+        """What a script prints that runs inside the cluster's client."""
+        where = (cluster, "sample", "client")
+        done = run_inside(self.client, where, [sys.executable, "-c", script, *arguments])
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    def envoy(self, cluster: str, namespace: str, pod: str, page: str) -> str:
+        return self.client.envoy(cluster, namespace, pod, page).decode()
+
+    def counter(self, cluster: str, namespace: str, pod: str, name: str) -> int:
+        """A counter of a Pod's Envoy, by its whole name."""
+        for line in self.envoy(cluster, namespace, pod, f"stats?filter={name}").splitlines():
+            found, _, value = line.rpartition(": ")
+            if found == name:
+                return int(value)
+        return 0
+
+    def apps(self, cluster: str) -> kubernetes.client.AppsV1Api:
+        return kubernetes.client.AppsV1Api(self._api(cluster))
+
+    def core(self, cluster: str) -> kubernetes.client.CoreV1Api:
+        return kubernetes.client.CoreV1Api(self._api(cluster))
+
+    def scale(self, cluster: str, deployment: str, replicas: int) -> None:
+        body = {"spec": {"replicas": replicas}}
+        self.apps(cluster).patch_namespaced_deployment_scale(deployment, "sample", body)
+
+    def kill(self, inner_pid: int) -> None:
+        """kill -9, by the number that the process has inside the runtime."""
+        os.kill(host_pid(supervisor_of(self.running()), inner_pid), signal.SIGKILL)
+
+    def container_pid(self, cluster: str, namespace: str, pod: str, container: str) -> int:
+        containers = self.client.pod(cluster, namespace, pod)["containers"]
+        return int(next(entry["pid"] for entry in containers if entry["name"] == container))
+
+    def running(self):
+        found = self.client.state.running()
+        assert found is not None, "the mesh runs"
+        return found
+
+    def _api(self, cluster: str) -> kubernetes.client.ApiClient:
+        return kubernetes.config.new_client_from_config(str(self.client.state.kubeconfig), context=cluster)
+
+
+def until(what: str, holds: Callable[[], Any]) -> Any:
+    """Waits for something that other processes do; asks again and again, up to a deadline."""
+    pause, deadline = threading.Event(), _DEADLINE_SECONDS / 0.05
+    for _ in range(int(deadline)):
+        found = holds()
+        if found:
+            return found
+        pause.wait(0.05)
+    raise AssertionError(f"not in {_DEADLINE_SECONDS} s: {what}")
+
+
+@pytest.fixture(scope="session")
+def home() -> Iterator[Path]:
+    """A short path: sockets' names are limited."""
+    made = Path(tempfile.mkdtemp(prefix="isthmus-"))
+    yield made
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture
+def isthmus(tmp_path: Path) -> Iterator[Isthmus]:
+    """The command, for tests that boot meshes of their own. Whatever they leave is ended."""
+    made = Path(tempfile.mkdtemp(prefix="isthmus-"))
+    command = Isthmus(made)
+    yield command
+    command("down", "--all")
+    shutil.rmtree(made, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def mesh(home: Path) -> Iterator[Mesh]:
+    command = Isthmus(home)
+    done = command("up", str(Path(__file__).parent / "every-sample.yaml"), "--no-traffic")
+    assert done.returncode == 0, done.stderr + done.stdout
+    yield Mesh(command, "every-sample")
+    command("down", "--all")
+
+
+@pytest.fixture(scope="session", name="until")
+def until_fixture() -> Callable[[str, Callable[[], Any]], Any]:
+    return until
+
+
+@pytest.fixture(scope="session", name="loads")
+def loads_fixture() -> Callable[[str], Any]:
+    return json.loads

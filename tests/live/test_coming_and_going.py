@@ -1,0 +1,124 @@
+"""up and down: what is refused before anything starts, and what is left afterwards: nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.live
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+TWO_SHORES = str(EXAMPLES / "two-shores.yaml")
+
+
+def test_up_ends_with_who_answered_which_way_and_what_to_do_next(isthmus):
+    done = isthmus("up", TWO_SHORES)
+
+    assert done.returncode == 0, done.stderr
+    assert "direct 10.10.0." in done.stdout
+    assert "gateway of west 172.30.2.1:15443" in done.stdout
+    assert "gateway of east 172.30.1.1:15443" in done.stdout
+    assert done.stdout.count("spiffe://cluster.local/ns/sample/sa/client") == 4
+    assert "isthmus down" in done.stdout
+    assert "east: istio-system/istiod is ready" in done.stderr, "progress is talk, not data"
+
+
+def test_rootless_is_the_same(isthmus):
+    done = isthmus("up", TWO_SHORES, "--rootless")
+
+    assert done.returncode == 0, done.stderr
+    assert "gateway of west 172.30.2.1:15443" in done.stdout
+    assert isthmus("exec", "client", "--cluster", "east", "--", "id", "-u").stdout.strip() == "0"
+
+
+def test_down_leaves_nothing(isthmus):
+    isthmus("up", str(EXAMPLES / "one-shore.yaml"))
+    assert isthmus.processes()
+
+    done = isthmus("down")
+
+    assert done.returncode == 0
+    assert isthmus.processes() == []
+    assert list(isthmus.home.iterdir()) == []
+
+
+def test_interrupted_up_leaves_nothing(isthmus, until):
+    process = subprocess.Popen(
+        isthmus.command("up", TWO_SHORES), env=isthmus.environment, stderr=subprocess.PIPE, text=True
+    )
+    line = process.stderr.readline()
+    assert "networks n1, n2" in line
+
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(timeout=30) == 130
+    assert isthmus.processes() == []
+    assert list(isthmus.home.iterdir()) == []
+
+
+def test_after_the_runtime_was_killed_down_leaves_nothing(isthmus, until):
+    isthmus("up", str(EXAMPLES / "one-shore.yaml"), "--no-traffic")
+    for line in isthmus.processes():
+        if "localruntime.supervisor" in line:
+            os.kill(int(line.split()[0]), signal.SIGKILL)
+
+    until("the kernel has ended everything", lambda: not isthmus.processes())
+    assert "does not answer" in isthmus("status").stderr
+    assert isthmus("down").returncode == 0
+    assert list(isthmus.home.iterdir()) == []
+
+
+def test_a_second_up_is_refused_and_disturbs_nothing(isthmus):
+    isthmus("up", str(EXAMPLES / "one-shore.yaml"), "--no-traffic")
+
+    second = isthmus("up", str(EXAMPLES / "one-shore.yaml"))
+
+    assert second.returncode == 1
+    assert "one-shore runs already" in second.stderr
+    assert isthmus("traffic", "-c", "3").returncode == 0
+
+
+def test_a_mistake_is_refused_before_anything_starts(isthmus, tmp_path):
+    topology = tmp_path / "wrong.yaml"
+    topology.write_text(Path(TWO_SHORES).read_text().replace("network: n2", "network: n3"))
+
+    done = isthmus("up", str(topology))
+
+    assert done.returncode == 65
+    assert f"{topology}:13: spec.clusters.west.network: 'n3' is not a network" in done.stderr
+    assert done.stdout == ""
+    assert isthmus.processes() == []
+
+
+def test_a_taken_port_is_one_clear_line(isthmus, tmp_path):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        topology = tmp_path / "taken.yaml"
+        topology.write_text((EXAMPLES / "one-shore.yaml").read_text().replace("c1: {}", f"c1: {{hostPort: {port}}}"))
+
+        done = isthmus("up", str(topology))
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        f"cannot start one-shore: cluster c1: port {port} of 127.0.0.1 is taken: choose another hostPort, or leave it out"
+    ]
+    assert list(isthmus.home.iterdir()) == []
+
+
+def test_a_missing_program_is_one_clear_line(isthmus, tmp_path):
+    for program in ("ip", "unshare", "nsenter", "mount"):
+        (tmp_path / program).symlink_to("/bin/true")
+
+    done = isthmus("up", TWO_SHORES, PATH=str(tmp_path))
+
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [
+        "cannot start two-shores: the program `nft` is missing: install it, on Debian with `apt-get install nftables`"
+    ]

@@ -1,0 +1,107 @@
+"""kill -9 of any process is a valid experiment."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.live
+
+
+def errors(answers: list[dict[str, str]]) -> list[str]:
+    return [answer["error"] for answer in answers if "error" in answer]
+
+
+def connected(mesh) -> set[str]:
+    shown = json.loads(mesh.isthmus("proxy-status", "--cluster", "east", "-o", "json").stdout or '{"proxies": []}')
+    return {proxy["proxy"].partition("-")[0] for proxy in shown["proxies"]}
+
+
+def gateway_weight(mesh) -> int:
+    """Of east's gateway, in the client of west."""
+    page = json.loads(mesh.envoy("west", "sample", "client", "clusters?format=json"))
+    return sum(
+        host["weight"]
+        for cluster in page["cluster_statuses"]
+        if cluster["name"] == "outbound|5000||helloworld.sample.svc.cluster.local"
+        for host in cluster["host_statuses"]
+        if host["address"]["socket_address"]["address"] == mesh.gateway("east")
+    )
+
+
+def test_without_its_control_plane_traffic_goes_on(mesh, until):
+    before = mesh.pods("east", "istiod")[0]["restarts"]
+
+    mesh.kill(mesh.container_pid("east", "istio-system", "istiod", "discovery"))
+    answers = mesh.ask("east", 50)
+
+    assert errors(answers) == []
+    until("it was started again", lambda: mesh.pods("east", "istiod")[0]["restarts"] == before + 1)
+    until("it is ready", lambda: mesh.pods("east", "istiod")[0]["ready"] == "1/1")
+    until("its proxies are back", lambda: {"client", "helloworld"} <= connected(mesh))
+
+
+def test_an_envoy_comes_back(mesh, until):
+    before = mesh.pods("east", "client")[0]["restarts"]
+
+    mesh.kill(mesh.container_pid("east", "sample", "client", "istio-proxy"))
+
+    until("it was started again", lambda: mesh.pods("east", "client")[0]["restarts"] == before + 1)
+    until("both answer again", lambda: {a.get("cluster") for a in mesh.ask("east", 20)} == {"east", "west"})
+    assert errors(mesh.ask("east", 20)) == []
+
+
+def test_the_network_gateway_comes_back(mesh, until):
+    mesh.kill(mesh.container_pid("west", "istio-system", "istio-eastwestgateway", "istio-proxy"))
+
+    until("west answers east again", lambda: "west" in {a.get("cluster") for a in mesh.ask("east", 20)})
+    until("without errors", lambda: errors(mesh.ask("east", 20)) == [])
+
+
+def test_an_api_server_comes_back_with_everything_that_it_had_acknowledged(mesh, until):
+    core = mesh.core("east")
+    written = core.create_namespaced_config_map("default", {"metadata": {"name": "kept"}, "data": {"a": "1"}})
+    before = mesh.cluster("east")
+
+    mesh.kill(before["processIds"]["apiserver"])
+    assert errors(mesh.ask("east", 20)) == []
+
+    until("it was started again", lambda: mesh.cluster("east")["apiServerRestarts"] == before["apiServerRestarts"] + 1)
+    until("it answers", lambda: mesh.client.state.kubeconfig.exists() and _answers(core))
+    read = core.read_namespaced_config_map("kept", "default")
+    assert read.data == {"a": "1"}
+    changed = core.patch_namespaced_config_map("kept", "default", {"data": {"a": "2"}})
+    assert int(changed.metadata.resource_version) > int(written.metadata.resource_version)
+    core.delete_namespaced_config_map("kept", "default")
+
+
+def test_an_agent_comes_back_and_looks_after_its_envoys_again(mesh, until):
+    before = mesh.cluster("east")
+
+    mesh.kill(before["processIds"]["agent"])
+
+    until("it was started again", lambda: mesh.cluster("east")["agentRestarts"] == before["agentRestarts"] + 1)
+    until("names resolve and both answer", lambda: not errors(mesh.ask("east", 20)))
+    until("all Pods are ready", lambda: {pod["ready"] for pod in mesh.pods("east", "helloworld")} == {"2/2"})
+
+
+def test_a_change_made_while_a_control_plane_was_away_arrives_when_it_is_back(mesh, until):
+    mesh.kill(mesh.container_pid("west", "istio-system", "istiod", "discovery"))
+    mesh.scale("east", "helloworld-v1", 2)
+
+    pods = until("two Pods", lambda: [p["name"] for p in mesh.pods("east", "helloworld") if p["ready"] == "2/2"][1:])
+    assert pods
+    until("east's gateway counts for two in west", lambda: gateway_weight(mesh) == 2)
+    mesh.scale("east", "helloworld-v1", 1)
+    until("one Pod is left", lambda: len(mesh.pods("east", "helloworld")) == 1)
+
+
+def _answers(core) -> bool:
+    import urllib3
+
+    try:
+        core.list_namespace()
+    except urllib3.exceptions.HTTPError:
+        return False
+    return True

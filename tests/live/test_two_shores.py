@@ -1,0 +1,187 @@
+"""Requests between two clusters on two networks with the same addresses."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+
+import pytest
+
+pytestmark = pytest.mark.live
+
+CLIENT_ID = "spiffe://cluster.local/ns/sample/sa/client"
+SERVER_ID = "spiffe://cluster.local/ns/sample/sa/helloworld"
+
+CONNECT = """
+import socket, sys
+connection = socket.socket()
+connection.settimeout(5)
+connection.setsockopt(socket.SOL_SOCKET, 36, 1337)  # as the sidecar itself: past the capture
+try:
+    connection.connect((sys.argv[1], int(sys.argv[2])))
+    connection.sendall(b"GET / HTTP/1.1\\r\\nHost: helloworld.sample\\r\\n\\r\\n")
+    print("received", len(connection.recv(1000)))
+except OSError as error:
+    print("failed", type(error).__name__)
+"""
+
+
+@pytest.mark.parametrize("cluster", ["east", "west"])
+def test_both_versions_answer_each_client(mesh, cluster):
+    answers = mesh.ask(cluster, 40)
+
+    assert not [answer for answer in answers if "error" in answer]
+    assert {(answer["version"], answer["cluster"]) for answer in answers} == {("v1", "east"), ("v2", "west")}
+    assert {(answer["caller"], answer["self"]) for answer in answers} == {(CLIENT_ID, SERVER_ID)}
+
+
+def test_the_way_to_the_other_network_leads_through_its_gateway_and_only_there(mesh):
+    received = "tcp.outbound_.5000_._.helloworld.sample.svc.cluster.local;.downstream_cx_rx_bytes_total"
+    before = mesh.counter("west", "istio-system", "istio-eastwestgateway", received)
+
+    answers = [answer for answer in mesh.ask("east", 20) if answer.get("cluster") == "west"]
+
+    assert {answer["caller"] for answer in answers} == {CLIENT_ID}, "the client's own identity, not the gateway's"
+    assert mesh.counter("west", "istio-system", "istio-eastwestgateway", received) > before
+    endpoints = json.loads(mesh.envoy("east", "sample", "client", "clusters?format=json"))["cluster_statuses"]
+    addresses = {
+        host["address"]["socket_address"]["address"]
+        for cluster in endpoints
+        if cluster["name"] == "outbound|5000||helloworld.sample.svc.cluster.local"
+        for host in cluster["host_statuses"]
+    }
+    [own] = [pod["ip"] for pod in mesh.pods("east", "helloworld")]
+    assert addresses == {own, mesh.gateway("west")}
+
+
+def test_the_gateway_has_its_own_certificate_and_no_other(mesh):
+    secrets = mesh.isthmus(
+        "proxy-config", "secrets", "istio-eastwestgateway.istio-system", "--cluster", "west", "-o", "json"
+    )
+
+    chains = [secret for secret in json.loads(secrets.stdout)["secrets"] if secret["type"] == "Cert Chain"]
+    account = "istio-eastwestgateway-service-account"
+    assert [chain["identity"] for chain in chains] == [f"spiffe://cluster.local/ns/istio-system/sa/{account}"]
+
+
+def test_pods_of_another_network_cannot_be_reached_directly(mesh, until):
+    mesh.scale("west", "helloworld-v2", 4)
+    until("four replicas", lambda: sum(pod["ready"] == "2/2" for pod in mesh.pods("west", "helloworld")) == 4)
+    east = {pod["ip"] for pod in mesh.cluster("east")["pods"]}
+    only_west = [pod["ip"] for pod in mesh.pods("west", "helloworld") if pod["ip"] not in east]
+
+    said = [mesh.python("east", CONNECT, ip, "5000").split()[0] for ip in only_west]
+
+    mesh.scale("west", "helloworld-v2", 1)
+    assert said
+    assert set(said) == {"failed"}
+    assert mesh.python("west", CONNECT, mesh.pods("west", "helloworld")[0]["ip"], "15021").split()[0] == "received", (
+        "the same attempt works inside the network"
+    )
+    until("one replica", lambda: len(mesh.pods("west", "helloworld")) == 1)
+
+
+def test_the_gateway_refuses_plaintext(mesh):
+    refused = mesh.python("east", CONNECT, mesh.gateway("west"), "15443").split()
+
+    assert refused in (["received", "0"], ["failed", "ConnectionResetError"])
+
+
+def test_the_gateway_refuses_names_that_it_does_not_know(mesh):
+    script = """
+import socket, ssl, sys
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+connection = socket.socket()
+connection.settimeout(5)
+connection.setsockopt(socket.SOL_SOCKET, 36, 1337)
+connection.connect((sys.argv[1], 15443))
+try:
+    context.wrap_socket(connection, server_hostname="outbound_.5000_._.nobody.sample.svc.cluster.local")
+    print("accepted")
+except OSError as error:
+    print("refused")
+"""
+    assert mesh.python("east", script, mesh.gateway("west")).split() == ["refused"]
+
+
+def test_a_workload_that_shows_no_certificate_is_refused(mesh):
+    """Passing west's gateway by the right SNI is not enough: the server's sidecar asks for a certificate of the mesh."""
+    script = """
+import socket, ssl, sys
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.set_alpn_protocols(["istio"])
+connection = socket.socket()
+connection.settimeout(5)
+connection.setsockopt(socket.SOL_SOCKET, 36, 1337)
+connection.connect((sys.argv[1], 15443))
+try:
+    secure = context.wrap_socket(connection, server_hostname="outbound_.5000_._.helloworld.sample.svc.cluster.local")
+    secure.sendall(b"GET /hello HTTP/1.1\\r\\nHost: helloworld.sample\\r\\n\\r\\n")
+    print("received", secure.recv(1000))
+except OSError as error:
+    print("refused")
+"""
+    assert mesh.python("east", script, mesh.gateway("west")).split()[0] == "refused"
+
+
+@pytest.mark.parametrize("cluster", ["east", "west"])
+def test_names_of_services_resolve_in_workloads(mesh, cluster):
+    script = "import socket; print(*(socket.gethostbyname(name) for name in ('helloworld.sample', 'helloworld')))"
+
+    addresses = mesh.python(cluster, script).split()
+
+    service = mesh.core(cluster).read_namespaced_service("helloworld", "sample")
+    assert addresses == [service.spec.cluster_ip] * 2
+
+
+@pytest.mark.parametrize("cluster", ["east", "west"])
+def test_tcp_reaches_both_clusters(mesh, cluster):
+    script = """
+import socket
+for _ in range(20):
+    with socket.create_connection(("tcp-echo.sample", 9000), timeout=5) as connection:
+        connection.sendall(b"hello\\n")
+        print(connection.makefile().readline().split()[0])
+"""
+    assert set(mesh.python(cluster, script).split()) == {"v1", "v2"}
+
+
+@pytest.mark.parametrize("cluster", ["east", "west"])
+def test_a_server_that_speaks_first_reaches_its_client(mesh, cluster):
+    script = """
+import socket
+with socket.create_connection(("tcp-echo.sample", 9001), timeout=5) as connection:
+    print(connection.makefile().readline())
+"""
+    assert mesh.python(cluster, script).startswith("welcome to v")
+
+
+@pytest.mark.parametrize("cluster", ["east", "west"])
+def test_grpc_reaches_both_clusters_over_one_connection(mesh, cluster):
+    script = """
+import grpc
+with grpc.insecure_channel("grpc-echo.sample:7070") as channel:
+    echo = channel.unary_unary("/isthmus.Echo/Echo")
+    for _ in range(20):
+        print(echo(b"hello", timeout=5).split()[0].decode())
+"""
+    counted = Counter(mesh.python(cluster, script).split())
+
+    assert set(counted) == {"v1", "v2"}
+    assert sum(counted.values()) == 20
+
+
+def test_every_proxy_has_acknowledged_everything(mesh, until):
+    def states() -> set[str]:
+        shown = json.loads(mesh.isthmus("proxy-status", "-o", "json").stdout)["proxies"]
+        return {
+            f"{proxy['proxy']} {kind} {resources}"
+            for proxy in shown
+            for kind, resources in proxy["resources"].items()
+            if not resources["settled"] or resources["lastError"]
+        }
+
+    until("all settled", lambda: not states())
+    assert len(json.loads(mesh.isthmus("proxy-status", "-o", "json").stdout)["proxies"]) == 10
