@@ -14,6 +14,8 @@ from isthmus.localruntime.plan import SERVICE_RANGE, TRANSIT_RANGE, ClusterPlan,
 
 TRANSIT_BRIDGE = "transit"
 _TRANSIT = ipaddress.ip_network(TRANSIT_RANGE)
+_BRIDGE_ADDRESS = "02:69:73:74:68:6d"
+_POD_BRIDGE = "pods"
 _POD_LINK = "eth0"
 
 
@@ -21,11 +23,17 @@ def transit_commands(clusters: tuple[ClusterPlan, ...]) -> list[str]:
     """The transit bridge, with the address of each API server on it."""
     return [
         "link set lo up",
-        f"link add {TRANSIT_BRIDGE} type bridge",
+        _bridge(TRANSIT_BRIDGE),
         f"addr add {_TRANSIT[1]}/{_TRANSIT.prefixlen} dev {TRANSIT_BRIDGE}",
         *(f"addr add {cluster.api_address}/32 dev {TRANSIT_BRIDGE}" for cluster in clusters),
         f"link set {TRANSIT_BRIDGE} up",
     ]
+
+
+def _bridge(name: str) -> str:
+    """With a link-layer address of its own. Otherwise it takes the lowest of its ports', so a Pod that comes or goes changes it,
+    and what its neighbours remember leads nowhere for half a minute (seen)."""
+    return f"link add {name} address {_BRIDGE_ADDRESS} type bridge"
 
 
 def router_commands(network: NetworkPlan, index: int) -> list[str]:
@@ -45,11 +53,11 @@ def inside_router_commands(network: NetworkPlan) -> list[str]:
         "link set lo up",
         f"addr add {network.transit_ip}/{_TRANSIT.prefixlen} dev transit",
         "link set transit up",
-        "link add pods type bridge",
-        f"addr add {network.router_ip}/{prefix} dev pods",
-        "link set pods up",
+        _bridge(_POD_BRIDGE),
+        f"addr add {network.router_ip}/{prefix} dev {_POD_BRIDGE}",
+        f"link set {_POD_BRIDGE} up",
         # Virtual addresses need a way, so that what starts here gets as far as their translation.
-        f"route add {SERVICE_RANGE} dev pods",
+        f"route add {SERVICE_RANGE} dev {_POD_BRIDGE}",
         # What is neither here nor in transit is nowhere: refused at once, not by a time-out.
         "route add unreachable default",
     ]
@@ -76,7 +84,7 @@ def pod_commands(namespace: str, link: str) -> list[str]:
     """A Pod's namespace, linked to the network's bridge; run in the router's namespace."""
     return [
         f"link add {link} type veth peer name {_POD_LINK} netns {namespace}",
-        f"link set {link} master pods",
+        f"link set {link} master {_POD_BRIDGE}",
         f"link set {link} up",
     ]
 
