@@ -137,27 +137,31 @@ class Processes:
 
     def _reap(self) -> None:
         """Our children, and orphans. Commands that asyncio runs share our session, and are waited for by asyncio."""
-        for pid, child in list(self._by_pid.items()):
-            found, status = os.waitpid(pid, os.WNOHANG)
-            if found:
-                del self._by_pid[pid]
-                child.pid = 0
-                child.started.clear()
-                child.exit_code = os.waitstatus_to_exitcode(status)
-                child.ended.set()
-        _reap_orphans()
+        for pid in list(self._by_pid):
+            self._reap_child(pid)
+        while (pid := _first_ended()) and (pid in self._by_pid or os.getsid(pid) != os.getsid(0)):
+            if pid in self._by_pid:
+                self._reap_child(pid)
+            else:
+                os.waitpid(pid, 0)
+
+    def _reap_child(self, pid: int) -> None:
+        found, status = os.waitpid(pid, os.WNOHANG)
+        if found:
+            child = self._by_pid.pop(pid)
+            child.pid = 0
+            child.started.clear()
+            child.exit_code = os.waitstatus_to_exitcode(status)
+            child.ended.set()
 
 
-def _reap_orphans() -> None:
-    """Children of ours that we never started: PID 1 inherits them."""
-    while True:
-        try:
-            found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-            if found is None or os.getsid(found.si_pid) == os.getsid(0):
-                return
-            os.waitpid(found.si_pid, 0)
-        except (ChildProcessError, ProcessLookupError):
-            return
+def _first_ended() -> int:
+    """Any child that has ended and was not waited for yet, ours or one that PID 1 inherited. 0 if there is none."""
+    try:
+        found = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return 0
+    return found.si_pid if found else 0
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
