@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.localruntime.processes import Processes, Program, command_line
+from isthmus.localruntime.state import started_at
 
 
 @pytest.fixture
@@ -85,15 +86,8 @@ async def test_one_that_ignores_sigterm_is_killed_with_its_children(processes, p
 
     assert child.exit_code == -signal.SIGKILL
     async with asyncio.timeout(10):
-        while _runs(inner):
+        while started_at(inner):  # noqa: ASYNC110 - nobody tells us of another's child
             await asyncio.sleep(0.01)
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return "\tZ" not in Path(f"/proc/{pid}/status").read_text().replace("State:\tZ", "\tZ")
-    except OSError:
-        return False
 
 
 def test_no_process_stays_between_a_program_and_its_namespaces():
