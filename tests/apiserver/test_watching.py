@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+
 
 def config_map(name: str, **labels: str) -> dict:
     return {"metadata": {"name": name, "labels": labels}, "data": {"key": "value"}}
@@ -50,16 +52,30 @@ async def test_a_watch_without_a_version_begins_with_what_there_is(api, namespac
     assert seen == [("ADDED", "a"), ("ADDED", "b")]
 
 
-async def test_a_watch_from_a_version_that_is_no_longer_known_is_expired(api, namespace):
-    path = f"/api/v1/namespaces/{namespace}/secrets"
+async def test_after_a_restart_a_watch_from_before_it_is_expired(fresh_server, connected):
+    async with connected(fresh_server) as api:
+        listed = (await api.get("/api/v1/configmaps")).body
+    assert fresh_server.stop() == 0
+    fresh_server.start()
 
-    async with api.watch(path, resourceVersion="1") as watch:
+    async with (
+        connected(fresh_server) as api,
+        api.watch("/api/v1/configmaps", resourceVersion=listed["metadata"]["resourceVersion"]) as watch,
+    ):
         event = await watch.next()
         end = await watch.next()
 
     status = event["object"]
     assert (event["type"], status["kind"], status["code"], status["reason"]) == ("ERROR", "Status", 410, "Expired")
     assert end == {}
+
+
+async def test_a_server_that_stops_ends_its_watches(fresh_server, connected):
+    async with connected(fresh_server) as api, api.watch("/api/v1/configmaps") as watch:
+        code = await asyncio.to_thread(fresh_server.stop)
+        end = await watch.next()
+
+    assert (code, end) == (0, {})
 
 
 async def test_a_watch_from_a_version_that_has_not_been_is_expired(api, namespace):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isthmus.apiserver.kinds import BUILT_IN, Kind
+from isthmus.apiserver.status import Refused
 from isthmus.apiserver.store import Store
 from isthmus.apiserver.tokens import ISSUER, Claims, Tokens
 
@@ -114,6 +115,11 @@ class Access:
 
     def allows(self, user: User, wanted: Attributes) -> bool:
         return MASTERS in user.groups or any(_rule_allows(rule, wanted) for rule in self.rules(user, wanted.namespace))
+
+    def require(self, user: User, wanted: Attributes) -> None:
+        """Raises Refused (Forbidden)."""
+        if not self.allows(user, wanted):
+            raise Refused(403, "Forbidden", forbidden_message(user, wanted))
 
     def rules(self, user: User, namespace: str) -> Iterator[dict[str, Any]]:
         """Every rule that applies to the user in the namespace (empty: cluster-wide only)."""

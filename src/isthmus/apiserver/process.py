@@ -70,7 +70,7 @@ async def serve(settings: ApiServerSettings) -> None:
     gc.freeze()
     log.info("serving", cluster=settings.cluster_id, bind=settings.bind)
     await stop.wait()
-    server.watches.closing.set()
+    server.watches.close()
     await runner.cleanup()
     persistence.close()
 

@@ -78,6 +78,10 @@ def method_not_allowed() -> Refused:
     return Refused(405, "MethodNotAllowed", "the server does not allow this method on the requested resource")
 
 
+def internal_error(message: str) -> Refused:
+    return Refused(500, "InternalError", message)
+
+
 def unauthorized() -> Refused:
     return Refused(401, "Unauthorized", "Unauthorized")
 

@@ -63,6 +63,8 @@ class Store:
 
     def __init__(self, first_version: int = 1) -> None:
         self.version = first_version
+        self.published = first_version
+        """The newest version that watchers know; a change that is being made durable is newer."""
         self._since = first_version
         self._collections: dict[str, _Collection] = {}
 
@@ -123,13 +125,17 @@ class Store:
         if len(collection.events) == collection.events.maxlen:
             collection.complete_since = collection.events[0].version
         collection.events.append(event)
+        self.published = event.version
         for watcher in list(collection.watchers):
             watcher(event)
 
     def watch(self, kind: Kind, since: int, watcher: Watcher) -> list[Event]:
-        """Registers the watcher, and returns what has happened after `since` already. Raises Refused (Expired)."""
+        """Registers the watcher, and returns what has happened after `since` already. Raises Refused (Expired).
+
+        A version that has not been comes from another life of the server: its client would miss everything until then.
+        """
         collection = self._collection(kind.storage)
-        if since < collection.complete_since:
+        if not collection.complete_since <= since <= self.version:
             raise expired(since, collection.complete_since)
         missed = [event for event in collection.events if event.version > since]
         collection.watchers[watcher] = None
@@ -153,6 +159,14 @@ class Store:
         if collection is None:
             collection = self._collections[storage] = _Collection(self._since)
         return collection
+
+
+def served_as(kind: Kind, stored: Stored) -> Stored:
+    """The object in the version that it is asked for in: versions of one kind differ in nothing but their name."""
+    if stored.obj.get("apiVersion") == kind.group_version:
+        return stored
+    obj = stored.obj | {"apiVersion": kind.group_version}
+    return Stored(stored.version, obj, _encode(obj))
 
 
 def name_of(obj: Object) -> Name:

@@ -14,7 +14,7 @@ from isthmus.apiserver import tables
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.selectors import Matches
 from isthmus.apiserver.status import Refused
-from isthmus.apiserver.store import Event, Object, Store, Stored
+from isthmus.apiserver.store import Event, Object, Store, Stored, served_as
 
 _encode = msgspec.json.Encoder().encode
 _BACKLOG_MAX = 10_000
@@ -43,15 +43,19 @@ class WatchOptions:
         return (self.labels is None or self.labels(obj)) and (self.fields is None or self.fields(obj))
 
 
+_Backlog = asyncio.Queue[bytes | None]
+"""Frames that a client has yet to get; None ends its stream."""
+
+
 class _Frames:
-    """Encoded events of one kind, shared by clients. The last one is enough: clients hear of an event one after another."""
+    """Encoded events of one version of a kind, shared by clients. The last one is enough: clients hear of an event one after another."""
 
     def __init__(self) -> None:
         self._last: tuple[int, str, str, bytes] | None = None
 
     def of(self, kind: Kind, type_: str, stored: Stored, form: str) -> bytes:
         last = self._last
-        if last is not None and last[0] == stored.version and last[1] == type_ and last[2] == form:
+        if last is not None and last[:3] == (stored.version, type_, form):
             return last[3]
         frame = event_line(kind, type_, stored, form)
         self._last = (stored.version, type_, form, frame)
@@ -63,15 +67,22 @@ class Watches:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._frames: dict[str, _Frames] = {}
-        self.closing = asyncio.Event()
+        self._frames: dict[tuple[str, str], _Frames] = {}
+        self._backlogs: set[_Backlog] = set()
+        self._closed = False
+
+    def close(self) -> None:
+        """Ends all streams; later ones end at once."""
+        self._closed = True
+        for backlog in self._backlogs:
+            backlog.put_nowait(None)
 
     async def serve(self, request: web.Request, kind: Kind, options: WatchOptions) -> web.StreamResponse:
         response = web.StreamResponse(
             headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
         )
-        backlog: asyncio.Queue[bytes | None] = asyncio.Queue()
-        frames = self._frames.setdefault(kind.storage, _Frames())
+        backlog: _Backlog = asyncio.Queue()
+        frames = self._frames.setdefault((kind.storage, kind.version), _Frames())
 
         def heard(event: Event) -> None:
             if event.version <= started:
@@ -96,13 +107,15 @@ class Watches:
             await response.prepare(request)
             await response.write(_encode({"type": "ERROR", "object": refusal.status}) + b"\n")
             return response
+        self._backlogs.add(backlog)
         try:
             await response.prepare(request)
             first = self._beginning(kind, options, started, missed, frames)
             if first:
                 await response.write(b"".join(first))
-            await self._follow(response, backlog, kind, options)
+            await self._follow(request, response, backlog, kind, options)
         finally:
+            self._backlogs.discard(backlog)
             self._store.unwatch(kind, heard)
         return response
 
@@ -122,38 +135,40 @@ class Watches:
         else:
             lines += [frame for event in missed if (frame := _frame(kind, event, options, frames)) is not None]
         if options.initial_events:
-            lines.append(bookmark(kind, self._store.version, initial_events_end=True))
+            lines.append(bookmark(kind, self._store.version, options.form, initial_events_end=True))
         return lines
 
     async def _follow(
-        self, response: web.StreamResponse, backlog: asyncio.Queue[bytes | None], kind: Kind, options: WatchOptions
+        self, request: web.Request, response: web.StreamResponse, backlog: _Backlog, kind: Kind, options: WatchOptions
     ) -> None:
         """Until the client goes, is too slow, its time is over, or the server stops."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + options.timeout_seconds
-        closing = asyncio.ensure_future(self.closing.wait())
-        try:
-            while (left := ends - loop.time()) > 0:
-                line = asyncio.ensure_future(backlog.get())
-                done, _ = await asyncio.wait(
-                    {line, closing}, timeout=min(left, _BOOKMARK_SECONDS), return_when=asyncio.FIRST_COMPLETED
-                )
-                if line not in done:
-                    line.cancel()
-                    if closing in done:
-                        break
-                    if options.bookmarks:
-                        await response.write(bookmark(kind, self._store.version))
-                    continue
-                batch = [line.result()]
-                while not backlog.empty():
-                    batch.append(backlog.get_nowait())
+        if self._closed:
+            backlog.put_nowait(None)
+        while (left := ends - loop.time()) > 0:
+            batch = await _next_batch(backlog, min(left, _BOOKMARK_SECONDS))
+            if request.transport is None or request.transport.is_closing():
+                return
+            if not batch and options.bookmarks:
+                await response.write(bookmark(kind, self._store.published, options.form))
+            elif batch:
                 await response.write(b"".join(part for part in batch if part is not None))
-                if None in batch:
-                    break
-            await response.write_eof()
-        finally:
-            closing.cancel()
+            if None in batch:
+                break
+        await response.write_eof()
+
+
+async def _next_batch(backlog: _Backlog, seconds: float) -> list[bytes | None]:
+    """Everything that waits, as soon as there is something; nothing when the time is over."""
+    try:
+        async with asyncio.timeout(seconds):
+            batch = [await backlog.get()]
+    except TimeoutError:
+        return []
+    while not backlog.empty():
+        batch.append(backlog.get_nowait())
+    return batch
 
 
 def _frame(kind: Kind, event: Event, options: WatchOptions, frames: _Frames) -> bytes | None:
@@ -173,7 +188,7 @@ def _frame(kind: Kind, event: Event, options: WatchOptions, frames: _Frames) -> 
 def event_line(kind: Kind, type_: str, stored: Stored, form: str) -> bytes:
     """One line of a watch. In TABLE form only the first row of a stream needs column definitions, but all may have them."""
     if form == JSON:
-        return b'{"type":"' + type_.encode() + b'","object":' + stored.raw + b"}\n"
+        return b'{"type":"' + type_.encode() + b'","object":' + served_as(kind, stored).raw + b"}\n"
     if form == TABLE:
         body: Any = tables.table(kind, [stored.obj], str(stored.version), head=True)
     else:
@@ -181,11 +196,19 @@ def event_line(kind: Kind, type_: str, stored: Stored, form: str) -> bytes:
     return _encode({"type": type_, "object": body}) + b"\n"
 
 
-def bookmark(kind: Kind, version: int, *, initial_events_end: bool = False) -> bytes:
+def bookmark(kind: Kind, version: int, form: str, *, initial_events_end: bool = False) -> bytes:
+    """How far the client has come. In the form that the client decodes, which for a Table has no rows."""
     metadata: dict[str, Any] = {"resourceVersion": str(version), "creationTimestamp": None}
     if initial_events_end:
         metadata["annotations"] = {"k8s.io/initial-events-end": "true"}
-    body = {"kind": kind.name, "apiVersion": kind.group_version, "metadata": metadata}
+    name, version_name = {
+        JSON: (kind.name, kind.group_version),
+        TABLE: ("Table", "meta.k8s.io/v1"),
+        METADATA: ("PartialObjectMetadata", "meta.k8s.io/v1"),
+    }[form]
+    body: Object = {"kind": name, "apiVersion": version_name, "metadata": metadata}
+    if form == TABLE:
+        body |= {"columnDefinitions": None, "rows": []}
     return _encode({"type": "BOOKMARK", "object": body}) + b"\n"
 
 

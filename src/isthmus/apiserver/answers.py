@@ -1,0 +1,58 @@
+"""Answers: one object in the form that the client wants, documents with tags, and the server's own JSON."""
+
+from __future__ import annotations
+
+import hashlib
+
+import msgspec
+from aiohttp import web
+
+from isthmus.apiserver import bodies, tables
+from isthmus.apiserver.kinds import Kind
+from isthmus.apiserver.status import no_such_path
+from isthmus.apiserver.store import Object, Stored, served_as
+from isthmus.apiserver.watching import JSON, TABLE, partial_metadata
+
+_encode = msgspec.json.Encoder().encode
+
+
+def one(request: web.Request, kind: Kind, stored: Stored, *, status: int = 200) -> web.Response:
+    """An object, a Table with one row, or its metadata."""
+    form = bodies.wanted_form(request)
+    if form == JSON:
+        return web.Response(body=served_as(kind, stored).raw, status=status, content_type="application/json")
+    if form == TABLE:
+        return json(tables.table(kind, [stored.obj], str(stored.version), head=True), status=status)
+    return json(partial_metadata(stored.obj), status=status)
+
+
+def changed(request: web.Request, kind: Kind, obj: Object, *, status: int = 200) -> web.Response:
+    """What a writer gets back: the object as it is now."""
+    version = int(obj["metadata"].get("resourceVersion") or 0)
+    return one(request, kind, Stored(version, obj, _encode(obj)), status=status)
+
+
+def json(body: Object, *, status: int = 200) -> web.Response:
+    return web.Response(body=_encode(body), status=status, content_type="application/json")
+
+
+def found(body: Object | None) -> web.Response:
+    if body is None:
+        raise no_such_path()
+    return json(body)
+
+
+def tagged(request: web.Request, body: Object) -> web.Response:
+    """With an ETag: clients that have it get 304."""
+    raw = _encode(body)
+    tag = f'"{hashlib.sha256(raw).hexdigest()[:32].upper()}"'
+    headers = {"ETag": tag, "Vary": "Accept", "Cache-Control": "public"}
+    if request.headers.get("If-None-Match") == tag:
+        return web.Response(status=304, headers=headers)
+    kind, version = body.get("kind"), str(body.get("apiVersion", "")).rpartition("/")[2]
+    response = web.Response(body=raw, content_type="application/json", headers=headers)
+    if kind == "APIGroupDiscoveryList":
+        response.headers["Content-Type"] = (
+            f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+        )
+    return response

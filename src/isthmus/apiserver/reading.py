@@ -1,0 +1,129 @@
+"""Reading objects: one, a page of them, or a stream of what happens to them."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+from aiohttp import web
+
+from isthmus.apiserver import answers, bodies, tables
+from isthmus.apiserver.kinds import Kind
+from isthmus.apiserver.paths import Target
+from isthmus.apiserver.selectors import field_selector, label_selector
+from isthmus.apiserver.status import Refused, bad_request, expired, unprocessable
+from isthmus.apiserver.store import Object, Store, Stored, name_of, served_as
+from isthmus.apiserver.watching import JSON, TABLE, Watches, WatchOptions, partial_metadata
+
+_encode = msgspec.json.Encoder().encode
+_WATCH_SECONDS_DEFAULT = 1800.0
+
+
+class Reading:
+    """Answers `get`, `list` and `watch`. Every method may raise Refused."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.watches = Watches(store)
+
+    async def get(self, request: web.Request, target: Target) -> web.StreamResponse:
+        stored = self._store.get(target.kind, (target.namespace, target.name))
+        if target.subresource == "scale":
+            return answers.json(scale_of(target.kind, stored.obj))
+        if target.subresource == "log":
+            raise Refused(501, "NotImplemented", "logs are read with `isthmus logs`")
+        return answers.one(request, target.kind, stored)
+
+    async def list(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """In pages if a limit is given. Every page shows the present state, but has the version of the first: a watch from there misses nothing."""
+        version = request.query.get("resourceVersion", "")
+        exact = request.query.get("resourceVersionMatch") == "Exact" and version.isdigit()
+        if exact and int(version) != self._store.version:
+            raise expired(int(version), self._store.version)
+        options = options_of(request, target)
+        chosen = [stored for stored in self._store.items(target.kind, target.namespace) if options.matches(stored.obj)]
+        page, metadata = _page(chosen, request.query, self._store.version)
+        if options.form == TABLE:
+            body = tables.table(
+                target.kind, [s.obj for s in page], metadata["resourceVersion"], head=True, remaining=metadata
+            )
+            return answers.json(body)
+        if options.form != JSON:
+            head = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
+            return answers.json(head | {"items": [partial_metadata(stored.obj) for stored in page]})
+        head = {"kind": f"{target.kind.name}List", "apiVersion": target.kind.group_version, "metadata": metadata}
+        raw = (
+            _encode(head)[:-1]
+            + b',"items":['
+            + b",".join(served_as(target.kind, stored).raw for stored in page)
+            + b"]}"
+        )
+        return web.Response(body=raw, content_type="application/json")
+
+    async def watch(self, request: web.Request, target: Target) -> web.StreamResponse:
+        if bodies.flag(request, "sendInitialEvents") and request.query.get("resourceVersionMatch") != "NotOlderThan":
+            raise unprocessable("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
+        return await self.watches.serve(request, target.kind, options_of(request, target))
+
+
+def options_of(request: web.Request, target: Target) -> WatchOptions:
+    """What is chosen, from the query. Raises Refused."""
+    query = request.query
+    since = query.get("resourceVersion", "")
+    if since and not since.isdigit():
+        raise bad_request(f"invalid resource version {since!r}")
+    initial = bodies.flag(request, "sendInitialEvents")
+    timeout = query.get("timeoutSeconds", "")
+    fields = query.get("fieldSelector", "")
+    if target.name:
+        fields = f"metadata.name={target.name}" + (f",{fields}" if fields else "")
+    return WatchOptions(
+        namespace=target.namespace,
+        labels=label_selector(query.get("labelSelector", "")),
+        fields=field_selector(fields, target.kind),
+        since=None if initial or since in ("", "0") else int(since),
+        timeout_seconds=float(timeout) if timeout.isdigit() and int(timeout) else _WATCH_SECONDS_DEFAULT,
+        bookmarks=bodies.flag(request, "allowWatchBookmarks"),
+        initial_events=initial,
+        form=bodies.wanted_form(request),
+    )
+
+
+def scale_of(kind: Kind, obj: Object) -> Object:
+    """The Scale of a Deployment or ReplicaSet (autoscaling/v1)."""
+    metadata = {
+        k: v
+        for k, v in obj["metadata"].items()
+        if k in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
+    }
+    labels = (obj["spec"].get("selector") or {}).get("matchLabels") or {}
+    return {
+        "kind": "Scale",
+        "apiVersion": "autoscaling/v1",
+        "metadata": metadata,
+        "spec": {"replicas": obj["spec"].get("replicas", 0)},
+        "status": {
+            "replicas": obj.get("status", {}).get("replicas", 0),
+            "selector": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
+        },
+    }
+
+
+def _page(chosen: list[Stored], query: Mapping[str, str], now: int) -> tuple[list[Stored], dict[str, Any]]:
+    """The page that the query asks for, and the list's metadata. Raises Refused for a token that is none of ours."""
+    version, token, limit = now, query.get("continue", ""), query.get("limit", "")
+    if token:
+        try:
+            version, *after = msgspec.json.decode(base64.urlsafe_b64decode(token), type=tuple[int, str, str])
+        except (msgspec.MsgspecError, binascii.Error, ValueError):
+            raise bad_request("continue key is not valid") from None
+        chosen = [stored for stored in chosen if list(name_of(stored.obj)) > after]
+    metadata: dict[str, Any] = {"resourceVersion": str(version)}
+    size = int(limit) if limit.isdigit() else 0
+    if not size or len(chosen) <= size:
+        return chosen, metadata
+    key = base64.urlsafe_b64encode(_encode([version, *name_of(chosen[size - 1].obj)])).decode()
+    return chosen[:size], metadata | {"continue": key, "remainingItemCount": len(chosen) - size}

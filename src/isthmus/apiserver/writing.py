@@ -1,0 +1,162 @@
+"""Writing objects: what a request's body means, and what is done with it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from aiohttp import web
+
+from isthmus.apiserver import answers, bodies, patches
+from isthmus.apiserver.kinds import Kind
+from isthmus.apiserver.objects import Objects
+from isthmus.apiserver.paths import Target
+from isthmus.apiserver.reading import options_of, scale_of
+from isthmus.apiserver.status import Refused, bad_request, method_not_allowed, unprocessable, unsupported_media_type
+from isthmus.apiserver.store import Object
+from isthmus.apiserver.virtual import Virtual
+
+_CONFLICT_TRIES = 5
+
+
+class Writing:
+    """Answers `create`, `update`, `patch`, `delete` and `deletecollection`. Every method may raise Refused."""
+
+    def __init__(self, objects: Objects, virtual: Virtual) -> None:
+        self._objects = objects
+        self._store = objects.store
+        self._virtual = virtual
+
+    async def create(self, request: web.Request, target: Target) -> web.StreamResponse:
+        body = await bodies.read_object(request)
+        if target.subresource == "token":
+            return answers.json(self._virtual.token(body, target.namespace, target.name), status=201)
+        if target.subresource == "eviction":
+            await self._objects.delete(target.kind, (target.namespace, target.name), body.get("deleteOptions") or {})
+            return answers.json({"kind": "Status", "apiVersion": "v1", "status": "Success", "code": 201}, status=201)
+        if target.name:
+            raise method_not_allowed()
+        _check_kind(body, target.kind)
+        named = (body.get("metadata") or {}).get("namespace", "")
+        if target.kind.namespaced and named and target.namespace and named != target.namespace:
+            raise bad_request(
+                f"the namespace of the provided object does not match the namespace sent on the request "
+                f"({named} != {target.namespace})"
+            )
+        namespace = target.namespace or named
+        created = await self._objects.create(target.kind, body, namespace, dry_run=_dry_run(request))
+        return answers.changed(request, target.kind, created, status=201)
+
+    async def update(self, request: web.Request, target: Target) -> web.StreamResponse:
+        body = await bodies.read_object(request)
+        if target.subresource == "scale":
+            return await self._scale(target, body, dry_run=_dry_run(request))
+        _check_kind(body, target.kind)
+        metadata = body.setdefault("metadata", {})
+        if metadata.setdefault("name", target.name) != target.name:
+            raise bad_request(
+                f"the name of the object ({metadata['name']}) does not match the name on the URL ({target.name})"
+            )
+        if target.kind.namespaced:
+            metadata["namespace"] = target.namespace
+        changed = await self._objects.replace(
+            target.kind, body, subresource=target.subresource, dry_run=_dry_run(request)
+        )
+        return answers.changed(request, target.kind, changed)
+
+    async def patch(self, request: web.Request, target: Target) -> web.StreamResponse:
+        """A patch without a resourceVersion is made again on what another writer left meanwhile."""
+        content_type, patch = await bodies.read_patch(request)
+        for attempt in range(_CONFLICT_TRIES):
+            stored = self._store.get(target.kind, (target.namespace, target.name))
+            if target.subresource == "scale":
+                scaled = _patched(scale_of(target.kind, stored.obj), patch, content_type, target.kind)
+                return await self._scale(target, scaled, dry_run=_dry_run(request))
+            wanted = _patched(stored.obj, patch, content_type, target.kind)
+            if (wanted["metadata"].get("name"), wanted["metadata"].get("namespace", "")) != (
+                target.name,
+                target.namespace,
+            ):
+                raise bad_request("the name and namespace of an object cannot be patched")
+            try:
+                changed = await self._objects.replace(
+                    target.kind, wanted, subresource=target.subresource, dry_run=_dry_run(request)
+                )
+            except Refused as refusal:
+                theirs = wanted["metadata"].get("resourceVersion") == str(stored.version)
+                if refusal.reason == "Conflict" and theirs and attempt + 1 < _CONFLICT_TRIES:
+                    continue
+                raise
+            return answers.changed(request, target.kind, changed)
+        raise AssertionError("the last try returns or raises")
+
+    async def _scale(self, target: Target, scale: Object, *, dry_run: bool) -> web.StreamResponse:
+        stored = self._store.get(target.kind, (target.namespace, target.name))
+        replicas = (scale.get("spec") or {}).get("replicas", 0)
+        if not isinstance(replicas, int) or replicas < 0:
+            raise unprocessable(f"spec.replicas: Invalid value: {replicas!r}: must be a whole number, 0 or more")
+        wanted = stored.obj | {
+            "spec": stored.obj["spec"] | {"replicas": replicas},
+            "metadata": {k: v for k, v in stored.obj["metadata"].items() if k != "resourceVersion"},
+        }
+        changed = await self._objects.replace(target.kind, wanted, dry_run=dry_run)
+        return answers.json(scale_of(target.kind, changed))
+
+    async def delete(self, request: web.Request, target: Target) -> web.StreamResponse:
+        options = await bodies.read_object(request)
+        grace = request.query.get("gracePeriodSeconds", "")
+        if grace.isdigit():
+            options.setdefault("gracePeriodSeconds", int(grace))
+        obj, gone = await self._objects.delete(
+            target.kind, (target.namespace, target.name), options, dry_run=_dry_run(request)
+        )
+        if not gone or target.kind.name == "Pod":
+            return answers.json(obj)
+        details = {
+            "name": target.name,
+            "group": target.kind.group,
+            "kind": target.kind.plural,
+            "uid": obj["metadata"]["uid"],
+        }
+        return answers.json(
+            {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
+        )
+
+    async def delete_collection(self, request: web.Request, target: Target) -> web.StreamResponse:
+        options = await bodies.read_object(request)
+        chosen = options_of(request, target)
+        for stored in list(self._store.items(target.kind, target.namespace)):
+            if chosen.matches(stored.obj):
+                name = (stored.obj["metadata"].get("namespace", ""), stored.obj["metadata"]["name"])
+                await self._objects.delete(target.kind, name, options, dry_run=_dry_run(request))
+        return answers.json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
+
+
+def _patched(obj: Object, patch: Any, content_type: str, kind: Kind) -> Object:
+    match content_type:
+        case "application/json-patch+json":
+            result = patches.json_patch(obj, patch)
+        case "application/merge-patch+json":
+            result = patches.merge_patch(obj, patch)
+        case "application/strategic-merge-patch+json" if not kind.is_custom:
+            result = patches.strategic_merge(obj, patch)
+        case _:
+            raise unsupported_media_type(
+                "the body of the request was in an unknown format - accepted media types include: "
+                "application/json-patch+json, application/merge-patch+json"
+                + ("" if kind.is_custom else ", application/strategic-merge-patch+json")
+            )
+    if not isinstance(result, dict) or not isinstance(result.get("metadata"), dict):
+        raise bad_request("the patch leaves no object")
+    return result
+
+
+def _check_kind(body: Object, kind: Kind) -> None:
+    if body.get("kind", kind.name) != kind.name or body.get("apiVersion", kind.group_version) != kind.group_version:
+        raise bad_request(
+            f"{kind.name} in version {kind.group_version!r} cannot be handled as a {body.get('kind')} "
+            f"in version {body.get('apiVersion')!r}"
+        )
+
+
+def _dry_run(request: web.Request) -> bool:
+    return "All" in request.query.getall("dryRun", [])
