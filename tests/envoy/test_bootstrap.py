@@ -49,7 +49,7 @@ def upstream(written: bytes, name: str) -> dict:
     "control_planes", [(("10.0.0.1", 15012),), (("10.0.0.1", 15012), ("172.30.0.9", 443)), (("istiod.example", 15012),)]
 )
 def test_envoy_accepts_it(mesh, tmp_path, roots, control_planes):
-    assert mesh.envoy_complaints(bootstrap(settings(roots, *control_planes)), tmp_path) == ""
+    assert mesh.complaint(bootstrap(settings(roots, *control_planes))) == ""
 
 
 def test_control_planes_are_priorities_in_order_of_preference(roots):

@@ -75,7 +75,7 @@ def test_envoy_reads_the_bundle(mesh, tmp_path, elliptic, modular):
 
     bootstrap = json.dumps({"staticResources": {"clusters": [cluster]}}).encode()
 
-    assert mesh.envoy_complaints(bootstrap, tmp_path) == ""
+    assert mesh.complaint(bootstrap) == ""
 
 
 def test_the_workloads_certificate_is_called_default():

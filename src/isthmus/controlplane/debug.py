@@ -16,8 +16,8 @@ from isthmus import __version__
 from isthmus.controlplane.clusters import RemoteClusters
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.settings import ControlPlaneSettings
-from isthmus.envoy.expand import expanded
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, ResourceSet
+from isthmus.envoy.expand import document_of
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES
 from isthmus.incremental.describe import mermaid, summaries
 from isthmus.xds.server import AdsServer, Stream
 
@@ -128,7 +128,7 @@ class DebugPages:
         resources = self._delivery.derivations.resources(proxy) if proxy else None
         if proxy is None or resources is None:
             raise web.HTTPNotFound(text=f"no proxy {name!r} is connected here\n")
-        return document_of(proxy.id, resources)
+        return document_of({"id": proxy.id}, resources)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         registry = CollectorRegistry()
@@ -147,20 +147,6 @@ class DebugPages:
             gauge(f"isthmus_{label}_cells", f"Values kept of {summary.name}.", summary.cells)
             gauge(f"isthmus_{label}_computed_total", f"Computations of {summary.name}.", summary.computed)
         return web.Response(body=generate_latest(registry), content_type="text/plain", charset="utf-8")
-
-
-def document_of(node: str, resources: ResourceSet) -> dict[str, Any]:
-    """What a proxy is given, as `isthmus render` prints it."""
-    tables = expanded(resources, NAME_TABLE)
-    return {
-        "node": {"id": node},
-        "listeners": expanded(resources, LISTENER),
-        "routes": expanded(resources, ROUTES),
-        "clusters": expanded(resources, CLUSTER),
-        "endpoints": expanded(resources, ENDPOINTS),
-        "nameTable": tables[0] if tables else {"table": {}},
-        "warnings": [],
-    }
 
 
 def summary_of(summary: Any) -> dict[str, Any]:

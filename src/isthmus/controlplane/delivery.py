@@ -7,16 +7,12 @@ reading, acknowledging and connecting are never starved.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import replace
 
 import structlog
 
-from isthmus.api.core import Node, Pod
 from isthmus.controlplane.derivations import Derivations
 from isthmus.controlplane.world import World
-from isthmus.ingest import labels
-from isthmus.ingest.proxies import BadClaims, proxy_of
+from isthmus.ingest.proxies import BadClaims, placed, proxy_of
 from isthmus.model.topology import Locality
 from isthmus.model.views import Proxy
 from isthmus.trust.authentication import Authenticator, Caller, NotAuthenticated
@@ -64,10 +60,12 @@ class Delivery:
         """What the caller proved must agree with what it claims. Raises Refused."""
         caller = await self._authenticate(call, claims)
         try:
-            proxy = proxy_of(claims.id, self._known_better(claims), Locality(*claims.locality), caller.identity)
+            proxy = proxy_of(claims.id, claims.metadata, Locality(*claims.locality), caller.identity)
         except BadClaims as error:
             raise Refused("INVALID_ARGUMENT", str(error)) from None
-        proxy = self._located(proxy)
+        imported = self._world.clusters.get(proxy.cluster)
+        if imported is not None:
+            proxy = placed(proxy, imported.objects)
         _check(caller, proxy)
         await self._until_ready()
         feed = Newest()
@@ -111,44 +109,6 @@ class Delivery:
                 await self._ready.wait()
         except TimeoutError:
             raise Refused("UNAVAILABLE", "the control plane has not read its clusters yet") from None
-
-    def _known_better(self, claims: NodeClaims) -> dict[str, object]:
-        """The Pod's labels as its cluster has them now win over those that its agent read at its start."""
-        pod = self._pod(claims)
-        metadata: dict[str, object] = dict(claims.metadata)
-        if pod is not None:
-            metadata["LABELS"] = dict(pod.metadata.labels)
-        return metadata
-
-    def _pod(self, claims: NodeClaims) -> Pod | None:
-        parts = claims.id.split("~")
-        name, _, namespace = parts[2].rpartition(".") if len(parts) == 4 else ("", "", "")
-        for cluster, imported in self._world.clusters.items():
-            if cluster == claims.metadata.get("CLUSTER_ID", "Kubernetes"):
-                found = imported.objects.get("Pod", {}).get((namespace, name))
-                return found if isinstance(found, Pod) else None
-        return None
-
-    def _located(self, proxy: Proxy) -> Proxy:
-        """The Node's labels say where a proxy is; its own claim counts where there is no Node."""
-        imported = self._world.clusters.get(proxy.cluster)
-        if imported is None:
-            return proxy
-        return with_locality(proxy, imported.objects)
-
-
-def with_locality(proxy: Proxy, objects: Mapping[str, Mapping[tuple[str, str], object]]) -> Proxy:
-    """The proxy at its Pod's Node's locality, where both are known."""
-    name, _, namespace = proxy.id.split("~")[2].rpartition(".")
-    pod = objects.get("Pod", {}).get((namespace, name))
-    if not isinstance(pod, Pod):
-        return proxy
-    node = objects.get("Node", {}).get(("", pod.spec.node_name))
-    if not isinstance(node, Node):
-        return proxy
-    of_node = node.metadata.labels
-    locality = Locality(of_node.get(labels.REGION, ""), of_node.get(labels.ZONE, ""), of_node.get(labels.SUBZONE, ""))
-    return replace(proxy, scope=replace(proxy.scope, locality=locality))
 
 
 def _check(caller: Caller, proxy: Proxy) -> None:

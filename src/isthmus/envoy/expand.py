@@ -36,3 +36,17 @@ def expanded(resources: ResourceSet, type_url: str) -> list[dict[str, Any]]:
     """Every resource of the type, sorted by name."""
     found = sorted(resources.of_type(type_url).values(), key=lambda resource: resource.name)
     return [json_format.MessageToDict(decoded(type_url, resource.body)) for resource in found]
+
+
+def document_of(node: dict[str, Any], resources: ResourceSet) -> dict[str, Any]:
+    """Everything that a proxy is given, as `isthmus render` prints it."""
+    tables = expanded(resources, NAME_TABLE)
+    return {
+        "node": node,
+        "listeners": expanded(resources, LISTENER),
+        "routes": expanded(resources, ROUTES),
+        "clusters": expanded(resources, CLUSTER),
+        "endpoints": expanded(resources, ENDPOINTS),
+        "nameTable": tables[0] if tables else {"table": {}},
+        "warnings": [],
+    }

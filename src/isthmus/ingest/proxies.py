@@ -7,11 +7,17 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Mapping
+from dataclasses import replace
 
+from isthmus.api.core import Node, Pod
+from isthmus.ingest import labels
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ClusterId, Namespace, NetworkId
 from isthmus.model.topology import Locality
 from isthmus.model.views import Proxy, ProxyKind, Scope
+
+Objects = Mapping[str, Mapping[tuple[str, str], object]]
+"""One cluster's decoded objects, by kind, then by namespace and name."""
 
 
 class BadClaims(ValueError):
@@ -23,7 +29,7 @@ def proxy_of(node_id: str, metadata: Mapping[str, object], locality: Locality, i
     kind, ip, _name, namespace = _parse_id(node_id)
     claimed_namespace = _text(metadata, "NAMESPACE") or namespace
     ips = tuple(part for part in _text(metadata, "INSTANCE_IPS").split(",") if part) or (ip,)
-    labels = _labels(metadata)
+    claimed = _labels(metadata)
     views = sorted(part.strip() for part in _text(metadata, "REQUESTED_NETWORK_VIEW").split(",") if part.strip())
     scope = Scope(
         kind=kind,
@@ -32,18 +38,34 @@ def proxy_of(node_id: str, metadata: Mapping[str, object], locality: Locality, i
         namespace=Namespace(claimed_namespace),
         locality=locality,
         network_view=tuple(NetworkId(view) for view in views),
-        labels=labels if kind is ProxyKind.ROUTER else (),
+        labels=claimed if kind is ProxyKind.ROUTER else (),
         ip_families=_families(ips),
     )
     return Proxy(
         id=node_id,
         scope=scope,
         ips=ips,
-        labels=labels,
+        labels=claimed,
         service_account=_text(metadata, "SERVICE_ACCOUNT"),
         identity=identity,
         dns_capture=_text(metadata, "DNS_CAPTURE").lower() in ("true", "1"),
     )
+
+
+def placed(proxy: Proxy, objects: Objects) -> Proxy:
+    """What the proxy's cluster knows better than its agent: the labels that its Pod has now, and where its Pod's Node is."""
+    name, _, namespace = proxy.id.split("~")[2].rpartition(".")
+    pod = objects.get("Pod", {}).get((namespace, name))
+    if not isinstance(pod, Pod):
+        return proxy
+    own = tuple(sorted(pod.metadata.labels.items()))
+    scope = replace(proxy.scope, labels=own if proxy.scope.kind is ProxyKind.ROUTER else ())
+    node = objects.get("Node", {}).get(("", pod.spec.node_name))
+    if isinstance(node, Node):
+        of_node = node.metadata.labels
+        where = (of_node.get(label, "") for label in (labels.REGION, labels.ZONE, labels.SUBZONE))
+        scope = replace(scope, locality=Locality(*where))
+    return replace(proxy, labels=own, scope=scope)
 
 
 def _parse_id(node_id: str) -> tuple[ProxyKind, str, str, str]:
@@ -69,10 +91,10 @@ def _text(metadata: Mapping[str, object], key: str) -> str:
 
 
 def _labels(metadata: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
-    labels = metadata.get("LABELS", {})
-    if not isinstance(labels, Mapping):
+    claimed = metadata.get("LABELS", {})
+    if not isinstance(claimed, Mapping):
         raise BadClaims("node metadata LABELS is not an object")
-    return tuple(sorted((str(key), str(value)) for key, value in labels.items()))
+    return tuple(sorted((str(key), str(value)) for key, value in claimed.items()))
 
 
 def _families(ips: tuple[str, ...]) -> tuple[int, ...]:

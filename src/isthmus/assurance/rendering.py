@@ -1,0 +1,112 @@
+"""Rendering: what one proxy would be given. The same functions that serve proxies, asked without a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from isthmus.assurance.scenario import BadScenario, Scenario
+from isthmus.discovery.view import view_for
+from isthmus.envoy.compile import compile_outbound, compile_view
+from isthmus.envoy.expand import document_of
+from isthmus.ingest.proxies import BadClaims, placed, proxy_of
+from isthmus.model.topology import Locality
+from isthmus.model.views import Destination, LocalityGroup, Proxy, Upstream, View
+
+Object = dict[str, Any]
+
+PARTS = ("listeners", "routes", "clusters", "endpoints", "nameTable")
+
+
+def render(
+    scenario: Scenario, node: Mapping[str, Any], *, only: Iterable[str] = PARTS, explain: bool = False
+) -> Object:
+    """The document for the proxy that would send this xDS Node (proto3 JSON). Raises BadScenario for a node that says too little."""
+    snapshot = scenario.snapshot()
+    view = view_for(proxy_in(scenario, node), snapshot)
+    document = document_of(dict(node), compile_view(view, compile_outbound(view.outbound)))
+    kept = {part: document[part] for part in PARTS if part in set(only)}
+    warnings = [*scenario.warnings, *(f"{issue.subject}: {issue.what}; {issue.fix}" for issue in snapshot.issues)]
+    answer = {"node": document["node"], **kept, "warnings": warnings}
+    return answer | ({"explanation": explanation(view)} if explain else {})
+
+
+def proxy_in(scenario: Scenario, node: Mapping[str, Any]) -> Proxy:
+    """The proxy as its control plane would know it."""
+    locality = node.get("locality") or {}
+    where = Locality(*(str(locality.get(key, "")) for key in ("region", "zone", "subZone")))
+    if locality.get("sub_zone"):
+        where = Locality(where.region, where.zone, str(locality["sub_zone"]))
+    try:
+        proxy = proxy_of(str(node.get("id", "")), node.get("metadata") or {}, where, None)
+    except BadClaims as error:
+        raise BadScenario(f"node: {error}") from None
+    cluster = scenario.cluster(proxy.cluster)
+    return placed(proxy, cluster.objects) if cluster is not None else proxy
+
+
+def node_of(scenario: Scenario, name: str, cluster: str) -> Object:
+    """The xDS Node of `TYPE/POD.NAMESPACE`, as the agent beside that Pod would send it. Raises BadScenario."""
+    kind, _, rest = name.partition("/")
+    pod_name, _, namespace = rest.rpartition(".")
+    found = next((entry for entry in scenario.clusters if entry.id == cluster), None)
+    if found is None:
+        raise BadScenario(f"--in-cluster: {cluster!r} is not among the clusters")
+    pod: Any = found.objects.get("Pod", {}).get((namespace, pod_name))
+    if kind not in ("sidecar", "router") or pod is None:
+        pods = ", ".join(f"{n}.{ns}" for ns, n in sorted(found.objects.get("Pod", {}))) or "none"
+        raise BadScenario(
+            f"--proxy: {name!r} is not sidecar|router/POD.NAMESPACE of a Pod in {cluster}; there is: {pods}"
+        )
+    return {
+        "id": f"{kind}~{pod.status.pod_ip}~{pod_name}.{namespace}~{namespace}.svc.cluster.local",
+        "metadata": {
+            "CLUSTER_ID": cluster,
+            "NAMESPACE": namespace,
+            "NETWORK": pod.metadata.labels.get("topology.istio.io/network", ""),
+            "LABELS": dict(pod.metadata.labels),
+            "INSTANCE_IPS": pod.status.pod_ip,
+            "SERVICE_ACCOUNT": pod.spec.service_account_name,
+        },
+    }
+
+
+def explanation(view: View) -> list[Object]:
+    """For each upstream: the destinations that are given, by which way, and the endpoints that are left out, with the reason."""
+    return [_explained(upstream) for upstream in view.outbound.upstreams]
+
+
+def _explained(upstream: Upstream) -> Object:
+    return {
+        "cluster": upstream.name,
+        "service": f"{upstream.service.namespace}/{upstream.service.name}",
+        "declaredIn": list(upstream.service.declared_in),
+        "given": [_destination(group, destination) for group in upstream.groups for destination in group.destinations],
+        "leftOut": [
+            {
+                "address": left.endpoint.ip,
+                "workload": f"{left.endpoint.workload.namespace}/{left.endpoint.workload.name}",
+                "cluster": left.endpoint.cluster,
+                "network": left.endpoint.network,
+                "reason": left.why.reason.value,
+                "detail": left.why.detail,
+            }
+            for left in upstream.left_out
+        ],
+    }
+
+
+def _destination(group: LocalityGroup, destination: Destination) -> Object:
+    gateway = destination.through
+    return {
+        "address": f"{destination.address}:{destination.port}",
+        "weight": destination.weight,
+        "priority": group.priority,
+        "locality": str(group.locality),
+        "mutualTLS": destination.mutual_tls,
+        "way": f"through the gateway of network {gateway.network}" if gateway else "direct",
+        "standsFor": [
+            f"{endpoint.cluster}/{endpoint.workload.namespace}/{endpoint.workload.name} {endpoint.ip}"
+            for endpoint in destination.stands_for
+        ],
+    }

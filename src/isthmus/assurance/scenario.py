@@ -1,0 +1,121 @@
+"""Scenarios: a whole mesh as one document, so that it can be asked about without any server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from isthmus.api.registry import KINDS, UndecodableObject, decode
+from isthmus.ingest.snapshot import ClusterInput, snapshot_of
+from isthmus.model.identity import TrustDomain
+from isthmus.model.names import ClusterId, MeshId, Namespace
+from isthmus.model.snapshot import MeshSettings, Snapshot
+from isthmus.model.topology import ImportState
+
+Object = dict[str, Any]
+
+
+class BadScenario(ValueError):
+    """A scenario that cannot be used: which part, and why."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """The clusters' objects, decoded. `warnings` name what was left out, and why."""
+
+    settings: MeshSettings
+    config_cluster: ClusterId
+    clusters: tuple[ClusterInput, ...]
+    warnings: tuple[str, ...]
+
+    def snapshot(self) -> Snapshot:
+        """What the control plane of the config cluster knows."""
+        return snapshot_of(self.settings, self.clusters, self.config_cluster)
+
+    def cluster(self, cluster: ClusterId) -> ClusterInput | None:
+        return next((found for found in self.clusters if found.id == cluster), None)
+
+
+def scenario_of(document: Mapping[str, Any]) -> Scenario:
+    """From `{kind: Scenario, configCluster, meshConfig?, env?, clusters: [{id, objects}]}`. Raises BadScenario."""
+    clusters = document.get("clusters")
+    if not isinstance(clusters, list) or not clusters:
+        raise BadScenario("clusters: a scenario has at least one cluster")
+    warnings: list[str] = []
+    inputs = []
+    for index, cluster in enumerate(clusters):
+        if not isinstance(cluster, Mapping) or not isinstance(cluster.get("id"), str):
+            raise BadScenario(f"clusters[{index}].id: every cluster has an id, as a string")
+        objects = cluster.get("objects") or []
+        if not isinstance(objects, list):
+            raise BadScenario(f"clusters[{index}].objects: is not a list")
+        inputs.append(cluster_input(ClusterId(cluster["id"]), objects, warnings))
+    config = ClusterId(document.get("configCluster") or clusters[0]["id"])
+    if config not in {cluster.id for cluster in inputs}:
+        raise BadScenario(f"configCluster: {config!r} is not among the clusters")
+    if document.get("meshNetworks"):
+        warnings.append("meshNetworks: not read by this version")
+    return Scenario(
+        settings=_settings(document.get("meshConfig") or {}, document.get("env") or {}),
+        config_cluster=config,
+        clusters=tuple(inputs),
+        warnings=tuple(warnings),
+    )
+
+
+def cluster_input(cluster: ClusterId, objects: Iterable[Any], warnings: list[str]) -> ClusterInput:
+    """One cluster's objects as its API server would have them; earlier is older. What cannot be read is added to `warnings`."""
+    found: dict[str, dict[tuple[str, str], object]] = {}
+    for index, obj in enumerate(_flat(objects)):
+        if not isinstance(obj, dict) or not isinstance(obj.get("metadata"), dict):
+            warnings.append(f"{cluster}: object {index} has no metadata: left out")
+            continue
+        name = f"{obj.get('kind')} {obj['metadata'].get('namespace', '')}/{obj['metadata'].get('name', '')}"
+        kind = KINDS.get(str(obj.get("kind")))
+        if kind is None or str(obj.get("apiVersion", "")).rpartition("/")[0] != kind.group:
+            warnings.append(
+                f"{cluster}: {name}: this version does not read {obj.get('apiVersion')} {obj.get('kind')}: left out"
+            )
+            continue
+        try:
+            decoded = decode(kind, _at_rest(obj, index))
+        except UndecodableObject as error:
+            warnings.append(f"{cluster}: {name}: {error}: left out")
+            continue
+        key = (decoded.metadata.namespace if kind.namespaced else "", decoded.metadata.name)
+        found.setdefault(kind.name, {})[key] = decoded
+    return ClusterInput(id=cluster, state=ImportState.LIVE, objects=found)
+
+
+def _at_rest(obj: Object, index: int) -> Object:
+    """With what an API server fills in, if it is missing."""
+    stamp = f"2020-01-01T{index // 3600 % 24:02}:{index // 60 % 60:02}:{index % 60:02}Z"
+    filled = {
+        "uid": f"00000000-0000-0000-0000-{index:012}",
+        "resourceVersion": str(index + 1),
+        "creationTimestamp": stamp,
+    }
+    return obj | {"metadata": filled | {key: value for key, value in obj["metadata"].items() if value is not None}}
+
+
+def _flat(objects: Iterable[Any]) -> Iterable[Any]:
+    for obj in objects:
+        if isinstance(obj, dict) and str(obj.get("kind", "")).endswith("List") and isinstance(obj.get("items"), list):
+            yield from _flat(obj["items"])
+        else:
+            yield obj
+
+
+def _settings(mesh_config: Mapping[str, Any], environment: Mapping[str, Any]) -> MeshSettings:
+    try:
+        trust_domain = TrustDomain.parse(str(mesh_config.get("trustDomain", "cluster.local")))
+    except ValueError as error:
+        raise BadScenario(f"meshConfig.trustDomain: {error}") from None
+    direct = str(environment.get("ISTHMUS_UNREACHABLE_NETWORKS_DIRECT", "false")).lower()
+    return MeshSettings(
+        mesh=MeshId(str(environment.get("MESH_ID", "mesh1"))),
+        trust_domain=trust_domain,
+        root_namespace=Namespace(str(mesh_config.get("rootNamespace", "istio-system"))),
+        unreachable_networks_direct=direct in ("true", "1"),
+    )
