@@ -54,8 +54,10 @@ def _from_json(body: bytes) -> Any:
 
 def _from_yaml(body: bytes) -> Any:
     try:
-        return yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (yaml.YAMLError, RecursionError) as error:
+        # YAML has values that JSON has not, such as dates: what is stored is JSON.
+        found = yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        return msgspec.json.decode(msgspec.json.encode(found))
+    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
         raise bad_request(f"the object provided is unrecognized: {error}") from None
 
 

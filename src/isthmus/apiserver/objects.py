@@ -9,14 +9,16 @@ import copy
 from typing import Any
 
 from isthmus.apiserver import defaults
-from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds
+from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds, kinds_of
 from isthmus.apiserver.persistence import Persistence
 from isthmus.apiserver.status import Refused, bad_request, conflict, invalid
 from isthmus.apiserver.store import Event, Name, Object, Store, name_of
 
 _BY_NAME = {kind.name: kind for kind in BUILT_IN}
 _NAMESPACE = _BY_NAME["Namespace"]
+_DEFINITION = _BY_NAME["CustomResourceDefinition"]
 _SERVICE = _BY_NAME["Service"]
+_CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 _SERVER_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 
 
@@ -39,13 +41,15 @@ class Objects:
         obj["apiVersion"], obj["kind"] = kind.group_version, kind.name
         if "status" in kind.subresources and kind.is_custom:
             obj.pop("status", None)
+        _check_shape(kind, obj)
         defaults.fill(kind, obj)
+        self._check_definition(kind, obj)
         if self.store.find(kind, name_of(obj)) is not None or dry_run:
             return self._refuse_or_pretend(kind, obj)
         if kind is _SERVICE:
             defaults.allocate_cluster_ip(kind, obj, self._addresses)
         event = self.store.create(kind, obj)
-        if kind.name == "CustomResourceDefinition":
+        if kind is _DEFINITION:
             self.kinds.define(obj)
         await self._commit(kind, event)
         return event.new.obj
@@ -54,7 +58,9 @@ class Objects:
         """The object as stored. Without a resourceVersion in it, whatever is there is replaced."""
         old = self.store.get(kind, name_of(obj))
         new = _merged(kind, old.obj, obj, subresource)
+        _check_shape(kind, new)
         defaults.fill(kind, new)
+        self._check_definition(kind, new)
         self._check_change(kind, old.obj, new)
         expected = str(obj["metadata"].get("resourceVersion") or "")
         if dry_run:
@@ -66,7 +72,7 @@ class Objects:
         event = self.store.update(kind, new, expected)
         if event is None:
             return old.obj
-        if kind.name == "CustomResourceDefinition":
+        if kind is _DEFINITION:
             self.kinds.define(new)
         await self._commit(kind, event)
         if new["metadata"].get("deletionTimestamp") and not _held(kind, new):
@@ -89,6 +95,9 @@ class Objects:
             raise Refused(403, "Forbidden", f'namespaces "{name[1]}" is forbidden: this namespace may not be deleted')
         if dry_run:
             return old.obj, True
+        if kind is _DEFINITION:
+            await self._clear(old.obj)
+            old = self.store.get(kind, name)
         grace = _grace_seconds(kind, old.obj, options.get("gracePeriodSeconds"))
         if not grace and not _guarded(kind, old.obj):
             return await self._remove(kind, name), True
@@ -108,7 +117,7 @@ class Objects:
         for key, version, raw in rows:
             storage, namespace, name = key.rsplit("|", 2)
             self.store.load(storage, (namespace, name), version, raw)
-        for crd in self.store.items(_BY_NAME["CustomResourceDefinition"]):
+        for crd in self.store.items(_DEFINITION):
             self.kinds.define(crd.obj)
         for service in self.store.items(_SERVICE):
             self._addresses.keep(defaults.cluster_ips(service.obj))
@@ -123,10 +132,34 @@ class Objects:
         event = self.store.delete(kind, name)
         if kind is _SERVICE:
             self._addresses.release(defaults.cluster_ips(event.new.obj))
-        if kind.name == "CustomResourceDefinition":
+        if kind is _DEFINITION:
             self.kinds.undefine(event.new.obj)
         await self._commit(kind, event)
+        if kind.is_custom and not any(self.store.items(kind)):
+            await self._release_definition(kind)
         return event.new.obj
+
+    async def _clear(self, definition: Object) -> None:
+        """Objects go with their definition; while one of them is held by finalizers, so is the definition."""
+        for kind in list(kinds_of(definition))[:1]:
+            for stored in list(self.store.items(kind)):
+                if self.store.find(kind, name_of(stored.obj)) is not None:
+                    await self.delete(kind, name_of(stored.obj), {})
+            if any(self.store.items(kind)):
+                held = copy.deepcopy(definition)
+                held["metadata"].pop("resourceVersion")
+                held["metadata"]["finalizers"] = [*(held["metadata"].get("finalizers") or ()), _CLEANUP]
+                if _CLEANUP not in (definition["metadata"].get("finalizers") or ()):
+                    await self.replace(_DEFINITION, held)
+
+    async def _release_definition(self, kind: Kind) -> None:
+        """The last object is gone: a definition that waited for it may go."""
+        stored = self.store.find(_DEFINITION, ("", kind.qualified))
+        if stored is None or _CLEANUP not in (stored.obj["metadata"].get("finalizers") or ()):
+            return
+        released = copy.deepcopy(stored.obj)
+        released["metadata"]["finalizers"].remove(_CLEANUP)
+        await self.replace(_DEFINITION, released)
 
     def _require_namespace(self, kind: Kind, namespace: str) -> None:
         if not kind.namespaced:
@@ -144,6 +177,23 @@ class Objects:
         if self.store.find(kind, name_of(obj)) is not None:
             self.store.create(kind, obj)
         return obj
+
+    def _check_definition(self, kind: Kind, obj: Object) -> None:
+        """Before it is stored: from a definition kinds are made. And nothing new of a kind that is going away."""
+        if kind is _DEFINITION:
+            spec = obj["spec"]
+            wanted = f"{spec['names']['plural']}.{spec['group']}"
+            if not list(kinds_of(obj)) or obj["metadata"]["name"] != wanted:
+                message = f"must be {wanted!r}, of a definition with a served version"
+                raise invalid(kind, obj["metadata"]["name"], "metadata.name", message)
+            if any(spec["group"] == built_in.group for built_in in BUILT_IN):
+                raise invalid(kind, wanted, "spec.group", f"{spec['group']} is the server's own")
+        if kind.is_custom and not obj["metadata"].get("deletionTimestamp"):
+            stored = self.store.find(_DEFINITION, ("", kind.qualified))
+            if stored is not None and stored.obj["metadata"].get("deletionTimestamp"):
+                raise Refused(
+                    405, "MethodNotAllowed", "create not allowed while custom resource definition is terminating"
+                )
 
     def _check_change(self, kind: Kind, old: Object, new: Object) -> None:
         name = old["metadata"]["name"]
@@ -175,6 +225,20 @@ class Objects:
             defaults.allocate_cluster_ip(_SERVICE, new, self._addresses)
 
 
+def _check_shape(kind: Kind, obj: Object) -> None:
+    """What selectors and every client rely on. Raises Refused."""
+    metadata = obj["metadata"]
+    for field in ("labels", "annotations"):
+        found = metadata.get(field)
+        if found is None:
+            continue
+        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+            raise bad_request(f"{kind.name} {metadata['name']}: metadata.{field} is not a map of strings to strings")
+    finalizers = metadata.get("finalizers") or []
+    if not isinstance(finalizers, list) or not all(isinstance(item, str) for item in finalizers):
+        raise bad_request(f"{kind.name} {metadata['name']}: metadata.finalizers is not a list of strings")
+
+
 def _merged(kind: Kind, old: Object, wanted: Object, subresource: str) -> Object:
     """What a writer may change: through `status` only the status, otherwise everything but it and the server's own fields."""
     if subresource == "status":
@@ -189,8 +253,10 @@ def _merged(kind: Kind, old: Object, wanted: Object, subresource: str) -> Object
             new["metadata"][field] = old["metadata"][field]
         else:
             new["metadata"].pop(field, None)
-    if "status" in kind.subresources and "status" in old:
-        new["status"] = old["status"]
+    if "status" in kind.subresources:
+        new.pop("status", None)
+        if "status" in old:
+            new["status"] = old["status"]
     if kind is _NAMESPACE and subresource != "finalize":
         new["spec"] = old["spec"]
     return new

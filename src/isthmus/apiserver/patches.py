@@ -20,14 +20,15 @@ _MERGE_KEYS: dict[str, tuple[str, ...]] = {
     "volumeDevices": ("devicePath",),
     "imagePullSecrets": ("name",),
     "hostAliases": ("ip",),
-    "tolerations": ("key",),
+    "schedulingGates": ("name",),
+    "podIPs": ("ip",),
+    "hostIPs": ("ip",),
     "topologySpreadConstraints": ("topologyKey",),
     "ownerReferences": ("uid",),
     "conditions": ("type",),
     "addresses": ("type",),
     "secrets": ("name",),
     "webhooks": ("name",),
-    "taints": ("key",),
 }
 _SET_LISTS = frozenset({"finalizers"})
 """Lists of plain values that are merged as sets."""
@@ -56,8 +57,8 @@ def merge_patch(target: Any, patch: Any) -> Any:
     return result
 
 
-def strategic_merge(target: Any, patch: Any) -> Any:
-    """As a merge patch, but for the lists that have a merge key, and the directives that begin with `$`."""
+def strategic_merge(target: Any, patch: Any, kind: str) -> Any:
+    """As a merge patch, but for the lists that have a merge key, and the directives that begin with `$`. `kind` is the whole object's."""
     if not isinstance(patch, dict):
         return patch
     if patch.get("$patch") == "replace":
@@ -78,16 +79,16 @@ def strategic_merge(target: Any, patch: Any) -> Any:
         if value is None:
             result.pop(key, None)
         elif isinstance(value, list):
-            result[key] = _merge_list(key, result.get(key) or [], value, patch.get(f"$setElementOrder/{key}"))
+            result[key] = _merge_list(kind, key, result.get(key) or [], value, patch.get(f"$setElementOrder/{key}"))
         else:
-            result[key] = strategic_merge(result.get(key), value)
+            result[key] = strategic_merge(result.get(key), value, kind)
     return result
 
 
-def _merge_list(field: str, target: list[Any], patch: list[Any], order: list[Any] | None) -> list[Any]:
+def _merge_list(kind: str, field: str, target: list[Any], patch: list[Any], order: list[Any] | None) -> list[Any]:
     if field in _SET_LISTS:
         return [*target, *(item for item in patch if item not in target)]
-    key = _merge_key(field, target, patch)
+    key = _merge_key(kind, field, target, patch)
     if key is None:
         return patch
     if any(isinstance(item, dict) and item.get("$patch") == "replace" for item in patch):
@@ -98,7 +99,7 @@ def _merge_list(field: str, target: list[Any], patch: list[Any], order: list[Any
         if item.get("$patch") == "delete":
             merged.pop(name, None)
         else:
-            merged[name] = strategic_merge(merged.get(name), item)
+            merged[name] = strategic_merge(merged.get(name), item, kind)
     if order:
         wanted = [item.get(key) if isinstance(item, dict) else item for item in order]
         ranks = {name: rank for rank, name in enumerate(wanted)}
@@ -106,11 +107,11 @@ def _merge_list(field: str, target: list[Any], patch: list[Any], order: list[Any
     return list(merged.values())
 
 
-def _merge_key(field: str, target: list[Any], patch: list[Any]) -> str | None:
-    """Ports are told apart by `containerPort` in a Pod and by `port` in a Service."""
+def _merge_key(kind: str, field: str, target: list[Any], patch: list[Any]) -> str | None:
+    """Ports are told apart by `containerPort` in a container and by `port` in a Service; elsewhere they are one value."""
     items = [item for item in (*target, *patch) if isinstance(item, dict)]
     if field == "ports":
-        candidates: tuple[str, ...] = ("containerPort", "port")
+        candidates: tuple[str, ...] = ("port",) if kind == "Service" else ("containerPort",)
     else:
         candidates = _MERGE_KEYS.get(field, ())
     for key in candidates:

@@ -138,7 +138,7 @@ def _patched(obj: Object, patch: Any, content_type: str, kind: Kind) -> Object:
         case "application/merge-patch+json":
             result = patches.merge_patch(obj, patch)
         case "application/strategic-merge-patch+json" if not kind.is_custom:
-            result = patches.strategic_merge(obj, patch)
+            result = patches.strategic_merge(obj, patch, kind.name)
         case _:
             raise unsupported_media_type(
                 "the body of the request was in an unknown format - accepted media types include: "
