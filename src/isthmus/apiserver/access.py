@@ -15,7 +15,7 @@ from isthmus.apiserver.tokens import ISSUER, Claims, Tokens
 _BY_NAME = {kind.name: kind for kind in BUILT_IN}
 _ROLE, _CLUSTER_ROLE = _BY_NAME["Role"], _BY_NAME["ClusterRole"]
 _ROLE_BINDING, _CLUSTER_ROLE_BINDING = _BY_NAME["RoleBinding"], _BY_NAME["ClusterRoleBinding"]
-_SERVICE_ACCOUNT = _BY_NAME["ServiceAccount"]
+_SERVICE_ACCOUNT, _POD = _BY_NAME["ServiceAccount"], _BY_NAME["Pod"]
 
 MASTERS = "system:masters"
 _AUTHENTICATED = "system:authenticated"
@@ -78,12 +78,17 @@ class Access:
         return self.user_of_claims(claims)
 
     def user_of_claims(self, claims: Claims) -> User | None:
-        """None if the service account is gone, or another one has its name."""
+        """None if the service account is gone, or the Pod that the token was for; another one of the same name is another one."""
         bound = claims.get("kubernetes.io", {})
         namespace, account = bound.get("namespace", ""), bound.get("serviceaccount", {})
         stored = self._store.find(_SERVICE_ACCOUNT, (namespace, account.get("name", "")))
         if stored is None or stored.obj["metadata"]["uid"] != account.get("uid"):
             return None
+        pod = bound.get("pod")
+        if pod is not None:
+            stored = self._store.find(_POD, (namespace, pod.get("name", "")))
+            if stored is None or stored.obj["metadata"]["uid"] != pod.get("uid"):
+                return None
         extra: list[tuple[str, tuple[str, ...]]] = [
             ("authentication.kubernetes.io/credential-id", (f"JTI={claims.get('jti', '')}",))
         ]
@@ -110,7 +115,7 @@ class Access:
             }
         user = self.user_of_claims(claims)
         if user is None:
-            return {"authenticated": False, "user": {}, "error": "the service account has been deleted"}
+            return {"authenticated": False, "user": {}, "error": "the service account or Pod of the token is gone"}
         return {"authenticated": True, "user": user.document, "audiences": shared}
 
     def allows(self, user: User, wanted: Attributes) -> bool:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
-_SECONDS_MIN = 600
+SECONDS_MIN = 600
 _SECONDS_MAX = 2**32
 _COORDINATE_BYTES = 32
 
@@ -43,7 +43,7 @@ class Tokens:
         bound_to: dict[str, Any] | None = None,
     ) -> tuple[str, int]:
         """The token, and when it expires. `bound_to` adds a Pod or a Node to its claims."""
-        expires = now + min(max(seconds, _SECONDS_MIN), _SECONDS_MAX)
+        expires = now + min(max(seconds, SECONDS_MIN), _SECONDS_MAX)
         claims = {
             "aud": list(audiences) or [ISSUER],
             "exp": expires,

@@ -9,13 +9,16 @@ from typing import Any
 from isthmus.apiserver.access import Access, Attributes, User
 from isthmus.apiserver.kinds import BUILT_IN, Kind
 from isthmus.apiserver.objects import Objects
-from isthmus.apiserver.status import bad_request, no_such_path
-from isthmus.apiserver.tokens import Tokens
+from isthmus.apiserver.status import bad_request, invalid, no_such_path
+from isthmus.apiserver.tokens import ISSUER, SECONDS_MIN, Tokens
 
 Object = dict[str, Any]
 
 _SERVICE_ACCOUNT = next(kind for kind in BUILT_IN if kind.name == "ServiceAccount")
 _POD = next(kind for kind in BUILT_IN if kind.name == "Pod")
+_TOKEN_REQUEST = Kind(
+    group="authentication.k8s.io", version="v1", name="TokenRequest", plural="tokenrequests", namespaced=True
+)
 _SECONDS_DEFAULT = 3600
 
 
@@ -54,32 +57,39 @@ class Virtual:
         """A TokenRequest with its token. Bound to a Pod only if that Pod exists with that uid. Raises Refused."""
         stored = self._objects.store.get(_SERVICE_ACCOUNT, (namespace, account))
         spec = body.get("spec") or {}
+        seconds = spec.get("expirationSeconds", _SECONDS_DEFAULT)
+        if not isinstance(seconds, int) or seconds < SECONDS_MIN:
+            message = f"Invalid value: {seconds!r}: may not specify a duration less than 10 minutes"
+            raise invalid(_TOKEN_REQUEST, account, "spec.expirationSeconds", message)
+        audiences = list(spec.get("audiences") or (ISSUER,))
         bound = spec.get("boundObjectRef") or {}
         token, expires = self._tokens.issue(
             namespace=namespace,
             account=account,
             account_uid=stored.obj["metadata"]["uid"],
-            audiences=list(spec.get("audiences") or ()),
-            seconds=int(spec.get("expirationSeconds") or _SECONDS_DEFAULT),
+            audiences=audiences,
+            seconds=seconds,
             now=int(time.time()),
-            bound_to=self._bound(bound, namespace) if bound else None,
+            bound_to=self._bound(bound, namespace, account) if bound else None,
         )
         stamp = datetime.fromtimestamp(expires, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         return {
             "kind": "TokenRequest",
             "apiVersion": "authentication.k8s.io/v1",
             "metadata": {"name": account, "namespace": namespace},
-            "spec": spec,
+            "spec": spec | {"audiences": audiences, "expirationSeconds": seconds},
             "status": {"token": token, "expirationTimestamp": stamp},
         }
 
-    def _bound(self, reference: Object, namespace: str) -> Object:
+    def _bound(self, reference: Object, namespace: str, account: str) -> Object:
         if reference.get("kind") != "Pod":
             raise bad_request(f"cannot bind a token to a {reference.get('kind')}: only to a Pod")
         pod = self._objects.store.get(_POD, (namespace, str(reference.get("name", ""))))
         metadata = pod.obj["metadata"]
         if reference.get("uid") not in (None, "", metadata["uid"]):
             raise bad_request(f"the Pod {metadata['name']} has another uid")
+        if pod.obj["spec"].get("serviceAccountName") != account:
+            raise bad_request(f"the Pod {metadata['name']} does not run as {account}")
         node = pod.obj["spec"].get("nodeName", "")
         claims: Object = {"pod": {"name": metadata["name"], "uid": metadata["uid"]}}
         return claims | ({"node": {"name": node}} if node else {})
