@@ -98,14 +98,19 @@ def _scale(deployment: Object, new: Object, old: Sequence[Object], state: State)
 
 
 def _shrink(old: Sequence[Object], new: Object, needed: int) -> Iterator[Action]:
-    """Pods that are not ready go first; ready ones only while `needed` ready Pods are left."""
+    """Pods that are not ready go first; ready ones only while `needed` ready Pods are left.
+
+    What has been asked for counts, too, not only what is: statuses lag behind.
+    """
+    wanted = new["spec"]["replicas"] + sum(found["spec"]["replicas"] for found in old)
+    room = wanted - needed - max(0, new["spec"]["replicas"] - _ready(new))
     spare = _ready(new) + sum(_ready(found) for found in old) - needed
     for found in old:
-        replicas, ready = found["spec"]["replicas"], _ready(found)
-        removed = max(0, replicas - ready)
-        ready_removed = max(0, min(spare, ready))
-        spare -= ready_removed
-        yield from _changed(found, replicas - removed - ready_removed)
+        replicas = found["spec"]["replicas"]
+        broken = min(max(0, room), max(0, replicas - _ready(found)))
+        working = min(max(0, room - broken), max(0, spare), replicas - broken)
+        room, spare = room - broken - working, spare - working
+        yield from _changed(found, replicas - broken - working)
 
 
 def _forget(deployment: Object, old: Sequence[Object]) -> Iterator[Action]:

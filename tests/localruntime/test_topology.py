@@ -1,0 +1,175 @@
+"""Topology files: what is written, what it means, and every mistake with its line."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isthmus.localruntime.marked_yaml import BadInput
+from isthmus.localruntime.planning import plan_of
+from isthmus.localruntime.topology import CLUSTERS_MAX, Cluster, Topology, Workload, documented_fields, load
+
+EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
+HEAD = "apiVersion: isthmus.io/v1alpha1\nkind: Topology\nmetadata: {name: m}\n"
+
+
+@pytest.fixture
+def written(tmp_path):
+    def write(spec: str, head: str = HEAD) -> Path:
+        path = tmp_path / "t.yaml"
+        path.write_text(head + spec)
+        return path
+
+    return write
+
+
+def mistakes(path: Path) -> list[str]:
+    with pytest.raises(BadInput) as caught:
+        load(path)
+    return [f"{finding.line} {finding.field}: {finding.what}" for finding in caught.value.findings]
+
+
+def test_the_shortest_file(written):
+    topology = load(written("spec: {clusters: {c1: {}}}"))
+
+    [cluster] = topology.clusters
+    assert (cluster.id, cluster.network, cluster.region, cluster.zones) == ("c1", "n1", "c1", ("a",))
+    assert topology.networks == {"n1": "10.10.0.0/16"}
+    assert (topology.mesh, topology.trust_domain) == ("mesh1", "cluster.local")
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_every_example_is_a_plan(path):
+    assert plan_of(load(path)).name == path.stem
+
+
+@pytest.mark.parametrize(
+    ("spec", "expected"),
+    [
+        ("spec: {}", ["4 spec.clusters: is missing"]),
+        ("spec: {clusters: {}}", ["4 spec.clusters: is empty"]),
+        ("spec:\n  cluster: {c1: {}}", ["4 spec.clusters: is missing", "5 spec.cluster: is not a field of a topology"]),
+        ("spec:\n  clusters:\n    C1: {}", ["6 spec.clusters.C1: 'C1' is not a name"]),
+        ("spec:\n  clusters:\n    c1: {}\n    c1: {}", ["7 spec.clusters.c1: is written twice"]),
+        ("spec:\n  clusters:\n    c1:\n      network: n7", ["7 spec.clusters.c1.network: 'n7' is not a network"]),
+        ("spec:\n  clusters: [c1]", ["5 spec.clusters: is a list, not an object"]),
+        ("spec: {clusters: {c1: {zones: a}}}", ["4 spec.clusters.c1.zones: is a string, not a list"]),
+        ("spec: {clusters: {c1: {hostPort: 80}}}", ["4 spec.clusters.c1.hostPort: 80 is not a port for users"]),
+        (
+            "spec: {clusters: {c1: {hostPort: 8001}, c2: {hostPort: 8001}}}",
+            ["4 spec.clusters.c2.hostPort: 8001 is cluster c1's, too"],
+        ),
+        (
+            "spec: {clusters: {c1: {controlPlane: {remoteOf: c2}}, c2: {}}}",
+            ["4 spec.clusters.c1.controlPlane: {'remoteOf': 'c2'} cannot be booted by this version"],
+        ),
+        ("spec: {clusters: {c1: {discovers: [c1]}}}", ["4 spec.clusters.c1.discovers: names the cluster itself"]),
+        (
+            "spec:\n  networks: {n1: {podCIDR: 10.96.0.0/12}}\n  clusters: {c1: {}}",
+            ["5 spec.networks.n1.podCIDR: 10.96.0.0/12 overlaps 10.96.0.0/11, the range of Services"],
+        ),
+        (
+            "spec:\n  networks: {n1: {podCIDR: 10.10.0.1/16}}\n  clusters: {c1: {}}",
+            ["5 spec.networks.n1.podCIDR: is not a range: 10.10.0.1/16 has host bits set"],
+        ),
+        ("spec: {clusters: {c1: {}}, workloads: [helloworld]}", ["4 spec.workloads.0: 'helloworld' is not a sample"]),
+        ("spec: {clusters: {c1: {}}, workloads: [{version: v1}]}", ["4 spec.workloads.0.sample: is missing"]),
+        ("spec: {clusters: {c1: {}}, manifests: [no.yaml]}", ["4 spec.manifests.0: 'no.yaml' is not a file"]),
+        ("spec: {trustDomain: 'a b', clusters: {c1: {}}}", ["4 spec.trustDomain: 'a b' is not a trust domain"]),
+        ("spec: {clusters: {c1: {}", ["4 : is not YAML"]),
+    ],
+)
+def test_each_mistake_has_its_line(written, spec, expected):
+    found = mistakes(written(spec))
+
+    assert len(found) == len(expected)
+    assert all(one.startswith(wanted) for one, wanted in zip(found, expected, strict=True)), found
+
+
+def test_all_mistakes_are_told_at_once(written):
+    found = mistakes(written("spec:\n  mesh: 7\n  clusters:\n    c1: {hostPort: no, zone: a}\n"))
+
+    assert [line.partition(":")[0] for line in found] == [
+        "5 spec.mesh",
+        "7 spec.clusters.c1.hostPort",
+        "7 spec.clusters.c1.zone",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("manifest", "expected"),
+    [
+        ("kind: Service\n", ["1 apiVersion: is missing", "1 metadata.name: is missing"]),
+        ("apiVersion: v1\nkind: Pod\nmetadata:\n  name: 7\n", ["4 metadata.name: is missing"]),
+        ("- a\n", ["1 : is a list, not an object"]),
+        (
+            "apiVersion: v1\nkind: List\nitems:\n- {}\n",
+            ["4 items.0.apiVersion", "4 items.0.kind", "4 items.0.metadata"],
+        ),
+        ("a: [\n", ["2 : is not YAML"]),
+    ],
+)
+def test_mistakes_in_manifests_are_told_with_their_file(written, tmp_path, manifest, expected):
+    (tmp_path / "m.yaml").write_text(manifest)
+    path = written("spec: {clusters: {c1: {}}, manifests: [m.yaml]}")
+
+    with pytest.raises(BadInput) as caught:
+        load(path)
+
+    findings = caught.value.findings
+    assert {finding.file for finding in findings} == {str(tmp_path / "m.yaml")}
+    assert len(findings) == len(expected)
+    said = [f"{finding.line} {finding.field}: {finding.what}" for finding in findings]
+    assert all(one.startswith(wanted) for one, wanted in zip(said, expected, strict=True)), said
+
+
+def test_every_field_is_explained():
+    assert all(field.meaning for field in documented_fields())
+
+
+names = st.from_regex(r"[a-z][a-z0-9]{0,8}", fullmatch=True)
+
+
+@st.composite
+def topologies(draw) -> Topology:
+    networks = draw(st.lists(names, min_size=1, max_size=6, unique=True))
+    ids = draw(st.lists(names, min_size=1, max_size=CLUSTERS_MAX, unique=True))
+    return Topology(
+        name="m",
+        mesh="mesh1",
+        trust_domain="cluster.local",
+        networks=dict.fromkeys(networks, "10.10.0.0/16"),
+        clusters=tuple(
+            Cluster(
+                id=name,
+                network=draw(st.sampled_from(networks)),
+                region=name,
+                zones=("a",),
+                discovers=None,
+                host_port=0,
+                workloads=(Workload(sample="helloworld"),),
+                manifests=(),
+            )
+            for name in ids
+        ),
+    )
+
+
+@given(topologies())
+def test_no_two_things_of_a_plan_have_one_address(topology):
+    plan = plan_of(topology)
+
+    on_transit = [cluster.api_address for cluster in plan.clusters] + [network.transit_ip for network in plan.networks]
+    assert len(set(on_transit)) == len(on_transit)
+    ranges = [ipaddress.ip_network(c.load_balancer_cidr) for c in plan.clusters]
+    ranges += [ipaddress.ip_network(c.service_cidr) for c in plan.clusters]
+    assert not any(one.overlaps(other) for i, one in enumerate(ranges) for other in ranges[:i])
+    assert not any(ipaddress.ip_address(address) in one for address in on_transit for one in ranges)
+    assert all(cluster.id not in cluster.discovers for cluster in plan.clusters)
+    assert [w.version for cluster in plan.clusters for w in cluster.workloads] == [
+        f"v{index}" for index in range(1, len(plan.clusters) + 1)
+    ]
