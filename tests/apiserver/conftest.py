@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -235,3 +235,15 @@ async def namespace(api: Api) -> str:
     name = f"test-{next(_NUMBERS)}"
     await api.made("/api/v1/namespaces", {"metadata": {"name": name}})
     return name
+
+
+@pytest.fixture
+def parallel() -> Any:
+    """Answers of many calls made at once, in their order."""
+
+    async def run(calls: Iterable[Coroutine[Any, Any, Answer]]) -> list[Answer]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(call) for call in calls]
+        return [task.result() for task in tasks]
+
+    return run
