@@ -79,8 +79,13 @@ class ServerProcess:
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Its exit code."""
         assert self._process is not None
-        assert self._reader is not None
         self._process.send_signal(number)
+        return self.wait()
+
+    def wait(self) -> int:
+        """The exit code of a server that ends."""
+        assert self._process is not None
+        assert self._reader is not None
         code = self._process.wait(DEADLINE)
         self._reader.join(DEADLINE)
         assert self._process.stderr is not None

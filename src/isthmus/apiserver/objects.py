@@ -71,6 +71,8 @@ class Objects:
             new["metadata"]["generation"] = old.obj["metadata"].get("generation", 1) + 1
         event = self.store.update(kind, new, expected)
         if event is None:
+            if old.version > self.store.published:
+                await self._persistence.settled()
             return old.obj
         if kind is _DEFINITION:
             self.kinds.define(new)

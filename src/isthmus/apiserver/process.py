@@ -20,7 +20,7 @@ from isthmus.apiserver.access import Access, default_roles
 from isthmus.apiserver.credentials import Credentials, load_or_create
 from isthmus.apiserver.kinds import Kinds
 from isthmus.apiserver.objects import Objects
-from isthmus.apiserver.persistence import Persistence
+from isthmus.apiserver.persistence import Persistence, StorageFailed
 from isthmus.apiserver.server import ApiServer
 from isthmus.apiserver.settings import ApiServerSettings
 from isthmus.apiserver.status import Refused
@@ -41,14 +41,14 @@ def main(settings_path: str) -> int:
         settings = msgspec.json.decode(Path(settings_path).read_bytes(), type=ApiServerSettings)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, StorageFailed) as error:
         sys.stderr.write(f"isthmus apiserver: {error}\n")
         return 1
     return 0
 
 
 async def serve(settings: ApiServerSettings) -> None:
-    """Until SIGTERM or SIGINT."""
+    """Until SIGTERM or SIGINT. Raises StorageFailed once the disk refuses a write."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -58,7 +58,7 @@ async def serve(settings: ApiServerSettings) -> None:
     store = Store(persistence.first_version)
     kinds = Kinds()
     objects = Objects(store, kinds, persistence, settings.service_cidr)
-    persistence.start()
+    persistence.start(on_failure=stop.set)
     await _begin(objects, settings)
     tokens = Tokens(credentials.signing_key)
     server = ApiServer(objects, kinds, Access(store, tokens, credentials.admin_token), tokens)
@@ -73,6 +73,8 @@ async def serve(settings: ApiServerSettings) -> None:
     server.watches.close()
     await runner.cleanup()
     persistence.close()
+    if persistence.failure is not None:
+        raise persistence.failure
 
 
 def _sockets(settings: ApiServerSettings) -> list[socket.socket]:

@@ -1,0 +1,167 @@
+"""What survives: a server that is killed while it writes loses nothing that it acknowledged, and its versions only grow."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import sqlite3
+
+import aiohttp
+import pytest
+
+from isthmus.apiserver.persistence import Persistence, StorageFailed
+
+MAPS = "/api/v1/namespaces/default/configmaps"
+MERGE = "application/merge-patch+json"
+ROUNDS = 3
+WRITERS = 8
+ACKNOWLEDGED_BEFORE_KILL = 150
+
+
+class Witness:
+    """What clients were told: the version of each object, None where it was deleted, and the newest version of all."""
+
+    def __init__(self):
+        self.objects = {}
+        self.unsure = set()
+        self.newest = 0
+        self.count = 0
+        self.enough = asyncio.Event()
+
+    def told(self, name, version, newest):
+        self.objects[name] = version
+        self.unsure.discard(name)
+        self.newest = max(self.newest, newest)
+        self.count += 1
+        if self.count >= ACKNOWLEDGED_BEFORE_KILL:
+            self.enough.set()
+
+
+async def write_until_killed(api, witness, prefix):
+    """Creates, changes and deletes objects of its own; what was under way at the end may have happened or not."""
+    for number in range(100_000):
+        name = f"{prefix}-{number}"
+        try:
+            witness.unsure.add(name)
+            made = await api.call("POST", MAPS, {"metadata": {"name": name}})
+            version = int(made.body["metadata"]["resourceVersion"])
+            witness.told(name, version, version)
+            witness.unsure.add(name)
+            changed = await api.call("PATCH", f"{MAPS}/{name}", {"data": {"a": "b"}}, content_type=MERGE)
+            version = int(changed.body["metadata"]["resourceVersion"])
+            witness.told(name, version, version)
+            if number % 3 == 0:
+                witness.unsure.add(name)
+                await api.call("DELETE", f"{MAPS}/{name}")
+                witness.told(name, None, version + 1)
+        except aiohttp.ClientError:
+            return
+
+
+async def read_until_killed(api, witness, seen):
+    """What a watch says has happened for good."""
+    try:
+        async with api.watch(MAPS, resourceVersion=str(witness.newest) if witness.newest else "") as watch:
+            while event := await watch.next():
+                metadata = event["object"]["metadata"]
+                seen[metadata["name"]] = (event["type"], int(metadata["resourceVersion"]))
+    except aiohttp.ClientError:
+        return
+
+
+async def test_kill_9_loses_nothing_acknowledged_and_versions_never_go_back(fresh_server, connected):
+    witness, newest_before = Witness(), 0
+    for round_ in range(ROUNDS):
+        seen = {}
+        witness.count = 0
+        witness.enough.clear()
+        async with connected(fresh_server) as api, asyncio.TaskGroup() as group:
+            witness.newest = int((await api.get(MAPS)).body["metadata"]["resourceVersion"])
+            group.create_task(read_until_killed(api, witness, seen))
+            for writer in range(WRITERS):
+                group.create_task(write_until_killed(api, witness, f"r{round_}-w{writer}"))
+            await witness.enough.wait()
+            await asyncio.to_thread(fresh_server.stop, signal.SIGKILL)
+
+        fresh_server.start()
+        async with connected(fresh_server) as api:
+            listed = (await api.get(MAPS)).body
+            after = await api.made(MAPS, {"metadata": {"name": f"after-{round_}"}})
+
+        found = {item["metadata"]["name"]: int(item["metadata"]["resourceVersion"]) for item in listed["items"]}
+        sure = {name: version for name, version in witness.objects.items() if name not in witness.unsure}
+        assert {name: found.get(name) for name in sure} == sure
+        assert all(found.get(name, 0) >= version for name, (type_, version) in seen.items() if type_ != "DELETED")
+        assert not [name for name, (type_, _) in seen.items() if type_ == "DELETED" and name in found]
+        newest_seen = max([witness.newest, *found.values(), *(version for _, version in seen.values())])
+        assert int(listed["metadata"]["resourceVersion"]) >= newest_seen
+        assert int(after["metadata"]["resourceVersion"]) > max(newest_seen, newest_before)
+        newest_before = int(after["metadata"]["resourceVersion"])
+
+
+async def test_everything_is_there_after_a_restart(fresh_server, connected):
+    crd = {
+        "metadata": {"name": "lamps.example.com"},
+        "spec": {
+            "group": "example.com",
+            "scope": "Namespaced",
+            "names": {"plural": "lamps", "kind": "Lamp"},
+            "versions": [{"name": "v1", "served": True, "storage": True}],
+        },
+    }
+    lamps, services = "/apis/example.com/v1/namespaces/default/lamps", "/api/v1/namespaces/default/services"
+    async with connected(fresh_server) as api:
+        await api.made("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)
+        lamp = await api.made(lamps, {"metadata": {"name": "hall"}, "spec": {"on": True}})
+        service = await api.made(services, {"metadata": {"name": "a"}, "spec": {"ports": [{"port": 80}]}})
+        account = await api.made("/api/v1/namespaces/default/serviceaccounts", {"metadata": {"name": "robot"}})
+        asked = await api.call("POST", "/api/v1/namespaces/default/serviceaccounts/robot/token", {})
+    token = asked.body["status"]["token"]
+
+    code = await asyncio.to_thread(fresh_server.stop)
+    fresh_server.start()
+
+    async with connected(fresh_server) as api:
+        lamp_after = (await api.get(f"{lamps}/hall")).body
+        review = await api.call("POST", "/apis/authentication.k8s.io/v1/tokenreviews", {"spec": {"token": token}})
+        spec = {"ports": [{"port": 80}], "clusterIP": service["spec"]["clusterIP"]}
+        taken = await api.call("POST", services, {"metadata": {"name": "b"}, "spec": spec})
+    assert code == 0
+    assert lamp_after == lamp
+    assert review.body["status"]["user"]["uid"] == account["metadata"]["uid"]
+    assert (taken.code, taken.body["reason"]) == (422, "Invalid")
+
+
+async def test_a_server_whose_disk_refuses_says_so_and_stops(fresh_server, connected):
+    other = sqlite3.connect(fresh_server.directory / "objects.db")
+    other.execute("ALTER TABLE object RENAME TO elsewhere")
+    other.close()
+
+    async with connected(fresh_server) as api:
+        answer = await api.call("POST", MAPS, {"metadata": {"name": "a"}})
+    code = await asyncio.to_thread(fresh_server.wait)
+
+    assert (answer.code, answer.body["kind"], answer.body["reason"]) == (500, "Status", "InternalError")
+    assert code == 1
+    assert "the object store cannot write" in fresh_server.log[-1]
+
+
+def test_a_file_that_is_no_store_is_refused_by_name(tmp_path):
+    path = tmp_path / "objects.db"
+    path.write_bytes(b"something else entirely" * 100)
+
+    with pytest.raises(StorageFailed, match=str(path)):
+        Persistence(path)
+
+
+async def test_a_version_seen_before_it_was_durable_is_not_given_again(tmp_path):
+    first = Persistence(tmp_path / "objects.db")
+    first.start()
+    handed_out = first.first_version + 9_999
+    await first.write(("a|b|c", first.first_version + 5_000, b"{}"))
+    first.close()
+
+    second = Persistence(tmp_path / "objects.db")
+
+    assert second.first_version > handed_out
+    second.close()
