@@ -16,7 +16,7 @@ up: .venv/runtime ## set everything up, boot TOPOLOGY and send requests across i
 down: .venv/runtime ## stop what `make up` started, and leave nothing behind
 	@isthmus down
 
-test: check unit ## every check and test
+test: check unit live ## every check and test
 
 check: .venv/dev ## formatting, lint, types, import contracts: under a minute
 	@ruff format --check . && ruff check . && lint-imports --no-cache && mypy

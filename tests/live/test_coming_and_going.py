@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import socket
 import subprocess
@@ -26,6 +27,19 @@ def test_up_ends_with_who_answered_which_way_and_what_to_do_next(isthmus):
     assert done.stdout.count("spiffe://cluster.local/ns/sample/sa/client") == 4
     assert "isthmus down" in done.stdout
     assert "east: istio-system/istiod is ready" in done.stderr, "progress is talk, not data"
+
+
+def test_the_readmes_commands_work_as_written(isthmus):
+    """Every `isthmus` command of the README, in order; the last one takes the mesh down."""
+    text = (EXAMPLES.parent / "README.md").read_text()
+    lines = [line.partition("#")[0].strip() for line in text.splitlines() if line.startswith("    isthmus ")]
+    assert lines[-1] == "isthmus down"
+    assert isthmus("up", TWO_SHORES, "--no-traffic").returncode == 0
+
+    done = [(line, isthmus(*shlex.split(line)[1:])) for line in lines]
+
+    assert [(line, each.stderr) for line, each in done if each.returncode] == []
+    assert isthmus.processes() == []
 
 
 def test_rootless_is_the_same(isthmus):

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from isthmus.api.core import Pod
 from isthmus.assurance.scenario import BadScenario, Scenario
 from isthmus.discovery.view import view_for
 from isthmus.envoy.compile import compile_outbound, compile_view
 from isthmus.envoy.expand import document_of
+from isthmus.ingest.labels import NETWORK
 from isthmus.ingest.proxies import BadClaims, placed, proxy_of
 from isthmus.model.topology import Locality
 from isthmus.model.views import Destination, LocalityGroup, Proxy, Upstream, View
@@ -52,20 +54,20 @@ def node_of(scenario: Scenario, name: str, cluster: str) -> Object:
     found = next((entry for entry in scenario.clusters if entry.id == cluster), None)
     if found is None:
         raise BadScenario(f"--in-cluster: {cluster!r} is not among the clusters")
-    pod: Any = found.objects.get("Pod", {}).get((namespace, pod_name))
-    if kind not in ("sidecar", "router") or pod is None:
+    pod = found.objects.get("Pod", {}).get((namespace, pod_name))
+    if kind not in ("sidecar", "router") or not isinstance(pod, Pod):
         pods = ", ".join(f"{n}.{ns}" for ns, n in sorted(found.objects.get("Pod", {}))) or "none"
         raise BadScenario(
             f"--proxy: {name!r} is not sidecar|router/POD.NAMESPACE of a Pod in {cluster}; there is: {pods}"
         )
     return {
-        "id": f"{kind}~{pod.status.pod_ip}~{pod_name}.{namespace}~{namespace}.svc.cluster.local",
+        "id": f"{kind}~{next(iter(pod.ips), '')}~{pod_name}.{namespace}~{namespace}.svc.cluster.local",
         "metadata": {
             "CLUSTER_ID": cluster,
             "NAMESPACE": namespace,
-            "NETWORK": pod.metadata.labels.get("topology.istio.io/network", ""),
+            "NETWORK": pod.metadata.labels.get(NETWORK) or scenario.snapshot().clusters[found.id].network,
             "LABELS": dict(pod.metadata.labels),
-            "INSTANCE_IPS": pod.status.pod_ip,
+            "INSTANCE_IPS": ",".join(pod.ips),
             "SERVICE_ACCOUNT": pod.spec.service_account_name,
         },
     }
