@@ -14,9 +14,9 @@ import ssl
 import subprocess
 import sys
 import threading
-from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterable, Iterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +118,7 @@ class Answer:
     code: int
     body: dict[str, Any]
     text: str
-    headers: dict[str, str] = field(default_factory=dict)
+    headers: Mapping[str, str]
 
 
 class Api:
@@ -152,7 +152,7 @@ class Api:
             text = await response.text()
             is_json = text.startswith("{")
             decoded = msgspec.json.decode(text) if is_json else {}
-            return Answer(response.status, decoded, text, dict(response.headers))
+            return Answer(response.status, decoded, text, response.headers)
 
     async def get(self, path: str, **parameters: str) -> Answer:
         return await self.call("GET", path, **parameters)
