@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from isthmus.cli.envoy_judgement import verdict
+from isthmus.cli.envoy_judgement import complaint, verdict  # noqa: F401 - one of the words
 from isthmus.envoy.compile import compile_outbound, compile_view
 from isthmus.envoy.expand import document_of
 from isthmus.envoy.resources import ResourceSet
