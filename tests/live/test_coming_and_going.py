@@ -136,3 +136,17 @@ def test_a_missing_program_is_one_clear_line(isthmus, tmp_path):
     assert done.stderr.splitlines() == [
         "cannot start two-shores: the program `nft` is missing: install it, on Debian with `apt-get install nftables`"
     ]
+
+
+def test_a_machine_without_namespaces_is_told_what_would_allow_them(isthmus, tmp_path):
+    (tmp_path / "unshare").write_text(
+        "#!/bin/sh\necho 'unshare: unshare failed: Operation not permitted' >&2\nexit 1\n"
+    )
+    (tmp_path / "unshare").chmod(0o755)
+
+    done = isthmus("up", TWO_SHORES, PATH=f"{tmp_path}:{os.environ['PATH']}")
+
+    assert done.returncode == 1
+    [line] = done.stderr.splitlines()
+    assert "does not allow namespaces: unshare: unshare failed: Operation not permitted; run as root, or" in line
+    assert list(isthmus.home.iterdir()) == []

@@ -25,10 +25,12 @@ from isthmus.model.names import ClusterId, NetworkId, ServiceKey
 from isthmus.model.names import Namespace as NamespaceName
 from isthmus.model.snapshot import Exposure, MeshSettings, Snapshot
 from isthmus.model.topology import Cluster, ImportState, NetworkGateway
-from isthmus.model.workloads import Endpoint, Workload
+from isthmus.model.workloads import Endpoint, Health, Workload
 
 Objects = Mapping[str, Mapping[tuple[str, str], object]]
 """Decoded objects by kind, then by namespace (empty if cluster-scoped) and name."""
+
+_PREFERENCE = {Health.HEALTHY: 0, Health.UNHEALTHY: 1, Health.TERMINATING: 2}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,18 +141,26 @@ def _endpoints_in(
     cluster: ClusterInput, network: NetworkId, context: _Context
 ) -> dict[ServiceKey, list[tuple[Endpoint, ...]]]:
     workloads = dict(_workloads_in(cluster, network, context))
+    by_address = {ip: workload for _, workload in sorted(workloads.items()) for ip in workload.ips}
     found: dict[ServiceKey, list[tuple[Endpoint, ...]]] = defaultdict(list)
     slices = cast("Mapping[tuple[str, str], EndpointSlice]", cluster.objects.get("EndpointSlice", {}))
     for name, slice_ in sorted(slices.items()):
         key = service_of(slice_, context.settings.dns_domain)
         if key is None:
             continue
-        behind = tuple(workloads.get(_pod_name(endpoint, slice_)) for endpoint in slice_.endpoints or ())
+
+        def known(endpoint: SliceEndpoint, address: str, slice_: EndpointSlice = slice_) -> Workload | None:
+            """By the Pod's name; by its address where the slice does not name it."""
+            name = _pod_name(endpoint, slice_)
+            return workloads.get(name) if name[1] else by_address.get(address)
 
         def find(endpoint: SliceEndpoint, address: str, slice_: EndpointSlice = slice_) -> Workload:
             namespace = NamespaceName(slice_.metadata.namespace)
-            known = workloads.get(_pod_name(endpoint, slice_))
-            return known or address_only(address, cluster=cluster.id, network=network, namespace=namespace)
+            return known(endpoint, address) or address_only(
+                address, cluster=cluster.id, network=network, namespace=namespace
+            )
+
+        behind = tuple(known(each, address) for each in slice_.endpoints or () for address in each.addresses)
 
         found[key].append(
             context.cache.once(
@@ -222,12 +232,21 @@ def _merge_endpoints(
         key: context.cache.once(
             ("endpoints", key),
             tuple(slices),
-            lambda slices=slices: tuple(  # type: ignore[misc]
-                sorted({endpoint for part in slices for endpoint in part}, key=lambda e: (e.cluster, e.ip, e))
-            ),
+            lambda slices=slices: _distinct(slices),  # type: ignore[misc]
         )
         for key, slices in parts.items()
     }
+
+
+def _distinct(slices: Sequence[tuple[Endpoint, ...]]) -> tuple[Endpoint, ...]:
+    """One endpoint may be in two slices for a while, in two states (EndpointSlice API reference): the better one counts."""
+    found: dict[tuple[object, ...], Endpoint] = {}
+    for endpoint in (endpoint for part in slices for endpoint in part):
+        key = (endpoint.cluster, endpoint.network, endpoint.ip, endpoint.ports)
+        known = found.get(key)
+        if known is None or (_PREFERENCE[endpoint.health], endpoint) < (_PREFERENCE[known.health], known):
+            found[key] = endpoint
+    return tuple(sorted(found.values(), key=lambda endpoint: (endpoint.cluster, endpoint.ip, endpoint)))
 
 
 def _by_network(facts: Sequence[_ClusterFacts]) -> dict[NetworkId, tuple[NetworkGateway, ...]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from isthmus.model.names import ClusterId, Hostname, Namespace, ServiceKey
 
 
-class Protocol(Enum):
+class Protocol(StrEnum):
     """What is spoken on a port. AUTO means undeclared: detected from the first bytes."""
 
     HTTP = "http"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from isthmus.model.names import ClusterId, NetworkId
 
@@ -42,7 +42,7 @@ class NetworkGateway:
         return f"{self.address}:{self.port}"
 
 
-class ImportState(Enum):
+class ImportState(StrEnum):
     """How far a cluster's objects can be believed."""
 
     SYNCING = "syncing"

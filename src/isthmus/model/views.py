@@ -6,7 +6,7 @@ Everything is sorted, so equal meshes give equal views; equal views mean that no
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Namespace, NetworkId
@@ -15,7 +15,7 @@ from isthmus.model.topology import Locality, NetworkGateway
 from isthmus.model.workloads import Endpoint, Health
 
 
-class ProxyKind(Enum):
+class ProxyKind(StrEnum):
     """`SIDECAR` is beside a workload; `ROUTER` is a gateway of any kind."""
 
     SIDECAR = "sidecar"
@@ -69,7 +69,7 @@ class ThroughGateways:
     gateways: tuple[NetworkGateway, ...]
 
 
-class Reason(Enum):
+class Reason(StrEnum):
     """Why an endpoint is left out. Values are stable: they appear in output."""
 
     NO_GATEWAY = "no_gateway"
@@ -168,7 +168,7 @@ class InboundPort:
     hostname: str
 
 
-class MutualTlsMode(Enum):
+class MutualTlsMode(StrEnum):
     """What the inbound side accepts (PeerAuthentication)."""
 
     PERMISSIVE = "PERMISSIVE"

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from enum import Enum
+from enum import StrEnum
 
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ClusterId, Namespace, NetworkId, ServiceKey
 from isthmus.model.topology import Locality
 
 
-class Health(Enum):
+class Health(StrEnum):
+    """Whether it takes requests. Ordered like all text, so that endpoints can be sorted."""
+
     HEALTHY = "healthy"
     UNHEALTHY = "unhealthy"
     TERMINATING = "terminating"

@@ -1,0 +1,88 @@
+"""What is kept current equals what would be computed anew, and no more is computed than has to be."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from isthmus.assurance.rendering import node_of, proxy_in
+from isthmus.assurance.scenario import Scenario, scenario_of
+from isthmus.controlplane.derivations import Derivations
+from isthmus.discovery.view import view_for
+from isthmus.envoy.compile import compile_outbound, compile_view
+from isthmus.model.views import Proxy
+
+DOCUMENT = yaml.safe_load((Path(__file__).parents[1] / "assurance" / "two-shores.yaml").read_text())
+OBJECTS = [(cluster, index) for cluster in (0, 1) for index in range(len(DOCUMENT["clusters"][cluster]["objects"]))]
+
+
+def scenario(without: frozenset = frozenset()) -> Scenario:
+    clusters = [
+        cluster | {"objects": [obj for index, obj in enumerate(cluster["objects"]) if (number, index) not in without]}
+        for number, cluster in enumerate(DOCUMENT["clusters"])
+    ]
+    return scenario_of(DOCUMENT | {"clusters": clusters})
+
+
+@pytest.fixture(scope="module")
+def proxies() -> list[Proxy]:
+    whole = scenario()
+    names = [("sidecar/client-0.sample", "east"), ("sidecar/v1-0.sample", "east"), ("sidecar/v2-0.sample", "west")]
+    return [proxy_in(whole, node_of(whole, *name)) for name in names]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@given(st.lists(st.frozensets(st.sampled_from(OBJECTS), max_size=4), min_size=1, max_size=5), st.data())
+def test_after_any_changes_every_proxy_has_what_it_would_be_given_from_scratch(proxies, history, data):
+    kept = Derivations()
+    kept.learn(scenario().snapshot())
+    connected: set[Proxy] = set()
+
+    for without in history:
+        for proxy in data.draw(st.sets(st.sampled_from(proxies))):
+            (kept.disconnect if proxy in connected else kept.connect)(proxy)
+            connected ^= {proxy}
+        snapshot = scenario(without).snapshot()
+        kept.learn(snapshot)
+        kept.changed()
+
+        for proxy in connected:
+            view = view_for(proxy, snapshot)
+            assert kept.resources(proxy) == compile_view(view, compile_outbound(view.outbound))
+
+
+def test_proxies_of_one_scope_share_what_was_computed_once(proxies):
+    kept = Derivations()
+    kept.learn(scenario().snapshot())
+    east = [proxy for proxy in proxies if proxy.cluster == "east"]
+    for proxy in east:
+        kept.connect(proxy)
+
+    kept.changed()
+
+    computed = {summary.name: summary.computed for summary in summaries(kept)}
+    assert len({proxy.scope for proxy in east}) == 1
+    assert computed["outbound resources"] == 1
+    assert computed["resources"] == 2
+
+
+def test_an_equal_snapshot_changes_nobody(proxies):
+    kept = Derivations()
+    kept.learn(scenario().snapshot())
+    for proxy in proxies:
+        kept.connect(proxy)
+    assert set(kept.changed()) == set(proxies)
+
+    kept.learn(scenario().snapshot())
+
+    assert kept.changed() == {}
+
+
+def summaries(kept: Derivations):
+    from isthmus.incremental.describe import summaries as of
+
+    return of(kept.graph)

@@ -1,0 +1,40 @@
+"""Each file in transcripts/ is a mesh and what its clients are to know. ISTHMUS_REWRITE=1 writes them anew: read every changed line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
+
+
+@pytest.mark.parametrize("path", TRANSCRIPTS, ids=lambda path: path.stem)
+def test_what_clients_know(path, words):
+    seen = played(path.read_text(), words)
+
+    if os.environ.get("ISTHMUS_REWRITE"):
+        path.write_text("\n".join(seen) + "\n")
+    assert [line.split() for line in seen] == [line.split() for line in path.read_text().splitlines()]
+
+
+def played(text, words) -> list[str]:
+    """The file as it would be if it told the truth."""
+    mesh = words.Mesh()
+    seen: list[str] = []
+    for line in text.splitlines():
+        match line.split():
+            case ["gateway", *where]:
+                mesh.gateways.append(words.gateway(*where))
+            case ["endpoint", *what]:
+                mesh.endpoints.append(words.endpoint(*what))
+            case ["service", "cluster-local"]:
+                mesh.cluster_local = True
+            case ["from", *who]:
+                known = words.transcript(mesh.upstream(words.scope(*who)))
+                seen += [line, *(f"  {one}" for one in known)]
+                continue
+        if not line.startswith("  "):
+            seen.append(line)
+    return seen
