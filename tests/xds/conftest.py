@@ -35,6 +35,12 @@ SHORT = {url: short for short, url in TYPES.items()}
 class Talk:
     """One stream. `publish` and `say` take the rest of a line and return the lines of the answer."""
 
+    @staticmethod
+    def resource(name: str, revision: str) -> Resource:
+        """Like every real one: field 1 is the name. Here, field 2 is all else there is."""
+        parts = (len(name), name.encode(), len(revision), revision.encode())
+        return Resource.of_bytes(name, b"\x0a%c%b\x12%c%b" % parts)
+
     def __init__(self, *, delta: bool) -> None:
         self.session = Session(delta=delta)
 
@@ -42,7 +48,7 @@ class Talk:
         by_type = {}
         for part in text.split("|"):
             short, *items = part.split()
-            by_type[TYPES[short]] = {name: resource(name, revision) for name, revision in map(pair, items)}
+            by_type[TYPES[short]] = {name: self.resource(name, revision) for name, revision in map(pair, items)}
         return [self.shown(response) for response in self.session.publish(ResourceSet(by_type))]
 
     def say(self, text: str) -> list[str]:
@@ -68,7 +74,7 @@ class Talk:
         for word in names:
             if word == "has":
                 name, revision = pair(next(names))
-                request.initial_resource_versions[name] = resource(name, revision).version
+                request.initial_resource_versions[name] = Talk.resource(name, revision).version
             elif word.startswith("+"):
                 request.resource_names_subscribe.append(word[1:])
             else:
@@ -100,11 +106,6 @@ def pair(text: str) -> tuple[str, str]:
     return name, revision
 
 
-def resource(name: str, revision: str) -> Resource:
-    """Like every real one: field 1 is the name. Here, field 2 is all else there is."""
-    return Resource.of_bytes(name, b"\x0a%c%b\x12%c%b" % (len(name), name.encode(), len(revision), revision.encode()))
-
-
 def shown_body(body: bytes) -> str:
     found = re.fullmatch(rb"\x0a.([\w.]+)(?:\x12.(\w+))?", body, re.DOTALL)
     assert found is not None, body
@@ -124,8 +125,8 @@ def replay(text: str, *, delta: bool) -> list[str]:
     return lines
 
 
-@pytest.fixture
-def talk() -> Callable[..., Talk]:
+@pytest.fixture(scope="session")
+def talk() -> type[Talk]:
     return Talk
 
 

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from envoy.service.discovery.v3 import discovery_pb2
+
+from isthmus.envoy.resources import CLUSTER, ResourceSet
+
 
 def test_a_client_that_names_nothing_gets_every_cluster_each_time(full_goes):
     """A response about clusters or listeners is the whole truth: what is not in it is gone."""
@@ -181,13 +185,38 @@ def test_a_changed_cluster_is_followed_by_its_endpoints_again(full_goes):
     """)
 
 
+def test_starting_over_does_not_bring_back_what_is_gone(full_goes):
+    full_goes("""
+        new CDS a=1 b=1
+        > CDS
+        < CDS 1: a=1 b=1
+        new CDS a=1
+        > CDS
+        > CDS ack 1
+        < CDS 2: a=1
+    """)
+
+
+def test_clusters_that_are_asked_for_by_name_are_sent_all_together_each_time(full_goes):
+    full_goes("""
+        new CDS a=1 b=1 c=1
+        > CDS a b missing
+        < CDS 1: a=1 b=1
+        > CDS ack 1 a b missing
+        new CDS a=1 b=2 c=2
+        < CDS 2: a=1 b=2
+        > CDS ack 2 b c
+        < CDS 3: b=2 c=2
+    """)
+
+
 def test_the_version_is_equal_for_equal_states_on_every_stream(talk):
     """A client that shows its version to another control plane shows one that means the same there."""
-    first, second = talk(delta=False), talk(delta=False)
-    for stream in (first, second):
-        stream.publish("CDS a=1 b=1")
+    versions = []
+    for revision in ("1", "1", "2"):
+        stream = talk(delta=False)
         stream.say("CDS")
+        (response,) = stream.session.publish(ResourceSet({CLUSTER: {"a": talk.resource("a", revision)}}))
+        versions.append(discovery_pb2.DiscoveryResponse.FromString(response).version_info)
 
-    stream_status = [stream.session.status for stream in (first, second)]
-
-    assert stream_status[0] == stream_status[1]
+    assert versions[0] == versions[1] != versions[2]

@@ -75,6 +75,8 @@ class Session:
         self._types: dict[str, _Type] = {}
         self._resources: ResourceSet | None = None
         self._nonce = 0
+        self._clusters_sent: set[str] = set()
+        """Before the client asked for endpoints on this stream."""
 
     def publish(self, resources: ResourceSet) -> list[bytes]:
         """The newest resources that this client may have."""
@@ -128,6 +130,9 @@ class Session:
             state.wildcard = True
         if first:
             state.has = dict(request.initial_resource_versions)
+        if first and request.type_url == ENDPOINTS:
+            state.owed |= added & self._clusters_sent
+            self._clusters_sent.clear()
         added.discard(_EVERYTHING)
         state.names |= added
         # A name asked for again is answered again: Envoy asks when it has forgotten the answer.
@@ -151,20 +156,26 @@ class Session:
             state.wildcard = True
         if first or not request.response_nonce:
             state.has.clear()
+            state.retained.clear()
             state.owed = set(names)
         elif not refused:
             state.owed |= names - state.names
         for name in state.names - names:
-            state.has.pop(name, None)
             state.owed.discard(name)
+            if not state.wildcard:
+                state.has.pop(name, None)
+                state.retained.pop(name, None)
         state.names = names
         return True
 
     def _owe_endpoints(self, clusters: list[Resource]) -> None:
         """A changed cluster that is on its way: Envoy will wait for its endpoints, even for those that it has."""
         endpoints = self._types.get(ENDPOINTS)
-        if endpoints is not None:
-            endpoints.owed |= endpoints.names & {cluster.name for cluster in clusters}
+        names = {cluster.name for cluster in clusters}
+        if endpoints is None:
+            self._clusters_sent |= names
+        else:
+            endpoints.owed |= endpoints.names & names
 
     def _due(self) -> list[bytes]:
         if self._resources is None:
@@ -182,7 +193,7 @@ class Session:
         changed, removed = self._news(type_url, state)
         may_remove = type_url != CLUSTER or not self._still_named(changed)
         if not may_remove:
-            removed = []
+            removed = [name for name in removed if not state.has.get(name)]
         greets = state.wildcard and not state.greeted
         if not changed and not removed and not greets:
             return None
