@@ -14,13 +14,14 @@ from isthmus.envoy.expand import document_of
 from isthmus.envoy.resources import ResourceSet
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId
+from isthmus.model.security import MutualTlsMode
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.topology import Locality, NetworkGateway
 from isthmus.model.views import (
     Destination,
     InboundPort,
+    InboundView,
     LocalityGroup,
-    MutualTlsMode,
     NameRecord,
     OutboundView,
     Proxy,
@@ -159,13 +160,19 @@ def outbound_view(
     )
 
 
-def inbound_port(number: int, protocol: Protocol = Protocol.HTTP, service_port: int = 80) -> InboundPort:
+def inbound_port(
+    number: int,
+    protocol: Protocol = Protocol.HTTP,
+    service_port: int = 80,
+    tls: MutualTlsMode = MutualTlsMode.PERMISSIVE,
+) -> InboundPort:
     return InboundPort(
         target_port=number,
         service_port=service_port,
         port_name=f"{protocol.value}-{service_port}",
         protocol=protocol,
         hostname="helloworld.sample.svc.cluster.local",
+        tls=tls,
     )
 
 
@@ -182,7 +189,7 @@ def view(
         identity=SpiffeId.of_service_account(MESH, Namespace("sample"), "client"),
         dns_capture=True,
     )
-    return View(proxy=proxy, outbound=shared, inbound=inbound, inbound_tls=mode)
+    return View(proxy=proxy, outbound=shared, inbound=InboundView(ports=inbound, tls=mode))
 
 
 def compiled(of: View) -> ResourceSet:

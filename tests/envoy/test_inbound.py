@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
@@ -9,8 +11,9 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from isthmus.envoy.inbound import virtual_inbound
 from isthmus.envoy.resources import LISTENER
+from isthmus.model.security import MutualTlsMode
 from isthmus.model.services import Protocol
-from isthmus.model.views import MutualTlsMode
+from isthmus.model.views import InboundView
 
 ANY = "istio-peer-exchange,istio,istio-http/1.0,istio-http/1.1,istio-h2"
 TCP = "istio-peer-exchange,istio"
@@ -39,7 +42,9 @@ MATRIX = {
 
 
 def listener(*ports, mode=MutualTlsMode.PERMISSIVE):
-    return listener_pb2.Listener.FromString(virtual_inbound(ports, mode).body)
+    return listener_pb2.Listener.FromString(
+        virtual_inbound(InboundView(ports=tuple(replace(p, tls=mode) for p in ports), tls=mode)).body
+    )
 
 
 def lines(found, port: int) -> list[str]:
@@ -141,7 +146,7 @@ def test_the_server_selects_no_name_of_the_mesh(mesh):
 
 @pytest.mark.parametrize("mode", MutualTlsMode)
 def test_envoy_accepts_every_protocol_in_every_mode(mesh, accepted_by_envoy, mode):
-    ports = [mesh.inbound_port(8000 + n, each) for n, each in enumerate(Protocol) if each is not Protocol.UDP]
+    ports = [mesh.inbound_port(8000 + n, each, 80, mode) for n, each in enumerate(Protocol) if each is not Protocol.UDP]
 
     accepted_by_envoy(mesh.compiled(mesh.view(mesh.sample_mesh(), *ports, mode=mode)))
 

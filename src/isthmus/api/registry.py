@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from isthmus.api import core, gateway
+from isthmus.api import core, gateway, security
 from isthmus.api.meta import KubernetesObject
 
 
@@ -44,6 +44,14 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="Gateway", group="networking.istio.io", version="v1", plural="gateways", namespaced=True,
             type=gateway.Gateway, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="PeerAuthentication", group="security.istio.io", version="v1", plural="peerauthentications", namespaced=True,
+            type=security.PeerAuthentication, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="AuthorizationPolicy", group="security.istio.io", version="v1", plural="authorizationpolicies", namespaced=True,
+            type=security.AuthorizationPolicy, from_every_cluster=False, is_custom=True,
         ),
     )
 }  # fmt: skip

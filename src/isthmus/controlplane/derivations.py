@@ -1,7 +1,7 @@
 """The drawing: what is derived from what, from the snapshot to each proxy's resources.
 
     snapshot ─▶ outbound view (scope) ─▶ outbound resources (scope) ─┐
-        └─────▶ own view (proxy) ────────────────────────────────────┴─▶ resources (proxy)
+        └─────▶ inbound view (proxy) ─────────────────────────────────┴─▶ resources (proxy)
 
 A scope's part is computed and encoded once for all its proxies. A derivation that fails keeps its last good value: the proxies that depend
 on it keep their last good configuration, and the failure is shown on the debug page.
@@ -12,13 +12,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from isthmus.discovery.inbound import inbound_ports
+from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.view import outbound_view
 from isthmus.envoy.compile import compile_outbound, compile_view
 from isthmus.envoy.resources import ResourceSet
 from isthmus.incremental.graph import Derived, Fetch, Graph, Source
 from isthmus.model.snapshot import Snapshot
-from isthmus.model.views import InboundPort, MutualTlsMode, OutboundView, Proxy, Scope, View
+from isthmus.model.views import InboundView, OutboundView, Proxy, Scope, View
 
 _NOW = "now"
 
@@ -31,7 +31,7 @@ class Derivations:
         self._snapshot: Source[str, Snapshot] = self.graph.source("snapshot")
         self._outbound: Derived[Scope, OutboundView] = self.graph.derive("outbound view", self._view_outbound)
         self._encoded: Derived[Scope, ResourceSet] = self.graph.derive("outbound resources", self._encode_outbound)
-        self._inbound: Derived[Proxy, tuple[InboundPort, ...]] = self.graph.derive("own ports", self._view_inbound)
+        self._inbound: Derived[Proxy, InboundView] = self.graph.derive("inbound view", self._view_inbound)
         self._resources: Derived[Proxy, ResourceSet] = self.graph.derive("resources", self._encode)
         self._connected: Counter[Proxy] = Counter()
 
@@ -80,8 +80,8 @@ class Derivations:
         assert view is not None, "a view is never None"
         return compile_outbound(view)
 
-    def _view_inbound(self, fetch: Fetch, proxy: Proxy) -> tuple[InboundPort, ...]:
-        return inbound_ports(proxy, self._current(fetch))
+    def _view_inbound(self, fetch: Fetch, proxy: Proxy) -> InboundView:
+        return inbound_view(proxy, self._current(fetch))
 
     def _encode(self, fetch: Fetch, proxy: Proxy) -> ResourceSet:
         outbound = fetch.get(self._outbound, proxy.scope)
@@ -89,8 +89,8 @@ class Derivations:
         inbound = fetch.get(self._inbound, proxy)
         assert outbound is not None, "a view is never None"
         assert encoded is not None, "a resource set is never None"
-        assert inbound is not None, "ports are never None"
-        view = View(proxy=proxy, outbound=outbound, inbound=inbound, inbound_tls=MutualTlsMode.PERMISSIVE)
+        assert inbound is not None, "a view is never None"
+        view = View(proxy=proxy, outbound=outbound, inbound=inbound)
         return compile_view(view, encoded)
 
     def _current(self, fetch: Fetch) -> Snapshot:

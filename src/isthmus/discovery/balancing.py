@@ -29,20 +29,27 @@ def scale_of(gateways: Mapping[NetworkId, tuple[NetworkGateway, ...]]) -> int:
     return lcm(*counts) if counts else 1
 
 
-def groups_of(reached: Sequence[Reached], port: ServicePort, scale: int) -> tuple[LocalityGroup, ...]:
-    """Destinations by locality, sorted; in each the direct ones in order, then the gateways by address and port."""
+def groups_of(
+    reached: Sequence[Reached], port: ServicePort, scale: int, mutual: frozenset[Endpoint]
+) -> tuple[LocalityGroup, ...]:
+    """Destinations by locality, sorted; in each the direct ones in order, then the gateways by address and port.
+
+    `mutual` are the endpoints to which callers start mutual TLS.
+    """
     by_locality: dict[Locality, list[Reached]] = defaultdict(list)
     for endpoint, how in reached:
         by_locality[endpoint.workload.locality].append((endpoint, how))
     groups = []
     for locality in sorted(by_locality):
-        destinations = _destinations(by_locality[locality], port, scale)
+        destinations = _destinations(by_locality[locality], port, scale, mutual)
         weight = min(sum(destination.weight for destination in destinations), _WEIGHT_MAX)
         groups.append(LocalityGroup(locality=locality, priority=0, weight=weight, destinations=destinations))
     return tuple(groups)
 
 
-def _destinations(reached: Sequence[Reached], port: ServicePort, scale: int) -> tuple[Destination, ...]:
+def _destinations(
+    reached: Sequence[Reached], port: ServicePort, scale: int, mutual: frozenset[Endpoint]
+) -> tuple[Destination, ...]:
     direct: list[Destination] = []
     behind: dict[NetworkGateway, list[Endpoint]] = defaultdict(list)
     weights: dict[NetworkGateway, int] = defaultdict(int)
@@ -50,7 +57,7 @@ def _destinations(reached: Sequence[Reached], port: ServicePort, scale: int) -> 
         weight = min(endpoint.weight * scale, _WEIGHT_MAX)
         match how:
             case Direct():
-                direct.append(_direct(endpoint, port, weight))
+                direct.append(_direct(endpoint, port, weight, mutual_tls=endpoint in mutual))
             case ThroughGateways(gateways):
                 for gateway in gateways:
                     behind[gateway].append(endpoint)
@@ -59,14 +66,14 @@ def _destinations(reached: Sequence[Reached], port: ServicePort, scale: int) -> 
     return tuple(direct + through)
 
 
-def _direct(endpoint: Endpoint, port: ServicePort, weight: int) -> Destination:
+def _direct(endpoint: Endpoint, port: ServicePort, weight: int, *, mutual_tls: bool) -> Destination:
     number = endpoint.port_named(port.name)
     assert number is not None, "reachability leaves out endpoints without the port"
     return Destination(
         address=endpoint.ip,
         port=number,
         weight=weight,
-        mutual_tls=endpoint.workload.meshed,
+        mutual_tls=mutual_tls,
         health=endpoint.health,
         cluster=endpoint.cluster,
         network=endpoint.network,

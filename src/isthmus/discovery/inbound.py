@@ -4,15 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from isthmus.discovery.security import authorization_for, mutual_tls_mode
 from isthmus.model.services import Protocol
 from isthmus.model.snapshot import Snapshot
-from isthmus.model.views import InboundPort, Proxy, ProxyKind
+from isthmus.model.views import InboundPort, InboundView, Proxy, ProxyKind
+
+
+def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
+    """What the proxy lets in. A gateway has no workload of its own."""
+    if proxy.scope.kind is ProxyKind.ROUTER:
+        return InboundView()
+    namespace = proxy.scope.namespace
+    return InboundView(
+        ports=inbound_ports(proxy, snapshot),
+        tls=mutual_tls_mode(namespace, proxy.labels, 0, snapshot),
+        authorization=authorization_for(namespace, proxy.labels, snapshot),
+    )
 
 
 def inbound_ports(proxy: Proxy, snapshot: Snapshot) -> tuple[InboundPort, ...]:
     """One for each target port, sorted. Where several services share one, the first by name and port describes it."""
-    if proxy.scope.kind is ProxyKind.ROUTER:
-        return ()
     ports: dict[int, InboundPort] = {}
     for port in sorted(
         _candidates(proxy, snapshot), key=lambda port: (port.target_port, port.hostname, port.service_port)
@@ -38,4 +49,5 @@ def _candidates(proxy: Proxy, snapshot: Snapshot) -> Iterator[InboundPort]:
                         port_name=port.name,
                         protocol=port.protocol,
                         hostname=key.hostname,
+                        tls=mutual_tls_mode(proxy.scope.namespace, proxy.labels, target, snapshot),
                     )

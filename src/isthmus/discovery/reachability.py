@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import ipaddress
 
+from isthmus.discovery.security import takes_mutual_tls
 from isthmus.model.names import UNDECLARED_NETWORK
 from isthmus.model.services import Service, ServicePort
 from isthmus.model.snapshot import Snapshot
@@ -39,10 +40,10 @@ def reach(scope: Scope, service: Service, port: ServicePort, endpoint: Endpoint,
         return Unreachable(Reason.TERMINATING, "its workload is shutting down")
     if endpoint.health is Health.UNHEALTHY:
         return Unreachable(Reason.NOT_READY, "its workload is not ready")
-    return _across_networks(scope, endpoint, snapshot)
+    return _across_networks(scope, port, endpoint, snapshot)
 
 
-def _across_networks(scope: Scope, endpoint: Endpoint, snapshot: Snapshot) -> Reach:
+def _across_networks(scope: Scope, port: ServicePort, endpoint: Endpoint, snapshot: Snapshot) -> Reach:
     gateways = _gateways_for(endpoint, snapshot)
     if _in_network(scope, endpoint) and not (scope.network == UNDECLARED_NETWORK and gateways):
         return _directly(endpoint)
@@ -56,6 +57,10 @@ def _across_networks(scope: Scope, endpoint: Endpoint, snapshot: Snapshot) -> Re
         return Unreachable(Reason.NO_USABLE_GATEWAY, f"no gateway of {endpoint.network} has an {families} address")
     if not endpoint.workload.meshed:
         return Unreachable(Reason.NOT_MESHED, "other network, and no proxy to take part in mutual TLS")
+    if not takes_mutual_tls(endpoint, endpoint.port_named(port.name) or 0, snapshot):
+        return Unreachable(
+            Reason.MUTUAL_TLS_DISABLED, "other network, and a PeerAuthentication turns mutual TLS off there"
+        )
     return ThroughGateways(usable)
 
 

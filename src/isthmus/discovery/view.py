@@ -9,16 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from isthmus.discovery.balancing import Reached, groups_of, scale_of
-from isthmus.discovery.inbound import inbound_ports
+from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.naming import name_table, virtual_ips
 from isthmus.discovery.reachability import reach
+from isthmus.discovery.security import takes_mutual_tls
 from isthmus.discovery.visibility import exposes, exposures_for, visible_ports
 from isthmus.model.identity import SpiffeId
 from isthmus.model.services import Service, ServicePort
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import (
     LeftOut,
-    MutualTlsMode,
     OutboundView,
     Proxy,
     Reason,
@@ -35,8 +35,7 @@ def view_for(proxy: Proxy, snapshot: Snapshot) -> View:
     return View(
         proxy=proxy,
         outbound=outbound_view(proxy.scope, snapshot),
-        inbound=inbound_ports(proxy, snapshot),
-        inbound_tls=MutualTlsMode.PERMISSIVE,
+        inbound=inbound_view(proxy, snapshot),
     )
 
 
@@ -71,13 +70,15 @@ class _Partition:
     port: ServicePort
     reached: tuple[Reached, ...]
     left_out: tuple[LeftOut, ...]
+    mutual: frozenset[Endpoint]
+    """Those to which callers start mutual TLS."""
 
     def only_mutual_tls(self) -> _Partition:
         """What a gateway may pass through: it cannot start TLS itself, so only endpoints that take part in it."""
         why = Unreachable(Reason.NOT_MESHED, "no proxy to take part in mutual TLS, which the gateway passes through")
-        plain = tuple(LeftOut(endpoint, why) for endpoint, _ in self.reached if not endpoint.workload.meshed)
-        meshed = tuple((endpoint, how) for endpoint, how in self.reached if endpoint.workload.meshed)
-        return _Partition(self.service, self.port, meshed, (*self.left_out, *plain))
+        plain = tuple(LeftOut(endpoint, why) for endpoint, _ in self.reached if endpoint not in self.mutual)
+        meshed = tuple((endpoint, how) for endpoint, how in self.reached if endpoint in self.mutual)
+        return _Partition(self.service, self.port, meshed, (*self.left_out, *plain), self.mutual)
 
 
 def _partition(scope: Scope, service: Service, port: ServicePort, snapshot: Snapshot) -> _Partition:
@@ -89,7 +90,8 @@ def _partition(scope: Scope, service: Service, port: ServicePort, snapshot: Snap
             left_out.append(LeftOut(endpoint, how))
         else:
             reached.append((endpoint, how))
-    return _Partition(service, port, tuple(reached), tuple(left_out))
+    mutual = frozenset(e for e, _ in reached if takes_mutual_tls(e, e.port_named(port.name) or 0, snapshot))
+    return _Partition(service, port, tuple(reached), tuple(left_out), mutual)
 
 
 def _upstream(scope: Scope, partition: _Partition, snapshot: Snapshot, scale: int) -> Upstream:
@@ -99,7 +101,7 @@ def _upstream(scope: Scope, partition: _Partition, snapshot: Snapshot, scale: in
         port=partition.port,
         subset="",
         virtual_ips=virtual_ips(scope, service),
-        groups=groups_of(partition.reached, partition.port, scale),
+        groups=groups_of(partition.reached, partition.port, scale, partition.mutual),
         left_out=partition.left_out,
         expected_identities=_identities(snapshot.endpoints.get(service.key, ())),
     )

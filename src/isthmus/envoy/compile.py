@@ -51,8 +51,8 @@ def compile_view(view: View, outbound: ResourceSet) -> ResourceSet:
         return outbound
     own = _resources(
         {
-            CLUSTER: [upstreams.inbound_passthrough(), *(upstreams.inbound(port) for port in view.inbound)],
-            LISTENER: [inbound.virtual_inbound(view.inbound, view.inbound_tls)],
+            CLUSTER: [upstreams.inbound_passthrough(), *(upstreams.inbound(port) for port in view.inbound.ports)],
+            LISTENER: [inbound.virtual_inbound(view.inbound)],
         }
     )
     both = {kind: MappingProxyType({**outbound.of_type(kind), **found}) for kind, found in own.by_type.items()}

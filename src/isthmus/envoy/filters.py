@@ -56,12 +56,14 @@ def http_by_rds(stat_prefix: str, route_name: str) -> listener_components_pb2.Fi
     return _filter(manager)
 
 
-def http_inbound(stat_prefix: str, routes: Any, *, authenticated: bool) -> listener_components_pb2.Filter:
-    """Requests for our own workload. The caller's identity is told in x-forwarded-client-cert: the proven one, or none.
+def http_inbound(
+    stat_prefix: str, routes: Any, *, authenticated: bool, guards: Sequence[Any] = ()
+) -> listener_components_pb2.Filter:
+    """Requests for our own workload; `guards` are asked first. The caller's identity is told in x-forwarded-client-cert: the proven one, or none.
 
     Whatever the caller wrote into that header itself is removed in both cases.
     """
-    manager = _manager(stat_prefix)
+    manager = _manager(stat_prefix, guards)
     manager.route_config.CopyFrom(routes)
     if authenticated:
         manager.forward_client_cert_details = Hcm.SANITIZE_SET
@@ -106,7 +108,7 @@ def _filter(manager: Any) -> listener_components_pb2.Filter:
     )
 
 
-def _manager(stat_prefix: str) -> Any:
+def _manager(stat_prefix: str, guards: Sequence[Any] = ()) -> Any:
     """Path normalization is on, because policies compare paths."""
     router = http_connection_manager_pb2.HttpFilter(
         name="envoy.filters.http.router", typed_config=packed(router_pb2.Router())
@@ -115,7 +117,7 @@ def _manager(stat_prefix: str) -> Any:
         stat_prefix=f"{stat_prefix};",
         server_name=_SERVER_NAME,
         codec_type=Hcm.AUTO,
-        http_filters=[router],
+        http_filters=[*guards, router],
         normalize_path=boolean(True),
         merge_slashes=False,
         use_remote_address=boolean(False),

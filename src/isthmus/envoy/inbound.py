@@ -24,10 +24,12 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 
 from isthmus.envoy import filters, routes, tls
+from isthmus.envoy.authorization import http_filters, network_filters
 from isthmus.envoy.common import BLACK_HOLE, INBOUND_PASSTHROUGH, address, seconds, uint32
 from isthmus.envoy.resources import Resource
+from isthmus.model.security import MutualTlsMode
 from isthmus.model.services import Protocol
-from isthmus.model.views import InboundPort, MutualTlsMode
+from isthmus.model.views import InboundView
 
 Chain = listener_components_pb2.FilterChain
 Match = listener_components_pb2.FilterChainMatch
@@ -48,10 +50,11 @@ class _Served:
     service_port: int
     cluster: str
     protocol: Protocol
+    tls: MutualTlsMode
 
 
 @lru_cache(maxsize=1024)
-def virtual_inbound(ports: tuple[InboundPort, ...], mode: MutualTlsMode) -> Resource:
+def virtual_inbound(view: InboundView) -> Resource:
     """The listener that capture redirects to. Replicas of one workload share it."""
     served = [
         _Served(
@@ -60,16 +63,18 @@ def virtual_inbound(ports: tuple[InboundPort, ...], mode: MutualTlsMode) -> Reso
             port.service_port,
             f"inbound|{port.target_port}||",
             port.protocol,
+            port.tls,
         )
-        for port in ports
+        for port in view.ports
     ]
-    undeclared = _Served("virtualInbound", 0, 0, INBOUND_PASSTHROUGH, Protocol.AUTO)
-    chains = [chain for each in (*served, undeclared) for chain in _chains(each, mode)]
+    served.append(_Served("virtualInbound", 0, 0, INBOUND_PASSTHROUGH, Protocol.AUTO, view.tls))
+    guards = _Guards(http_filters(view.authorization), network_filters(view.authorization))
+    chains = [chain for each in served for chain in _chains(each, guards)]
     listener = listener_pb2.Listener(
         name="virtualInbound",
         address=address("0.0.0.0", INBOUND_PORT),
         traffic_direction=base_pb2.INBOUND,
-        listener_filters=_listener_filters(ports, mode),
+        listener_filters=_listener_filters(served),
         listener_filters_timeout=seconds(_INSPECTION_SECONDS),
         continue_on_listener_filters_timeout=True,
         filter_chains=[_own_port(), *chains],
@@ -77,64 +82,75 @@ def virtual_inbound(ports: tuple[InboundPort, ...], mode: MutualTlsMode) -> Reso
     return Resource.of(listener.name, listener)
 
 
-def _listener_filters(ports: Sequence[InboundPort], mode: MutualTlsMode) -> list[Any]:
+@dataclass(frozen=True, slots=True)
+class _Guards:
+    """What is asked before requests, or bytes, are let in."""
+
+    requests: list[Any]
+    bytes: list[Any]
+
+
+def _listener_filters(served: Sequence[_Served]) -> list[Any]:
     found = [filters.original_destination()]
-    if mode is not MutualTlsMode.DISABLE:
+    if any(each.tls is not MutualTlsMode.DISABLE for each in served):
         found.append(filters.tls_inspector())
-    if mode is not MutualTlsMode.STRICT:
-        declared = [port.target_port for port in ports if port.protocol is not Protocol.AUTO]
+    guessed = [each for each in served if each.protocol is Protocol.AUTO and each.tls is not MutualTlsMode.STRICT]
+    if guessed:
+        declared = [each.port for each in served if each not in guessed and each.port]
         found.append(filters.http_inspector(except_ports=declared))
     return found
 
 
-def _chains(served: _Served, mode: MutualTlsMode) -> Iterator[Any]:
-    if mode is not MutualTlsMode.DISABLE:
-        yield from _mutual_tls(served)
-    if mode is not MutualTlsMode.STRICT:
-        yield from _plain(served, looks_for_tls=mode is MutualTlsMode.PERMISSIVE)
+def _chains(served: _Served, guards: _Guards) -> Iterator[Any]:
+    if served.tls is not MutualTlsMode.DISABLE:
+        yield from _mutual_tls(served, guards)
+    if served.tls is not MutualTlsMode.STRICT:
+        yield from _plain(served, guards, looks_for_tls=served.tls is MutualTlsMode.PERMISSIVE)
 
 
-def _mutual_tls(served: _Served) -> Iterator[Any]:
+def _mutual_tls(served: _Served, guards: _Guards) -> Iterator[Any]:
+    http, tcp = tls.server_socket(http=True), tls.server_socket(http=False)
     match served.protocol:
         case Protocol.AUTO:
-            yield _chain(served, "tls", tls.MESH_HTTP, _http(served, authenticated=True), tls.server_socket(http=True))
-            yield _chain(served, "tls", tls.MESH_TCP, _tcp(served), tls.server_socket(http=False))
+            yield _chain(served, "tls", tls.MESH_HTTP, _http(served, guards, authenticated=True), http)
+            yield _chain(served, "tls", tls.MESH_TCP, _tcp(served, guards), tcp)
         case protocol if protocol.is_http:
-            yield _chain(served, "tls", tls.MESH_ANY, _http(served, authenticated=True), tls.server_socket(http=True))
+            yield _chain(served, "tls", tls.MESH_ANY, _http(served, guards, authenticated=True), http)
         case _:
-            yield _chain(served, "tls", tls.MESH_ANY, _tcp(served), tls.server_socket(http=False))
+            yield _chain(served, "tls", tls.MESH_ANY, _tcp(served, guards), tcp)
 
 
-def _plain(served: _Served, *, looks_for_tls: bool) -> Iterator[Any]:
+def _plain(served: _Served, guards: _Guards, *, looks_for_tls: bool) -> Iterator[Any]:
     if served.protocol.is_http:
         # The application's own TLS on a port declared HTTP is a mistake, and finds no chain.
-        yield _chain(served, "raw_buffer", (), _http(served, authenticated=False))
+        yield _chain(served, "raw_buffer", (), _http(served, guards, authenticated=False))
         return
     if served.protocol is Protocol.AUTO:
-        yield _chain(served, "raw_buffer", filters.PLAIN_HTTP, _http(served, authenticated=False))
-    yield _chain(served, "raw_buffer", (), _tcp(served))
+        yield _chain(served, "raw_buffer", filters.PLAIN_HTTP, _http(served, guards, authenticated=False))
+    yield _chain(served, "raw_buffer", (), _tcp(served, guards))
     if looks_for_tls:
-        yield _chain(served, "tls", (), _tcp(served))
+        yield _chain(served, "tls", (), _tcp(served, guards))
 
 
 def _chain(
-    served: _Served, transport: str, application_protocols: Sequence[str], serve: Any, socket: Any = None
+    served: _Served, transport: str, application_protocols: Sequence[str], serve: Sequence[Any], socket: Any = None
 ) -> Any:
     match = Match(
         destination_port=uint32(served.port) if served.port else None,
         transport_protocol=transport,
         application_protocols=application_protocols,
     )
-    return Chain(name=served.name, filter_chain_match=match, filters=[serve], transport_socket=socket)
+    return Chain(name=served.name, filter_chain_match=match, filters=serve, transport_socket=socket)
 
 
-def _http(served: _Served, *, authenticated: bool) -> Any:
+def _http(served: _Served, guards: _Guards, *, authenticated: bool) -> list[Any]:
     table = routes.inbound_routes(served.cluster, served.service_port)
-    return filters.http_inbound(f"inbound_0.0.0.0_{served.port}", table, authenticated=authenticated)
+    name = f"inbound_0.0.0.0_{served.port}"
+    return [filters.http_inbound(name, table, authenticated=authenticated, guards=guards.requests)]
 
 
-def _tcp(served: _Served) -> Any:
-    return filters.tcp(served.cluster, served.cluster)
+def _tcp(served: _Served, guards: _Guards) -> list[Any]:
+    return [*guards.bytes, filters.tcp(served.cluster, served.cluster)]
 
 
 def _own_port() -> Any:

@@ -11,18 +11,21 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import cast
 
+from isthmus.api import security as api
 from isthmus.api.core import EndpointSlice, Namespace, Node, Pod, Service, SliceEndpoint
 from isthmus.api.gateway import Gateway
 from isthmus.ingest import labels
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.endpoints import endpoints_of, service_of
 from isthmus.ingest.gateways import exposures_of, gateways_of
+from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of
 from isthmus.ingest.services import Declaration, declaration_of, is_cluster_local, merged
 from isthmus.ingest.workloads import address_only, workload_of
 from isthmus.model import services as model_services
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
 from isthmus.model.names import Namespace as NamespaceName
+from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
 from isthmus.model.snapshot import Exposure, MeshSettings, Snapshot
 from isthmus.model.topology import Cluster, ImportState, NetworkGateway
 from isthmus.model.workloads import Endpoint, Health, Workload
@@ -80,7 +83,10 @@ def snapshot_of(
     gateways = _by_network(facts)
     found = [*issues, *(issue for fact in facts for issue in fact.issues), *service_issues]
     found += _networks_without_gateway(settings, endpoints, gateways)
-    exposures = next((_exposures(cluster) for cluster in clusters if cluster.id == config_cluster), ())
+    config = next((cluster for cluster in clusters if cluster.id == config_cluster), None)
+    exposures = _exposures(config) if config else ()
+    peers, policies, policy_issues = _security(config, context) if config else ((), (), [])
+    found += policy_issues
     context.cache.end_round()
     return Snapshot(
         settings=settings,
@@ -89,6 +95,8 @@ def snapshot_of(
         services=MappingProxyType(services),
         endpoints=MappingProxyType(endpoints),
         exposures=exposures,
+        peer_authentications=peers,
+        authorization_policies=policies,
         issues=tuple(sorted(set(found))),
     )
 
@@ -258,6 +266,37 @@ def _by_network(facts: Sequence[_ClusterFacts]) -> dict[NetworkId, tuple[Network
 def _exposures(cluster: ClusterInput) -> tuple[Exposure, ...]:
     gateways = cast("Mapping[tuple[str, str], Gateway]", cluster.objects.get("Gateway", {}))
     return tuple(sorted(exposure for gateway in gateways.values() for exposure in exposures_of(gateway)))
+
+
+def _security(
+    cluster: ClusterInput, context: _Context
+) -> tuple[tuple[PeerAuthentication, ...], tuple[AuthorizationPolicy, ...], list[Issue]]:
+    """Sorted, so that what is compiled from them has one order."""
+    peers: list[PeerAuthentication] = []
+    policies: list[AuthorizationPolicy] = []
+    issues: list[Issue] = []
+    objects = cluster.objects
+    for name, obj in cast(
+        "Mapping[tuple[str, str], api.PeerAuthentication]", objects.get("PeerAuthentication", {})
+    ).items():
+        peer, wrong = context.cache.once(
+            ("peers", name),
+            (obj,),
+            lambda obj=obj: peer_authentication_of(obj, cluster.id),  # type: ignore[misc]
+        )
+        peers.append(peer)
+        issues += wrong
+    for name, policy in cast(
+        "Mapping[tuple[str, str], api.AuthorizationPolicy]", objects.get("AuthorizationPolicy", {})
+    ).items():
+        read, wrong = context.cache.once(
+            ("policy", name),
+            (policy,),
+            lambda policy=policy: authorization_policy_of(policy, cluster.id),  # type: ignore[misc]
+        )
+        policies += [read] if read is not None else []
+        issues += wrong
+    return tuple(sorted(peers)), tuple(sorted(policies)), issues
 
 
 def _networks_without_gateway(

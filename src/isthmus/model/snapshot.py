@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId, MeshId, Namespace, NetworkId, ServiceKey
+from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
 from isthmus.model.services import Service
 from isthmus.model.topology import Cluster, NetworkGateway
 from isthmus.model.workloads import Endpoint
@@ -29,6 +30,7 @@ class MeshSettings:
     trust_domain: TrustDomain
     dns_domain: str = "cluster.local"
     root_namespace: Namespace = Namespace("istio-system")
+    trust_domain_aliases: tuple[TrustDomain, ...] = ()
     unreachable_networks_direct: bool = False
     cluster_local_hosts: tuple[str, ...] = (
         "*.kube-system.svc.cluster.local",
@@ -61,4 +63,6 @@ class Snapshot:
     services: Mapping[ServiceKey, Service]
     endpoints: Mapping[ServiceKey, tuple[Endpoint, ...]]
     exposures: tuple[Exposure, ...]
-    issues: tuple[Issue, ...]
+    peer_authentications: tuple[PeerAuthentication, ...] = ()
+    authorization_policies: tuple[AuthorizationPolicy, ...] = ()
+    issues: tuple[Issue, ...] = ()

@@ -5,11 +5,12 @@ Everything is sorted, so equal meshes give equal views; equal views mean that no
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Namespace, NetworkId
+from isthmus.model.security import Authorization, MutualTlsMode
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.topology import Locality, NetworkGateway
 from isthmus.model.workloads import Endpoint, Health
@@ -75,6 +76,7 @@ class Reason(StrEnum):
     NO_GATEWAY = "no_gateway"
     NO_USABLE_GATEWAY = "no_usable_gateway"
     NOT_MESHED = "not_meshed"
+    MUTUAL_TLS_DISABLED = "mutual_tls_disabled"
     NO_ADDRESS = "no_address"
     CLUSTER_LOCAL = "cluster_local"
     NETWORK_NOT_REQUESTED = "network_not_requested"
@@ -166,14 +168,7 @@ class InboundPort:
     port_name: str
     protocol: Protocol
     hostname: str
-
-
-class MutualTlsMode(StrEnum):
-    """What the inbound side accepts (PeerAuthentication)."""
-
-    PERMISSIVE = "PERMISSIVE"
-    STRICT = "STRICT"
-    DISABLE = "DISABLE"
+    tls: MutualTlsMode
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
@@ -200,10 +195,18 @@ class OutboundView:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class InboundView:
+    """What a proxy lets in to its own workload. `tls` holds for ports that no service declares."""
+
+    ports: tuple[InboundPort, ...] = ()
+    tls: MutualTlsMode = MutualTlsMode.PERMISSIVE
+    authorization: Authorization = field(default_factory=Authorization)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class View:
     """Everything that one proxy is to know."""
 
     proxy: Proxy
     outbound: OutboundView
-    inbound: tuple[InboundPort, ...]
-    inbound_tls: MutualTlsMode
+    inbound: InboundView

@@ -11,7 +11,7 @@ from datetime import datetime, timedelta
 from ipaddress import ip_address
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.hazmat.primitives.asymmetric.types import CertificatePublicKeyTypes
@@ -21,6 +21,7 @@ from isthmus.model.identity import SpiffeId, TrustDomain
 
 CLOCK_SKEW = timedelta(minutes=2)
 _RSA_BITS_MIN = 2048
+_EC_BITS_MIN = 256
 _CSR_BYTES_MAX = 16 * 1024
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -92,12 +93,15 @@ def requested_key(csr_pem: str) -> CertificatePublicKeyTypes:
         request = x509.load_pem_x509_csr(csr_pem.encode())
         valid = request.is_signature_valid
         key = request.public_key()
-    except (ValueError, TypeError, InvalidSignature) as error:
+    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise BadCertificate(f"the signing request cannot be read: {error}") from None
     if not valid:
         raise BadCertificate("the signing request is not signed by its own key")
-    if isinstance(key, rsa.RSAPublicKey) and key.key_size < _RSA_BITS_MIN:
-        raise BadCertificate(f"an RSA key of {key.key_size} bits is too weak: use {_RSA_BITS_MIN} or more, or P-256")
+    if not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        raise BadCertificate("the key is neither EC nor RSA: use P-256")
+    enough = _RSA_BITS_MIN if isinstance(key, rsa.RSAPublicKey) else _EC_BITS_MIN
+    if key.key_size < enough:
+        raise BadCertificate(f"a key of {key.key_size} bits is too weak: use P-256, or RSA of {_RSA_BITS_MIN} or more")
     return key
 
 
@@ -124,6 +128,8 @@ def identity_of(certificate_pem: str) -> SpiffeId:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         raise BadCertificate("the certificate has no subject alternative name") from None
+    except (ValueError, x509.DuplicateExtension) as error:
+        raise BadCertificate(f"the certificate's extensions cannot be read: {error}") from None
     uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
         raise BadCertificate(f"the certificate has {len(uris)} URI names; an identity has exactly one")
@@ -145,7 +151,7 @@ def parse_key(pem: str) -> SigningKey:
     """Raises BadCertificate for anything but an unencrypted EC or RSA private key."""
     try:
         key = serialization.load_pem_private_key(pem.encode(), password=None)
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise BadCertificate(f"the private key cannot be read: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise BadCertificate("the private key is neither EC nor RSA")

@@ -1,0 +1,61 @@
+"""Which security rules hold for a workload: how mutual its TLS is, and which policies it asks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from isthmus.model.names import Namespace
+from isthmus.model.security import Authorization, AuthorizationPolicy, Labels, MutualTlsMode, PeerAuthentication
+from isthmus.model.snapshot import Snapshot
+from isthmus.model.workloads import Endpoint
+
+
+def mutual_tls_mode(namespace: Namespace, labels: Labels, port: int, snapshot: Snapshot) -> MutualTlsMode:
+    """The narrowest rule that says something: the workload's (for the port first), its namespace's, the mesh's; else PERMISSIVE.
+
+    Of several rules of one level the oldest counts. `port` is the workload's own number; 0 asks for ports in general.
+    """
+    for rule in _by_narrowness(namespace, labels, snapshot):
+        for number, mode in rule.port_modes:
+            if number == port and mode is not None:
+                return mode
+        if rule.mode is not None:
+            return rule.mode
+    return MutualTlsMode.PERMISSIVE
+
+
+def takes_mutual_tls(endpoint: Endpoint, port: int, snapshot: Snapshot) -> bool:
+    """Whether callers start mutual TLS to the endpoint: a proxy is beside it, and no rule there turns TLS off."""
+    workload = endpoint.workload
+    if not workload.meshed:
+        return False
+    return mutual_tls_mode(workload.namespace, workload.labels, port, snapshot) is not MutualTlsMode.DISABLE
+
+
+def authorization_for(namespace: Namespace, labels: Labels, snapshot: Snapshot) -> Authorization:
+    """The mesh's policies and the namespace's own, where they select the workload."""
+    return Authorization(
+        policies=tuple(
+            policy for policy in snapshot.authorization_policies if _holds(policy, namespace, labels, snapshot)
+        ),
+        trust_domains=(snapshot.settings.trust_domain, *snapshot.settings.trust_domain_aliases),
+    )
+
+
+def _holds(policy: AuthorizationPolicy, namespace: Namespace, labels: Labels, snapshot: Snapshot) -> bool:
+    near = policy.namespace in (snapshot.settings.root_namespace, namespace)
+    return near and set(policy.selector) <= set(labels)
+
+
+def _by_narrowness(namespace: Namespace, labels: Labels, snapshot: Snapshot) -> Iterator[PeerAuthentication]:
+    """At most one for each level. A selector in the root namespace selects workloads of every namespace."""
+    root = snapshot.settings.root_namespace
+    rules = snapshot.peer_authentications
+    own = [
+        rule for rule in rules if rule.selector and rule.namespace == namespace and set(rule.selector) <= set(labels)
+    ]
+    whole = [rule for rule in rules if not rule.selector and rule.namespace == namespace and namespace != root]
+    mesh = [rule for rule in rules if not rule.selector and rule.namespace == root]
+    for level in (own, whole, mesh):
+        if level:
+            yield min(level)
