@@ -35,11 +35,12 @@ class CertificateAuthority:
         signing_key = x509.parse_key(key)
         if not x509.matches(own, signing_key):
             raise x509.BadCertificate("ca-key.pem is not the key of ca-cert.pem")
+        if not x509.may_sign(own):
+            raise x509.BadCertificate("ca-cert.pem is not the certificate of an authority")
         roots = x509.parse_certificates(root)
-        between = [found for found in (x509.parse_certificates(chain) if chain.strip() else []) if found != own]
+        above = x509.path_to_root(own, x509.parse_certificates(chain) if chain.strip() else [], roots)
         return CertificateAuthority(
-            x509.Issuer(own, signing_key, tuple(found for found in between if found not in roots)),
-            "".join(x509.certificate_pem(found) for found in roots),
+            x509.Issuer(own, signing_key, above), "".join(x509.certificate_pem(found) for found in roots)
         )
 
     @staticmethod

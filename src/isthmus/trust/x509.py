@@ -22,6 +22,15 @@ from isthmus.model.identity import SpiffeId, TrustDomain
 CLOCK_SKEW = timedelta(minutes=2)
 _RSA_BITS_MIN = 2048
 _EC_BITS_MIN = 256
+_UNREADABLE = (
+    ValueError,
+    TypeError,
+    InvalidSignature,
+    UnsupportedAlgorithm,
+    x509.InvalidVersion,
+    x509.DuplicateExtension,
+)
+"""What the cryptography package raises for bytes that are not what they should be."""
 _CSR_BYTES_MAX = 16 * 1024
 
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
@@ -93,7 +102,7 @@ def requested_key(csr_pem: str) -> CertificatePublicKeyTypes:
         request = x509.load_pem_x509_csr(csr_pem.encode())
         valid = request.is_signature_valid
         key = request.public_key()
-    except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise BadCertificate(f"the signing request cannot be read: {error}") from None
     if not valid:
         raise BadCertificate("the signing request is not signed by its own key")
@@ -128,7 +137,7 @@ def identity_of(certificate_pem: str) -> SpiffeId:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         raise BadCertificate("the certificate has no subject alternative name") from None
-    except (ValueError, x509.DuplicateExtension) as error:
+    except _UNREADABLE as error:
         raise BadCertificate(f"the certificate's extensions cannot be read: {error}") from None
     uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
@@ -143,7 +152,7 @@ def parse_certificates(pem: str) -> list[x509.Certificate]:
     """Every certificate in the text, in order. Raises BadCertificate if there is none."""
     try:
         return x509.load_pem_x509_certificates(pem.encode())
-    except ValueError as error:
+    except _UNREADABLE as error:
         raise BadCertificate(f"no certificate can be read: {error}") from None
 
 
@@ -151,7 +160,7 @@ def parse_key(pem: str) -> SigningKey:
     """Raises BadCertificate for anything but an unencrypted EC or RSA private key."""
     try:
         key = serialization.load_pem_private_key(pem.encode(), password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+    except _UNREADABLE as error:
         raise BadCertificate(f"the private key cannot be read: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise BadCertificate("the private key is neither EC nor RSA")
@@ -161,6 +170,30 @@ def parse_key(pem: str) -> SigningKey:
 def matches(certificate: x509.Certificate, key: SigningKey) -> bool:
     """Whether the certificate is for this key."""
     return certificate.public_key() == key.public_key()
+
+
+def may_sign(certificate: x509.Certificate) -> bool:
+    """Whether it is an authority's."""
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except (x509.ExtensionNotFound, *_UNREADABLE):
+        return False
+
+
+def path_to_root(
+    own: x509.Certificate, chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]
+) -> tuple[x509.Certificate, ...]:
+    """The certificates between an authority and a root, nearest first. Raises BadCertificate if the chain does not lead there."""
+    path: list[x509.Certificate] = []
+    last = own
+    while last not in roots and not any(_is_issued_by(last, root) for root in roots):
+        candidates = (found for found in chain if found not in (own, *path) and _is_issued_by(last, found))
+        above = next(candidates, None)
+        if above is None:
+            raise BadCertificate("cert-chain.pem does not lead from ca-cert.pem to root-cert.pem")
+        path.append(above)
+        last = above
+    return tuple(path)
 
 
 def facts_of(certificate_pem: str) -> CertificateFacts:
@@ -254,6 +287,14 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 def _issued_by(issuer: Issuer) -> x509.AuthorityKeyIdentifier:
     return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+
+
+def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except _UNREADABLE:
+        return False
+    return True
 
 
 def _is_self_signed(certificate: x509.Certificate) -> bool:

@@ -1,0 +1,106 @@
+"""What a `cacerts` Secret must hold, and what callers are given."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+
+from isthmus.model.identity import SpiffeId
+from isthmus.trust import x509
+from isthmus.trust.authority import CertificateAuthority
+
+HOUR = timedelta(hours=1)
+ALICE = SpiffeId.parse("spiffe://cluster.local/ns/default/sa/alice")
+
+
+def pem(*issuers: x509.Issuer) -> str:
+    return "".join(x509.certificate_pem(issuer.certificate) for issuer in issuers)
+
+
+@pytest.fixture
+def east(root, now):
+    return x509.new_intermediate(root, "east", now, 100 * HOUR)
+
+
+def test_a_plugged_in_intermediate_signs_with_the_chain_up_to_the_root(root, east, now):
+    authority = CertificateAuthority.from_pem(
+        certificate=pem(east), key=x509.key_pem(east.key), chain=pem(east, root), root=pem(root)
+    )
+
+    leaf, *rest = authority.sign(x509.new_request(x509.new_key()), ALICE, now, HOUR)
+
+    assert x509.identity_of(leaf) == ALICE
+    assert rest == [pem(east), pem(root)], "each once, roots last"
+
+
+def test_a_root_that_signs_by_itself_is_not_sent_twice(authority, now):
+    chain = authority.sign(x509.new_request(x509.new_key()), ALICE, now, HOUR)
+
+    assert chain[1:] == [authority.root_pem]
+
+
+def test_a_chain_is_put_in_order_and_what_does_not_belong_to_it_is_left_out(domain, root, east, now, forge):
+    top = x509.new_root(domain, now, 1000 * HOUR)
+    crossed = forge.crossed(top, root, now)
+    stranger = x509.new_root(domain, now, HOUR)
+
+    authority = CertificateAuthority.from_pem(
+        certificate=pem(east), key=x509.key_pem(east.key), chain=pem(stranger) + crossed, root=pem(top, stranger)
+    )
+
+    assert [x509.certificate_pem(found) for found in authority.issuer.intermediates] == [crossed]
+    assert authority.root_pem == pem(top, stranger), "every root is trusted"
+
+
+def test_the_serving_certificate_is_shown_with_its_intermediates(root, east, now):
+    authority = CertificateAuthority.from_pem(
+        certificate=pem(east), key=x509.key_pem(east.key), chain="", root=pem(root)
+    )
+
+    serving = authority.serving_certificate(["istiod.istio-system.svc"], now)
+    leaf, above = x509.parse_certificates(serving.chain_pem)
+
+    assert x509.matches(leaf, x509.parse_key(serving.key_pem))
+    assert above == east.certificate
+
+
+def test_no_certificate_outlives_the_authority(east, authority, now):
+    forever = 100_000 * HOUR
+
+    leaf = authority.sign(x509.new_request(x509.new_key()), ALICE, now, forever)[0]
+
+    assert x509.facts_of(leaf).not_after == authority.not_after
+
+
+def test_a_key_of_another_certificate_is_refused(root, east):
+    with pytest.raises(x509.BadCertificate, match=r"ca-key\.pem is not the key of ca-cert\.pem"):
+        CertificateAuthority.from_pem(
+            certificate=pem(east), key=x509.key_pem(root.key), chain=pem(root), root=pem(root)
+        )
+
+
+def test_a_root_that_did_not_sign_is_refused(domain, east, now):
+    """Every workload would trust that root, and no other workload."""
+    stranger = x509.new_root(domain, now, HOUR)
+
+    with pytest.raises(x509.BadCertificate, match="does not lead"):
+        CertificateAuthority.from_pem(
+            certificate=pem(east), key=x509.key_pem(east.key), chain=pem(east), root=pem(stranger)
+        )
+
+
+def test_a_leaf_is_no_authority(root, now):
+    key = x509.new_key()
+    leaf = x509.certificate_pem(x509.sign_workload(root, key.public_key(), ALICE, now, HOUR))
+
+    with pytest.raises(x509.BadCertificate, match="not the certificate of an authority"):
+        CertificateAuthority.from_pem(certificate=leaf, key=x509.key_pem(key), chain="", root=pem(root))
+
+
+@pytest.mark.parametrize("broken", ["certificate", "key", "chain", "root"])
+def test_a_part_that_is_not_pem_is_refused(root, east, broken):
+    parts = {"certificate": pem(east), "key": x509.key_pem(east.key), "chain": pem(root), "root": pem(root)}
+
+    with pytest.raises(x509.BadCertificate):
+        CertificateAuthority.from_pem(**parts | {broken: "not PEM"})
