@@ -22,6 +22,8 @@ class Kind:
     type: type[KubernetesObject]
     from_every_cluster: bool
     is_custom: bool = False
+    only_named: str = ""
+    """Of this kind, only objects of this name are read."""
 
 
 KINDS: dict[str, Kind] = {
@@ -40,6 +42,10 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="EndpointSlice", group="discovery.k8s.io", version="v1", plural="endpointslices", namespaced=True,
             type=core.EndpointSlice, from_every_cluster=True,
+        ),
+        Kind(
+            name="ConfigMap", group="", version="v1", plural="configmaps", namespaced=True,
+            type=core.ConfigMap, from_every_cluster=False, only_named="istio",
         ),
         Kind(
             name="Gateway", group="networking.istio.io", version="v1", plural="gateways", namespaced=True,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isthmus.api.registry import KINDS, UndecodableObject, decode
+from isthmus.ingest.mesh_config import BadMeshConfig, with_mesh_config
 from isthmus.ingest.snapshot import ClusterInput, snapshot_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
@@ -113,9 +114,13 @@ def _settings(mesh_config: Mapping[str, Any], environment: Mapping[str, Any]) ->
     except ValueError as error:
         raise BadScenario(f"meshConfig.trustDomain: {error}") from None
     direct = str(environment.get("ISTHMUS_UNREACHABLE_NETWORKS_DIRECT", "false")).lower()
-    return MeshSettings(
+    base = MeshSettings(
         mesh=MeshId(str(environment.get("MESH_ID", "mesh1"))),
         trust_domain=trust_domain,
         root_namespace=Namespace(str(mesh_config.get("rootNamespace", "istio-system"))),
         unreachable_networks_direct=direct in ("true", "1"),
     )
+    try:
+        return with_mesh_config(base, mesh_config)
+    except BadMeshConfig as error:
+        raise BadScenario(f"meshConfig.{error}") from None

@@ -84,7 +84,8 @@ class ClusterFeed:
         objects: dict[Name, object] = {}
         self.imported.objects[kind.name] = objects
         taken = partial(self._taken, kind, objects)
-        return Reflector(self.client, path_of(kind), partial(decode, kind), taken)
+        selector = {"fieldSelector": f"metadata.name={kind.only_named}"} if kind.only_named else None
+        return Reflector(self.client, path_of(kind), partial(decode, kind), taken, selector=selector)
 
     def _taken(self, kind: Kind, objects: dict[Name, object], changes: list[Change[KubernetesObject]]) -> None:
         for change in changes:

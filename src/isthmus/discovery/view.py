@@ -6,7 +6,7 @@ that a proxy does not see changes nothing for it; equal meshes give equal views,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from isthmus.discovery.balancing import Reached, groups_of, scale_of
 from isthmus.discovery.inbound import inbound_view
@@ -16,7 +16,7 @@ from isthmus.discovery.security import takes_mutual_tls
 from isthmus.discovery.visibility import exposes, exposures_for, visible_ports
 from isthmus.model.identity import SpiffeId
 from isthmus.model.services import Service, ServicePort
-from isthmus.model.snapshot import Snapshot
+from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.views import (
     LeftOut,
     OutboundView,
@@ -103,12 +103,13 @@ def _upstream(scope: Scope, partition: _Partition, snapshot: Snapshot, scale: in
         virtual_ips=virtual_ips(scope, service),
         groups=groups_of(partition.reached, partition.port, scale, partition.mutual),
         left_out=partition.left_out,
-        expected_identities=_identities(snapshot.endpoints.get(service.key, ())),
+        expected_identities=_identities(snapshot.endpoints.get(service.key, ()), snapshot.settings),
     )
 
 
-def _identities(endpoints: tuple[Endpoint, ...]) -> tuple[SpiffeId, ...]:
-    """Of every workload of the service, in all clusters: what a caller may meet behind this name."""
-    return tuple(
-        sorted({e.workload.identity for e in endpoints if e.workload.identity is not None and e.workload.meshed})
-    )
+def _identities(endpoints: tuple[Endpoint, ...], settings: MeshSettings) -> tuple[SpiffeId, ...]:
+    """Of every workload of the service, in all clusters, under each name of the mesh's trust domain: what a caller may meet."""
+    found = {e.workload.identity for e in endpoints if e.workload.identity is not None and e.workload.meshed}
+    own = [identity for identity in found if identity.trust_domain == settings.trust_domain]
+    also = {replace(identity, trust_domain=alias) for identity in own for alias in settings.trust_domain_aliases}
+    return tuple(sorted(found | also))

@@ -91,14 +91,6 @@ def merged(declarations: Sequence[Declaration], *, cluster_local: bool) -> tuple
     return service, tuple(issues)
 
 
-def is_cluster_local(hostname: Hostname, patterns: Sequence[str]) -> bool:
-    """Whether a pattern (exact, `*`, or with a leading `*.`) keeps this host within each cluster."""
-    return any(
-        pattern in ("*", hostname) or (pattern.startswith("*.") and hostname.endswith(pattern[1:]))
-        for pattern in patterns
-    )
-
-
 def protocol_of(port: PortObject) -> Protocol:
     """By transport, then `appProtocol`, then the prefix of the port's name; else detected, or TCP where the server speaks first."""
     if port.protocol == "UDP":

@@ -12,14 +12,15 @@ from types import MappingProxyType
 from typing import cast
 
 from isthmus.api import security as api
-from isthmus.api.core import EndpointSlice, Namespace, Node, Pod, Service, SliceEndpoint
+from isthmus.api.core import ConfigMap, EndpointSlice, Namespace, Node, Pod, Service, SliceEndpoint
 from isthmus.api.gateway import Gateway
 from isthmus.ingest import labels
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.endpoints import endpoints_of, service_of
 from isthmus.ingest.gateways import exposures_of, gateways_of
+from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map, is_cluster_local
 from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of
-from isthmus.ingest.services import Declaration, declaration_of, is_cluster_local, merged
+from isthmus.ingest.services import Declaration, declaration_of, merged
 from isthmus.ingest.workloads import address_only, workload_of
 from isthmus.model import services as model_services
 from isthmus.model.issues import Issue, Severity, Subject
@@ -74,7 +75,10 @@ def snapshot_of(
     issues: tuple[Issue, ...] = (),
 ) -> Snapshot:
     """The picture of the mesh. `cache` is handed in again with each call to spare what did not change; `issues` are added."""
-    context = _Context(settings, cache or IngestCache())
+    cache = cache or IngestCache()
+    config = next((cluster for cluster in clusters if cluster.id == config_cluster), None)
+    settings, config_issues = _settings(settings, config, cache)
+    context = _Context(settings, cache)
     facts = [
         _facts_of(cluster, config_cluster, context) for cluster in sorted(clusters, key=lambda cluster: cluster.id)
     ]
@@ -83,10 +87,9 @@ def snapshot_of(
     gateways = _by_network(facts)
     found = [*issues, *(issue for fact in facts for issue in fact.issues), *service_issues]
     found += _networks_without_gateway(settings, endpoints, gateways)
-    config = next((cluster for cluster in clusters if cluster.id == config_cluster), None)
     exposures = _exposures(config) if config else ()
     peers, policies, policy_issues = _security(config, context) if config else ((), (), [])
-    found += policy_issues
+    found += [*policy_issues, *config_issues]
     context.cache.end_round()
     return Snapshot(
         settings=settings,
@@ -216,7 +219,7 @@ def _merge_services(
     services: dict[ServiceKey, model_services.Service] = {}
     issues: list[Issue] = []
     for key, declarations in sorted(by_key.items()):
-        local = is_cluster_local(key.hostname, context.settings.cluster_local_hosts)
+        local = is_cluster_local(key.hostname, context.settings.cluster_local)
         service, found = context.cache.once(
             ("merged", key, local),
             tuple(declarations),
@@ -266,6 +269,19 @@ def _by_network(facts: Sequence[_ClusterFacts]) -> dict[NetworkId, tuple[Network
 def _exposures(cluster: ClusterInput) -> tuple[Exposure, ...]:
     gateways = cast("Mapping[tuple[str, str], Gateway]", cluster.objects.get("Gateway", {}))
     return tuple(sorted(exposure for gateway in gateways.values() for exposure in exposures_of(gateway)))
+
+
+def _settings(
+    settings: MeshSettings, config: ClusterInput | None, cache: IngestCache
+) -> tuple[MeshSettings, tuple[Issue, ...]]:
+    """As the config cluster's MeshConfig changes them."""
+    if config is None:
+        return settings, ()
+    found = config.objects.get("ConfigMap", {}).get((settings.root_namespace, CONFIG_MAP))
+    config_map = cast("ConfigMap | None", found)
+    return cache.once(
+        ("mesh config", settings), (config_map,), lambda: from_config_map(settings, config_map, config.id)
+    )
 
 
 def _security(

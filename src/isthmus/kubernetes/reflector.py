@@ -11,7 +11,7 @@ from typing import Generic, TypeVar
 import structlog
 
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.errors import ApiError, KubernetesError
+from isthmus.kubernetes.errors import ApiError, KubernetesError, NotFound
 from isthmus.kubernetes.resources import ResourcePath
 from isthmus.kubernetes.watch import AskList, Change, ListThenWatch, Name, WatchEnded
 
@@ -66,6 +66,10 @@ class Reflector(Generic[T]):
             except WatchEnded as end:
                 heard = True
                 log.debug("watch ended", path=self._path, reason=str(end))
+            except NotFound:
+                # The server does not know the kind (yet): there are no objects of it.
+                self._contact(self._state.absent(), listed=True)
+                heard = False
             except ApiError as error:
                 self._state.refused(error.status)
                 heard = False

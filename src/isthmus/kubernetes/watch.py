@@ -137,6 +137,11 @@ class ListThenWatch(Generic[T]):
         elif status == 410:
             self.expired()
 
+    def absent(self) -> list[Change[T]]:
+        """The server does not know the collection: whatever was cached is gone. The next request lists anew."""
+        self.expired()
+        return self._replace({}, "")
+
     def expired(self) -> None:
         """What we know is too old to go on from: the next request lists anew. The cache stays until then."""
         self._version = ""

@@ -23,7 +23,8 @@ class MeshSettings:
     """What holds for the whole mesh.
 
     `unreachable_networks_direct`: send another network's endpoints by their own address when that network has no gateway,
-    as Istio does; off, they are left out with a reason. `cluster_local_hosts` may have a leading `*`.
+    as Istio does; off, they are left out with a reason. `cluster_local` are host
+    patterns and whether they stay in their cluster; the most specific one counts.
     """
 
     mesh: MeshId
@@ -32,10 +33,10 @@ class MeshSettings:
     root_namespace: Namespace = Namespace("istio-system")
     trust_domain_aliases: tuple[TrustDomain, ...] = ()
     unreachable_networks_direct: bool = False
-    cluster_local_hosts: tuple[str, ...] = (
-        "*.kube-system.svc.cluster.local",
-        "kubernetes.default.svc.cluster.local",
-        "istiod.istio-system.svc.cluster.local",
+    cluster_local: tuple[tuple[str, bool], ...] = (
+        ("*.kube-system.svc.cluster.local", True),
+        ("kubernetes.default.svc.cluster.local", True),
+        ("istiod.istio-system.svc.cluster.local", True),
     )
 
 

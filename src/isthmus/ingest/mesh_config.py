@@ -1,0 +1,98 @@
+"""Istio's MeshConfig: what it says about the mesh as a whole. Keys that this version does not read are named, not guessed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import yaml
+
+from isthmus.api.core import ConfigMap
+from isthmus.model.identity import TrustDomain
+from isthmus.model.issues import Issue, Severity, Subject
+from isthmus.model.names import ClusterId, Hostname
+from isthmus.model.snapshot import MeshSettings
+
+CONFIG_MAP = "istio"
+_KEY = "mesh"
+_READ = frozenset({"trustDomain", "trustDomainAliases", "rootNamespace", "serviceSettings"})
+
+
+class BadMeshConfig(ValueError):
+    """A value in MeshConfig that cannot be used: which field, and why."""
+
+
+def with_mesh_config(settings: MeshSettings, config: Mapping[str, Any]) -> MeshSettings:
+    """The settings, as MeshConfig changes them. Raises BadMeshConfig."""
+    aliases = config.get("trustDomainAliases") or ()
+    return replace(
+        settings,
+        trust_domain_aliases=tuple(domain for domain in map(_trust_domain, aliases) if domain != settings.trust_domain),
+        cluster_local=(*settings.cluster_local, *_cluster_local(config.get("serviceSettings") or ())),
+    )
+
+
+def from_config_map(
+    settings: MeshSettings, config_map: ConfigMap | None, cluster: ClusterId
+) -> tuple[MeshSettings, tuple[Issue, ...]]:
+    """From the ConfigMap `istio`. A mistake is an issue, and leaves the settings as they were."""
+    if config_map is None:
+        return settings, ()
+    metadata = config_map.metadata
+    subject = Subject(cluster, "ConfigMap", metadata.namespace, metadata.name)
+
+    def issue(severity: Severity, field: str, what: str, fix: str) -> Issue:
+        return Issue(
+            subject=subject, code="ISM0107", severity=severity, what=what, fix=fix, field=f"data.{_KEY}{field}"
+        )
+
+    try:
+        config = yaml.safe_load(config_map.data.get(_KEY, "")) or {}
+        if not isinstance(config, dict):
+            raise BadMeshConfig("is not an object")
+        changed = with_mesh_config(settings, config)
+    except (yaml.YAMLError, BadMeshConfig) as error:
+        return settings, (
+            issue(Severity.ERROR, "", f"cannot be used: {error}", "mend it; until then it has no effect"),
+        )
+    issues = [
+        issue(Severity.INFO, f".{name}", f"{name} is not read by this version", "leave it, or take it out")
+        for name in sorted(config.keys() - _READ)
+    ]
+    for name, own in (("trustDomain", str(settings.trust_domain)), ("rootNamespace", settings.root_namespace)):
+        if config.get(name, own) != own:
+            issues.append(
+                issue(
+                    Severity.ERROR, f".{name}", f"{name} {config[name]!r} is not the control plane's own, {own!r}",
+                    "give the control plane's environment the same value",
+                )
+            )  # fmt: skip
+    return changed, tuple(issues)
+
+
+def is_cluster_local(hostname: Hostname, rules: Sequence[tuple[str, bool]]) -> bool:
+    """The most specific pattern decides (a host, `*.namespace.svc…`, `*`); of two alike, the later one."""
+    matching = [
+        (len(pattern), index, local) for index, (pattern, local) in enumerate(rules) if _covers(pattern, hostname)
+    ]
+    return max(matching)[2] if matching else False
+
+
+def _covers(pattern: str, hostname: Hostname) -> bool:
+    return pattern in ("*", hostname) or (pattern.startswith("*.") and hostname.endswith(pattern[1:]))
+
+
+def _cluster_local(service_settings: Sequence[Any]) -> Iterator[tuple[str, bool]]:
+    for index, entry in enumerate(service_settings):
+        if not isinstance(entry, Mapping):
+            raise BadMeshConfig(f"serviceSettings[{index}] is not an object")
+        local = bool((entry.get("settings") or {}).get("clusterLocal", False))
+        yield from ((str(host), local) for host in entry.get("hosts") or ())
+
+
+def _trust_domain(text: object) -> TrustDomain:
+    try:
+        return TrustDomain.parse(str(text))
+    except ValueError as error:
+        raise BadMeshConfig(f"trustDomainAliases: {error}") from None

@@ -1,0 +1,62 @@
+"""What MeshConfig says about the mesh."""
+
+from __future__ import annotations
+
+import pytest
+
+from isthmus.ingest.mesh_config import is_cluster_local
+
+DEFAULTS = (("*.kube-system.svc.cluster.local", True), ("kubernetes.default.svc.cluster.local", True))
+
+
+@pytest.mark.parametrize(
+    ("rules", "host", "local"),
+    [
+        (DEFAULTS, "dns.kube-system.svc.cluster.local", True),
+        (DEFAULTS, "a.ns.svc.cluster.local", False),
+        ((*DEFAULTS, ("*", True)), "a.ns.svc.cluster.local", True),
+        ((*DEFAULTS, ("*", True), ("*.ns.svc.cluster.local", False)), "a.ns.svc.cluster.local", False),
+        ((*DEFAULTS, ("*.kube-system.svc.cluster.local", False)), "dns.kube-system.svc.cluster.local", False),
+        (
+            (*DEFAULTS, ("a.ns.svc.cluster.local", True), ("*.ns.svc.cluster.local", False)),
+            "a.ns.svc.cluster.local",
+            True,
+        ),
+    ],
+)
+def test_the_most_specific_pattern_decides(rules, host, local):
+    assert is_cluster_local(host, rules) is local
+
+
+def config(words, text):
+    return words.obj("ConfigMap", "istio", "istio-system", data={"mesh": text})
+
+
+def test_a_mesh_config_in_the_config_cluster_counts(words):
+    east = words.cluster(
+        "east", config(words, "serviceSettings:\n- settings: {clusterLocal: true}\n  hosts: ['*']\n"), words.service()
+    )
+    west = words.cluster("west", words.service())
+
+    [service] = words.snapshot(east, west).services.values()
+
+    assert service.cluster_local
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("a: [", ["cannot be used"]),
+        ("- a", ["cannot be used: is not an object"]),
+        ("trustDomainAliases: ['a b']", ["cannot be used: trustDomainAliases"]),
+        ("serviceSettings: [7]", ["cannot be used: serviceSettings[0] is not an object"]),
+        ("trustDomain: other", ["trustDomain 'other' is not the control plane's own, 'cluster.local'"]),
+        ("accessLogFile: /dev/stdout", ["accessLogFile is not read by this version"]),
+    ],
+)
+def test_what_cannot_be_used_is_told_and_changes_nothing(words, text, said):
+    snapshot = words.snapshot(words.cluster("east", config(words, text), words.service()))
+
+    assert [issue.code for issue in snapshot.issues] == ["ISM0107"] * len(said)
+    assert all(part in issue.what for issue, part in zip(snapshot.issues, said, strict=True))
+    assert len(snapshot.services) == 1
