@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -58,6 +59,13 @@ class Forge:
         body = signed + rest
         forged = b"\x30\x81" + bytes((len(body),)) + body
         return raw.load_der_x509_csr(forged).public_bytes(serialization.Encoding.PEM).decode()
+
+    @staticmethod
+    def of_unknown_version(request: str) -> str:
+        """SEQUENCE { SEQUENCE { INTEGER version: ... with 1 as its value, where only 0 is known."""
+        der = bytearray(raw.load_pem_x509_csr(request.encode()).public_bytes(serialization.Encoding.DER))
+        der[der.index(b"\x02\x01\x00") + 2] = 1
+        return f"-----BEGIN CERTIFICATE REQUEST-----\n{base64.b64encode(der).decode()}\n-----END CERTIFICATE REQUEST-----\n"
 
     @staticmethod
     def crossed(above: x509.Issuer, authority: x509.Issuer, now: datetime) -> str:

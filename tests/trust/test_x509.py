@@ -176,6 +176,7 @@ def test_a_request_with_any_byte_changed_is_refused_or_still_proves_the_same_key
     assert found == KEY.public_key()
 
 
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
 @settings(max_examples=300)
 @given(st.integers(0, 1000), st.integers(0, 255))
 def test_a_certificate_with_any_byte_changed_has_an_identity_or_is_refused(position, value):

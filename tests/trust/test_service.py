@@ -1,0 +1,172 @@
+"""The certificate service over gRPC and TLS on loopback: the real server, asked by the real client."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import grpc.aio
+import pytest
+
+from isthmus.model.identity import SpiffeId
+from isthmus.model.names import ClusterId, Namespace
+from isthmus.trust import x509
+from isthmus.trust.authentication import Authenticator, ServiceAccount
+from isthmus.trust.authority import CertificateAuthority
+from isthmus.trust.client import request_certificate
+from isthmus.trust.server import CertificateService
+
+NAME = "istiod.istio-system.svc"
+ALICE = SpiffeId.parse("spiffe://cluster.local/ns/default/sa/alice")
+SECONDS = 10.0
+
+
+async def review(token: str, cluster: ClusterId) -> ServiceAccount | None:
+    return {"east": {"good": ServiceAccount(Namespace("default"), "alice")}}[cluster].get(token)
+
+
+@pytest.fixture
+def authority(domain):
+    """TLS looks at the real clock."""
+    return CertificateAuthority.self_signed(domain, datetime.now(UTC))
+
+
+@pytest.fixture
+async def service(domain, authority):
+    authenticator = Authenticator(domain, ClusterId("east"), review, asyncio.get_running_loop().time)
+    return CertificateService(domain, lambda: authority, authenticator, lambda: datetime.now(UTC))
+
+
+@asynccontextmanager
+async def serving(
+    service: CertificateService, authority: CertificateAuthority, *, client: tuple[str, str] | None = None
+) -> AsyncIterator[grpc.aio.Channel]:
+    """With a client's key and chain, the server asks for certificates."""
+    shown = authority.serving_certificate([NAME], datetime.now(UTC))
+    pairs = [(shown.key_pem.encode(), shown.chain_pem.encode())]
+    roots = authority.root_pem.encode()
+    server = grpc.aio.server()
+    port = server.add_secure_port(
+        "127.0.0.1:0",
+        grpc.ssl_server_credentials(pairs, roots, require_client_auth=True)
+        if client
+        else grpc.ssl_server_credentials(pairs),
+    )
+    service.add_to(server)
+    await server.start()
+    key, chain = (client[0].encode(), client[1].encode()) if client else (None, None)
+    credentials = grpc.ssl_channel_credentials(roots, key, chain)
+    try:
+        async with (
+            asyncio.timeout(SECONDS),
+            grpc.aio.secure_channel(
+                f"127.0.0.1:{port}", credentials, options=[("grpc.ssl_target_name_override", NAME)]
+            ) as channel,
+        ):
+            yield channel
+    finally:
+        await server.stop(None)
+
+
+async def test_a_token_is_exchanged_for_a_certificate_of_its_identity(service, authority):
+    key = x509.new_key()
+
+    async with serving(service, authority) as channel:
+        chain = await request_certificate(channel, x509.new_request(key), seconds=3600, token="good", cluster="east")
+
+    leaf = x509.parse_certificates(chain[0])[0]
+    assert x509.identity_of(chain[0]) == ALICE
+    assert x509.matches(leaf, key)
+    assert leaf.not_valid_after_utc - datetime.now(UTC) <= timedelta(hours=1)
+    assert chain[-1] == authority.root_pem
+    assert service.issued == 1
+
+
+async def test_a_certificate_is_renewed_with_itself(service, authority):
+    key = x509.new_key()
+    chain = authority.sign(x509.new_request(key), ALICE, datetime.now(UTC), timedelta(hours=1))
+
+    async with serving(service, authority, client=(x509.key_pem(key), chain[0])) as channel:
+        renewed = await request_certificate(channel, x509.new_request(key), seconds=3600, token="", cluster="")
+
+    assert x509.identity_of(renewed[0]) == ALICE
+    assert x509.facts_of(renewed[0]).serial != x509.facts_of(chain[0]).serial
+
+
+@pytest.mark.parametrize(("token", "cluster"), [("bad", "east"), ("good", "south"), ("", "east")])
+async def test_who_proves_nothing_gets_nothing_and_is_not_told_why(service, authority, token, cluster):
+    request = x509.new_request(x509.new_key())
+
+    async with serving(service, authority) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await request_certificate(channel, request, seconds=3600, token=token, cluster=cluster)
+
+    assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+    assert refused.value.details() == "request authenticate failure"
+    assert service.issued == 0
+
+
+@pytest.mark.parametrize("kind", ["garbage", "stolen", "unknown version"])
+async def test_a_request_that_proves_nothing_is_refused_with_the_reason(service, authority, forge, kind):
+    request = {
+        "garbage": "garbage",
+        "stolen": forge.stolen_request(x509.new_key(), x509.new_key()),
+        "unknown version": forge.of_unknown_version(x509.new_request(x509.new_key())),
+    }[kind]
+
+    async with serving(service, authority) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await request_certificate(channel, request, seconds=3600, token="good", cluster="east")
+
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+    assert "the signing request" in refused.value.details()
+
+
+async def test_too_long_a_time_is_refused(service, authority):
+    request = x509.new_request(x509.new_key())
+
+    async with serving(service, authority) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await request_certificate(channel, request, seconds=91 * 86400, token="good", cluster="east")
+
+    assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_an_identity_that_asks_too_often_has_to_wait(service, authority):
+    request = x509.new_request(x509.new_key())
+    codes = []
+
+    async with serving(service, authority) as channel:
+        for _ in range(121):
+            try:
+                await request_certificate(channel, request, seconds=3600, token="good", cluster="east")
+            except grpc.aio.AioRpcError as error:
+                codes.append(error.code())
+
+    assert service.issued == 120
+    assert codes == [grpc.StatusCode.RESOURCE_EXHAUSTED]
+
+
+async def test_a_client_does_not_believe_a_server_that_another_authority_vouches_for(service, authority, domain):
+    impostor = CertificateAuthority.self_signed(domain, datetime.now(UTC))
+    request = x509.new_request(x509.new_key())
+    shown = impostor.serving_certificate([NAME], datetime.now(UTC))
+    server = grpc.aio.server()
+    port = server.add_secure_port(
+        "127.0.0.1:0", grpc.ssl_server_credentials([(shown.key_pem.encode(), shown.chain_pem.encode())])
+    )
+    service.add_to(server)
+    await server.start()
+
+    credentials = grpc.ssl_channel_credentials(authority.root_pem.encode())
+    options = [("grpc.ssl_target_name_override", NAME)]
+    async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await request_certificate(channel, request, seconds=3600, token="good", cluster="east")
+    await server.stop(None)
+
+    assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
+    assert service.issued == 0
