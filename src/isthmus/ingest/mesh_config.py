@@ -72,11 +72,13 @@ def from_config_map(
 
 
 def is_cluster_local(hostname: Hostname, rules: Sequence[tuple[str, bool]]) -> bool:
-    """The most specific pattern decides (a host, `*.namespace.svc…`, `*`); of two alike, the later one."""
-    matching = [
-        (len(pattern), index, local) for index, (pattern, local) in enumerate(rules) if _covers(pattern, hostname)
-    ]
-    return max(matching)[2] if matching else False
+    """The most specific pattern decides (the host itself, then `*.namespace.svc…`, then `*`); of two alike, the later one."""
+    decided, rank = False, (False, -1)
+    for pattern, local in rules:
+        here = (pattern == hostname, len(pattern))
+        if _covers(pattern, hostname) and here >= rank:
+            decided, rank = local, here
+    return decided
 
 
 def _covers(pattern: str, hostname: Hostname) -> bool:
