@@ -29,6 +29,9 @@ _RECURSION_AVAILABLE = 0x0080
 _KEPT_FLAGS = 0x7900
 """Opcode and "recursion desired" are echoed."""
 
+_LABEL_BYTES_NEVER = 64
+"""One more than a label may have (RFC 1035 section 2.3.4)."""
+
 _UDP_BYTES = 512
 _UDP_BYTES_MAX = 4096
 _NAME_POINTER = b"\xc0\x0c"
@@ -205,5 +208,6 @@ def _spellings(record: NameRecord, namespace: str, dns_domain: str) -> Iterable[
 
 
 def _encode(name: str) -> bytes:
-    labels = [label.encode() for label in name.lower().rstrip(".").split(".")]
+    """In wire format. A label that is too long is cut: whoever asked for it would be told FORMERR, so the entry is never found."""
+    labels = [label.encode()[:_LABEL_BYTES_NEVER] for label in name.lower().rstrip(".").split(".")]
     return b"".join(bytes((len(label),)) + label for label in labels) + b"\x00"

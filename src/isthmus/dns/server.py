@@ -75,7 +75,10 @@ class DnsServer:
             await loop.sock_connect(upstream, (server, 53))
             if over_udp:
                 await loop.sock_sendall(upstream, packet)
-                return await loop.sock_recv(upstream, 65535)
+                # Whoever guesses the port can send, too: what is not the answer is passed over.
+                while not is_answer_to(reply := await loop.sock_recv(upstream, 65535), packet):
+                    pass
+                return reply
             await loop.sock_sendall(upstream, len(packet).to_bytes(2) + packet)
             length = int.from_bytes(await _exactly(loop, upstream, 2))
             return await _exactly(loop, upstream, length)

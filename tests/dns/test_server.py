@@ -1,0 +1,252 @@
+"""The real server on loopback, over UDP and TCP, with a real upstream server behind it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+
+from isthmus.dns.server import DnsServer
+
+SECONDS = 10.0
+LOOPBACK = "127.0.0.1"
+
+
+def bound(kind: int, port: int = 0) -> socket.socket:
+    found = socket.socket(socket.AF_INET, kind)
+    found.bind((LOOPBACK, port))
+    found.setblocking(False)
+    return found
+
+
+class Upstream:
+    """A name server for the rest of the world. Remembers what it was asked; `replies` makes the replies to a question."""
+
+    def __init__(self, replies: Callable[[bytes], list[bytes]]) -> None:
+        self.asked: list[bytes] = []
+        self._replies = replies
+        self._udp = bound(socket.SOCK_DGRAM)
+        self.port = self._udp.getsockname()[1]
+        self._tcp = bound(socket.SOCK_STREAM, self.port)
+        self._tcp.listen()
+
+    def open_socket(self, kind: int) -> socket.socket:
+        """Where the product's port 53 leads here."""
+        port = self.port
+
+        class Redirected(socket.socket):
+            def connect(self, address: Any) -> None:
+                super().connect((address[0], port))
+
+        return Redirected(socket.AF_INET, kind)
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._datagrams())
+            tasks.create_task(self._streams())
+
+    async def _datagrams(self) -> None:
+        loop = asyncio.get_running_loop()
+        with self._udp:
+            while True:
+                packet, client = await loop.sock_recvfrom(self._udp, 4096)
+                self.asked.append(packet)
+                for reply in self._replies(packet):
+                    await loop.sock_sendto(self._udp, reply, client)
+
+    async def _streams(self) -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            packet = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+            self.asked.append(packet)
+            for reply in self._replies(packet):
+                writer.write(len(reply).to_bytes(2) + reply)
+            writer.close()
+
+        async with await asyncio.start_server(serve, sock=self._tcp) as server:
+            await server.serve_forever()
+
+
+class Asker:
+    """A resolver as applications have it."""
+
+    def __init__(self, server: DnsServer, udp: int, tcp: int) -> None:
+        self.server = server
+        self.udp = (LOOPBACK, udp)
+        self.tcp = (LOOPBACK, tcp)
+
+    async def over_udp(self, packet: bytes) -> bytes:
+        loop = asyncio.get_running_loop()
+        with bound(socket.SOCK_DGRAM) as mine:
+            await loop.sock_sendto(mine, packet, self.udp)
+            reply, sender = await loop.sock_recvfrom(mine, 65535)
+        assert sender == self.udp
+        return reply
+
+    async def over_tcp(self, *packets: bytes) -> list[bytes]:
+        reader, writer = await asyncio.open_connection(*self.tcp)
+        for packet in packets:
+            writer.write(len(packet).to_bytes(2) + packet)
+        replies = []
+        for _ in packets:
+            replies.append(await reader.readexactly(int.from_bytes(await reader.readexactly(2))))
+        writer.close()
+        return replies
+
+    async def raw_tcp(self, data: bytes) -> bytes:
+        """What comes until the server closes."""
+        reader, writer = await asyncio.open_connection(*self.tcp)
+        writer.write(data)
+        writer.write_eof()
+        rest = await reader.read()
+        writer.close()
+        return rest
+
+
+@asynccontextmanager
+async def running(table: Any, upstream: Upstream | None = None) -> AsyncIterator[Asker]:
+    server = DnsServer([LOOPBACK] if upstream else [], upstream.open_socket if upstream else no_socket)
+    server.table = table
+    udp, tcp = bound(socket.SOCK_DGRAM), bound(socket.SOCK_STREAM)
+    ports = udp.getsockname()[1], tcp.getsockname()[1]
+    tcp.listen()
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
+        background = [tasks.create_task(server.run(udp, tcp))]
+        if upstream:
+            background.append(tasks.create_task(upstream.run()))
+        yield Asker(server, *ports)
+        for task in background:
+            task.cancel()
+
+
+def no_socket(_: int) -> socket.socket:
+    raise AssertionError("there is nobody to ask")
+
+
+@pytest.fixture
+def upstream(dns):
+    return Upstream(lambda question: [dns.reply(question, "192.0.2.1", "192.0.2.2")])
+
+
+async def test_known_names_are_answered_over_udp_and_tcp_and_nobody_else_is_asked(dns, table, upstream):
+    async with running(table, upstream) as asker:
+        datagram = dns.read(await asker.over_udp(dns.ask("cart.shop")))
+        stream = [dns.read(reply) for reply in await asker.over_tcp(dns.ask("cart.shop"), dns.ask("six.shop", "AAAA"))]
+
+    assert datagram.addresses == ["10.97.0.1"]
+    assert [reply.addresses for reply in stream] == [["10.97.0.1"], ["fd00::6"]]
+    assert upstream.asked == []
+    assert (asker.server.questions, asker.server.forwarded) == (3, 0)
+
+
+async def test_an_answer_cut_off_over_udp_is_whole_over_tcp(dns, table):
+    async with running(table) as asker:
+        datagram = dns.read(await asker.over_udp(dns.ask("huge.shop")))
+        (stream,) = await asker.over_tcp(dns.ask("huge.shop"))
+
+    assert datagram.truncated
+    assert len(dns.read(stream).addresses) == 300
+
+
+async def test_other_names_are_asked_upstream_in_the_way_that_they_were_asked_here(dns, table, upstream):
+    question = dns.ask("www.python.org", identifier=4711)
+
+    async with running(table, upstream) as asker:
+        datagram = dns.read(await asker.over_udp(question))
+        (stream,) = await asker.over_tcp(question)
+
+    assert datagram.identifier == 4711
+    assert datagram.addresses == dns.read(stream).addresses == ["192.0.2.1", "192.0.2.2"]
+    assert upstream.asked == [question, question]
+    assert (asker.server.forwarded, asker.server.failed_forwards) == (2, 0)
+
+
+async def test_many_questions_at_once_get_each_its_own_answer(dns, table, upstream):
+    names = [f"host-{number}.example.org" for number in range(60)]
+
+    async with running(table, upstream) as asker:
+        replies = await asyncio.gather(
+            *(asker.over_udp(dns.ask(name, identifier=number)) for number, name in enumerate(names))
+        )
+
+    read = [dns.read(reply) for reply in replies]
+    assert [reply.question for reply in read] == [(name, "A") for name in names]
+    assert [reply.identifier for reply in read] == list(range(60))
+
+
+async def test_without_upstream_servers_other_names_do_not_exist(dns, table):
+    async with running(table) as asker:
+        reply = dns.read(await asker.over_udp(dns.ask("www.python.org")))
+
+    assert (reply.code, reply.question) == ("NXDOMAIN", ("www.python.org", "A"))
+
+
+async def test_before_the_first_table_nobody_is_asked_and_after_it_the_name_is_there(dns, table, upstream):
+    async with running(None, upstream) as asker:
+        before = dns.read(await asker.over_udp(dns.ask("cart.shop")))
+        asker.server.table = table
+        after = dns.read(await asker.over_udp(dns.ask("cart.shop")))
+
+    assert (before.code, after.code, after.addresses) == ("SERVFAIL", "NOERROR", ["10.97.0.1"])
+    assert upstream.asked == []
+
+
+async def test_a_forged_reply_is_passed_over_and_the_right_one_behind_it_is_taken(dns, table):
+    """Whoever guesses the port could otherwise make every name fail, or lead anywhere."""
+    upstream = Upstream(
+        lambda question: [dns.reply(question, "203.0.113.66", identifier=9), dns.reply(question, "192.0.2.1")]
+    )
+
+    async with running(table, upstream) as asker:
+        reply = dns.read(await asker.over_udp(dns.ask("www.python.org")))
+
+    assert reply.addresses == ["192.0.2.1"]
+
+
+async def test_an_upstream_server_that_is_not_there_is_a_failure_to_try_again(dns, table):
+    nobody = bound(socket.SOCK_STREAM)
+    port = nobody.getsockname()[1]
+
+    class Absent(Upstream):
+        def __init__(self) -> None:
+            self.port = port
+
+        async def run(self) -> None:
+            await asyncio.Event().wait()
+
+    with nobody:
+        async with running(table, Absent()) as asker:
+            (reply,) = await asker.over_tcp(dns.ask("www.python.org"))
+
+    assert dns.read(reply).code == "SERVFAIL"
+    assert asker.server.failed_forwards == 1
+
+
+async def test_nonsense_disturbs_nobody(dns, table):
+    async with running(table) as asker:
+        with bound(socket.SOCK_DGRAM) as mine:
+            for packet in (b"", b"\x00", b"\xff" * 600, dns.reply(dns.ask("cart.shop"), "192.0.2.1")):
+                await asyncio.get_running_loop().sock_sendto(mine, packet, asker.udp)
+        closed = [
+            await asker.raw_tcp(data)
+            for data in (b"", b"\x00", b"\x00\x00", b"\xff\xffhello", b"\x00\x0c" + b"\xff" * 12)
+        ]
+        reply = dns.read(await asker.over_udp(dns.ask("cart.shop")))
+
+    assert closed == [b""] * 5
+    assert reply.addresses == ["10.97.0.1"]
+
+
+async def test_a_client_that_goes_away_before_its_answer_disturbs_nobody(dns, table):
+    async with running(table) as asker:
+        for _ in range(3):
+            _, writer = await asyncio.open_connection(*asker.tcp)
+            packet = dns.ask("huge.shop")
+            writer.write((len(packet).to_bytes(2) + packet) * 100)
+            writer.transport.abort()
+        (reply,) = await asker.over_tcp(dns.ask("cart.shop"))
+
+    assert dns.read(reply).addresses == ["10.97.0.1"]
