@@ -17,6 +17,7 @@ import uvloop
 from aiohttp import web
 
 from isthmus.agent.server import AgentServer
+from isthmus.agent.sockets import serve_privately
 from isthmus.agent.specification import AgentSettings
 
 
@@ -47,13 +48,7 @@ async def _look_after(settings: AgentSettings) -> None:
     async with asyncio.TaskGroup() as tasks:
         runner = web.AppRunner(AgentServer(settings, tasks).application(), access_log=None)
         await runner.setup()
-        path = Path(settings.socket)
-        path.unlink(missing_ok=True)
-        mask = os.umask(0o177)
-        try:
-            await web.UnixSite(runner, str(path)).start()
-        finally:
-            os.umask(mask)
+        await serve_privately(runner, Path(settings.socket))
         try:
             await asyncio.Event().wait()
         finally:

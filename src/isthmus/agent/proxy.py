@@ -17,6 +17,7 @@ from isthmus.agent.certificates import Certificate, CertificateHolder, ControlPl
 from isthmus.agent.envoy_admin import EnvoyAdmin, EnvoyUnavailable
 from isthmus.agent.names import NameSubscription
 from isthmus.agent.secrets_server import SecretsServer
+from isthmus.agent.sockets import serve_privately
 from isthmus.agent.specification import AgentSettings, ProxyReady, ProxySpec
 from isthmus.dns.answers import NameTable
 from isthmus.dns.server import DnsServer
@@ -85,8 +86,7 @@ class Proxy:
         health = web.AppRunner(self._health_pages(), access_log=None)
         await self._secrets.start()
         await health.setup()
-        self._paths.health.unlink(missing_ok=True)
-        await web.UnixSite(health, str(self._paths.health)).start()
+        await serve_privately(health, self._paths.health)
         try:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._certificate.run(), name=f"certificate {self.spec.name}")

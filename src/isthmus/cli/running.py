@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,8 @@ def up_command(topology: Path, timeout: float, name: str, with_traffic: bool, de
         _print_traffic(mesh, status, count=20)
     click.echo(f"\n{plan.name} was ready after {status['readySeconds']:.1f} s. Go on with:\n")
     first = status["clusters"][0]["id"]
+    if sys.prefix != sys.base_prefix and not os.environ.get("VIRTUAL_ENV"):
+        click.echo(f"  {'. ' + os.path.relpath(sys.prefix) + '/bin/activate':<66} # so that your shell finds isthmus")
     for command, meaning in (
         ("isthmus status", "what runs"),
         ("export KUBECONFIG=$(isthmus kubeconfig)", f"then: kubectl --context {first} get pods -A"),

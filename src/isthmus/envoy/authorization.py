@@ -48,37 +48,32 @@ _DRY_RUN_PREFIX = {Action.ALLOW: "istio_dry_run_allow_", Action.DENY: "istio_dry
 
 def http_filters(authorization: Authorization) -> list[Any]:
     """For requests, in the order in which they are asked."""
-    found = []
-    for action, policies in _by_action(authorization):
-        rules = _rules(action, [p for p in policies if not p.dry_run], authorization, tcp=False)
-        shadow = _rules(action, [p for p in policies if p.dry_run], authorization, tcp=False)
-        if rules is not None or shadow is not None:
-            config = http_rbac_pb2.RBAC(
-                rules=rules,
-                shadow_rules=shadow,
-                shadow_rules_stat_prefix=_DRY_RUN_PREFIX.get(action, "") if shadow is not None else "",
-            )
-            found.append(
-                http_connection_manager_pb2.HttpFilter(name="envoy.filters.http.rbac", typed_config=packed(config))
-            )
-    return found
+    return [
+        http_connection_manager_pb2.HttpFilter(
+            name="envoy.filters.http.rbac", typed_config=packed(http_rbac_pb2.RBAC(**asked))
+        )
+        for asked in _asked(authorization, tcp=False)
+    ]
 
 
 def network_filters(authorization: Authorization) -> list[Any]:
     """For bytes."""
-    found = []
+    return [
+        listener_components_pb2.Filter(
+            name="envoy.filters.network.rbac", typed_config=packed(network_rbac_pb2.RBAC(stat_prefix="tcp.", **asked))
+        )
+        for asked in _asked(authorization, tcp=True)
+    ]
+
+
+def _asked(authorization: Authorization, *, tcp: bool) -> Iterator[dict[str, Any]]:
+    """The fields that both kinds of filter have: what is enforced, and what is only counted (dry run)."""
     for action, policies in _by_action(authorization):
-        rules = _rules(action, [p for p in policies if not p.dry_run], authorization, tcp=True)
-        shadow = _rules(action, [p for p in policies if p.dry_run], authorization, tcp=True)
+        rules = _rules(action, [p for p in policies if not p.dry_run], authorization, tcp=tcp)
+        shadow = _rules(action, [p for p in policies if p.dry_run], authorization, tcp=tcp)
         if rules is not None or shadow is not None:
-            config = network_rbac_pb2.RBAC(
-                rules=rules,
-                shadow_rules=shadow,
-                shadow_rules_stat_prefix=_DRY_RUN_PREFIX.get(action, "") if shadow is not None else "",
-                stat_prefix="tcp.",
-            )
-            found.append(listener_components_pb2.Filter(name="envoy.filters.network.rbac", typed_config=packed(config)))
-    return found
+            prefix = _DRY_RUN_PREFIX.get(action, "") if shadow is not None else ""
+            yield {"rules": rules, "shadow_rules": shadow, "shadow_rules_stat_prefix": prefix}
 
 
 def _by_action(authorization: Authorization) -> Iterator[tuple[Action, list[AuthorizationPolicy]]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from isthmus.agent.sockets import serve_privately
 from isthmus.kubernetes.resources import DEPLOYMENTS, NODES, PODS, SERVICES
 from isthmus.localruntime.cluster import Cluster
 from isthmus.localruntime.controllers.actions import condition, is_going
@@ -40,13 +40,7 @@ class ControlServer:
         routes.add_get("/control-plane/{cluster}/{path:.*}", self._control_plane)
         runner = web.AppRunner(application, access_log=None)
         await runner.setup()
-        path = self._mesh.state.control_socket
-        path.unlink(missing_ok=True)
-        mask = os.umask(0o177)
-        try:
-            await web.UnixSite(runner, str(path)).start()
-        finally:
-            os.umask(mask)
+        await serve_privately(runner, self._mesh.state.control_socket)
         try:
             await asyncio.Event().wait()
         finally:
