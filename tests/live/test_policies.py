@@ -5,9 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 
-import pytest
-
 import kubernetes
+import pytest
 
 pytestmark = pytest.mark.live
 
