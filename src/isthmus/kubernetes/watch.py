@@ -3,7 +3,7 @@
 The cache equals the server's state after any faults, because of three rules:
 
 - a list replaces everything at once: what it does not have is deleted, what is unchanged says nothing;
-- an object never goes backwards: an event older than what is cached is ignored;
+- an object never goes backwards: an event older than what is known about it is ignored, also when what is known is that it went;
 - whatever is not understood ends the watch, and too old a version ends in a list.
 
 WatchList (the list as the beginning of the watch) is asked for first; a server that does not know it refuses, and is listed in pages.
@@ -91,6 +91,43 @@ class _Entry(Generic[T]):
     value: T
 
 
+class _Objects(Generic[T]):
+    """What is known about each object: its value, or what is wrong with it, or that it is not there; and since which version."""
+
+    def __init__(self) -> None:
+        self.entries: dict[Name, _Entry[T]] = {}
+        self.malformed: dict[Name, str] = {}
+        self._absent: dict[Name, int] = {}
+        self._complete = 0
+
+    def knows_newer(self, name: Name, version: int) -> bool:
+        """Whether an event of this version comes late, or a second time. Servers without numbers for versions are always believed."""
+        entry = self.entries.get(name)
+        known = entry.version if entry else self._absent.get(name, 0)
+        return 0 < version <= max(known, self._complete)
+
+    def put(self, name: Name, version: int, decoded: Callable[[], T]) -> None:
+        try:
+            entry = _Entry(version, decoded())
+        except ValueError as error:
+            self.remove(name, version)
+            self.malformed[name] = str(error)
+        else:
+            self.malformed.pop(name, None)
+            self._absent.pop(name, None)
+            self.entries[name] = entry
+
+    def remove(self, name: Name, version: int) -> None:
+        self.entries.pop(name, None)
+        self.malformed.pop(name, None)
+        self._absent[name] = version
+
+    def complete(self, version: int) -> None:
+        """Everything up to this version is known, so that nobody has to remember any longer what went."""
+        self._complete = version
+        self._absent.clear()
+
+
 class ListThenWatch(Generic[T]):
     """One collection. `decode` turns an object's JSON into a value; it may raise ValueError for one that is malformed.
 
@@ -100,18 +137,22 @@ class ListThenWatch(Generic[T]):
     def __init__(self, decode: Callable[[bytes], T], *, selector: Mapping[str, str] | None = None) -> None:
         self._decode = decode
         self._selector = tuple(sorted((selector or {}).items()))
-        self._cache: dict[Name, _Entry[T]] = {}
-        self._pages: dict[Name, _Entry[T]] | None = None
+        self._cache: _Objects[T] = _Objects()
+        self._pages: _Objects[T] | None = None
         self._continue = ""
         self._version = ""
-        self._initial: dict[Name, _Entry[T]] | None = None
+        self._initial: _Objects[T] | None = None
         self._watch_list = True
         self.synced = False
-        self.malformed: dict[Name, str] = {}
 
     @property
     def values(self) -> dict[Name, T]:
-        return {name: entry.value for name, entry in self._cache.items()}
+        return {name: entry.value for name, entry in self._cache.entries.items()}
+
+    @property
+    def malformed(self) -> Mapping[Name, str]:
+        """Objects that could not be decoded, with the reason."""
+        return self._cache.malformed
 
     def next_request(self, timeout_seconds: int) -> AskList | AskWatch:
         """What to do next. Call it when the last request has ended, however it ended."""
@@ -119,7 +160,7 @@ class ListThenWatch(Generic[T]):
         if self._version:
             return AskWatch(self._watch(resourceVersion=self._version, timeoutSeconds=str(timeout_seconds)))
         if self._watch_list:
-            self._initial = {}
+            self._initial = _Objects()
             return AskWatch(
                 self._watch(
                     sendInitialEvents="true",
@@ -140,7 +181,7 @@ class ListThenWatch(Generic[T]):
     def absent(self) -> list[Change[T]]:
         """The server does not know the collection: whatever was cached is gone. The next request lists anew."""
         self.expired()
-        return self._replace({}, "")
+        return self._replace(_Objects(), "")
 
     def expired(self) -> None:
         """What we know is too old to go on from: the next request lists anew. The cache stays until then."""
@@ -156,10 +197,9 @@ class ListThenWatch(Generic[T]):
             self.expired()
             raise WatchEnded(f"not a list: {error}", expired=True) from None
         if self._pages is None:
-            self._pages = {}
-            self.malformed.clear()
+            self._pages = _Objects()
         for raw in listed.items:
-            self._put(self._pages, bytes(raw))
+            self._put(self._pages, bytes(raw), msgspec.json.decode(raw, type=_Headed))
         self._continue = listed.metadata.continue_
         if self._continue:
             return []
@@ -192,28 +232,23 @@ class ListThenWatch(Generic[T]):
         return (*self._selector, *sorted((always | parameters).items()))
 
     def _stored(self, raw: bytes, headed: _Headed) -> list[Change[T]]:
-        name, version = _name(headed), _number(headed.metadata.resourceVersion)
         if self._initial is not None:
-            self._put(self._initial, raw)
+            self._put(self._initial, raw, headed)
             return []
-        before = self._cache.get(name)
-        if before is not None and before.version >= version:
-            return []
+        before = self._cache.entries.get(_name(headed))
+        self._put(self._cache, raw, headed)
         self._advance(headed)
-        self._put(self._cache, raw)
-        return self._change(name, before)
+        return self._change(_name(headed), before)
 
     def _deleted(self, headed: _Headed) -> list[Change[T]]:
         name, version = _name(headed), _number(headed.metadata.resourceVersion)
-        if self._initial is not None:
-            self._initial.pop(name, None)
-            return []
-        before = self._cache.get(name)
-        self.malformed.pop(name, None)
-        if before is not None and before.version > version:
+        objects = self._cache if self._initial is None else self._initial
+        before = objects.entries.get(name)
+        if not objects.knows_newer(name, version):
+            objects.remove(name, version)
+        if objects is self._initial:
             return []
         self._advance(headed)
-        self._cache.pop(name, None)
         return self._change(name, before)
 
     def _bookmark(self, headed: _Headed) -> list[Change[T]]:
@@ -222,41 +257,37 @@ class ListThenWatch(Generic[T]):
             return self._replace(found, headed.metadata.resourceVersion)
         if self._initial is None:
             self._advance(headed)
+            self._cache.complete(_number(self._version))
         return []
 
     def _advance(self, headed: _Headed) -> None:
         if _number(headed.metadata.resourceVersion) > _number(self._version):
             self._version = headed.metadata.resourceVersion
 
-    def _replace(self, found: dict[Name, _Entry[T]], version: str) -> list[Change[T]]:
+    def _replace(self, found: _Objects[T], version: str) -> list[Change[T]]:
         """A list is the whole truth, also about objects that seem newer in the cache: the server may have been restored."""
-        before, self._cache = self._cache, found
+        before, self._cache = self._cache.entries, found
+        found.complete(_number(version))
         self._version = version
         self.synced = True
         changes = []
-        for name in before.keys() | found.keys():
+        for name in before.keys() | found.entries.keys():
             changes += self._change(name, before.get(name))
         return sorted(changes, key=lambda change: change.name)
 
     def _change(self, name: Name, before: _Entry[T] | None) -> list[Change[T]]:
-        after = self._cache.get(name)
+        after = self._cache.entries.get(name)
         old, new = (before.value if before else None), (after.value if after else None)
         if before is None and after is None:
             return []
-        if before is not None and after is not None and (before.version == after.version or old == new):
+        if before is not None and after is not None and old == new:
             return []
         return [Change(name, old, new)]
 
-    def _put(self, into: dict[Name, _Entry[T]], raw: bytes) -> None:
-        headed = msgspec.json.decode(raw, type=_Headed)
-        name = _name(headed)
-        try:
-            into[name] = _Entry(_number(headed.metadata.resourceVersion), self._decode(raw))
-        except ValueError as error:
-            into.pop(name, None)
-            self.malformed[name] = str(error)
-        else:
-            self.malformed.pop(name, None)
+    def _put(self, into: _Objects[T], raw: bytes, headed: _Headed) -> None:
+        name, version = _name(headed), _number(headed.metadata.resourceVersion)
+        if not into.knows_newer(name, version):
+            into.put(name, version, lambda: self._decode(raw))
 
 
 def plain(raw: bytes) -> dict[str, Any]:
