@@ -25,7 +25,7 @@ except OSError as error:
 
 
 @pytest.fixture
-def apply(mesh) -> Iterator[Callable[..., None]]:
+def apply(mesh, until) -> Iterator[Callable[..., None]]:
     """Creates a security object in both clusters: each control plane takes configuration from its own."""
     made = []
 
@@ -40,6 +40,7 @@ def apply(mesh) -> Iterator[Callable[..., None]]:
     yield create
     for api, where, name in made:
         api.delete_namespaced_custom_object(*where, name)
+    until("everybody is let in again", lambda: errors(mesh, "east") == errors(mesh, "west") == {""})
 
 
 def errors(mesh, cluster: str, **how: str) -> set[str]:
