@@ -52,7 +52,7 @@ def load_file(path: Path, context: str = "") -> ApiAddress:
 def address_of(text: str, context: str = "", *, base: Path | None = None) -> ApiAddress:
     """From the text of a trusted kubeconfig. Relative paths in it are relative to `base`. Raises BadKubeconfig."""
     cluster, user = _parts(_document(text), context)
-    plugin = user.get("exec") or {}
+    plugin = _object(user.get("exec"), "user.exec")
     return ApiAddress(
         server=_server(cluster),
         ca_pem=_inline_or_file(cluster, "certificate-authority", base),
@@ -63,8 +63,11 @@ def address_of(text: str, context: str = "", *, base: Path | None = None) -> Api
         token_file=_path(user.get("tokenFile"), base),
         client_certificate_pem=_inline_or_file(user, "client-certificate", base),
         client_key_pem=_inline_or_file(user, "client-key", base),
-        exec_plugin=(str(plugin["command"]), *map(str, plugin.get("args") or ())) if plugin else (),
-        exec_environment=tuple((str(e["name"]), str(e["value"])) for e in plugin.get("env") or ()),
+        exec_plugin=_command(plugin) if plugin else (),
+        exec_environment=tuple(
+            (str(entry.get("name", "")), str(entry.get("value", "")))
+            for entry in (_object(found, "user.exec.env") for found in _list(plugin.get("env"), "user.exec.env"))
+        ),
     )
 
 
@@ -79,7 +82,7 @@ def address_from_secret(text: str, *, allowed: Sequence[str] = ()) -> ApiAddress
             raise BadKubeconfig(
                 f"user.{name} is not allowed in a remote secret: it would read files or run programs here"
             )
-    provider = (user.get("auth-provider") or {}).get("name", "")
+    provider = _object(user.get("auth-provider"), "user.auth-provider").get("name", "")
     if provider and provider != "oidc" and provider not in allowed:
         raise BadKubeconfig(f"auth-provider {provider!r} is not allowed in a remote secret: only oidc is")
     if cluster.get("certificate-authority"):
@@ -121,7 +124,7 @@ def _cluster(entry: ContextEntry) -> dict[str, str]:
 def _document(text: str) -> Mapping[str, Any]:
     try:
         document = yaml.load(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise BadKubeconfig(f"not YAML: {error}") from None
     if not isinstance(document, Mapping):
         raise BadKubeconfig("not a kubeconfig: the document is not an object")
@@ -129,7 +132,7 @@ def _document(text: str) -> Mapping[str, Any]:
 
 
 def _parts(document: Mapping[str, Any], context: str) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-    name = context or document.get("current-context", "")
+    name = context or str(document.get("current-context") or "")
     contexts = _named(document, "contexts", "context")
     if not name and len(contexts) == 1:
         name = next(iter(contexts))
@@ -144,10 +147,26 @@ def _parts(document: Mapping[str, Any], context: str) -> tuple[Mapping[str, Any]
 
 
 def _named(document: Mapping[str, Any], plural: str, singular: str) -> dict[str, Mapping[str, Any]]:
-    entries = document.get(plural) or ()
-    if not isinstance(entries, Sequence):
-        raise BadKubeconfig(f"{plural} is not a list")
-    return {str(entry.get("name", "")): entry.get(singular) or {} for entry in entries if isinstance(entry, Mapping)}
+    entries = [_object(entry, plural) for entry in _list(document.get(plural), plural)]
+    return {str(entry.get("name", "")): _object(entry.get(singular), f"{plural}: {singular}") for entry in entries}
+
+
+def _object(value: object, what: str) -> Mapping[str, Any]:
+    if value is not None and not isinstance(value, Mapping):
+        raise BadKubeconfig(f"{what} is not an object")
+    return value or {}
+
+
+def _list(value: object, what: str) -> Sequence[Any]:
+    if value is not None and not isinstance(value, list):
+        raise BadKubeconfig(f"{what} is not a list")
+    return value or []
+
+
+def _command(plugin: Mapping[str, Any]) -> tuple[str, ...]:
+    if not plugin.get("command"):
+        raise BadKubeconfig("user.exec has no command")
+    return (str(plugin["command"]), *map(str, _list(plugin.get("args"), "user.exec.args")))
 
 
 def _server(cluster: Mapping[str, Any]) -> str:
