@@ -39,14 +39,14 @@ class ApiClient:
         self._plugin_token = ""
 
     async def __aenter__(self) -> Self:
+        if self.address.exec_plugin:
+            self._plugin_token = await _run_plugin(self.address)
         timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS, connect=_CONNECT_SECONDS)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=60),
             timeout=timeout,
             headers={"User-Agent": self._user_agent, "Accept": "application/json"},
         )
-        if self.address.exec_plugin:
-            self._plugin_token = await _run_plugin(self.address)
         return self
 
     async def __aexit__(
@@ -149,8 +149,13 @@ class ApiClient:
         content_type: str = "application/json",
     ) -> Json:
         raw = await self._request(method, path, body=body, parameters=parameters, content_type=content_type)
-        decoded: Json = msgspec.json.decode(raw)
-        return decoded
+        try:
+            return msgspec.json.decode(raw, type=Json)
+        except msgspec.MsgspecError as error:
+            # A proxy or a login page has answered.
+            raise ApiUnavailable(
+                f"{method} {self.address.server}{path}: the answer is not a JSON object: {error}"
+            ) from None
 
     async def _request(
         self,
@@ -187,7 +192,10 @@ class ApiClient:
     def _credentials(self) -> dict[str, str]:
         token = self.address.token or self._plugin_token
         if self.address.token_file:
-            token = Path(self.address.token_file).read_text().strip()
+            try:
+                token = Path(self.address.token_file).read_text().strip()
+            except (OSError, UnicodeDecodeError) as error:
+                raise KubernetesError(f"cannot read the token for {self.address.server}: {error}") from None
         return {"Authorization": f"Bearer {token}"} if token else {}
 
 
@@ -225,9 +233,12 @@ def _ssl_context(address: ApiAddress) -> ssl.SSLContext | bool:
 async def _run_plugin(address: ApiAddress) -> str:
     """A credential plugin's token (client.authentication.k8s.io ExecCredential)."""
     environment = {**os.environ, **dict(address.exec_environment)}
-    process = await asyncio.create_subprocess_exec(
-        *address.exec_plugin, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL, env=environment
-    )
+    try:
+        process = await asyncio.create_subprocess_exec(
+            *address.exec_plugin, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL, env=environment
+        )
+    except OSError as error:
+        raise KubernetesError(f"credential plugin {address.exec_plugin[0]} cannot be run: {error}") from None
     output, _ = await process.communicate()
     if process.returncode:
         raise KubernetesError(f"credential plugin {address.exec_plugin[0]} failed with {process.returncode}")

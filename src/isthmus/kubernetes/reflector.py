@@ -64,8 +64,12 @@ class Reflector(Generic[T]):
                 heard = await self._once()
                 self.last_error = ""
             except WatchEnded as end:
-                heard = True
-                log.debug("watch ended", path=self._path, reason=str(end))
+                # Whatever the reason: a server that says so each time is not asked in a hot loop.
+                heard = False
+                if end.expired:
+                    log.debug("watch ended", path=self._path, reason=str(end))
+                else:
+                    self._note(end)
             except NotFound:
                 # The server does not know the kind (yet): there are no objects of it.
                 self._contact(self._state.absent(), listed=True)

@@ -1,0 +1,168 @@
+"""A reflector and a real HTTP server: whatever the connection suffers, the cache follows the server."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from aiohttp import web
+
+from isthmus.kubernetes.client import ApiClient
+from isthmus.kubernetes.reflector import Reflector
+from isthmus.kubernetes.resources import CONFIG_MAPS
+from isthmus.kubernetes.watch import Change
+
+SECONDS = 10.0
+
+
+def decode(raw: bytes) -> str:
+    value = json.loads(raw)["data"]["value"]
+    if value == "bad":
+        raise ValueError("a bad value")
+    return str(value)
+
+
+class Following:
+    """A reflector that runs, and everything that it told."""
+
+    def __init__(self, client: ApiClient) -> None:
+        self.told: list[list[Change[str]]] = []
+        self._news = asyncio.Event()
+        self.reflector: Reflector[str] = Reflector(client, CONFIG_MAPS, decode, self._changed)
+
+    def _changed(self, changes: list[Change[str]]) -> None:
+        self.told.append(changes)
+        self._news.set()
+
+    @property
+    def values(self) -> dict[str, str]:
+        return {name: value for (_, name), value in self.reflector.values.items()}
+
+    async def until(self, holds: Callable[[], bool]) -> None:
+        """Looks again at each change that is told."""
+        while not holds():
+            self._news.clear()
+            await self._news.wait()
+
+
+@asynccontextmanager
+async def following(client: ApiClient) -> AsyncIterator[Following]:
+    found = Following(client)
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(found.reflector.run())
+        await found.reflector.synced.wait()
+        yield found
+        running.cancel()
+
+
+async def test_what_is_there_comes_at_once_and_then_each_change(server, client):
+    await server.write("a", "1")
+    await server.write("b", "1")
+
+    async with following(client) as follower:
+        first = follower.values
+        await server.write("a", "2")
+        await server.write("b", None)
+        await follower.until(lambda: follower.values == {"a": "2"})
+
+    assert first == {"a": "1", "b": "1"}
+    assert follower.told[0] == [Change(("ns", "a"), None, "1"), Change(("ns", "b"), None, "1")]
+    assert [change for batch in follower.told[1:] for change in batch] == [
+        Change(("ns", "a"), "1", "2"),
+        Change(("ns", "b"), "1", None),
+    ]
+    assert len(server.requests) == 1
+
+
+async def test_an_empty_collection_is_told_too(client):
+    async with following(client) as follower:
+        pass
+
+    assert follower.told == [[]]
+
+
+async def test_a_connection_that_breaks_in_the_middle_of_a_line_is_made_again_and_nothing_is_lost(server, client):
+    await server.write("a", "1")
+
+    async with following(client) as follower:
+        await server.write("a", "2")
+        await follower.until(lambda: follower.values == {"a": "2"})
+        await server.hang_up()
+        await server.write("b", "1")
+        await follower.until(lambda: follower.values == {"a": "2", "b": "1"})
+
+    assert server.requests[-1].query["resourceVersion"] == "3"
+
+
+async def test_a_version_that_is_too_old_is_answered_with_a_new_list(server, client):
+    await server.write("a", "1")
+    await server.write("b", "1")
+
+    async with following(client) as follower:
+        await server.hang_up()
+        await server.write("b", None)
+        await server.write("a", "2")
+        server.compacted = server.version
+        server.events.clear()
+        await follower.until(lambda: follower.values == {"a": "2"})
+
+
+async def test_a_server_without_watch_lists_is_listed(server, client, answers):
+    await server.write("a", "1")
+    server.next_answers.append(answers.status(422, "Invalid", "sendInitialEvents is forbidden"))
+
+    async with following(client) as follower:
+        await server.write("a", "2")
+        await follower.until(lambda: follower.values == {"a": "2"})
+
+    assert [request.query.get("watch") for request in server.requests] == ["true", None, "true"]
+
+
+async def test_a_server_that_is_ill_is_tried_again_and_what_ails_it_is_known(server, client, answers):
+    await server.write("a", "1")
+    errors = []
+
+    async def note(_: Any) -> web.StreamResponse:
+        errors.append(follower.reflector.last_error)
+        return await answers.status(503, "ServiceUnavailable", "later")(_)
+
+    server.next_answers.extend(
+        [answers.hang_up, answers.text("<html>", 502), answers.status(401, "Unauthorized"), note, note]
+    )
+    follower = Following(client)
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(follower.reflector.run())
+        await follower.reflector.synced.wait()
+        running.cancel()
+
+    assert "401 Unauthorized" in errors[0]
+    assert "503 ServiceUnavailable: later" in errors[1]
+    assert follower.values == {"a": "1"}
+
+
+async def test_a_server_that_talks_nonsense_is_not_asked_in_a_hot_loop(server, client, answers):
+    await server.write("a", "1")
+    server.next_answers.extend([answers.text('{"type":"ERROR","object":{"code":500,"message":"broken"}}\n')] * 3)
+    began = asyncio.get_running_loop().time()
+
+    async with following(client) as follower:
+        took = asyncio.get_running_loop().time() - began
+
+    assert follower.values == {"a": "1"}
+    assert took > 0.3, "0.1 s, 0.2 s and 0.4 s, less at most a half of each"
+
+
+async def test_a_malformed_object_is_named_and_disturbs_no_other(server, client):
+    await server.write("a", "bad")
+    await server.write("b", "1")
+
+    async with following(client) as follower:
+        first = (follower.values, dict(follower.reflector.malformed))
+        await server.write("a", "1")
+        await follower.until(lambda: follower.values == {"a": "1", "b": "1"})
+
+    assert first == ({"b": "1"}, {("ns", "a"): "a bad value"})
+    assert follower.reflector.malformed == {}
