@@ -9,6 +9,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from isthmus.envoy.resources import CLUSTER
 from isthmus.model.services import Protocol
+from isthmus.model.traffic import Balancing, ConnectionPool, OutlierDetection, TrafficPolicy
 from isthmus.model.views import ProxyKind
 
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -154,3 +155,27 @@ def test_own_connections_are_marked_and_come_from_the_address_that_capture_leave
         bind = found[name].upstream_bind_config
         assert bind.source_address.address == "127.0.0.6"
         assert [(each.level, each.name, each.int_value) for each in bind.socket_options] == [(1, 36, 1337)]
+
+
+def test_what_a_destination_rule_says_is_in_the_cluster_and_envoy_accepts_it(mesh, accepted_by_envoy):
+    policy = TrafficPolicy(
+        balancing=Balancing.ROUND_ROBIN,
+        pool=ConnectionPool(max_connections=5, connect_seconds=1.5, max_retries=4, max_requests_per_connection=3),
+        outliers=OutlierDetection(
+            consecutive_errors=7, interval_seconds=2, max_ejection_percent=50, min_health_percent=30
+        ),
+    )
+    plain = mesh.sample_mesh()
+    view = mesh.replace(plain, upstreams=tuple(mesh.replace(each, policy=policy) for each in plain.upstreams))
+
+    resources = mesh.compiled(mesh.view(view))
+
+    accepted_by_envoy(resources)
+    found = clusters(resources)["outbound|5000||helloworld.sample.svc.cluster.local"]
+    assert cluster_pb2.Cluster.LbPolicy.Name(found.lb_policy) == "ROUND_ROBIN"
+    [limits] = found.circuit_breakers.thresholds
+    assert (limits.max_connections.value, limits.max_retries.value, limits.max_requests.value) == (5, 4, 2**32 - 1)
+    assert found.connect_timeout.ToTimedelta().total_seconds() == 1.5
+    assert found.outlier_detection.consecutive_5xx.value == 7
+    assert found.outlier_detection.enforcing_consecutive_5xx.value == 100
+    assert found.common_lb_config.healthy_panic_threshold.value == 30

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from isthmus.api import core, gateway, security
+from isthmus.api import core, gateway, networking, security
 from isthmus.api.meta import KubernetesObject
 
 
@@ -50,6 +50,10 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="Gateway", group="networking.istio.io", version="v1", plural="gateways", namespaced=True,
             type=gateway.Gateway, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="DestinationRule", group="networking.istio.io", version="v1", plural="destinationrules", namespaced=True,
+            type=networking.DestinationRule, from_every_cluster=False, is_custom=True,
         ),
         Kind(
             name="PeerAuthentication", group="security.istio.io", version="v1", plural="peerauthentications", namespaced=True,

@@ -19,12 +19,20 @@ from isthmus.model.names import UNDECLARED_NETWORK
 from isthmus.model.services import Service, ServicePort
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.topology import NetworkGateway
+from isthmus.model.traffic import ClientTls
 from isthmus.model.views import Direct, Reach, Reason, Scope, ThroughGateways, Unreachable
 from isthmus.model.workloads import Endpoint, Health
 
 
-def reach(scope: Scope, service: Service, port: ServicePort, endpoint: Endpoint, snapshot: Snapshot) -> Reach:
-    """How a proxy of this scope gets to the endpoint, or why it does not."""
+def reach(
+    scope: Scope,
+    service: Service,
+    port: ServicePort,
+    endpoint: Endpoint,
+    snapshot: Snapshot,
+    tls: ClientTls | None = None,
+) -> Reach:
+    """How a proxy of this scope gets to the endpoint, or why it does not. `tls` is what a rule for the destination says."""
     if endpoint.port_named(port.name) is None:
         return Unreachable(
             Reason.NO_SUCH_PORT, f"it has no port named {port.name!r}: name the port alike in {endpoint.cluster}"
@@ -40,10 +48,12 @@ def reach(scope: Scope, service: Service, port: ServicePort, endpoint: Endpoint,
         return Unreachable(Reason.TERMINATING, "its workload is shutting down")
     if endpoint.health is Health.UNHEALTHY:
         return Unreachable(Reason.NOT_READY, "its workload is not ready")
-    return _across_networks(scope, port, endpoint, snapshot)
+    return _across_networks(scope, port, endpoint, snapshot, tls)
 
 
-def _across_networks(scope: Scope, port: ServicePort, endpoint: Endpoint, snapshot: Snapshot) -> Reach:
+def _across_networks(
+    scope: Scope, port: ServicePort, endpoint: Endpoint, snapshot: Snapshot, tls: ClientTls | None
+) -> Reach:
     gateways = _gateways_for(endpoint, snapshot)
     if _in_network(scope, endpoint) and not (scope.network == UNDECLARED_NETWORK and gateways):
         return _directly(endpoint)
@@ -55,9 +65,13 @@ def _across_networks(scope: Scope, port: ServicePort, endpoint: Endpoint, snapsh
     if not usable:
         families = " and ".join(f"IPv{family}" for family in scope.ip_families)
         return Unreachable(Reason.NO_USABLE_GATEWAY, f"no gateway of {endpoint.network} has an {families} address")
-    if not endpoint.workload.meshed:
+    if tls is ClientTls.DISABLE:
+        return Unreachable(
+            Reason.MUTUAL_TLS_DISABLED, "other network, and a DestinationRule turns mutual TLS off for callers"
+        )
+    if tls is not ClientTls.ISTIO_MUTUAL and not endpoint.workload.meshed:
         return Unreachable(Reason.NOT_MESHED, "other network, and no proxy to take part in mutual TLS")
-    if not takes_mutual_tls(endpoint, endpoint.port_named(port.name) or 0, snapshot):
+    if not takes_mutual_tls(endpoint, endpoint.port_named(port.name) or 0, snapshot, tls):
         return Unreachable(
             Reason.MUTUAL_TLS_DISABLED, "other network, and a PeerAuthentication turns mutual TLS off there"
         )

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from isthmus.model.names import Namespace
 from isthmus.model.security import Authorization, AuthorizationPolicy, Labels, MutualTlsMode, PeerAuthentication
 from isthmus.model.snapshot import Snapshot
+from isthmus.model.traffic import ClientTls
 from isthmus.model.workloads import Endpoint
 
 
@@ -24,8 +25,11 @@ def mutual_tls_mode(namespace: Namespace, labels: Labels, port: int, snapshot: S
     return MutualTlsMode.PERMISSIVE
 
 
-def takes_mutual_tls(endpoint: Endpoint, port: int, snapshot: Snapshot) -> bool:
-    """Whether callers start mutual TLS to the endpoint: a proxy is beside it, and no rule there turns TLS off."""
+def takes_mutual_tls(endpoint: Endpoint, port: int, snapshot: Snapshot, tls: ClientTls | None = None) -> bool:
+    """Whether callers start mutual TLS to the endpoint: as a rule for the destination says (`tls`), else if a proxy is beside it,
+    and no rule there turns TLS off."""
+    if tls is not None:
+        return tls is ClientTls.ISTIO_MUTUAL
     workload = endpoint.workload
     if not workload.meshed:
         return False

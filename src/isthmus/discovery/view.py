@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from isthmus.discovery.balancing import Reached, groups_of, scale_of
+from isthmus.discovery.destination_rules import is_in, rule_for
 from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.naming import name_table, virtual_ips
 from isthmus.discovery.reachability import reach
@@ -17,6 +18,7 @@ from isthmus.discovery.visibility import exposes, exposures_for, visible_ports
 from isthmus.model.identity import SpiffeId
 from isthmus.model.services import Service, ServicePort
 from isthmus.model.snapshot import MeshSettings, Snapshot
+from isthmus.model.traffic import Subset, TrafficPolicy
 from isthmus.model.views import (
     LeftOut,
     OutboundView,
@@ -46,12 +48,15 @@ def outbound_view(scope: Scope, snapshot: Snapshot) -> OutboundView:
     upstreams: list[Upstream] = []
     exposed: list[tuple[int, Upstream]] = []
     for service, port in visible_ports(snapshot):
-        partition = _partition(scope, service, port, snapshot)
-        upstreams.append(_upstream(scope, partition, snapshot, scale))
         ports = {exposure.port for exposure in exposures if exposes(exposure, service)}
-        if ports:
-            passed_through = _upstream(scope, partition.only_mutual_tls(), snapshot, scale)
-            exposed += [(number, passed_through) for number in sorted(ports)]
+        rule = rule_for(scope.namespace, service, snapshot)
+        for subset in (None, *(rule.subsets if rule else ())):
+            policy = rule.policy_for(port.number, subset) if rule else TrafficPolicy()
+            partition = _partition(scope, service, port, snapshot, policy, subset)
+            upstreams.append(_upstream(scope, partition, snapshot, scale))
+            if ports:
+                passed_through = _upstream(scope, partition.only_mutual_tls(), snapshot, scale)
+                exposed += [(number, passed_through) for number in sorted(ports)]
     return OutboundView(
         scope=scope,
         trust_domain=snapshot.settings.trust_domain,
@@ -68,6 +73,8 @@ class _Partition:
 
     service: Service
     port: ServicePort
+    subset: str
+    policy: TrafficPolicy
     reached: tuple[Reached, ...]
     left_out: tuple[LeftOut, ...]
     mutual: frozenset[Endpoint]
@@ -78,20 +85,30 @@ class _Partition:
         why = Unreachable(Reason.NOT_MESHED, "no proxy to take part in mutual TLS, which the gateway passes through")
         plain = tuple(LeftOut(endpoint, why) for endpoint, _ in self.reached if endpoint not in self.mutual)
         meshed = tuple((endpoint, how) for endpoint, how in self.reached if endpoint in self.mutual)
-        return _Partition(self.service, self.port, meshed, (*self.left_out, *plain), self.mutual)
+        return replace(self, reached=meshed, left_out=(*self.left_out, *plain))
 
 
-def _partition(scope: Scope, service: Service, port: ServicePort, snapshot: Snapshot) -> _Partition:
+def _partition(
+    scope: Scope,
+    service: Service,
+    port: ServicePort,
+    snapshot: Snapshot,
+    policy: TrafficPolicy,
+    subset: Subset | None,
+) -> _Partition:
     reached: list[Reached] = []
     left_out: list[LeftOut] = []
     for endpoint in snapshot.endpoints.get(service.key, ()):
-        how = reach(scope, service, port, endpoint, snapshot)
+        how = reach(scope, service, port, endpoint, snapshot, policy.tls)
+        if subset is not None and not is_in(subset, endpoint):
+            how = Unreachable(Reason.NOT_IN_SUBSET, f"its labels are not those of subset {subset.name}")
         if isinstance(how, Unreachable):
             left_out.append(LeftOut(endpoint, how))
         else:
             reached.append((endpoint, how))
-    mutual = frozenset(e for e, _ in reached if takes_mutual_tls(e, e.port_named(port.name) or 0, snapshot))
-    return _Partition(service, port, tuple(reached), tuple(left_out), mutual)
+    mutual = frozenset(e for e, _ in reached if takes_mutual_tls(e, e.port_named(port.name) or 0, snapshot, policy.tls))
+    name = subset.name if subset else ""
+    return _Partition(service, port, name, policy, tuple(reached), tuple(left_out), mutual)
 
 
 def _upstream(scope: Scope, partition: _Partition, snapshot: Snapshot, scale: int) -> Upstream:
@@ -99,11 +116,12 @@ def _upstream(scope: Scope, partition: _Partition, snapshot: Snapshot, scale: in
     return Upstream(
         service=service,
         port=partition.port,
-        subset="",
+        subset=partition.subset,
         virtual_ips=virtual_ips(scope, service),
         groups=groups_of(partition.reached, partition.port, scale, partition.mutual),
         left_out=partition.left_out,
         expected_identities=_identities(snapshot.endpoints.get(service.key, ()), snapshot.settings),
+        policy=partition.policy,
     )
 
 

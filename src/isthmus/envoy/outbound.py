@@ -73,7 +73,8 @@ def plan(view: OutboundView) -> Plan:
     rest: dict[int, Upstream] = {}
     at: dict[tuple[str, int], Upstream] = {}
     shadowed: list[Upstream] = []
-    for upstream in sorted(view.upstreams, key=lambda upstream: view.scope.cluster not in upstream.service.declared_in):
+    whole = [upstream for upstream in view.upstreams if not upstream.subset]
+    for upstream in sorted(whole, key=lambda upstream: view.scope.cluster not in upstream.service.declared_in):
         number = upstream.port.number
         places = list(_places(upstream))
         if upstream.port.protocol.is_http and number not in RESERVED_PORTS:

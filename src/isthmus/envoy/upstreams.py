@@ -34,10 +34,16 @@ from isthmus.envoy.resources import Resource
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ServiceKey
 from isthmus.model.services import Protocol, ServicePort
+from isthmus.model.traffic import Balancing, ConnectionPool, OutlierDetection, TrafficPolicy
 from isthmus.model.views import InboundPort, ProxyKind, Upstream
 
 Cluster = cluster_pb2.Cluster
 
+_BALANCING = {
+    Balancing.LEAST_REQUEST: Cluster.LEAST_REQUEST,
+    Balancing.ROUND_ROBIN: Cluster.ROUND_ROBIN,
+    Balancing.RANDOM: Cluster.RANDOM,
+}
 _UNLIMITED = 2**32 - 1
 _CONNECT_SECONDS = 10.0
 _LOOPBACK_SOURCE = "127.0.0.6"
@@ -61,6 +67,7 @@ class _Facts:
     port: ServicePort
     identities: tuple[SpiffeId, ...]
     through_gateways: bool
+    policy: TrafficPolicy
 
 
 def outbound(upstream: Upstream, kind: ProxyKind) -> Resource:
@@ -131,6 +138,7 @@ def _facts(upstream: Upstream, name: str) -> _Facts:
         upstream.port,
         upstream.expected_identities,
         any(destination.through for group in upstream.groups for destination in group.destinations),
+        upstream.policy,
     )
 
 
@@ -171,8 +179,8 @@ def _original_destination(facts: _Facts, *, mutual_tls: bool) -> Resource:
         alt_stat_name=f"{facts.name};",
         type=Cluster.ORIGINAL_DST,
         lb_policy=Cluster.CLUSTER_PROVIDED,
-        connect_timeout=seconds(_CONNECT_SECONDS),
-        circuit_breakers=_no_limits(),
+        connect_timeout=_connect_timeout(facts.policy),
+        circuit_breakers=_limits(facts.policy.pool),
         metadata=_service_metadata(facts),
     )
     _set_protocol(cluster, facts)
@@ -187,12 +195,13 @@ def _service_cluster(facts: _Facts) -> Any:
         alt_stat_name=f"{facts.name};",
         type=Cluster.EDS,
         eds_cluster_config=Cluster.EdsClusterConfig(eds_config=from_ads(), service_name=facts.name),
-        connect_timeout=seconds(_CONNECT_SECONDS),
-        lb_policy=Cluster.LEAST_REQUEST,
-        circuit_breakers=_no_limits(),
-        outlier_detection=_ejects_what_refuses(),
+        connect_timeout=_connect_timeout(facts.policy),
+        lb_policy=_BALANCING[facts.policy.balancing or Balancing.LEAST_REQUEST],
+        circuit_breakers=_limits(facts.policy.pool),
+        outlier_detection=_outliers(facts.policy.outliers),
         common_lb_config=Cluster.CommonLbConfig(
-            healthy_panic_threshold=percent_pb2.Percent(value=0), update_merge_window=seconds(0)
+            healthy_panic_threshold=percent_pb2.Percent(value=_min_health(facts.policy.outliers)),
+            update_merge_window=seconds(0),
         ),
         upstream_connection_options=cluster_pb2.UpstreamConnectionOptions(
             tcp_keepalive=address_pb2.TcpKeepalive(
@@ -220,10 +229,18 @@ def _to_own_workload(name: str) -> Any:
 
 
 def _set_protocol(cluster: Any, facts: _Facts) -> None:
+    said = facts.policy.pool.max_requests_per_connection if facts.policy.pool else None
     if facts.port.protocol.is_http2:
-        _set_http2(cluster, requests_per_connection=_REQUESTS_THROUGH_GATEWAY if facts.through_gateways else None)
+        _set_http2(
+            cluster, requests_per_connection=said or (_REQUESTS_THROUGH_GATEWAY if facts.through_gateways else None)
+        )
     elif facts.port.protocol is Protocol.AUTO:
         _set_as_downstream(cluster)
+    elif said and facts.port.protocol.is_http:
+        options = http_protocol_options_pb2.HttpProtocolOptions()
+        options.explicit_http_config.http_protocol_options.SetInParent()
+        options.common_http_protocol_options.max_requests_per_connection.value = said
+        cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(options))
 
 
 def _set_http2(cluster: Any, *, requests_per_connection: int | None = None) -> None:
@@ -242,30 +259,48 @@ def _set_as_downstream(cluster: Any) -> None:
     cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(options))
 
 
+def _min_health(rule: OutlierDetection | None) -> int:
+    return rule.min_health_percent or 0 if rule else 0
+
+
+def _connect_timeout(policy: TrafficPolicy) -> Any:
+    said = policy.pool.connect_seconds if policy.pool else None
+    return seconds(_CONNECT_SECONDS if said is None else said)
+
+
 def _no_limits() -> circuit_breaker_pb2.CircuitBreakers:
-    """As Istio: limits are the user's to set. Envoy's default of three concurrent retries would defeat failover.
+    return _limits(None)
+
+
+def _limits(pool: ConnectionPool | None) -> circuit_breaker_pb2.CircuitBreakers:
+    """Without a rule none, as Istio: Envoy's default of three concurrent retries would defeat failover.
 
     Nor is there a retry budget: when a cluster is lost, every request in flight is a retry at once. Two retries for each request bound it.
     """
+    pool = pool or ConnectionPool()
+
+    def limit(said: int | None) -> Any:
+        return uint32(_UNLIMITED if said is None else said)
+
     return circuit_breaker_pb2.CircuitBreakers(
         thresholds=[
             circuit_breaker_pb2.CircuitBreakers.Thresholds(
-                max_connections=uint32(_UNLIMITED),
-                max_pending_requests=uint32(_UNLIMITED),
-                max_requests=uint32(_UNLIMITED),
-                max_retries=uint32(_UNLIMITED),
+                max_connections=limit(pool.max_connections),
+                max_pending_requests=limit(pool.max_pending_requests),
+                max_requests=limit(pool.max_requests),
+                max_retries=limit(pool.max_retries),
                 track_remaining=True,
             )
         ]
     )
 
 
-def _ejects_what_refuses() -> outlier_detection_pb2.OutlierDetection:
-    """An address that refuses connections is left out for a while; what answers, with whatever status, is not.
+def _outliers(rule: OutlierDetection | None) -> outlier_detection_pb2.OutlierDetection:
+    """Without a rule an address that refuses connections is left out for a while; what answers, with whatever status, is not.
 
     99 percent, because the last address is never ejected: it has nothing to fail over to, and may be back in a moment.
     """
-    return outlier_detection_pb2.OutlierDetection(
+    found = outlier_detection_pb2.OutlierDetection(
         split_external_local_origin_errors=True,
         consecutive_local_origin_failure=uint32(2),
         enforcing_consecutive_local_origin_failure=uint32(100),
@@ -278,6 +313,24 @@ def _ejects_what_refuses() -> outlier_detection_pb2.OutlierDetection:
         max_ejection_time=seconds(10),
         max_ejection_percent=uint32(99),
     )
+    if rule is not None:
+        _as_the_rule_says(found, rule)
+    return found
+
+
+def _as_the_rule_says(found: outlier_detection_pb2.OutlierDetection, rule: OutlierDetection) -> None:
+    """Istio's meaning, and its defaults where the rule is silent: five errors, ten seconds, thirty seconds, ten percent."""
+    errors = 5 if rule.consecutive_errors is None else rule.consecutive_errors
+    if errors:
+        found.consecutive_5xx.value, found.enforcing_consecutive_5xx.value = errors, 100
+    if rule.consecutive_gateway_errors:
+        found.consecutive_gateway_failure.value = rule.consecutive_gateway_errors
+        found.enforcing_consecutive_gateway_failure.value = 100
+    found.interval.CopyFrom(seconds(10 if rule.interval_seconds is None else rule.interval_seconds))
+    ejected = 30 if rule.base_ejection_seconds is None else rule.base_ejection_seconds
+    found.base_ejection_time.CopyFrom(seconds(ejected))
+    found.max_ejection_time.CopyFrom(seconds(max(ejected, 300)))
+    found.max_ejection_percent.value = 10 if rule.max_ejection_percent is None else rule.max_ejection_percent
 
 
 def _service_metadata(facts: _Facts) -> base_pb2.Metadata:

@@ -14,8 +14,10 @@ from typing import cast
 from isthmus.api import security as api
 from isthmus.api.core import ConfigMap, EndpointSlice, Namespace, Node, Pod, Service, SliceEndpoint
 from isthmus.api.gateway import Gateway
+from isthmus.api.networking import DestinationRule as ApiDestinationRule
 from isthmus.ingest import labels
 from isthmus.ingest.cache import IngestCache
+from isthmus.ingest.destination_rules import destination_rule_of
 from isthmus.ingest.endpoints import endpoints_of, service_of
 from isthmus.ingest.gateways import exposures_of, gateways_of
 from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map, is_cluster_local
@@ -29,6 +31,7 @@ from isthmus.model.names import Namespace as NamespaceName
 from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
 from isthmus.model.snapshot import Exposure, MeshSettings, Snapshot
 from isthmus.model.topology import Cluster, ImportState, NetworkGateway
+from isthmus.model.traffic import DestinationRule
 from isthmus.model.workloads import Endpoint, Health, Workload
 
 Objects = Mapping[str, Mapping[tuple[str, str], object]]
@@ -89,7 +92,8 @@ def snapshot_of(
     found += _networks_without_gateway(settings, endpoints, gateways)
     exposures = _exposures(config) if config else ()
     peers, policies, policy_issues = _security(config, context) if config else ((), (), [])
-    found += [*policy_issues, *config_issues]
+    rules, rule_issues = _destination_rules(config, context) if config else ((), [])
+    found += [*policy_issues, *rule_issues, *config_issues]
     context.cache.end_round()
     return Snapshot(
         settings=settings,
@@ -100,6 +104,7 @@ def snapshot_of(
         exposures=exposures,
         peer_authentications=peers,
         authorization_policies=policies,
+        destination_rules=rules,
         issues=tuple(sorted(set(found))),
     )
 
@@ -313,6 +318,22 @@ def _security(
         policies += [read] if read is not None else []
         issues += wrong
     return tuple(sorted(peers)), tuple(sorted(policies)), issues
+
+
+def _destination_rules(cluster: ClusterInput, context: _Context) -> tuple[tuple[DestinationRule, ...], list[Issue]]:
+    """By age, then by name."""
+    rules: list[DestinationRule] = []
+    issues: list[Issue] = []
+    objects = cast("Mapping[tuple[str, str], ApiDestinationRule]", cluster.objects.get("DestinationRule", {}))
+    for name, obj in objects.items():
+        rule, wrong = context.cache.once(
+            ("rule", name, context.settings.dns_domain),
+            (obj,),
+            lambda obj=obj: destination_rule_of(obj, cluster.id, context.settings.dns_domain),  # type: ignore[misc]
+        )
+        rules += [rule] if rule is not None else []
+        issues += wrong
+    return tuple(sorted(rules, key=lambda rule: (rule.created, rule.namespace, rule.name))), issues
 
 
 def _networks_without_gateway(

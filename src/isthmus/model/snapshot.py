@@ -15,6 +15,7 @@ from isthmus.model.names import ClusterId, MeshId, Namespace, NetworkId, Service
 from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
 from isthmus.model.services import Service
 from isthmus.model.topology import Cluster, NetworkGateway
+from isthmus.model.traffic import DestinationRule
 from isthmus.model.workloads import Endpoint
 
 
@@ -66,4 +67,5 @@ class Snapshot:
     exposures: tuple[Exposure, ...]
     peer_authentications: tuple[PeerAuthentication, ...] = ()
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
+    destination_rules: tuple[DestinationRule, ...] = ()
     issues: tuple[Issue, ...] = ()

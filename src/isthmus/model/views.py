@@ -13,6 +13,7 @@ from isthmus.model.names import ClusterId, Namespace, NetworkId
 from isthmus.model.security import Authorization, MutualTlsMode
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.topology import Locality, NetworkGateway
+from isthmus.model.traffic import TrafficPolicy
 from isthmus.model.workloads import Endpoint, Health
 
 
@@ -77,6 +78,7 @@ class Reason(StrEnum):
     NO_USABLE_GATEWAY = "no_usable_gateway"
     NOT_MESHED = "not_meshed"
     MUTUAL_TLS_DISABLED = "mutual_tls_disabled"
+    NOT_IN_SUBSET = "not_in_subset"
     NO_ADDRESS = "no_address"
     CLUSTER_LOCAL = "cluster_local"
     NETWORK_NOT_REQUESTED = "network_not_requested"
@@ -147,6 +149,7 @@ class Upstream:
     groups: tuple[LocalityGroup, ...]
     left_out: tuple[LeftOut, ...]
     expected_identities: tuple[SpiffeId, ...]
+    policy: TrafficPolicy = field(default_factory=TrafficPolicy)
 
     @property
     def name(self) -> str:

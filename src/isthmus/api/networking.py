@@ -1,0 +1,75 @@
+"""Istio's networking.istio.io objects about destinations, as far as the mesh reads them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from isthmus.api.meta import KubernetesObject, Wire
+
+
+class ClientTls(Wire, frozen=True):
+    mode: str = ""
+
+
+class LoadBalancer(Wire, frozen=True):
+    simple: str = ""
+    consistent_hash: dict[str, Any] | None = None
+
+
+class TcpPool(Wire, frozen=True):
+    max_connections: int | None = None
+    connect_timeout: str = ""
+
+
+class HttpPool(Wire, frozen=True):
+    http1_max_pending_requests: int | None = msgspec.field(default=None, name="http1MaxPendingRequests")
+    http2_max_requests: int | None = msgspec.field(default=None, name="http2MaxRequests")
+    max_requests_per_connection: int | None = None
+    max_retries: int | None = None
+
+
+class ConnectionPool(Wire, frozen=True):
+    tcp: TcpPool = msgspec.field(default_factory=TcpPool)
+    http: HttpPool = msgspec.field(default_factory=HttpPool)
+
+
+class OutlierDetection(Wire, frozen=True):
+    consecutive5xx_errors: int | None = msgspec.field(default=None, name="consecutive5xxErrors")
+    consecutive_gateway_errors: int | None = None
+    interval: str = ""
+    base_ejection_time: str = ""
+    max_ejection_percent: int | None = None
+    min_health_percent: int | None = None
+
+
+class PortSelector(Wire, frozen=True):
+    number: int = 0
+
+
+class TrafficPolicy(Wire, frozen=True):
+    load_balancer: LoadBalancer | None = None
+    connection_pool: ConnectionPool | None = None
+    outlier_detection: OutlierDetection | None = None
+    tls: ClientTls | None = None
+    port: PortSelector | None = None
+    port_level_settings: list[dict[str, Any]] = []
+
+
+class Subset(Wire, frozen=True):
+    name: str
+    labels: dict[str, str] = {}
+    traffic_policy: TrafficPolicy | None = None
+
+
+class DestinationRuleSpec(Wire, frozen=True):
+    host: str = ""
+    traffic_policy: TrafficPolicy | None = None
+    subsets: list[Subset] = []
+    export_to: list[str] = []
+    workload_selector: dict[str, Any] | None = None
+
+
+class DestinationRule(KubernetesObject, frozen=True):
+    spec: DestinationRuleSpec = msgspec.field(default_factory=DestinationRuleSpec)

@@ -1,0 +1,70 @@
+"""Which DestinationRule holds between a caller's namespace and a service, and which endpoints a subset has."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from isthmus.model.names import Hostname, Namespace
+from isthmus.model.services import Service
+from isthmus.model.snapshot import Snapshot
+from isthmus.model.traffic import DestinationRule, Subset
+from isthmus.model.workloads import Endpoint
+
+
+def rule_for(namespace: Namespace, service: Service, snapshot: Snapshot) -> DestinationRule | None:
+    """From the caller's own namespace, else from the service's, else from the root: the first that has one for the host.
+
+    In one namespace the most specific host counts. Several rules for it are one: the oldest one's policy, and everybody's subsets.
+    """
+    root = snapshot.settings.root_namespace
+    places = [namespace] if namespace != root else []
+    for place in dict.fromkeys((*places, service.namespace, root)):
+        rules = [
+            rule
+            for rule in snapshot.destination_rules
+            if rule.namespace == place and _covers(rule.host, service.hostname) and _is_exported(rule, namespace)
+        ]
+        if rules:
+            host = max((rule.host for rule in rules), key=lambda host: (host == service.hostname, len(host)))
+            return _merged([rule for rule in rules if rule.host == host])
+    return None
+
+
+def is_in(subset: Subset, endpoint: Endpoint) -> bool:
+    """Whether the endpoint's workload has every label of the subset."""
+    wanted = dict(subset.labels)
+    return all(labels_of(endpoint).get(key) == value for key, value in wanted.items())
+
+
+def labels_of(endpoint: Endpoint) -> dict[str, str]:
+    """The workload's own labels, and those that say where it is (Istio's label augmentation)."""
+    workload = endpoint.workload
+    where = {
+        "topology.kubernetes.io/region": workload.locality.region,
+        "topology.kubernetes.io/zone": workload.locality.zone,
+        "topology.istio.io/subzone": workload.locality.subzone,
+        "topology.istio.io/cluster": workload.cluster,
+        "topology.istio.io/network": workload.network,
+        "kubernetes.io/hostname": workload.node,
+    }
+    return dict(workload.labels) | {key: value for key, value in where.items() if value}
+
+
+def _merged(rules: Sequence[DestinationRule]) -> DestinationRule:
+    oldest, *others = sorted(rules, key=lambda rule: (rule.created, rule.name))
+    subsets = {subset.name: subset for subset in oldest.subsets}
+    for rule in others:
+        for subset in rule.subsets:
+            subsets.setdefault(subset.name, subset)
+    return replace(oldest, subsets=tuple(subsets.values()))
+
+
+def _covers(pattern: Hostname, hostname: Hostname) -> bool:
+    return pattern in ("*", hostname) or (pattern.startswith("*.") and hostname.endswith(pattern[1:]))
+
+
+def _is_exported(rule: DestinationRule, namespace: Namespace) -> bool:
+    if not rule.export_to or rule.namespace == namespace:
+        return True
+    return "*" in rule.export_to or namespace in rule.export_to

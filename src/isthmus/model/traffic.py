@@ -1,0 +1,92 @@
+"""How callers treat a destination: what DestinationRules say, as values. Times are seconds; None leaves a default as it is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from isthmus.model.names import Hostname, Namespace
+from isthmus.model.security import Labels
+
+
+class ClientTls(StrEnum):
+    """What callers do, where a rule says so; otherwise mutual TLS with whoever takes part in it."""
+
+    DISABLE = "DISABLE"
+    ISTIO_MUTUAL = "ISTIO_MUTUAL"
+
+
+class Balancing(StrEnum):
+    LEAST_REQUEST = "LEAST_REQUEST"
+    ROUND_ROBIN = "ROUND_ROBIN"
+    RANDOM = "RANDOM"
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class ConnectionPool:
+    max_connections: int | None = None
+    connect_seconds: float | None = None
+    max_pending_requests: int | None = None
+    max_requests: int | None = None
+    max_requests_per_connection: int | None = None
+    max_retries: int | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class OutlierDetection:
+    """`consecutive_errors` 0 turns that detector off."""
+
+    consecutive_errors: int | None = None
+    consecutive_gateway_errors: int | None = None
+    interval_seconds: float | None = None
+    base_ejection_seconds: float | None = None
+    max_ejection_percent: int | None = None
+    min_health_percent: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficPolicy:
+    balancing: Balancing | None = None
+    pool: ConnectionPool | None = None
+    outliers: OutlierDetection | None = None
+    tls: ClientTls | None = None
+
+    def over(self, wider: TrafficPolicy) -> TrafficPolicy:
+        """This policy, completed by a wider one field by field."""
+        return TrafficPolicy(
+            balancing=self.balancing or wider.balancing,
+            pool=self.pool or wider.pool,
+            outliers=self.outliers or wider.outliers,
+            tls=self.tls or wider.tls,
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Subset:
+    """Endpoints that have all of the labels; those that tell where an endpoint is count, too."""
+
+    name: str
+    labels: Labels
+    policy: TrafficPolicy
+    port_policies: tuple[tuple[int, TrafficPolicy], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DestinationRule:
+    """`host` is a full name, or begins with `*`. `export_to` are namespaces, `.` or `*`; empty is `*`."""
+
+    created: str
+    namespace: Namespace
+    name: str
+    host: Hostname
+    policy: TrafficPolicy
+    port_policies: tuple[tuple[int, TrafficPolicy], ...]
+    subsets: tuple[Subset, ...]
+    export_to: tuple[str, ...]
+
+    def policy_for(self, port: int, subset: Subset | None) -> TrafficPolicy:
+        """A port's own policy takes the place of the general one; a subset's completes itself from the rule's."""
+        general = dict(self.port_policies).get(port, self.policy)
+        if subset is None:
+            return general
+        return dict(subset.port_policies).get(port, subset.policy).over(general)
