@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from isthmus.api import core, gateway, networking, security
+from isthmus.api import core, gateway, networking, security, virtual_service
 from isthmus.api.meta import KubernetesObject
 
 
@@ -54,6 +54,10 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="DestinationRule", group="networking.istio.io", version="v1", plural="destinationrules", namespaced=True,
             type=networking.DestinationRule, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="VirtualService", group="networking.istio.io", version="v1", plural="virtualservices", namespaced=True,
+            type=virtual_service.VirtualService, from_every_cluster=False, is_custom=True,
         ),
         Kind(
             name="PeerAuthentication", group="security.istio.io", version="v1", plural="peerauthentications", namespaced=True,

@@ -13,6 +13,7 @@ from isthmus.discovery.destination_rules import is_in, rule_for
 from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.naming import name_table, virtual_ips
 from isthmus.discovery.reachability import reach
+from isthmus.discovery.routing import routes_for
 from isthmus.discovery.security import takes_mutual_tls
 from isthmus.discovery.visibility import exposes, exposures_for, visible_ports
 from isthmus.model.identity import SpiffeId
@@ -53,7 +54,10 @@ def outbound_view(scope: Scope, snapshot: Snapshot) -> OutboundView:
         for subset in (None, *(rule.subsets if rule else ())):
             policy = rule.policy_for(port.number, subset) if rule else TrafficPolicy()
             partition = _partition(scope, service, port, snapshot, policy, subset)
-            upstreams.append(_upstream(scope, partition, snapshot, scale))
+            upstream = _upstream(scope, partition, snapshot, scale)
+            if subset is None and not port.protocol.is_opaque:
+                upstream = replace(upstream, routes=routes_for(scope.namespace, service, port, snapshot))
+            upstreams.append(upstream)
             if ports:
                 passed_through = _upstream(scope, partition.only_mutual_tls(), snapshot, scale)
                 exposed += [(number, passed_through) for number in sorted(ports)]

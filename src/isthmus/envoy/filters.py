@@ -8,6 +8,7 @@ from typing import Any
 from envoy.config.core.v3 import protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2
 from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
+from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
@@ -50,8 +51,11 @@ def offering(protocols: Sequence[str]) -> listener_components_pb2.Filter:
 
 
 def http_by_rds(stat_prefix: str, route_name: str) -> listener_components_pb2.Filter:
-    """Requests of our own workload, routed by a route configuration that is fetched."""
-    manager = _manager(stat_prefix)
+    """Requests of our own workload, routed by a route configuration that is fetched. Routes may ask for faults."""
+    fault = http_connection_manager_pb2.HttpFilter(
+        name="envoy.filters.http.fault", typed_config=packed(fault_pb2.HTTPFault())
+    )
+    manager = _manager(stat_prefix, [fault])
     manager.rds.CopyFrom(http_connection_manager_pb2.Rds(config_source=from_ads(), route_config_name=route_name))
     return _filter(manager)
 

@@ -15,10 +15,12 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
 
+from isthmus.envoy import virtual_services
 from isthmus.envoy.common import PASSTHROUGH, boolean, packed, seconds, uint32
 from isthmus.envoy.resources import Resource
 from isthmus.envoy.wire import block
 from isthmus.model.names import Namespace
+from isthmus.model.routing import Route
 from isthmus.model.views import OutboundView, Upstream
 
 _IDEMPOTENT = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
@@ -33,7 +35,7 @@ _VIRTUAL_HOSTS_FIELD = 2
 def port_routes(view: OutboundView, port: int, upstreams: Sequence[Upstream]) -> Resource:
     """Every service with requests on this port, then whatever else: to where the application wanted to go."""
     hosts = [
-        _virtual_host(upstream.name, host_and_port(upstream), domains)
+        _virtual_host(upstream.name, host_and_port(upstream), domains, upstream.routes)
         for upstream, domains in _domains_by_upstream(view, upstreams)
     ]
     return _configuration(str(port), [*hosts, _allow_any()])
@@ -42,7 +44,7 @@ def port_routes(view: OutboundView, port: int, upstreams: Sequence[Upstream]) ->
 def own_routes(upstream: Upstream) -> Resource:
     """For a listener at one service's own address: every host means this service."""
     name = host_and_port(upstream)
-    return _configuration(name, [_virtual_host(upstream.name, name, ("*",))])
+    return _configuration(name, [_virtual_host(upstream.name, name, ("*",), upstream.routes)])
 
 
 def inbound_routes(cluster: str, port: int) -> Any:
@@ -101,9 +103,14 @@ def _short_names(upstream: Upstream, namespace: Namespace, dns_domain: str) -> I
 
 
 @lru_cache(maxsize=65536)
-def _virtual_host(cluster: str, name: str, domains: tuple[str, ...]) -> bytes:
-    """Two routes to one upstream: requests that may run twice are also repeated when their connection breaks."""
+def _virtual_host(cluster: str, name: str, domains: tuple[str, ...], routes: tuple[Route, ...]) -> bytes:
+    """What a VirtualService says; else two routes to one upstream: requests that may run twice are also repeated when their
+    connection breaks."""
     host = route_components_pb2.VirtualHost(name=name, domains=domains, include_request_attempt_count=True)
+    if routes:
+        host.routes.extend(virtual_services.encoded(route, _retries(_SAFE_TO_REPEAT)) for route in routes)
+        routed: bytes = host.SerializeToString(deterministic=True)
+        return routed
     idempotent = _route(cluster, "default")
     idempotent.match.headers.append(_method_is_idempotent())
     idempotent.route.retry_policy.CopyFrom(_retries(_SAFE_TO_REPEAT + ",reset"))

@@ -15,6 +15,7 @@ from isthmus.api import security as api
 from isthmus.api.core import ConfigMap, EndpointSlice, Namespace, Node, Pod, Service, SliceEndpoint
 from isthmus.api.gateway import Gateway
 from isthmus.api.networking import DestinationRule as ApiDestinationRule
+from isthmus.api.virtual_service import VirtualService as ApiVirtualService
 from isthmus.ingest import labels
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.destination_rules import destination_rule_of
@@ -23,11 +24,13 @@ from isthmus.ingest.gateways import exposures_of, gateways_of
 from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map, is_cluster_local
 from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of
 from isthmus.ingest.services import Declaration, declaration_of, merged
+from isthmus.ingest.virtual_services import virtual_service_of
 from isthmus.ingest.workloads import address_only, workload_of
 from isthmus.model import services as model_services
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
 from isthmus.model.names import Namespace as NamespaceName
+from isthmus.model.routing import VirtualService
 from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
 from isthmus.model.snapshot import Exposure, MeshSettings, Snapshot
 from isthmus.model.topology import Cluster, ImportState, NetworkGateway
@@ -93,7 +96,8 @@ def snapshot_of(
     exposures = _exposures(config) if config else ()
     peers, policies, policy_issues = _security(config, context) if config else ((), (), [])
     rules, rule_issues = _destination_rules(config, context) if config else ((), [])
-    found += [*policy_issues, *rule_issues, *config_issues]
+    virtual, virtual_issues = _virtual_services(config, context) if config else ((), [])
+    found += [*policy_issues, *rule_issues, *virtual_issues, *config_issues]
     context.cache.end_round()
     return Snapshot(
         settings=settings,
@@ -105,6 +109,7 @@ def snapshot_of(
         peer_authentications=peers,
         authorization_policies=policies,
         destination_rules=rules,
+        virtual_services=virtual,
         issues=tuple(sorted(set(found))),
     )
 
@@ -334,6 +339,22 @@ def _destination_rules(cluster: ClusterInput, context: _Context) -> tuple[tuple[
         rules += [rule] if rule is not None else []
         issues += wrong
     return tuple(sorted(rules, key=lambda rule: (rule.created, rule.namespace, rule.name))), issues
+
+
+def _virtual_services(cluster: ClusterInput, context: _Context) -> tuple[tuple[VirtualService, ...], list[Issue]]:
+    """By age, then by name."""
+    found: list[VirtualService] = []
+    issues: list[Issue] = []
+    objects = cast("Mapping[tuple[str, str], ApiVirtualService]", cluster.objects.get("VirtualService", {}))
+    for name, obj in objects.items():
+        read, wrong = context.cache.once(
+            ("virtual service", name, context.settings.dns_domain),
+            (obj,),
+            lambda obj=obj: virtual_service_of(obj, cluster.id, context.settings.dns_domain),  # type: ignore[misc]
+        )
+        found += [read] if read is not None else []
+        issues += wrong
+    return tuple(sorted(found, key=lambda each: (each.created, each.namespace, each.name))), issues
 
 
 def _networks_without_gateway(

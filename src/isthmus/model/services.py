@@ -27,6 +27,11 @@ class Protocol(StrEnum):
         return self in (Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB)
 
     @property
+    def is_opaque(self) -> bool:
+        """Whether only bytes are seen: never requests."""
+        return not self.is_http and self is not Protocol.AUTO
+
+    @property
     def is_http2(self) -> bool:
         """Whether it is HTTP/2 from the first byte."""
         return self in (Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId, MeshId, Namespace, NetworkId, ServiceKey
+from isthmus.model.routing import VirtualService
 from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
 from isthmus.model.services import Service
 from isthmus.model.topology import Cluster, NetworkGateway
@@ -68,4 +69,5 @@ class Snapshot:
     peer_authentications: tuple[PeerAuthentication, ...] = ()
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
     destination_rules: tuple[DestinationRule, ...] = ()
+    virtual_services: tuple[VirtualService, ...] = ()
     issues: tuple[Issue, ...] = ()

@@ -10,6 +10,7 @@ from enum import StrEnum
 
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Namespace, NetworkId
+from isthmus.model.routing import Route
 from isthmus.model.security import Authorization, MutualTlsMode
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.topology import Locality, NetworkGateway
@@ -150,6 +151,8 @@ class Upstream:
     left_out: tuple[LeftOut, ...]
     expected_identities: tuple[SpiffeId, ...]
     policy: TrafficPolicy = field(default_factory=TrafficPolicy)
+    routes: tuple[Route, ...] = ()
+    """Of requests to this service port, in the order in which they are tried; empty: all come here."""
 
     @property
     def name(self) -> str:

@@ -1,0 +1,176 @@
+"""Routes of VirtualServices as Envoy has them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.route.v3 import route_components_pb2
+from envoy.extensions.filters.common.fault.v3 import fault_pb2 as common_fault_pb2
+from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.type.matcher.v3 import regex_pb2, string_pb2
+from envoy.type.v3 import percent_pb2
+
+from isthmus.envoy.common import boolean, packed, seconds, uint32
+from isthmus.model.routing import Comparison, Fault, Handling, HeaderChanges, RequestMatch, Retries, Route, TextMatch
+
+FAULT = "envoy.filters.http.fault"
+
+_REDIRECTS = {
+    301: route_components_pb2.RedirectAction.MOVED_PERMANENTLY,
+    302: route_components_pb2.RedirectAction.FOUND,
+    303: route_components_pb2.RedirectAction.SEE_OTHER,
+    307: route_components_pb2.RedirectAction.TEMPORARY_REDIRECT,
+    308: route_components_pb2.RedirectAction.PERMANENT_REDIRECT,
+}
+
+
+def encoded(route: Route, default_retries: Any) -> Any:
+    """`default_retries` holds where the rule says nothing about retries."""
+    found = route_components_pb2.Route(name=route.name, match=_match(route.match))
+    handling = route.handling
+    _change_headers(found, handling.headers)
+    if handling.fault:
+        found.typed_per_filter_config[FAULT].CopyFrom(packed(_fault(handling.fault)))
+    if handling.redirect:
+        _redirect(found.redirect, handling)
+    elif handling.response_status:
+        found.direct_response.status = handling.response_status
+        if handling.response_body:
+            found.direct_response.body.inline_string = handling.response_body
+    else:
+        _forward(found.route, route, default_retries)
+    return found
+
+
+def _forward(action: Any, route: Route, default_retries: Any) -> None:
+    handling = route.handling
+    match route.clusters:
+        case [(cluster, _, changes)] if changes == HeaderChanges():
+            action.cluster = cluster
+        case _:
+            for cluster, weight, changes in route.clusters:
+                one = action.weighted_clusters.clusters.add(name=cluster, weight=uint32(weight))
+                _change_headers(one, changes)
+    action.timeout.CopyFrom(seconds(handling.timeout_seconds or 0))
+    action.max_stream_duration.max_stream_duration.CopyFrom(seconds(0))
+    action.max_stream_duration.grpc_timeout_header_max.CopyFrom(seconds(handling.timeout_seconds or 0))
+    if handling.retries is None:
+        action.retry_policy.CopyFrom(default_retries)
+    elif handling.retries.attempts:
+        action.retry_policy.CopyFrom(_retries(handling.retries, default_retries))
+    if handling.rewrite_path:
+        action.prefix_rewrite = handling.rewrite_path
+    if handling.rewrite_authority:
+        action.host_rewrite_literal = handling.rewrite_authority
+    if handling.rewrite_regex:
+        pattern, substitution = handling.rewrite_regex
+        action.regex_rewrite.pattern.regex = pattern
+        action.regex_rewrite.substitution = substitution
+    for cluster, percent in route.mirrors:
+        policy = action.request_mirror_policies.add(cluster=cluster)
+        policy.runtime_fraction.default_value.CopyFrom(_per_million(percent))
+
+
+def _match(match: RequestMatch) -> Any:
+    found = route_components_pb2.RouteMatch()
+    if match.uri is None:
+        found.prefix = "/"
+    elif match.uri.comparison is Comparison.EXACT:
+        found.path = match.uri.value
+    elif match.uri.comparison is Comparison.PREFIX:
+        found.prefix = match.uri.value
+    else:
+        found.safe_regex.regex = match.uri.value
+    if match.uri is not None and match.ignore_case:
+        found.case_sensitive.CopyFrom(boolean(False))
+    for name, text in ((":method", match.method), (":scheme", match.scheme), (":authority", match.authority)):
+        if text is not None:
+            found.headers.append(_header(name, text))
+    found.headers.extend(_header(name, text) for name, text in match.headers)
+    for name, text in match.without_headers:
+        header = _header(name, text)
+        header.invert_match, header.treat_missing_header_as_empty = True, text.comparison is not Comparison.PRESENT
+        found.headers.append(header)
+    for name, text in match.query:
+        parameter = found.query_parameters.add(name=name)
+        if text.comparison is Comparison.PRESENT:
+            parameter.present_match = True
+        else:
+            parameter.string_match.CopyFrom(_text(text))
+    return found
+
+
+def _header(name: str, text: TextMatch) -> Any:
+    if text.comparison is Comparison.PRESENT:
+        return route_components_pb2.HeaderMatcher(name=name, present_match=True)
+    return route_components_pb2.HeaderMatcher(name=name, string_match=_text(text))
+
+
+def _text(text: TextMatch) -> Any:
+    match text.comparison:
+        case Comparison.EXACT:
+            return string_pb2.StringMatcher(exact=text.value)
+        case Comparison.PREFIX:
+            return string_pb2.StringMatcher(prefix=text.value)
+        case _:
+            return string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=text.value))
+
+
+def _redirect(action: Any, handling: Handling) -> None:
+    said = handling.redirect
+    assert said is not None, "asked for"
+    action.response_code = _REDIRECTS.get(said.code, route_components_pb2.RedirectAction.MOVED_PERMANENTLY)
+    if said.path:
+        action.path_redirect = said.path
+    if said.authority:
+        action.host_redirect = said.authority
+    if said.port:
+        action.port_redirect = said.port
+    if said.scheme:
+        action.scheme_redirect = said.scheme
+
+
+def _retries(said: Retries, default: Any) -> Any:
+    policy = route_components_pb2.RetryPolicy()
+    policy.CopyFrom(default)
+    policy.num_retries.value = said.attempts
+    if said.on:
+        policy.retry_on = said.on
+    if said.per_try_seconds is not None:
+        policy.per_try_timeout.CopyFrom(seconds(said.per_try_seconds))
+    return policy
+
+
+def _fault(said: Fault) -> Any:
+    found = fault_pb2.HTTPFault()
+    if said.delay_percent and said.delay_seconds:
+        delay = common_fault_pb2.FaultDelay(fixed_delay=seconds(said.delay_seconds))
+        delay.percentage.CopyFrom(_per_million(said.delay_percent))
+        found.delay.CopyFrom(delay)
+    if said.abort_status:
+        found.abort.http_status = said.abort_status
+        found.abort.percentage.CopyFrom(_per_million(said.abort_percent))
+    return found
+
+
+def _per_million(percent: float) -> Any:
+    return percent_pb2.FractionalPercent(
+        numerator=round(percent * 10_000), denominator=percent_pb2.FractionalPercent.MILLION
+    )
+
+
+def _change_headers(of: Any, changes: HeaderChanges) -> None:
+    """`of` is a route or one of its weighted clusters."""
+    overwrite = base_pb2.HeaderValueOption.OVERWRITE_IF_EXISTS_OR_ADD
+    append = base_pb2.HeaderValueOption.APPEND_IF_EXISTS_OR_ADD
+    for pairs, action in ((changes.request_set, overwrite), (changes.request_add, append)):
+        of.request_headers_to_add.extend(_option(*pair, action) for pair in pairs)
+    for pairs, action in ((changes.response_set, overwrite), (changes.response_add, append)):
+        of.response_headers_to_add.extend(_option(*pair, action) for pair in pairs)
+    of.request_headers_to_remove.extend(changes.request_remove)
+    of.response_headers_to_remove.extend(changes.response_remove)
+
+
+def _option(name: str, value: str, action: Any) -> Any:
+    return base_pb2.HeaderValueOption(header=base_pb2.HeaderValue(key=name, value=value), append_action=action)

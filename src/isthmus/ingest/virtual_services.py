@@ -1,0 +1,224 @@
+"""VirtualServices become values. A rule that this version cannot do as it is written is left out, with an issue; the others count."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from isthmus.api import virtual_service as api
+from isthmus.ingest.destination_rules import full_name
+from isthmus.ingest.durations import seconds_of
+from isthmus.model.issues import Issue, Severity, Subject
+from isthmus.model.names import ClusterId, Namespace
+from isthmus.model.routing import (
+    Comparison,
+    Fault,
+    Handling,
+    HeaderChanges,
+    HttpRule,
+    Named,
+    Redirect,
+    RequestMatch,
+    Retries,
+    Target,
+    TextMatch,
+    VirtualService,
+)
+
+MESH = "mesh"
+
+
+def virtual_service_of(
+    obj: api.VirtualService, cluster: ClusterId, dns_domain: str
+) -> tuple[VirtualService | None, tuple[Issue, ...]]:
+    """None for one that is bound to gateways alone."""
+    reader = _Reader(obj, cluster, dns_domain)
+    spec = obj.spec
+    for field in ("tls", "tcp"):
+        if getattr(spec, field):
+            reader.left_out(f"spec.{field}", "routes for connections are not done by this version")
+    if spec.gateways and MESH not in spec.gateways:
+        reader.left_out("spec.gateways", "ingress gateways are not configured by this version")
+        return None, tuple(reader.issues)
+    value = VirtualService(
+        created=obj.metadata.creation_timestamp,
+        namespace=reader.namespace,
+        name=obj.metadata.name,
+        hosts=tuple(full_name(host, reader.namespace, dns_domain) for host in spec.hosts),
+        rules=tuple(reader.rules(spec.http)),
+        export_to=tuple(spec.export_to),
+    )
+    return value, tuple(reader.issues)
+
+
+class _Unreadable(ValueError):
+    """A rule cannot be done as written: which field, and why."""
+
+    def __init__(self, field: str, why: str) -> None:
+        super().__init__(why)
+        self.field = field
+
+
+class _Reader:
+    def __init__(self, obj: api.VirtualService, cluster: ClusterId, dns_domain: str) -> None:
+        self._subject = Subject(cluster, "VirtualService", obj.metadata.namespace, obj.metadata.name)
+        self._dns_domain = dns_domain
+        self.namespace = Namespace(obj.metadata.namespace)
+        self.issues: list[Issue] = []
+
+    def left_out(self, field: str, what: str) -> None:
+        self.issues.append(
+            Issue(
+                subject=self._subject,
+                code="ISM0402",
+                severity=Severity.ERROR,
+                what=f"{what}: left out",
+                fix="write the rule without it",
+                field=field,
+            )
+        )
+
+    def rules(self, routes: list[api.HttpRoute]) -> Iterator[HttpRule]:
+        for index, route in enumerate(routes):
+            try:
+                rule = self._rule(route, f"spec.http[{index}]")
+            except _Unreadable as error:
+                self.left_out(error.field, str(error))
+                continue
+            if rule is not None:
+                yield rule
+
+    def _rule(self, route: api.HttpRoute, field: str) -> HttpRule | None:
+        """None for a rule whose matches are all for gateways."""
+        for name, said in (("delegate", route.delegate), ("corsPolicy", route.cors_policy)):
+            if said:
+                raise _Unreadable(f"{field}.{name}", f"{name} is not done by this version")
+        for index, match in enumerate(route.match):
+            if match.source_labels:
+                raise _Unreadable(
+                    f"{field}.match[{index}].sourceLabels", "rules for some callers are not done by this version"
+                )
+        matches = [match for match in route.match if not match.gateways or MESH in match.gateways]
+        if route.match and not matches:
+            return None
+        return HttpRule(
+            name=route.name,
+            matches=tuple(map(_match, matches)),
+            targets=tuple(self._targets(route, field)),
+            mirrors=tuple(self._mirrors(route)),
+            handling=self._handling(route, field),
+        )
+
+    def _targets(self, route: api.HttpRoute, field: str) -> Iterator[tuple[Target, int, HeaderChanges]]:
+        """One destination needs no weight; of several those without one get nothing."""
+        if not route.route and not (route.redirect or route.direct_response):
+            raise _Unreadable(f"{field}.route", "there is no destination, redirect or direct response")
+        for entry in route.route:
+            weight = 1 if len(route.route) == 1 else entry.weight
+            if weight:
+                yield self._target(entry.destination), weight, _changes(entry.headers)
+
+    def _mirrors(self, route: api.HttpRoute) -> Iterator[tuple[Target, float]]:
+        if route.mirror:
+            yield (
+                self._target(route.mirror),
+                100.0 if route.mirror_percentage is None else route.mirror_percentage.value,
+            )
+        for mirror in route.mirrors:
+            yield self._target(mirror.destination), 100.0 if mirror.percentage is None else mirror.percentage.value
+
+    def _target(self, said: api.Destination) -> Target:
+        host = full_name(said.host, self.namespace, self._dns_domain)
+        return Target(host=host, subset=said.subset, port=said.port.number if said.port else 0)
+
+    def _handling(self, route: api.HttpRoute, field: str) -> Handling:
+        rewrite, response = route.rewrite or api.Rewrite(), route.direct_response
+        regex = rewrite.uri_regex_rewrite
+        return Handling(
+            redirect=_redirect(route.redirect) if route.redirect else None,
+            response_status=response.status if response else 0,
+            response_body=response.body.string if response else "",
+            rewrite_path=rewrite.uri,
+            rewrite_authority=rewrite.authority,
+            rewrite_regex=(regex.match, regex.rewrite) if regex else None,
+            timeout_seconds=_seconds(route.timeout, f"{field}.timeout"),
+            retries=_retries(route.retries, f"{field}.retries") if route.retries else None,
+            fault=_fault(route.fault, f"{field}.fault") if route.fault else None,
+            headers=_changes(route.headers),
+        )
+
+
+def _match(said: api.HttpMatch) -> RequestMatch:
+    return RequestMatch(
+        uri=_text(said.uri),
+        ignore_case=said.ignore_uri_case,
+        method=_text(said.method),
+        scheme=_text(said.scheme),
+        authority=_text(said.authority),
+        headers=_named(said.headers),
+        without_headers=_named(said.without_headers),
+        query=_named(said.query_params),
+        port=said.port,
+        source_namespace=said.source_namespace,
+    )
+
+
+def _named(said: Mapping[str, api.StringMatch]) -> Named:
+    return tuple((name, _text(match) or TextMatch(Comparison.PRESENT)) for name, match in sorted(said.items()))
+
+
+def _text(said: api.StringMatch | None) -> TextMatch | None:
+    """None where nothing is compared."""
+    if said is None:
+        return None
+    for comparison, value in (
+        (Comparison.EXACT, said.exact),
+        (Comparison.PREFIX, said.prefix),
+        (Comparison.REGEX, said.regex),
+    ):
+        if value is not None:
+            return TextMatch(comparison, value)
+    return None
+
+
+def _redirect(said: api.Redirect) -> Redirect:
+    return Redirect(
+        path=said.uri, authority=said.authority, port=said.port, scheme=said.scheme, code=said.redirect_code
+    )
+
+
+def _retries(said: api.Retries, field: str) -> Retries:
+    per_try = _seconds(said.per_try_timeout, f"{field}.perTryTimeout")
+    return Retries(attempts=said.attempts, per_try_seconds=per_try, on=said.retry_on)
+
+
+def _fault(said: api.Fault, field: str) -> Fault:
+    delay, abort = said.delay or api.Delay(), said.abort or api.Abort()
+    return Fault(
+        delay_percent=_percent(delay.percentage) if said.delay else 0,
+        delay_seconds=_seconds(delay.fixed_delay, f"{field}.delay.fixedDelay") or 0,
+        abort_percent=_percent(abort.percentage) if abort.http_status else 0,
+        abort_status=abort.http_status,
+    )
+
+
+def _percent(said: api.Percent | None) -> float:
+    return 100.0 if said is None else said.value
+
+
+def _seconds(text: str, field: str) -> float | None:
+    try:
+        return seconds_of(text) if text else None
+    except ValueError as error:
+        raise _Unreadable(field, str(error)) from None
+
+
+def _changes(said: api.Headers) -> HeaderChanges:
+    request, response = said.request, said.response
+    return HeaderChanges(
+        request_set=tuple(sorted(request.set.items())),
+        request_add=tuple(sorted(request.add.items())),
+        request_remove=tuple(request.remove),
+        response_set=tuple(sorted(response.set.items())),
+        response_add=tuple(sorted(response.add.items())),
+        response_remove=tuple(response.remove),
+    )
