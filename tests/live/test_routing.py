@@ -81,3 +81,26 @@ def test_a_route_to_a_subset_that_nobody_declares_is_refused_and_other_services_
     until("refused", lambda: all(answer.startswith("HTTP 503") for answer in seen(mesh, "east")))
     script = "import socket; s = socket.create_connection(('tcp-echo.sample', 9001), timeout=5); print(s.makefile().readline())"
     assert mesh.python("east", script).startswith("welcome")
+
+
+def test_near_before_far_and_far_when_near_is_gone_without_a_failed_request(mesh, until, apply):
+    for cluster in ("east", "west"):
+        apply(cluster, "DestinationRule", "near", {"host": "helloworld", "trafficPolicy": {"outlierDetection": {}}})
+    until(
+        "everybody stays near", lambda: seen(mesh, "east").keys() == {"east"} and seen(mesh, "west").keys() == {"west"}
+    )
+
+    mesh.scale("east", "helloworld-v1", 0)
+    answers: Counter[str] = Counter()
+
+    def gone() -> bool:
+        answers.update(seen(mesh, "east"))
+        return not mesh.pods("east", "helloworld")
+
+    until("the near one is gone", gone)
+    after = seen(mesh, "east")
+    mesh.scale("east", "helloworld-v1", 1)
+
+    assert after.keys() == {"west"}
+    assert answers.keys() <= {"east", "west"}, "no request failed on the way"
+    until("near again", lambda: seen(mesh, "east").keys() == {"east"})

@@ -60,6 +60,7 @@ class ServiceSpec(Wire, frozen=True):
     external_i_ps: list[str] = msgspec.field(default_factory=list, name="externalIPs")
     ports: list[ServicePort] = []
     publish_not_ready_addresses: bool = False
+    traffic_distribution: str = ""
 
 
 class LoadBalancerIngress(Wire, frozen=True):

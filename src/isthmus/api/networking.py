@@ -13,9 +13,28 @@ class ClientTls(Wire, frozen=True):
     mode: str = ""
 
 
+class Distribute(Wire, frozen=True):
+    # The words are Python's, too.
+    from_: str = msgspec.field(default="", name="from")
+    to: dict[str, int] = {}
+
+
+class Failover(Wire, frozen=True):
+    from_: str = msgspec.field(default="", name="from")
+    to: str = ""
+
+
+class LocalitySetting(Wire, frozen=True):
+    enabled: bool = True
+    distribute: list[Distribute] = []
+    failover: list[Failover] = []
+    failover_priority: list[str] = []
+
+
 class LoadBalancer(Wire, frozen=True):
     simple: str = ""
     consistent_hash: dict[str, Any] | None = None
+    locality_lb_setting: LocalitySetting | None = None
 
 
 class TcpPool(Wire, frozen=True):

@@ -30,20 +30,24 @@ def scale_of(gateways: Mapping[NetworkId, tuple[NetworkGateway, ...]]) -> int:
 
 
 def groups_of(
-    reached: Sequence[Reached], port: ServicePort, scale: int, mutual: frozenset[Endpoint]
+    reached: Sequence[Reached],
+    port: ServicePort,
+    scale: int,
+    mutual: frozenset[Endpoint],
+    priorities: Mapping[Endpoint, int],
 ) -> tuple[LocalityGroup, ...]:
-    """Destinations by locality, sorted; in each the direct ones in order, then the gateways by address and port.
+    """Destinations by priority and locality, sorted; in each the direct ones in order, then the gateways by address and port.
 
     `mutual` are the endpoints to which callers start mutual TLS.
     """
-    by_locality: dict[Locality, list[Reached]] = defaultdict(list)
+    by_place: dict[tuple[int, Locality], list[Reached]] = defaultdict(list)
     for endpoint, how in reached:
-        by_locality[endpoint.workload.locality].append((endpoint, how))
+        by_place[priorities[endpoint], endpoint.workload.locality].append((endpoint, how))
     groups = []
-    for locality in sorted(by_locality):
-        destinations = _destinations(by_locality[locality], port, scale, mutual)
+    for priority, locality in sorted(by_place):
+        destinations = _destinations(by_place[priority, locality], port, scale, mutual)
         weight = min(sum(destination.weight for destination in destinations), _WEIGHT_MAX)
-        groups.append(LocalityGroup(locality=locality, priority=0, weight=weight, destinations=destinations))
+        groups.append(LocalityGroup(locality=locality, priority=priority, weight=weight, destinations=destinations))
     return tuple(groups)
 
 

@@ -6,11 +6,13 @@ that a proxy does not see changes nothing for it; equal meshes give equal views,
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from isthmus.discovery.balancing import Reached, groups_of, scale_of
 from isthmus.discovery.destination_rules import is_in, rule_for
 from isthmus.discovery.inbound import inbound_view
+from isthmus.discovery.locality import preference_for, priorities, shared_out
 from isthmus.discovery.naming import name_table, virtual_ips
 from isthmus.discovery.reachability import reach
 from isthmus.discovery.routing import routes_for
@@ -22,6 +24,7 @@ from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.traffic import Subset, TrafficPolicy
 from isthmus.model.views import (
     LeftOut,
+    LocalityGroup,
     OutboundView,
     Proxy,
     Reason,
@@ -117,16 +120,27 @@ def _partition(
 
 def _upstream(scope: Scope, partition: _Partition, snapshot: Snapshot, scale: int) -> Upstream:
     service = partition.service
+    preference = preference_for(service, partition.policy, snapshot)
+    near = priorities(scope, (endpoint for endpoint, _ in partition.reached), preference)
+    groups = groups_of(partition.reached, partition.port, scale, partition.mutual, near)
+    shared = shared_out(scope, groups, preference)
     return Upstream(
         service=service,
         port=partition.port,
         subset=partition.subset,
         virtual_ips=virtual_ips(scope, service),
-        groups=groups_of(partition.reached, partition.port, scale, partition.mutual),
-        left_out=partition.left_out,
+        groups=shared,
+        left_out=(*partition.left_out, *_without_share(partition.reached, shared)),
         expected_identities=_identities(snapshot.endpoints.get(service.key, ()), snapshot.settings),
         policy=partition.policy,
+        locality_weighted=preference is not None,
     )
+
+
+def _without_share(reached: tuple[Reached, ...], groups: tuple[LocalityGroup, ...]) -> Iterator[LeftOut]:
+    given = {endpoint for group in groups for to in group.destinations for endpoint in to.stands_for}
+    why = Unreachable(Reason.NO_SHARE, "its locality gets no share of the requests from here (distribute)")
+    return (LeftOut(endpoint, why) for endpoint, _ in reached if endpoint not in given)
 
 
 def _identities(endpoints: tuple[Endpoint, ...], settings: MeshSettings) -> tuple[SpiffeId, ...]:

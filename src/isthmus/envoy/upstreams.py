@@ -68,6 +68,7 @@ class _Facts:
     identities: tuple[SpiffeId, ...]
     through_gateways: bool
     policy: TrafficPolicy
+    locality_weighted: bool
 
 
 def outbound(upstream: Upstream, kind: ProxyKind) -> Resource:
@@ -139,6 +140,7 @@ def _facts(upstream: Upstream, name: str) -> _Facts:
         upstream.expected_identities,
         any(destination.through for group in upstream.groups for destination in group.destinations),
         upstream.policy,
+        upstream.locality_weighted,
     )
 
 
@@ -200,6 +202,7 @@ def _service_cluster(facts: _Facts) -> Any:
         circuit_breakers=_limits(facts.policy.pool),
         outlier_detection=_outliers(facts.policy.outliers),
         common_lb_config=Cluster.CommonLbConfig(
+            locality_weighted_lb_config=_weighted() if facts.locality_weighted else None,
             healthy_panic_threshold=percent_pb2.Percent(value=_min_health(facts.policy.outliers)),
             update_merge_window=seconds(0),
         ),
@@ -257,6 +260,10 @@ def _set_as_downstream(cluster: Any) -> None:
     options.use_downstream_protocol_config.http_protocol_options.SetInParent()
     options.use_downstream_protocol_config.http2_protocol_options.SetInParent()
     cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(options))
+
+
+def _weighted() -> Any:
+    return Cluster.CommonLbConfig.LocalityWeightedLbConfig()
 
 
 def _min_health(rule: OutlierDetection | None) -> int:

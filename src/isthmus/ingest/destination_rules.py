@@ -15,6 +15,7 @@ from isthmus.model.traffic import (
     ClientTls,
     ConnectionPool,
     DestinationRule,
+    LocalityPreference,
     OutlierDetection,
     Subset,
     TrafficPolicy,
@@ -66,6 +67,16 @@ def full_name(host: str, namespace: Namespace, dns_domain: str) -> Hostname:
     return Hostname(f"{host}.{namespace}.svc.{dns_domain}".lower())
 
 
+def locality_of(said: api.LocalitySetting) -> LocalityPreference:
+    """Also MeshConfig's localityLbSetting."""
+    return LocalityPreference(
+        enabled=said.enabled,
+        distribute=tuple((entry.from_, tuple(sorted(entry.to.items()))) for entry in said.distribute),
+        failover=tuple((entry.from_, entry.to) for entry in said.failover),
+        failover_priority=tuple(said.failover_priority),
+    )
+
+
 class _Reader:
     """One rule's policies, and what was not understood in them."""
 
@@ -101,6 +112,9 @@ class _Reader:
             pool=self._pool(said.connection_pool, f"{field}.connectionPool"),
             outliers=self._outliers(said.outlier_detection, f"{field}.outlierDetection"),
             tls=self._tls(said.tls, f"{field}.tls"),
+            locality=locality_of(said.load_balancer.locality_lb_setting)
+            if said.load_balancer and said.load_balancer.locality_lb_setting
+            else None,
         )
 
     def _balancing(self, said: api.LoadBalancer | None, field: str) -> Balancing | None:

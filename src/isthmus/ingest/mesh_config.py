@@ -6,17 +6,21 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import msgspec
 import yaml
 
 from isthmus.api.core import ConfigMap
+from isthmus.api.networking import LocalitySetting
+from isthmus.ingest.destination_rules import locality_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname
 from isthmus.model.snapshot import MeshSettings
+from isthmus.model.traffic import LocalityPreference
 
 CONFIG_MAP = "istio"
 _KEY = "mesh"
-_READ = frozenset({"trustDomain", "trustDomainAliases", "rootNamespace", "serviceSettings"})
+_READ = frozenset({"trustDomain", "trustDomainAliases", "rootNamespace", "serviceSettings", "localityLbSetting"})
 
 
 class BadMeshConfig(ValueError):
@@ -29,6 +33,7 @@ def with_mesh_config(settings: MeshSettings, config: Mapping[str, Any]) -> MeshS
     return replace(
         settings,
         trust_domain_aliases=tuple(domain for domain in map(_trust_domain, aliases) if domain != settings.trust_domain),
+        locality=_locality(config.get("localityLbSetting")) or settings.locality,
         cluster_local=(*settings.cluster_local, *_cluster_local(config.get("serviceSettings") or ())),
     )
 
@@ -91,6 +96,15 @@ def _cluster_local(service_settings: Sequence[Any]) -> Iterator[tuple[str, bool]
             raise BadMeshConfig(f"serviceSettings[{index}] is not an object")
         local = bool((entry.get("settings") or {}).get("clusterLocal", False))
         yield from ((str(host), local) for host in entry.get("hosts") or ())
+
+
+def _locality(said: object) -> LocalityPreference | None:
+    if said is None:
+        return None
+    try:
+        return locality_of(msgspec.convert(said, type=LocalitySetting))
+    except msgspec.ValidationError as error:
+        raise BadMeshConfig(f"localityLbSetting: {error}") from None
 
 
 def _trust_domain(text: object) -> TrustDomain:

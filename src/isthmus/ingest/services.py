@@ -8,6 +8,7 @@ from itertools import pairwise
 
 from isthmus.api.core import Service as ServiceObject
 from isthmus.api.core import ServicePort as PortObject
+from isthmus.ingest import labels
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, Namespace, ServiceKey
 from isthmus.model.services import Protocol, Service, ServicePort
@@ -44,6 +45,7 @@ class Declaration:
     ports: tuple[ServicePort, ...]
     ips: tuple[str, ...]
     headless: bool
+    traffic_distribution: str = ""
 
 
 def declaration_of(service: ServiceObject, *, cluster: ClusterId, dns_domain: str) -> Declaration | None:
@@ -61,6 +63,8 @@ def declaration_of(service: ServiceObject, *, cluster: ClusterId, dns_domain: st
         ports=tuple(_port(port) for port in service.spec.ports),
         ips=() if headless else ips,
         headless=headless,
+        traffic_distribution=service.spec.traffic_distribution
+        or service.metadata.annotations.get(labels.TRAFFIC_DISTRIBUTION, ""),
     )
 
 
@@ -87,6 +91,7 @@ def merged(declarations: Sequence[Declaration], *, cluster_local: bool) -> tuple
         headless=all(declaration.headless for declaration in ordered),
         cluster_local=cluster_local,
         declared_in=tuple(declaration.cluster for declaration in ordered),
+        traffic_distribution=next((each.traffic_distribution for each in ordered if each.traffic_distribution), ""),
     )
     return service, tuple(issues)
 

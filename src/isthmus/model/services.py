@@ -62,6 +62,7 @@ class Service:
     headless: bool
     cluster_local: bool
     declared_in: tuple[ClusterId, ...]
+    traffic_distribution: str = ""
 
     @property
     def key(self) -> ServiceKey:

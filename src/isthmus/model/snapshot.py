@@ -7,7 +7,7 @@ Immutable; no credentials, no clock, no wire types. The reference meaning of eve
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue
@@ -16,7 +16,7 @@ from isthmus.model.routing import VirtualService
 from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
 from isthmus.model.services import Service
 from isthmus.model.topology import Cluster, NetworkGateway
-from isthmus.model.traffic import DestinationRule
+from isthmus.model.traffic import DestinationRule, LocalityPreference
 from isthmus.model.workloads import Endpoint
 
 
@@ -34,6 +34,7 @@ class MeshSettings:
     dns_domain: str = "cluster.local"
     root_namespace: Namespace = Namespace("istio-system")
     trust_domain_aliases: tuple[TrustDomain, ...] = ()
+    locality: LocalityPreference = field(default_factory=LocalityPreference)
     unreachable_networks_direct: bool = False
     cluster_local: tuple[tuple[str, bool], ...] = (
         ("*.kube-system.svc.cluster.local", True),

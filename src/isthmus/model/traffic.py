@@ -44,12 +44,24 @@ class OutlierDetection:
     min_health_percent: int | None = None
 
 
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class LocalityPreference:
+    """How a caller's place counts. `distribute`: from a place, percentages to places; `failover`: from a region to a region;
+    `failover_priority`: labels in order of importance, each `name` or `name=value`."""
+
+    enabled: bool = True
+    distribute: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
+    failover: tuple[tuple[str, str], ...] = ()
+    failover_priority: tuple[str, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficPolicy:
     balancing: Balancing | None = None
     pool: ConnectionPool | None = None
     outliers: OutlierDetection | None = None
     tls: ClientTls | None = None
+    locality: LocalityPreference | None = None
 
     def over(self, wider: TrafficPolicy) -> TrafficPolicy:
         """This policy, completed by a wider one field by field."""
@@ -58,6 +70,7 @@ class TrafficPolicy:
             pool=self.pool or wider.pool,
             outliers=self.outliers or wider.outliers,
             tls=self.tls or wider.tls,
+            locality=self.locality or wider.locality,
         )
 
 

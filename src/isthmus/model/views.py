@@ -80,6 +80,7 @@ class Reason(StrEnum):
     NOT_MESHED = "not_meshed"
     MUTUAL_TLS_DISABLED = "mutual_tls_disabled"
     NOT_IN_SUBSET = "not_in_subset"
+    NO_SHARE = "no_share"
     NO_ADDRESS = "no_address"
     CLUSTER_LOCAL = "cluster_local"
     NETWORK_NOT_REQUESTED = "network_not_requested"
@@ -151,6 +152,8 @@ class Upstream:
     left_out: tuple[LeftOut, ...]
     expected_identities: tuple[SpiffeId, ...]
     policy: TrafficPolicy = field(default_factory=TrafficPolicy)
+    locality_weighted: bool = False
+    """Whether places are weighed against each other, by the groups' weights."""
     routes: tuple[Route, ...] = ()
     """Of requests to this service port, in the order in which they are tried; empty: all come here."""
 

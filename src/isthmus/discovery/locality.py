@@ -1,0 +1,121 @@
+"""Near before far: which endpoints come first for a caller, and how a caller's place shares out its requests.
+
+Istio's locality load balancing. Priorities are given to endpoints, before gateways stand in for them, so a gateway that has near and far
+endpoints behind it is there once for each: what is known of a workload is not lost behind its gateway.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from isthmus.discovery.destination_rules import labels_of
+from isthmus.model.services import Service
+from isthmus.model.snapshot import Snapshot
+from isthmus.model.topology import Locality
+from isthmus.model.traffic import LocalityPreference, TrafficPolicy
+from isthmus.model.views import LocalityGroup, Scope
+from isthmus.model.workloads import Endpoint
+
+_REGION, _ZONE, _SUBZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"
+_NETWORK, _HOSTNAME = "topology.istio.io/network", "kubernetes.io/hostname"
+_CLOSE = {
+    "PreferClose": (_NETWORK, _REGION, _ZONE),
+    "PreferSameZone": (_NETWORK, _REGION, _ZONE),
+    "PreferSameNode": (_NETWORK, _REGION, _ZONE, _SUBZONE, _HOSTNAME),
+}
+
+
+def preference_for(service: Service, policy: TrafficPolicy, snapshot: Snapshot) -> LocalityPreference | None:
+    """What holds: the DestinationRule's, the Service's trafficDistribution, the mesh's. None where all endpoints are alike.
+
+    Failover needs outlier detection, as in Istio, because without it nobody notices that the near ones are gone; a Service's own
+    trafficDistribution does not.
+    """
+    said = policy.locality
+    if said is None and service.traffic_distribution in _CLOSE:
+        return LocalityPreference(failover_priority=_CLOSE[service.traffic_distribution])
+    found = said or snapshot.settings.locality
+    if not found.enabled:
+        return None
+    return found if found.distribute or policy.outliers is not None else None
+
+
+def priorities(
+    scope: Scope, endpoints: Iterable[Endpoint], preference: LocalityPreference | None
+) -> Mapping[Endpoint, int]:
+    """0 comes first; the numbers have no gaps, as Envoy demands."""
+    if preference is None or _shares(scope, preference):
+        return dict.fromkeys(endpoints, 0)
+    ranks = {endpoint: _rank(scope, endpoint, preference) for endpoint in endpoints}
+    order = {rank: priority for priority, rank in enumerate(sorted(set(ranks.values())))}
+    return {endpoint: order[rank] for endpoint, rank in ranks.items()}
+
+
+def shared_out(
+    scope: Scope, groups: Sequence[LocalityGroup], preference: LocalityPreference | None
+) -> tuple[LocalityGroup, ...]:
+    """Groups with the shares that `distribute` gives to their places. A place that gets nothing is not in the answer."""
+    shares = _shares(scope, preference) if preference else ()
+    if not shares:
+        return tuple(groups)
+    found: dict[int, int] = {}
+    for place, percent in shares:
+        there = [index for index, group in enumerate(groups) if index not in found and _is_in(group.locality, place)]
+        whole = sum(groups[index].weight for index in there)
+        for index in there:
+            # In tenths of a percent, so that small places of a large share do not vanish.
+            found[index] = max(1, round(percent * 10 * groups[index].weight / whole))
+    return tuple(replace(groups[index], weight=weight) for index, weight in sorted(found.items()))
+
+
+def _shares(scope: Scope, preference: LocalityPreference) -> tuple[tuple[str, int], ...]:
+    """Of the first entry that the caller's place is in."""
+    return next((shares for place, shares in preference.distribute if _is_in(scope.locality, place)), ())
+
+
+def _rank(scope: Scope, endpoint: Endpoint, preference: LocalityPreference) -> int:
+    if preference.failover_priority:
+        return _by_labels(scope, endpoint, preference.failover_priority)
+    here, there = scope.locality, endpoint.workload.locality
+    distance = 3
+    if here.region == there.region:
+        distance = 2 if here.zone != there.zone else 1 if here.subzone != there.subzone else 0
+    wanted = dict(preference.failover).get(here.region)
+    return 4 if distance == 3 and wanted is not None and there.region != wanted else distance
+
+
+def _by_labels(scope: Scope, endpoint: Endpoint, labels: Sequence[str]) -> int:
+    """The more of the leading labels are the caller's own, the nearer. Another network comes after everything nearby."""
+    own = _labels_of(scope)
+    theirs = labels_of(endpoint)
+    matching = 0
+    for label in labels:
+        name, said, value = label.partition("=")
+        if theirs.get(name, "") != (value if said else own.get(name, "")):
+            break
+        matching += 1
+    elsewhere = labels[0].partition("=")[0] == _NETWORK and matching == 0
+    return len(labels) - matching + (len(labels) if elsewhere else 0)
+
+
+def _labels_of(scope: Scope) -> dict[str, str]:
+    return {
+        _REGION: scope.locality.region,
+        _ZONE: scope.locality.zone,
+        _SUBZONE: scope.locality.subzone,
+        "topology.istio.io/cluster": scope.cluster,
+        _NETWORK: scope.network,
+    }
+
+
+def _is_in(locality: Locality, place: str) -> bool:
+    """`*`, `region`, `region/*`, `region/zone`, … ."""
+    parts = place.split("/")
+    own = (locality.region, locality.zone, locality.subzone)
+    for index, part in enumerate(parts):
+        if part == "*":
+            return True
+        if index >= len(own) or own[index] != part:
+            return False
+    return True
