@@ -9,7 +9,8 @@ import pytest
 
 from isthmus.api.registry import KINDS, decode
 from isthmus.ingest.cache import IngestCache
-from isthmus.ingest.snapshot import ClusterInput, snapshot_of
+from isthmus.ingest.inputs import ClusterInput
+from isthmus.ingest.snapshot import snapshot_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId
 from isthmus.model.snapshot import MeshSettings, Snapshot

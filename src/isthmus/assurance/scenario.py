@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from isthmus.api.registry import KINDS, UndecodableObject, decode
+from isthmus.ingest.inputs import ClusterInput
 from isthmus.ingest.mesh_config import BadMeshConfig, with_mesh_config
-from isthmus.ingest.snapshot import ClusterInput, snapshot_of
+from isthmus.ingest.snapshot import snapshot_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.snapshot import MeshSettings, Snapshot

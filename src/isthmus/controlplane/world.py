@@ -10,7 +10,8 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 from isthmus.ingest.cache import IngestCache
-from isthmus.ingest.snapshot import ClusterInput, snapshot_of
+from isthmus.ingest.inputs import ClusterInput
+from isthmus.ingest.snapshot import snapshot_of
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId
 from isthmus.model.snapshot import MeshSettings, Snapshot

@@ -11,13 +11,11 @@ from dataclasses import replace
 
 from isthmus.api.core import Node, Pod
 from isthmus.ingest import labels
+from isthmus.ingest.inputs import Objects
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ClusterId, Namespace, NetworkId
 from isthmus.model.topology import Locality
 from isthmus.model.views import Proxy, ProxyKind, Scope
-
-Objects = Mapping[str, Mapping[tuple[str, str], object]]
-"""One cluster's decoded objects, by kind, then by namespace and name."""
 
 
 class BadClaims(ValueError):

@@ -11,46 +11,25 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import cast
 
-from isthmus.api import security as api
-from isthmus.api.core import ConfigMap, EndpointSlice, Namespace, Node, Pod, Service, SliceEndpoint
-from isthmus.api.gateway import Gateway
-from isthmus.api.networking import DestinationRule as ApiDestinationRule
-from isthmus.api.virtual_service import VirtualService as ApiVirtualService
+from isthmus.api.core import EndpointSlice, Namespace, Node, Pod, Service, SliceEndpoint
 from isthmus.ingest import labels
 from isthmus.ingest.cache import IngestCache
-from isthmus.ingest.destination_rules import destination_rule_of
+from isthmus.ingest.configuration import configuration_of
 from isthmus.ingest.endpoints import endpoints_of, service_of
-from isthmus.ingest.gateways import exposures_of, gateways_of
-from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map, is_cluster_local
-from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of
+from isthmus.ingest.gateways import gateways_of
+from isthmus.ingest.inputs import ClusterInput
+from isthmus.ingest.mesh_config import is_cluster_local
 from isthmus.ingest.services import Declaration, declaration_of, merged
-from isthmus.ingest.virtual_services import virtual_service_of
 from isthmus.ingest.workloads import address_only, workload_of
 from isthmus.model import services as model_services
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
 from isthmus.model.names import Namespace as NamespaceName
-from isthmus.model.routing import VirtualService
-from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
-from isthmus.model.snapshot import Exposure, MeshSettings, Snapshot
-from isthmus.model.topology import Cluster, ImportState, NetworkGateway
-from isthmus.model.traffic import DestinationRule
+from isthmus.model.snapshot import MeshSettings, Snapshot
+from isthmus.model.topology import Cluster, NetworkGateway
 from isthmus.model.workloads import Endpoint, Health, Workload
 
-Objects = Mapping[str, Mapping[tuple[str, str], object]]
-"""Decoded objects by kind, then by namespace (empty if cluster-scoped) and name."""
-
 _PREFERENCE = {Health.HEALTHY: 0, Health.UNHEALTHY: 1, Health.TERMINATING: 2}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ClusterInput:
-    """One cluster's objects, as last seen."""
-
-    id: ClusterId
-    state: ImportState
-    objects: Objects
-    stale_since: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,33 +62,28 @@ def snapshot_of(
     """The picture of the mesh. `cache` is handed in again with each call to spare what did not change; `issues` are added."""
     cache = cache or IngestCache()
     config = next((cluster for cluster in clusters if cluster.id == config_cluster), None)
-    settings, config_issues = _settings(settings, config, cache)
-    context = _Context(settings, cache)
+    configuration = configuration_of(settings, config, cache)
+    context = _Context(configuration.settings, cache)
     facts = [
         _facts_of(cluster, config_cluster, context) for cluster in sorted(clusters, key=lambda cluster: cluster.id)
     ]
     services, service_issues = _merge_services(facts, context)
     endpoints = _merge_endpoints(facts, services, context)
     gateways = _by_network(facts)
-    found = [*issues, *(issue for fact in facts for issue in fact.issues), *service_issues]
-    found += _networks_without_gateway(settings, endpoints, gateways)
-    exposures = _exposures(config) if config else ()
-    peers, policies, policy_issues = _security(config, context) if config else ((), (), [])
-    rules, rule_issues = _destination_rules(config, context) if config else ((), [])
-    virtual, virtual_issues = _virtual_services(config, context) if config else ((), [])
-    found += [*policy_issues, *rule_issues, *virtual_issues, *config_issues]
+    found = [*issues, *(issue for fact in facts for issue in fact.issues), *service_issues, *configuration.issues]
+    found += _networks_without_gateway(context.settings, endpoints, gateways)
     context.cache.end_round()
     return Snapshot(
-        settings=settings,
+        settings=context.settings,
         clusters=MappingProxyType({fact.cluster.id: fact.cluster for fact in facts}),
         gateways=MappingProxyType(gateways),
         services=MappingProxyType(services),
         endpoints=MappingProxyType(endpoints),
-        exposures=exposures,
-        peer_authentications=peers,
-        authorization_policies=policies,
-        destination_rules=rules,
-        virtual_services=virtual,
+        exposures=configuration.exposures,
+        peer_authentications=configuration.peer_authentications,
+        authorization_policies=configuration.authorization_policies,
+        destination_rules=configuration.destination_rules,
+        virtual_services=configuration.virtual_services,
         issues=tuple(sorted(set(found))),
     )
 
@@ -274,87 +248,6 @@ def _by_network(facts: Sequence[_ClusterFacts]) -> dict[NetworkId, tuple[Network
     gateways = sorted({gateway for fact in facts for gateway in fact.gateways})
     networks = sorted({gateway.network for gateway in gateways})
     return {network: tuple(gateway for gateway in gateways if gateway.network == network) for network in networks}
-
-
-def _exposures(cluster: ClusterInput) -> tuple[Exposure, ...]:
-    gateways = cast("Mapping[tuple[str, str], Gateway]", cluster.objects.get("Gateway", {}))
-    return tuple(sorted(exposure for gateway in gateways.values() for exposure in exposures_of(gateway)))
-
-
-def _settings(
-    settings: MeshSettings, config: ClusterInput | None, cache: IngestCache
-) -> tuple[MeshSettings, tuple[Issue, ...]]:
-    """As the config cluster's MeshConfig changes them."""
-    if config is None:
-        return settings, ()
-    found = config.objects.get("ConfigMap", {}).get((settings.root_namespace, CONFIG_MAP))
-    config_map = cast("ConfigMap | None", found)
-    return cache.once(
-        ("mesh config", settings), (config_map,), lambda: from_config_map(settings, config_map, config.id)
-    )
-
-
-def _security(
-    cluster: ClusterInput, context: _Context
-) -> tuple[tuple[PeerAuthentication, ...], tuple[AuthorizationPolicy, ...], list[Issue]]:
-    """Sorted, so that what is compiled from them has one order."""
-    peers: list[PeerAuthentication] = []
-    policies: list[AuthorizationPolicy] = []
-    issues: list[Issue] = []
-    objects = cluster.objects
-    for name, obj in cast(
-        "Mapping[tuple[str, str], api.PeerAuthentication]", objects.get("PeerAuthentication", {})
-    ).items():
-        peer, wrong = context.cache.once(
-            ("peers", name),
-            (obj,),
-            lambda obj=obj: peer_authentication_of(obj, cluster.id),  # type: ignore[misc]
-        )
-        peers.append(peer)
-        issues += wrong
-    for name, policy in cast(
-        "Mapping[tuple[str, str], api.AuthorizationPolicy]", objects.get("AuthorizationPolicy", {})
-    ).items():
-        read, wrong = context.cache.once(
-            ("policy", name),
-            (policy,),
-            lambda policy=policy: authorization_policy_of(policy, cluster.id),  # type: ignore[misc]
-        )
-        policies += [read] if read is not None else []
-        issues += wrong
-    return tuple(sorted(peers)), tuple(sorted(policies)), issues
-
-
-def _destination_rules(cluster: ClusterInput, context: _Context) -> tuple[tuple[DestinationRule, ...], list[Issue]]:
-    """By age, then by name."""
-    rules: list[DestinationRule] = []
-    issues: list[Issue] = []
-    objects = cast("Mapping[tuple[str, str], ApiDestinationRule]", cluster.objects.get("DestinationRule", {}))
-    for name, obj in objects.items():
-        rule, wrong = context.cache.once(
-            ("rule", name, context.settings.dns_domain),
-            (obj,),
-            lambda obj=obj: destination_rule_of(obj, cluster.id, context.settings.dns_domain),  # type: ignore[misc]
-        )
-        rules += [rule] if rule is not None else []
-        issues += wrong
-    return tuple(sorted(rules, key=lambda rule: (rule.created, rule.namespace, rule.name))), issues
-
-
-def _virtual_services(cluster: ClusterInput, context: _Context) -> tuple[tuple[VirtualService, ...], list[Issue]]:
-    """By age, then by name."""
-    found: list[VirtualService] = []
-    issues: list[Issue] = []
-    objects = cast("Mapping[tuple[str, str], ApiVirtualService]", cluster.objects.get("VirtualService", {}))
-    for name, obj in objects.items():
-        read, wrong = context.cache.once(
-            ("virtual service", name, context.settings.dns_domain),
-            (obj,),
-            lambda obj=obj: virtual_service_of(obj, cluster.id, context.settings.dns_domain),  # type: ignore[misc]
-        )
-        found += [read] if read is not None else []
-        issues += wrong
-    return tuple(sorted(found, key=lambda each: (each.created, each.namespace, each.name))), issues
 
 
 def _networks_without_gateway(

@@ -1,0 +1,107 @@
+"""Configuration: what the config cluster's own objects say about the mesh as a whole, its policies and its routes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar, cast
+
+from isthmus.api import networking, security, virtual_service
+from isthmus.api.core import ConfigMap
+from isthmus.api.gateway import Gateway
+from isthmus.api.meta import KubernetesObject
+from isthmus.ingest.cache import IngestCache
+from isthmus.ingest.destination_rules import destination_rule_of
+from isthmus.ingest.gateways import exposures_of
+from isthmus.ingest.inputs import ClusterInput
+from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map
+from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of
+from isthmus.ingest.virtual_services import virtual_service_of
+from isthmus.model.issues import Issue
+from isthmus.model.routing import VirtualService
+from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
+from isthmus.model.snapshot import Exposure, MeshSettings
+from isthmus.model.traffic import DestinationRule
+
+Read = TypeVar("Read", bound=KubernetesObject)
+Value = TypeVar("Value")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """Everything sorted, so that the order in which objects came says nothing."""
+
+    settings: MeshSettings
+    exposures: tuple[Exposure, ...] = ()
+    peer_authentications: tuple[PeerAuthentication, ...] = ()
+    authorization_policies: tuple[AuthorizationPolicy, ...] = ()
+    destination_rules: tuple[DestinationRule, ...] = ()
+    virtual_services: tuple[VirtualService, ...] = ()
+    issues: tuple[Issue, ...] = field(default=())
+
+
+def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache: IngestCache) -> Configuration:
+    """`settings` are the control plane's own; the answer has them as MeshConfig changes them. Without a config cluster, no more."""
+    if cluster is None:
+        return Configuration(settings=settings)
+    reader = _Reader(cluster, cache)
+    settings = reader.settings(settings)
+    domain = settings.dns_domain
+    exposed = cast("Mapping[object, Gateway]", cluster.objects.get("Gateway", {}))
+    return Configuration(
+        settings=settings,
+        exposures=tuple(sorted(exposure for gateway in exposed.values() for exposure in exposures_of(gateway))),
+        peer_authentications=tuple(
+            sorted(reader.each(security.PeerAuthentication, lambda obj: peer_authentication_of(obj, cluster.id)))
+        ),
+        authorization_policies=tuple(
+            sorted(reader.each(security.AuthorizationPolicy, lambda obj: authorization_policy_of(obj, cluster.id)))
+        ),
+        destination_rules=tuple(
+            sorted(
+                reader.each(networking.DestinationRule, lambda obj: destination_rule_of(obj, cluster.id, domain)),
+                key=_age,
+            )
+        ),
+        virtual_services=tuple(
+            sorted(
+                reader.each(virtual_service.VirtualService, lambda obj: virtual_service_of(obj, cluster.id, domain)),
+                key=_age,
+            )
+        ),
+        issues=tuple(reader.issues),
+    )
+
+
+class _Reader:
+    """Reads each object once, and gathers what is wrong."""
+
+    def __init__(self, cluster: ClusterInput, cache: IngestCache) -> None:
+        self._cluster = cluster
+        self._cache = cache
+        self.issues: list[Issue] = []
+
+    def settings(self, settings: MeshSettings) -> MeshSettings:
+        found = self._cluster.objects.get("ConfigMap", {}).get((settings.root_namespace, CONFIG_MAP))
+        config_map = cast("ConfigMap | None", found)
+        changed, issues = self._cache.once(
+            ("mesh config", settings), (config_map,), lambda: from_config_map(settings, config_map, self._cluster.id)
+        )
+        self.issues += issues
+        return changed
+
+    def each(self, kind: type[Read], read: Callable[[Read], tuple[Value | None, tuple[Issue, ...]]]) -> list[Value]:
+        """The values of all objects of a kind; `read` gives None for one that says nothing."""
+        found: list[Value] = []
+        objects = cast("Mapping[tuple[str, str], Read]", self._cluster.objects.get(kind.__name__, {}))
+        for name, obj in objects.items():
+            value, issues = self._cache.once((kind.__name__, name), (obj,), lambda obj=obj: read(obj))  # type: ignore[misc]
+            self.issues += issues
+            if value is not None:
+                found.append(value)
+        return found
+
+
+def _age(value: DestinationRule | VirtualService) -> tuple[str, str, str]:
+    """The oldest first; of one age by name."""
+    return (value.created, value.namespace, value.name)
