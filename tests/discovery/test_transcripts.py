@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+
+from isthmus.discovery.view import outbound_view
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 
@@ -38,3 +41,25 @@ def played(text, words) -> list[str]:
         if not line.startswith("  "):
             seen.append(line)
     return seen
+
+
+@pytest.mark.parametrize(
+    ("export_to", "namespace", "known"),
+    [
+        ((), "other", True),
+        (("*",), "other", True),
+        ((".",), "ns", True),
+        ((".",), "other", False),
+        (("other",), "other", True),
+        (("~",), "ns", False),
+    ],
+)
+def test_who_knows_of_a_service(words, export_to, namespace, known):
+    snapshot = words.Mesh().snapshot()
+    [(key, service)] = snapshot.services.items()
+    exported = replace(snapshot, services={key: replace(service, export_to=export_to)})
+    who = replace(words.scope("n1", "c1"), namespace=namespace)
+
+    view = outbound_view(who, exported)
+
+    assert bool(view.upstreams) is bool(view.names) is known

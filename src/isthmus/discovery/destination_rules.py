@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from isthmus.model.names import Hostname, Namespace
+from isthmus.discovery.visibility import is_exported
+from isthmus.model.names import Namespace, covers
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.traffic import DestinationRule, Subset
@@ -23,7 +24,9 @@ def rule_for(namespace: Namespace, service: Service, snapshot: Snapshot) -> Dest
         rules = [
             rule
             for rule in snapshot.destination_rules
-            if rule.namespace == place and _covers(rule.host, service.hostname) and _is_exported(rule, namespace)
+            if rule.namespace == place
+            and covers(rule.host, service.hostname)
+            and is_exported(rule.export_to, rule.namespace, namespace)
         ]
         if rules:
             host = max((rule.host for rule in rules), key=lambda host: (host == service.hostname, len(host)))
@@ -58,13 +61,3 @@ def _merged(rules: Sequence[DestinationRule]) -> DestinationRule:
         for subset in rule.subsets:
             subsets.setdefault(subset.name, subset)
     return replace(oldest, subsets=tuple(subsets.values()))
-
-
-def _covers(pattern: Hostname, hostname: Hostname) -> bool:
-    return pattern in ("*", hostname) or (pattern.startswith("*.") and hostname.endswith(pattern[1:]))
-
-
-def _is_exported(rule: DestinationRule, namespace: Namespace) -> bool:
-    if not rule.export_to or rule.namespace == namespace:
-        return True
-    return "*" in rule.export_to or namespace in rule.export_to

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from isthmus.discovery.visibility import visible_services
 from isthmus.model.names import UNDECLARED_NETWORK
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Snapshot
@@ -24,11 +25,11 @@ def virtual_ips(scope: Scope, service: Service) -> tuple[str, ...]:
 
 
 def name_table(scope: Scope, snapshot: Snapshot) -> tuple[NameRecord, ...]:
-    """Every name with at least one address, sorted by host."""
+    """Every name that the proxy may know and that has an address, sorted by host."""
     records: list[NameRecord] = []
-    for key, service in snapshot.services.items():
+    for service in visible_services(scope.namespace, snapshot):
         if service.headless:
-            records += _headless(scope, service, snapshot.endpoints.get(key, ()))
+            records += _headless(scope, service, snapshot.endpoints.get(service.key, ()))
         else:
             ips = virtual_ips(scope, service)
             if ips:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from isthmus.model.names import Hostname, Namespace, ServiceKey
+from isthmus.discovery.visibility import is_exported
+from isthmus.model.names import Hostname, Namespace, ServiceKey, covers
 from isthmus.model.routing import HttpRule, RequestMatch, Route, Target, VirtualService
 from isthmus.model.services import Service, ServicePort
 from isthmus.model.snapshot import Snapshot
@@ -22,11 +23,11 @@ def _holding(namespace: Namespace, service: Service, snapshot: Snapshot) -> Virt
     """The one whose host is most specific; of several, the oldest."""
     best: tuple[tuple[bool, int], VirtualService] | None = None
     for candidate in snapshot.virtual_services:
-        if not _is_exported(candidate, namespace):
+        if not is_exported(candidate.export_to, candidate.namespace, namespace):
             continue
         for host in candidate.hosts:
             rank = (host == service.hostname, len(host))
-            if _covers(host, service.hostname) and (best is None or rank > best[0]):
+            if covers(host, service.hostname) and (best is None or rank > best[0]):
                 best = (rank, candidate)
     return best[1] if best else None
 
@@ -77,13 +78,3 @@ def _up_to_catch_all(routes: Iterator[Route]) -> Iterator[Route]:
         yield route
         if route.match == RequestMatch(port=route.match.port, source_namespace=route.match.source_namespace):
             return
-
-
-def _covers(pattern: Hostname, hostname: Hostname) -> bool:
-    return pattern in ("*", hostname) or (pattern.startswith("*.") and hostname.endswith(pattern[1:]))
-
-
-def _is_exported(found: VirtualService, namespace: Namespace) -> bool:
-    if not found.export_to or "*" in found.export_to or namespace in found.export_to:
-        return True
-    return "." in found.export_to and found.namespace == namespace

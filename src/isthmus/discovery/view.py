@@ -51,7 +51,7 @@ def outbound_view(scope: Scope, snapshot: Snapshot) -> OutboundView:
     exposures = exposures_for(scope, snapshot)
     upstreams: list[Upstream] = []
     exposed: list[tuple[int, Upstream]] = []
-    for service, port in visible_ports(snapshot):
+    for service, port in visible_ports(scope.namespace, snapshot):
         ports = {exposure.port for exposure in exposures if exposes(exposure, service)}
         rule = rule_for(scope.namespace, service, snapshot)
         for subset in (None, *(rule.subsets if rule else ())):

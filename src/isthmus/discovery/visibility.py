@@ -5,17 +5,31 @@ Every service is visible everywhere until a rule narrows it; an ExternalName or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
-from isthmus.model.names import Hostname, Namespace
+from isthmus.model.names import Namespace, covers
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import Exposure, Snapshot
 from isthmus.model.views import ProxyKind, Scope
 
 
-def visible_ports(snapshot: Snapshot) -> Iterator[tuple[Service, ServicePort]]:
-    """Every service port that can be an upstream, in the order of services and port numbers."""
+def is_exported(export_to: Sequence[str], own: Namespace, namespace: Namespace) -> bool:
+    """Whether an object of the namespace `own` is there for another namespace. Silence exports to all, `~` to nobody."""
+    if not export_to or "*" in export_to or namespace in export_to:
+        return True
+    return "." in export_to and own == namespace
+
+
+def visible_services(namespace: Namespace, snapshot: Snapshot) -> Iterator[Service]:
+    """What proxies of a namespace know of, whichever clusters they are in, in the order of services."""
     for _, service in sorted(snapshot.services.items()):
+        if is_exported(service.export_to, service.namespace, namespace):
+            yield service
+
+
+def visible_ports(namespace: Namespace, snapshot: Snapshot) -> Iterator[tuple[Service, ServicePort]]:
+    """Every service port that can be an upstream, in the order of services and port numbers."""
+    for service in visible_services(namespace, snapshot):
         for port in service.ports:
             if port.protocol is not Protocol.UDP:
                 yield service, port
@@ -40,8 +54,4 @@ def _host_matches(written: str, own: Namespace, service: Service) -> bool:
     namespace, slash, host = written.rpartition("/")
     if slash and namespace not in ("*", service.namespace) and not (namespace == "." and service.namespace == own):
         return False
-    return _covers(host, service.hostname)
-
-
-def _covers(pattern: str, hostname: Hostname) -> bool:
-    return pattern in ("*", hostname) or (pattern.startswith("*.") and hostname.endswith(pattern[1:]))
+    return covers(host, service.hostname)

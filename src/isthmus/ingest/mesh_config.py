@@ -14,7 +14,7 @@ from isthmus.api.networking import LocalitySetting
 from isthmus.ingest.destination_rules import locality_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
-from isthmus.model.names import ClusterId, Hostname
+from isthmus.model.names import ClusterId, Hostname, covers
 from isthmus.model.snapshot import MeshSettings
 from isthmus.model.traffic import LocalityPreference
 
@@ -81,13 +81,9 @@ def is_cluster_local(hostname: Hostname, rules: Sequence[tuple[str, bool]]) -> b
     decided, rank = False, (False, -1)
     for pattern, local in rules:
         here = (pattern == hostname, len(pattern))
-        if _covers(pattern, hostname) and here >= rank:
+        if covers(pattern, hostname) and here >= rank:
             decided, rank = local, here
     return decided
-
-
-def _covers(pattern: str, hostname: Hostname) -> bool:
-    return pattern in ("*", hostname) or (pattern.startswith("*.") and hostname.endswith(pattern[1:]))
 
 
 def _cluster_local(service_settings: Sequence[Any]) -> Iterator[tuple[str, bool]]:

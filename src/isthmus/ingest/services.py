@@ -46,6 +46,7 @@ class Declaration:
     ips: tuple[str, ...]
     headless: bool
     traffic_distribution: str = ""
+    export_to: tuple[str, ...] = ()
 
 
 def declaration_of(service: ServiceObject, *, cluster: ClusterId, dns_domain: str) -> Declaration | None:
@@ -65,6 +66,9 @@ def declaration_of(service: ServiceObject, *, cluster: ClusterId, dns_domain: st
         headless=headless,
         traffic_distribution=service.spec.traffic_distribution
         or service.metadata.annotations.get(labels.TRAFFIC_DISTRIBUTION, ""),
+        export_to=tuple(
+            part.strip() for part in service.metadata.annotations.get(labels.EXPORT_TO, "").split(",") if part.strip()
+        ),
     )
 
 
@@ -92,6 +96,7 @@ def merged(declarations: Sequence[Declaration], *, cluster_local: bool) -> tuple
         cluster_local=cluster_local,
         declared_in=tuple(declaration.cluster for declaration in ordered),
         traffic_distribution=next((each.traffic_distribution for each in ordered if each.traffic_distribution), ""),
+        export_to=first.export_to,
     )
     return service, tuple(issues)
 

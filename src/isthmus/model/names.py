@@ -20,6 +20,11 @@ Hostname = NewType("Hostname", str)
 UNDECLARED_NETWORK = NetworkId("")
 
 
+def covers(pattern: str, hostname: Hostname) -> bool:
+    """Whether a host as users write it means this one: the name itself, `*.` and its end, or `*` for all."""
+    return pattern in ("*", hostname) or (pattern.startswith("*.") and hostname.endswith(pattern[1:]))
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class ServiceKey:
     """A service's identity in the mesh: the same host and namespace in two clusters is one service (namespace sameness)."""

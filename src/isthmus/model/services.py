@@ -63,6 +63,8 @@ class Service:
     cluster_local: bool
     declared_in: tuple[ClusterId, ...]
     traffic_distribution: str = ""
+    export_to: tuple[str, ...] = ()
+    """Namespaces that may know of it, `.` for its own, `~` for none; empty is all."""
 
     @property
     def key(self) -> ServiceKey:
