@@ -123,3 +123,12 @@ def test_unknown_locality_and_names_beyond_ascii_are_spliced_alike(mesh, hello):
     understood = endpoint_pb2.ClusterLoadAssignment.FromString(resource.body)
     assert understood.SerializeToString(deterministic=True) == resource.body
     assert lines(resource) == ["0 /(1): fd00::1:5000 x1"]
+
+
+def test_a_share_that_a_place_was_given_is_kept(mesh, hello):
+    group = mesh.group(mesh.direct(mesh.endpoint(hello, "10.0.0.1"), 5000, 3))
+    shared = mesh.replace(group, weight=700)
+
+    found = [endpoints_of(mesh.upstream(hello, hello.ports[0], each), "x") for each in (group, shared)]
+
+    assert [line.partition("(")[2].partition(")")[0] for each in found for line in lines(each)] == ["3", "700"]

@@ -28,6 +28,8 @@ class _Group:
     locality: Locality
     priority: int
     weighted: tuple[tuple[Destination, int], ...]
+    weight: int
+    """Of the locality among others of its priority."""
 
 
 def endpoints_of(upstream: Upstream, name: str) -> Resource:
@@ -37,6 +39,7 @@ def endpoints_of(upstream: Upstream, name: str) -> Resource:
 
 
 def _each_address_once(groups: Sequence[LocalityGroup]) -> list[_Group]:
+    """A group whose weight is not that of its destinations has been given a share, and keeps it."""
     ordered = sorted(groups, key=lambda group: (group.priority, group.locality))
     priority_of: dict[tuple[str, int], int] = {}
     weight_of: dict[tuple[str, int], int] = {}
@@ -53,7 +56,10 @@ def _each_address_once(groups: Sequence[LocalityGroup]) -> list[_Group]:
             if (weight := weight_of.pop((destination.address, destination.port), None)) is not None
         )
         if weighted:
-            merged.append(_Group(group.locality, group.priority, _within_limit(weighted)))
+            limited = _within_limit(weighted)
+            of_destinations = min(sum(destination.weight for destination in group.destinations), _WEIGHT_MAX)
+            whole = sum(weight for _, weight in limited) if group.weight == of_destinations else group.weight
+            merged.append(_Group(group.locality, group.priority, limited, whole))
     return merged
 
 
@@ -69,11 +75,10 @@ def _within_limit(weighted: tuple[tuple[Destination, int], ...]) -> tuple[tuple[
 def _locality(group: _Group) -> bytes:
     """A LocalityLbEndpoints. Envoy reads its weight only where weighting by locality is on; gRPC clients want it always."""
     locality = text(1, group.locality.region) + text(2, group.locality.zone) + text(3, group.locality.subzone)
-    weight = sum(weight for _, weight in group.weighted)
     return (
         block(1, locality)
         + b"".join(block(2, _destination(destination, weight)) for destination, weight in group.weighted)
-        + block(3, number(1, weight))
+        + block(3, number(1, group.weight))
         + number(5, group.priority)
     )
 
