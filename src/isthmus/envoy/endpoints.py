@@ -57,8 +57,9 @@ def _each_address_once(groups: Sequence[LocalityGroup]) -> list[_Group]:
         )
         if weighted:
             limited = _within_limit(weighted)
-            of_destinations = min(sum(destination.weight for destination in group.destinations), _WEIGHT_MAX)
-            whole = sum(weight for _, weight in limited) if group.weight == of_destinations else group.weight
+            own = sum(destination.weight for destination in group.destinations)
+            given = group.weight != own and own <= _WEIGHT_MAX
+            whole = group.weight if given else sum(weight for _, weight in limited)
             merged.append(_Group(group.locality, group.priority, limited, whole))
     return merged
 
