@@ -35,7 +35,9 @@ def proxies() -> list[Proxy]:
     return [proxy_in(whole, node_of(whole, *name)) for name in names]
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=30)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=30
+)
 @given(st.lists(st.frozensets(st.sampled_from(OBJECTS), max_size=4), min_size=1, max_size=5), st.data())
 def test_after_any_changes_every_proxy_has_what_it_would_be_given_from_scratch(proxies, history, data):
     kept = Derivations()

@@ -23,7 +23,9 @@ drawn_endpoints = st.lists(
     st.tuples(addresses, networks, clusters, flags), max_size=12, unique_by=lambda each: each[:3]
 )
 scopes = st.tuples(networks, clusters)
-everywhere = settings(suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=150, deadline=None)
+everywhere = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], max_examples=150, deadline=None
+)
 
 
 @pytest.fixture

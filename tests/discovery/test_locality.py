@@ -127,7 +127,9 @@ def test_a_gateway_with_near_and_far_behind_it_is_there_once_for_each(words):
 places = st.sampled_from(PLACES)
 
 
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=60)
+@settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow], deadline=None, max_examples=60
+)
 @given(
     st.lists(st.tuples(st.integers(1, 9), places), max_size=8, unique_by=lambda each: each[0]),
     places,
