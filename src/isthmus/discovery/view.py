@@ -89,10 +89,15 @@ class _Partition:
 
     def only_mutual_tls(self) -> _Partition:
         """What a gateway may pass through: it cannot start TLS itself, so only endpoints that take part in it."""
-        why = Unreachable(Reason.NOT_MESHED, "no proxy to take part in mutual TLS, which the gateway passes through")
-        plain = tuple(LeftOut(endpoint, why) for endpoint, _ in self.reached if endpoint not in self.mutual)
+        plain = tuple(LeftOut(e, _why_plain(e)) for e, _ in self.reached if e not in self.mutual)
         meshed = tuple((endpoint, how) for endpoint, how in self.reached if endpoint in self.mutual)
         return replace(self, reached=meshed, left_out=(*self.left_out, *plain))
+
+
+def _why_plain(endpoint: Endpoint) -> Unreachable:
+    if endpoint.workload.meshed:
+        return Unreachable(Reason.MUTUAL_TLS_DISABLED, "a rule turns mutual TLS off, which the gateway passes through")
+    return Unreachable(Reason.NOT_MESHED, "no proxy to take part in mutual TLS, which the gateway passes through")
 
 
 def _partition(

@@ -75,15 +75,17 @@ def declaration_of(service: ServiceObject, *, cluster: ClusterId, dns_domain: st
 def merged(declarations: Sequence[Declaration], *, cluster_local: bool) -> tuple[Service, tuple[Issue, ...]]:
     """One service out of every cluster's declaration, in the order of cluster ids.
 
-    Ports are the union by number; where two clusters name one number differently, the first cluster wins and an issue says so.
+    Ports are the union by number, those of UDP apart from the others (DNS has 53 of both). Where two clusters name one differently, the
+    first cluster wins and an issue says so.
     """
     ordered = sorted(declarations, key=lambda declaration: declaration.cluster)
     first = ordered[0]
-    ports: dict[int, tuple[ServicePort, ClusterId]] = {}
+    ports: dict[tuple[int, bool], tuple[ServicePort, ClusterId]] = {}
     issues: list[Issue] = []
     for declaration in ordered:
         for port in declaration.ports:
-            taken, owner = ports.setdefault(port.number, (port, declaration.cluster))
+            place = (port.number, port.protocol is Protocol.UDP)
+            taken, owner = ports.setdefault(place, (port, declaration.cluster))
             if taken != port:
                 issues.append(_port_conflict(declaration, port, taken, owner))
     service = Service(
