@@ -24,8 +24,12 @@ class TrustDomain:
     @staticmethod
     def parse(text: str) -> TrustDomain:
         """Raises ValueError for a name outside SPIFFE-ID section 2.1: lower-case letters, digits, dot, dash, underscore."""
+        if not text:
+            raise ValueError("the trust domain is missing")
         if not _TRUST_DOMAIN.fullmatch(text):
-            raise ValueError(f"{text!r} is not a trust domain: use lower-case letters, digits, '.', '-' and '_'")
+            raise ValueError(
+                f"{text!r} is not a trust domain: trust domain characters are lower-case letters, digits, '.', '-' and '_', at most 255"
+            )
         return TrustDomain(text)
 
     def __str__(self) -> str:
@@ -42,17 +46,18 @@ class SpiffeId:
     @staticmethod
     def parse(text: str) -> SpiffeId:
         """Raises ValueError, saying which rule of SPIFFE-ID section 2 the text breaks."""
+        if not text:
+            raise ValueError("a SPIFFE ID cannot be empty")
         if len(text.encode()) > _SPIFFE_ID_BYTES_MAX:
             raise ValueError(f"a SPIFFE ID is at most {_SPIFFE_ID_BYTES_MAX} bytes")
         scheme, separator, rest = text.partition("://")
         if not separator or scheme != "spiffe":
-            raise ValueError(f"{text!r} is not a SPIFFE ID: it does not start with spiffe://")
+            raise ValueError(f"{text!r} is not a SPIFFE ID: its scheme is not spiffe://")
         domain, slash, path = rest.partition("/")
-        if slash:
-            for segment in path.split("/"):
-                if segment in ("", ".", "..") or not _PATH_SEGMENT.fullmatch(segment):
-                    raise ValueError(f"{text!r} is not a SPIFFE ID: bad path segment {segment!r}")
-        return SpiffeId(TrustDomain.parse(domain), slash + path)
+        trust_domain = TrustDomain.parse(domain)
+        if slash and (broken := _broken_rule(path.split("/"))):
+            raise ValueError(f"{text!r} is not a SPIFFE ID: {broken}")
+        return SpiffeId(trust_domain, slash + path)
 
     @staticmethod
     def of_service_account(trust_domain: TrustDomain, namespace: Namespace, service_account: str) -> SpiffeId:
@@ -69,3 +74,23 @@ class SpiffeId:
 
     def __str__(self) -> str:
         return f"spiffe://{self.trust_domain}{self.path}"
+
+
+def trust_domain_of(text: str) -> TrustDomain:
+    """From a trust domain's name, or from any SPIFFE ID in it, which people take for each other. Raises ValueError."""
+    return SpiffeId.parse(text).trust_domain if ":/" in text else TrustDomain.parse(text)
+
+
+def _broken_rule(segments: list[str]) -> str:
+    """What is wrong with a path (SPIFFE-ID section 2.2); nothing if it is well-formed."""
+    *leading, last = segments
+    if not all(leading):
+        return "a path cannot have empty segments"
+    if not last:
+        return "a path cannot have a trailing slash"
+    for segment in segments:
+        if segment in (".", ".."):
+            return "a path cannot have dot segments"
+        if not _PATH_SEGMENT.fullmatch(segment):
+            return f"{segment!r} has other than path segment characters: letters, digits, '.', '-' and '_'"
+    return ""
