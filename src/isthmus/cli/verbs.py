@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from isthmus.cli.trust_verbs import TRUST_VERBS
+
 Object = dict[str, Any]
 
 
@@ -16,19 +18,9 @@ def _render(params: Object) -> Object:
     return render(scenario_of(_scenario(params["scenario"])), params["proxy"])
 
 
-def _spiffe_parse(params: Object) -> Object:
-    from isthmus.model.identity import SpiffeId
-
-    try:
-        SpiffeId.parse(str(params["id"]))
-    except ValueError as error:
-        return {"valid": False, "errors": [str(error)]}
-    return {"valid": True, "errors": []}
-
-
 VERBS: dict[str, Callable[[Object], Object]] = {
     "render": _render,
-    "spiffe-parse": _spiffe_parse,
+    **TRUST_VERBS,
 }
 
 

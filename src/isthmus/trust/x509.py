@@ -1,4 +1,4 @@
-"""Keys, signing requests and certificates. The only user of the cryptography package in the mesh; it reads no clock.
+"""Keys, signing requests and certificates. They read no clock.
 
 Certificates follow the X.509-SVID specification: a leaf has exactly one URI SAN, critical when the subject is empty, and cannot sign.
 """
@@ -22,7 +22,7 @@ from isthmus.model.identity import SpiffeId, TrustDomain
 CLOCK_SKEW = timedelta(minutes=2)
 _RSA_BITS_MIN = 2048
 _EC_BITS_MIN = 256
-_UNREADABLE = (
+UNREADABLE = (
     ValueError,
     TypeError,
     InvalidSignature,
@@ -102,7 +102,7 @@ def requested_key(csr_pem: str) -> CertificatePublicKeyTypes:
         request = x509.load_pem_x509_csr(csr_pem.encode())
         valid = request.is_signature_valid
         key = request.public_key()
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise BadCertificate(f"the signing request cannot be read: {error}") from None
     if not valid:
         raise BadCertificate("the signing request is not signed by its own key")
@@ -137,7 +137,7 @@ def identity_of(certificate_pem: str) -> SpiffeId:
         extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     except x509.ExtensionNotFound:
         raise BadCertificate("the certificate has no subject alternative name") from None
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise BadCertificate(f"the certificate's extensions cannot be read: {error}") from None
     uris = extension.value.get_values_for_type(x509.UniformResourceIdentifier)
     if len(uris) != 1:
@@ -152,7 +152,7 @@ def parse_certificates(pem: str) -> list[x509.Certificate]:
     """Every certificate in the text, in order. Raises BadCertificate if there is none."""
     try:
         return x509.load_pem_x509_certificates(pem.encode())
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise BadCertificate(f"no certificate can be read: {error}") from None
 
 
@@ -160,7 +160,7 @@ def parse_key(pem: str) -> SigningKey:
     """Raises BadCertificate for anything but an unencrypted EC or RSA private key."""
     try:
         key = serialization.load_pem_private_key(pem.encode(), password=None)
-    except _UNREADABLE as error:
+    except UNREADABLE as error:
         raise BadCertificate(f"the private key cannot be read: {error}") from None
     if not isinstance(key, ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey):
         raise BadCertificate("the private key is neither EC nor RSA")
@@ -176,7 +176,7 @@ def may_sign(certificate: x509.Certificate) -> bool:
     """Whether it is an authority's."""
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except (x509.ExtensionNotFound, *_UNREADABLE):
+    except (x509.ExtensionNotFound, *UNREADABLE):
         return False
 
 
@@ -194,6 +194,15 @@ def path_to_root(
         path.append(above)
         last = above
     return tuple(path)
+
+
+def common_names(subject: str) -> list[str]:
+    """Of a subject written as RFC 4514 has it. Raises BadCertificate for any other text."""
+    try:
+        attributes = x509.Name.from_rfc4514_string(subject).get_attributes_for_oid(NameOID.COMMON_NAME)
+    except ValueError as error:
+        raise BadCertificate(f"{subject!r} is not a subject: {error}") from None
+    return [str(attribute.value) for attribute in attributes]
 
 
 def facts_of(certificate_pem: str) -> CertificateFacts:
@@ -292,7 +301,7 @@ def _issued_by(issuer: Issuer) -> x509.AuthorityKeyIdentifier:
 def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         certificate.verify_directly_issued_by(issuer)
-    except _UNREADABLE:
+    except UNREADABLE:
         return False
     return True
 
