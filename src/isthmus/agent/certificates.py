@@ -55,7 +55,7 @@ class ControlPlanes:
 
     @asynccontextmanager
     async def channel(self, root_cert_file: str) -> AsyncIterator[grpc.aio.Channel]:
-        """To the preferred one. The roots are read anew each time. A call that fails makes the next one preferred."""
+        """To the preferred one. The roots are read anew each time. A call that fails, or an answer of no use, makes the next one preferred."""
         credentials = grpc.ssl_channel_credentials(Path(root_cert_file).read_bytes())
         options = [
             ("grpc.ssl_target_name_override", self._name),
@@ -68,7 +68,7 @@ class ControlPlanes:
         async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
             try:
                 yield channel
-            except grpc.aio.AioRpcError:
+            except (grpc.aio.AioRpcError, ValueError):
                 self._addresses.remove(address)
                 self._addresses.append(address)
                 raise
@@ -112,20 +112,41 @@ class CertificateHolder:
             self.current, self.last_error = certificate, ""
             self._changed(certificate)
             await asyncio.sleep(
-                _seconds_to_renewal(certificate.facts, datetime.now(UTC), random.uniform(-_JITTER, _JITTER))
+                seconds_to_renewal(certificate.facts, datetime.now(UTC), random.uniform(-_JITTER, _JITTER))
             )
 
     async def _request(self) -> Certificate:
         key = x509.new_key()
-        token = Path(self._token_file).read_text().strip()
+        token = read_token(self._token_file)
         async with self._control_planes.channel(self._root_cert_file) as channel:
             chain = await request_certificate(
                 channel, x509.new_request(key), seconds=self._seconds, token=token, cluster=self._cluster
             )
-        return Certificate("".join(chain[:-1]), x509.key_pem(key), chain[-1])
+            return _checked(Certificate("".join(chain[:-1]), x509.key_pem(key), chain[-1]), key)
 
 
-def _seconds_to_renewal(facts: x509.CertificateFacts, now: datetime, jitter: float) -> float:
+def read_token(path: str) -> str:
+    """The token in a file. Raises OSError, and ValueError for content that no request can carry; the content is not shown."""
+    try:
+        token = Path(path).read_text(encoding="ascii").strip()
+    except UnicodeDecodeError:
+        token = ""
+    if not token or not token.isprintable():
+        raise ValueError(f"{path} holds no token")
+    return token
+
+
+def _checked(certificate: Certificate, key: x509.SigningKey) -> Certificate:
+    """As it is, if Envoy can use it; refused by Envoy, it would have replaced one that works. Raises ValueError."""
+    leaf = x509.parse_certificates(certificate.chain_pem)[0]
+    if not x509.matches(leaf, key):
+        raise ValueError("the certificate service answered with a certificate for another key")
+    x509.identity_of(certificate.chain_pem)
+    x509.parse_certificates(certificate.roots_pem)
+    return certificate
+
+
+def seconds_to_renewal(facts: x509.CertificateFacts, now: datetime, jitter: float) -> float:
     """Half of the life, a little earlier or later, so that a thousand proxies that started together do not renew together."""
     life = (facts.not_after - facts.not_before).total_seconds()
     due = facts.not_before.timestamp() + life * (_RENEW_AT - _JITTER + jitter)

@@ -5,14 +5,13 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from isthmus.agent.certificates import ControlPlanes
+from isthmus.agent.certificates import ControlPlanes, read_token
 from isthmus.envoy.name_table import decode
 from isthmus.envoy.resources import NAME_TABLE
 from isthmus.model.views import NameRecord
@@ -53,14 +52,14 @@ class NameSubscription:
             before = self.received_at
             try:
                 await self._follow()
-            except (grpc.aio.AioRpcError, OSError, DecodeError) as error:
+            except (grpc.aio.AioRpcError, OSError, ValueError, DecodeError) as error:
                 self.last_error = _explained(error)
                 log.warning("no name table", error=self.last_error)
             back_off = _BACK_OFF_FIRST if self.received_at != before else min(back_off * 2, _BACK_OFF_MAX)
             await asyncio.sleep(back_off * random.uniform(0.5, 1.5))
 
     async def _follow(self) -> None:
-        token = Path(self._token_file).read_text().strip()
+        token = read_token(self._token_file)
         metadata = (("authorization", f"Bearer {token}"), ("clusterid", self._cluster))
         async with self._control_planes.channel(self._root_cert_file) as channel:
             async for changed, _removed in subscribe(channel, self._node, NAME_TABLE, metadata=metadata):
