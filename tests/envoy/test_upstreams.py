@@ -7,8 +7,8 @@ from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
-from isthmus.envoy.resources import CLUSTER
-from isthmus.model.services import Protocol
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS
+from isthmus.model.services import Protocol, Resolution
 from isthmus.model.traffic import Balancing, ConnectionPool, OutlierDetection, TrafficPolicy
 from isthmus.model.views import ProxyKind
 
@@ -179,3 +179,20 @@ def test_what_a_destination_rule_says_is_in_the_cluster_and_envoy_accepts_it(mes
     assert found.outlier_detection.consecutive_5xx.value == 7
     assert found.outlier_detection.enforcing_consecutive_5xx.value == 100
     assert found.common_lb_config.healthy_panic_threshold.value == 30
+
+
+@pytest.mark.parametrize(
+    ("resolution", "kind"), [("endpoints", "EDS"), ("dns", "STRICT_DNS"), ("none", "ORIGINAL_DST")]
+)
+def test_how_addresses_are_found(mesh, accepted_by_envoy, resolution, kind):
+    service = mesh.replace(mesh.service("helloworld", mesh.port(5000)), resolution=Resolution(resolution))
+    endpoint = mesh.endpoint(service, "a.example" if resolution == "dns" else "10.0.0.1", meshed=False)
+    upstream = mesh.upstream(service, service.ports[0], mesh.group(mesh.direct(endpoint, 443)))
+
+    resources = mesh.compiled(mesh.view(mesh.outbound_view(upstream)))
+
+    accepted_by_envoy(resources)
+    [found] = [each for name, each in clusters(resources).items() if name.startswith("outbound|")]
+    assert cluster_pb2.Cluster.DiscoveryType.Name(found.type) == kind
+    told = resources.of_type(ENDPOINTS)
+    assert bool(told) is (kind == "EDS")

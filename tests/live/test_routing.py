@@ -10,7 +10,7 @@ import pytest
 
 pytestmark = pytest.mark.live
 
-PLURALS = {"VirtualService": "virtualservices", "DestinationRule": "destinationrules"}
+PLURALS = {"VirtualService": "virtualservices", "DestinationRule": "destinationrules", "ServiceEntry": "serviceentries"}
 
 
 @pytest.fixture
@@ -104,3 +104,29 @@ def test_near_before_far_and_far_when_near_is_gone_without_a_failed_request(mesh
     assert after.keys() == {"west"}
     assert answers.keys() <= {"east", "west"}, "no request failed on the way"
     until("near again", lambda: seen(mesh, "east").keys() == {"east"})
+
+
+def test_a_service_that_no_cluster_declares_has_a_name_and_an_address(mesh, until, apply):
+    [pod] = mesh.pods("east", "helloworld")
+    spec = {
+        "hosts": ["hello.example"],
+        "addresses": ["240.1.2.3"],
+        "ports": [{"number": 80, "name": "http", "protocol": "HTTP", "targetPort": 5000}],
+        "resolution": "STATIC",
+        "endpoints": [{"address": pod["ip"]}],
+    }
+    script = """
+import socket, urllib.request
+try:
+    address = socket.gethostbyname("hello.example")
+    print(address, urllib.request.urlopen("http://hello.example/hello", timeout=5).read().decode())
+except OSError as error:
+    print("failed", error)
+"""
+
+    apply("east", "ServiceEntry", "hello", spec)
+
+    said = until(
+        "it answers", lambda: (s := mesh.python("east", script)).startswith("240.1.2.3 Hello version: v1") and s
+    )
+    assert pod["name"] in said

@@ -92,3 +92,43 @@ class DestinationRuleSpec(Wire, frozen=True):
 
 class DestinationRule(KubernetesObject, frozen=True):
     spec: DestinationRuleSpec = msgspec.field(default_factory=DestinationRuleSpec)
+
+
+class ServiceEntryPort(Wire, frozen=True):
+    number: int
+    name: str = ""
+    protocol: str = ""
+    target_port: int = 0
+
+
+class WorkloadEntrySpec(Wire, frozen=True):
+    address: str = ""
+    ports: dict[str, int] = {}
+    labels: dict[str, str] = {}
+    network: str = ""
+    locality: str = ""
+    weight: int = 0
+    service_account: str = ""
+
+
+class WorkloadEntry(KubernetesObject, frozen=True):
+    spec: WorkloadEntrySpec = msgspec.field(default_factory=WorkloadEntrySpec)
+
+
+class WorkloadSelector(Wire, frozen=True):
+    labels: dict[str, str] = {}
+
+
+class ServiceEntrySpec(Wire, frozen=True):
+    hosts: list[str] = []
+    addresses: list[str] = []
+    ports: list[ServiceEntryPort] = []
+    location: str = "MESH_EXTERNAL"
+    resolution: str = "NONE"
+    endpoints: list[WorkloadEntrySpec] = []
+    workload_selector: WorkloadSelector | None = None
+    export_to: list[str] = []
+
+
+class ServiceEntry(KubernetesObject, frozen=True):
+    spec: ServiceEntrySpec = msgspec.field(default_factory=ServiceEntrySpec)

@@ -60,6 +60,14 @@ KINDS: dict[str, Kind] = {
             type=virtual_service.VirtualService, from_every_cluster=False, is_custom=True,
         ),
         Kind(
+            name="ServiceEntry", group="networking.istio.io", version="v1", plural="serviceentries", namespaced=True,
+            type=networking.ServiceEntry, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="WorkloadEntry", group="networking.istio.io", version="v1", plural="workloadentries", namespaced=True,
+            type=networking.WorkloadEntry, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
             name="PeerAuthentication", group="security.istio.io", version="v1", plural="peerauthentications", namespaced=True,
             type=security.PeerAuthentication, from_every_cluster=False, is_custom=True,
         ),

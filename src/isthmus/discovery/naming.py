@@ -56,7 +56,7 @@ def _headless(scope: Scope, service: Service, endpoints: Sequence[Endpoint]) -> 
 
 
 def _record(service: Service, host: str, short_name: str, ips: tuple[str, ...]) -> NameRecord:
-    return NameRecord(host=host, ips=ips, registry="Kubernetes", short_name=short_name, namespace=service.namespace)
+    return NameRecord(host=host, ips=ips, registry=service.registry, short_name=short_name, namespace=service.namespace)
 
 
 def _same_network(scope: Scope, endpoint: Endpoint) -> bool:

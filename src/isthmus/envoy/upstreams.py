@@ -30,10 +30,11 @@ from isthmus.envoy.common import (
     seconds,
     uint32,
 )
+from isthmus.envoy.endpoints import endpoints_of
 from isthmus.envoy.resources import Resource
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ServiceKey
-from isthmus.model.services import Protocol, ServicePort
+from isthmus.model.services import Protocol, Resolution, ServicePort
 from isthmus.model.traffic import Balancing, ConnectionPool, OutlierDetection, TrafficPolicy
 from isthmus.model.views import InboundPort, ProxyKind, Upstream
 
@@ -73,6 +74,11 @@ class _Facts:
 
 def outbound(upstream: Upstream, kind: ProxyKind) -> Resource:
     """A service port as a caller's proxy connects to it: mutual TLS to endpoints that take part in it, plain to others."""
+    match upstream.service.resolution:
+        case Resolution.DNS:
+            return _found_by_dns(upstream)
+        case Resolution.NONE:
+            return _original_destination(_facts(upstream, upstream.name), mutual_tls=False)
     if has_endpoints(upstream, kind):
         return _balanced(_facts(upstream, upstream.name))
     return _original_destination(_facts(upstream, upstream.name), mutual_tls=_all_direct_are_meshed(upstream))
@@ -84,7 +90,9 @@ def passed_through(upstream: Upstream) -> Resource:
 
 
 def has_endpoints(upstream: Upstream, kind: ProxyKind) -> bool:
-    """Whether the proxy chooses among endpoints. Of a headless service the application has chosen one before it connects."""
+    """Whether the proxy chooses among endpoints that it is told. Of a headless service the application has chosen one already."""
+    if upstream.service.resolution is not Resolution.ENDPOINTS:
+        return False
     return kind is ProxyKind.ROUTER or not upstream.service.headless
 
 
@@ -164,6 +172,17 @@ def _balanced(facts: _Facts) -> Resource:
             ),
         ]
     )
+    return Resource.of(cluster.name, cluster)
+
+
+def _found_by_dns(upstream: Upstream) -> Resource:
+    """Host names, which Envoy resolves; each of their addresses takes its part."""
+    cluster = Cluster.FromString(_balanced(_facts(upstream, upstream.name)).body)
+    cluster.type = Cluster.STRICT_DNS
+    cluster.ClearField("eds_cluster_config")
+    cluster.dns_lookup_family = Cluster.V4_ONLY
+    cluster.respect_dns_ttl = True
+    cluster.load_assignment.ParseFromString(endpoints_of(upstream, upstream.name).body)
     return Resource.of(cluster.name, cluster)
 
 

@@ -16,12 +16,15 @@ from isthmus.ingest.gateways import exposures_of
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map
 from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of
+from isthmus.ingest.service_entries import ServiceEntry, Where, service_entry_of, workload_entry_of
 from isthmus.ingest.virtual_services import virtual_service_of
 from isthmus.model.issues import Issue
+from isthmus.model.names import NetworkId
 from isthmus.model.routing import VirtualService
 from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
 from isthmus.model.snapshot import Exposure, MeshSettings
 from isthmus.model.traffic import DestinationRule
+from isthmus.model.workloads import Workload
 
 Read = TypeVar("Read", bound=KubernetesObject)
 Value = TypeVar("Value")
@@ -37,16 +40,24 @@ class Configuration:
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
     destination_rules: tuple[DestinationRule, ...] = ()
     virtual_services: tuple[VirtualService, ...] = ()
+    service_entries: tuple[ServiceEntry, ...] = ()
+    workload_entries: tuple[Workload, ...] = ()
     issues: tuple[Issue, ...] = field(default=())
 
 
-def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache: IngestCache) -> Configuration:
-    """`settings` are the control plane's own; the answer has them as MeshConfig changes them. Without a config cluster, no more."""
+def configuration_of(
+    settings: MeshSettings, cluster: ClusterInput | None, cache: IngestCache, network: NetworkId
+) -> Configuration:
+    """`settings` are the control plane's own; the answer has them as MeshConfig changes them. Without a config cluster, no more.
+
+    `network` is the config cluster's default.
+    """
     if cluster is None:
         return Configuration(settings=settings)
-    reader = _Reader(cluster, cache)
+    reader = _Reader(cluster, cache, network)
     settings = reader.settings(settings)
     domain = settings.dns_domain
+    where = Where(cluster=cluster.id, network=network, trust_domain=settings.trust_domain)
     exposed = cast("Mapping[object, Gateway]", cluster.objects.get("Gateway", {}))
     return Configuration(
         settings=settings,
@@ -69,6 +80,12 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
                 key=_age,
             )
         ),
+        service_entries=tuple(
+            sorted(reader.each(networking.ServiceEntry, lambda obj: service_entry_of(obj, where)), key=_age)
+        ),
+        workload_entries=tuple(
+            sorted(reader.each(networking.WorkloadEntry, lambda obj: (workload_entry_of(obj, where), ())))
+        ),
         issues=tuple(reader.issues),
     )
 
@@ -76,8 +93,9 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
 class _Reader:
     """Reads each object once, and gathers what is wrong."""
 
-    def __init__(self, cluster: ClusterInput, cache: IngestCache) -> None:
+    def __init__(self, cluster: ClusterInput, cache: IngestCache, network: NetworkId) -> None:
         self._cluster = cluster
+        self._network = network
         self._cache = cache
         self.issues: list[Issue] = []
 
@@ -95,13 +113,13 @@ class _Reader:
         found: list[Value] = []
         objects = cast("Mapping[tuple[str, str], Read]", self._cluster.objects.get(kind.__name__, {}))
         for name, obj in objects.items():
-            value, issues = self._cache.once((kind.__name__, name), (obj,), lambda obj=obj: read(obj))  # type: ignore[misc]
+            value, issues = self._cache.once((kind.__name__, name, self._network), (obj,), lambda obj=obj: read(obj))  # type: ignore[misc]
             self.issues += issues
             if value is not None:
                 found.append(value)
         return found
 
 
-def _age(value: DestinationRule | VirtualService) -> tuple[str, str, str]:
+def _age(value: DestinationRule | VirtualService | ServiceEntry) -> tuple[str, str, str]:
     """The oldest first; of one age by name."""
     return (value.created, value.namespace, value.name)

@@ -14,11 +14,12 @@ from typing import cast
 from isthmus.api.core import EndpointSlice, Namespace, Node, Pod, Service, SliceEndpoint
 from isthmus.ingest import labels
 from isthmus.ingest.cache import IngestCache
-from isthmus.ingest.configuration import configuration_of
+from isthmus.ingest.configuration import Configuration, configuration_of
 from isthmus.ingest.endpoints import endpoints_of, service_of
 from isthmus.ingest.gateways import gateways_of
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.ingest.mesh_config import is_cluster_local
+from isthmus.ingest.service_entries import selected
 from isthmus.ingest.services import Declaration, declaration_of, merged
 from isthmus.ingest.workloads import address_only, workload_of
 from isthmus.model import services as model_services
@@ -48,6 +49,7 @@ class _ClusterFacts:
     declarations: list[Declaration]
     endpoints: dict[ServiceKey, list[tuple[Endpoint, ...]]]
     gateways: list[NetworkGateway]
+    workloads: list[Workload]
     issues: list[Issue]
 
 
@@ -62,13 +64,15 @@ def snapshot_of(
     """The picture of the mesh. `cache` is handed in again with each call to spare what did not change; `issues` are added."""
     cache = cache or IngestCache()
     config = next((cluster for cluster in clusters if cluster.id == config_cluster), None)
-    configuration = configuration_of(settings, config, cache)
+    network = _network_of(config, settings) if config else NetworkId("")
+    configuration = configuration_of(settings, config, cache, network)
     context = _Context(configuration.settings, cache)
     facts = [
         _facts_of(cluster, config_cluster, context) for cluster in sorted(clusters, key=lambda cluster: cluster.id)
     ]
     services, service_issues = _merge_services(facts, context)
     endpoints = _merge_endpoints(facts, services, context)
+    _add_entries(services, endpoints, configuration, [workload for fact in facts for workload in fact.workloads])
     gateways = _by_network(facts)
     found = [*issues, *(issue for fact in facts for issue in fact.issues), *service_issues, *configuration.issues]
     found += _networks_without_gateway(context.settings, endpoints, gateways)
@@ -90,6 +94,7 @@ def snapshot_of(
 
 def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Context) -> _ClusterFacts:
     network = _network_of(cluster, context.settings)
+    workloads = dict(_workloads_in(cluster, network, context))
     services = cast("Mapping[tuple[str, str], Service]", cluster.objects.get("Service", {}))
     declarations: list[Declaration] = []
     gateways: list[NetworkGateway] = []
@@ -116,8 +121,9 @@ def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Contex
             stale_since=cluster.stale_since,
         ),
         declarations=declarations,
-        endpoints=_endpoints_in(cluster, network, context),
+        endpoints=_endpoints_in(cluster, network, context, workloads),
         gateways=gateways,
+        workloads=list(workloads.values()),
         issues=issues,
     )
 
@@ -133,9 +139,11 @@ def _network_of(cluster: ClusterInput, settings: MeshSettings) -> NetworkId:
 
 
 def _endpoints_in(
-    cluster: ClusterInput, network: NetworkId, context: _Context
+    cluster: ClusterInput,
+    network: NetworkId,
+    context: _Context,
+    workloads: Mapping[tuple[str, str], Workload],
 ) -> dict[ServiceKey, list[tuple[Endpoint, ...]]]:
-    workloads = dict(_workloads_in(cluster, network, context))
     by_address = {ip: workload for _, workload in sorted(workloads.items()) for ip in workload.ips}
     found: dict[ServiceKey, list[tuple[Endpoint, ...]]] = defaultdict(list)
     slices = cast("Mapping[tuple[str, str], EndpointSlice]", cluster.objects.get("EndpointSlice", {}))
@@ -231,6 +239,21 @@ def _merge_endpoints(
         )
         for key, slices in parts.items()
     }
+
+
+def _add_entries(
+    services: dict[ServiceKey, model_services.Service],
+    endpoints: dict[ServiceKey, tuple[Endpoint, ...]],
+    configuration: Configuration,
+    workloads: Sequence[Workload],
+) -> None:
+    """Services of ServiceEntries, the oldest first. What a cluster declares under the same name comes before them."""
+    candidates = [*workloads, *configuration.workload_entries]
+    for entry in configuration.service_entries:
+        chosen = [*entry.endpoints, *selected(entry, candidates)]
+        for service in entry.services:
+            if services.setdefault(service.key, service) is service:
+                endpoints[service.key] = _distinct([tuple(each for each in chosen if each.service == service.key)])
 
 
 def _distinct(slices: Sequence[tuple[Endpoint, ...]]) -> tuple[Endpoint, ...]:

@@ -37,6 +37,14 @@ class Protocol(StrEnum):
         return self in (Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB)
 
 
+class Resolution(StrEnum):
+    """How a caller's proxy finds addresses: the control plane tells it, it asks DNS itself, or the application has chosen one."""
+
+    ENDPOINTS = "endpoints"
+    DNS = "dns"
+    NONE = "none"
+
+
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class ServicePort:
     """A port that callers use. Endpoints of every cluster match it by name, not by number."""
@@ -65,6 +73,9 @@ class Service:
     traffic_distribution: str = ""
     export_to: tuple[str, ...] = ()
     """Namespaces that may know of it, `.` for its own, `~` for none; empty is all."""
+    resolution: Resolution = Resolution.ENDPOINTS
+    registry: str = "Kubernetes"
+    """Or `External`, as Istio's name table calls a ServiceEntry's."""
 
     @property
     def key(self) -> ServiceKey:

@@ -1,0 +1,170 @@
+"""ServiceEntries: services that no cluster declares, and the hosts, WorkloadEntries and Pods that answer for them."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+
+from isthmus.api import networking as api
+from isthmus.api.core import ServicePort as PortObject
+from isthmus.ingest import labels
+from isthmus.ingest.services import protocol_of
+from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.model.issues import Issue, Severity, Subject
+from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId, ServiceKey
+from isthmus.model.security import Labels
+from isthmus.model.services import Resolution, Service, ServicePort
+from isthmus.model.topology import Locality
+from isthmus.model.workloads import Endpoint, Health, Workload
+
+_RESOLUTIONS = {"NONE": Resolution.NONE, "": Resolution.NONE, "STATIC": Resolution.ENDPOINTS, "DNS": Resolution.DNS}
+_INTERNAL = "MESH_INTERNAL"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Where:
+    """What an entry's own cluster adds to it."""
+
+    cluster: ClusterId
+    network: NetworkId
+    trust_domain: TrustDomain
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServiceEntry:
+    """Services of one entry, with the endpoints that are written in it. `selector` chooses workloads of its namespace besides."""
+
+    created: str
+    namespace: Namespace
+    name: str
+    services: tuple[Service, ...]
+    endpoints: tuple[Endpoint, ...]
+    selector: Labels | None
+    ports: tuple[tuple[str, int], ...]
+    """Port names with the numbers that selected workloads listen on."""
+
+
+def service_entry_of(obj: api.ServiceEntry, where: Where) -> tuple[ServiceEntry | None, tuple[Issue, ...]]:
+    """None for one whose addresses this version cannot find out."""
+    spec, metadata = obj.spec, obj.metadata
+    namespace = Namespace(metadata.namespace)
+    resolution = _RESOLUTIONS.get(spec.resolution)
+    if resolution is None:
+        issue = Issue(
+            subject=Subject(where.cluster, "ServiceEntry", metadata.namespace, metadata.name),
+            code="ISM0403",
+            severity=Severity.ERROR,
+            what=f"resolution {spec.resolution} is not done by this version: the entry is left out",
+            fix="use STATIC, DNS or NONE",
+            field="spec.resolution",
+        )
+        return None, (issue,)
+    targets = tuple(sorted((port.name, port.target_port or port.number) for port in spec.ports))
+    services = tuple(_service(Hostname(host.lower()), obj, resolution, where) for host in spec.hosts)
+    return (
+        ServiceEntry(
+            created=metadata.creation_timestamp,
+            namespace=namespace,
+            name=metadata.name,
+            services=services,
+            endpoints=tuple(
+                endpoint for service in services for endpoint in _written(service, obj, resolution, targets, where)
+            ),
+            selector=tuple(sorted(spec.workload_selector.labels.items())) if spec.workload_selector else None,
+            ports=targets,
+        ),
+        (),
+    )
+
+
+def workload_entry_of(obj: api.WorkloadEntry, where: Where) -> Workload:
+    """A host outside any cluster that takes part in the mesh, or is reachable from it."""
+    return _workload(obj.spec, Namespace(obj.metadata.namespace), obj.metadata.name, where)
+
+
+def selected(entry: ServiceEntry, workloads: Iterable[Workload]) -> Iterator[Endpoint]:
+    """The workloads of the entry's namespace that have the labels of its selector."""
+    if entry.selector is None:
+        return
+    for workload in workloads:
+        if workload.namespace == entry.namespace and set(entry.selector) <= set(workload.labels):
+            for service in entry.services:
+                yield from (_endpoint(service.key, ip, entry.ports, workload) for ip in workload.ips[:1] or ("",))
+
+
+def _service(host: Hostname, obj: api.ServiceEntry, resolution: Resolution, where: Where) -> Service:
+    spec = obj.spec
+    addresses = tuple(address for address in spec.addresses if _is_ip(address))
+    return Service(
+        namespace=Namespace(obj.metadata.namespace),
+        hostname=host,
+        name=host,
+        ports=tuple(sorted(map(_port, spec.ports))),
+        virtual_ips=((where.cluster, addresses),) if addresses else (),
+        headless=False,
+        cluster_local=False,
+        declared_in=(where.cluster,),
+        export_to=tuple(spec.export_to),
+        resolution=resolution,
+        registry="External",
+    )
+
+
+def _port(port: api.ServiceEntryPort) -> ServicePort:
+    declared = PortObject(port=port.number, name=port.protocol.lower() or port.name)
+    return ServicePort(number=port.number, name=port.name, protocol=protocol_of(declared))
+
+
+def _written(
+    service: Service, obj: api.ServiceEntry, resolution: Resolution, targets: tuple[tuple[str, int], ...], where: Where
+) -> Iterator[Endpoint]:
+    """Those in the entry; a DNS entry without any is found under its own host."""
+    if resolution is Resolution.NONE or obj.spec.workload_selector:
+        return
+    entries = obj.spec.endpoints
+    if not entries and resolution is Resolution.DNS:
+        entries = [api.WorkloadEntrySpec(address=service.hostname)]
+    for entry in entries:
+        own = dict(targets) | entry.ports
+        workload = _workload(entry, service.namespace, "", where)
+        if obj.spec.location != _INTERNAL and entry.labels.get(labels.TLS_MODE) != "istio":
+            workload = _outside(workload)
+        yield _endpoint(service.key, entry.address, tuple(sorted(own.items())), workload, entry.weight or 1)
+
+
+def _endpoint(
+    service: ServiceKey, ip: str, ports: tuple[tuple[str, int], ...], workload: Workload, weight: int = 1
+) -> Endpoint:
+    return Endpoint(service=service, ip=ip, ports=ports, workload=workload, health=Health.HEALTHY, weight=weight)
+
+
+def _workload(entry: api.WorkloadEntrySpec, namespace: Namespace, name: str, where: Where) -> Workload:
+    """With a service account it takes part in mutual TLS, unless its label says otherwise."""
+    mode = entry.labels.get(labels.TLS_MODE, "istio" if entry.service_account else "")
+    account = entry.service_account
+    return Workload(
+        cluster=where.cluster,
+        namespace=namespace,
+        name=name,
+        network=NetworkId(entry.network or entry.labels.get(labels.NETWORK) or where.network),
+        ips=(entry.address,) if entry.address else (),
+        labels=tuple(sorted(entry.labels.items())),
+        locality=Locality.parse(entry.locality) if entry.locality else Locality(),
+        node="",
+        identity=SpiffeId.of_service_account(where.trust_domain, namespace, account) if account else None,
+        meshed=mode == "istio",
+    )
+
+
+def _outside(workload: Workload) -> Workload:
+    """Beyond the mesh nobody speaks its mutual TLS."""
+    return replace(workload, identity=None, meshed=False)
+
+
+def _is_ip(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
