@@ -86,8 +86,27 @@ class UndecodableObject(ValueError):
 def decode(kind: Kind, body: bytes | dict[str, object]) -> KubernetesObject:
     """From JSON bytes, or from what YAML gave. Raises UndecodableObject."""
     try:
-        if isinstance(body, bytes):
-            return msgspec.json.decode(body, type=kind.type)
-        return msgspec.convert(body, type=kind.type)
+        try:
+            if isinstance(body, bytes):
+                return msgspec.json.decode(body, type=kind.type)
+            return msgspec.convert(body, type=kind.type)
+        except msgspec.ValidationError:
+            plain = msgspec.json.decode(body) if isinstance(body, bytes) else body
+            return msgspec.convert(_without_nulls(kind, plain), type=kind.type)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise UndecodableObject(str(error)) from None
+
+
+def _without_nulls(kind: Kind, body: object) -> object:
+    """Null says as little as absence (Kubernetes API conventions). In a custom kind's own fields it may be a mistake that matters, such as
+    a match for nothing: there only metadata is read so.
+    """
+    if not kind.is_custom or not isinstance(body, dict):
+        return _pruned(body)
+    return {name: _pruned(value) if name == "metadata" else value for name, value in body.items()}
+
+
+def _pruned(value: object) -> object:
+    if isinstance(value, dict):
+        return {name: _pruned(each) for name, each in value.items() if each is not None}
+    return [_pruned(each) for each in value] if isinstance(value, list) else value

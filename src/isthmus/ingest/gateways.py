@@ -26,7 +26,7 @@ def gateways_of(service: Service, cluster: ClusterId) -> tuple[tuple[NetworkGate
     if not network:
         return (), ()
     port_text = service.metadata.labels.get(labels.GATEWAY_PORT, str(DEFAULT_GATEWAY_PORT))
-    if not port_text.isdigit() or int(port_text) not in {port.port for port in service.spec.ports}:
+    if not port_text.isdecimal() or int(port_text) not in {port.port for port in service.spec.ports}:
         return (), (_no_port(service, cluster, port_text),)
     addresses, host_names = _addresses(service)
     issues = [_host_name(service, cluster, name) for name in host_names]

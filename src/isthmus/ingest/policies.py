@@ -36,7 +36,7 @@ def peer_authentication_of(
             )
         )  # fmt: skip
     ports = tuple(
-        sorted((int(port), _mode(said.mode)) for port, said in obj.spec.port_level_mtls.items() if port.isdigit())
+        sorted((int(port), _mode(said.mode)) for port, said in obj.spec.port_level_mtls.items() if port.isdecimal())
     )
     value = PeerAuthentication(
         created=obj.metadata.creation_timestamp,

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from isthmus.api.core import Node, Pod
-from isthmus.ingest import labels
 from isthmus.ingest.inputs import Objects
+from isthmus.ingest.workloads import locality_of
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ClusterId, Namespace, NetworkId
 from isthmus.model.topology import Locality
@@ -51,7 +51,7 @@ def proxy_of(node_id: str, metadata: Mapping[str, object], locality: Locality, i
 
 
 def placed(proxy: Proxy, objects: Objects) -> Proxy:
-    """What the proxy's cluster knows better than its agent: the labels that its Pod has now, and where its Pod's Node is."""
+    """What the proxy's cluster knows better than its agent: the labels that its Pod has now, and where its Pod or its Node is."""
     name, _, namespace = proxy.id.split("~")[2].rpartition(".")
     pod = objects.get("Pod", {}).get((namespace, name))
     if not isinstance(pod, Pod):
@@ -59,11 +59,8 @@ def placed(proxy: Proxy, objects: Objects) -> Proxy:
     own = tuple(sorted(pod.metadata.labels.items()))
     scope = replace(proxy.scope, labels=own if proxy.scope.kind is ProxyKind.ROUTER else ())
     node = objects.get("Node", {}).get(("", pod.spec.node_name))
-    if isinstance(node, Node):
-        of_node = node.metadata.labels
-        where = (of_node.get(label, "") for label in (labels.REGION, labels.ZONE, labels.SUBZONE))
-        scope = replace(scope, locality=Locality(*where))
-    return replace(proxy, labels=own, scope=scope)
+    where = locality_of(pod, node if isinstance(node, Node) else None)
+    return replace(proxy, labels=own, scope=replace(scope, locality=where if str(where) else scope.locality))
 
 
 def _parse_id(node_id: str) -> tuple[ProxyKind, str, str, str]:

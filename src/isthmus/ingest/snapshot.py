@@ -15,7 +15,7 @@ from isthmus.api.core import EndpointSlice, Namespace, Node, Pod, Service, Slice
 from isthmus.ingest import labels
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.configuration import Configuration, configuration_of
-from isthmus.ingest.endpoints import endpoints_of, service_of
+from isthmus.ingest.endpoints import endpoints_of, pod_named_by, service_of
 from isthmus.ingest.gateways import gateways_of
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.ingest.mesh_config import is_cluster_local
@@ -30,6 +30,7 @@ from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.topology import Cluster, NetworkGateway
 from isthmus.model.workloads import Endpoint, Health, Workload
 
+_OVER = ("Succeeded", "Failed")
 _PREFERENCE = {Health.HEALTHY: 0, Health.UNHEALTHY: 1, Health.TERMINATING: 2}
 
 
@@ -144,7 +145,7 @@ def _endpoints_in(
     context: _Context,
     workloads: Mapping[tuple[str, str], Workload],
 ) -> dict[ServiceKey, list[tuple[Endpoint, ...]]]:
-    by_address = {ip: workload for _, workload in sorted(workloads.items()) for ip in workload.ips}
+    by_address = _by_address(cluster, workloads)
     found: dict[ServiceKey, list[tuple[Endpoint, ...]]] = defaultdict(list)
     slices = cast("Mapping[tuple[str, str], EndpointSlice]", cluster.objects.get("EndpointSlice", {}))
     for name, slice_ in sorted(slices.items()):
@@ -154,8 +155,8 @@ def _endpoints_in(
 
         def known(endpoint: SliceEndpoint, address: str, slice_: EndpointSlice = slice_) -> Workload | None:
             """By the Pod's name; by its address where the slice does not name it."""
-            name = _pod_name(endpoint, slice_)
-            return workloads.get(name) if name[1] else by_address.get(address)
+            name = pod_named_by(slice_, endpoint)
+            return workloads.get(name) if name else by_address.get(address)
 
         def find(endpoint: SliceEndpoint, address: str, slice_: EndpointSlice = slice_) -> Workload:
             namespace = NamespaceName(slice_.metadata.namespace)
@@ -194,11 +195,15 @@ def _workloads_in(
         )
 
 
-def _pod_name(endpoint: SliceEndpoint, slice_: EndpointSlice) -> tuple[str, str]:
-    target = endpoint.target_ref
-    if target is None or target.kind != "Pod":
-        return ("", "")
-    return (target.namespace or slice_.metadata.namespace, target.name)
+def _by_address(cluster: ClusterInput, workloads: Mapping[tuple[str, str], Workload]) -> Mapping[str, Workload | None]:
+    """Not those that are over, whose addresses are others' by now; and nobody where several Pods have one (their Node's own)."""
+    pods = cast("Mapping[tuple[str, str], Pod]", cluster.objects.get("Pod", {}))
+    found: dict[str, Workload | None] = {}
+    for name, workload in workloads.items():
+        if pods[name].status.phase not in _OVER:
+            for ip in workload.ips:
+                found[ip] = None if ip in found else workload
+    return found
 
 
 def _merge_services(
@@ -257,14 +262,20 @@ def _add_entries(
 
 
 def _distinct(slices: Sequence[tuple[Endpoint, ...]]) -> tuple[Endpoint, ...]:
-    """One endpoint may be in two slices for a while, in two states (EndpointSlice API reference): the better one counts."""
+    """One endpoint may be in two slices for a while, in two states (EndpointSlice API reference): the better one counts, and of two alike
+    the one whose workload is known.
+    """
     found: dict[tuple[object, ...], Endpoint] = {}
     for endpoint in (endpoint for part in slices for endpoint in part):
         key = (endpoint.cluster, endpoint.network, endpoint.ip, endpoint.ports)
         known = found.get(key)
-        if known is None or (_PREFERENCE[endpoint.health], endpoint) < (_PREFERENCE[known.health], known):
+        if known is None or _preference(endpoint) < _preference(known):
             found[key] = endpoint
     return tuple(sorted(found.values(), key=lambda endpoint: (endpoint.cluster, endpoint.ip, endpoint)))
+
+
+def _preference(endpoint: Endpoint) -> tuple[int, bool, Endpoint]:
+    return _PREFERENCE[endpoint.health], not endpoint.workload.name, endpoint
 
 
 def _by_network(facts: Sequence[_ClusterFacts]) -> dict[NetworkId, tuple[NetworkGateway, ...]]:

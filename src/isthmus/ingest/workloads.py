@@ -23,7 +23,7 @@ def workload_of(
         network=NetworkId(pod_labels.get(labels.NETWORK, network)),
         ips=pod.ips,
         labels=tuple(sorted(pod_labels.items())),
-        locality=_locality(pod, node),
+        locality=locality_of(pod, node),
         node=pod.spec.node_name,
         identity=SpiffeId.of_service_account(trust_domain, namespace, pod.spec.service_account_name or "default"),
         meshed=pod_labels.get(labels.TLS_MODE) == "istio",
@@ -46,7 +46,7 @@ def address_only(ip: str, *, cluster: ClusterId, network: NetworkId, namespace: 
     )
 
 
-def _locality(pod: Pod, node: Node | None) -> Locality:
+def locality_of(pod: Pod, node: Node | None) -> Locality:
     """A label on the Pod, else the Node's labels (in their current, else their beta spelling)."""
     own = pod.metadata.labels.get(labels.LOCALITY) or pod.metadata.labels.get(labels.LEGACY_LOCALITY)
     if own:
