@@ -29,6 +29,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "proxy-status": ("proxies", "Show which proxies are connected, and what they have acknowledged."),
         "proxy-config": ("proxies", "Show what an Envoy has been given."),
         "render": ("offline", "Compute what a proxy would be given, without any server."),
+        "dns": ("names", "Ask a name table, without any server."),
         "batch": ("offline", "Answer questions read as JSON lines."),
         "examples": ("files", "List the example topologies."),
         "explain": ("files", "Explain a topology file, field by field."),

@@ -18,7 +18,14 @@ def _render(params: Object) -> Object:
     return render(scenario_of(_scenario(params["scenario"])), params["proxy"])
 
 
+def _dns_query(params: Object) -> Object:
+    from isthmus.dns.query import query
+
+    return query(_loaded(params["table"]), str(params["name"]), str(params.get("type", "A")))
+
+
 VERBS: dict[str, Callable[[Object], Object]] = {
+    "dns-query": _dns_query,
     "render": _render,
     **TRUST_VERBS,
 }
