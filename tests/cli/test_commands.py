@@ -140,7 +140,7 @@ def test_batch_answers_in_order_and_survives_bad_requests():
     answers = [json.loads(line) for line in run("batch", stdin="\n".join(lines) + "\n").stdout.splitlines()]
 
     assert [answer["id"] for answer in answers] == [1, None, 3, 4, 5]
-    assert answers[0]["result"] == {"valid": True, "errors": []}
+    assert answers[0]["result"] == {"valid": True, "errors": [], "id": "spiffe://example.org/a"}
     assert all("message" in answers[index]["error"] for index in (1, 2, 3))
     assert answers[4]["result"]["valid"] is False
 

@@ -99,6 +99,52 @@ class Forge:
             builder = builder.add_extension(raw.SubjectAlternativeName(names), critical=True)
         return x509.certificate_pem(builder.sign(issuer.key, hashes.SHA256()))
 
+    @staticmethod
+    def signed(
+        issuer: x509.Issuer,
+        now: datetime,
+        *,
+        uris: list[str],
+        ca: bool | None = False,
+        usages: set[str] | None = frozenset({"digital_signature"}),
+        constraint: str = "",
+    ) -> x509.Issuer:
+        """A certificate, with its key, that says of itself whatever is asked; None leaves an extension out."""
+        key = x509.new_key()
+        builder = (
+            raw.CertificateBuilder()
+            .subject_name(raw.Name([raw.NameAttribute(raw.NameOID.COMMON_NAME, "forged")]))
+            .issuer_name(issuer.certificate.subject)
+            .public_key(key.public_key())
+            .serial_number(raw.random_serial_number())
+            .not_valid_before(now)
+            .not_valid_after(now + timedelta(hours=1))
+        )
+        if uris:
+            names = raw.SubjectAlternativeName([raw.UniformResourceIdentifier(uri) for uri in uris])
+            builder = builder.add_extension(names, critical=False)
+        if ca is not None:
+            builder = builder.add_extension(raw.BasicConstraints(ca=ca, path_length=None), critical=True)
+        if usages is not None:
+            builder = builder.add_extension(raw.KeyUsage(**{name: name in usages for name in _USAGES}), critical=True)
+        if constraint:
+            permitted = raw.NameConstraints([raw.UniformResourceIdentifier(constraint)], None)
+            builder = builder.add_extension(permitted, critical=True)
+        return x509.Issuer(builder.sign(issuer.key, hashes.SHA256()), key)
+
+
+_USAGES = (
+    "digital_signature",
+    "content_commitment",
+    "key_encipherment",
+    "data_encipherment",
+    "key_agreement",
+    "key_cert_sign",
+    "crl_sign",
+    "encipher_only",
+    "decipher_only",
+)
+
 
 @pytest.fixture(scope="session")
 def forge() -> type[Forge]:

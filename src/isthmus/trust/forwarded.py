@@ -14,8 +14,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from isthmus.trust.x509 import common_names
 
 _HEADER_BYTES_MAX = 64 * 1024
-# One value: in double quotes, with \" for a quote, or bare up to the next separator.
-_PAIR = re.compile(r'\s*([A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^",;]*))\s*([,;]|$)')
+# One value: in double quotes, or bare up to the next separator. A backslash is left where it is: in a subject it is RFC 4514's, too.
+_PAIR = re.compile(r'\s*([A-Za-z]+)=(?:"((?:[^"\\]|\\.)*)"|([^",;\x00-\x1f]*))\s*([,;]|$)')
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ def _elements(header: str) -> Iterator[list[tuple[str, str]]]:
         if match is None:
             raise ValueError(f"x-forwarded-client-cert: no key=value at character {place}")
         key, quoted, bare, separator = match.groups()
-        pairs.append((key.lower(), bare if quoted is None else quoted.replace('\\"', '"')))
+        pairs.append((key.lower(), bare.strip() if quoted is None else quoted))
         place = match.end()
         if separator != ";":
             yield pairs

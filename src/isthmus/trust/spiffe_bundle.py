@@ -21,6 +21,7 @@ from isthmus.model.identity import TrustDomain
 from isthmus.trust.x509 import UNREADABLE, certificate_pem, may_sign, parse_certificates
 
 DOCUMENT_BYTES_MAX = 1024 * 1024
+_RSA_BITS_MIN = 2048
 _CURVES: dict[str, type[ec.EllipticCurve]] = {"P-256": ec.SECP256R1, "P-384": ec.SECP384R1, "P-521": ec.SECP521R1}
 _X509, _JWT = "x509-svid", "jwt-svid"
 
@@ -170,9 +171,12 @@ def _jwt_authority(key: _Key, place: int) -> JwtAuthority:
 
 
 def _public_key(key: _Key) -> JwtKey:
-    """Raises ValueError, also for a point that is not on its curve."""
+    """Raises ValueError, also for a point that is not on its curve, and an RSA key shorter than RFC 7518 section 3.3 allows."""
     if key.kty == "RSA":
-        return rsa.RSAPublicNumbers(e=_number(key.e), n=_number(key.n)).public_key()
+        found = rsa.RSAPublicNumbers(e=_number(key.e), n=_number(key.n)).public_key()
+        if found.key_size < _RSA_BITS_MIN:
+            raise ValueError(f"an RSA key of {found.key_size} bits is too weak: it has {_RSA_BITS_MIN} or more")
+        return found
     if key.crv not in _CURVES:
         raise ValueError(f"curve {key.crv!r} is none of {', '.join(_CURVES)}")
     return ec.EllipticCurvePublicNumbers(_number(key.x), _number(key.y), _CURVES[key.crv]()).public_key()

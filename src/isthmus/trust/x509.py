@@ -200,8 +200,8 @@ def common_names(subject: str) -> list[str]:
     """Of a subject written as RFC 4514 has it. Raises BadCertificate for any other text."""
     try:
         attributes = x509.Name.from_rfc4514_string(subject).get_attributes_for_oid(NameOID.COMMON_NAME)
-    except ValueError as error:
-        raise BadCertificate(f"{subject!r} is not a subject: {error}") from None
+    except ValueError:
+        raise BadCertificate(f"{subject!r} is not a subject as RFC 4514 writes one") from None
     return [str(attribute.value) for attribute in attributes]
 
 
