@@ -1,7 +1,8 @@
 """How much goes where: destinations, their weights, and the localities they are grouped by.
 
 Weights are proportional to endpoints, however many gateways stand in front of them: every endpoint counts `scale`, the least common
-multiple of the gateway counts of all networks (and of clusters within them), so that an endpoint's share of each of its gateways is whole.
+multiple of the gateway counts of all networks (of clusters within them, and of those that a caller with IPv4 or IPv6 alone can use), so
+that an endpoint's share of each of its gateways is whole.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from math import lcm
 
+from isthmus.discovery.families import family_of
 from isthmus.model.names import NetworkId
 from isthmus.model.services import ServicePort
 from isthmus.model.topology import Locality, NetworkGateway
@@ -22,11 +24,15 @@ Reached = tuple[Endpoint, Direct | ThroughGateways]
 
 
 def scale_of(gateways: Mapping[NetworkId, tuple[NetworkGateway, ...]]) -> int:
-    """What one endpoint weighs: divisible by the number of gateways of any network, and of any cluster in it."""
-    counts = {len(found) for found in gateways.values()}
+    """What one endpoint weighs: divisible by the number of gateways of any network, and of any cluster in it, in any family."""
+    counts: set[int] = set()
     for found in gateways.values():
-        counts |= set(Counter(gateway.cluster for gateway in found).values())
-    return lcm(*counts) if counts else 1
+        families = [family_of(gateway.address) for gateway in found]
+        clusters = [gateway.cluster for gateway in found]
+        counts.add(len(found))
+        for kind in (families, clusters, zip(clusters, families, strict=True)):
+            counts |= set(Counter[object](kind).values())
+    return lcm(*counts)
 
 
 def groups_of(

@@ -12,8 +12,7 @@ The rules, in the order in which they are asked (Istio's endpoint filters, with 
 
 from __future__ import annotations
 
-import ipaddress
-
+from isthmus.discovery.families import NONE, family_of
 from isthmus.discovery.security import takes_mutual_tls
 from isthmus.model.names import UNDECLARED_NETWORK
 from isthmus.model.services import Service, ServicePort
@@ -56,15 +55,16 @@ def _across_networks(
 ) -> Reach:
     gateways = _gateways_for(endpoint, snapshot)
     if _in_network(scope, endpoint) and not (scope.network == UNDECLARED_NETWORK and gateways):
-        return _directly(endpoint)
+        return _directly(scope, endpoint)
     if not gateways:
         if snapshot.settings.unreachable_networks_direct:
-            return _directly(endpoint)
+            return _directly(scope, endpoint)
         return Unreachable(Reason.NO_GATEWAY, f"network {endpoint.network} has no gateway: run one there")
-    usable = tuple(gateway for gateway in gateways if _family(gateway.address) in scope.ip_families)
+    usable = tuple(gateway for gateway in gateways if family_of(gateway.address) in scope.ip_families)
     if not usable:
-        families = " and ".join(f"IPv{family}" for family in scope.ip_families)
-        return Unreachable(Reason.NO_USABLE_GATEWAY, f"no gateway of {endpoint.network} has an {families} address")
+        return Unreachable(
+            Reason.NO_USABLE_GATEWAY, f"no gateway of {endpoint.network} has an {_families(scope)} address"
+        )
     if tls is ClientTls.DISABLE:
         return Unreachable(
             Reason.MUTUAL_TLS_DISABLED, "other network, and a DestinationRule turns mutual TLS off for callers"
@@ -83,8 +83,17 @@ def _in_network(scope: Scope, endpoint: Endpoint) -> bool:
     return UNDECLARED_NETWORK in (scope.network, endpoint.network) or scope.network == endpoint.network
 
 
-def _directly(endpoint: Endpoint) -> Reach:
-    return Direct() if endpoint.ip else Unreachable(Reason.NO_ADDRESS, "it has no address of its own, only a network")
+def _directly(scope: Scope, endpoint: Endpoint) -> Reach:
+    family = family_of(endpoint.ip)
+    if family in scope.ip_families:
+        return Direct()
+    if not endpoint.ip:
+        return Unreachable(Reason.NO_ADDRESS, "it has no address of its own, only a network")
+    if family == NONE:
+        return Unreachable(Reason.NO_ADDRESS, f"{endpoint.ip!r} is not an IP address")
+    return Unreachable(
+        Reason.NO_ADDRESS, f"this address of it is IPv{family}, and the proxy has {_families(scope)} only"
+    )
 
 
 def _gateways_for(endpoint: Endpoint, snapshot: Snapshot) -> tuple[NetworkGateway, ...]:
@@ -96,5 +105,5 @@ def _gateways_for(endpoint: Endpoint, snapshot: Snapshot) -> tuple[NetworkGatewa
     return own or of_network
 
 
-def _family(address: str) -> int:
-    return ipaddress.ip_address(address).version
+def _families(scope: Scope) -> str:
+    return " and ".join(f"IPv{family}" for family in scope.ip_families)
