@@ -110,12 +110,21 @@ async def hang_up(request: web.Request) -> web.StreamResponse:
     return web.Response()
 
 
+async def silence(request: web.Request) -> web.StreamResponse:
+    """Accepted, and then nothing more until the client goes."""
+    response = web.StreamResponse()
+    await response.prepare(request)
+    await asyncio.Event().wait()
+    return response
+
+
 class Answers:
     """What may go wrong."""
 
     status = staticmethod(status)
     text = staticmethod(text)
     hang_up = staticmethod(hang_up)
+    silence = staticmethod(silence)
 
 
 @pytest.fixture(scope="session")

@@ -89,6 +89,44 @@ async def test_a_server_that_is_not_there_is_no_answer():
             await anext(client.lines("/api/v1/pods", {"watch": "true"}, idle_seconds=5))
 
 
+async def test_a_watch_gives_whole_lines_and_not_the_one_that_was_cut_off(server, client, answers):
+    server.next_answers.append(answers.text("one\n\ntwo\nthr"))
+
+    batches = [batch async for batch in client.lines("/api/v1/pods", {"watch": "true"}, idle_seconds=5)]
+
+    assert [line for batch in batches for line in batch] == [b"one", b"two"]
+
+
+async def test_a_watch_that_is_silent_for_too_long_is_no_answer(server, client, answers):
+    server.next_answers.append(answers.silence)
+    batches = client.lines("/api/v1/pods", {"watch": "true"}, idle_seconds=0.05)
+
+    accepted = await anext(batches)
+    with pytest.raises(ApiUnavailable, match="watch"):
+        await anext(batches)
+
+    assert accepted == []
+
+
+async def test_a_watch_that_is_refused_is_raised_as_what_it_is(server, client, answers):
+    server.next_answers.append(answers.status(410, "Expired", "too old"))
+
+    with pytest.raises(Gone, match="watch"):
+        await anext(client.lines("/api/v1/pods", {"watch": "true"}, idle_seconds=5))
+
+
+@pytest.mark.parametrize("address", [{"token": "a\nb"}, {"server": f"http://{'a' * 300}"}, {"token_file": "folded"}])
+async def test_what_cannot_be_asked_at_all_is_an_error_of_ours(server, listen, tmp_path, address):
+    (tmp_path / "folded").write_text("a\nb")
+    if "token_file" in address:
+        address = {"token_file": str(tmp_path / "folded")}
+    async with listen(server) as url, ApiClient(ApiAddress(**{"server": url} | address)) as client:
+        with pytest.raises(KubernetesError):
+            await client.read("/readyz")
+        with pytest.raises(KubernetesError):
+            await anext(client.lines("/api/v1/pods", {"watch": "true"}, idle_seconds=5))
+
+
 async def test_each_verb_has_its_method_path_and_body(server, client, answers):
     server.next_answers.extend([answers.text("{}")] * 5)
 
@@ -154,7 +192,7 @@ async def test_a_server_is_believed_only_if_its_authority_is_the_one_in_the_kube
     file.write_text(shown.key_pem + shown.chain_pem)
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(file)
-    good = {"ca_pem": ours.root_pem}
+    good = {"ca_pem": "# Müller's authority\n" + ours.root_pem}
     listed = []
 
     async with listen(server, context) as url:

@@ -116,6 +116,9 @@ def test_an_oidc_provider_is_no_reason_to_refuse():
         (kubeconfig(cluster={"server": "ftp://x"}), "not an http"),
         (kubeconfig(cluster={"server": ""}), "not an http"),
         (kubeconfig(cluster={"certificate-authority-data": "%%%"}), "certificate-authority-data is not base64"),
+        (kubeconfig(cluster={"proxy-url": "socks5://x"}), "proxy-url 'socks5://x' is not an http"),
+        (kubeconfig(cluster={"insecure-skip-tls-verify": "false"}), "insecure-skip-tls-verify"),
+        (kubeconfig({"token": "a\nb"}), "user.token"),
         (kubeconfig(clusters=[{"name": "c", "cluster": "text"}]), "cluster"),
         (kubeconfig(contexts=[{"name": "x", "context": ["c"]}]), "context"),
         (kubeconfig(users=[{"name": "u", "user": "me"}]), "user"),
@@ -181,6 +184,16 @@ def test_what_is_rendered_is_read_back():
     assert address_from_secret(render([entry])) == ApiAddress(
         server=SERVER, ca_pem="CA", token="t", tls_server_name="api"
     )
+
+
+def test_what_is_left_empty_is_not_there():
+    text = kubeconfig({"token": None}, {"tls-server-name": None, "proxy-url": None, "insecure-skip-tls-verify": None})
+
+    assert address_from_secret(text) == ApiAddress(server=SERVER)
+
+
+def test_a_token_written_as_a_block_of_text_has_no_line_end():
+    assert address_from_secret(kubeconfig({"token": "t\n"})).token == "t"
 
 
 def test_an_address_does_not_show_its_credentials():

@@ -28,10 +28,17 @@ def decode(raw: bytes) -> str:
 class Following:
     """A reflector that runs, and everything that it told."""
 
-    def __init__(self, client: ApiClient) -> None:
+    def __init__(self, client: ApiClient, idle_seconds: float) -> None:
         self.told: list[list[Change[str]]] = []
         self._news = asyncio.Event()
-        self.reflector: Reflector[str] = Reflector(client, CONFIG_MAPS, decode, self._changed)
+        self.reflector: Reflector[str] = Reflector(
+            client,
+            CONFIG_MAPS,
+            decode,
+            self._changed,
+            selector={"labelSelector": "a in (b,c+d)"},
+            idle_seconds=idle_seconds,
+        )
 
     def _changed(self, changes: list[Change[str]]) -> None:
         self.told.append(changes)
@@ -49,8 +56,8 @@ class Following:
 
 
 @asynccontextmanager
-async def following(client: ApiClient) -> AsyncIterator[Following]:
-    found = Following(client)
+async def following(client: ApiClient, idle_seconds: float = SECONDS) -> AsyncIterator[Following]:
+    found = Following(client, idle_seconds)
     async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(found.reflector.run())
         await found.reflector.synced.wait()
@@ -119,6 +126,7 @@ async def test_a_server_without_watch_lists_is_listed(server, client, answers):
         await follower.until(lambda: follower.values == {"a": "2"})
 
     assert [request.query.get("watch") for request in server.requests] == ["true", None, "true"]
+    assert {request.query["labelSelector"] for request in server.requests} == {"a in (b,c+d)"}
 
 
 async def test_a_server_that_is_ill_is_tried_again_and_what_ails_it_is_known(server, client, answers):
@@ -132,7 +140,7 @@ async def test_a_server_that_is_ill_is_tried_again_and_what_ails_it_is_known(ser
     server.next_answers.extend(
         [answers.hang_up, answers.text("<html>", 502), answers.status(401, "Unauthorized"), note, note]
     )
-    follower = Following(client)
+    follower = Following(client, SECONDS)
     async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(follower.reflector.run())
         await follower.reflector.synced.wait()
@@ -153,6 +161,26 @@ async def test_a_server_that_talks_nonsense_is_not_asked_in_a_hot_loop(server, c
 
     assert follower.values == {"a": "1"}
     assert took > 0.6, "it waits 0.1 s, 0.2 s and 0.4 s at least"
+
+
+async def test_a_connection_that_fell_silent_is_made_again(server, client, answers):
+    await server.write("a", "1")
+    server.next_answers.append(answers.silence)
+
+    async with following(client, idle_seconds=0.1) as follower:
+        assert follower.values == {"a": "1"}
+
+
+async def test_what_ailed_the_server_is_forgotten_while_the_next_watch_lasts(server, client):
+    await server.write("a", "1")
+
+    async with following(client) as follower:
+        await server.hang_up()
+        await server.write("a", "2")
+        await follower.until(lambda: follower.values == {"a": "2"})
+        error = follower.reflector.last_error
+
+    assert error == ""
 
 
 async def test_a_malformed_object_is_named_and_disturbs_no_other(server, client):

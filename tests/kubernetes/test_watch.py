@@ -6,6 +6,7 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -22,6 +23,11 @@ def decode(raw: bytes) -> str:
     if value == "bad":
         raise ValueError("a bad value")
     return value
+
+
+def decode_typed(raw: bytes) -> str:
+    """As msgspec refuses: with errors that are no ValueErrors."""
+    return msgspec.convert(json.loads(raw)["value"], str)
 
 
 def named(name: str, version: int, value: str) -> dict[str, Any]:
@@ -86,10 +92,11 @@ def test_what_came_before_the_end_of_the_list_appears_all_at_once():
     assert cache.synced
 
 
-def test_a_server_that_does_not_know_such_lists_is_listed_in_pages():
+@pytest.mark.parametrize("status", [400, 422])
+def test_a_server_that_does_not_know_such_lists_is_listed_in_pages(status):
     cache = ListThenWatch(decode)
     cache.next_request(60)
-    cache.refused(422)
+    cache.refused(status)
 
     first = cache.next_request(60)
     nothing = cache.page(page(10, named("a", 3, "1"), more="token"))
@@ -149,6 +156,13 @@ def test_nothing_comes_back_from_before_a_bookmark(cache):
     assert changes == [[], [], [Change(("ns", "b"), None, "2")]]
 
 
+def test_a_bookmark_says_nothing_about_what_is_newer_than_itself(cache):
+    for line in (modified("a", 12, "2"), bookmark(10)):
+        cache.line(line)
+
+    assert cache.line(modified("b", 11, "2")) == [Change(("ns", "b"), "1", "2")]
+
+
 def test_a_watch_that_ended_goes_on_where_the_last_event_or_bookmark_was(cache):
     cache.line(modified("a", 11, "2"))
     cache.line(bookmark(40))
@@ -184,6 +198,9 @@ def test_a_version_that_is_too_old_means_a_new_list_and_until_then_the_cache_sta
         b'{"type":"NEW","object":{}}',
         b'{"type":"ADDED","object":[]}',
         b"\xff\xfe",
+        b'{"type":"\xff","object":{}}',
+        pytest.param(b'{"type":"ADDED","object":' + b"[" * 5000 + b"]" * 5000 + b"}", id="too deep"),
+        pytest.param(b'{"type":"ADDED","object":{"metadata":{"resourceVersion":"11"}}}', id="an object without a name"),
     ],
 )
 def test_what_is_not_understood_ends_the_watch_and_changes_nothing(cache, line):
@@ -191,6 +208,51 @@ def test_what_is_not_understood_ends_the_watch_and_changes_nothing(cache, line):
         cache.line(line)
 
     assert cache.values == {("ns", "a"): "1", ("ns", "b"): "1"}
+    assert dict(cache.next_request(60).parameters)["resourceVersion"] == "10"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b'{"kind":"Status","metadata":{}}',
+        b'{"metadata":{},"items":[]}',
+        b'{"metadata":{"resourceVersion":"90"},"items":[7]}',
+        b'{"metadata":{"resourceVersion":"90"},"items":[{"metadata":{"name":7}}]}',
+        b'{"metadata":{"resourceVersion":"90"},"items":[{"metadata":{}}]}',
+        b'{"metadata":{"resourceVersion":"\xff"},"items":[]}',
+    ],
+)
+def test_what_is_not_a_list_takes_nothing_away(cache, body):
+    cache.refused(410)
+    cache.next_request(60)
+    cache.refused(400)
+    cache.next_request(60)
+
+    with pytest.raises(WatchEnded):
+        cache.page(body)
+
+    assert cache.values == {("ns", "a"): "1", ("ns", "b"): "1"}
+    assert isinstance(cache.next_request(60), AskList)
+
+
+def test_the_end_of_a_list_without_a_version_takes_nothing_away(cache):
+    cache.refused(410)
+    cache.next_request(60)
+
+    with pytest.raises(WatchEnded):
+        cache.line(event("BOOKMARK", {"metadata": {"annotations": INITIAL_END}}))
+
+    assert cache.values == {("ns", "a"): "1", ("ns", "b"): "1"}
+
+
+@pytest.mark.parametrize("version", ["²", "9" * 5000, "abc"])
+def test_an_object_whose_version_is_no_number_is_believed(cache, version):
+    of = {"metadata": {"name": "a", "namespace": "ns", "resourceVersion": version}, "value": "2"}
+
+    assert cache.line(event("MODIFIED", of)) == [Change(("ns", "a"), "1", "2")]
     assert dict(cache.next_request(60).parameters)["resourceVersion"] == "10"
 
 
@@ -203,6 +265,17 @@ def test_a_malformed_object_is_left_out_named_and_disturbs_no_other(cache):
     mended = cache.line(modified("a", 13, "2"))
     assert mended == [Change(("ns", "a"), None, "2")]
     assert cache.malformed == {}
+
+
+def test_an_object_of_the_wrong_type_is_malformed_too():
+    cache = ListThenWatch(decode_typed)
+    cache.next_request(60)
+
+    for line in (event("ADDED", named("a", 3, "1") | {"value": 7}), added("b", 4, "1"), bookmark(10, INITIAL_END)):
+        cache.line(line)
+
+    assert cache.values == {("ns", "b"): "1"}
+    assert "Expected `str`" in cache.malformed["ns", "a"]
 
 
 def test_a_malformed_object_that_went_while_nobody_looked_is_named_no_more(cache):
@@ -235,7 +308,7 @@ class Server:
     objects: dict[str, tuple[int, str]] = field(default_factory=dict)
     events: list[tuple[int, bytes]] = field(default_factory=list)
     compacted: int = 0
-    rest: list[dict[str, Any]] = field(default_factory=list)
+    rest: list[dict[str, Any]] | None = None
 
     def write(self, name: str, value: str | None) -> None:
         self.version += 1
@@ -252,8 +325,16 @@ class Server:
         self.compacted = self.version
         self.events.clear()
 
-    def listed(self, token: str) -> bytes:
-        if not token:
+    def restart(self) -> None:
+        """It remembers its objects, but neither what led to them nor who was in the middle of a list."""
+        self.compact()
+        self.rest = None
+
+    def listed(self, token: str) -> bytes | int:
+        """A page, or the status of a refusal."""
+        if token and self.rest is None:
+            return 410
+        if not token or self.rest is None:
             self.rest = [named(name, *found) for name, found in sorted(self.objects.items())]
             self.at = self.version
         now, self.rest = self.rest[:2], self.rest[2:]
@@ -281,6 +362,9 @@ def one_request(cache: ListThenWatch[str], server: Server, fault: str, number: i
     if isinstance(request, AskList):
         try:
             body = server.listed(parameters.get("continue", ""))
+            if isinstance(body, int):
+                cache.refused(body)
+                return
             seen += cache.page(body[: number + 1] if fault == "truncated" else body)
         except WatchEnded:
             pass
@@ -302,7 +386,8 @@ def one_request(cache: ListThenWatch[str], server: Server, fault: str, number: i
         case "duplicates":
             lines = [line for each in range(len(lines)) for line in (lines[each], lines[max(0, each - number % 4)])]
         case "reordered" if "sendInitialEvents" not in parameters:
-            lines = lines[at:] + lines[:at]
+            # What the watch began with is known, so a bookmark of it is true at any time.
+            lines = [*lines[at:], bookmark(int(parameters["resourceVersion"])), *lines[:at]]
         case "reordered":
             lines = lines[-2::-1] + lines[-1:]
         case "bookmarked" if at == len(lines) and "sendInitialEvents" not in parameters:
@@ -319,7 +404,7 @@ FAULTS = ("", "reset", "truncated", "gone", "unknown", "duplicates", "reordered"
 rounds = st.lists(
     st.tuples(
         st.lists(st.tuples(st.sampled_from(NAMES), st.sampled_from(["1", "2", "bad", None])), max_size=4),
-        st.sampled_from(["", "", "", "", "compact", "restart"]),
+        st.sampled_from(["", "", "", "", "compact", "server restarts", "we restart"]),
         st.sampled_from(FAULTS),
         st.integers(0, 40),
     ),
@@ -341,7 +426,9 @@ def test_after_any_faults_the_cache_equals_the_servers_state_and_the_changes_add
             server.write(name, value)
         if befalls == "compact":
             server.compact()
-        elif befalls == "restart":
+        elif befalls == "server restarts":
+            server.restart()
+        elif befalls == "we restart":
             cache, seen = ListThenWatch(decode), []
         one_request(cache, server, fault, number, seen)
     for _ in range(8):

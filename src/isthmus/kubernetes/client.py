@@ -114,7 +114,8 @@ class ApiClient:
     ) -> AsyncGenerator[list[bytes], None]:
         """A watch's lines, in batches as they arrive. Raises ApiUnavailable when nothing came for `idle_seconds`, or the connection broke.
 
-        Ends when the server ends the stream; a last line that was cut off is not given.
+        The first batch is empty: the server has accepted the watch. Ends when the server ends the stream; a last line that was cut off is
+        not given.
         """
         assert self._session is not None, "entered"
         timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS, sock_read=idle_seconds)
@@ -132,12 +133,16 @@ class ApiClient:
             ) as response:
                 if response.status >= 400:
                     _raise_for(doing, response.status, await response.read())
+                yield []
                 async for chunk in response.content.iter_any():
                     *complete, rest = (rest + chunk).split(b"\n")
                     if complete:
                         yield [line for line in complete if line.strip()]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiUnavailable(f"{doing}: {type(error).__name__}: {error}") from None
+        except ValueError as error:
+            # A token that fits into no header, a host that is no name: nothing was sent.
+            raise KubernetesError(f"{doing}: cannot be asked: {error}") from None
 
     async def _json(
         self,
@@ -185,6 +190,9 @@ class ApiClient:
                 raw = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise ApiUnavailable(f"{doing}: {type(error).__name__}: {error}") from None
+        except ValueError as error:
+            # A token that fits into no header, a host that is no name: nothing was sent.
+            raise KubernetesError(f"{doing}: cannot be asked: {error}") from None
         if response.status >= 400:
             _raise_for(doing, response.status, raw)
         return raw
@@ -215,7 +223,9 @@ def _ssl_context(address: ApiAddress) -> ssl.SSLContext | bool:
     """Loading a client certificate needs a file; it is written where only we can read it, and removed at once."""
     if not address.server.startswith("https://"):
         return True
-    context = ssl.create_default_context(cadata=address.ca_pem or None)
+    # Comments between the certificates may be in any language, but OpenSSL's are in ASCII.
+    authorities = address.ca_pem.encode("ascii", "ignore").decode()
+    context = ssl.create_default_context(cadata=authorities or None)
     if address.insecure:
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -56,16 +56,16 @@ def address_of(text: str, context: str = "", *, base: Path | None = None) -> Api
     return ApiAddress(
         server=_server(cluster),
         ca_pem=_inline_or_file(cluster, "certificate-authority", base),
-        insecure=bool(cluster.get("insecure-skip-tls-verify", False)),
-        tls_server_name=str(cluster.get("tls-server-name", "")),
-        proxy_url=str(cluster.get("proxy-url", "")),
-        token=str(user.get("token", "")),
+        insecure=_flag(cluster, "insecure-skip-tls-verify"),
+        tls_server_name=_text(cluster, "tls-server-name"),
+        proxy_url=_proxy(cluster),
+        token=_token(user),
         token_file=_path(user.get("tokenFile"), base),
         client_certificate_pem=_inline_or_file(user, "client-certificate", base),
         client_key_pem=_inline_or_file(user, "client-key", base),
         exec_plugin=_command(plugin) if plugin else (),
         exec_environment=tuple(
-            (str(entry.get("name", "")), str(entry.get("value", "")))
+            (_text(entry, "name"), _text(entry, "value"))
             for entry in (_object(found, "user.exec.env") for found in _list(plugin.get("env"), "user.exec.env"))
         ),
     )
@@ -169,8 +169,36 @@ def _command(plugin: Mapping[str, Any]) -> tuple[str, ...]:
     return (str(plugin["command"]), *map(str, _list(plugin.get("args"), "user.exec.args")))
 
 
+def _text(part: Mapping[str, Any], field: str) -> str:
+    """What is left empty is not there."""
+    value = part.get(field)
+    return "" if value is None else str(value)
+
+
+def _flag(part: Mapping[str, Any], field: str) -> bool:
+    """Only true is true: whoever writes "false" in quotes must not lose the check of the server."""
+    value = part.get(field)
+    if value is not None and not isinstance(value, bool):
+        raise BadKubeconfig(f"{field} {value!r} is neither true nor false")
+    return bool(value)
+
+
+def _token(user: Mapping[str, Any]) -> str:
+    token = _text(user, "token").strip()
+    if not token.isprintable():
+        raise BadKubeconfig("user.token has characters that no token has")
+    return token
+
+
+def _proxy(cluster: Mapping[str, Any]) -> str:
+    proxy = _text(cluster, "proxy-url")
+    if proxy and not proxy.startswith(("https://", "http://")):
+        raise BadKubeconfig(f"cluster.proxy-url {proxy!r} is not an http(s) URL")
+    return proxy
+
+
 def _server(cluster: Mapping[str, Any]) -> str:
-    server = str(cluster.get("server", ""))
+    server = _text(cluster, "server")
     if not server.startswith(("https://", "http://")):
         raise BadKubeconfig(f"cluster.server {server!r} is not an http(s) URL")
     return server.rstrip("/")

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Mapping
 from contextlib import aclosing
 from typing import Generic, TypeVar
+from urllib.parse import urlencode
 
 import structlog
 
@@ -38,8 +39,10 @@ class Reflector(Generic[T]):
         *,
         namespace: str = "",
         selector: Mapping[str, str] | None = None,
+        idle_seconds: float = _IDLE_SECONDS,
     ) -> None:
         self._client = client
+        self._idle_seconds = idle_seconds
         self._path = resource.collection(namespace)
         self._state = ListThenWatch(decode, selector=selector)
         self._changed = changed
@@ -72,6 +75,7 @@ class Reflector(Generic[T]):
                     self._note(end)
             except NotFound:
                 # The server does not know the kind (yet): there are no objects of it.
+                self.last_error = ""
                 self._contact(self._state.absent(), listed=True)
                 heard = False
             except ApiError as error:
@@ -89,15 +93,14 @@ class Reflector(Generic[T]):
         """One request. Whether the server said something; one that closes every watch at once is not asked in a hot loop."""
         request = self._state.next_request(random.randint(*_WATCH_SECONDS))
         if isinstance(request, AskList):
-            parameters = "&".join(f"{key}={value}" for key, value in request.parameters)
-            changes = self._state.page(await self._client.read(f"{self._path}?{parameters}"))
+            changes = self._state.page(await self._client.read(f"{self._path}?{urlencode(request.parameters)}"))
             self._contact(changes, listed=self._state.synced)
             return True
         heard = False
-        lines = self._client.lines(self._path, dict(request.parameters), idle_seconds=_IDLE_SECONDS)
+        lines = self._client.lines(self._path, dict(request.parameters), idle_seconds=self._idle_seconds)
         async with aclosing(lines) as batches:
             async for batch in batches:
-                heard = True
+                heard = heard or bool(batch)
                 self._take(batch)
         return heard
 
@@ -107,6 +110,8 @@ class Reflector(Generic[T]):
         try:
             for line in batch:
                 changes += self._state.line(line)
+            # A watch lasts for minutes: what was wrong before it is not wrong any longer.
+            self.last_error = ""
         finally:
             self._contact(changes, listed=self._state.synced)
 

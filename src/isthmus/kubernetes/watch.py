@@ -17,11 +17,15 @@ from typing import Any, Generic, TypeVar, cast
 
 import msgspec
 
+_NOT_UNDERSTOOD = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+"""What msgspec raises for bytes that are not what was asked for, depending on what is wrong with them."""
+
 T = TypeVar("T")
 Name = tuple[str, str]
 """Namespace (empty for a cluster-scoped object) and name."""
 
 PAGE_SIZE = 500
+_DIGITS_MAX = 20
 INITIAL_EVENTS_END = "k8s.io/initial-events-end"
 
 
@@ -49,7 +53,7 @@ class AskWatch:
 
 
 class WatchEnded(Exception):
-    """The stream said something that ends it: `expired` asks for a new list."""
+    """The server said something that ends the request. `expired`: only that what we know is too old, which is nobody's fault."""
 
     def __init__(self, reason: str, *, expired: bool) -> None:
         super().__init__(reason)
@@ -109,7 +113,7 @@ class _Objects(Generic[T]):
     def put(self, name: Name, version: int, decoded: Callable[[], T]) -> None:
         try:
             entry = _Entry(version, decoded())
-        except ValueError as error:
+        except (ValueError, msgspec.MsgspecError, RecursionError) as error:
             self.remove(name, version)
             self.malformed[name] = str(error)
         else:
@@ -123,9 +127,9 @@ class _Objects(Generic[T]):
         self._absent[name] = version
 
     def complete(self, version: int) -> None:
-        """Everything up to this version is known, so that nobody has to remember any longer what went."""
-        self._complete = version
-        self._absent.clear()
+        """Everything up to this version is known, so that nobody has to remember any longer what went until then."""
+        self._complete = max(version, self._complete)
+        self._absent = {name: gone for name, gone in self._absent.items() if gone > self._complete}
 
 
 class ListThenWatch(Generic[T]):
@@ -193,13 +197,15 @@ class ListThenWatch(Generic[T]):
         """A page of the list; changes come with the last one. Raises WatchEnded for what is not a list."""
         try:
             listed = msgspec.json.decode(body, type=_List)
-        except msgspec.MsgspecError as error:
+            items = [(bytes(raw), _named(msgspec.json.decode(raw, type=_Headed))) for raw in listed.items]
+            _versioned(listed.metadata.resourceVersion)
+        except _NOT_UNDERSTOOD as error:
             self.expired()
-            raise WatchEnded(f"not a list: {error}", expired=True) from None
+            raise WatchEnded(f"not a list: {error}", expired=False) from None
         if self._pages is None:
             self._pages = _Objects()
-        for raw in listed.items:
-            self._put(self._pages, bytes(raw), msgspec.json.decode(raw, type=_Headed))
+        for raw, headed in items:
+            self._put(self._pages, raw, headed)
         self._continue = listed.metadata.continue_
         if self._continue:
             return []
@@ -211,13 +217,16 @@ class ListThenWatch(Generic[T]):
         try:
             event = msgspec.json.decode(line, type=_Event)
             headed = msgspec.json.decode(event.object, type=_Headed)
-        except msgspec.MsgspecError as error:
+            return self._event(event, headed)
+        except _NOT_UNDERSTOOD as error:
             raise WatchEnded(f"not a watch event: {error}", expired=False) from None
+
+    def _event(self, event: _Event, headed: _Headed) -> list[Change[T]]:
         match event.type:
             case "ADDED" | "MODIFIED":
-                return self._stored(bytes(event.object), headed)
+                return self._stored(bytes(event.object), _named(headed))
             case "DELETED":
-                return self._deleted(headed)
+                return self._deleted(_named(headed))
             case "BOOKMARK":
                 return self._bookmark(headed)
             case "ERROR":
@@ -253,11 +262,12 @@ class ListThenWatch(Generic[T]):
 
     def _bookmark(self, headed: _Headed) -> list[Change[T]]:
         if self._initial is not None and headed.metadata.annotations.get(INITIAL_EVENTS_END) == "true":
+            version = _versioned(headed.metadata.resourceVersion)
             found, self._initial = self._initial, None
-            return self._replace(found, headed.metadata.resourceVersion)
+            return self._replace(found, version)
         if self._initial is None:
             self._advance(headed)
-            self._cache.complete(_number(self._version))
+            self._cache.complete(_number(headed.metadata.resourceVersion))
         return []
 
     def _advance(self, headed: _Headed) -> None:
@@ -299,6 +309,20 @@ def _name(headed: _Headed) -> Name:
     return (headed.metadata.namespace, headed.metadata.name)
 
 
+def _named(headed: _Headed) -> _Headed:
+    """An object without a name is none."""
+    if not headed.metadata.name:
+        raise msgspec.ValidationError("an object without a name")
+    return headed
+
+
+def _versioned(version: str) -> str:
+    """A list without a version is none: it could not be gone on from, and may be somebody else's answer."""
+    if not version:
+        raise msgspec.ValidationError("a list without a version")
+    return version
+
+
 def _number(version: str) -> int:
-    """Resource versions are compared as numbers, as the Kubernetes API has promised since 1.35."""
-    return int(version) if version.isdigit() else 0
+    """Resource versions are compared as numbers, as the Kubernetes API has promised since 1.35. Zero for what is not an unsigned integer."""
+    return int(version) if version.isascii() and version.isdigit() and len(version) <= _DIGITS_MAX else 0
