@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from isthmus.discovery.balancing import scale_of
+from isthmus.discovery.naming import name_table, virtual_ips
 
 
 def seen(words, families, endpoints=(), gateways=()):
@@ -55,3 +56,36 @@ def test_what_one_endpoint_weighs(words, gateways, scale):
     found = {network: [words.gateway(network, *each) for each in said] for network, said in gateways.items()}
 
     assert scale_of(found) == scale
+
+
+@pytest.mark.parametrize(
+    ("families", "own", "foreign", "ips"),
+    [
+        ((4,), ("10.96.0.1", "fd00:96::1"), (), ("10.96.0.1",)),
+        ((4, 6), ("10.96.0.1", "fd00:96::1"), (), ("10.96.0.1", "fd00:96::1")),
+        # Where its own cluster's addresses are of no use to it, another's are: its proxy listens for them.
+        ((4,), ("fd00:96::1",), ("10.97.0.1",), ("10.97.0.1",)),
+        ((6,), ("10.96.0.1",), (), ()),
+    ],
+)
+def test_names_lead_to_addresses_that_a_client_can_call(words, families, own, foreign, ips):
+    scope = replace(words.scope("n1", "c1"), ip_families=families)
+    mesh = words.Mesh().snapshot()
+    [service] = mesh.services.values()
+    service = replace(service, virtual_ips=(("c1", own), *([("c2", foreign)] if foreign else [])))
+
+    records = name_table(scope, replace(mesh, services={words.KEY: service}))
+
+    assert virtual_ips(scope, service) == ips
+    assert [record.ips for record in records] == ([ips] if ips else [])
+
+
+def test_a_headless_services_name_leads_to_pods_that_a_client_can_call(words):
+    mesh = words.Mesh(
+        endpoints=[words.endpoint(ip, "n1", "c1") for ip in ("10.0.0.1", "fd00::1", "somewhere")]
+    ).snapshot()
+    [service] = mesh.services.values()
+
+    [record] = name_table(words.scope("n1", "c1"), replace(mesh, services={words.KEY: replace(service, headless=True)}))
+
+    assert record.ips == ("10.0.0.1",)

@@ -1,13 +1,15 @@
 """Which addresses a name gets from this proxy's point of view: virtual addresses, and the DNS name table.
 
 A proxy's own cluster's address wins; a service that only other clusters declare gets the first declaring cluster's, which is also what its
-outbound listeners match, so it works. A headless service resolves to its endpoints on the proxy's own network.
+outbound listeners match, so it works. A headless service resolves to its endpoints on the proxy's own network. Addresses that a proxy
+cannot call, because it has IPv4 or IPv6 alone, are not told.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from isthmus.discovery.families import family_of
 from isthmus.discovery.visibility import visible_services
 from isthmus.model.names import UNDECLARED_NETWORK
 from isthmus.model.services import Service
@@ -19,9 +21,11 @@ from isthmus.model.workloads import Endpoint, Health
 def virtual_ips(scope: Scope, service: Service) -> tuple[str, ...]:
     """What applications beside this proxy resolve the service to; empty for a headless one."""
     own = service.ips_in(scope.cluster)
-    if own:
-        return own
-    return service.virtual_ips[0][1] if service.virtual_ips else ()
+    for ips in (own, *(ips for _, ips in service.virtual_ips)):
+        usable = tuple(ip for ip in ips if family_of(ip) in scope.ip_families)
+        if usable:
+            return usable
+    return ()
 
 
 def name_table(scope: Scope, snapshot: Snapshot) -> tuple[NameRecord, ...]:
@@ -42,14 +46,20 @@ def _headless(scope: Scope, service: Service, endpoints: Sequence[Endpoint]) -> 
 
     Endpoints are told apart by network and address: another network's Pod may have the same address and is not reachable by it.
     """
-    near = [endpoint for endpoint in endpoints if endpoint.health is Health.HEALTHY and _same_network(scope, endpoint)]
+    near = [
+        endpoint
+        for endpoint in endpoints
+        if endpoint.health is Health.HEALTHY
+        and _same_network(scope, endpoint)
+        and family_of(endpoint.ip) in scope.ip_families
+    ]
     near.sort(key=lambda endpoint: (endpoint.cluster != scope.cluster, endpoint.cluster, endpoint.ip))
-    ips = tuple(dict.fromkeys(endpoint.ip for endpoint in near if endpoint.ip))
+    ips = tuple(dict.fromkeys(endpoint.ip for endpoint in near))
     if ips:
         yield _record(service, service.hostname, service.name, ips)
     by_hostname: dict[str, str] = {}
     for endpoint in near:
-        if endpoint.hostname and endpoint.ip:
+        if endpoint.hostname:
             by_hostname.setdefault(endpoint.hostname, endpoint.ip)
     for hostname, ip in by_hostname.items():
         yield _record(service, f"{hostname}.{service.hostname}", f"{hostname}.{service.name}", (ip,))
