@@ -141,17 +141,25 @@ def _summed(
 
 
 def _way(answer: dict[str, str], count: int, ways: Counter[str], status: dict[str, Any], own: str) -> str:
-    """The address whose requests were as many, and that is the Pod's own, or a gateway's of its cluster."""
-    home = next((cluster for cluster in status["clusters"] if cluster["id"] == answer.get("cluster")), None)
+    """The addresses that were asked and that lead to the Pod: its own on one's own network, else the gateways of its network.
+
+    Which of several gateways a connection took is the gateways' business: each may lead to any Pod of its network.
+    """
+    clusters = {cluster["id"]: cluster for cluster in status["clusters"]}
+    home = clusters.get(answer.get("cluster", ""))
     if home is None:
         return "unknown"
-    pod_ips = [pod["ip"] for pod in home["pods"] if pod["name"] == answer["pod"]]
-    gateways = [ip for gateway in home["gateways"] for ip in gateway["addresses"]]
-    networks = {cluster["id"]: cluster["network"] for cluster in status["clusters"]}
-    for address, requests in sorted(ways.items()):
-        ip = address.rpartition(":")[0]
-        if ip in gateways and requests >= count:
-            return f"gateway of {home['id']} {address}"
-        if ip in pod_ips and networks[own] == home["network"] and requests == count:
-            return f"direct {address}"
-    return f"unclear: {dict(ways)}"
+    asked = {address: address.rpartition(":")[0] for address in sorted(ways)}
+    if home["network"] == clusters[own]["network"]:
+        ips = [pod["ip"] for pod in home["pods"] if pod["name"] == answer["pod"]]
+        direct = [address for address, ip in asked.items() if ip in ips and ways[address] == count]
+        return f"direct {direct[0]}" if direct else f"unclear: {dict(ways)}"
+    owner = {
+        ip: cluster["id"]
+        for cluster in clusters.values()
+        if cluster["network"] == home["network"]
+        for gateway in cluster["gateways"]
+        for ip in gateway["addresses"]
+    }
+    through = [f"gateway of {owner[ip]} {address}" for address, ip in asked.items() if ip in owner]
+    return " or ".join(through) or f"unclear: {dict(ways)}"

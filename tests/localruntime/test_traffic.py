@@ -1,0 +1,49 @@
+"""Which way requests went, by what the caller's Envoy counted."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from isthmus.localruntime.traffic import _way
+
+
+def cluster(name, network, ip, gateway):
+    return {
+        "id": name,
+        "network": network,
+        "pods": [{"name": f"hello-{name}", "ip": ip}],
+        "gateways": [{"addresses": [gateway]}],
+    }
+
+
+STATUS = {
+    "clusters": [
+        cluster("east", "n1", "10.10.0.4", "172.30.1.1"),
+        cluster("center", "n1", "10.10.0.5", "172.30.2.1"),
+        cluster("west", "n2", "10.10.0.4", "172.30.3.1"),
+    ]
+}
+
+
+@pytest.mark.parametrize(
+    ("own", "answered", "counted", "way"),
+    [
+        ("east", "east", {"10.10.0.4:5000": 3, "172.30.3.1:15443": 2}, "direct 10.10.0.4:5000"),
+        ("east", "center", {"10.10.0.5:5000": 3}, "direct 10.10.0.5:5000"),
+        ("east", "west", {"10.10.0.4:5000": 3, "172.30.3.1:15443": 2}, "gateway of west 172.30.3.1:15443"),
+        (
+            "west",
+            "east",
+            {"172.30.1.1:15443": 2, "172.30.2.1:15443": 1},
+            "gateway of east 172.30.1.1:15443 or gateway of center 172.30.2.1:15443",
+        ),
+        ("east", "east", {"10.10.0.4:5000": 7}, "unclear: {'10.10.0.4:5000': 7}"),
+        ("east", "west", {"10.10.0.4:5000": 3}, "unclear: {'10.10.0.4:5000': 3}"),
+    ],
+)
+def test_the_way(own, answered, counted, way):
+    answer = {"cluster": answered, "pod": f"hello-{answered}"}
+
+    assert _way(answer, 3, Counter(counted), STATUS, own) == way
