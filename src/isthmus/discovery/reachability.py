@@ -15,7 +15,7 @@ from __future__ import annotations
 from isthmus.discovery.families import NONE, family_of
 from isthmus.discovery.security import takes_mutual_tls
 from isthmus.model.names import UNDECLARED_NETWORK
-from isthmus.model.services import Service, ServicePort
+from isthmus.model.services import Resolution, Service, ServicePort
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.topology import NetworkGateway
 from isthmus.model.traffic import ClientTls
@@ -47,18 +47,18 @@ def reach(
         return Unreachable(Reason.TERMINATING, "its workload is shutting down")
     if endpoint.health is Health.UNHEALTHY:
         return Unreachable(Reason.NOT_READY, "its workload is not ready")
-    return _across_networks(scope, port, endpoint, snapshot, tls)
+    return _across_networks(scope, service, port, endpoint, snapshot, tls)
 
 
 def _across_networks(
-    scope: Scope, port: ServicePort, endpoint: Endpoint, snapshot: Snapshot, tls: ClientTls | None
+    scope: Scope, service: Service, port: ServicePort, endpoint: Endpoint, snapshot: Snapshot, tls: ClientTls | None
 ) -> Reach:
     gateways = _gateways_for(endpoint, snapshot)
     if _in_network(scope, endpoint) and not (scope.network == UNDECLARED_NETWORK and gateways):
-        return _directly(scope, endpoint)
+        return _directly(scope, service, endpoint)
     if not gateways:
         if snapshot.settings.unreachable_networks_direct:
-            return _directly(scope, endpoint)
+            return _directly(scope, service, endpoint)
         return Unreachable(Reason.NO_GATEWAY, f"network {endpoint.network} has no gateway: run one there")
     usable = tuple(gateway for gateway in gateways if family_of(gateway.address) in scope.ip_families)
     if not usable:
@@ -83,12 +83,13 @@ def _in_network(scope: Scope, endpoint: Endpoint) -> bool:
     return UNDECLARED_NETWORK in (scope.network, endpoint.network) or scope.network == endpoint.network
 
 
-def _directly(scope: Scope, endpoint: Endpoint) -> Reach:
+def _directly(scope: Scope, service: Service, endpoint: Endpoint) -> Reach:
+    """Where proxies ask DNS themselves, the address may be a name."""
     family = family_of(endpoint.ip)
-    if family in scope.ip_families:
-        return Direct()
     if not endpoint.ip:
         return Unreachable(Reason.NO_ADDRESS, "it has no address of its own, only a network")
+    if family in scope.ip_families or (family == NONE and service.resolution is Resolution.DNS):
+        return Direct()
     if family == NONE:
         return Unreachable(Reason.NO_ADDRESS, f"{endpoint.ip!r} is not an IP address")
     return Unreachable(
