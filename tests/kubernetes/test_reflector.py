@@ -194,3 +194,13 @@ async def test_a_malformed_object_is_named_and_disturbs_no_other(server, client)
 
     assert first == ({"b": "1"}, {("ns", "a"): "a bad value"})
     assert follower.reflector.malformed == {}
+
+
+async def test_it_is_told_when_only_what_is_malformed_has_changed(server, client):
+    async with following(client) as follower:
+        await server.write("a", "bad")
+        await follower.until(lambda: follower.reflector.malformed == {("ns", "a"): "a bad value"})
+        await server.write("a", None)
+        await follower.until(lambda: follower.reflector.malformed == {})
+
+    assert follower.told == [[], [], []]

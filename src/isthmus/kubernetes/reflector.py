@@ -28,7 +28,10 @@ log = structlog.get_logger()
 
 
 class Reflector(Generic[T]):
-    """`run` until cancelled. `changed` is called with each batch of changes, and once for the first list even if it is empty."""
+    """`run` until cancelled.
+
+    `changed` is called with each batch of changes, once for the first list even if it is empty, and with none if only `malformed` has changed.
+    """
 
     def __init__(
         self,
@@ -46,6 +49,7 @@ class Reflector(Generic[T]):
         self._path = resource.collection(namespace)
         self._state = ListThenWatch(decode, selector=selector)
         self._changed = changed
+        self._named: dict[Name, str] = {}
         self.synced = asyncio.Event()
         self.last_contact: float | None = None
         self.last_error = ""
@@ -118,7 +122,8 @@ class Reflector(Generic[T]):
     def _contact(self, changes: list[Change[T]], *, listed: bool) -> None:
         self.last_contact = asyncio.get_running_loop().time()
         first = listed and not self.synced.is_set()
-        if changes or first:
+        named, self._named = self._named, dict(self._state.malformed)
+        if changes or first or named != self._named:
             self._changed(changes)
         if first:
             self.synced.set()
