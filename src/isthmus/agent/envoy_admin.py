@@ -26,6 +26,8 @@ class EnvoyAdmin:
 
     async def is_live(self) -> bool:
         """Whether Envoy has finished its start (`/ready`)."""
+        if self._session.closed:
+            return False
         try:
             async with self._session.get("http://envoy/ready") as response:
                 return response.status == 200
@@ -43,6 +45,7 @@ class EnvoyAdmin:
 
     async def begin_drain(self) -> None:
         """New connections still work while old ones are told to close. Raises EnvoyUnavailable."""
+        self._check_open()
         try:
             async with self._session.post("http://envoy/drain_listeners?graceful&skip_exit") as response:
                 await response.read()
@@ -50,8 +53,13 @@ class EnvoyAdmin:
             raise EnvoyUnavailable(str(error)) from None
 
     async def _get(self, path: str) -> str:
+        self._check_open()
         try:
             async with self._session.get("http://envoy" + path) as response:
                 return await response.text()
         except (aiohttp.ClientError, OSError, TimeoutError) as error:
             raise EnvoyUnavailable(str(error)) from None
+
+    def _check_open(self) -> None:
+        if self._session.closed:
+            raise EnvoyUnavailable("the proxy is not looked after any more")

@@ -84,10 +84,10 @@ class Proxy:
     async def run(self) -> None:
         """Everything of this proxy. A mistake in one part ends this proxy's, and no other's."""
         health = web.AppRunner(self._health_pages(), access_log=None)
-        await self._secrets.start()
-        await health.setup()
-        await serve_privately(health, self._paths.health)
         try:
+            await self._secrets.start()
+            await health.setup()
+            await serve_privately(health, self._paths.health)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._certificate.run(), name=f"certificate {self.spec.name}")
                 if self.spec.dns_capture:

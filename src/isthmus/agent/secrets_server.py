@@ -60,6 +60,8 @@ class SecretsServer:
         mask = os.umask(0o177)
         try:
             server.add_insecure_port(f"unix:{self._path}")
+        except RuntimeError as error:
+            raise OSError(f"cannot listen on {self._path}: {error}") from None
         finally:
             os.umask(mask)
         await server.start()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -23,8 +23,12 @@ log = structlog.get_logger()
 @dataclass(slots=True)
 class _Running:
     proxy: Proxy
-    task: asyncio.Task[None]
+    task: asyncio.Task[None] = field(init=False)
     error: str = ""
+
+    def is_as(self, spec: ProxySpec) -> bool:
+        """Whether it runs and goes on running, as this specification says."""
+        return self.proxy.spec == spec and not self.task.done() and not self.task.cancelling()
 
 
 class AgentServer:
@@ -51,14 +55,14 @@ class AgentServer:
         """The same specification again changes nothing, so it may be said again after a restart of either side."""
         try:
             spec = msgspec.json.decode(await request.read(), type=ProxySpec)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
             return _answer({"error": f"not a proxy specification: {error}"}, status=400)
         key = f"{spec.namespace}/{spec.name}"
         if key != _key(request):
             return _answer({"error": f"the path names {_key(request)}, the body {key}"}, status=400)
-        running = self._proxies.get(key)
-        if running is None or running.proxy.spec != spec or running.task.done():
-            await self._forget(key)
+        while (running := self._proxies.get(key)) is not None and not running.is_as(spec):
+            await self._end(key, running)
+        if running is None:
             running = self._start(key, spec)
         ready = asyncio.ensure_future(running.proxy.ready())
         try:
@@ -69,16 +73,21 @@ class AgentServer:
                 )
         finally:
             ready.cancel()
+        if running.task.done() and not running.error:
+            return _answer({"error": f"proxy {key} was deleted or replaced meanwhile"}, status=503)
         missing = running.error or "; ".join(await running.proxy.missing())
         return _answer({"error": f"proxy {key} cannot be started yet: {missing}"}, status=503)
 
     async def _delete(self, request: web.Request) -> web.Response:
-        await self._forget(_key(request))
+        running = self._proxies.get(_key(request))
+        if running is not None:
+            await self._end(_key(request), running)
         return web.Response(status=204)
 
     async def _get(self, request: web.Request) -> web.Response:
         running = self._found(request)
-        return _answer(running.proxy.state() | {"missing": await running.proxy.missing()})
+        missing = await running.proxy.missing()
+        return _answer(running.proxy.state() | {"error": running.error, "missing": missing})
 
     async def _list(self, _: web.Request) -> web.Response:
         return _answer([running.proxy.state() | {"error": running.error} for running in self._proxies.values()])
@@ -100,24 +109,34 @@ class AgentServer:
         return running
 
     def _start(self, key: str, spec: ProxySpec) -> _Running:
-        proxy = Proxy(spec, self._settings, self._control_planes)
-        running = _Running(proxy, self._tasks.create_task(self._run(key, proxy), name=f"proxy {key}"))
+        running = _Running(Proxy(spec, self._settings, self._control_planes))
+        running.task = self._tasks.create_task(_run(key, running), name=f"proxy {key}")
         self._proxies[key] = running
         return running
 
-    async def _run(self, key: str, proxy: Proxy) -> None:
-        try:
-            await proxy.run()
-        except* Exception as errors:
-            error = errors.exceptions[0]
-            self._proxies[key].error = f"{type(error).__name__}: {error}"
-            log.error("proxy failed", proxy=key, error=str(error), exc_info=error)
-
-    async def _forget(self, key: str) -> None:
-        running = self._proxies.pop(key, None)
-        if running is not None:
+    async def _end(self, key: str, running: _Running) -> None:
+        """It stays listed until it has ended: nothing else begins in its folder meanwhile."""
+        if not running.task.cancelling():  # a second time would break off its cleaning up
             running.task.cancel()
-            await asyncio.wait([running.task])
+        await asyncio.wait([running.task])
+        if self._proxies.get(key) is running:
+            del self._proxies[key]
+
+
+async def _run(key: str, running: _Running) -> None:
+    try:
+        await running.proxy.run()
+    except* Exception as errors:
+        error = _first(errors)
+        running.error = f"{type(error).__name__}: {error}"
+        log.error("proxy failed", proxy=key, error=str(error), exc_info=error)
+
+
+def _first(error: Exception) -> Exception:
+    """What went wrong, out of the groups around it."""
+    while isinstance(error, ExceptionGroup):
+        error = error.exceptions[0]
+    return error
 
 
 def _key(request: web.Request) -> str:

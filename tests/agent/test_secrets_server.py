@@ -1,0 +1,190 @@
+"""SDS over a real unix socket, asked as Envoy asks: one stream for each secret, or one for all."""
+
+from __future__ import annotations
+
+import asyncio
+import stat
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+import pytest
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from envoy.service.discovery.v3 import discovery_pb2
+
+from isthmus.agent.secrets_server import SecretsServer
+from isthmus.envoy.resources import SECRET
+from isthmus.envoy.tls import TRUST_BUNDLE, WORKLOAD_CERTIFICATE
+
+SECONDS = 10.0
+_SERVICE = "/envoy.service.secret.v3.SecretDiscoveryService/"
+
+
+class Stream:
+    """A delta stream that acknowledges what it gets. Remembers the newest of each secret."""
+
+    def __init__(self, call: Any) -> None:
+        self._call = call
+        self.has: dict[str, secret_pb2.Secret] = {}
+
+    async def subscribe(self, *names: str) -> None:
+        await self._call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=SECRET, resource_names_subscribe=names))
+
+    async def receive(self) -> set[str]:
+        """The names in the next response that has any secret."""
+        response = await self._call.read()
+        assert response is not grpc.aio.EOF, "the stream is still open"
+        await self._call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=SECRET, response_nonce=response.nonce))
+        for resource in response.resources:
+            if resource.HasField("resource"):
+                secret = secret_pb2.Secret()
+                assert resource.resource.Unpack(secret)
+                self.has[resource.name] = secret
+        return {resource.name for resource in response.resources if resource.HasField("resource")}
+
+    def key(self) -> str:
+        return self.has[WORKLOAD_CERTIFICATE].tls_certificate.private_key.inline_string
+
+    def close(self) -> None:
+        self._call.cancel()
+
+
+@asynccontextmanager
+async def connected(path: Path) -> AsyncIterator[grpc.aio.Channel]:
+    async with asyncio.timeout(SECONDS), grpc.aio.insecure_channel(f"unix:{path}") as channel:
+        yield channel
+
+
+def opened(channel: grpc.aio.Channel) -> Stream:
+    return Stream(
+        channel.stream_stream(
+            _SERVICE + "DeltaSecrets",
+            request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
+            response_deserializer=discovery_pb2.DeltaDiscoveryResponse.FromString,
+        )()
+    )
+
+
+@pytest.fixture
+async def server(folder) -> AsyncIterator[SecretsServer]:
+    running = SecretsServer(folder / "sds.sock")
+    await running.start()
+    yield running
+    await running.stop()
+
+
+async def test_only_the_owner_may_open_the_socket_and_it_goes_when_the_server_goes(folder):
+    path = folder / "sds.sock"
+    path.write_text("left from before")
+    server = SecretsServer(path)
+
+    await server.start()
+    mode = path.stat().st_mode
+    await server.stop()
+
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("path", ["missing/sds.sock", "x" * 120])
+async def test_a_socket_that_cannot_be_made_is_an_error_of_the_system(folder, path):
+    server = SecretsServer(folder / path)
+
+    with pytest.raises(OSError, match="cannot listen on"):
+        await server.start()
+    await server.stop()
+
+
+async def test_an_envoy_that_asks_early_gets_its_secrets_as_soon_as_there_are_some(server, folder, issue):
+    certificate = issue()
+
+    async with connected(folder / "sds.sock") as channel:
+        stream = opened(channel)
+        await stream.subscribe(WORKLOAD_CERTIFICATE, TRUST_BUNDLE)
+        await channel.channel_ready()
+        server.put(certificate)
+        while set(stream.has) != {WORKLOAD_CERTIFICATE, TRUST_BUNDLE}:
+            await stream.receive()
+
+    shown = stream.has[WORKLOAD_CERTIFICATE].tls_certificate
+    assert shown.certificate_chain.inline_string == certificate.chain_pem
+    assert shown.private_key.inline_string == certificate.key_pem
+
+
+async def test_a_connected_stream_gets_the_new_secret_and_not_the_bundle_that_is_the_same(server, folder, issue):
+    first, second = issue(), issue()
+    server.put(first)
+
+    async with connected(folder / "sds.sock") as channel:
+        stream, bundles = opened(channel), opened(channel)
+        await stream.subscribe(WORKLOAD_CERTIFICATE)
+        await bundles.subscribe(TRUST_BUNDLE)
+        await stream.receive()
+        await bundles.receive()
+        before = stream.key()
+        server.put(second)
+        names = await stream.receive()
+        # Asking anew is answered, which shows that nothing came before it.
+        await bundles.subscribe(WORKLOAD_CERTIFICATE)
+        next_of_bundles = await bundles.receive()
+
+    assert names == {WORKLOAD_CERTIFICATE}
+    assert (before, stream.key()) == (first.key_pem, second.key_pem)
+    assert next_of_bundles == {WORKLOAD_CERTIFICATE}
+    assert bundles.key() == second.key_pem
+
+
+async def test_an_envoy_that_has_the_older_protocol_is_served_too(server, folder, issue):
+    certificate = issue()
+    server.put(certificate)
+
+    async with connected(folder / "sds.sock") as channel:
+        call = channel.stream_stream(
+            _SERVICE + "StreamSecrets",
+            request_serializer=discovery_pb2.DiscoveryRequest.SerializeToString,
+            response_deserializer=discovery_pb2.DiscoveryResponse.FromString,
+        )()
+        await call.write(discovery_pb2.DiscoveryRequest(type_url=SECRET, resource_names=[WORKLOAD_CERTIFICATE]))
+        response = await call.read()
+        call.cancel()
+
+    (resource,) = response.resources
+    secret = secret_pb2.Secret()
+    assert resource.Unpack(secret)
+    assert secret.tls_certificate.private_key.inline_string == certificate.key_pem
+
+
+async def test_a_stream_that_breaks_disturbs_no_other(server, folder, issue):
+    server.put(issue())
+
+    async with connected(folder / "sds.sock") as channel:
+        staying = opened(channel)
+        await staying.subscribe(WORKLOAD_CERTIFICATE)
+        await staying.receive()
+        for _ in range(5):
+            leaving = opened(channel)
+            await leaving.subscribe(WORKLOAD_CERTIFICATE)
+            leaving.close()
+        last = issue()
+        server.put(last)
+        await staying.receive()
+
+    assert staying.key() == last.key_pem
+
+
+async def test_what_is_asked_for_while_certificates_change_is_answered_with_the_newest(server, folder, issue):
+    """Requests and news are answered by two tasks: they share one stream."""
+    certificates = [issue() for _ in range(20)]
+
+    async with connected(folder / "sds.sock") as channel:
+        stream = opened(channel)
+        for certificate in certificates:
+            server.put(certificate)
+            for _ in range(10):
+                await stream.subscribe(WORKLOAD_CERTIFICATE, TRUST_BUNDLE)
+        while WORKLOAD_CERTIFICATE not in stream.has or stream.key() != certificates[-1].key_pem:
+            await stream.receive()
