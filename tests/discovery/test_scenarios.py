@@ -154,7 +154,7 @@ def rows(upstream: Upstream) -> Iterator[tuple[str, ...]]:
 
 
 def named(endpoint: Endpoint) -> str:
-    return f"{endpoint.workload.name or endpoint.ip}@{endpoint.cluster}"
+    return f"{endpoint.workload.name or endpoint.ip or 'no address'}@{endpoint.cluster}"
 
 
 def aligned(found: Iterator[tuple[str, ...]]) -> list[str]:

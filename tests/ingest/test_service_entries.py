@@ -26,7 +26,16 @@ def test_written_endpoints_answer_at_the_target_port_or_their_own(words):
         {"address": "1.1.1.2", "ports": {"http": 9090}, "network": "n2"},
     ]
 
-    snapshot = read(words, entry(words, resolution="STATIC", addresses=["240.0.0.1", "10.0.0.0/8"], endpoints=found))
+    snapshot = read(
+        words,
+        entry(
+            words,
+            resolution="STATIC",
+            location="MESH_INTERNAL",
+            addresses=["240.0.0.1", "10.0.0.0/8"],
+            endpoints=found,
+        ),
+    )
 
     [service] = snapshot.services.values()
     assert (service.hostname, service.registry, service.resolution) == ("a.example", "External", Resolution.ENDPOINTS)
@@ -98,3 +107,71 @@ def test_a_resolution_that_is_not_done_is_told(words):
 
     assert snapshot.services == {}
     assert [(issue.code, issue.field) for issue in snapshot.issues] == [("ISM0403", "spec.resolution")]
+
+
+@pytest.mark.parametrize(
+    ("location", "said", "network"),
+    [
+        ("MESH_INTERNAL", {}, "n1"),
+        ("MESH_INTERNAL", {"network": "n2"}, "n2"),
+        ("MESH_INTERNAL", {"labels": {"topology.istio.io/network": "n2"}}, "n2"),
+        # Beyond the mesh is on no network of the mesh, unless it is said to be: everybody calls it directly.
+        ("MESH_EXTERNAL", {}, ""),
+        ("MESH_EXTERNAL", {"network": "n2"}, "n2"),
+        ("MESH_EXTERNAL", {"labels": {"topology.istio.io/network": "n2"}}, "n2"),
+    ],
+)
+def test_which_network_a_written_endpoint_is_on(words, location, said, network):
+    found = [{"address": "1.1.1.1"} | said]
+
+    [endpoint] = endpoints(read(words, entry(words, resolution="STATIC", location=location, endpoints=found)))
+
+    assert endpoint.network == network
+
+
+def chosen(words, *objects):
+    return endpoints(
+        read(words, entry(words, resolution="STATIC", workloadSelector={"labels": {"app": "a"}}), *objects)
+    )
+
+
+def test_a_chosen_workload_entry_has_its_own_ports_and_weight(words):
+    spec = {"address": "2.2.2.2", "labels": {"app": "a"}, "ports": {"http": 9090}, "weight": 5}
+
+    [endpoint] = chosen(words, words.obj("WorkloadEntry", "vm", "ns", spec=spec))
+
+    assert (endpoint.ports, endpoint.weight) == ((("http", 9090),), 5)
+
+
+@pytest.mark.parametrize(
+    ("metadata", "status", "healths"),
+    [
+        ({}, {"podIP": "10.0.0.1"}, ["healthy"]),
+        ({}, {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "True"}]}, ["healthy"]),
+        ({}, {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "False"}]}, ["unhealthy"]),
+        ({}, {"podIP": "10.0.0.1", "conditions": [{"type": "Ready", "status": "Unknown"}]}, ["unhealthy"]),
+        ({"deletionTimestamp": "2026-01-01T00:00:00Z"}, {"podIP": "10.0.0.1"}, ["terminating"]),
+        ({}, {"phase": "Pending"}, []),
+        ({}, {"phase": "Succeeded", "podIP": "10.0.0.1"}, []),
+        ({}, {"phase": "Failed", "podIP": "10.0.0.1"}, []),
+    ],
+)
+def test_a_chosen_pod_answers_as_it_would_for_a_service(words, metadata, status, healths):
+    pod = words.obj("Pod", "p", "ns", {"app": "a"}, status=status)
+    pod["metadata"] |= metadata
+
+    assert [endpoint.health for endpoint in chosen(words, pod)] == healths
+
+
+def test_endpoints_that_differ_in_who_they_are_alone_do_not_disturb(words):
+    """The same address twice is one; two without an address, behind a network's gateway, are two."""
+    found = [
+        {"address": "1.1.1.1"},
+        {"address": "1.1.1.1", "serviceAccount": "vm"},
+        {"network": "n2", "serviceAccount": "vm"},
+        {"network": "n2"},
+    ]
+
+    seen = endpoints(read(words, entry(words, resolution="STATIC", location="MESH_INTERNAL", endpoints=found)))
+
+    assert [(each.ip, each.workload.meshed) for each in seen] == [("", False), ("", True), ("1.1.1.1", True)]

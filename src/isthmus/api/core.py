@@ -26,8 +26,14 @@ class PodIP(Wire, frozen=True):
     ip: str = ""
 
 
+class PodCondition(Wire, frozen=True):
+    type: str = ""
+    status: str = ""
+
+
 class PodStatus(Wire, frozen=True):
     phase: str = ""
+    conditions: list[PodCondition] = []
     pod_i_p: str = msgspec.field(default="", name="podIP")
     pod_i_ps: list[PodIP] = msgspec.field(default_factory=list, name="podIPs")
 
@@ -42,6 +48,16 @@ class Pod(KubernetesObject, frozen=True):
         return tuple(entry.ip for entry in self.status.pod_i_ps) or (
             (self.status.pod_i_p,) if self.status.pod_i_p else ()
         )
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has run to its end. Its address, which its status still has, may be another's by now."""
+        return self.status.phase in ("Succeeded", "Failed")
+
+    @property
+    def is_ready(self) -> bool:
+        """Also where nobody has said whether it is."""
+        return all(condition.status == "True" for condition in self.status.conditions if condition.type == "Ready")
 
 
 class ServicePort(Wire, frozen=True):

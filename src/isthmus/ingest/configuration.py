@@ -16,7 +16,7 @@ from isthmus.ingest.gateways import exposures_of
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map
 from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of
-from isthmus.ingest.service_entries import ServiceEntry, Where, service_entry_of, workload_entry_of
+from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, service_entry_of, workload_entry_of
 from isthmus.ingest.virtual_services import virtual_service_of
 from isthmus.model.issues import Issue
 from isthmus.model.names import NetworkId
@@ -24,7 +24,6 @@ from isthmus.model.routing import VirtualService
 from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
 from isthmus.model.snapshot import Exposure, MeshSettings
 from isthmus.model.traffic import DestinationRule
-from isthmus.model.workloads import Workload
 
 Read = TypeVar("Read", bound=KubernetesObject)
 Value = TypeVar("Value")
@@ -41,7 +40,7 @@ class Configuration:
     destination_rules: tuple[DestinationRule, ...] = ()
     virtual_services: tuple[VirtualService, ...] = ()
     service_entries: tuple[ServiceEntry, ...] = ()
-    workload_entries: tuple[Workload, ...] = ()
+    workload_entries: tuple[Candidate, ...] = ()
     issues: tuple[Issue, ...] = field(default=())
 
 
@@ -84,7 +83,10 @@ def configuration_of(
             sorted(reader.each(networking.ServiceEntry, lambda obj: service_entry_of(obj, where)), key=_age)
         ),
         workload_entries=tuple(
-            sorted(reader.each(networking.WorkloadEntry, lambda obj: (workload_entry_of(obj, where), ())))
+            sorted(
+                reader.each(networking.WorkloadEntry, lambda obj: (workload_entry_of(obj, where), ())),
+                key=lambda candidate: (candidate.workload.namespace, candidate.workload.name),
+            )
         ),
         issues=tuple(reader.issues),
     )

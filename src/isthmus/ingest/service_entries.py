@@ -12,7 +12,7 @@ from isthmus.ingest import labels
 from isthmus.ingest.services import protocol_of
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
-from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId, ServiceKey
+from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId
 from isthmus.model.security import Labels
 from isthmus.model.services import Resolution, Service, ServicePort
 from isthmus.model.topology import Locality
@@ -43,6 +43,16 @@ class ServiceEntry:
     selector: Labels | None
     ports: tuple[tuple[str, int], ...]
     """Port names with the numbers that selected workloads listen on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Candidate:
+    """A Pod or a WorkloadEntry that entries of its namespace may choose. `ports` are its own numbers for their port names."""
+
+    workload: Workload
+    health: Health = Health.HEALTHY
+    ports: tuple[tuple[str, int], ...] = ()
+    weight: int = 1
 
 
 def service_entry_of(obj: api.ServiceEntry, where: Where) -> tuple[ServiceEntry | None, tuple[Issue, ...]]:
@@ -78,19 +88,29 @@ def service_entry_of(obj: api.ServiceEntry, where: Where) -> tuple[ServiceEntry 
     )
 
 
-def workload_entry_of(obj: api.WorkloadEntry, where: Where) -> Workload:
+def workload_entry_of(obj: api.WorkloadEntry, where: Where) -> Candidate:
     """A host outside any cluster that takes part in the mesh, or is reachable from it."""
-    return _workload(obj.spec, Namespace(obj.metadata.namespace), obj.metadata.name, where)
+    workload = _workload(obj.spec, Namespace(obj.metadata.namespace), obj.metadata.name, where)
+    return Candidate(workload=workload, ports=tuple(sorted(obj.spec.ports.items())), weight=obj.spec.weight or 1)
 
 
-def selected(entry: ServiceEntry, workloads: Iterable[Workload]) -> Iterator[Endpoint]:
-    """The workloads of the entry's namespace that have the labels of its selector."""
+def selected(entry: ServiceEntry, candidates: Iterable[Candidate]) -> Iterator[Endpoint]:
+    """Those of the entry's namespace that have the labels of its selector."""
     if entry.selector is None:
         return
-    for workload in workloads:
+    for candidate in candidates:
+        workload = candidate.workload
         if workload.namespace == entry.namespace and set(entry.selector) <= set(workload.labels):
+            ports = tuple(sorted((dict(entry.ports) | dict(candidate.ports)).items()))
             for service in entry.services:
-                yield from (_endpoint(service.key, ip, entry.ports, workload) for ip in workload.ips[:1] or ("",))
+                yield Endpoint(
+                    service=service.key,
+                    ip=workload.ips[0] if workload.ips else "",
+                    ports=ports,
+                    workload=workload,
+                    health=candidate.health,
+                    weight=candidate.weight,
+                )
 
 
 def _service(host: Hostname, obj: api.ServiceEntry, resolution: Resolution, where: Where) -> Service:
@@ -129,14 +149,15 @@ def _written(
         own = dict(targets) | entry.ports
         workload = _workload(entry, service.namespace, "", where)
         if obj.spec.location != _INTERNAL and entry.labels.get(labels.TLS_MODE) != "istio":
-            workload = _outside(workload)
-        yield _endpoint(service.key, entry.address, tuple(sorted(own.items())), workload, entry.weight or 1)
-
-
-def _endpoint(
-    service: ServiceKey, ip: str, ports: tuple[tuple[str, int], ...], workload: Workload, weight: int = 1
-) -> Endpoint:
-    return Endpoint(service=service, ip=ip, ports=ports, workload=workload, health=Health.HEALTHY, weight=weight)
+            workload = _outside(workload, entry)
+        yield Endpoint(
+            service=service.key,
+            ip=entry.address,
+            ports=tuple(sorted(own.items())),
+            workload=workload,
+            health=Health.HEALTHY,
+            weight=entry.weight or 1,
+        )
 
 
 def _workload(entry: api.WorkloadEntrySpec, namespace: Namespace, name: str, where: Where) -> Workload:
@@ -147,7 +168,7 @@ def _workload(entry: api.WorkloadEntrySpec, namespace: Namespace, name: str, whe
         cluster=where.cluster,
         namespace=namespace,
         name=name,
-        network=NetworkId(entry.network or entry.labels.get(labels.NETWORK) or where.network),
+        network=_said_network(entry) or where.network,
         ips=(entry.address,) if entry.address else (),
         labels=tuple(sorted(entry.labels.items())),
         locality=Locality.parse(entry.locality) if entry.locality else Locality(),
@@ -157,9 +178,13 @@ def _workload(entry: api.WorkloadEntrySpec, namespace: Namespace, name: str, whe
     )
 
 
-def _outside(workload: Workload) -> Workload:
-    """Beyond the mesh nobody speaks its mutual TLS."""
-    return replace(workload, identity=None, meshed=False)
+def _outside(workload: Workload, entry: api.WorkloadEntrySpec) -> Workload:
+    """Beyond the mesh nobody speaks its mutual TLS; and every network is as near, unless one is named."""
+    return replace(workload, identity=None, meshed=False, network=_said_network(entry))
+
+
+def _said_network(entry: api.WorkloadEntrySpec) -> NetworkId:
+    return NetworkId(entry.network or entry.labels.get(labels.NETWORK, ""))
 
 
 def _is_ip(text: str) -> bool:

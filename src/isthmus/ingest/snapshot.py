@@ -19,9 +19,9 @@ from isthmus.ingest.endpoints import endpoints_of, pod_named_by, service_of
 from isthmus.ingest.gateways import gateways_of
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.ingest.mesh_config import is_cluster_local
-from isthmus.ingest.service_entries import selected
+from isthmus.ingest.service_entries import Candidate, selected
 from isthmus.ingest.services import Declaration, declaration_of, merged
-from isthmus.ingest.workloads import address_only, workload_of
+from isthmus.ingest.workloads import address_only, health_of, workload_of
 from isthmus.model import services as model_services
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
@@ -30,7 +30,6 @@ from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.topology import Cluster, NetworkGateway
 from isthmus.model.workloads import Endpoint, Health, Workload
 
-_OVER = ("Succeeded", "Failed")
 _PREFERENCE = {Health.HEALTHY: 0, Health.UNHEALTHY: 1, Health.TERMINATING: 2}
 
 
@@ -50,7 +49,8 @@ class _ClusterFacts:
     declarations: list[Declaration]
     endpoints: dict[ServiceKey, list[tuple[Endpoint, ...]]]
     gateways: list[NetworkGateway]
-    workloads: list[Workload]
+    pods: Mapping[tuple[str, str], Pod]
+    workloads: Mapping[tuple[str, str], Workload]
     issues: list[Issue]
 
 
@@ -73,7 +73,7 @@ def snapshot_of(
     ]
     services, service_issues = _merge_services(facts, context)
     endpoints = _merge_endpoints(facts, services, context)
-    _add_entries(services, endpoints, configuration, [workload for fact in facts for workload in fact.workloads])
+    _add_entries(services, endpoints, configuration, facts)
     gateways = _by_network(facts)
     found = [*issues, *(issue for fact in facts for issue in fact.issues), *service_issues, *configuration.issues]
     found += _networks_without_gateway(context.settings, endpoints, gateways)
@@ -124,7 +124,8 @@ def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Contex
         declarations=declarations,
         endpoints=_endpoints_in(cluster, network, context, workloads),
         gateways=gateways,
-        workloads=list(workloads.values()),
+        pods=cast("Mapping[tuple[str, str], Pod]", cluster.objects.get("Pod", {})),
+        workloads=workloads,
         issues=issues,
     )
 
@@ -200,7 +201,7 @@ def _by_address(cluster: ClusterInput, workloads: Mapping[tuple[str, str], Workl
     pods = cast("Mapping[tuple[str, str], Pod]", cluster.objects.get("Pod", {}))
     found: dict[str, Workload | None] = {}
     for name, workload in workloads.items():
-        if pods[name].status.phase not in _OVER:
+        if not pods[name].is_over:
             for ip in workload.ips:
                 found[ip] = None if ip in found else workload
     return found
@@ -250,15 +251,25 @@ def _add_entries(
     services: dict[ServiceKey, model_services.Service],
     endpoints: dict[ServiceKey, tuple[Endpoint, ...]],
     configuration: Configuration,
-    workloads: Sequence[Workload],
+    facts: Sequence[_ClusterFacts],
 ) -> None:
     """Services of ServiceEntries, the oldest first. What a cluster declares under the same name comes before them."""
-    candidates = [*workloads, *configuration.workload_entries]
+    some_choose = any(entry.selector is not None for entry in configuration.service_entries)
+    candidates = [*_candidates(facts), *configuration.workload_entries] if some_choose else []
     for entry in configuration.service_entries:
         chosen = [*entry.endpoints, *selected(entry, candidates)]
         for service in entry.services:
             if services.setdefault(service.key, service) is service:
                 endpoints[service.key] = _distinct([tuple(each for each in chosen if each.service == service.key)])
+
+
+def _candidates(facts: Sequence[_ClusterFacts]) -> Iterator[Candidate]:
+    """Every cluster's Pods that answer, or soon will, or did until now."""
+    for fact in facts:
+        for name, workload in fact.workloads.items():
+            health = health_of(fact.pods[name])
+            if health is not None:
+                yield Candidate(workload=workload, health=health)
 
 
 def _distinct(slices: Sequence[tuple[Endpoint, ...]]) -> tuple[Endpoint, ...]:
@@ -267,15 +278,23 @@ def _distinct(slices: Sequence[tuple[Endpoint, ...]]) -> tuple[Endpoint, ...]:
     """
     found: dict[tuple[object, ...], Endpoint] = {}
     for endpoint in (endpoint for part in slices for endpoint in part):
-        key = (endpoint.cluster, endpoint.network, endpoint.ip, endpoint.ports)
+        key = (endpoint.cluster, endpoint.network, endpoint.ip or endpoint, endpoint.ports)
         known = found.get(key)
         if known is None or _preference(endpoint) < _preference(known):
             found[key] = endpoint
-    return tuple(sorted(found.values(), key=lambda endpoint: (endpoint.cluster, endpoint.ip, endpoint)))
+    return tuple(sorted(found.values(), key=_order))
 
 
-def _preference(endpoint: Endpoint) -> tuple[int, bool, Endpoint]:
-    return _PREFERENCE[endpoint.health], not endpoint.workload.name, endpoint
+def _preference(endpoint: Endpoint) -> tuple[object, ...]:
+    return _PREFERENCE[endpoint.health], not endpoint.workload.name, not endpoint.workload.meshed, _order(endpoint)
+
+
+def _order(endpoint: Endpoint) -> tuple[object, ...]:
+    """By cluster and address, then by what else there is. Some have no identity, so it is compared as text."""
+    workload = endpoint.workload
+    identity = workload.identity.path if workload.identity else ""
+    who = (workload.network, workload.namespace, workload.name, identity, workload.labels, workload.locality)
+    return endpoint.cluster, endpoint.ip, endpoint.ports, who, endpoint.hostname, endpoint.weight
 
 
 def _by_network(facts: Sequence[_ClusterFacts]) -> dict[NetworkId, tuple[NetworkGateway, ...]]:

@@ -7,7 +7,7 @@ from isthmus.ingest import labels
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Namespace, NetworkId
 from isthmus.model.topology import Locality
-from isthmus.model.workloads import Workload
+from isthmus.model.workloads import Health, Workload
 
 
 def workload_of(
@@ -28,6 +28,15 @@ def workload_of(
         identity=SpiffeId.of_service_account(trust_domain, namespace, pod.spec.service_account_name or "default"),
         meshed=pod_labels.get(labels.TLS_MODE) == "istio",
     )
+
+
+def health_of(pod: Pod) -> Health | None:
+    """As its EndpointSlices would have it; None for a Pod that none would have, without an address or at its end."""
+    if pod.is_over or not pod.ips:
+        return None
+    if pod.metadata.deletion_timestamp:
+        return Health.TERMINATING
+    return Health.HEALTHY if pod.is_ready else Health.UNHEALTHY
 
 
 def address_only(ip: str, *, cluster: ClusterId, network: NetworkId, namespace: Namespace) -> Workload:
