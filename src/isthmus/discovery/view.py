@@ -17,7 +17,7 @@ from isthmus.discovery.naming import name_table, virtual_ips
 from isthmus.discovery.reachability import reach
 from isthmus.discovery.routing import routes_for
 from isthmus.discovery.security import takes_mutual_tls
-from isthmus.discovery.visibility import exposes, exposures_for, visible_ports
+from isthmus.discovery.visibility import exposes, exposures_for, ports_of
 from isthmus.model.identity import SpiffeId
 from isthmus.model.services import Service, ServicePort
 from isthmus.model.snapshot import MeshSettings, Snapshot
@@ -51,16 +51,19 @@ def outbound_view(scope: Scope, snapshot: Snapshot) -> OutboundView:
     exposures = exposures_for(scope, snapshot)
     upstreams: list[Upstream] = []
     exposed: list[tuple[int, Upstream]] = []
-    for service, port in visible_ports(scope.namespace, snapshot):
+    for service, port, is_visible in ports_of(scope.namespace, snapshot):
         ports = {exposure.port for exposure in exposures if exposes(exposure, service)}
+        if not is_visible and not ports:
+            continue
         rule = rule_for(scope.namespace, service, snapshot)
         for subset in (None, *(rule.subsets if rule else ())):
             policy = rule.policy_for(port.number, subset) if rule else TrafficPolicy()
             partition = _partition(scope, service, port, snapshot, policy, subset)
-            upstream = _upstream(scope, partition, snapshot, scale)
-            if subset is None and not port.protocol.is_opaque:
-                upstream = replace(upstream, routes=routes_for(scope.namespace, service, port, snapshot))
-            upstreams.append(upstream)
+            if is_visible:
+                upstream = _upstream(scope, partition, snapshot, scale)
+                if subset is None and not port.protocol.is_opaque:
+                    upstream = replace(upstream, routes=routes_for(scope.namespace, service, port, snapshot))
+                upstreams.append(upstream)
             if ports:
                 passed_through = _upstream(scope, partition.only_mutual_tls(), snapshot, scale)
                 exposed += [(number, passed_through) for number in sorted(ports)]

@@ -27,12 +27,16 @@ def visible_services(namespace: Namespace, snapshot: Snapshot) -> Iterator[Servi
             yield service
 
 
-def visible_ports(namespace: Namespace, snapshot: Snapshot) -> Iterator[tuple[Service, ServicePort]]:
-    """Every service port that can be an upstream, in the order of services and port numbers."""
-    for service in visible_services(namespace, snapshot):
+def ports_of(namespace: Namespace, snapshot: Snapshot) -> Iterator[tuple[Service, ServicePort, bool]]:
+    """Every service port that can be an upstream, in the order of services and port numbers, and whether the namespace sees it.
+
+    A network gateway passes through also what its own namespace does not see: whoever calls it through there does.
+    """
+    for _, service in sorted(snapshot.services.items()):
+        is_visible = is_exported(service.export_to, service.namespace, namespace)
         for port in service.ports:
             if port.protocol is not Protocol.UDP:
-                yield service, port
+                yield service, port, is_visible
 
 
 def exposures_for(scope: Scope, snapshot: Snapshot) -> list[Exposure]:
@@ -46,8 +50,13 @@ def exposures_for(scope: Scope, snapshot: Snapshot) -> list[Exposure]:
 
 
 def exposes(exposure: Exposure, service: Service) -> bool:
-    """Whether one of the hosts, as written, names the service: `*.local`, `host`, `namespace/host`, `./host`, `*/host`."""
-    return any(_host_matches(host, exposure.namespace, service) for host in exposure.hosts)
+    """Whether one of the hosts, as written, names the service: `*.local`, `host`, `namespace/host`, `./host`, `*/host`.
+
+    A service that is there for nobody is not exposed.
+    """
+    return "~" not in service.export_to and any(
+        _host_matches(host, exposure.namespace, service) for host in exposure.hosts
+    )
 
 
 def _host_matches(written: str, own: Namespace, service: Service) -> bool:
