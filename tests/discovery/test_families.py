@@ -6,7 +6,6 @@ from dataclasses import replace
 
 import pytest
 
-from isthmus.discovery.balancing import scale_of
 from isthmus.discovery.naming import name_table, virtual_ips
 
 
@@ -39,23 +38,6 @@ def test_a_client_is_given_addresses_that_it_can_call(words, families, lines):
 def test_shares_are_whole_however_many_gateways_a_client_can_use(words, families, lines):
     """Three gateways, of which a client of one family can use two, or one: an endpoint weighs 6 for all."""
     assert seen(words, families, [("10.0.0.1", "n2")], ["2.2.2.1", "2.2.2.2", "fd00::1"]) == lines
-
-
-@pytest.mark.parametrize(
-    ("gateways", "scale"),
-    [
-        ({}, 1),
-        ({"n1": [("c1", "1.1.1.1")]}, 1),
-        ({"n1": [("c1", "1.1.1.1"), ("c1", "1.1.1.2")], "n2": [("c2", "2.2.2.2")]}, 2),
-        # Three of the network, of which two are one cluster's.
-        ({"n1": [("c1", "1.1.1.1"), ("c1", "1.1.1.2"), ("c2", "1.1.1.3")]}, 6),
-        ({"n1": [("c1", f"1.1.1.{n}") for n in range(4)], "n2": [("c2", f"2.2.2.{n}") for n in range(6)]}, 12),
-    ],
-)
-def test_what_one_endpoint_weighs(words, gateways, scale):
-    found = {network: [words.gateway(network, *each) for each in said] for network, said in gateways.items()}
-
-    assert scale_of(found) == scale
 
 
 @pytest.mark.parametrize(

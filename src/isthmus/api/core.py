@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from isthmus.api.meta import KubernetesObject, Wire
+from isthmus.api.meta import KubernetesObject, PortNumber, Wire
 
 
 class Namespace(KubernetesObject, frozen=True):
@@ -61,7 +61,7 @@ class Pod(KubernetesObject, frozen=True):
 
 
 class ServicePort(Wire, frozen=True):
-    port: int
+    port: PortNumber
     name: str = ""
     protocol: str = "TCP"
     app_protocol: str = ""
@@ -122,7 +122,7 @@ class SliceEndpoint(Wire, frozen=True):
 
 class SlicePort(Wire, frozen=True):
     name: str = ""
-    port: int | None = None
+    port: PortNumber | None = None
     protocol: str = "TCP"
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import msgspec
 
-from isthmus.api.meta import KubernetesObject, Wire
+from isthmus.api.meta import KubernetesObject, PortNumber, Wire
 
 
 class GatewayPort(Wire, frozen=True):
-    number: int
+    number: PortNumber
     name: str = ""
     protocol: str = ""
 

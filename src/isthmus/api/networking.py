@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
-from isthmus.api.meta import KubernetesObject, Wire
+from isthmus.api.meta import KubernetesObject, PortNumber, Wire
 
 
 class ClientTls(Wire, frozen=True):
@@ -95,19 +95,19 @@ class DestinationRule(KubernetesObject, frozen=True):
 
 
 class ServiceEntryPort(Wire, frozen=True):
-    number: int
+    number: PortNumber
     name: str = ""
     protocol: str = ""
-    target_port: int = 0
+    target_port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
 
 
 class WorkloadEntrySpec(Wire, frozen=True):
     address: str = ""
-    ports: dict[str, int] = {}
+    ports: dict[str, PortNumber] = {}
     labels: dict[str, str] = {}
     network: str = ""
     locality: str = ""
-    weight: int = 0
+    weight: Annotated[int, msgspec.Meta(ge=0, lt=2**32)] = 0
     service_account: str = ""
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from math import lcm
 
 from isthmus.discovery.families import family_of
@@ -52,9 +53,26 @@ def groups_of(
     groups = []
     for priority, locality in sorted(by_place):
         destinations = _destinations(by_place[priority, locality], port, scale, mutual)
-        weight = min(sum(destination.weight for destination in destinations), _WEIGHT_MAX)
-        groups.append(LocalityGroup(locality=locality, priority=priority, weight=weight, destinations=destinations))
-    return tuple(groups)
+        groups.append(_group(locality, priority, destinations))
+    return _within_bounds(groups)
+
+
+def _group(locality: Locality, priority: int, destinations: tuple[Destination, ...]) -> LocalityGroup:
+    weight = sum(destination.weight for destination in destinations)
+    return LocalityGroup(locality=locality, priority=priority, weight=weight, destinations=destinations)
+
+
+def _within_bounds(groups: Sequence[LocalityGroup]) -> tuple[LocalityGroup, ...]:
+    """Envoy refuses weights that are more than 2^32 - 1 together: then all become smaller alike, and none becomes 0."""
+    whole = sum(group.weight for group in groups)
+    if whole <= _WEIGHT_MAX:
+        return tuple(groups)
+    room = _WEIGHT_MAX - sum(len(group.destinations) for group in groups)
+
+    def smaller(to: Destination) -> Destination:
+        return replace(to, weight=max(1, to.weight * room // whole))
+
+    return tuple(_group(group.locality, group.priority, tuple(map(smaller, group.destinations))) for group in groups)
 
 
 def _destinations(
@@ -64,7 +82,7 @@ def _destinations(
     behind: dict[NetworkGateway, list[Endpoint]] = defaultdict(list)
     weights: dict[NetworkGateway, int] = defaultdict(int)
     for endpoint, how in reached:
-        weight = min(endpoint.weight * scale, _WEIGHT_MAX)
+        weight = endpoint.weight * scale
         match how:
             case Direct():
                 direct.append(_direct(endpoint, port, weight, mutual_tls=endpoint in mutual))
@@ -96,7 +114,7 @@ def _through(gateway: NetworkGateway, behind: tuple[Endpoint, ...], weight: int)
     return Destination(
         address=gateway.address,
         port=gateway.port,
-        weight=min(weight, _WEIGHT_MAX),
+        weight=weight,
         mutual_tls=True,
         health=Health.HEALTHY,
         cluster=gateway.cluster or behind[0].cluster,
