@@ -4,38 +4,11 @@ from __future__ import annotations
 
 import random
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from isthmus.api.core import ServicePort
 from isthmus.ingest.cache import IngestCache
-from isthmus.ingest.services import protocol_of
 from isthmus.model.workloads import Health
-
-
-@pytest.mark.parametrize(
-    ("port", "protocol"),
-    [
-        ({"name": "http"}, "http"),
-        ({"name": "http-web"}, "http"),
-        ({"name": "HTTP2-x"}, "http2"),
-        ({"name": "grpc-web-x"}, "grpc-web"),
-        ({"name": "grpc"}, "grpc"),
-        ({"name": "httpx"}, "auto"),
-        ({"name": ""}, "auto"),
-        ({"name": "web", "app_protocol": "http2"}, "http2"),
-        ({"name": "http", "app_protocol": "kubernetes.io/h2c"}, "http2"),
-        ({"name": "http", "app_protocol": "example.com/odd"}, "http"),
-        ({"name": "dns", "protocol": "UDP"}, "udp"),
-        ({"name": "db", "port": 3306}, "tcp"),
-        ({"name": "mysql"}, "tcp"),
-        ({"name": "tls-x"}, "tls"),
-        ({"name": "https"}, "https"),
-    ],
-)
-def test_what_a_port_speaks(port, protocol):
-    assert protocol_of(ServicePort(**{"port": 80} | port)).value == protocol
 
 
 def endpoints(snapshot):
@@ -96,23 +69,6 @@ def test_a_pods_own_network_label_wins_over_its_clusters(words):
     assert endpoint.network == "n9"
 
 
-@pytest.mark.parametrize(
-    ("conditions", "health"),
-    [
-        ({}, Health.HEALTHY),
-        ({"ready": True}, Health.HEALTHY),
-        ({"ready": False}, Health.UNHEALTHY),
-        ({"ready": False, "serving": True, "terminating": True}, Health.TERMINATING),
-    ],
-)
-def test_how_an_endpoint_feels(words, conditions, health):
-    east = words.cluster("east", words.service(), words.slice_("s-1", "10.0.0.1", **conditions))
-
-    [endpoint] = endpoints(words.snapshot(east))
-
-    assert endpoint.health is health
-
-
 def test_an_endpoint_in_two_slices_and_two_states_is_one_and_the_better_state_counts(words):
     """As it is for a moment while a controller moves it from one slice to another."""
     east = words.cluster(
@@ -125,34 +81,6 @@ def test_an_endpoint_in_two_slices_and_two_states_is_one_and_the_better_state_co
     [endpoint] = endpoints(words.snapshot(east))
 
     assert endpoint.health is Health.HEALTHY
-
-
-def gateway(words, **changes):
-    spec = {"type": "LoadBalancer", "ports": [{"name": "tls", "port": 15443}]} | changes
-    return words.service("gw", labels={"topology.istio.io/network": "n1"} | spec.pop("labels", {}), **spec)
-
-
-@pytest.mark.parametrize(
-    ("changes", "addresses", "codes"),
-    [
-        ({"status": {"loadBalancer": {"ingress": [{"ip": "1.1.1.1"}]}}}, ["1.1.1.1:15443"], []),
-        ({"externalIPs": ["2.2.2.2"]}, ["2.2.2.2:15443"], []),
-        ({}, [], ["ISM0104"]),
-        ({"status": {"loadBalancer": {"ingress": [{"hostname": "lb.example.com"}]}}}, [], ["ISM0105"]),
-        ({"ports": [{"name": "x", "port": 443}]}, [], ["ISM0103"]),
-        (
-            {"ports": [{"name": "x", "port": 443}], "labels": {"networking.istio.io/gatewayPort": "443"}, "externalIPs": ["3.3.3.3"]},
-            ["3.3.3.3:443"],
-            [],
-        ),
-    ],
-)  # fmt: skip
-def test_which_services_are_network_gateways(words, changes, addresses, codes):
-    snapshot = words.snapshot(words.cluster("east", gateway(words, **changes)))
-
-    found = [str(each) for gateways in snapshot.gateways.values() for each in gateways]
-    assert found == addresses
-    assert [issue.code for issue in snapshot.issues] == codes
 
 
 def test_a_network_that_others_cannot_reach_is_told_once(words):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 from isthmus.api.core import Service as ServiceObject
 from isthmus.api.core import ServicePort as PortObject
@@ -88,6 +87,7 @@ def merged(declarations: Sequence[Declaration], *, cluster_local: bool) -> tuple
             taken, owner = ports.setdefault(place, (port, declaration.cluster))
             if taken != port:
                 issues.append(_port_conflict(declaration, port, taken, owner))
+        issues += _contradictions(declaration, first)
     service = Service(
         namespace=first.key.namespace,
         hostname=first.key.hostname,
@@ -140,7 +140,29 @@ def _port_conflict(declaration: Declaration, port: ServicePort, taken: ServicePo
     )
 
 
-def duplicate_port_names(service: ServiceObject) -> bool:
-    """Whether two ports share a name, which the API server refuses but a file may hold."""
-    names = sorted(port.name for port in service.spec.ports)
-    return any(one == other for one, other in pairwise(names))
+def _contradictions(declaration: Declaration, first: Declaration) -> Iterator[Issue]:
+    """What one service cannot be in two ways."""
+    subject = Subject(declaration.cluster, "Service", declaration.key.namespace, declaration.name)
+    if declaration.headless != first.headless:
+        yield Issue(
+            subject=subject,
+            code="ISM0108",
+            severity=Severity.WARNING,
+            what=f"is {_headless(declaration)} here, but {_headless(first)} in {first.cluster}: it is taken to be not headless",
+            fix="declare it alike in every cluster",
+            field="spec.clusterIP",
+        )
+    here, there = (", ".join(sorted(each.export_to)) or "*" for each in (declaration, first))
+    if here != there:
+        yield Issue(
+            subject=subject,
+            code="ISM0108",
+            severity=Severity.WARNING,
+            what=f"is exported to {here} here, but to {there} in {first.cluster}, which wins",
+            fix=f"give the annotation {labels.EXPORT_TO} the same value in every cluster",
+            field="metadata.annotations",
+        )
+
+
+def _headless(declaration: Declaration) -> str:
+    return "headless" if declaration.headless else "not headless"
