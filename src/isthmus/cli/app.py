@@ -30,6 +30,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "proxy-config": ("proxies", "Show what an Envoy has been given."),
         "render": ("offline", "Compute what a proxy would be given, without any server."),
         "dns": ("names", "Ask a name table, without any server."),
+        "validate": ("validating", "Check objects: their fields and what they mean."),
         "batch": ("offline", "Answer questions read as JSON lines."),
         "examples": ("files", "List the example topologies."),
         "explain": ("files", "Explain a topology file, field by field."),

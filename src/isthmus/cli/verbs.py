@@ -24,9 +24,23 @@ def _dns_query(params: Object) -> Object:
     return query(_loaded(params["table"]), str(params["name"]), str(params.get("type", "A")))
 
 
+def _validate(params: Object) -> Object:
+    from isthmus.assurance.validation import validate
+
+    return validate(params["object"])
+
+
+def _validate_mesh(params: Object) -> Object:
+    from isthmus.assurance.validation import validate_mesh
+
+    return validate_mesh(params.get("meshConfig"), params.get("meshNetworks"))
+
+
 VERBS: dict[str, Callable[[Object], Object]] = {
     "dns-query": _dns_query,
     "render": _render,
+    "validate": _validate,
+    "validate-mesh": _validate_mesh,
     **TRUST_VERBS,
 }
 
