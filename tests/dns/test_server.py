@@ -16,9 +16,9 @@ SECONDS = 10.0
 LOOPBACK = "127.0.0.1"
 
 
-def bound(kind: int, port: int = 0) -> socket.socket:
+def bound(kind: int) -> socket.socket:
     found = socket.socket(socket.AF_INET, kind)
-    found.bind((LOOPBACK, port))
+    found.bind((LOOPBACK, 0))
     found.setblocking(False)
     return found
 
@@ -29,14 +29,12 @@ class Upstream:
     def __init__(self, replies: Callable[[bytes], list[bytes]]) -> None:
         self.asked: list[bytes] = []
         self._replies = replies
-        self._udp = bound(socket.SOCK_DGRAM)
-        self.port = self._udp.getsockname()[1]
-        self._tcp = bound(socket.SOCK_STREAM, self.port)
+        self._udp, self._tcp = bound(socket.SOCK_DGRAM), bound(socket.SOCK_STREAM)
         self._tcp.listen()
 
     def open_socket(self, kind: int) -> socket.socket:
         """Where the product's port 53 leads here."""
-        port = self.port
+        port = (self._udp if kind == socket.SOCK_DGRAM else self._tcp).getsockname()[1]
 
         class Redirected(socket.socket):
             def connect(self, address: Any) -> None:
@@ -208,11 +206,10 @@ async def test_a_forged_reply_is_passed_over_and_the_right_one_behind_it_is_take
 
 async def test_an_upstream_server_that_is_not_there_is_a_failure_to_try_again(dns, table):
     nobody = bound(socket.SOCK_STREAM)
-    port = nobody.getsockname()[1]
 
     class Absent(Upstream):
         def __init__(self) -> None:
-            self.port = port
+            self._tcp = nobody
 
         async def run(self) -> None:
             await asyncio.Event().wait()
