@@ -8,6 +8,7 @@ from isthmus.api.registry import KINDS, decode
 from isthmus.ingest.workloads import workload_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, NetworkId
+from isthmus.model.topology import ClusterNetwork
 
 REGION, ZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone"
 BETA_REGION, BETA_ZONE = "failure-domain.beta.kubernetes.io/region", "failure-domain.beta.kubernetes.io/zone"
@@ -18,7 +19,7 @@ def read(words, pod_labels=None, node_labels=None, **fields):
     pod = decode(KINDS["Pod"], words.obj("Pod", "p", "ns", pod_labels, **fields))
     node = None if node_labels is None else decode(KINDS["Node"], words.obj("Node", "n", "", node_labels))
     return workload_of(
-        pod, node, cluster=ClusterId("east"), network=NetworkId("n1"), trust_domain=TrustDomain("td.example")
+        pod, node, cluster=ClusterId("east"), network=ClusterNetwork(default=NetworkId("n1")), trust_domain=TrustDomain("td.example")
     )
 
 

@@ -11,8 +11,17 @@ class Namespace(KubernetesObject, frozen=True):
     pass
 
 
+class NodeAddress(Wire, frozen=True):
+    type: str = ""
+    address: str = ""
+
+
+class NodeStatus(Wire, frozen=True):
+    addresses: list[NodeAddress] = []
+
+
 class Node(KubernetesObject, frozen=True):
-    pass
+    status: NodeStatus = msgspec.field(default_factory=NodeStatus)
 
 
 class PodSpec(Wire, frozen=True):

@@ -9,6 +9,7 @@ from typing import Any
 from isthmus.api.registry import KINDS, UndecodableObject, decode
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.ingest.mesh_config import BadMeshConfig, with_mesh_config
+from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
 from isthmus.ingest.snapshot import snapshot_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
@@ -56,10 +57,8 @@ def scenario_of(document: Mapping[str, Any]) -> Scenario:
     config = ClusterId(document.get("configCluster") or clusters[0]["id"])
     if config not in {cluster.id for cluster in inputs}:
         raise BadScenario(f"configCluster: {config!r} is not among the clusters")
-    if document.get("meshNetworks"):
-        warnings.append("meshNetworks: not read by this version")
     return Scenario(
-        settings=_settings(document.get("meshConfig") or {}, document.get("env") or {}),
+        settings=_settings(document),
         config_cluster=config,
         clusters=tuple(inputs),
         warnings=tuple(warnings),
@@ -109,16 +108,22 @@ def _flat(objects: Iterable[Any]) -> Iterable[Any]:
             yield obj
 
 
-def _settings(mesh_config: Mapping[str, Any], environment: Mapping[str, Any]) -> MeshSettings:
+def _settings(document: Mapping[str, Any]) -> MeshSettings:
+    mesh_config, environment = document.get("meshConfig") or {}, document.get("env") or {}
     try:
         trust_domain = TrustDomain.parse(str(mesh_config.get("trustDomain", "cluster.local")))
     except ValueError as error:
         raise BadScenario(f"meshConfig.trustDomain: {error}") from None
     direct = str(environment.get("ISTHMUS_UNREACHABLE_NETWORKS_DIRECT", "false")).lower()
+    try:
+        networks = mesh_networks_of(document.get("meshNetworks") or {})
+    except BadMeshNetworks as error:
+        raise BadScenario(f"meshNetworks.{error}") from None
     base = MeshSettings(
         mesh=MeshId(str(environment.get("MESH_ID", "mesh1"))),
         trust_domain=trust_domain,
         root_namespace=Namespace(str(mesh_config.get("rootNamespace", "istio-system"))),
+        networks=networks,
         unreachable_networks_direct=direct in ("true", "1"),
     )
     try:

@@ -13,7 +13,7 @@ from isthmus.api.meta import KubernetesObject
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.destination_rules import destination_rule_of
 from isthmus.ingest.gateways import exposures_of
-from isthmus.ingest.inputs import ClusterInput
+from isthmus.ingest.inputs import ClusterInput, network_of
 from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map
 from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of
 from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, service_entry_of, workload_entry_of
@@ -23,6 +23,7 @@ from isthmus.model.names import NetworkId
 from isthmus.model.routing import VirtualService
 from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
 from isthmus.model.snapshot import Exposure, MeshSettings
+from isthmus.model.topology import ClusterNetwork
 from isthmus.model.traffic import DestinationRule
 
 Read = TypeVar("Read", bound=KubernetesObject)
@@ -44,17 +45,13 @@ class Configuration:
     issues: tuple[Issue, ...] = field(default=())
 
 
-def configuration_of(
-    settings: MeshSettings, cluster: ClusterInput | None, cache: IngestCache, network: NetworkId
-) -> Configuration:
-    """`settings` are the control plane's own; the answer has them as MeshConfig changes them. Without a config cluster, no more.
-
-    `network` is the config cluster's default.
-    """
+def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache: IngestCache) -> Configuration:
+    """`settings` are the control plane's own; the answer has them as MeshConfig changes them. Without a config cluster, no more."""
     if cluster is None:
         return Configuration(settings=settings)
-    reader = _Reader(cluster, cache, network)
+    reader = _Reader(cluster, cache)
     settings = reader.settings(settings)
+    network = reader.network = network_of(cluster, settings)
     domain = settings.dns_domain
     where = Where(cluster=cluster.id, network=network, trust_domain=settings.trust_domain)
     exposed = cast("Mapping[object, Gateway]", cluster.objects.get("Gateway", {}))
@@ -95,9 +92,9 @@ def configuration_of(
 class _Reader:
     """Reads each object once, and gathers what is wrong."""
 
-    def __init__(self, cluster: ClusterInput, cache: IngestCache, network: NetworkId) -> None:
+    def __init__(self, cluster: ClusterInput, cache: IngestCache) -> None:
         self._cluster = cluster
-        self._network = network
+        self.network = ClusterNetwork(default=NetworkId(""))
         self._cache = cache
         self.issues: list[Issue] = []
 
@@ -115,7 +112,7 @@ class _Reader:
         found: list[Value] = []
         objects = cast("Mapping[tuple[str, str], Read]", self._cluster.objects.get(kind.__name__, {}))
         for name, obj in objects.items():
-            value, issues = self._cache.once((kind.__name__, name, self._network), (obj,), lambda obj=obj: read(obj))  # type: ignore[misc]
+            value, issues = self._cache.once((kind.__name__, name, self.network), (obj,), lambda obj=obj: read(obj))  # type: ignore[misc]
             self.issues += issues
             if value is not None:
                 found.append(value)

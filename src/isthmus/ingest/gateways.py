@@ -1,42 +1,82 @@
 """Network gateways: at which addresses another network is entered, and which hosts a gateway passes through.
 
-A Service labelled `topology.istio.io/network` stands for a network's gateway. Its addresses are read anew with each change, so a
-gateway that loses its address is gone at once.
+A Service labelled `topology.istio.io/network` stands for a network's gateway, and so does one that MeshNetworks names. Its addresses
+are read anew with each change, so a gateway that loses its address is gone at once.
 """
 
 from __future__ import annotations
 
 import ipaddress
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from isthmus.api.core import Service
+from isthmus.api.core import Node, Service
 from isthmus.api.gateway import Gateway
 from isthmus.ingest import labels
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace, NetworkId
-from isthmus.model.snapshot import Exposure
+from isthmus.model.snapshot import Exposure, MeshSettings
 from isthmus.model.topology import NetworkGateway
 
 DEFAULT_GATEWAY_PORT = 15443
 AUTO_PASSTHROUGH = "AUTO_PASSTHROUGH"
 
 
-def gateways_of(service: Service, cluster: ClusterId) -> tuple[tuple[NetworkGateway, ...], tuple[Issue, ...]]:
-    """The gateways that a Service stands for: none, and no issue, for a Service without the label."""
+@dataclass(frozen=True, slots=True)
+class Entrance:
+    """That a Service is the way into a network, at one of its ports (as written)."""
+
+    network: NetworkId
+    port: str
+
+
+def entrances_of(service: Service, cluster: ClusterId, settings: MeshSettings) -> tuple[Entrance, ...]:
+    """By the Service's own label, and by MeshNetworks, which means the Service of the network's own clusters only."""
+    found = []
     network = service.metadata.labels.get(labels.NETWORK, "")
-    if not network:
-        return (), ()
-    port_text = service.metadata.labels.get(labels.GATEWAY_PORT, str(DEFAULT_GATEWAY_PORT))
-    if not port_text.isdecimal() or int(port_text) not in {port.port for port in service.spec.ports}:
-        return (), (_no_port(service, cluster, port_text),)
-    addresses, host_names = _addresses(service)
-    issues = [_host_name(service, cluster, name) for name in host_names]
-    if not addresses and not host_names:
-        issues.append(_no_address(service, cluster, network))
-    gateways = (
-        NetworkGateway(address=address, port=int(port_text), network=NetworkId(network), cluster=cluster)
-        for address in sorted(set(addresses))
-    )
-    return tuple(gateways), tuple(issues)
+    if network:
+        port = service.metadata.labels.get(labels.GATEWAY_PORT, str(DEFAULT_GATEWAY_PORT))
+        found.append(Entrance(NetworkId(network), port))
+    if settings.networks.gateway_services:
+        own = f"{service.metadata.name}.{service.metadata.namespace}.svc.{settings.dns_domain}"
+        found += [
+            Entrance(named.network, str(named.port))
+            for named in settings.networks.gateway_services
+            if named.hostname == own and settings.networks.of_cluster(cluster) == named.network
+        ]
+    return tuple(found)
+
+
+def is_on_node_ports(service: Service) -> bool:
+    """Whether its addresses are those of Nodes, which an annotation chooses."""
+    return service.spec.type == "NodePort" and labels.NODE_SELECTOR in service.metadata.annotations
+
+
+def gateways_of(
+    service: Service, cluster: ClusterId, entrances: Sequence[Entrance], nodes: Sequence[Node]
+) -> tuple[tuple[NetworkGateway, ...], tuple[Issue, ...]]:
+    """The gateways that a Service stands for, and what is wrong with it as a gateway."""
+    gateways: set[NetworkGateway] = set()
+    issues: list[Issue] = []
+    for entrance in entrances:
+        declared = {str(port.port): port for port in service.spec.ports}
+        if entrance.port not in declared:
+            issues.append(_no_port(service, cluster, entrance.port))
+            continue
+        port = declared[entrance.port]
+        addresses, host_names = _addresses(service)
+        number = port.port
+        if is_on_node_ports(service):
+            addresses, number = list(_addresses_of_nodes(service, nodes)), port.node_port
+        issues += [_host_name(service, cluster, name) for name in host_names]
+        if not addresses and not host_names:
+            issues.append(_no_address(service, cluster, entrance.network))
+        gateways |= {
+            NetworkGateway(address=address, port=number, network=entrance.network, cluster=cluster)
+            for address in addresses
+        }
+    return tuple(sorted(gateways)), tuple(issues)
 
 
 def exposures_of(gateway: Gateway) -> tuple[Exposure, ...]:
@@ -62,6 +102,19 @@ def _addresses(service: Service) -> tuple[list[str], list[str]]:
     return ips, [text for text in found if text and text not in ips]
 
 
+def _addresses_of_nodes(service: Service, nodes: Sequence[Node]) -> Iterator[str]:
+    """The external addresses of the Nodes that have the annotation's labels. A selector that cannot be read chooses none."""
+    try:
+        wanted = json.loads(service.metadata.annotations[labels.NODE_SELECTOR])
+    except ValueError:
+        return
+    if not isinstance(wanted, dict):
+        return
+    for node in nodes:
+        if wanted.items() <= node.metadata.labels.items():
+            yield from (each.address for each in node.status.addresses if each.type == "ExternalIP")
+
+
 def _is_ip(text: str) -> bool:
     try:
         ipaddress.ip_address(text)
@@ -80,7 +133,7 @@ def _no_port(service: Service, cluster: ClusterId, port: str) -> Issue:
         code="ISM0103",
         severity=Severity.ERROR,
         what=f"stands for a network's gateway, but does not list port {port}",
-        fix=f"add port {port}, or name another in the label {labels.GATEWAY_PORT}",
+        fix=f"add port {port}, or name another in the label {labels.GATEWAY_PORT} (or in MeshNetworks)",
         field="spec.ports",
     )
 
@@ -91,7 +144,7 @@ def _no_address(service: Service, cluster: ClusterId, network: str) -> Issue:
         code="ISM0104",
         severity=Severity.WARNING,
         what=f"stands for the gateway of network {network}, but has no address yet",
-        fix="wait for the load balancer, or set spec.externalIPs",
+        fix="wait for the load balancer, or set spec.externalIPs; with node ports, choose Nodes that have an ExternalIP",
         field="status.loadBalancer",
     )
 

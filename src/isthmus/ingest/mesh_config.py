@@ -12,6 +12,7 @@ import yaml
 from isthmus.api.core import ConfigMap
 from isthmus.api.networking import LocalitySetting
 from isthmus.ingest.destination_rules import locality_of
+from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, covers
@@ -20,6 +21,7 @@ from isthmus.model.traffic import LocalityPreference
 
 CONFIG_MAP = "istio"
 _KEY = "mesh"
+_NETWORKS_KEY = "meshNetworks"
 _READ = frozenset({"trustDomain", "trustDomainAliases", "rootNamespace", "serviceSettings", "localityLbSetting"})
 
 
@@ -48,32 +50,42 @@ def from_config_map(
     subject = Subject(cluster, "ConfigMap", metadata.namespace, metadata.name)
 
     def issue(severity: Severity, field: str, what: str, fix: str) -> Issue:
-        return Issue(
-            subject=subject, code="ISM0107", severity=severity, what=what, fix=fix, field=f"data.{_KEY}{field}"
-        )
+        return Issue(subject=subject, code="ISM0107", severity=severity, what=what, fix=fix, field=f"data.{field}")
 
+    def unusable(key: str, error: Exception) -> Issue:
+        return issue(Severity.ERROR, key, f"cannot be used: {error}", "mend it; until then it has no effect")
+
+    issues: list[Issue] = []
     try:
-        config = yaml.safe_load(config_map.data.get(_KEY, "")) or {}
-        if not isinstance(config, dict):
-            raise BadMeshConfig("is not an object")
+        networks = mesh_networks_of(_document(config_map, _NETWORKS_KEY))
+        settings = replace(settings, networks=networks)
+    except (yaml.YAMLError, BadMeshConfig, BadMeshNetworks) as error:
+        issues.append(unusable(_NETWORKS_KEY, error))
+    try:
+        config = _document(config_map, _KEY)
         changed = with_mesh_config(settings, config)
     except (yaml.YAMLError, BadMeshConfig) as error:
-        return settings, (
-            issue(Severity.ERROR, "", f"cannot be used: {error}", "mend it; until then it has no effect"),
-        )
-    issues = [
-        issue(Severity.INFO, f".{name}", f"{name} is not read by this version", "leave it, or take it out")
+        return settings, (*issues, unusable(_KEY, error))
+    issues += [
+        issue(Severity.INFO, f"{_KEY}.{name}", f"{name} is not read by this version", "leave it, or take it out")
         for name in sorted(config.keys() - _READ)
     ]
     for name, own in (("trustDomain", str(settings.trust_domain)), ("rootNamespace", settings.root_namespace)):
         if config.get(name, own) != own:
             issues.append(
                 issue(
-                    Severity.ERROR, f".{name}", f"{name} {config[name]!r} is not the control plane's own, {own!r}",
+                    Severity.ERROR, f"{_KEY}.{name}", f"{name} {config[name]!r} is not the control plane's own, {own!r}",
                     "give the control plane's environment the same value",
                 )
             )  # fmt: skip
     return changed, tuple(issues)
+
+
+def _document(config_map: ConfigMap, key: str) -> dict[str, Any]:
+    document = yaml.safe_load(config_map.data.get(key, "")) or {}
+    if not isinstance(document, dict):
+        raise BadMeshConfig("is not an object")
+    return document
 
 
 def is_cluster_local(hostname: Hostname, rules: Sequence[tuple[str, bool]]) -> bool:

@@ -15,7 +15,7 @@ from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId
 from isthmus.model.security import Labels
 from isthmus.model.services import Resolution, Service, ServicePort
-from isthmus.model.topology import Locality
+from isthmus.model.topology import ClusterNetwork, Locality
 from isthmus.model.workloads import Endpoint, Health, Workload
 
 _RESOLUTIONS = {"NONE": Resolution.NONE, "": Resolution.NONE, "STATIC": Resolution.ENDPOINTS, "DNS": Resolution.DNS}
@@ -27,7 +27,7 @@ class Where:
     """What an entry's own cluster adds to it."""
 
     cluster: ClusterId
-    network: NetworkId
+    network: ClusterNetwork
     trust_domain: TrustDomain
 
 
@@ -168,7 +168,7 @@ def _workload(entry: api.WorkloadEntrySpec, namespace: Namespace, name: str, whe
         cluster=where.cluster,
         namespace=namespace,
         name=name,
-        network=_said_network(entry) or where.network,
+        network=_said_network(entry) or where.network.of(entry.address),
         ips=(entry.address,) if entry.address else (),
         labels=tuple(sorted(entry.labels.items())),
         locality=Locality.parse(entry.locality) if entry.locality else Locality(),

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import cast
 
-from isthmus.api.core import EndpointSlice, Namespace, Node, Pod, Service, SliceEndpoint
+from isthmus.api.core import EndpointSlice, Node, Pod, Service, SliceEndpoint
 from isthmus.ingest import labels
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.configuration import Configuration, configuration_of
 from isthmus.ingest.endpoints import endpoints_of, pod_named_by, service_of
-from isthmus.ingest.gateways import gateways_of
-from isthmus.ingest.inputs import ClusterInput
+from isthmus.ingest.gateways import entrances_of, gateways_of, is_on_node_ports
+from isthmus.ingest.inputs import ClusterInput, network_of
 from isthmus.ingest.mesh_config import is_cluster_local
 from isthmus.ingest.service_entries import Candidate, selected
 from isthmus.ingest.services import Declaration, declaration_of, merged
@@ -27,7 +27,7 @@ from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
 from isthmus.model.names import Namespace as NamespaceName
 from isthmus.model.snapshot import MeshSettings, Snapshot
-from isthmus.model.topology import Cluster, NetworkGateway
+from isthmus.model.topology import Cluster, ClusterNetwork, NetworkGateway
 from isthmus.model.workloads import Endpoint, Health, Workload
 
 _PREFERENCE = {Health.HEALTHY: 0, Health.UNHEALTHY: 1, Health.TERMINATING: 2}
@@ -65,8 +65,7 @@ def snapshot_of(
     """The picture of the mesh. `cache` is handed in again with each call to spare what did not change; `issues` are added."""
     cache = cache or IngestCache()
     config = next((cluster for cluster in clusters if cluster.id == config_cluster), None)
-    network = _network_of(config, settings) if config else NetworkId("")
-    configuration = configuration_of(settings, config, cache, network)
+    configuration = configuration_of(settings, config, cache)
     context = _Context(configuration.settings, cache)
     facts = [
         _facts_of(cluster, config_cluster, context) for cluster in sorted(clusters, key=lambda cluster: cluster.id)
@@ -74,7 +73,7 @@ def snapshot_of(
     services, service_issues = _merge_services(facts, context)
     endpoints = _merge_endpoints(facts, services, context)
     _add_entries(services, endpoints, configuration, facts)
-    gateways = _by_network(facts)
+    gateways = _by_network(facts, context.settings)
     found = [*issues, *(issue for fact in facts for issue in fact.issues), *service_issues, *configuration.issues]
     found += _networks_without_gateway(context.settings, endpoints, gateways)
     context.cache.end_round()
@@ -94,19 +93,21 @@ def snapshot_of(
 
 
 def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Context) -> _ClusterFacts:
-    network = _network_of(cluster, context.settings)
+    network = network_of(cluster, context.settings)
     workloads = dict(_workloads_in(cluster, network, context))
     services = cast("Mapping[tuple[str, str], Service]", cluster.objects.get("Service", {}))
+    nodes = tuple(cast("Mapping[tuple[str, str], Node]", cluster.objects.get("Node", {})).values())
     declarations: list[Declaration] = []
     gateways: list[NetworkGateway] = []
     issues: list[Issue] = []
     for name, service in sorted(services.items()):
+        entrances = entrances_of(service, cluster.id, context.settings)
         declaration, (found, wrong) = context.cache.once(
-            ("service", cluster.id, name),
-            (service,),
-            lambda service=service: (  # type: ignore[misc]
+            ("service", cluster.id, name, entrances),
+            (service, *(nodes if entrances and is_on_node_ports(service) else ())),
+            lambda service=service, entrances=entrances: (  # type: ignore[misc]
                 declaration_of(service, cluster=cluster.id, dns_domain=context.settings.dns_domain),
-                gateways_of(service, cluster.id),
+                gateways_of(service, cluster.id, entrances, nodes),
             ),
         )
         if declaration is not None:
@@ -116,7 +117,7 @@ def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Contex
     return _ClusterFacts(
         cluster=Cluster(
             id=cluster.id,
-            network=network,
+            network=network.default,
             is_config_cluster=cluster.id == config_cluster,
             state=cluster.state,
             stale_since=cluster.stale_since,
@@ -130,19 +131,9 @@ def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Contex
     )
 
 
-def _network_of(cluster: ClusterInput, settings: MeshSettings) -> NetworkId:
-    """The label on the cluster's own system namespace says which network its workloads are on by default."""
-    system = cluster.objects.get("Namespace", {}).get(("", settings.root_namespace))
-    return (
-        NetworkId(cast(Namespace, system).metadata.labels.get(labels.NETWORK, ""))
-        if system is not None
-        else NetworkId("")
-    )
-
-
 def _endpoints_in(
     cluster: ClusterInput,
-    network: NetworkId,
+    network: ClusterNetwork,
     context: _Context,
     workloads: Mapping[tuple[str, str], Workload],
 ) -> dict[ServiceKey, list[tuple[Endpoint, ...]]]:
@@ -178,7 +169,7 @@ def _endpoints_in(
 
 
 def _workloads_in(
-    cluster: ClusterInput, network: NetworkId, context: _Context
+    cluster: ClusterInput, network: ClusterNetwork, context: _Context
 ) -> Iterator[tuple[tuple[str, str], Workload]]:
     nodes = cast("Mapping[tuple[str, str], Node]", cluster.objects.get("Node", {}))
     pods = cast("Mapping[tuple[str, str], Pod]", cluster.objects.get("Pod", {}))
@@ -297,8 +288,8 @@ def _order(endpoint: Endpoint) -> tuple[object, ...]:
     return endpoint.cluster, endpoint.ip, endpoint.ports, who, endpoint.hostname, endpoint.weight
 
 
-def _by_network(facts: Sequence[_ClusterFacts]) -> dict[NetworkId, tuple[NetworkGateway, ...]]:
-    gateways = sorted({gateway for fact in facts for gateway in fact.gateways})
+def _by_network(facts: Sequence[_ClusterFacts], settings: MeshSettings) -> dict[NetworkId, tuple[NetworkGateway, ...]]:
+    gateways = sorted({*settings.networks.gateways, *(gateway for fact in facts for gateway in fact.gateways)})
     networks = sorted({gateway.network for gateway in gateways})
     return {network: tuple(gateway for gateway in gateways if gateway.network == network) for network in networks}
 

@@ -6,21 +6,21 @@ from isthmus.api.core import Node, Pod
 from isthmus.ingest import labels
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Namespace, NetworkId
-from isthmus.model.topology import Locality
+from isthmus.model.topology import ClusterNetwork, Locality
 from isthmus.model.workloads import Health, Workload
 
 
 def workload_of(
-    pod: Pod, node: Node | None, *, cluster: ClusterId, network: NetworkId, trust_domain: TrustDomain
+    pod: Pod, node: Node | None, *, cluster: ClusterId, network: ClusterNetwork, trust_domain: TrustDomain
 ) -> Workload:
-    """`network` is the cluster's default; a label on the Pod wins over it."""
+    """A label on the Pod wins over the cluster's network."""
     namespace = Namespace(pod.metadata.namespace)
     pod_labels = pod.metadata.labels
     return Workload(
         cluster=cluster,
         namespace=namespace,
         name=pod.metadata.name,
-        network=NetworkId(pod_labels.get(labels.NETWORK, network)),
+        network=NetworkId(pod_labels.get(labels.NETWORK) or network.of(pod.ips[0] if pod.ips else "")),
         ips=pod.ips,
         labels=tuple(sorted(pod_labels.items())),
         locality=locality_of(pod, node),
@@ -39,13 +39,13 @@ def health_of(pod: Pod) -> Health | None:
     return Health.HEALTHY if pod.is_ready else Health.UNHEALTHY
 
 
-def address_only(ip: str, *, cluster: ClusterId, network: NetworkId, namespace: Namespace) -> Workload:
+def address_only(ip: str, *, cluster: ClusterId, network: ClusterNetwork, namespace: Namespace) -> Workload:
     """What is known of an endpoint that no Pod stands behind."""
     return Workload(
         cluster=cluster,
         namespace=namespace,
         name="",
-        network=network,
+        network=network.of(ip),
         ips=(ip,),
         labels=(),
         locality=Locality(),

@@ -15,7 +15,7 @@ from isthmus.model.names import ClusterId, MeshId, Namespace, NetworkId, Service
 from isthmus.model.routing import VirtualService
 from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
 from isthmus.model.services import Service
-from isthmus.model.topology import Cluster, NetworkGateway
+from isthmus.model.topology import Cluster, MeshNetworks, NetworkGateway
 from isthmus.model.traffic import DestinationRule, LocalityPreference
 from isthmus.model.workloads import Endpoint
 
@@ -35,6 +35,7 @@ class MeshSettings:
     root_namespace: Namespace = Namespace("istio-system")
     trust_domain_aliases: tuple[TrustDomain, ...] = ()
     locality: LocalityPreference = field(default_factory=LocalityPreference)
+    networks: MeshNetworks = field(default_factory=MeshNetworks)
     unreachable_networks_direct: bool = False
     cluster_local: tuple[tuple[str, bool], ...] = (
         ("*.kube-system.svc.cluster.local", True),

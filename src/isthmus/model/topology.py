@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
 from dataclasses import dataclass
 from enum import StrEnum
 
-from isthmus.model.names import ClusterId, NetworkId
+from isthmus.model.names import ClusterId, Hostname, NetworkId
+
+IpRange = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -40,6 +43,53 @@ class NetworkGateway:
 
     def __str__(self) -> str:
         return f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayService:
+    """A Service that stands for the gateway of a network because Istio's MeshNetworks names it (`registryServiceName`)."""
+
+    hostname: Hostname
+    network: NetworkId
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MeshNetworks:
+    """Istio's MeshNetworks: which clusters and addresses are on which network, and where a network is entered.
+
+    `ranges` are as written, the first that holds an address counts. `gateways` have no cluster.
+    """
+
+    clusters: tuple[tuple[ClusterId, NetworkId], ...] = ()
+    ranges: tuple[tuple[IpRange, NetworkId], ...] = ()
+    gateways: tuple[NetworkGateway, ...] = ()
+    gateway_services: tuple[GatewayService, ...] = ()
+
+    def of_cluster(self, cluster: ClusterId) -> NetworkId:
+        """The network that the cluster's workloads are said to be on; empty where nothing is said."""
+        return dict(self.clusters).get(cluster, NetworkId(""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterNetwork:
+    """Which network the workloads of one cluster are on, where they do not say so themselves.
+
+    `default` is that of all of them; where it is empty, `ranges` tell it by address.
+    """
+
+    default: NetworkId
+    ranges: tuple[tuple[IpRange, NetworkId], ...] = ()
+
+    def of(self, ip: str) -> NetworkId:
+        """The network of an address; empty where it is not known."""
+        if self.default or not self.ranges:
+            return self.default
+        try:
+            address = ipaddress.ip_address(ip)
+        except ValueError:
+            return self.default
+        return next((network for within, network in self.ranges if address in within), self.default)
 
 
 class ImportState(StrEnum):
