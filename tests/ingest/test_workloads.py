@@ -19,7 +19,11 @@ def read(words, pod_labels=None, node_labels=None, **fields):
     pod = decode(KINDS["Pod"], words.obj("Pod", "p", "ns", pod_labels, **fields))
     node = None if node_labels is None else decode(KINDS["Node"], words.obj("Node", "n", "", node_labels))
     return workload_of(
-        pod, node, cluster=ClusterId("east"), network=ClusterNetwork(default=NetworkId("n1")), trust_domain=TrustDomain("td.example")
+        pod,
+        node,
+        cluster=ClusterId("east"),
+        network=ClusterNetwork(default=NetworkId("n1")),
+        trust_domain=TrustDomain("td.example"),
     )
 
 
