@@ -105,3 +105,54 @@ def test_a_scenario_that_cannot_be_used_is_refused(change, message):
 def test_a_node_that_says_too_little_is_refused(node_id):
     with pytest.raises(BadScenario, match="node: "):
         render(scenario_of(SCENARIO), {"id": node_id})
+
+
+EVERY_RULE = yaml.safe_load((Path(__file__).parent / "every-rule.yaml").read_text())
+
+
+@pytest.fixture(scope="module")
+def every_rule():
+    scenario = scenario_of(EVERY_RULE)
+    return render(scenario, node_of(scenario, "sidecar/cart-1.shop", "east"))
+
+
+def test_envoy_takes_one_of_every_rule(every_rule):
+    assert every_rule["warnings"] == []
+    assert verdict(every_rule) == ""
+
+
+def test_what_no_service_is_goes_nowhere(every_rule):
+    [outbound] = [each for each in every_rule["listeners"] if each["name"] == "virtualOutbound"]
+    [on_80] = [each for each in every_rule["routes"] if each["name"] == "80"]
+
+    assert outbound["defaultFilterChain"]["filters"][0]["typedConfig"]["cluster"] == "BlackHoleCluster"
+    assert on_80["virtualHosts"][-1]["routes"][0]["directResponse"] == {"status": 502}
+
+
+def test_hosts_that_only_a_virtual_service_knows_are_routed(every_rule):
+    [on_80] = [each for each in every_rule["routes"] if each["name"] == "80"]
+    hosts = {domain: host for host in on_80["virtualHosts"] for domain in host["domains"]}
+
+    assert hosts["cart.example"]["routes"] == hosts["cart.shop.svc.cluster.local"]["routes"]
+    assert [route["name"] for route in hosts["*.cart.example"]["routes"]] == ["cart.0", "cart.1", "cart.2", "default"]
+
+
+def test_connections_are_shared_out_by_address_and_by_sni(every_rule):
+    listeners = {each["name"]: each for each in every_rule["listeners"]}
+    tcp = listeners["10.96.0.1_7000"]["defaultFilterChain"]["filters"][0]["typedConfig"]["weightedClusters"]["clusters"]
+    [by_sni] = listeners["10.96.0.1_443"]["filterChains"]
+
+    assert [(each["name"].split("|")[3], each["weight"]) for each in tcp] == [
+        ("cart.shop.svc.cluster.local", 3),
+        ("stock.shop.svc.cluster.local", 1),
+    ]
+    assert by_sni["filterChainMatch"]["serverNames"] == ["a.cart.example"]
+    assert by_sni["filters"][0]["typedConfig"]["cluster"] == "outbound|7000||stock.shop.svc.cluster.local"
+
+
+def test_a_sidecars_ports_lead_where_it_says(every_rule):
+    clusters = {each["name"]: each for each in every_rule["clusters"] if each["name"].startswith("inbound|")}
+
+    assert sorted(clusters) == ["inbound|7000||", "inbound|8080||"]
+    to = [each["loadAssignment"]["endpoints"][0]["lbEndpoints"][0]["endpoint"]["address"] for each in clusters.values()]
+    assert to == [{"pipe": {"path": "/run/app.sock"}}, {"socketAddress": {"address": "127.0.0.1", "portValue": 8081}}]

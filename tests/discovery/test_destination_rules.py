@@ -34,7 +34,7 @@ def subset(name, *labels, **policy):
 def found(words, namespace, *rules):
     snapshot = replace(words.Mesh().snapshot(), destination_rules=rules)
     [service] = snapshot.services.values()
-    return rule_for(Namespace(namespace), service, snapshot)
+    return rule_for(replace(words.scope("n1", "c1"), namespace=Namespace(namespace)), service, snapshot)
 
 
 @pytest.mark.parametrize(

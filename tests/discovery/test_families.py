@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from isthmus.discovery.naming import name_table, virtual_ips
+from isthmus.discovery.sight import sight_of
 
 
 def seen(words, families, endpoints=(), gateways=()):
@@ -56,7 +57,8 @@ def test_names_lead_to_addresses_that_a_client_can_call(words, families, own, fo
     [service] = mesh.services.values()
     service = replace(service, virtual_ips=(("c1", own), *([("c2", foreign)] if foreign else [])))
 
-    records = name_table(scope, replace(mesh, services={words.KEY: service}))
+    mesh = replace(mesh, services={words.KEY: service})
+    records = name_table(scope, sight_of(scope, mesh), mesh)
 
     assert virtual_ips(scope, service) == ips
     assert [record.ips for record in records] == ([ips] if ips else [])
@@ -68,6 +70,7 @@ def test_a_headless_services_name_leads_to_pods_that_a_client_can_call(words):
     ).snapshot()
     [service] = mesh.services.values()
 
-    [record] = name_table(words.scope("n1", "c1"), replace(mesh, services={words.KEY: replace(service, headless=True)}))
+    mesh, scope = replace(mesh, services={words.KEY: replace(service, headless=True)}), words.scope("n1", "c1")
+    [record] = name_table(scope, sight_of(scope, mesh), mesh)
 
     assert record.ips == ("10.0.0.1",)

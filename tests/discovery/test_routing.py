@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 
 from isthmus.discovery.routing import routes_for
+from isthmus.discovery.sight import sight_of
 from isthmus.model.names import Hostname, Namespace
 from isthmus.model.routing import (
     Comparison,
@@ -38,7 +39,8 @@ def virtual(*rules, name="vs", namespace="ns", hosts=(HOST,), created="1", expor
 def routes(words, *found, namespace="ns"):
     snapshot = replace(words.Mesh().snapshot(), virtual_services=found)
     [service] = snapshot.services.values()
-    return routes_for(Namespace(namespace), service, service.ports[0], snapshot)
+    scope = replace(words.scope("n1", "c1"), namespace=Namespace(namespace))
+    return routes_for(scope, service, service.ports[0], sight_of(scope, snapshot), snapshot)
 
 
 def clusters(found):

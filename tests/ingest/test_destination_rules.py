@@ -51,11 +51,10 @@ def test_everything_that_is_done(words):
 @pytest.mark.parametrize(
     ("spec", "field", "kept"),
     [
-        ({"workloadSelector": {"matchLabels": {"a": "b"}}}, "spec.workloadSelector", False),
-        ({"trafficPolicy": {"tls": {"mode": "SIMPLE"}}}, "spec.trafficPolicy.tls.mode", True),
+        ({"trafficPolicy": {"tls": {"mode": "SOME"}}}, "spec.trafficPolicy.tls.mode", True),
         (
-            {"trafficPolicy": {"loadBalancer": {"consistentHash": {}}}},
-            "spec.trafficPolicy.loadBalancer.consistentHash",
+            {"trafficPolicy": {"tls": {"mode": "MUTUAL", "credentialName": "c"}}},
+            "spec.trafficPolicy.tls.credentialName",
             True,
         ),
         (

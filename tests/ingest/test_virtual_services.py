@@ -70,9 +70,7 @@ def test_everything_that_is_done(words):
 @pytest.mark.parametrize(
     ("rule", "field"),
     [
-        ({"route": TO, "match": [{"sourceLabels": {"app": "a"}}]}, "spec.http[0].match[0].sourceLabels"),
-        ({"delegate": {"name": "x"}}, "spec.http[0].delegate"),
-        ({"route": TO, "corsPolicy": {"allowMethods": ["GET"]}}, "spec.http[0].corsPolicy"),
+        ({"route": TO, "corsPolicy": {"maxAge": "long"}}, "spec.http[0].corsPolicy.maxAge"),
         ({"route": TO, "timeout": "soon"}, "spec.http[0].timeout"),
         ({}, "spec.http[0].route"),
     ],
@@ -84,14 +82,93 @@ def test_a_rule_that_cannot_be_done_is_left_out_and_told(words, rule, field):
     assert (issue.code, issue.field) == ("ISM0402", field)
 
 
-def test_one_for_gateways_alone_is_told(words):
-    found, [issue] = read(words, {"route": TO}, gateways=["ingress"])
+def test_what_it_is_for(words):
+    [found], _ = read(words, {"route": TO, "match": [{"gateways": ["mesh"]}]}, gateways=["own", "infra/other"])
 
-    assert found == ()
-    assert issue.field == "spec.gateways"
+    assert found.gateways == ("ns/own", "infra/other")
+    assert [found.is_for(each) for each in ("ns/own", "mesh", "ns/other")] == [True, True, False]
 
 
-def test_matches_for_gateways_do_not_count_in_the_mesh(words):
-    [found], _ = read(words, {"route": TO, "match": [{"gateways": ["ingress"]}]}, gateways=["mesh", "ingress"])
+def test_connections(words):
+    [found], issues = read(
+        words,
+        tls=[{"match": [{"sniHosts": ["A.example"], "port": 443}], "route": [{"destination": {"host": "a"}}]}],
+        tcp=[
+            {
+                "match": [{"destinationSubnets": ["10.0.0.0/8"], "sourceLabels": {"app": "a"}}],
+                "route": [
+                    {"destination": {"host": "a"}, "weight": 3},
+                    {"destination": {"host": "b"}, "weight": 1},
+                    {"destination": {"host": "c"}},
+                ],
+            }
+        ],
+    )
 
-    assert found.rules == ()
+    assert issues == ()
+    [[tls], [tcp]] = found.tls, found.tcp
+    assert (tls.matches[0].sni_hosts, tls.matches[0].port) == (("a.example",), 443)
+    assert [(target.host, weight) for target, weight in tls.targets] == [("a.ns.svc.cluster.local", 1)]
+    assert (tcp.matches[0].subnets, tcp.matches[0].source_labels) == (("10.0.0.0/8",), (("app", "a"),))
+    assert [weight for _, weight in tcp.targets] == [3, 1]
+
+
+def delegated(words, rule, *below, **spec):
+    root = words.obj("VirtualService", "root", "ns", spec={"hosts": ["s"], "http": [rule, {"route": TO}]})
+    delegate = words.obj("VirtualService", "part", "other", spec={"http": list(below)} | spec)
+    snapshot = words.snapshot(words.cluster("east", root, delegate))
+    [found] = snapshot.virtual_services
+    return found.rules[:-1], snapshot.issues
+
+
+PART = {"delegate": {"name": "part", "namespace": "other"}, "name": "root"}
+
+
+def test_a_delegate_adds_to_its_roots_matches_and_inherits_the_rest(words):
+    root = PART | {"match": [{"uri": {"prefix": "/a"}, "headers": {"x": {"exact": "1"}}}], "timeout": "3s"}
+
+    [rule], issues = delegated(
+        words,
+        root,
+        {"name": "leaf", "match": [{"uri": {"prefix": "/a/b"}}], "route": TO, "fault": {"abort": {"httpStatus": 500}}},
+    )
+
+    assert issues == ()
+    [match] = rule.matches
+    assert (rule.name, match.uri, match.headers) == (
+        "root-leaf",
+        TextMatch(Comparison.PREFIX, "/a/b"),
+        (("x", TextMatch(Comparison.EXACT, "1")),),
+    )
+    assert (rule.handling.timeout_seconds, rule.handling.fault.abort_status) == (3, 500)
+
+
+@pytest.mark.parametrize(
+    ("root", "leaf", "kept"),
+    [
+        ({}, {"uri": {"exact": "/x"}}, True),
+        ({"uri": {"prefix": "/a"}}, {}, True),
+        ({"uri": {"prefix": "/a"}}, {"uri": {"exact": "/a/b"}}, True),
+        ({"uri": {"prefix": "/a"}}, {"uri": {"exact": "/b"}}, False),
+        ({"uri": {"exact": "/a"}}, {"uri": {"prefix": "/a"}}, False),
+        ({"uri": {"exact": "/a"}}, {"uri": {"exact": "/a"}}, True),
+        ({"uri": {"regex": "/a"}}, {"uri": {"regex": "/a"}}, False),
+        ({"port": 80}, {"port": 80}, True),
+        ({"port": 80}, {"port": 81}, False),
+        ({"headers": {"x": {"exact": "1"}}}, {"headers": {"x": {"exact": "2"}}}, False),
+        ({"headers": {"x": {"exact": "1"}}}, {"headers": {"y": {"exact": "2"}}}, True),
+        ({"sourceNamespace": "a"}, {"sourceNamespace": "b"}, False),
+        ({"sourceLabels": {"a": "b"}}, {"sourceLabels": {"a": "c"}}, False),
+    ],
+)
+def test_a_delegates_match_has_to_refine_one_of_its_roots(words, root, leaf, kept):
+    rules, issues = delegated(words, PART | {"match": [root]}, {"match": [leaf], "route": TO})
+
+    assert (len(rules), [issue.code for issue in issues]) == ((1, []) if kept else (0, ["ISM0405"]))
+
+
+def test_a_delegate_that_is_not_there_or_not_for_this_namespace_is_told(words):
+    rules, [issue] = delegated(words, PART, {"route": TO}, exportTo=["."])
+
+    assert rules == ()
+    assert (issue.code, issue.field) == ("ISM0405", "spec.http[0].delegate")

@@ -11,6 +11,13 @@ from isthmus.api.meta import KubernetesObject, PortNumber, Wire
 
 class ClientTls(Wire, frozen=True):
     mode: str = ""
+    client_certificate: str = ""
+    private_key: str = ""
+    ca_certificates: str = ""
+    credential_name: str = ""
+    subject_alt_names: list[str] = []
+    sni: str = ""
+    insecure_skip_verify: bool | None = None
 
 
 class Distribute(Wire, frozen=True):
@@ -31,9 +38,33 @@ class LocalitySetting(Wire, frozen=True):
     failover_priority: list[str] = []
 
 
+class HashCookie(Wire, frozen=True):
+    name: str = ""
+    path: str = ""
+    ttl: str = ""
+
+
+class RingHash(Wire, frozen=True):
+    minimum_ring_size: int | None = None
+
+
+class Maglev(Wire, frozen=True):
+    table_size: int | None = None
+
+
+class ConsistentHash(Wire, frozen=True):
+    http_header_name: str = ""
+    http_cookie: HashCookie | None = None
+    use_source_ip: bool = False
+    http_query_parameter_name: str = ""
+    ring_hash: RingHash | None = None
+    maglev: Maglev | None = None
+    minimum_ring_size: int | None = None
+
+
 class LoadBalancer(Wire, frozen=True):
     simple: str = ""
-    consistent_hash: dict[str, Any] | None = None
+    consistent_hash: ConsistentHash | None = None
     locality_lb_setting: LocalitySetting | None = None
 
 
@@ -82,16 +113,63 @@ class Subset(Wire, frozen=True):
     traffic_policy: TrafficPolicy | None = None
 
 
+class CallerSelector(Wire, frozen=True):
+    match_labels: dict[str, str] = {}
+
+
 class DestinationRuleSpec(Wire, frozen=True):
     host: str = ""
     traffic_policy: TrafficPolicy | None = None
     subsets: list[Subset] = []
     export_to: list[str] = []
-    workload_selector: dict[str, Any] | None = None
+    workload_selector: CallerSelector | None = None
 
 
 class DestinationRule(KubernetesObject, frozen=True):
     spec: DestinationRuleSpec = msgspec.field(default_factory=DestinationRuleSpec)
+
+
+class SidecarPort(Wire, frozen=True):
+    number: PortNumber
+    name: str = ""
+    protocol: str = ""
+
+
+class EgressListener(Wire, frozen=True):
+    hosts: list[str] = []
+    port: SidecarPort | None = None
+    bind: str = ""
+    capture_mode: str = ""
+
+
+class IngressListener(Wire, frozen=True):
+    port: SidecarPort
+    bind: str = ""
+    capture_mode: str = ""
+    default_endpoint: str = ""
+    tls: dict[str, Any] | None = None
+    connection_pool: dict[str, Any] | None = None
+
+
+class OutboundTrafficPolicy(Wire, frozen=True):
+    mode: str = ""
+    egress_proxy: dict[str, Any] | None = None
+
+
+class WorkloadSelector(Wire, frozen=True):
+    labels: dict[str, str] = {}
+
+
+class SidecarSpec(Wire, frozen=True):
+    workload_selector: WorkloadSelector | None = None
+    egress: list[EgressListener] = []
+    ingress: list[IngressListener] = []
+    outbound_traffic_policy: OutboundTrafficPolicy | None = None
+    inbound_connection_pool: dict[str, Any] | None = None
+
+
+class Sidecar(KubernetesObject, frozen=True):
+    spec: SidecarSpec = msgspec.field(default_factory=SidecarSpec)
 
 
 class ServiceEntryPort(Wire, frozen=True):
@@ -115,10 +193,6 @@ class WorkloadEntry(KubernetesObject, frozen=True):
     spec: WorkloadEntrySpec = msgspec.field(default_factory=WorkloadEntrySpec)
 
 
-class WorkloadSelector(Wire, frozen=True):
-    labels: dict[str, str] = {}
-
-
 class ServiceEntrySpec(Wire, frozen=True):
     hosts: list[str] = []
     addresses: list[str] = []
@@ -127,6 +201,7 @@ class ServiceEntrySpec(Wire, frozen=True):
     resolution: str = "NONE"
     endpoints: list[WorkloadEntrySpec] = []
     workload_selector: WorkloadSelector | None = None
+    subject_alt_names: list[str] = []
     export_to: list[str] = []
 
 

@@ -64,6 +64,10 @@ KINDS: dict[str, Kind] = {
             type=networking.ServiceEntry, from_every_cluster=False, is_custom=True,
         ),
         Kind(
+            name="Sidecar", group="networking.istio.io", version="v1", plural="sidecars", namespaced=True,
+            type=networking.Sidecar, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
             name="WorkloadEntry", group="networking.istio.io", version="v1", plural="workloadentries", namespaced=True,
             type=networking.WorkloadEntry, from_every_cluster=False, is_custom=True,
         ),

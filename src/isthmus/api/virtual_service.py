@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from isthmus.api.meta import KubernetesObject, Wire
@@ -115,6 +113,22 @@ class Mirror(Wire, frozen=True):
     percentage: Percent | None = None
 
 
+class Delegate(Wire, frozen=True):
+    name: str = ""
+    namespace: str = ""
+
+
+class CorsPolicy(Wire, frozen=True):
+    allow_origins: list[StringMatch] = []
+    allow_origin: list[str] = []
+    allow_methods: list[str] = []
+    allow_headers: list[str] = []
+    expose_headers: list[str] = []
+    max_age: str = ""
+    allow_credentials: bool | None = None
+    unmatched_preflights: str = ""
+
+
 class HttpRoute(Wire, frozen=True):
     name: str = ""
     match: list[HttpMatch] = []
@@ -129,16 +143,32 @@ class HttpRoute(Wire, frozen=True):
     mirror_percentage: Percent | None = None
     mirrors: list[Mirror] = []
     headers: Headers = msgspec.field(default_factory=Headers)
-    delegate: dict[str, Any] | None = None
-    cors_policy: dict[str, Any] | None = None
+    delegate: Delegate | None = None
+    cors_policy: CorsPolicy | None = None
+
+
+class ConnectionMatch(Wire, frozen=True):
+    """Of a `tls` or a `tcp` route; only the former has sniHosts."""
+
+    sni_hosts: list[str] = []
+    destination_subnets: list[str] = []
+    port: int = 0
+    source_labels: dict[str, str] = {}
+    source_namespace: str = ""
+    gateways: list[str] = []
+
+
+class ConnectionRoute(Wire, frozen=True):
+    match: list[ConnectionMatch] = []
+    route: list[RouteDestination] = []
 
 
 class VirtualServiceSpec(Wire, frozen=True):
     hosts: list[str] = []
     gateways: list[str] = []
     http: list[HttpRoute] = []
-    tls: list[dict[str, Any]] = []
-    tcp: list[dict[str, Any]] = []
+    tls: list[ConnectionRoute] = []
+    tcp: list[ConnectionRoute] = []
     export_to: list[str] = []
 
 

@@ -1,6 +1,7 @@
 """The drawing: what is derived from what, from the snapshot to each proxy's resources.
 
     snapshot ─▶ outbound view (scope) ─▶ outbound resources (scope) ─┐
+        ├─────▶ scope (proxy) ──────────▶ which of them ──────────────┤
         └─────▶ inbound view (proxy) ─────────────────────────────────┴─▶ resources (proxy)
 
 A scope's part is computed and encoded once for all its proxies. A derivation that fails keeps its last good value: the proxies that depend
@@ -12,6 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
+from isthmus.discovery.callers import scope_for
 from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.view import outbound_view
 from isthmus.envoy.compile import compile_outbound, compile_view
@@ -31,6 +33,7 @@ class Derivations:
         self._snapshot: Source[str, Snapshot] = self.graph.source("snapshot")
         self._outbound: Derived[Scope, OutboundView] = self.graph.derive("outbound view", self._view_outbound)
         self._encoded: Derived[Scope, ResourceSet] = self.graph.derive("outbound resources", self._encode_outbound)
+        self._scope: Derived[Proxy, Scope] = self.graph.derive("scope", self._scope_of)
         self._inbound: Derived[Proxy, InboundView] = self.graph.derive("inbound view", self._view_inbound)
         self._resources: Derived[Proxy, ResourceSet] = self.graph.derive("resources", self._encode)
         self._connected: Counter[Proxy] = Counter()
@@ -72,6 +75,9 @@ class Derivations:
     def proxies(self) -> list[Proxy]:
         return list(self._connected)
 
+    def _scope_of(self, fetch: Fetch, proxy: Proxy) -> Scope:
+        return scope_for(proxy, self._current(fetch))
+
     def _view_outbound(self, fetch: Fetch, scope: Scope) -> OutboundView:
         return outbound_view(scope, self._current(fetch))
 
@@ -84,8 +90,10 @@ class Derivations:
         return inbound_view(proxy, self._current(fetch))
 
     def _encode(self, fetch: Fetch, proxy: Proxy) -> ResourceSet:
-        outbound = fetch.get(self._outbound, proxy.scope)
-        encoded = fetch.get(self._encoded, proxy.scope)
+        scope = fetch.get(self._scope, proxy)
+        assert scope is not None, "a scope is never None"
+        outbound = fetch.get(self._outbound, scope)
+        encoded = fetch.get(self._encoded, scope)
         inbound = fetch.get(self._inbound, proxy)
         assert outbound is not None, "a view is never None"
         assert encoded is not None, "a resource set is never None"

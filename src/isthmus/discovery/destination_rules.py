@@ -6,18 +6,22 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from isthmus.discovery.visibility import is_exported
-from isthmus.model.names import Namespace, covers
+from isthmus.model.names import covers
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.traffic import DestinationRule, Subset
+from isthmus.model.views import Scope
 from isthmus.model.workloads import Endpoint
 
 
-def rule_for(namespace: Namespace, service: Service, snapshot: Snapshot) -> DestinationRule | None:
+def rule_for(scope: Scope, service: Service, snapshot: Snapshot) -> DestinationRule | None:
     """From the caller's own namespace, else from the service's, else from the root: the first that has one for the host.
 
-    In one namespace the most specific host counts. Several rules for it are one: the oldest one's policy, and everybody's subsets.
+    In one namespace the most specific host counts, and rules that choose the caller by its labels before others. Several rules for it
+    are one: the oldest one's policy, and everybody's subsets.
     """
+    namespace, labels = scope.namespace, dict(scope.labels)
+    settings = snapshot.settings
     root = snapshot.settings.root_namespace
     places = [namespace] if namespace != root else []
     for place in dict.fromkeys((*places, service.namespace, root)):
@@ -26,11 +30,14 @@ def rule_for(namespace: Namespace, service: Service, snapshot: Snapshot) -> Dest
             for rule in snapshot.destination_rules
             if rule.namespace == place
             and covers(rule.host, service.hostname)
-            and is_exported(rule.export_to, rule.namespace, namespace)
+            and is_exported(rule.export_to or settings.destination_rule_export_to, rule.namespace, namespace)
+            and all(labels.get(key) == value for key, value in rule.selector)
+            and (not rule.selector or place == namespace)
         ]
         if rules:
             host = max((rule.host for rule in rules), key=lambda host: (host == service.hostname, len(host)))
-            return _merged([rule for rule in rules if rule.host == host])
+            alike = [rule for rule in rules if rule.host == host]
+            return _merged([rule for rule in alike if rule.selector] or alike)
     return None
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from isthmus.discovery.callers import scope_for
 from isthmus.discovery.security import authorization_for, mutual_tls_mode
+from isthmus.discovery.sight import sidecar_for
 from isthmus.model.services import Protocol
+from isthmus.model.sidecars import Ingress
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import InboundPort, InboundView, Proxy, ProxyKind
 
@@ -15,11 +18,34 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
     if proxy.scope.kind is ProxyKind.ROUTER:
         return InboundView()
     namespace = proxy.scope.namespace
+    sidecar = sidecar_for(scope_for(proxy, snapshot), snapshot)
+    of_services = inbound_ports(proxy, snapshot)
     return InboundView(
-        ports=inbound_ports(proxy, snapshot),
+        ports=of_services
+        if sidecar is None or sidecar.ingress is None
+        else _of_sidecar(sidecar.ingress, proxy, snapshot),
         tls=mutual_tls_mode(namespace, proxy.labels, 0, snapshot),
         authorization=authorization_for(namespace, proxy.labels, snapshot),
     )
+
+
+def _of_sidecar(ingress: Sequence[Ingress], proxy: Proxy, snapshot: Snapshot) -> tuple[InboundPort, ...]:
+    """The ports that a Sidecar lists take the place of all that services declare; the first of a number counts."""
+    known = {port.target_port: port for port in inbound_ports(proxy, snapshot)}
+    ports: dict[int, InboundPort] = {}
+    for each in ingress:
+        of_service = known.get(each.port)
+        port = InboundPort(
+            target_port=each.port,
+            service_port=each.port,
+            port_name=each.name,
+            protocol=each.protocol,
+            hostname=of_service.hostname if of_service else "",
+            tls=mutual_tls_mode(proxy.scope.namespace, proxy.labels, each.port, snapshot),
+            forward_to=each.forward_to,
+        )
+        ports.setdefault(each.port, port)
+    return tuple(port for _, port in sorted(ports.items()))
 
 
 def inbound_ports(proxy: Proxy, snapshot: Snapshot) -> tuple[InboundPort, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
+from isthmus.discovery.callers import labels_of_place
 from isthmus.discovery.destination_rules import labels_of
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Snapshot
@@ -87,7 +88,7 @@ def _rank(scope: Scope, endpoint: Endpoint, preference: LocalityPreference) -> i
 
 def _by_labels(scope: Scope, endpoint: Endpoint, labels: Sequence[str]) -> int:
     """The more of the leading labels are the caller's own, the nearer. Another network comes after everything nearby."""
-    own = _labels_of(scope)
+    own = labels_of_place(scope)
     theirs = labels_of(endpoint)
     matching = 0
     for label in labels:
@@ -97,16 +98,6 @@ def _by_labels(scope: Scope, endpoint: Endpoint, labels: Sequence[str]) -> int:
         matching += 1
     elsewhere = labels[0].partition("=")[0] == _NETWORK and matching == 0
     return len(labels) - matching + (len(labels) if elsewhere else 0)
-
-
-def _labels_of(scope: Scope) -> dict[str, str]:
-    return {
-        _REGION: scope.locality.region,
-        _ZONE: scope.locality.zone,
-        _SUBZONE: scope.locality.subzone,
-        "topology.istio.io/cluster": scope.cluster,
-        _NETWORK: scope.network,
-    }
 
 
 def _is_in(locality: Locality, place: str) -> bool:

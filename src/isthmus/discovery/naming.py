@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from isthmus.discovery.families import family_of
-from isthmus.discovery.visibility import visible_services
+from isthmus.discovery.sight import Sight
 from isthmus.model.names import UNDECLARED_NETWORK
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Snapshot
@@ -28,10 +28,11 @@ def virtual_ips(scope: Scope, service: Service) -> tuple[str, ...]:
     return ()
 
 
-def name_table(scope: Scope, snapshot: Snapshot) -> tuple[NameRecord, ...]:
+def name_table(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[NameRecord, ...]:
     """Every name that the proxy may know and that has an address, sorted by host."""
     records: list[NameRecord] = []
-    for service in visible_services(scope.namespace, snapshot):
+    for key in sight.ports:
+        service = snapshot.services[key]
         if service.headless:
             records += _headless(scope, service, snapshot.endpoints.get(service.key, ()))
         else:

@@ -65,10 +65,9 @@ def _across_networks(
         return Unreachable(
             Reason.NO_USABLE_GATEWAY, f"no gateway of {endpoint.network} has an {_families(scope)} address"
         )
-    if tls is ClientTls.DISABLE:
-        return Unreachable(
-            Reason.MUTUAL_TLS_DISABLED, "other network, and a DestinationRule turns mutual TLS off for callers"
-        )
+    if tls not in (None, ClientTls.ISTIO_MUTUAL):
+        why = f"other network, and a DestinationRule has callers use no mutual TLS of the mesh ({tls})"
+        return Unreachable(Reason.MUTUAL_TLS_DISABLED, why)
     if tls is not ClientTls.ISTIO_MUTUAL and not endpoint.workload.meshed:
         return Unreachable(Reason.NOT_MESHED, "other network, and no proxy to take part in mutual TLS")
     if not takes_mutual_tls(endpoint, endpoint.port_named(port.name) or 0, snapshot, tls):

@@ -1,48 +1,128 @@
-"""Which routes requests for a service port take from a namespace: the VirtualService that holds, resolved to upstreams."""
+"""Which routes requests and connections for a service port take: the VirtualService that holds, resolved to upstreams."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import ipaddress
+from collections.abc import Iterator, Sequence
 
-from isthmus.discovery.visibility import is_exported
+from isthmus.discovery.destination_rules import rule_for
+from isthmus.discovery.sight import Sight
 from isthmus.model.names import Hostname, Namespace, ServiceKey, covers
-from isthmus.model.routing import HttpRule, RequestMatch, Route, Target, VirtualService
+from isthmus.model.routing import (
+    MESH,
+    ConnectionMatch,
+    ConnectionRoute,
+    ConnectionRule,
+    HttpRule,
+    RequestMatch,
+    Route,
+    Target,
+    VirtualService,
+)
 from isthmus.model.services import Service, ServicePort
 from isthmus.model.snapshot import Snapshot
+from isthmus.model.traffic import ConsistentHash
+from isthmus.model.views import ExtraHost, ProxyKind, Scope
+
+_HTTP_PORT = 80
 
 
-def routes_for(namespace: Namespace, service: Service, port: ServicePort, snapshot: Snapshot) -> tuple[Route, ...]:
-    """In the order in which they are tried; empty where no VirtualService holds."""
-    found = _holding(namespace, service, snapshot)
+def routes_for(
+    scope: Scope, service: Service, port: ServicePort, sight: Sight, snapshot: Snapshot
+) -> tuple[Route, ...]:
+    """In the order in which they are tried; empty where no VirtualService holds, or the one that does has no word for requests."""
+    found = _holding(service.hostname, sight)
+    return http_routes(found, scope, port.number, snapshot, MESH) if found else ()
+
+
+def connections_for(
+    scope: Scope, service: Service, port: ServicePort, virtual_ips: Sequence[str], sight: Sight, snapshot: Snapshot
+) -> tuple[ConnectionRoute, ...]:
+    """The same for connections whose requests are not looked at: by SNI first, then all others."""
+    found = _holding(service.hostname, sight)
     if found is None:
         return ()
-    return tuple(_up_to_catch_all(_routes(found, namespace, port, snapshot)))
+    routes = []
+    for rule in (*found.tls, *found.tcp):
+        for match in rule.matches or (ConnectionMatch(),):
+            if not _holds_for(match, found, scope, port.number, MESH):
+                continue
+            if match.subnets and virtual_ips and not _within(virtual_ips, match.subnets):
+                continue
+            routes.append(_connections(match, rule, port.number, snapshot))
+    return tuple(routes)
 
 
-def _holding(namespace: Namespace, service: Service, snapshot: Snapshot) -> VirtualService | None:
+def extra_hosts(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[ExtraHost, ...]:
+    """Hosts of VirtualServices that are no visible service's, on the ports of the services that the same VirtualService has; on port 80
+    where it has none (as in Istio).
+    """
+    if scope.kind is ProxyKind.ROUTER:
+        return ()
+    visible = [snapshot.services[key] for key in sight.ports]
+    found: dict[tuple[Hostname, int], ExtraHost] = {}
+    for rule in sight.virtual_services:
+        if not rule.is_for(MESH) or not rule.rules:
+            continue
+        behind = {host: [each for each in visible if covers(host, each.hostname)] for host in rule.hosts}
+        ports = {
+            port.number
+            for services in behind.values()
+            for service in services
+            for port in service.ports
+            if not port.protocol.is_opaque and sight.sees(service, port)
+        } or {_HTTP_PORT}
+        for host in (host for host, services in behind.items() if not services and host != "*"):
+            for number in sorted(ports):
+                routes = http_routes(rule, scope, number, snapshot, MESH)
+                if routes:
+                    found.setdefault((host, number), ExtraHost(host=host, port=number, routes=routes))
+    return tuple(each for _, each in sorted(found.items()))
+
+
+def http_routes(found: VirtualService, scope: Scope, port: int, snapshot: Snapshot, gateway: str) -> tuple[Route, ...]:
+    """The VirtualService's rules for callers of this scope through this gateway (or the mesh)."""
+    return tuple(_up_to_catch_all(_routes(found, scope, port, snapshot, gateway)))
+
+
+def _holding(hostname: Hostname, sight: Sight) -> VirtualService | None:
     """The one whose host is most specific; of several, the oldest."""
     best: tuple[tuple[bool, int], VirtualService] | None = None
-    for candidate in snapshot.virtual_services:
-        if not is_exported(candidate.export_to, candidate.namespace, namespace):
+    for candidate in sight.virtual_services:
+        if not candidate.is_for(MESH):
             continue
         for host in candidate.hosts:
-            rank = (host == service.hostname, len(host))
-            if covers(host, service.hostname) and (best is None or rank > best[0]):
+            rank = (host == hostname, len(host))
+            if covers(host, hostname) and (best is None or rank > best[0]):
                 best = (rank, candidate)
     return best[1] if best else None
 
 
-def _routes(found: VirtualService, namespace: Namespace, port: ServicePort, snapshot: Snapshot) -> Iterator[Route]:
+def _routes(found: VirtualService, scope: Scope, port: int, snapshot: Snapshot, gateway: str) -> Iterator[Route]:
     for index, rule in enumerate(found.rules):
         matches = rule.matches or (RequestMatch(),)
         for number, match in enumerate(matches):
-            if match.port not in (0, port.number) or match.source_namespace not in ("", namespace):
+            if not _holds_for(match, found, scope, port, gateway):
                 continue
             name = rule.name or (f"{found.name}.{index}" if rule.matches else "default")
-            yield _resolved(rule, match, name if len(matches) == 1 else f"{name}.{number}", port, snapshot)
+            yield _resolved(rule, match, name if len(matches) == 1 else f"{name}.{number}", port, scope, snapshot)
 
 
-def _resolved(rule: HttpRule, match: RequestMatch, name: str, port: ServicePort, snapshot: Snapshot) -> Route:
+def _holds_for(
+    match: RequestMatch | ConnectionMatch, found: VirtualService, scope: Scope, port: int, gateway: str
+) -> bool:
+    """What a match says of the caller is decided here; what it says of a request is left to Envoy."""
+    labels = dict(scope.labels)
+    return (
+        match.port in (0, port)
+        and match.source_namespace in ("", scope.namespace)
+        and gateway in (match.gateways or found.gateways)
+        and all(labels.get(name) == value for name, value in match.source_labels)
+    )
+
+
+def _resolved(rule: HttpRule, match: RequestMatch, name: str, port: int, scope: Scope, snapshot: Snapshot) -> Route:
+    hashes = [_hash(target, port, scope, snapshot) for target, _, _ in rule.targets]
     return Route(
         name=name,
         match=match,
@@ -51,16 +131,43 @@ def _resolved(rule: HttpRule, match: RequestMatch, name: str, port: ServicePort,
         ),
         mirrors=tuple((_upstream(target, port, snapshot), percent) for target, percent in rule.mirrors),
         handling=rule.handling,
+        hashes=tuple(dict.fromkeys(found for found in hashes if found is not None)),
     )
 
 
-def _upstream(target: Target, port: ServicePort, snapshot: Snapshot) -> str:
+def _hash(target: Target, port: int, scope: Scope, snapshot: Snapshot) -> ConsistentHash | None:
+    """What the destination's rule has endpoints chosen by."""
+    service = _service(target.host, snapshot)
+    rule = rule_for(scope, service, snapshot) if service and snapshot.destination_rules else None
+    if service is None or rule is None:
+        return None
+    subset = next((subset for subset in rule.subsets if subset.name == target.subset), None)
+    return rule.policy_for(_port_of(target, port, service), subset).hash
+
+
+def _connections(match: ConnectionMatch, rule: ConnectionRule, port: int, snapshot: Snapshot) -> ConnectionRoute:
+    return ConnectionRoute(
+        sni_hosts=match.sni_hosts,
+        subnets=match.subnets,
+        clusters=tuple((_upstream(target, port, snapshot), weight) for target, weight in rule.targets),
+    )
+
+
+def _within(addresses: Sequence[str], subnets: Sequence[str]) -> bool:
+    ranges = [ipaddress.ip_network(subnet, strict=False) for subnet in subnets]
+    return any(ipaddress.ip_address(address) in subnet for address in addresses for subnet in ranges)
+
+
+def _upstream(target: Target, port: int, snapshot: Snapshot) -> str:
     """Without a port, the service's only one, else the one that was called. A host that nobody declares keeps its name: 503."""
-    number = target.port
-    if not number:
-        service = _service(target.host, snapshot)
-        number = service.ports[0].number if service and len(service.ports) == 1 else port.number
+    number = _port_of(target, port, _service(target.host, snapshot))
     return f"outbound|{number}|{target.subset}|{target.host}"
+
+
+def _port_of(target: Target, called: int, service: Service | None) -> int:
+    if target.port:
+        return target.port
+    return service.ports[0].number if service and len(service.ports) == 1 else called
 
 
 def _service(host: Hostname, snapshot: Snapshot) -> Service | None:
@@ -76,5 +183,7 @@ def _up_to_catch_all(routes: Iterator[Route]) -> Iterator[Route]:
     """What stands behind a route that takes everything is never asked."""
     for route in routes:
         yield route
-        if route.match == RequestMatch(port=route.match.port, source_namespace=route.match.source_namespace):
+        match = route.match
+        said = (match.uri, match.method, match.scheme, match.authority)
+        if said == (None,) * 4 and not (match.headers or match.without_headers or match.query):
             return

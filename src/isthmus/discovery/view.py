@@ -10,16 +10,19 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from isthmus.discovery.balancing import Reached, groups_of, scale_of
+from isthmus.discovery.callers import scope_for
 from isthmus.discovery.destination_rules import is_in, rule_for
 from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.locality import preference_for, priorities, shared_out
 from isthmus.discovery.naming import name_table, virtual_ips
 from isthmus.discovery.reachability import reach
-from isthmus.discovery.routing import routes_for
+from isthmus.discovery.routing import connections_for, extra_hosts, routes_for
 from isthmus.discovery.security import takes_mutual_tls
-from isthmus.discovery.visibility import exposes, exposures_for, ports_of
+from isthmus.discovery.sight import Sight, sight_of
+from isthmus.discovery.visibility import exposes, exposures_for
 from isthmus.model.identity import SpiffeId
-from isthmus.model.services import Service, ServicePort
+from isthmus.model.routing import ConnectionRoute, Route
+from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.traffic import Subset, TrafficPolicy
 from isthmus.model.views import (
@@ -40,7 +43,7 @@ def view_for(proxy: Proxy, snapshot: Snapshot) -> View:
     """Everything that this proxy is to know."""
     return View(
         proxy=proxy,
-        outbound=outbound_view(proxy.scope, snapshot),
+        outbound=outbound_view(scope_for(proxy, snapshot), snapshot),
         inbound=inbound_view(proxy, snapshot),
     )
 
@@ -48,21 +51,24 @@ def view_for(proxy: Proxy, snapshot: Snapshot) -> View:
 def outbound_view(scope: Scope, snapshot: Snapshot) -> OutboundView:
     """What all proxies of one scope share. It is given nothing else about a proxy, so it cannot depend on more."""
     scale = scale_of(snapshot.gateways)
+    sight = sight_of(scope, snapshot)
     exposures = exposures_for(scope, snapshot)
     upstreams: list[Upstream] = []
     exposed: list[tuple[int, Upstream]] = []
-    for service, port, is_visible in ports_of(scope.namespace, snapshot):
-        ports = {exposure.port for exposure in exposures if exposes(exposure, service)}
+    for service, port in _ports(snapshot):
+        is_visible = sight.sees(service, port)
+        # A network gateway passes through also what its own namespace does not see: whoever calls it through there does.
+        ports = {exposure.port for exposure in exposures if exposes(exposure, service, snapshot.settings)}
         if not is_visible and not ports:
             continue
-        rule = rule_for(scope.namespace, service, snapshot)
+        rule = rule_for(scope, service, snapshot)
         for subset in (None, *(rule.subsets if rule else ())):
             policy = rule.policy_for(port.number, subset) if rule else TrafficPolicy()
             partition = _partition(scope, service, port, snapshot, policy, subset)
             if is_visible:
                 upstream = _upstream(scope, partition, snapshot, scale)
-                if subset is None and not port.protocol.is_opaque:
-                    upstream = replace(upstream, routes=routes_for(scope.namespace, service, port, snapshot))
+                if subset is None:
+                    upstream = _routed(scope, upstream, sight, snapshot)
                 upstreams.append(upstream)
             if ports:
                 passed_through = _upstream(scope, partition.only_mutual_tls(), snapshot, scale)
@@ -72,9 +78,19 @@ def outbound_view(scope: Scope, snapshot: Snapshot) -> OutboundView:
         trust_domain=snapshot.settings.trust_domain,
         dns_domain=snapshot.settings.dns_domain,
         upstreams=tuple(upstreams),
-        names=name_table(scope, snapshot),
+        names=name_table(scope, sight, snapshot),
+        registry_only=sight.registry_only,
+        extra_hosts=extra_hosts(scope, sight, snapshot),
         exposed=tuple(exposed),
     )
+
+
+def _ports(snapshot: Snapshot) -> Iterator[tuple[Service, ServicePort]]:
+    """Every service port that can be an upstream, in the order of services and port numbers. UDP is never one."""
+    for _, service in sorted(snapshot.services.items()):
+        for port in service.ports:
+            if port.protocol is not Protocol.UDP:
+                yield service, port
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +159,18 @@ def _upstream(scope: Scope, partition: _Partition, snapshot: Snapshot, scale: in
         policy=partition.policy,
         locality_weighted=preference is not None,
     )
+
+
+def _routed(scope: Scope, upstream: Upstream, sight: Sight, snapshot: Snapshot) -> Upstream:
+    """With what a VirtualService says of its requests, and of connections whose requests nobody looks at."""
+    service, port = upstream.service, upstream.port
+    routes: tuple[Route, ...] = ()
+    connections: tuple[ConnectionRoute, ...] = ()
+    if not port.protocol.is_opaque:
+        routes = routes_for(scope, service, port, sight, snapshot)
+    if not port.protocol.is_http:
+        connections = connections_for(scope, service, port, upstream.virtual_ips, sight, snapshot)
+    return replace(upstream, routes=routes, connections=connections)
 
 
 def _without_share(reached: tuple[Reached, ...], groups: tuple[LocalityGroup, ...]) -> Iterator[LeftOut]:

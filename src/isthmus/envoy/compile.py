@@ -32,7 +32,7 @@ def compile_outbound(view: OutboundView) -> ResourceSet:
     if kind is ProxyKind.SIDECAR:
         clusters += [upstreams.passthrough(), upstreams.black_hole()]
         planned = outbound.plan(view)
-        listeners += outbound.listeners(planned)
+        listeners += outbound.listeners(planned, registry_only=view.registry_only)
         tables += _routes(view, planned)
     return _resources(
         {

@@ -8,6 +8,7 @@ from typing import Any
 from envoy.config.core.v3 import protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2
 from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
@@ -39,6 +40,21 @@ def tcp(stat_prefix: str, cluster: str, *, connect_attempts: int = 1) -> listene
     return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))
 
 
+def tcp_to(
+    stat_prefix: str, clusters: Sequence[tuple[str, int]], *, connect_attempts: int
+) -> listener_components_pb2.Filter:
+    """Bytes to one of several upstreams, each in proportion to its weight."""
+    match clusters:
+        case [(cluster, _)]:
+            return tcp(stat_prefix, cluster, connect_attempts=connect_attempts)
+    proxy = tcp_proxy_pb2.TcpProxy(
+        stat_prefix=f"{stat_prefix};", idle_timeout=seconds(0), max_connect_attempts=uint32(connect_attempts)
+    )
+    for cluster, weight in clusters:
+        proxy.weighted_clusters.clusters.add(name=cluster, weight=weight)
+    return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))
+
+
 def offering(protocols: Sequence[str]) -> listener_components_pb2.Filter:
     """Connections that this one causes offer these protocols in ALPN, whatever their upstream's own configuration says.
 
@@ -51,11 +67,12 @@ def offering(protocols: Sequence[str]) -> listener_components_pb2.Filter:
 
 
 def http_by_rds(stat_prefix: str, route_name: str) -> listener_components_pb2.Filter:
-    """Requests of our own workload, routed by a route configuration that is fetched. Routes may ask for faults."""
+    """Requests of our own workload, routed by a route configuration that is fetched. Routes may ask for faults, and for CORS."""
+    cors = http_connection_manager_pb2.HttpFilter(name="envoy.filters.http.cors", typed_config=packed(cors_pb2.Cors()))
     fault = http_connection_manager_pb2.HttpFilter(
         name="envoy.filters.http.fault", typed_config=packed(fault_pb2.HTTPFault())
     )
-    manager = _manager(stat_prefix, [fault])
+    manager = _manager(stat_prefix, [cors, fault])
     manager.rds.CopyFrom(http_connection_manager_pb2.Rds(config_source=from_ads(), route_config_name=route_name))
     return _filter(manager)
 

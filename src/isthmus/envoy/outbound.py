@@ -23,6 +23,7 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from isthmus.envoy import filters, routes, tls
 from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, address, boolean, seconds, uint32
 from isthmus.envoy.resources import Resource
+from isthmus.model.routing import ConnectionRoute
 from isthmus.model.services import Protocol
 from isthmus.model.views import OutboundView, Upstream
 
@@ -112,29 +113,42 @@ def _by_name(upstreams: Iterable[Upstream]) -> tuple[Upstream, ...]:
     return tuple(sorted(upstreams, key=lambda upstream: upstream.name))
 
 
-def listeners(planned: Plan) -> Iterator[Resource]:
-    """All of a sidecar's but the inbound one."""
-    yield virtual_outbound()
+@dataclass(frozen=True, slots=True)
+class _Bytes:
+    """Where connections go whose requests nobody looks at: as a VirtualService says, else to `cluster`."""
+
+    cluster: str
+    routes: tuple[ConnectionRoute, ...] = ()
+
+
+def listeners(planned: Plan, *, registry_only: bool = False) -> Iterator[Resource]:
+    """All of a sidecar's but the inbound one. `registry_only`: what no service is ends here."""
+    other = BLACK_HOLE if registry_only else PASSTHROUGH
+    yield virtual_outbound(other)
     for on_port in planned.on_ports:
-        yield _for_port(on_port.number, bool(on_port.by_host), on_port.rest.name if on_port.rest else PASSTHROUGH)
+        rest = _bytes_to(on_port.rest) if on_port.rest else _Bytes(other)
+        yield _for_port(on_port.number, bool(on_port.by_host), rest)
     for addressed in planned.addressed:
+        to = _bytes_to(addressed.upstream)
         if addressed.upstream.port.protocol is Protocol.AUTO:
-            yield _detecting(
-                addressed.ip, addressed.port, addressed.upstream.name, routes.host_and_port(addressed.upstream)
-            )
+            yield _detecting(addressed.ip, addressed.port, to, routes.host_and_port(addressed.upstream))
         else:
-            yield _forwarding(addressed.ip, addressed.port, addressed.upstream.name)
+            yield _forwarding(addressed.ip, addressed.port, to)
+
+
+def _bytes_to(upstream: Upstream) -> _Bytes:
+    return _Bytes(upstream.name, upstream.connections)
 
 
 @cache
-def virtual_outbound() -> Resource:
-    """The listener that capture redirects to; the same for every sidecar."""
+def virtual_outbound(other_to: str) -> Resource:
+    """The listener that capture redirects to; the same for every sidecar with the same policy for what no service is."""
     own_port = Chain(
         name="virtualOutbound-blackhole",
         filter_chain_match=Match(destination_port=uint32(OUTBOUND_PORT)),
         filters=[filters.tcp(BLACK_HOLE, BLACK_HOLE)],
     )
-    other = Chain(name="virtualOutbound-catchall-tcp", filters=[filters.tcp(PASSTHROUGH, PASSTHROUGH)])
+    other = Chain(name="virtualOutbound-catchall-tcp", filters=[filters.tcp(other_to, other_to)])
     listener = listener_pb2.Listener(
         name="virtualOutbound",
         address=address("0.0.0.0", OUTBOUND_PORT),
@@ -147,7 +161,7 @@ def virtual_outbound() -> Resource:
 
 
 @lru_cache(maxsize=4096)
-def _for_port(number: int, by_host: bool, rest: str) -> Resource:
+def _for_port(number: int, by_host: bool, rest: _Bytes) -> Resource:
     """Services on a port that are told apart by host.
 
     A client may wait as long as it likes before its first request: giving up on it would send it past its service.
@@ -158,20 +172,20 @@ def _for_port(number: int, by_host: bool, rest: str) -> Resource:
         listener.listener_filters.append(filters.http_inspector())
         listener.listener_filters_timeout.CopyFrom(seconds(0))
         listener.filter_chains.append(_http_chain([filters.http_by_rds(f"outbound_{name}", str(number))]))
-    listener.default_filter_chain.CopyFrom(_passthrough_chain() if rest == PASSTHROUGH else _tcp_chain(rest))
+    _add_bytes(listener, rest)
     return Resource.of(name, listener)
 
 
 @lru_cache(maxsize=65536)
-def _forwarding(ip: str, port: int, cluster: str) -> Resource:
+def _forwarding(ip: str, port: int, to: _Bytes) -> Resource:
     """One service at one address, whose bytes are not looked at: a server that speaks first is never kept waiting."""
     listener = _captured(ip, port)
-    listener.default_filter_chain.CopyFrom(_tcp_chain(cluster))
+    _add_bytes(listener, to)
     return Resource.of(listener.name, listener)
 
 
 @lru_cache(maxsize=65536)
-def _detecting(ip: str, port: int, cluster: str, routes_name: str) -> Resource:
+def _detecting(ip: str, port: int, to: _Bytes, routes_name: str) -> Resource:
     """One service at one address, of undeclared protocol: HTTP where it looks like it, bytes otherwise."""
     listener = _captured(ip, port)
     listener.listener_filters.append(filters.http_inspector())
@@ -179,7 +193,7 @@ def _detecting(ip: str, port: int, cluster: str, routes_name: str) -> Resource:
     listener.continue_on_listener_filters_timeout = True
     serve = [filters.offering(tls.DETECTED_HTTP), filters.http_by_rds(f"outbound_{listener.name}", routes_name)]
     listener.filter_chains.append(_http_chain(serve))
-    listener.default_filter_chain.CopyFrom(_tcp_chain(cluster))
+    _add_bytes(listener, to)
     return Resource.of(listener.name, listener)
 
 
@@ -193,12 +207,29 @@ def _captured(ip: str, port: int) -> Any:
     )
 
 
-def _tcp_chain(cluster: str) -> Any:
-    return Chain(name=cluster, filters=[filters.tcp(cluster, cluster, connect_attempts=_CONNECT_ATTEMPTS)])
+def _add_bytes(listener: Any, to: _Bytes) -> None:
+    """A chain for each rule that looks at the SNI; the first rule that does not takes the rest, and so does the service itself."""
+    rest: Sequence[tuple[str, int]] = ((to.cluster, 1),)
+    for route in to.routes:
+        if not route.sni_hosts:
+            rest = route.clusters or rest
+            break
+        chain = _tcp_chain(to.cluster, route.clusters)
+        chain.filter_chain_match.CopyFrom(Match(server_names=route.sni_hosts))
+        listener.filter_chains.append(chain)
+    if any(chain.filter_chain_match.server_names for chain in listener.filter_chains):
+        listener.listener_filters.insert(0, filters.tls_inspector())
+        listener.listener_filters_timeout.CopyFrom(seconds(_DETECTION_SECONDS))
+        listener.continue_on_listener_filters_timeout = True
+    if to.cluster in (PASSTHROUGH, BLACK_HOLE):
+        chain = Chain(name="PassthroughFilterChain", filters=[filters.tcp(to.cluster, to.cluster)])
+    else:
+        chain = _tcp_chain(to.cluster, rest)
+    listener.default_filter_chain.CopyFrom(chain)
 
 
-def _passthrough_chain() -> Any:
-    return Chain(name="PassthroughFilterChain", filters=[filters.tcp(PASSTHROUGH, PASSTHROUGH)])
+def _tcp_chain(name: str, clusters: Sequence[tuple[str, int]]) -> Any:
+    return Chain(name=name, filters=[filters.tcp_to(name, clusters, connect_attempts=_CONNECT_ATTEMPTS)])
 
 
 def _http_chain(serve: Sequence[Any]) -> Any:

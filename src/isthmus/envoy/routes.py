@@ -15,12 +15,13 @@ from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
 
-from isthmus.envoy import virtual_services
-from isthmus.envoy.common import PASSTHROUGH, boolean, packed, seconds, uint32
+from isthmus.envoy import hashing, virtual_services
+from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, boolean, packed, seconds, uint32
 from isthmus.envoy.resources import Resource
 from isthmus.envoy.wire import block
 from isthmus.model.names import Namespace
 from isthmus.model.routing import Route
+from isthmus.model.traffic import ConsistentHash
 from isthmus.model.views import OutboundView, Upstream
 
 _IDEMPOTENT = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
@@ -33,18 +34,25 @@ _VIRTUAL_HOSTS_FIELD = 2
 
 
 def port_routes(view: OutboundView, port: int, upstreams: Sequence[Upstream]) -> Resource:
-    """Every service with requests on this port, then whatever else: to where the application wanted to go."""
+    """Every service with requests on this port, hosts that VirtualServices add, then whatever else: to where the application wanted to
+    go, or nowhere.
+    """
     hosts = [
-        _virtual_host(upstream.name, host_and_port(upstream), domains, upstream.routes)
+        _virtual_host(upstream.name, host_and_port(upstream), domains, upstream.routes, upstream.policy.hash)
         for upstream, domains in _domains_by_upstream(view, upstreams)
     ]
-    return _configuration(str(port), [*hosts, _allow_any()])
+    hosts += [
+        _virtual_host(BLACK_HOLE, f"{extra.host}:{port}", (extra.host,), extra.routes)
+        for extra in view.extra_hosts
+        if extra.port == port
+    ]
+    return _configuration(str(port), [*hosts, _block_all() if view.registry_only else _allow_any()])
 
 
 def own_routes(upstream: Upstream) -> Resource:
     """For a listener at one service's own address: every host means this service."""
     name = host_and_port(upstream)
-    return _configuration(name, [_virtual_host(upstream.name, name, ("*",), upstream.routes)])
+    return _configuration(name, [_virtual_host(upstream.name, name, ("*",), upstream.routes, upstream.policy.hash)])
 
 
 def inbound_routes(cluster: str, port: int) -> Any:
@@ -103,7 +111,9 @@ def _short_names(upstream: Upstream, namespace: Namespace, dns_domain: str) -> I
 
 
 @lru_cache(maxsize=65536)
-def _virtual_host(cluster: str, name: str, domains: tuple[str, ...], routes: tuple[Route, ...]) -> bytes:
+def _virtual_host(
+    cluster: str, name: str, domains: tuple[str, ...], routes: tuple[Route, ...], hashed: ConsistentHash | None = None
+) -> bytes:
     """What a VirtualService says; else two routes to one upstream: requests that may run twice are also repeated when their
     connection breaks."""
     host = route_components_pb2.VirtualHost(name=name, domains=domains, include_request_attempt_count=True)
@@ -116,6 +126,9 @@ def _virtual_host(cluster: str, name: str, domains: tuple[str, ...], routes: tup
     idempotent.route.retry_policy.CopyFrom(_retries(_SAFE_TO_REPEAT + ",reset"))
     other = _route(cluster, "default")
     other.route.retry_policy.CopyFrom(_retries(_SAFE_TO_REPEAT))
+    if hashed:
+        for route in (idempotent, other):
+            route.route.hash_policy.append(hashing.policy_of(hashed))
     host.routes.extend([idempotent, other])
     body: bytes = host.SerializeToString(deterministic=True)
     return body
@@ -126,6 +139,17 @@ def _allow_any() -> bytes:
     """Hosts that are nobody's. The connection goes on to the address that the application chose."""
     host = route_components_pb2.VirtualHost(name="allow_any", domains=["*"], include_request_attempt_count=True)
     host.routes.append(_route(PASSTHROUGH, "allow_any"))
+    body: bytes = host.SerializeToString(deterministic=True)
+    return body
+
+
+@cache
+def _block_all() -> bytes:
+    """Hosts that are nobody's, where only what is declared may be called."""
+    host = route_components_pb2.VirtualHost(name="block_all", domains=["*"], include_request_attempt_count=True)
+    route = host.routes.add(name="block_all")
+    route.match.prefix = "/"
+    route.direct_response.status = 502
     body: bytes = host.SerializeToString(deterministic=True)
     return body
 

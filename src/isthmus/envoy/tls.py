@@ -18,6 +18,7 @@ from envoy.type.matcher.v3 import string_pb2
 from isthmus.envoy.common import boolean, from_agent, packed
 from isthmus.model.identity import SpiffeId
 from isthmus.model.services import Protocol
+from isthmus.model.traffic import TlsOrigination
 
 WORKLOAD_CERTIFICATE = "default"
 TRUST_BUNDLE = "ROOTCA"
@@ -32,6 +33,9 @@ MESH_ANY = MESH_TCP + MESH_HTTP
 
 DETECTED_HTTP = ("istio-http/1.1", "istio")
 """Offered for requests on a port of undeclared protocol: nothing to select, so the server looks at the first bytes instead."""
+
+_SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
+"""Where Debian, and Envoy's own images, keep them."""
 
 _NOBODY = "spiffe://nobody.invalid/"
 
@@ -50,6 +54,31 @@ def client_socket(sni: str, identities: Sequence[SpiffeId], protocol: Protocol) 
     """
     expected = [str(identity) for identity in identities] or [_NOBODY]
     context = tls_pb2.UpstreamTlsContext(common_tls_context=_common(_offered(protocol), expected), sni=sni)
+    return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def originating_socket(
+    said: TlsOrigination, sni: str, names: Sequence[str], protocol: Protocol
+) -> base_pb2.TransportSocket:
+    """TLS with a server beyond the mesh: its own names, authorities that are not the mesh's, and perhaps a certificate of ours."""
+    common = tls_pb2.CommonTlsContext(
+        alpn_protocols=("h2",) if protocol.is_http2 else ("http/1.1",) if protocol.is_http else (),
+        tls_params=common_pb2.TlsParameters(
+            tls_minimum_protocol_version=common_pb2.TlsParameters.TLSv1_2,
+            tls_maximum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
+        ),
+    )
+    if said.mutual and said.certificate:
+        own = common.tls_certificates.add()
+        own.certificate_chain.filename, own.private_key.filename = said.certificate, said.private_key
+    if said.verify:
+        common.validation_context.trusted_ca.filename = said.ca_certificates or _SYSTEM_AUTHORITIES
+        common.validation_context.match_typed_subject_alt_names.extend(
+            common_pb2.SubjectAltNameMatcher(san_type=kind, matcher=string_pb2.StringMatcher(exact=name))
+            for name in names
+            for kind in (common_pb2.SubjectAltNameMatcher.DNS, common_pb2.SubjectAltNameMatcher.URI)
+        )
+    context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
 
 

@@ -19,7 +19,7 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.v3 import percent_pb2
 from google.protobuf import struct_pb2
 
-from isthmus.envoy import tls
+from isthmus.envoy import hashing, tls
 from isthmus.envoy.common import (
     BLACK_HOLE,
     INBOUND_PASSTHROUGH,
@@ -35,7 +35,7 @@ from isthmus.envoy.resources import Resource
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ServiceKey
 from isthmus.model.services import Protocol, Resolution, ServicePort
-from isthmus.model.traffic import Balancing, ConnectionPool, OutlierDetection, TrafficPolicy
+from isthmus.model.traffic import Balancing, ConnectionPool, OutlierDetection, TlsOrigination, TrafficPolicy
 from isthmus.model.views import InboundPort, ProxyKind, Upstream
 
 Cluster = cluster_pb2.Cluster
@@ -70,6 +70,7 @@ class _Facts:
     through_gateways: bool
     policy: TrafficPolicy
     locality_weighted: bool
+    subject_names: tuple[str, ...]
 
 
 def outbound(upstream: Upstream, kind: ProxyKind) -> Resource:
@@ -91,7 +92,7 @@ def passed_through(upstream: Upstream) -> Resource:
 
 def has_endpoints(upstream: Upstream, kind: ProxyKind) -> bool:
     """Whether the proxy chooses among endpoints that it is told. Of a headless service the application has chosen one already."""
-    if upstream.service.resolution is not Resolution.ENDPOINTS:
+    if upstream.service.resolution is not Resolution.ENDPOINTS or upstream.policy.balancing is Balancing.PASSTHROUGH:
         return False
     return kind is ProxyKind.ROUTER or not upstream.service.headless
 
@@ -100,6 +101,8 @@ def has_endpoints(upstream: Upstream, kind: ProxyKind) -> bool:
 def inbound(port: InboundPort) -> Resource:
     """The proxy's own workload, at the address that the caller connected to."""
     cluster = _to_own_workload(f"inbound|{port.target_port}||")
+    if port.forward_to is not None:
+        _forward(cluster, port.forward_to)
     cluster.metadata.CopyFrom(_istio_metadata({"services": [{"host": port.hostname}]}))
     if port.protocol.is_http2:
         _set_http2(cluster)
@@ -149,6 +152,7 @@ def _facts(upstream: Upstream, name: str) -> _Facts:
         any(destination.through for group in upstream.groups for destination in group.destinations),
         upstream.policy,
         upstream.locality_weighted,
+        upstream.service.subject_names,
     )
 
 
@@ -161,6 +165,9 @@ def _all_direct_are_meshed(upstream: Upstream) -> bool:
 def _balanced(facts: _Facts) -> Resource:
     cluster = _service_cluster(facts)
     _set_protocol(cluster, facts)
+    if facts.policy.origination:
+        cluster.transport_socket.CopyFrom(_originating(facts, facts.policy.origination))
+        return Resource.of(cluster.name, cluster)
     client = tls.client_socket(facts.sni, facts.identities, facts.port.protocol)
     cluster.transport_socket_matches.extend(
         [
@@ -205,19 +212,28 @@ def _original_destination(facts: _Facts, *, mutual_tls: bool) -> Resource:
         metadata=_service_metadata(facts),
     )
     _set_protocol(cluster, facts)
-    if mutual_tls:
+    if facts.policy.origination:
+        cluster.transport_socket.CopyFrom(_originating(facts, facts.policy.origination))
+    elif mutual_tls:
         cluster.transport_socket.CopyFrom(tls.client_socket(facts.sni, facts.identities, facts.port.protocol))
     return Resource.of(cluster.name, cluster)
 
 
+def _originating(facts: _Facts, said: TlsOrigination) -> base_pb2.TransportSocket:
+    """The name to ask for, and to be shown, is the service's own unless a rule says another."""
+    sni = said.sni or facts.service.hostname
+    names = said.names or facts.subject_names or (sni,)
+    return tls.originating_socket(said, sni, names, facts.port.protocol)
+
+
 def _service_cluster(facts: _Facts) -> Any:
-    return Cluster(
+    cluster = Cluster(
         name=facts.name,
         alt_stat_name=f"{facts.name};",
         type=Cluster.EDS,
         eds_cluster_config=Cluster.EdsClusterConfig(eds_config=from_ads(), service_name=facts.name),
         connect_timeout=_connect_timeout(facts.policy),
-        lb_policy=_BALANCING[facts.policy.balancing or Balancing.LEAST_REQUEST],
+        lb_policy=_BALANCING.get(facts.policy.balancing or Balancing.LEAST_REQUEST, Cluster.LEAST_REQUEST),
         circuit_breakers=_limits(facts.policy.pool),
         outlier_detection=_outliers(facts.policy.outliers),
         common_lb_config=Cluster.CommonLbConfig(
@@ -232,6 +248,9 @@ def _service_cluster(facts: _Facts) -> Any:
         ),
         metadata=_service_metadata(facts),
     )
+    if facts.policy.hash:
+        hashing.balance(cluster, facts.policy.hash)
+    return cluster
 
 
 def _to_own_workload(name: str) -> Any:
@@ -248,6 +267,19 @@ def _to_own_workload(name: str) -> Any:
             socket_options=[mark_option()],
         ),
     )
+
+
+def _forward(cluster: Any, to: tuple[str, int] | str) -> None:
+    """To one place of the workload's own, whatever address the caller connected to."""
+    place = address_pb2.Address()
+    if isinstance(to, str):
+        place.pipe.path = to
+        cluster.ClearField("upstream_bind_config")
+    else:
+        place.socket_address.address, place.socket_address.port_value = to
+    cluster.type, cluster.lb_policy = Cluster.STATIC, Cluster.ROUND_ROBIN
+    cluster.load_assignment.cluster_name = cluster.name
+    cluster.load_assignment.endpoints.add().lb_endpoints.add().endpoint.address.CopyFrom(place)
 
 
 def _set_protocol(cluster: Any, facts: _Facts) -> None:

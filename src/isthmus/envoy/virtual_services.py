@@ -7,13 +7,26 @@ from typing import Any
 from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.filters.common.fault.v3 import fault_pb2 as common_fault_pb2
+from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
 from envoy.type.v3 import percent_pb2
 
+from isthmus.envoy import hashing
 from isthmus.envoy.common import boolean, packed, seconds, uint32
-from isthmus.model.routing import Comparison, Fault, Handling, HeaderChanges, RequestMatch, Retries, Route, TextMatch
+from isthmus.model.routing import (
+    Comparison,
+    Cors,
+    Fault,
+    Handling,
+    HeaderChanges,
+    RequestMatch,
+    Retries,
+    Route,
+    TextMatch,
+)
 
+CORS = "envoy.filters.http.cors"
 FAULT = "envoy.filters.http.fault"
 
 _REDIRECTS = {
@@ -32,6 +45,8 @@ def encoded(route: Route, default_retries: Any) -> Any:
     _change_headers(found, handling.headers)
     if handling.fault:
         found.typed_per_filter_config[FAULT].CopyFrom(packed(_fault(handling.fault)))
+    if handling.cors:
+        found.typed_per_filter_config[CORS].CopyFrom(packed(_cors(handling.cors)))
     if handling.redirect:
         _redirect(found.redirect, handling)
     elif handling.response_status:
@@ -67,6 +82,7 @@ def _forward(action: Any, route: Route, default_retries: Any) -> None:
         pattern, substitution = handling.rewrite_regex
         action.regex_rewrite.pattern.regex = pattern
         action.regex_rewrite.substitution = substitution
+    action.hash_policy.extend(map(hashing.policy_of, route.hashes))
     for cluster, percent in route.mirrors:
         policy = action.request_mirror_policies.add(cluster=cluster)
         policy.runtime_fraction.default_value.CopyFrom(_per_million(percent))
@@ -151,6 +167,26 @@ def _fault(said: Fault) -> Any:
     if said.abort_status:
         found.abort.http_status = said.abort_status
         found.abort.percentage.CopyFrom(_per_million(said.abort_percent))
+    return found
+
+
+def _cors(said: Cors) -> Any:
+    """An empty origin match is any origin."""
+    found = cors_pb2.CorsPolicy(
+        allow_origin_string_match=[
+            string_pb2.StringMatcher(prefix="") if o.comparison is Comparison.PRESENT else _text(o)
+            for o in said.origins
+        ],
+        allow_methods=",".join(said.methods),
+        allow_headers=",".join(said.headers),
+        expose_headers=",".join(said.exposed_headers),
+        forward_not_matching_preflights=boolean(said.forward_unmatched_preflights),
+    )
+    found.filter_enabled.default_value.numerator = 100
+    if said.max_age_seconds is not None:
+        found.max_age = str(round(said.max_age_seconds))
+    if said.credentials is not None:
+        found.allow_credentials.CopyFrom(boolean(said.credentials))
     return found
 
 

@@ -11,17 +11,20 @@ from isthmus.api.core import ConfigMap
 from isthmus.api.gateway import Gateway
 from isthmus.api.meta import KubernetesObject
 from isthmus.ingest.cache import IngestCache
+from isthmus.ingest.delegation import with_delegates
 from isthmus.ingest.destination_rules import destination_rule_of
 from isthmus.ingest.gateways import exposures_of
 from isthmus.ingest.inputs import ClusterInput, network_of
 from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map
 from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of
 from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, service_entry_of, workload_entry_of
+from isthmus.ingest.sidecars import sidecar_of
 from isthmus.ingest.virtual_services import virtual_service_of
 from isthmus.model.issues import Issue
 from isthmus.model.names import NetworkId
 from isthmus.model.routing import VirtualService
 from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
+from isthmus.model.sidecars import Sidecar
 from isthmus.model.snapshot import Exposure, MeshSettings
 from isthmus.model.topology import ClusterNetwork
 from isthmus.model.traffic import DestinationRule
@@ -40,6 +43,7 @@ class Configuration:
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
     destination_rules: tuple[DestinationRule, ...] = ()
     virtual_services: tuple[VirtualService, ...] = ()
+    sidecars: tuple[Sidecar, ...] = ()
     service_entries: tuple[ServiceEntry, ...] = ()
     workload_entries: tuple[Candidate, ...] = ()
     issues: tuple[Issue, ...] = field(default=())
@@ -70,12 +74,8 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
                 key=_age,
             )
         ),
-        virtual_services=tuple(
-            sorted(
-                reader.each(virtual_service.VirtualService, lambda obj: virtual_service_of(obj, cluster.id, domain)),
-                key=_age,
-            )
-        ),
+        virtual_services=reader.virtual_services(domain),
+        sidecars=tuple(sorted(reader.each(networking.Sidecar, lambda obj: sidecar_of(obj, cluster.id)), key=_age)),
         service_entries=tuple(
             sorted(reader.each(networking.ServiceEntry, lambda obj: service_entry_of(obj, where)), key=_age)
         ),
@@ -107,6 +107,14 @@ class _Reader:
         self.issues += issues
         return changed
 
+    def virtual_services(self, domain: str) -> tuple[VirtualService, ...]:
+        """The oldest first, with their delegates' rules."""
+        found = self.each(virtual_service.VirtualService, lambda obj: virtual_service_of(obj, self._cluster.id, domain))
+        found.sort(key=_age)
+        whole, issues = self._cache.once("delegates", tuple(found), lambda: with_delegates(found, self._cluster.id))
+        self.issues += issues
+        return whole
+
     def each(self, kind: type[Read], read: Callable[[Read], tuple[Value | None, tuple[Issue, ...]]]) -> list[Value]:
         """The values of all objects of a kind; `read` gives None for one that says nothing."""
         found: list[Value] = []
@@ -119,6 +127,6 @@ class _Reader:
         return found
 
 
-def _age(value: DestinationRule | VirtualService | ServiceEntry) -> tuple[str, str, str]:
+def _age(value: DestinationRule | VirtualService | ServiceEntry | Sidecar) -> tuple[str, str, str]:
     """The oldest first; of one age by name."""
     return (value.created, value.namespace, value.name)

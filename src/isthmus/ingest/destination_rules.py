@@ -14,10 +14,12 @@ from isthmus.model.traffic import (
     Balancing,
     ClientTls,
     ConnectionPool,
+    ConsistentHash,
     DestinationRule,
     LocalityPreference,
     OutlierDetection,
     Subset,
+    TlsOrigination,
     TrafficPolicy,
 )
 
@@ -26,20 +28,18 @@ _BALANCING = {
     "LEAST_REQUEST": Balancing.LEAST_REQUEST,
     "ROUND_ROBIN": Balancing.ROUND_ROBIN,
     "RANDOM": Balancing.RANDOM,
+    "PASSTHROUGH": Balancing.PASSTHROUGH,
 }
+_ORIGINATING = (ClientTls.SIMPLE, ClientTls.MUTUAL)
+_MODES = f"use one of {', '.join(ClientTls)}; until then the default holds"
 
 
 def destination_rule_of(
     obj: api.DestinationRule, cluster: ClusterId, dns_domain: str
-) -> tuple[DestinationRule | None, tuple[Issue, ...]]:
-    """None for a rule that holds for some callers only: holding for all of them would be wrong."""
+) -> tuple[DestinationRule, tuple[Issue, ...]]:
+    """With an issue for each field that has no effect."""
     reader = _Reader(obj, cluster)
     spec = obj.spec
-    if spec.workload_selector:
-        reader.not_done(
-            "spec.workloadSelector", "rules for some callers only are not done by this version: the rule is left out"
-        )
-        return None, tuple(reader.issues)
     namespace = Namespace(obj.metadata.namespace)
     policy, ports = reader.policy(spec.traffic_policy, "spec.trafficPolicy")
     subsets = []
@@ -56,6 +56,7 @@ def destination_rule_of(
         port_policies=ports,
         subsets=tuple(subsets),
         export_to=tuple(spec.export_to),
+        selector=tuple(sorted(spec.workload_selector.match_labels.items())) if spec.workload_selector else (),
     )
     return rule, tuple(reader.issues)
 
@@ -74,6 +75,18 @@ def locality_of(said: api.LocalitySetting) -> LocalityPreference:
         distribute=tuple((entry.from_, tuple(sorted(entry.to.items()))) for entry in said.distribute),
         failover=tuple((entry.from_, entry.to) for entry in said.failover),
         failover_priority=tuple(said.failover_priority),
+    )
+
+
+def _origination(said: api.ClientTls) -> TlsOrigination:
+    return TlsOrigination(
+        mutual=said.mode == ClientTls.MUTUAL,
+        sni=said.sni,
+        names=tuple(said.subject_alt_names),
+        ca_certificates=said.ca_certificates,
+        certificate=said.client_certificate,
+        private_key=said.private_key,
+        verify=not said.insecure_skip_verify,
     )
 
 
@@ -107,7 +120,10 @@ class _Reader:
                 yield settings.port.number, self._one(settings, where)
 
     def _one(self, said: api.TrafficPolicy, field: str) -> TrafficPolicy:
+        hashed = said.load_balancer.consistent_hash if said.load_balancer else None
         return TrafficPolicy(
+            hash=self._hash(hashed, f"{field}.loadBalancer.consistentHash") if hashed else None,
+            origination=_origination(said.tls) if said.tls and said.tls.mode in _ORIGINATING else None,
             balancing=self._balancing(said.load_balancer, f"{field}.loadBalancer"),
             pool=self._pool(said.connection_pool, f"{field}.connectionPool"),
             outliers=self._outliers(said.outlier_detection, f"{field}.outlierDetection"),
@@ -120,11 +136,23 @@ class _Reader:
     def _balancing(self, said: api.LoadBalancer | None, field: str) -> Balancing | None:
         if said is None:
             return None
-        if said.consistent_hash is not None:
-            self.not_done(f"{field}.consistentHash", "consistent hashing is not done by this version")
         if said.simple and said.simple not in _BALANCING and said.simple != "UNSPECIFIED":
             self.not_done(f"{field}.simple", f"{said.simple} is not done by this version")
         return _BALANCING.get(said.simple)
+
+    def _hash(self, said: api.ConsistentHash, field: str) -> ConsistentHash:
+        cookie = said.http_cookie or api.HashCookie()
+        ring = said.ring_hash.minimum_ring_size if said.ring_hash else said.minimum_ring_size
+        return ConsistentHash(
+            header=said.http_header_name.lower(),
+            cookie=cookie.name,
+            cookie_path=cookie.path,
+            cookie_seconds=self._seconds(cookie.ttl, f"{field}.httpCookie.ttl"),
+            query_parameter=said.http_query_parameter_name,
+            source_ip=said.use_source_ip,
+            maglev=said.maglev is not None,
+            size=said.maglev.table_size if said.maglev else ring,
+        )
 
     def _pool(self, said: api.ConnectionPool | None, field: str) -> ConnectionPool | None:
         if said is None:
@@ -154,10 +182,12 @@ class _Reader:
         if said is None or not said.mode:
             return None
         if said.mode not in ClientTls.__members__:
-            self.not_done(
-                f"{field}.mode", f"callers starting TLS of their own ({said.mode}) is not done by this version"
-            )
+            self._tell(Severity.ERROR, f"{field}.mode", f"there is no mode {said.mode}", _MODES)
             return None
+        if said.credential_name:
+            self.not_done(
+                f"{field}.credentialName", "credentials from Secrets are not given to callers by this version"
+            )
         return ClientTls(said.mode)
 
     def _seconds(self, text: str, field: str) -> float | None:

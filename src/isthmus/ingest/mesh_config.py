@@ -13,6 +13,7 @@ from isthmus.api.core import ConfigMap
 from isthmus.api.networking import LocalitySetting
 from isthmus.ingest.destination_rules import locality_of
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
+from isthmus.ingest.sidecars import REGISTRY_ONLY
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, covers
@@ -22,7 +23,18 @@ from isthmus.model.traffic import LocalityPreference
 CONFIG_MAP = "istio"
 _KEY = "mesh"
 _NETWORKS_KEY = "meshNetworks"
-_READ = frozenset({"trustDomain", "trustDomainAliases", "rootNamespace", "serviceSettings", "localityLbSetting"})
+_EXPORTS = ("defaultServiceExportTo", "defaultVirtualServiceExportTo", "defaultDestinationRuleExportTo")
+_READ = frozenset(
+    {
+        "trustDomain",
+        "trustDomainAliases",
+        "rootNamespace",
+        "serviceSettings",
+        "localityLbSetting",
+        "outboundTrafficPolicy",
+        *_EXPORTS,
+    }
+)
 
 
 class BadMeshConfig(ValueError):
@@ -32,10 +44,15 @@ class BadMeshConfig(ValueError):
 def with_mesh_config(settings: MeshSettings, config: Mapping[str, Any]) -> MeshSettings:
     """The settings, as MeshConfig changes them. Raises BadMeshConfig."""
     aliases = config.get("trustDomainAliases") or ()
+    services, virtual_services, destination_rules = (_names(key, config.get(key) or []) for key in _EXPORTS)
     return replace(
         settings,
         trust_domain_aliases=tuple(domain for domain in map(_trust_domain, aliases) if domain != settings.trust_domain),
         locality=_locality(config.get("localityLbSetting")) or settings.locality,
+        registry_only=_is_registry_only(config.get("outboundTrafficPolicy")),
+        service_export_to=services,
+        virtual_service_export_to=virtual_services,
+        destination_rule_export_to=destination_rules,
         cluster_local=(*settings.cluster_local, *_cluster_local(config.get("serviceSettings") or ())),
     )
 
@@ -104,6 +121,18 @@ def _cluster_local(service_settings: Sequence[Any]) -> Iterator[tuple[str, bool]
             raise BadMeshConfig(f"serviceSettings[{index}] is not an object")
         local = bool((entry.get("settings") or {}).get("clusterLocal", False))
         yield from ((str(host), local) for host in entry.get("hosts") or ())
+
+
+def _is_registry_only(said: object) -> bool:
+    if said is not None and not isinstance(said, Mapping):
+        raise BadMeshConfig("outboundTrafficPolicy: is not an object")
+    return said is not None and said.get("mode") == REGISTRY_ONLY
+
+
+def _names(key: str, said: object) -> tuple[str, ...]:
+    if not isinstance(said, list):
+        raise BadMeshConfig(f"{key}: is not a list")
+    return tuple(map(str, said))
 
 
 def _locality(said: object) -> LocalityPreference | None:

@@ -127,6 +127,7 @@ def _service(host: Hostname, obj: api.ServiceEntry, resolution: Resolution, wher
         declared_in=(where.cluster,),
         export_to=tuple(spec.export_to),
         resolution=resolution,
+        subject_names=tuple(spec.subject_alt_names),
         registry="External",
     )
 

@@ -88,8 +88,19 @@ def snapshot_of(
         authorization_policies=configuration.authorization_policies,
         destination_rules=configuration.destination_rules,
         virtual_services=configuration.virtual_services,
+        sidecars=configuration.sidecars,
+        selector_keys=_selector_keys(configuration),
         issues=tuple(sorted(set(found))),
     )
+
+
+def _selector_keys(configuration: Configuration) -> frozenset[str]:
+    """Every label by which some rule tells callers apart."""
+    selectors = [sidecar.selector for sidecar in configuration.sidecars]
+    selectors += [rule.selector for rule in configuration.destination_rules]
+    for rule in configuration.virtual_services:
+        selectors += [match.source_labels for match in rule.all_matches()]
+    return frozenset(key for selector in selectors for key, _ in selector)
 
 
 def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Context) -> _ClusterFacts:

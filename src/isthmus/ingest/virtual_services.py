@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from isthmus.api import virtual_service as api
 from isthmus.ingest.destination_rules import full_name
@@ -10,7 +10,11 @@ from isthmus.ingest.durations import seconds_of
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.model.routing import (
+    MESH,
     Comparison,
+    ConnectionMatch,
+    ConnectionRule,
+    Cors,
     Fault,
     Handling,
     HeaderChanges,
@@ -24,21 +28,13 @@ from isthmus.model.routing import (
     VirtualService,
 )
 
-MESH = "mesh"
-
 
 def virtual_service_of(
     obj: api.VirtualService, cluster: ClusterId, dns_domain: str
-) -> tuple[VirtualService | None, tuple[Issue, ...]]:
-    """None for one that is bound to gateways alone."""
+) -> tuple[VirtualService, tuple[Issue, ...]]:
+    """With an issue for each rule that is left out."""
     reader = _Reader(obj, cluster, dns_domain)
     spec = obj.spec
-    for field in ("tls", "tcp"):
-        if getattr(spec, field):
-            reader.left_out(f"spec.{field}", "routes for connections are not done by this version")
-    if spec.gateways and MESH not in spec.gateways:
-        reader.left_out("spec.gateways", "ingress gateways are not configured by this version")
-        return None, tuple(reader.issues)
     value = VirtualService(
         created=obj.metadata.creation_timestamp,
         namespace=reader.namespace,
@@ -46,6 +42,9 @@ def virtual_service_of(
         hosts=tuple(full_name(host, reader.namespace, dns_domain) for host in spec.hosts),
         rules=tuple(reader.rules(spec.http)),
         export_to=tuple(spec.export_to),
+        gateways=reader.gateways(spec.gateways) or (MESH,),
+        tls=tuple(map(reader.connections, spec.tls)),
+        tcp=tuple(map(reader.connections, spec.tcp)),
     )
     return value, tuple(reader.issues)
 
@@ -84,25 +83,39 @@ class _Reader:
             except _Unreadable as error:
                 self.left_out(error.field, str(error))
                 continue
-            if rule is not None:
-                yield rule
+            yield rule
 
-    def _rule(self, route: api.HttpRoute, field: str) -> HttpRule | None:
-        """None for a rule whose matches are all for gateways."""
-        for name, said in (("delegate", route.delegate), ("corsPolicy", route.cors_policy)):
-            if said:
-                raise _Unreadable(f"{field}.{name}", f"{name} is not done by this version")
-        for index, match in enumerate(route.match):
-            if match.source_labels:
-                raise _Unreadable(
-                    f"{field}.match[{index}].sourceLabels", "rules for some callers are not done by this version"
-                )
-        matches = [match for match in route.match if not match.gateways or MESH in match.gateways]
-        if route.match and not matches:
-            return None
+    def gateways(self, names: Sequence[str]) -> tuple[str, ...]:
+        """A name without a namespace is a Gateway of the object's own."""
+        return tuple(name if "/" in name or name == MESH else f"{self.namespace}/{name}" for name in names)
+
+    def connections(self, route: api.ConnectionRoute) -> ConnectionRule:
+        several = len(route.route) > 1
+        return ConnectionRule(
+            matches=tuple(map(self._connection_match, route.match)),
+            targets=tuple(
+                (self._target(entry.destination), entry.weight if several else 1)
+                for entry in route.route
+                if entry.weight or not several
+            ),
+        )
+
+    def _connection_match(self, said: api.ConnectionMatch) -> ConnectionMatch:
+        return ConnectionMatch(
+            sni_hosts=tuple(host.lower() for host in said.sni_hosts),
+            subnets=tuple(said.destination_subnets),
+            port=said.port,
+            source_namespace=said.source_namespace,
+            source_labels=tuple(sorted(said.source_labels.items())),
+            gateways=self.gateways(said.gateways),
+        )
+
+    def _rule(self, route: api.HttpRoute, field: str) -> HttpRule:
+        delegate = route.delegate
         return HttpRule(
             name=route.name,
-            matches=tuple(map(_match, matches)),
+            delegate=(Namespace(delegate.namespace or self.namespace), delegate.name) if delegate else None,
+            matches=tuple(_match(match, self.gateways(match.gateways)) for match in route.match),
             targets=tuple(self._targets(route, field)),
             mirrors=tuple(self._mirrors(route)),
             handling=self._handling(route, field),
@@ -110,7 +123,7 @@ class _Reader:
 
     def _targets(self, route: api.HttpRoute, field: str) -> Iterator[tuple[Target, int, HeaderChanges]]:
         """One destination needs no weight; of several those without one get nothing."""
-        if not route.route and not (route.redirect or route.direct_response):
+        if not route.route and not (route.redirect or route.direct_response or route.delegate):
             raise _Unreadable(f"{field}.route", "there is no destination, redirect or direct response")
         for entry in route.route:
             weight = 1 if len(route.route) == 1 else entry.weight
@@ -143,11 +156,12 @@ class _Reader:
             timeout_seconds=_seconds(route.timeout, f"{field}.timeout"),
             retries=_retries(route.retries, f"{field}.retries") if route.retries else None,
             fault=_fault(route.fault, f"{field}.fault") if route.fault else None,
+            cors=_cors(route.cors_policy, f"{field}.corsPolicy") if route.cors_policy else None,
             headers=_changes(route.headers),
         )
 
 
-def _match(said: api.HttpMatch) -> RequestMatch:
+def _match(said: api.HttpMatch, gateways: tuple[str, ...]) -> RequestMatch:
     return RequestMatch(
         uri=_text(said.uri),
         ignore_case=said.ignore_uri_case,
@@ -159,6 +173,22 @@ def _match(said: api.HttpMatch) -> RequestMatch:
         query=_named(said.query_params),
         port=said.port,
         source_namespace=said.source_namespace,
+        source_labels=tuple(sorted(said.source_labels.items())),
+        gateways=gateways,
+    )
+
+
+def _cors(said: api.CorsPolicy, field: str) -> Cors:
+    origins = [_text(origin) or TextMatch(Comparison.PRESENT) for origin in said.allow_origins]
+    origins += [TextMatch(Comparison.EXACT, origin) for origin in said.allow_origin]
+    return Cors(
+        origins=tuple(origins),
+        methods=tuple(said.allow_methods),
+        headers=tuple(said.allow_headers),
+        exposed_headers=tuple(said.expose_headers),
+        max_age_seconds=_seconds(said.max_age, f"{field}.maxAge"),
+        credentials=said.allow_credentials,
+        forward_unmatched_preflights=said.unmatched_preflights != "IGNORE",
     )
 
 

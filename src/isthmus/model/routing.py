@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from isthmus.model.names import Hostname, Namespace
+from isthmus.model.security import Labels
+from isthmus.model.traffic import ConsistentHash
+
+MESH = "mesh"
+"""The name under which rules mean the sidecars, among the names of gateways."""
 
 
 class Comparison(StrEnum):
@@ -26,7 +32,7 @@ Named = tuple[tuple[str, TextMatch], ...]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestMatch:
-    """Everything that is said has to hold. `port` 0 and an empty `source_namespace` say nothing."""
+    """Everything that is said has to hold. `port` 0 and an empty `source_namespace` say nothing. `gateways` replace the rule's."""
 
     uri: TextMatch | None = None
     ignore_case: bool = False
@@ -38,6 +44,8 @@ class RequestMatch:
     query: Named = ()
     port: int = 0
     source_namespace: str = ""
+    source_labels: Labels = ()
+    gateways: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,6 +98,19 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cors:
+    """Cross-origin requests that browsers may make. `max_age_seconds` None leaves it to the browser."""
+
+    origins: tuple[TextMatch, ...] = ()
+    methods: tuple[str, ...] = ()
+    headers: tuple[str, ...] = ()
+    exposed_headers: tuple[str, ...] = ()
+    max_age_seconds: float | None = None
+    credentials: bool | None = None
+    forward_unmatched_preflights: bool = True
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Handling:
     """What is done with requests of a rule, whichever destination they go to."""
 
@@ -102,23 +123,48 @@ class Handling:
     timeout_seconds: float | None = None
     retries: Retries | None = None
     fault: Fault | None = None
+    cors: Cors | None = None
     headers: HeaderChanges = field(default_factory=HeaderChanges)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpRule:
-    """No matches means every request. `targets` with their weights and header changes; `mirrors` with percentages."""
+    """No matches means every request. `targets` with their weights and header changes; `mirrors` with percentages.
+
+    `delegate` names the VirtualService (namespace, name) whose rules take this one's place.
+    """
 
     name: str
     matches: tuple[RequestMatch, ...]
     targets: tuple[tuple[Target, int, HeaderChanges], ...]
     mirrors: tuple[tuple[Target, float], ...]
     handling: Handling
+    delegate: tuple[Namespace, str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionMatch:
+    """As RequestMatch, for connections: `sni_hosts` and `subnets` (of the destination), of each at least one, where any are named."""
+
+    sni_hosts: tuple[str, ...] = ()
+    subnets: tuple[str, ...] = ()
+    port: int = 0
+    source_namespace: str = ""
+    source_labels: Labels = ()
+    gateways: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRule:
+    """A `tcp` or a `tls` rule: where connections go that one of the matches means; no matches means every connection."""
+
+    matches: tuple[ConnectionMatch, ...]
+    targets: tuple[tuple[Target, int], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VirtualService:
-    """For the mesh's own proxies. `hosts` are full names, or begin with `*`."""
+    """`hosts` are full names, or begin with `*`; a delegate has none. `gateways` are `mesh` (the sidecars) or `namespace/name`."""
 
     created: str
     namespace: Namespace
@@ -126,6 +172,28 @@ class VirtualService:
     hosts: tuple[Hostname, ...]
     rules: tuple[HttpRule, ...]
     export_to: tuple[str, ...]
+    gateways: tuple[str, ...] = (MESH,)
+    tls: tuple[ConnectionRule, ...] = ()
+    tcp: tuple[ConnectionRule, ...] = ()
+
+    def is_for(self, gateway: str) -> bool:
+        """Whether any part of it holds at this gateway, or in the mesh."""
+        return gateway in self.gateways or any(gateway in match.gateways for match in self.all_matches())
+
+    def all_matches(self) -> Iterator[RequestMatch | ConnectionMatch]:
+        """Every match of every rule."""
+        for rule in self.rules:
+            yield from rule.matches
+        for connections in (*self.tls, *self.tcp):
+            yield from connections.matches
+
+    def all_targets(self) -> Iterator[Target]:
+        """Every destination that some rule names, mirrors included."""
+        for rule in self.rules:
+            yield from (target for target, _, _ in rule.targets)
+            yield from (target for target, _ in rule.mirrors)
+        for connections in (*self.tls, *self.tcp):
+            yield from (target for target, _ in connections.targets)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -137,3 +205,14 @@ class Route:
     clusters: tuple[tuple[str, int, HeaderChanges], ...]
     mirrors: tuple[tuple[str, float], ...]
     handling: Handling
+    hashes: tuple[ConsistentHash, ...] = ()
+    """What destinations choose their endpoints by, where a rule says so."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ConnectionRoute:
+    """One match of a rule for connections, with targets as names of upstreams and weights. They are tried in order."""
+
+    sni_hosts: tuple[str, ...]
+    subnets: tuple[str, ...]
+    clusters: tuple[tuple[str, int], ...]

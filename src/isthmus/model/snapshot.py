@@ -15,6 +15,7 @@ from isthmus.model.names import ClusterId, MeshId, Namespace, NetworkId, Service
 from isthmus.model.routing import VirtualService
 from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
 from isthmus.model.services import Service
+from isthmus.model.sidecars import Sidecar
 from isthmus.model.topology import Cluster, MeshNetworks, NetworkGateway
 from isthmus.model.traffic import DestinationRule, LocalityPreference
 from isthmus.model.workloads import Endpoint
@@ -26,7 +27,8 @@ class MeshSettings:
 
     `unreachable_networks_direct`: send another network's endpoints by their own address when that network has no gateway,
     as Istio does; off, they are left out with a reason. `cluster_local` are host
-    patterns and whether they stay in their cluster; the most specific one counts.
+    patterns and whether they stay in their cluster; the most specific one counts. `registry_only`: what no service is, is not passed
+    through. `…_export_to` hold for objects that do not say it themselves.
     """
 
     mesh: MeshId
@@ -36,6 +38,10 @@ class MeshSettings:
     trust_domain_aliases: tuple[TrustDomain, ...] = ()
     locality: LocalityPreference = field(default_factory=LocalityPreference)
     networks: MeshNetworks = field(default_factory=MeshNetworks)
+    registry_only: bool = False
+    service_export_to: tuple[str, ...] = ()
+    virtual_service_export_to: tuple[str, ...] = ()
+    destination_rule_export_to: tuple[str, ...] = ()
     unreachable_networks_direct: bool = False
     cluster_local: tuple[tuple[str, bool], ...] = (
         ("*.kube-system.svc.cluster.local", True),
@@ -72,4 +78,7 @@ class Snapshot:
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
     destination_rules: tuple[DestinationRule, ...] = ()
     virtual_services: tuple[VirtualService, ...] = ()
+    sidecars: tuple[Sidecar, ...] = ()
+    selector_keys: frozenset[str] = frozenset()
+    """Labels by which rules choose callers. Of a sidecar's labels no others matter to what it calls."""
     issues: tuple[Issue, ...] = ()

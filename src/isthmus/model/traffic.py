@@ -10,9 +10,12 @@ from isthmus.model.security import Labels
 
 
 class ClientTls(StrEnum):
-    """What callers do, where a rule says so; otherwise mutual TLS with whoever takes part in it."""
+    """What callers do, where a rule says so; otherwise mutual TLS with whoever takes part in it. SIMPLE and MUTUAL are TLS with
+    others' certificates."""
 
     DISABLE = "DISABLE"
+    SIMPLE = "SIMPLE"
+    MUTUAL = "MUTUAL"
     ISTIO_MUTUAL = "ISTIO_MUTUAL"
 
 
@@ -20,6 +23,38 @@ class Balancing(StrEnum):
     LEAST_REQUEST = "LEAST_REQUEST"
     ROUND_ROBIN = "ROUND_ROBIN"
     RANDOM = "RANDOM"
+    PASSTHROUGH = "PASSTHROUGH"
+    """To the address that the application chose."""
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class ConsistentHash:
+    """What of a request (or connection) chooses the endpoint: one of the first four. A cookie without `cookie_seconds` has to be there
+    already. `maglev`: by Maglev's table rather than a ring. `size` is the ring's least size, or the table's.
+    """
+
+    header: str = ""
+    cookie: str = ""
+    query_parameter: str = ""
+    source_ip: bool = False
+    cookie_path: str = ""
+    cookie_seconds: float | None = None
+    maglev: bool = False
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class TlsOrigination:
+    """TLS that callers' proxies start with servers beyond the mesh. Files are of the proxy's own file system; no
+    `ca_certificates` means the system's authorities."""
+
+    mutual: bool
+    sni: str = ""
+    names: tuple[str, ...] = ()
+    ca_certificates: str = ""
+    certificate: str = ""
+    private_key: str = ""
+    verify: bool = True
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
@@ -62,11 +97,16 @@ class TrafficPolicy:
     outliers: OutlierDetection | None = None
     tls: ClientTls | None = None
     locality: LocalityPreference | None = None
+    hash: ConsistentHash | None = None
+    origination: TlsOrigination | None = None
+    """How, where `tls` is SIMPLE or MUTUAL."""
 
     def over(self, wider: TrafficPolicy) -> TrafficPolicy:
         """This policy, completed by a wider one field by field."""
         return TrafficPolicy(
-            balancing=self.balancing or wider.balancing,
+            balancing=self.balancing or (None if self.hash else wider.balancing),
+            hash=self.hash or (None if self.balancing else wider.hash),
+            origination=self.origination if self.tls else wider.origination,
             pool=self.pool or wider.pool,
             outliers=self.outliers or wider.outliers,
             tls=self.tls or wider.tls,
@@ -96,6 +136,8 @@ class DestinationRule:
     port_policies: tuple[tuple[int, TrafficPolicy], ...]
     subsets: tuple[Subset, ...]
     export_to: tuple[str, ...]
+    selector: Labels = ()
+    """Labels of the callers for which it holds."""
 
     def policy_for(self, port: int, subset: Subset | None) -> TrafficPolicy:
         """A port's own policy takes the place of the general one; a subset's completes itself from the rule's."""

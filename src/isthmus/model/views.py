@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from isthmus.model.identity import SpiffeId, TrustDomain
-from isthmus.model.names import ClusterId, Namespace, NetworkId
-from isthmus.model.routing import Route
+from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId
+from isthmus.model.routing import ConnectionRoute, Route
 from isthmus.model.security import Authorization, MutualTlsMode
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.topology import Locality, NetworkGateway
@@ -30,7 +30,7 @@ class Scope:
     """The facts about a proxy that its outbound configuration may depend on. Proxies that agree on them share it.
 
     `network_view` lists the only networks whose endpoints the proxy asked for; empty means all.
-    `labels` are kept for routers alone, because a Gateway selects them; a sidecar's are empty here.
+    `labels`: a router's are all here, because a Gateway selects by them; of a sidecar's those by which some rule chooses callers.
     """
 
     kind: ProxyKind
@@ -156,6 +156,8 @@ class Upstream:
     """Whether places are weighed against each other, by the groups' weights."""
     routes: tuple[Route, ...] = ()
     """Of requests to this service port, in the order in which they are tried; empty: all come here."""
+    connections: tuple[ConnectionRoute, ...] = ()
+    """The same of connections whose requests nobody looks at."""
 
     @property
     def name(self) -> str:
@@ -168,9 +170,21 @@ class Upstream:
         return f"outbound_.{self.port.number}_.{self.subset}_.{self.service.hostname}"
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExtraHost:
+    """A host that only a VirtualService knows, on a port: its requests have routes though no service has the name."""
+
+    host: Hostname
+    port: int
+    routes: tuple[Route, ...]
+
+
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class InboundPort:
-    """A port on which the proxy's own workload answers. One for each target port; the lowest service port names it."""
+    """A port on which the proxy's own workload answers. One for each target port; the lowest service port names it.
+
+    `forward_to`: where connections go instead of where they were sent, an address and port or the path of a Unix domain socket.
+    """
 
     target_port: int
     service_port: int
@@ -178,6 +192,7 @@ class InboundPort:
     protocol: Protocol
     hostname: str
     tls: MutualTlsMode
+    forward_to: tuple[str, int] | str | None = None
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
@@ -201,6 +216,8 @@ class OutboundView:
     upstreams: tuple[Upstream, ...]
     names: tuple[NameRecord, ...]
     exposed: tuple[tuple[int, Upstream], ...]
+    registry_only: bool = False
+    extra_hosts: tuple[ExtraHost, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

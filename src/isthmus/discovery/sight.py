@@ -1,0 +1,135 @@
+"""What the proxies of one scope see: services, at which ports, and the VirtualServices that hold for them.
+
+Every service is visible everywhere until a rule narrows it: its own exportTo (or the mesh's default), then the one Sidecar that holds.
+A service to which an imported VirtualService routes is seen, too, unless the Sidecar imports it already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from isthmus.discovery.visibility import is_exported
+from isthmus.model.names import Hostname, Namespace, ServiceKey
+from isthmus.model.routing import VirtualService
+from isthmus.model.services import Protocol, Service, ServicePort
+from isthmus.model.sidecars import Egress, Sidecar
+from isthmus.model.snapshot import Snapshot
+from isthmus.model.views import ProxyKind, Scope
+
+ALL: frozenset[int] = frozenset()
+"""Of a service's ports: no matter which."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sight:
+    """`ports` of each visible service, in the order of services; `ALL` is every port. `registry_only`: nothing else is reached."""
+
+    ports: Mapping[ServiceKey, frozenset[int]]
+    virtual_services: tuple[VirtualService, ...]
+    registry_only: bool
+
+    def sees(self, service: Service, port: ServicePort | None = None) -> bool:
+        """Whether the service, or this port of it, is there for the scope's proxies."""
+        seen = self.ports.get(service.key)
+        return seen is not None and (port is None or not seen or port.number in seen)
+
+
+def sight_of(scope: Scope, snapshot: Snapshot) -> Sight:
+    """What all proxies of the scope see."""
+    settings, namespace = snapshot.settings, scope.namespace
+    services = {
+        key: service
+        for key, service in sorted(snapshot.services.items())
+        if is_exported(service.export_to or settings.service_export_to, service.namespace, namespace)
+    }
+    rules = tuple(
+        rule
+        for rule in snapshot.virtual_services
+        if is_exported(rule.export_to or settings.virtual_service_export_to, rule.namespace, namespace)
+    )
+    sidecar = sidecar_for(scope, snapshot)
+    said = sidecar.registry_only if sidecar else None
+    registry_only = settings.registry_only if said is None else said
+    if sidecar is None or sidecar.egress is None:
+        return Sight(dict.fromkeys(services, ALL), rules, registry_only)
+    imported = tuple(rule for rule in rules if any(_imports_rule(egress, rule) for egress in sidecar.egress))
+    ports: dict[ServiceKey, frozenset[int]] = {}
+    for egress in sidecar.egress:
+        for key, seen in _imported(egress, services):
+            ports[key] = _both(ports.get(key), seen)
+    for egress in sidecar.egress:
+        for key, seen in _routed_to(egress, imported, namespace, services):
+            ports.setdefault(key, seen)
+    return Sight(dict(sorted(ports.items())), imported, registry_only)
+
+
+def sidecar_for(scope: Scope, snapshot: Snapshot) -> Sidecar | None:
+    """The one that holds: the oldest of the namespace that chooses the workload, else the namespace's own, else the mesh's."""
+    if scope.kind is ProxyKind.ROUTER:
+        return None
+    own = [sidecar for sidecar in snapshot.sidecars if sidecar.namespace == scope.namespace]
+    labels = dict(scope.labels)
+    chosen = [sidecar for sidecar in own if sidecar.selector and all(labels.get(k) == v for k, v in sidecar.selector)]
+    general = [sidecar for sidecar in own if not sidecar.selector]
+    root = snapshot.settings.root_namespace
+    of_mesh = [sidecar for sidecar in snapshot.sidecars if sidecar.namespace == root and not sidecar.selector]
+    return next(iter((*chosen, *general, *of_mesh)), None)
+
+
+def _imported(egress: Egress, services: Mapping[ServiceKey, Service]) -> Iterator[tuple[ServiceKey, frozenset[int]]]:
+    """A listener for one port imports that port alone, of services that have it."""
+    for key, service in services.items():
+        if egress.takes(service.namespace, service.hostname):
+            if not egress.port:
+                yield key, ALL
+            elif _has(service, egress.port):
+                yield key, frozenset((egress.port,))
+
+
+def _both(one: frozenset[int] | None, other: frozenset[int]) -> frozenset[int]:
+    if one is None:
+        return other
+    return one | other if one and other else ALL
+
+
+def _imports_rule(egress: Egress, rule: VirtualService) -> bool:
+    return any(egress.takes(rule.namespace, host) for host in rule.hosts)
+
+
+def _routed_to(
+    egress: Egress, rules: tuple[VirtualService, ...], namespace: Namespace, services: Mapping[ServiceKey, Service]
+) -> Iterator[tuple[ServiceKey, frozenset[int]]]:
+    for rule in rules:
+        if not _imports_rule(egress, rule):
+            continue
+        for host, ports in _destinations(rule).items():
+            service = _named(host, namespace, services)
+            if service is None:
+                continue
+            if egress.port:
+                if _has(service, egress.port):
+                    yield service.key, frozenset((egress.port,))
+            elif not ports:
+                yield service.key, ALL
+            elif seen := frozenset(port for port in ports if _has(service, port)):
+                yield service.key, seen
+
+
+def _destinations(rule: VirtualService) -> dict[Hostname, frozenset[int]]:
+    """Hosts with their ports; ALL where one is named without."""
+    found: dict[Hostname, frozenset[int]] = {}
+    for target in rule.all_targets():
+        named = frozenset((target.port,)) if target.port else ALL
+        found[target.host] = _both(found.get(target.host), named)
+    return found
+
+
+def _named(host: Hostname, namespace: Namespace, services: Mapping[ServiceKey, Service]) -> Service | None:
+    """The caller's own namespace's comes first, then the first by namespace."""
+    own = services.get(ServiceKey(namespace, host))
+    return own or next((service for service in services.values() if service.hostname == host), None)
+
+
+def _has(service: Service, port: int) -> bool:
+    return any(each.number == port and each.protocol is not Protocol.UDP for each in service.ports)
