@@ -156,3 +156,67 @@ def test_a_sidecars_ports_lead_where_it_says(every_rule):
     assert sorted(clusters) == ["inbound|7000||", "inbound|8080||"]
     to = [each["loadAssignment"]["endpoints"][0]["lbEndpoints"][0]["endpoint"]["address"] for each in clusters.values()]
     assert to == [{"pipe": {"path": "/run/app.sock"}}, {"socketAddress": {"address": "127.0.0.1", "portValue": 8081}}]
+
+
+@pytest.fixture(scope="module")
+def edge():
+    scenario = scenario_of(EVERY_RULE)
+    return render(scenario, node_of(scenario, "router/ingress-1.edge", "east"))
+
+
+def test_envoy_takes_a_gateway_of_every_kind(edge):
+    assert verdict(edge) == ""
+
+
+def test_a_gateway_listens_where_its_service_sends_it_connections(edge):
+    assert [each["name"] for each in edge["listeners"]] == [
+        "0.0.0.0_8080", "0.0.0.0_8443", "0.0.0.0_9000", "0.0.0.0_9443"
+    ]  # fmt: skip
+
+
+def test_a_gateway_routes_the_hosts_that_its_servers_and_virtual_services_share(edge):
+    tables = {each["name"]: {host["domains"][0]: host for host in each["virtualHosts"]} for each in edge["routes"]}
+
+    assert sorted(tables["http.8080"]) == ["bank.example", "moved.example", "web.shop.example"]
+    assert tables["http.8080"]["moved.example"]["requireTls"] == "ALL"
+    assert [
+        len(table["web.shop.example"]["routes"])
+        for name, table in tables.items()
+        if name != "https.443.mutual.edge.edge"
+    ] == [2, 1, 1]
+    assert sorted(tables["https.443.mutual.edge.edge"]) == ["bank.example"]
+
+
+def test_a_gateway_tells_tls_apart_by_sni(edge):
+    [https] = [each for each in edge["listeners"] if each["name"] == "0.0.0.0_8443"]
+    seen = [
+        (
+            chain["filterChainMatch"]["serverNames"],
+            "transportSocket" in chain,
+            chain["filters"][-1]["name"].rpartition(".")[2],
+        )
+        for chain in https["filterChains"]
+    ]
+
+    assert seen == [
+        (["*.shop.example"], True, "http_connection_manager"),
+        (["bank.example"], True, "http_connection_manager"),
+        (["raw.example"], False, "tcp_proxy"),
+    ]
+
+
+def test_requests_are_asked_in_order(every_rule):
+    [inbound] = [each for each in every_rule["listeners"] if each["name"] == "virtualInbound"]
+    [chain] = [each for each in inbound["filterChains"] if each["name"] == "0.0.0.0_8080"]
+    manager = chain["filters"][-1]["typedConfig"]
+
+    assert [each["name"].removeprefix("envoy.filters.http.") for each in manager["httpFilters"]] == [
+        "rbac", "ext_authz", "jwt_authn", "rbac", "router"
+    ]  # fmt: skip
+
+
+def test_keys_that_no_service_of_the_mesh_has_come_from_where_they_are(every_rule):
+    clusters = {each["name"]: each for each in every_rule["clusters"]}
+
+    assert clusters["outbound|443||a.example"]["type"] == "STRICT_DNS"
+    assert clusters["outbound|80||judge.shop.svc.cluster.local"]["type"] == "EDS"

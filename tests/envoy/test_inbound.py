@@ -27,7 +27,7 @@ MATRIX = {
     ("GRPC", "PERMISSIVE"): [f"tls[{ANY}] -> mTLS http", "raw_buffer -> http"],
     ("TCP", "PERMISSIVE"): [f"tls[{ANY}] -> mTLS tcp", "raw_buffer -> tcp", "tls -> tcp"],
     ("TCP", "STRICT"): [f"tls[{ANY}] -> mTLS tcp"],
-    ("TCP", "DISABLE"): ["raw_buffer -> tcp"],
+    ("TCP", "DISABLE"): ["raw_buffer -> tcp", "tls -> tcp"],
     ("HTTPS", "PERMISSIVE"): [f"tls[{ANY}] -> mTLS tcp", "raw_buffer -> tcp", "tls -> tcp"],
     ("AUTO", "PERMISSIVE"): [
         f"tls[{HTTP}] -> mTLS http",
@@ -37,7 +37,7 @@ MATRIX = {
         "tls -> tcp",
     ],
     ("AUTO", "STRICT"): [f"tls[{HTTP}] -> mTLS http", f"tls[{TCP}] -> mTLS tcp"],
-    ("AUTO", "DISABLE"): [f"raw_buffer[{PLAIN}] -> http", "raw_buffer -> tcp"],
+    ("AUTO", "DISABLE"): [f"raw_buffer[{PLAIN}] -> http", "raw_buffer -> tcp", "tls -> tcp"],
 }
 
 

@@ -15,11 +15,22 @@ class GatewayPort(Wire, frozen=True):
 
 class GatewayTls(Wire, frozen=True):
     mode: str = ""
+    https_redirect: bool = False
+    server_certificate: str = ""
+    private_key: str = ""
+    ca_certificates: str = ""
+    credential_name: str = ""
+    subject_alt_names: list[str] = []
+    min_protocol_version: str = ""
+    max_protocol_version: str = ""
+    cipher_suites: list[str] = []
 
 
 class GatewayServer(Wire, frozen=True):
     port: GatewayPort
     hosts: list[str] = []
+    name: str = ""
+    bind: str = ""
     tls: GatewayTls = msgspec.field(default_factory=GatewayTls)
 
 

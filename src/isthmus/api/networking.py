@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import msgspec
 
+from isthmus.api.gateway import GatewayTls
 from isthmus.api.meta import KubernetesObject, PortNumber, Wire
 
 
@@ -147,7 +148,7 @@ class IngressListener(Wire, frozen=True):
     bind: str = ""
     capture_mode: str = ""
     default_endpoint: str = ""
-    tls: dict[str, Any] | None = None
+    tls: GatewayTls | None = None
     connection_pool: dict[str, Any] | None = None
 
 

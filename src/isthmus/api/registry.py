@@ -76,6 +76,10 @@ KINDS: dict[str, Kind] = {
             type=security.PeerAuthentication, from_every_cluster=False, is_custom=True,
         ),
         Kind(
+            name="RequestAuthentication", group="security.istio.io", version="v1", plural="requestauthentications", namespaced=True,
+            type=security.RequestAuthentication, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
             name="AuthorizationPolicy", group="security.istio.io", version="v1", plural="authorizationpolicies", namespaced=True,
             type=security.AuthorizationPolicy, from_every_cluster=False, is_custom=True,
         ),

@@ -79,6 +79,41 @@ class Rule(Wire, frozen=True):
     when: list[Condition] = []
 
 
+class TokenHeader(Wire, frozen=True):
+    name: str
+    prefix: str = ""
+
+
+class ClaimToHeader(Wire, frozen=True):
+    header: str = ""
+    claim: str = ""
+
+
+class JwtRule(Wire, frozen=True):
+    issuer: str = ""
+    audiences: list[str] = []
+    jwks_uri: str = ""
+    jwks: str = ""
+    from_headers: list[TokenHeader] = []
+    from_params: list[str] = []
+    from_cookies: list[str] = []
+    forward_original_token: bool = False
+    output_payload_to_header: str = ""
+    output_claim_to_headers: list[ClaimToHeader] = []
+    timeout: str = ""
+
+
+class RequestAuthenticationSpec(Wire, frozen=True):
+    selector: Selector | None = None
+    target_ref: TargetReference | None = None
+    target_refs: list[TargetReference] = []
+    jwt_rules: list[JwtRule] = []
+
+
+class RequestAuthentication(KubernetesObject, frozen=True):
+    spec: RequestAuthenticationSpec = msgspec.field(default_factory=RequestAuthenticationSpec)
+
+
 class Provider(Wire, frozen=True):
     name: str = ""
 

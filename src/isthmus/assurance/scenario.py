@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +11,7 @@ from isthmus.api.registry import KINDS, UndecodableObject, decode
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.ingest.mesh_config import BadMeshConfig, with_mesh_config
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
+from isthmus.ingest.providers import providers_of
 from isthmus.ingest.snapshot import snapshot_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
@@ -57,6 +59,8 @@ def scenario_of(document: Mapping[str, Any]) -> Scenario:
     config = ClusterId(document.get("configCluster") or clusters[0]["id"])
     if config not in {cluster.id for cluster in inputs}:
         raise BadScenario(f"configCluster: {config!r} is not among the clusters")
+    mesh_config = document.get("meshConfig") or {}
+    warnings += [f"meshConfig.{wrong}" for wrong in providers_of(mesh_config)[1]]
     return Scenario(
         settings=_settings(document),
         config_cluster=config,
@@ -80,7 +84,7 @@ def cluster_input(cluster: ClusterId, objects: Iterable[Any], warnings: list[str
             )
             continue
         try:
-            decoded = decode(kind, _at_rest(obj, index))
+            decoded = decode(kind, _with_text_keys(_at_rest(obj, index)))
         except UndecodableObject as error:
             warnings.append(f"{cluster}: {name}: {error}: left out")
             continue
@@ -98,6 +102,13 @@ def _at_rest(obj: Object, index: int) -> Object:
         "creationTimestamp": stamp,
     }
     return obj | {"metadata": filled | {key: value for key, value in obj["metadata"].items() if value is not None}}
+
+
+def _with_text_keys(value: Any) -> Any:
+    """YAML may have numbers for keys (`portLevelMtls: {8080: …}`); JSON, and so an API server, has text."""
+    if isinstance(value, dict):
+        return {key if isinstance(key, str) else json.dumps(key): _with_text_keys(each) for key, each in value.items()}
+    return [_with_text_keys(each) for each in value] if isinstance(value, list) else value
 
 
 def _flat(objects: Iterable[Any]) -> Iterable[Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from isthmus.discovery.callers import scope_for
-from isthmus.discovery.security import authorization_for, mutual_tls_mode
+from isthmus.discovery.security import authorization_for, mutual_tls_mode, port_modes
 from isthmus.discovery.sight import sidecar_for
 from isthmus.model.services import Protocol
 from isthmus.model.sidecars import Ingress
@@ -20,10 +20,14 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
     namespace = proxy.scope.namespace
     sidecar = sidecar_for(scope_for(proxy, snapshot), snapshot)
     of_services = inbound_ports(proxy, snapshot)
+    ports = of_services if sidecar is None or sidecar.ingress is None else _of_sidecar(sidecar.ingress, proxy, snapshot)
     return InboundView(
-        ports=of_services
-        if sidecar is None or sidecar.ingress is None
-        else _of_sidecar(sidecar.ingress, proxy, snapshot),
+        ports=ports,
+        other_ports=tuple(
+            (number, mode)
+            for number, mode in port_modes(namespace, proxy.labels, snapshot)
+            if number not in {port.target_port for port in ports}
+        ),
         tls=mutual_tls_mode(namespace, proxy.labels, 0, snapshot),
         authorization=authorization_for(namespace, proxy.labels, snapshot),
     )
@@ -43,6 +47,7 @@ def _of_sidecar(ingress: Sequence[Ingress], proxy: Proxy, snapshot: Snapshot) ->
             hostname=of_service.hostname if of_service else "",
             tls=mutual_tls_mode(proxy.scope.namespace, proxy.labels, each.port, snapshot),
             forward_to=each.forward_to,
+            own_tls=each.tls,
         )
         ports.setdefault(each.port, port)
     return tuple(port for _, port in sorted(ports.items()))

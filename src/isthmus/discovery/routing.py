@@ -147,10 +147,13 @@ def _hash(target: Target, port: int, scope: Scope, snapshot: Snapshot) -> Consis
 
 def _connections(match: ConnectionMatch, rule: ConnectionRule, port: int, snapshot: Snapshot) -> ConnectionRoute:
     return ConnectionRoute(
-        sni_hosts=match.sni_hosts,
-        subnets=match.subnets,
-        clusters=tuple((_upstream(target, port, snapshot), weight) for target, weight in rule.targets),
+        sni_hosts=match.sni_hosts, subnets=match.subnets, clusters=connection_clusters(rule, port, snapshot)
     )
+
+
+def connection_clusters(rule: ConnectionRule, port: int, snapshot: Snapshot) -> tuple[tuple[str, int], ...]:
+    """Where connections to the port go that the rule means, with weights."""
+    return tuple((_upstream(target, port, snapshot), weight) for target, weight in rule.targets)
 
 
 def _within(addresses: Sequence[str], subnets: Sequence[str]) -> bool:

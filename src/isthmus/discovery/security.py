@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from isthmus.model.names import Namespace
-from isthmus.model.security import Authorization, AuthorizationPolicy, Labels, MutualTlsMode, PeerAuthentication
+from isthmus.model.security import (
+    Action,
+    Authorization,
+    AuthorizationPolicy,
+    Labels,
+    MutualTlsMode,
+    PeerAuthentication,
+    RequestAuthentication,
+)
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.traffic import ClientTls
 from isthmus.model.workloads import Endpoint
@@ -25,6 +33,12 @@ def mutual_tls_mode(namespace: Namespace, labels: Labels, port: int, snapshot: S
     return MutualTlsMode.PERMISSIVE
 
 
+def port_modes(namespace: Namespace, labels: Labels, snapshot: Snapshot) -> tuple[tuple[int, MutualTlsMode], ...]:
+    """The ports for which some rule says a mode of their own, with what holds there."""
+    numbers = {number for rule in _by_narrowness(namespace, labels, snapshot) for number, _ in rule.port_modes}
+    return tuple((number, mutual_tls_mode(namespace, labels, number, snapshot)) for number in sorted(numbers))
+
+
 def takes_mutual_tls(endpoint: Endpoint, port: int, snapshot: Snapshot, tls: ClientTls | None = None) -> bool:
     """Whether callers start mutual TLS to the endpoint: as a rule for the destination says (`tls`), else if a proxy is beside it,
     and no rule there turns TLS off."""
@@ -38,15 +52,26 @@ def takes_mutual_tls(endpoint: Endpoint, port: int, snapshot: Snapshot, tls: Cli
 
 def authorization_for(namespace: Namespace, labels: Labels, snapshot: Snapshot) -> Authorization:
     """The mesh's policies and the namespace's own, where they select the workload."""
+    policies = tuple(
+        policy for policy in snapshot.authorization_policies if _holds(policy, namespace, labels, snapshot)
+    )
+    named = {policy.provider for policy in policies if policy.action is Action.CUSTOM}
     return Authorization(
-        policies=tuple(
-            policy for policy in snapshot.authorization_policies if _holds(policy, namespace, labels, snapshot)
+        policies=policies,
+        tokens=tuple(
+            rule
+            for each in snapshot.request_authentications
+            if _holds(each, namespace, labels, snapshot)
+            for rule in each.rules
         ),
+        providers=tuple(provider for provider in snapshot.settings.providers if provider.name in named),
         trust_domains=(snapshot.settings.trust_domain, *snapshot.settings.trust_domain_aliases),
     )
 
 
-def _holds(policy: AuthorizationPolicy, namespace: Namespace, labels: Labels, snapshot: Snapshot) -> bool:
+def _holds(
+    policy: AuthorizationPolicy | RequestAuthentication, namespace: Namespace, labels: Labels, snapshot: Snapshot
+) -> bool:
     near = policy.namespace in (snapshot.settings.root_namespace, namespace)
     return near and set(policy.selector) <= set(labels)
 

@@ -13,15 +13,17 @@ from isthmus.discovery.balancing import Reached, groups_of, scale_of
 from isthmus.discovery.callers import scope_for
 from isthmus.discovery.destination_rules import is_in, rule_for
 from isthmus.discovery.inbound import inbound_view
+from isthmus.discovery.ingress import gateway_ports
 from isthmus.discovery.locality import preference_for, priorities, shared_out
 from isthmus.discovery.naming import name_table, virtual_ips
 from isthmus.discovery.reachability import reach
 from isthmus.discovery.routing import connections_for, extra_hosts, routes_for
-from isthmus.discovery.security import takes_mutual_tls
+from isthmus.discovery.security import authorization_for, takes_mutual_tls
 from isthmus.discovery.sight import Sight, sight_of
 from isthmus.discovery.visibility import exposes, exposures_for
 from isthmus.model.identity import SpiffeId
 from isthmus.model.routing import ConnectionRoute, Route
+from isthmus.model.security import Authorization
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.traffic import Subset, TrafficPolicy
@@ -30,6 +32,7 @@ from isthmus.model.views import (
     LocalityGroup,
     OutboundView,
     Proxy,
+    ProxyKind,
     Reason,
     Scope,
     Unreachable,
@@ -81,6 +84,10 @@ def outbound_view(scope: Scope, snapshot: Snapshot) -> OutboundView:
         names=name_table(scope, sight, snapshot),
         registry_only=sight.registry_only,
         extra_hosts=extra_hosts(scope, sight, snapshot),
+        gateway_ports=gateway_ports(scope, snapshot),
+        authorization=authorization_for(scope.namespace, scope.labels, snapshot)
+        if scope.kind is ProxyKind.ROUTER
+        else Authorization(),
         exposed=tuple(exposed),
     )
 

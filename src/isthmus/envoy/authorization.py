@@ -1,5 +1,7 @@
 """AuthorizationPolicies as Envoy's role-based access control: filters before the requests or bytes reach the workload.
 
+CUSTOM policies are `external_authorization`'s, which has their rules from here.
+
 Asked in this order: what is denied, then what is allowed. Where an ALLOW policy holds and none matches, the request is refused. Attributes of
 requests mean nothing for bytes (TCP): an ALLOW rule that needs them allows nothing there, a DENY rule goes without them, so in doubt less
 is let in. A `namespace` or a `serviceAccount` means one of the mesh's own trust domains, never a foreign one of the same name.
@@ -30,6 +32,9 @@ from isthmus.model.security import Action, Attribute, Authorization, Authorizati
 Permission = rbac_pb2.Permission
 Principal = rbac_pb2.Principal
 Policy = rbac_pb2.Policy
+
+CUSTOM_PREFIX = "istio-ext-authz-"
+"""Names of rules by which an external authorization is asked begin so, as Istio's."""
 
 _JWT = "envoy.filters.http.jwt_authn"
 _HTTP_ONLY = frozenset(
@@ -77,13 +82,28 @@ def _asked(authorization: Authorization, *, tcp: bool) -> Iterator[dict[str, Any
 
 
 def _by_action(authorization: Authorization) -> Iterator[tuple[Action, list[AuthorizationPolicy]]]:
-    for action in Action:
+    for action in (Action.AUDIT, Action.DENY, Action.ALLOW):
         policies = [policy for policy in authorization.policies if policy.action is action]
         if policies:
             yield action, policies
 
 
-def _rules(action: Action, policies: Sequence[AuthorizationPolicy], authorization: Authorization, *, tcp: bool) -> Any:
+def custom_rules(authorization: Authorization, provider: str, *, tcp: bool) -> Any:
+    """What the CUSTOM policies of one provider match; None where they can match nothing."""
+    named = [
+        p for p in authorization.policies if p.action is Action.CUSTOM and p.provider == provider and not p.dry_run
+    ]
+    return _rules(Action.CUSTOM, named, authorization, tcp=tcp, prefix=CUSTOM_PREFIX)
+
+
+def _rules(
+    action: Action,
+    policies: Sequence[AuthorizationPolicy],
+    authorization: Authorization,
+    *,
+    tcp: bool,
+    prefix: str = "",
+) -> Any:
     """None where there is nothing to ask. An ALLOW without a rule that can match stays, and allows nobody."""
     if not policies:
         return None
@@ -92,7 +112,7 @@ def _rules(action: Action, policies: Sequence[AuthorizationPolicy], authorizatio
         for index, rule in enumerate(policy.rules):
             found = _policy(policy, rule, authorization, tcp=tcp)
             if found is not None:
-                compiled[f"ns[{policy.namespace}]-policy[{policy.name}]-rule[{index}]"] = found
+                compiled[f"{prefix}ns[{policy.namespace}]-policy[{policy.name}]-rule[{index}]"] = found
     if not compiled and action is not Action.ALLOW:
         return None
     return rbac_pb2.RBAC(action=_EFFECTS[action], policies=compiled)
@@ -100,7 +120,7 @@ def _rules(action: Action, policies: Sequence[AuthorizationPolicy], authorizatio
 
 def _policy(policy: AuthorizationPolicy, rule: Rule, authorization: Authorization, *, tcp: bool) -> Any:
     """None for a rule that can match nothing."""
-    if tcp and policy.action in (Action.ALLOW, Action.CUSTOM) and any(map(_is_http_only, _every_attribute(rule))):
+    if tcp and policy.action is Action.ALLOW and any(map(_is_http_only, _every_attribute(rule))):
         return None
     compiler = _Compiler(policy.namespace, authorization)
     kept: Callable[[Iterable[Attribute]], list[Attribute]] = partial(_without_http, tcp=tcp)

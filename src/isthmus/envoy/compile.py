@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 
-from isthmus.envoy import endpoints, inbound, name_table, network_gateway, outbound, routes, upstreams
+from isthmus.envoy import endpoints, inbound, ingress, name_table, network_gateway, outbound, routes, tokens, upstreams
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, Resource, ResourceSet
 from isthmus.model.services import Protocol
 from isthmus.model.views import OutboundView, ProxyKind, View
@@ -29,6 +29,12 @@ def compile_outbound(view: OutboundView) -> ResourceSet:
     assignments += [endpoints.endpoints_of(upstream, sni) for sni, upstream in passed_through.items()]
     listeners: list[Resource] = network_gateway.listeners(view.exposed)
     tables: list[Resource] = []
+    if kind is ProxyKind.ROUTER:
+        listeners += ingress.listeners(view.gateway_ports, view.authorization)
+        tables += ingress.tables(view.gateway_ports)
+        if listeners:
+            clusters.append(upstreams.black_hole())
+        clusters += tokens.key_servers(view.authorization.tokens, frozenset(each.name for each in clusters))
     if kind is ProxyKind.SIDECAR:
         clusters += [upstreams.passthrough(), upstreams.black_hole()]
         planned = outbound.plan(view)
@@ -49,9 +55,14 @@ def compile_view(view: View, outbound: ResourceSet) -> ResourceSet:
     """`outbound` is what `compile_outbound` gave for the view's scope; added is what depends on the proxy itself."""
     if view.proxy.scope.kind is ProxyKind.ROUTER:
         return outbound
+    keys = tokens.key_servers(view.inbound.authorization.tokens, frozenset(outbound.of_type(CLUSTER)))
     own = _resources(
         {
-            CLUSTER: [upstreams.inbound_passthrough(), *(upstreams.inbound(port) for port in view.inbound.ports)],
+            CLUSTER: [
+                upstreams.inbound_passthrough(),
+                *(upstreams.inbound(port) for port in view.inbound.ports),
+                *keys,
+            ],
             LISTENER: [inbound.virtual_inbound(view.inbound)],
         }
     )

@@ -94,6 +94,22 @@ def http_inbound(
     return _filter(manager)
 
 
+def http_at_gateway(stat_prefix: str, route_name: str, *, guards: Sequence[Any]) -> listener_components_pb2.Filter:
+    """Requests from beyond the mesh: their address is the connection's, and nobody vouches for a client certificate but this proxy."""
+    cors = http_connection_manager_pb2.HttpFilter(name="envoy.filters.http.cors", typed_config=packed(cors_pb2.Cors()))
+    fault = http_connection_manager_pb2.HttpFilter(
+        name="envoy.filters.http.fault", typed_config=packed(fault_pb2.HTTPFault())
+    )
+    manager = _manager(stat_prefix, [*guards, cors, fault])
+    manager.rds.CopyFrom(http_connection_manager_pb2.Rds(config_source=from_ads(), route_config_name=route_name))
+    manager.use_remote_address.value = True
+    manager.forward_client_cert_details = Hcm.SANITIZE_SET
+    manager.set_current_client_cert_details.subject.value = True
+    manager.set_current_client_cert_details.uri = True
+    manager.set_current_client_cert_details.dns = True
+    return _filter(manager)
+
+
 def tls_inspector() -> listener_components_pb2.ListenerFilter:
     return _listener_filter("envoy.filters.listener.tls_inspector", tls_inspector_pb2.TlsInspector())
 

@@ -10,7 +10,7 @@ not fall back from these to the catch-all ones; so in STRICT mode plaintext find
 | TCP | mesh TLS, other TLS, plaintext as TCP | mesh TLS as TCP | all as TCP |
 | undeclared | as TCP, and where HTTP is seen or offered as HTTP | mesh TLS as HTTP or TCP | as PERMISSIVE without TLS |
 
-DISABLE looks for no TLS at all, so an application's own TLS is bytes like any other.
+In DISABLE an application's own TLS is bytes like any other, unless a Sidecar has the proxy end it.
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from typing import Any
 from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 
-from isthmus.envoy import filters, routes, tls
-from isthmus.envoy.authorization import http_filters, network_filters
+from isthmus.envoy import filters, guards, routes, tls
 from isthmus.envoy.common import BLACK_HOLE, INBOUND_PASSTHROUGH, address, seconds, uint32
 from isthmus.envoy.resources import Resource
+from isthmus.model.gateways import ServerTls
 from isthmus.model.security import MutualTlsMode
 from isthmus.model.services import Protocol
 from isthmus.model.views import InboundView
@@ -51,6 +51,7 @@ class _Served:
     cluster: str
     protocol: Protocol
     tls: MutualTlsMode
+    own_tls: ServerTls | None = None
 
 
 @lru_cache(maxsize=1024)
@@ -64,12 +65,17 @@ def virtual_inbound(view: InboundView) -> Resource:
             f"inbound|{port.target_port}||",
             port.protocol,
             port.tls,
+            port.own_tls,
         )
         for port in view.ports
     ]
+    served += [
+        _Served(f"0.0.0.0_{port}", port, port, INBOUND_PASSTHROUGH, Protocol.AUTO, mode)
+        for port, mode in view.other_ports
+    ]
     served.append(_Served("virtualInbound", 0, 0, INBOUND_PASSTHROUGH, Protocol.AUTO, view.tls))
-    guards = _Guards(http_filters(view.authorization), network_filters(view.authorization))
-    chains = [chain for each in served for chain in _chains(each, guards)]
+    asked = _Guards(guards.of_requests(view.authorization), guards.of_connections(view.authorization))
+    chains = [chain for each in served for chain in _chains(each, asked)]
     listener = listener_pb2.Listener(
         name="virtualInbound",
         address=address("0.0.0.0", INBOUND_PORT),
@@ -92,7 +98,7 @@ class _Guards:
 
 def _listener_filters(served: Sequence[_Served]) -> list[Any]:
     found = [filters.original_destination()]
-    if any(each.tls is not MutualTlsMode.DISABLE for each in served):
+    if any(each.tls is not MutualTlsMode.DISABLE or each.own_tls for each in served):
         found.append(filters.tls_inspector())
     guessed = [each for each in served if each.protocol is Protocol.AUTO and each.tls is not MutualTlsMode.STRICT]
     if guessed:
@@ -101,35 +107,44 @@ def _listener_filters(served: Sequence[_Served]) -> list[Any]:
     return found
 
 
-def _chains(served: _Served, guards: _Guards) -> Iterator[Any]:
+def _chains(served: _Served, asked: _Guards) -> Iterator[Any]:
     if served.tls is not MutualTlsMode.DISABLE:
-        yield from _mutual_tls(served, guards)
-    if served.tls is not MutualTlsMode.STRICT:
-        yield from _plain(served, guards, looks_for_tls=served.tls is MutualTlsMode.PERMISSIVE)
+        yield from _mutual_tls(served, asked)
+    if served.own_tls is not None and served.tls is MutualTlsMode.DISABLE:
+        yield _own_tls(served, served.own_tls, asked)
+    elif served.tls is not MutualTlsMode.STRICT:
+        yield from _plain(served, asked)
 
 
-def _mutual_tls(served: _Served, guards: _Guards) -> Iterator[Any]:
+def _mutual_tls(served: _Served, asked: _Guards) -> Iterator[Any]:
     http, tcp = tls.server_socket(http=True), tls.server_socket(http=False)
     match served.protocol:
         case Protocol.AUTO:
-            yield _chain(served, "tls", tls.MESH_HTTP, _http(served, guards, authenticated=True), http)
-            yield _chain(served, "tls", tls.MESH_TCP, _tcp(served, guards), tcp)
+            yield _chain(served, "tls", tls.MESH_HTTP, _http(served, asked, authenticated=True), http)
+            yield _chain(served, "tls", tls.MESH_TCP, _tcp(served, asked), tcp)
         case protocol if protocol.is_http:
-            yield _chain(served, "tls", tls.MESH_ANY, _http(served, guards, authenticated=True), http)
+            yield _chain(served, "tls", tls.MESH_ANY, _http(served, asked, authenticated=True), http)
         case _:
-            yield _chain(served, "tls", tls.MESH_ANY, _tcp(served, guards), tcp)
+            yield _chain(served, "tls", tls.MESH_ANY, _tcp(served, asked), tcp)
 
 
-def _plain(served: _Served, guards: _Guards, *, looks_for_tls: bool) -> Iterator[Any]:
+def _plain(served: _Served, asked: _Guards) -> Iterator[Any]:
     if served.protocol.is_http:
         # The application's own TLS on a port declared HTTP is a mistake, and finds no chain.
-        yield _chain(served, "raw_buffer", (), _http(served, guards, authenticated=False))
+        yield _chain(served, "raw_buffer", (), _http(served, asked, authenticated=False))
         return
     if served.protocol is Protocol.AUTO:
-        yield _chain(served, "raw_buffer", filters.PLAIN_HTTP, _http(served, guards, authenticated=False))
-    yield _chain(served, "raw_buffer", (), _tcp(served, guards))
-    if looks_for_tls:
-        yield _chain(served, "tls", (), _tcp(served, guards))
+        yield _chain(served, "raw_buffer", filters.PLAIN_HTTP, _http(served, asked, authenticated=False))
+    yield _chain(served, "raw_buffer", (), _tcp(served, asked))
+    # Another port may have had the inspector look for TLS: the application's own is bytes like any other.
+    yield _chain(served, "tls", (), _tcp(served, asked))
+
+
+def _own_tls(served: _Served, said: ServerTls, asked: _Guards) -> Any:
+    """TLS that the proxy ends for its workload, with callers that need not be of the mesh. Nothing else is let in."""
+    is_http = served.protocol.is_http
+    serve = _http(served, asked, authenticated=True) if is_http else _tcp(served, asked)
+    return _chain(served, "tls", (), serve, tls.gateway_socket(said, http=is_http))
 
 
 def _chain(
@@ -143,14 +158,14 @@ def _chain(
     return Chain(name=served.name, filter_chain_match=match, filters=serve, transport_socket=socket)
 
 
-def _http(served: _Served, guards: _Guards, *, authenticated: bool) -> list[Any]:
+def _http(served: _Served, asked: _Guards, *, authenticated: bool) -> list[Any]:
     table = routes.inbound_routes(served.cluster, served.service_port)
     name = f"inbound_0.0.0.0_{served.port}"
-    return [filters.http_inbound(name, table, authenticated=authenticated, guards=guards.requests)]
+    return [filters.http_inbound(name, table, authenticated=authenticated, guards=asked.requests)]
 
 
-def _tcp(served: _Served, guards: _Guards) -> list[Any]:
-    return [*guards.bytes, filters.tcp(served.cluster, served.cluster)]
+def _tcp(served: _Served, asked: _Guards) -> list[Any]:
+    return [*asked.bytes, filters.tcp(served.cluster, served.cluster)]
 
 
 def _own_port() -> Any:

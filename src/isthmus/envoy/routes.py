@@ -46,13 +46,13 @@ def port_routes(view: OutboundView, port: int, upstreams: Sequence[Upstream]) ->
         for extra in view.extra_hosts
         if extra.port == port
     ]
-    return _configuration(str(port), [*hosts, _block_all() if view.registry_only else _allow_any()])
+    return configuration(str(port), [*hosts, _block_all() if view.registry_only else _allow_any()])
 
 
 def own_routes(upstream: Upstream) -> Resource:
     """For a listener at one service's own address: every host means this service."""
     name = host_and_port(upstream)
-    return _configuration(name, [_virtual_host(upstream.name, name, ("*",), upstream.routes, upstream.policy.hash)])
+    return configuration(name, [_virtual_host(upstream.name, name, ("*",), upstream.routes, upstream.policy.hash)])
 
 
 def inbound_routes(cluster: str, port: int) -> Any:
@@ -62,7 +62,17 @@ def inbound_routes(cluster: str, port: int) -> Any:
     return route_pb2.RouteConfiguration(name=cluster, virtual_hosts=[host], validate_clusters=boolean(False))
 
 
-def _configuration(name: str, hosts: Sequence[bytes]) -> Resource:
+def gateway_host(name: str, domain: str, found: tuple[Route, ...], require_tls: Any) -> bytes:
+    """A host at an ingress gateway, encoded. `require_tls` redirects plaintext."""
+    host = route_components_pb2.VirtualHost(
+        name=name, domains=[domain], include_request_attempt_count=True, require_tls=require_tls
+    )
+    host.routes.extend(virtual_services.encoded(route, _retries(_SAFE_TO_REPEAT)) for route in found)
+    body: bytes = host.SerializeToString(deterministic=True)
+    return body
+
+
+def configuration(name: str, hosts: Sequence[bytes]) -> Resource:
     """Spliced from encoded virtual hosts. Upstreams are not validated: they arrive by another path, and a moment apart."""
     head = route_pb2.RouteConfiguration(name=name).SerializeToString(deterministic=True)
     tail = route_pb2.RouteConfiguration(validate_clusters=boolean(False), ignore_port_in_host_matching=True)

@@ -15,7 +15,8 @@ from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_pb2
 from envoy.type.matcher.v3 import string_pb2
 
-from isthmus.envoy.common import boolean, from_agent, packed
+from isthmus.envoy.common import boolean, from_ads, from_agent, packed
+from isthmus.model.gateways import ServerTls, TlsMode
 from isthmus.model.identity import SpiffeId
 from isthmus.model.services import Protocol
 from isthmus.model.traffic import TlsOrigination
@@ -38,6 +39,19 @@ _SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 """Where Debian, and Envoy's own images, keep them."""
 
 _NOBODY = "spiffe://nobody.invalid/"
+
+CREDENTIAL = "kubernetes://"
+"""Before the name of a Secret of the gateway's namespace, as Istio's agents ask for it."""
+
+AUTHORITIES = "-cacert"
+"""Behind it, for the authorities that callers are asked for."""
+
+_VERSIONS = {
+    "TLSV1_0": common_pb2.TlsParameters.TLSv1_0,
+    "TLSV1_1": common_pb2.TlsParameters.TLSv1_1,
+    "TLSV1_2": common_pb2.TlsParameters.TLSv1_2,
+    "TLSV1_3": common_pb2.TlsParameters.TLSv1_3,
+}
 
 _CIPHERS = (
     "ECDHE-ECDSA-AES256-GCM-SHA384",
@@ -73,11 +87,7 @@ def originating_socket(
         own.certificate_chain.filename, own.private_key.filename = said.certificate, said.private_key
     if said.verify:
         common.validation_context.trusted_ca.filename = said.ca_certificates or _SYSTEM_AUTHORITIES
-        common.validation_context.match_typed_subject_alt_names.extend(
-            common_pb2.SubjectAltNameMatcher(san_type=kind, matcher=string_pb2.StringMatcher(exact=name))
-            for name in names
-            for kind in (common_pb2.SubjectAltNameMatcher.DNS, common_pb2.SubjectAltNameMatcher.URI)
-        )
+        common.validation_context.match_typed_subject_alt_names.extend(_named(names))
     context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
 
@@ -89,6 +99,53 @@ def server_socket(*, http: bool) -> base_pb2.TransportSocket:
         require_client_certificate=boolean(True),
     )
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def web_socket(host: str) -> base_pb2.TransportSocket:
+    """HTTPS with a server of the wide world, under its own name."""
+    return originating_socket(TlsOrigination(mutual=False), host, (host,), Protocol.TCP)
+
+
+def gateway_socket(said: ServerTls, *, http: bool) -> base_pb2.TransportSocket:
+    """What an ingress gateway shows its callers, and what it asks of them."""
+    if said.mode is TlsMode.ISTIO_MUTUAL:
+        return server_socket(http=http)
+    common = tls_pb2.CommonTlsContext(
+        alpn_protocols=("h2", "http/1.1") if http else (),
+        tls_params=common_pb2.TlsParameters(
+            tls_minimum_protocol_version=_VERSIONS.get(said.minimum, common_pb2.TlsParameters.TLSv1_2),
+            tls_maximum_protocol_version=_VERSIONS.get(said.maximum, common_pb2.TlsParameters.TLSv1_3),
+            cipher_suites=said.ciphers or _CIPHERS,
+        ),
+    )
+    if said.credential:
+        common.tls_certificate_sds_secret_configs.add(name=f"{CREDENTIAL}{said.credential}", sds_config=from_ads())
+    else:
+        own = common.tls_certificates.add()
+        own.certificate_chain.filename, own.private_key.filename = said.certificate, said.private_key
+    asks = said.mode in (TlsMode.MUTUAL, TlsMode.OPTIONAL_MUTUAL)
+    if asks and said.credential:
+        combined = common.combined_validation_context
+        combined.default_validation_context.match_typed_subject_alt_names.extend(_named(said.names))
+        combined.validation_context_sds_secret_config.name = f"{CREDENTIAL}{said.credential}{AUTHORITIES}"
+        combined.validation_context_sds_secret_config.sds_config.CopyFrom(from_ads())
+    elif asks:
+        common.validation_context.trusted_ca.filename = said.ca_certificates
+        common.validation_context.match_typed_subject_alt_names.extend(_named(said.names))
+    context = tls_pb2.DownstreamTlsContext(
+        common_tls_context=common, require_client_certificate=boolean(said.mode is TlsMode.MUTUAL)
+    )
+    return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def _named(names: Sequence[str]) -> list[common_pb2.SubjectAltNameMatcher]:
+    """A name may be of a host or of a workload."""
+    kinds = (common_pb2.SubjectAltNameMatcher.DNS, common_pb2.SubjectAltNameMatcher.URI)
+    return [
+        common_pb2.SubjectAltNameMatcher(san_type=kind, matcher=string_pb2.StringMatcher(exact=name))
+        for name in names
+        for kind in kinds
+    ]
 
 
 def plain_socket() -> base_pb2.TransportSocket:

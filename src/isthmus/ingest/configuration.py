@@ -13,17 +13,18 @@ from isthmus.api.meta import KubernetesObject
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.delegation import with_delegates
 from isthmus.ingest.destination_rules import destination_rule_of
-from isthmus.ingest.gateways import exposures_of
+from isthmus.ingest.gateways import exposures_of, servers_of
 from isthmus.ingest.inputs import ClusterInput, network_of
 from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map
-from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of
+from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of, request_authentication_of
 from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, service_entry_of, workload_entry_of
 from isthmus.ingest.sidecars import sidecar_of
 from isthmus.ingest.virtual_services import virtual_service_of
+from isthmus.model.gateways import Server
 from isthmus.model.issues import Issue
 from isthmus.model.names import NetworkId
 from isthmus.model.routing import VirtualService
-from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
+from isthmus.model.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication
 from isthmus.model.sidecars import Sidecar
 from isthmus.model.snapshot import Exposure, MeshSettings
 from isthmus.model.topology import ClusterNetwork
@@ -39,8 +40,10 @@ class Configuration:
 
     settings: MeshSettings
     exposures: tuple[Exposure, ...] = ()
+    servers: tuple[Server, ...] = ()
     peer_authentications: tuple[PeerAuthentication, ...] = ()
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
+    request_authentications: tuple[RequestAuthentication, ...] = ()
     destination_rules: tuple[DestinationRule, ...] = ()
     virtual_services: tuple[VirtualService, ...] = ()
     sidecars: tuple[Sidecar, ...] = ()
@@ -62,11 +65,19 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
     return Configuration(
         settings=settings,
         exposures=tuple(sorted(exposure for gateway in exposed.values() for exposure in exposures_of(gateway))),
+        servers=tuple(
+            sorted(
+                server for found in reader.each(Gateway, lambda obj: servers_of(obj, cluster.id)) for server in found
+            )
+        ),
         peer_authentications=tuple(
             sorted(reader.each(security.PeerAuthentication, lambda obj: peer_authentication_of(obj, cluster.id)))
         ),
         authorization_policies=tuple(
             sorted(reader.each(security.AuthorizationPolicy, lambda obj: authorization_policy_of(obj, cluster.id)))
+        ),
+        request_authentications=tuple(
+            sorted(reader.each(security.RequestAuthentication, lambda obj: request_authentication_of(obj, cluster.id)))
         ),
         destination_rules=tuple(
             sorted(

@@ -1,4 +1,4 @@
-"""Network gateways: at which addresses another network is entered, and which hosts a gateway passes through.
+"""Gateways: at which addresses another network is entered, which hosts a gateway passes through, and what ingress gateways listen for.
 
 A Service labelled `topology.istio.io/network` stands for a network's gateway, and so does one that MeshNetworks names. Its addresses
 are read anew with each change, so a gateway that loses its address is gone at once.
@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from isthmus.api.core import Node, Service
-from isthmus.api.gateway import Gateway
+from isthmus.api.gateway import Gateway, GatewayServer, GatewayTls
 from isthmus.ingest import labels
+from isthmus.model.gateways import Server, ServerHost, ServerTls, TlsMode, Traffic
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace, NetworkId
 from isthmus.model.snapshot import Exposure, MeshSettings
@@ -21,6 +22,18 @@ from isthmus.model.topology import NetworkGateway
 
 DEFAULT_GATEWAY_PORT = 15443
 AUTO_PASSTHROUGH = "AUTO_PASSTHROUGH"
+_TRAFFIC = {
+    "HTTP": Traffic.HTTP,
+    "HTTP2": Traffic.HTTP,
+    "GRPC": Traffic.HTTP,
+    "GRPC-WEB": Traffic.HTTP,
+    "HTTPS": Traffic.HTTPS,
+    "TLS": Traffic.TLS,
+    "TCP": Traffic.TCP,
+    "MONGO": Traffic.TCP,
+    "MYSQL": Traffic.TCP,
+    "REDIS": Traffic.TCP,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +107,61 @@ def exposures_of(gateway: Gateway) -> tuple[Exposure, ...]:
     )
 
 
+def servers_of(gateway: Gateway, cluster: ClusterId) -> tuple[tuple[Server, ...], tuple[Issue, ...]]:
+    """What a Gateway's proxies listen for, but pass-through by SNI of the mesh's own."""
+    found: list[Server] = []
+    issues: list[Issue] = []
+    for index, server in enumerate(gateway.spec.servers):
+        if server.tls.mode == AUTO_PASSTHROUGH:
+            continue
+        traffic = _TRAFFIC.get(server.port.protocol.upper())
+        field = f"spec.servers[{index}]"
+        if traffic is None:
+            issues.append(_bad_server(gateway, cluster, f"{field}.port.protocol", f"protocol {server.port.protocol!r}"))
+        elif server.tls.mode and server.tls.mode not in TlsMode.__members__:
+            issues.append(_bad_server(gateway, cluster, f"{field}.tls.mode", f"TLS mode {server.tls.mode!r}"))
+        else:
+            found.append(_server(gateway, index, server, traffic))
+    return tuple(found), tuple(issues)
+
+
+def _server(gateway: Gateway, index: int, server: GatewayServer, traffic: Traffic) -> Server:
+    metadata = gateway.metadata
+    return Server(
+        created=metadata.creation_timestamp,
+        namespace=Namespace(metadata.namespace),
+        gateway=metadata.name,
+        index=index,
+        selector=tuple(sorted(gateway.spec.selector.items())),
+        port=server.port.number,
+        port_name=server.port.name,
+        traffic=traffic,
+        hosts=tuple(_server_host(host, metadata.namespace) for host in server.hosts),
+        tls=server_tls_of(server.tls) if traffic in (Traffic.HTTPS, Traffic.TLS) else None,
+        redirect_to_https=server.tls.https_redirect,
+    )
+
+
+def _server_host(written: str, own: str) -> ServerHost:
+    namespace, _, host = written.rpartition("/")
+    return ServerHost({"": "*", ".": own}.get(namespace, namespace), host.lower())
+
+
+def server_tls_of(said: GatewayTls) -> ServerTls:
+    """Also of a Sidecar's ingress listener."""
+    return ServerTls(
+        mode=TlsMode(said.mode or TlsMode.PASSTHROUGH),
+        credential=said.credential_name,
+        certificate=said.server_certificate,
+        private_key=said.private_key,
+        ca_certificates=said.ca_certificates,
+        names=tuple(said.subject_alt_names),
+        minimum=said.min_protocol_version,
+        maximum=said.max_protocol_version,
+        ciphers=tuple(said.cipher_suites),
+    )
+
+
 def _addresses(service: Service) -> tuple[list[str], list[str]]:
     """IP addresses, and host names that would have to be resolved."""
     balanced = [ingress.ip or ingress.hostname for ingress in service.status.load_balancer.ingress]
@@ -135,6 +203,17 @@ def _no_port(service: Service, cluster: ClusterId, port: str) -> Issue:
         what=f"stands for a network's gateway, but does not list port {port}",
         fix=f"add port {port}, or name another in the label {labels.GATEWAY_PORT} (or in MeshNetworks)",
         field="spec.ports",
+    )
+
+
+def _bad_server(gateway: Gateway, cluster: ClusterId, field: str, what: str) -> Issue:
+    return Issue(
+        subject=Subject(cluster, "Gateway", gateway.metadata.namespace, gateway.metadata.name),
+        code="ISM0406",
+        severity=Severity.ERROR,
+        what=f"{what} is not known: the server is left out",
+        fix=f"use one of {', '.join(_TRAFFIC)}" if "protocol" in field else f"use one of {', '.join(TlsMode)}",
+        field=field,
     )
 
 

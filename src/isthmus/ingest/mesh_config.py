@@ -13,6 +13,7 @@ from isthmus.api.core import ConfigMap
 from isthmus.api.networking import LocalitySetting
 from isthmus.ingest.destination_rules import locality_of
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
+from isthmus.ingest.providers import providers_of
 from isthmus.ingest.sidecars import REGISTRY_ONLY
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
@@ -32,6 +33,7 @@ _READ = frozenset(
         "serviceSettings",
         "localityLbSetting",
         "outboundTrafficPolicy",
+        "extensionProviders",
         *_EXPORTS,
     }
 )
@@ -49,6 +51,7 @@ def with_mesh_config(settings: MeshSettings, config: Mapping[str, Any]) -> MeshS
         settings,
         trust_domain_aliases=tuple(domain for domain in map(_trust_domain, aliases) if domain != settings.trust_domain),
         locality=_locality(config.get("localityLbSetting")) or settings.locality,
+        providers=providers_of(config)[0],
         registry_only=_is_registry_only(config.get("outboundTrafficPolicy")),
         service_export_to=services,
         virtual_service_export_to=virtual_services,
@@ -86,6 +89,10 @@ def from_config_map(
     issues += [
         issue(Severity.INFO, f"{_KEY}.{name}", f"{name} is not read by this version", "leave it, or take it out")
         for name in sorted(config.keys() - _READ)
+    ]
+    issues += [
+        issue(Severity.ERROR, f"{_KEY}", wrong, "correct it; until then its policies deny")
+        for wrong in providers_of(config)[1]
     ]
     for name, own in (("trustDomain", str(settings.trust_domain)), ("rootNamespace", settings.root_namespace)):
         if config.get(name, own) != own:

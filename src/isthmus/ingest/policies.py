@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import msgspec
 
 from isthmus.api import security as api
+from isthmus.ingest.durations import seconds_of
+from isthmus.ingest.token_keys import check_keys
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.model.security import (
@@ -16,7 +18,9 @@ from isthmus.model.security import (
     Labels,
     MutualTlsMode,
     PeerAuthentication,
+    RequestAuthentication,
     Rule,
+    TokenRule,
 )
 
 DRY_RUN = "istio.io/dry-run"
@@ -63,12 +67,12 @@ def authorization_policy_of(
         )  # fmt: skip
     action = Action(spec.action) if spec.action in Action.__members__ else Action.DENY
     issues: list[Issue] = []
-    if action is Action.CUSTOM or spec.action not in Action.__members__:
+    if spec.action not in Action.__members__:
         issues.append(
             _issue(
                 obj, cluster, "ISM0302", Severity.ERROR, "spec.action",
-                f"action {spec.action} is not done by this version: what the policy matches is denied",
-                "use ALLOW, DENY or AUDIT",
+                f"there is no action {spec.action}: what the policy matches is denied",
+                "use ALLOW, DENY, CUSTOM or AUDIT",
             )
         )  # fmt: skip
     policy = AuthorizationPolicy(
@@ -77,9 +81,65 @@ def authorization_policy_of(
         name=obj.metadata.name,
         selector=_labels(spec.selector),
         rules=tuple(_rule(rule or api.Rule()) for rule in spec.rules or ()),
+        provider=spec.provider.name if spec.provider else "",
         dry_run=obj.metadata.annotations.get(DRY_RUN, "").lower() == "true",
     )
     return policy, tuple(issues)
+
+
+def request_authentication_of(
+    obj: api.RequestAuthentication, cluster: ClusterId
+) -> tuple[RequestAuthentication | None, tuple[Issue, ...]]:
+    """None for one that is bound to something else than workloads by their labels."""
+    spec = obj.spec
+    if spec.target_ref or spec.target_refs:
+        return None, (
+            _issue(
+                obj, cluster, "ISM0303", Severity.WARNING, "spec.targetRefs",
+                "policies for targetRefs are not read by this version", "select workloads by spec.selector instead",
+            ),
+        )  # fmt: skip
+    issues = []
+    rules = []
+    for index, said in enumerate(spec.jwt_rules):
+        try:
+            rules.append(_token_rule(said))
+        except ValueError as error:
+            issues.append(
+                _issue(
+                    obj, cluster, "ISM0304", Severity.ERROR, f"spec.jwtRules[{index}]",
+                    f"{error}: tokens of {said.issuer or 'this issuer'} prove nothing",
+                    "correct it; until then policies that demand such a token refuse",
+                )
+            )  # fmt: skip
+    value = RequestAuthentication(
+        created=obj.metadata.creation_timestamp,
+        namespace=Namespace(obj.metadata.namespace),
+        name=obj.metadata.name,
+        selector=_labels(spec.selector),
+        rules=tuple(rules),
+    )
+    return value, tuple(issues)
+
+
+def _token_rule(said: api.JwtRule) -> TokenRule:
+    if said.jwks:
+        check_keys(said.jwks)
+    elif not said.jwks_uri.startswith(("http://", "https://")):
+        raise ValueError("there is neither jwks nor a jwksUri that begins with http:// or https://")
+    return TokenRule(
+        issuer=said.issuer,
+        audiences=tuple(said.audiences),
+        jwks=said.jwks,
+        jwks_uri="" if said.jwks else said.jwks_uri,
+        headers=tuple((header.name, header.prefix) for header in said.from_headers),
+        parameters=tuple(said.from_params),
+        cookies=tuple(said.from_cookies),
+        forward=said.forward_original_token,
+        payload_header=said.output_payload_to_header,
+        claim_headers=tuple((each.header, each.claim) for each in said.output_claim_to_headers),
+        timeout_seconds=seconds_of(said.timeout) if said.timeout else 5.0,
+    )
 
 
 def _rule(rule: api.Rule) -> Rule:
@@ -110,7 +170,7 @@ def _mode(text: str) -> MutualTlsMode | None:
 
 
 def _issue(
-    obj: api.PeerAuthentication | api.AuthorizationPolicy,
+    obj: api.PeerAuthentication | api.AuthorizationPolicy | api.RequestAuthentication,
     cluster: ClusterId,
     code: str,
     severity: Severity,

@@ -6,12 +6,15 @@ from collections.abc import Iterator
 
 from isthmus.api import networking as api
 from isthmus.api.core import ServicePort as PortObject
+from isthmus.ingest.gateways import server_tls_of
 from isthmus.ingest.services import protocol_of
+from isthmus.model.gateways import TlsMode
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.model.sidecars import Egress, HostChoice, Ingress, Sidecar
 
 REGISTRY_ONLY = "REGISTRY_ONLY"
+_TLS = (TlsMode.SIMPLE, TlsMode.MUTUAL, TlsMode.OPTIONAL_MUTUAL)
 _UNIX = "unix://"
 _LOOPBACK, _ANY = "127.0.0.1", "0.0.0.0"
 
@@ -58,7 +61,13 @@ def _host(written: str, own: Namespace) -> HostChoice:
 
 def _ingress(said: api.IngressListener) -> Ingress:
     port = PortObject(port=said.port.number, name=said.port.protocol.lower() or said.port.name)
-    return Ingress(port=said.port.number, name=said.port.name, protocol=protocol_of(port), forward_to=_endpoint(said))
+    return Ingress(
+        port=said.port.number,
+        name=said.port.name,
+        protocol=protocol_of(port),
+        forward_to=_endpoint(said),
+        tls=server_tls_of(said.tls) if said.tls and said.tls.mode in _TLS else None,
+    )
 
 
 def _endpoint(said: api.IngressListener) -> tuple[str, int] | str | None:
@@ -84,7 +93,7 @@ def _not_done(spec: api.SidecarSpec) -> Iterator[str]:
         for field, given in (
             ("bind", ingress.bind),
             ("captureMode", ingress.capture_mode == "NONE"),
-            ("tls", ingress.tls),
+            (f"tls.mode {ingress.tls.mode}" if ingress.tls else "", ingress.tls and ingress.tls.mode not in _TLS),
             ("connectionPool", ingress.connection_pool),
         ):
             if given:

@@ -20,7 +20,7 @@ Hostname = NewType("Hostname", str)
 UNDECLARED_NETWORK = NetworkId("")
 
 
-def covers(pattern: str, hostname: Hostname) -> bool:
+def covers(pattern: str, hostname: str) -> bool:
     """Whether a host as users write it means this one: the name itself, `*.` and its end, or `*` for all."""
     return pattern in ("*", hostname) or (pattern.startswith("*.") and hostname.endswith(pattern[1:]))
 

@@ -66,11 +66,73 @@ class AuthorizationPolicy:
     selector: Labels
     rules: tuple[Rule, ...]
     dry_run: bool
+    provider: str = ""
+    """Who decides, of a CUSTOM policy."""
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class TokenRule:
+    """Whose tokens (JWT) a workload takes, and how they are checked: keys inline (`jwks`) or from `jwks_uri`.
+
+    Where nothing says where the token is, it is in the Authorization header or in `access_token`. `claim_headers`: header, claim.
+    """
+
+    issuer: str
+    audiences: tuple[str, ...] = ()
+    jwks: str = ""
+    jwks_uri: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    parameters: tuple[str, ...] = ()
+    cookies: tuple[str, ...] = ()
+    forward: bool = False
+    payload_header: str = ""
+    claim_headers: tuple[tuple[str, str], ...] = ()
+    timeout_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class RequestAuthentication:
+    """All that hold for a workload count together."""
+
+    created: str
+    namespace: Namespace
+    name: str
+    selector: Labels
+    rules: tuple[TokenRule, ...]
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class AuthorizationProvider:
+    """A server that decides on requests (MeshConfig's extensionProviders). Header names may have `*` at one end.
+
+    `body_bytes` 0 sends no body. `grpc`: by Envoy's own protocol, else by HTTP.
+    """
+
+    name: str
+    host: str
+    port: int
+    grpc: bool
+    timeout_seconds: float = 600.0
+    fail_open: bool = False
+    status_on_error: int = 403
+    path_prefix: str = ""
+    request_headers: tuple[str, ...] = ()
+    added_headers: tuple[tuple[str, str], ...] = ()
+    to_upstream_on_allow: tuple[str, ...] = ()
+    to_caller_on_deny: tuple[str, ...] = ()
+    to_caller_on_allow: tuple[str, ...] = ()
+    body_bytes: int = 0
+    allow_partial_body: bool = False
+    pack_as_bytes: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorization:
-    """The policies for one workload, and the trust domains that count as its own, the mesh's first."""
+    """What is asked before a workload is reached: the policies for it, the trust domains that count as its own (the mesh's first), and
+    whose tokens it takes. `providers` are those that its CUSTOM policies name, as far as they exist.
+    """
 
     policies: tuple[AuthorizationPolicy, ...] = ()
     trust_domains: tuple[TrustDomain, ...] = ()
+    tokens: tuple[TokenRule, ...] = ()
+    providers: tuple[AuthorizationProvider, ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from isthmus.model.gateways import ServerTls
 from isthmus.model.names import Hostname, Namespace, covers
 from isthmus.model.security import Labels
 from isthmus.model.services import Protocol
@@ -45,6 +46,7 @@ class Ingress:
     name: str
     protocol: Protocol
     forward_to: tuple[str, int] | str | None = None
+    tls: ServerTls | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

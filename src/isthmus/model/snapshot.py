@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from isthmus.model.gateways import Server
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId, MeshId, Namespace, NetworkId, ServiceKey
 from isthmus.model.routing import VirtualService
-from isthmus.model.security import AuthorizationPolicy, PeerAuthentication
+from isthmus.model.security import AuthorizationPolicy, AuthorizationProvider, PeerAuthentication, RequestAuthentication
 from isthmus.model.services import Service
 from isthmus.model.sidecars import Sidecar
 from isthmus.model.topology import Cluster, MeshNetworks, NetworkGateway
@@ -38,6 +39,7 @@ class MeshSettings:
     trust_domain_aliases: tuple[TrustDomain, ...] = ()
     locality: LocalityPreference = field(default_factory=LocalityPreference)
     networks: MeshNetworks = field(default_factory=MeshNetworks)
+    providers: tuple[AuthorizationProvider, ...] = ()
     registry_only: bool = False
     service_export_to: tuple[str, ...] = ()
     virtual_service_export_to: tuple[str, ...] = ()
@@ -74,8 +76,10 @@ class Snapshot:
     services: Mapping[ServiceKey, Service]
     endpoints: Mapping[ServiceKey, tuple[Endpoint, ...]]
     exposures: tuple[Exposure, ...]
+    servers: tuple[Server, ...] = ()
     peer_authentications: tuple[PeerAuthentication, ...] = ()
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
+    request_authentications: tuple[RequestAuthentication, ...] = ()
     destination_rules: tuple[DestinationRule, ...] = ()
     virtual_services: tuple[VirtualService, ...] = ()
     sidecars: tuple[Sidecar, ...] = ()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from isthmus.model.gateways import GatewayPort, ServerTls
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId
 from isthmus.model.routing import ConnectionRoute, Route
@@ -193,6 +194,8 @@ class InboundPort:
     hostname: str
     tls: MutualTlsMode
     forward_to: tuple[str, int] | str | None = None
+    own_tls: ServerTls | None = None
+    """TLS that the proxy ends for callers beyond the mesh, where mutual TLS of the mesh is off."""
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
@@ -218,14 +221,18 @@ class OutboundView:
     exposed: tuple[tuple[int, Upstream], ...]
     registry_only: bool = False
     extra_hosts: tuple[ExtraHost, ...] = ()
+    gateway_ports: tuple[GatewayPort, ...] = ()
+    """Of an ingress gateway; and what it asks before it lets requests in."""
+    authorization: Authorization = field(default_factory=Authorization)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundView:
-    """What a proxy lets in to its own workload. `tls` holds for ports that no service declares."""
+    """What a proxy lets in to its own workload. `tls` holds for ports that no service declares, but for those in `other_ports`."""
 
     ports: tuple[InboundPort, ...] = ()
     tls: MutualTlsMode = MutualTlsMode.PERMISSIVE
+    other_ports: tuple[tuple[int, MutualTlsMode], ...] = ()
     authorization: Authorization = field(default_factory=Authorization)
 
 

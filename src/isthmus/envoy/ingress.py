@@ -1,0 +1,78 @@
+"""An ingress gateway's listeners and route tables.
+
+Callers are beyond the mesh: what they write into the headers by which proxies speak of identity or of their address is not believed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from envoy.config.core.v3 import base_pb2
+from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
+from envoy.config.route.v3 import route_components_pb2
+
+from isthmus.envoy import filters, guards, routes, tls
+from isthmus.envoy.common import BLACK_HOLE, address, seconds
+from isthmus.envoy.resources import Resource
+from isthmus.model.gateways import GatewayChain, GatewayPort, HostTable
+from isthmus.model.security import Authorization
+
+_CONNECT_ATTEMPTS = 3
+_HANDSHAKE_SECONDS = 15
+
+
+def listeners(ports: Sequence[GatewayPort], authorization: Authorization) -> Iterator[Resource]:
+    """One for each port that has anything to serve."""
+    for port in ports:
+        if port.chains:
+            listener = listener_pb2.Listener(
+                name=f"0.0.0.0_{port.number}",
+                address=address("0.0.0.0", port.number),
+                traffic_direction=base_pb2.OUTBOUND,
+                filter_chains=[_chain(port.number, chain, authorization) for chain in port.chains],
+            )
+            if any(chain.tls or chain.passes_tls_through for chain in port.chains):
+                listener.listener_filters.append(filters.tls_inspector())
+                listener.listener_filters_timeout.CopyFrom(seconds(5))
+            yield Resource.of(listener.name, listener)
+
+
+def tables(ports: Sequence[GatewayPort]) -> Iterator[Resource]:
+    """The route tables that the listeners name."""
+    for port in ports:
+        for chain in port.chains:
+            if chain.table:
+                hosts = [_host(table) for table in chain.hosts] or [_nothing(port.number)]
+                yield routes.configuration(chain.table, hosts)
+
+
+def _chain(port: int, chain: GatewayChain, authorization: Authorization) -> Any:
+    found = listener_components_pb2.FilterChain()
+    if chain.sni_hosts:
+        found.filter_chain_match.server_names.extend(chain.sni_hosts)
+    if chain.tls:
+        found.transport_socket.CopyFrom(tls.gateway_socket(chain.tls, http=bool(chain.table)))
+        found.transport_socket_connect_timeout.CopyFrom(seconds(_HANDSHAKE_SECONDS))
+    elif chain.passes_tls_through:
+        found.filter_chain_match.transport_protocol = "tls"
+    prefix = f"outbound_0.0.0.0_{port}"
+    if chain.table:
+        found.filters.append(filters.http_at_gateway(prefix, chain.table, guards=guards.of_requests(authorization)))
+    else:
+        found.filters.extend(guards.of_connections(authorization))
+        clusters = chain.clusters or ((BLACK_HOLE, 1),)
+        found.filters.append(filters.tcp_to(prefix, clusters, connect_attempts=_CONNECT_ATTEMPTS))
+    return found
+
+
+def _host(table: HostTable) -> bytes:
+    every = route_components_pb2.VirtualHost.ALL
+    return routes.gateway_host(
+        f"{table.host}:{table.port}", table.host, table.routes, every if table.redirect_to_https else None
+    )
+
+
+def _nothing(port: int) -> bytes:
+    """A server to which nothing is bound answers 404."""
+    return routes.gateway_host(f"blackhole:{port}", "*", (), None)

@@ -1,0 +1,115 @@
+"""Gateways at the edge of the mesh: what they listen for (Istio's Gateway), and, resolved for one gateway, where it leads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from isthmus.model.names import Namespace, covers
+from isthmus.model.routing import Route
+from isthmus.model.security import Labels
+
+
+class TlsMode(StrEnum):
+    """What a server does with TLS. AUTO_PASSTHROUGH is the network gateways', see `snapshot.Exposure`."""
+
+    PASSTHROUGH = "PASSTHROUGH"
+    SIMPLE = "SIMPLE"
+    MUTUAL = "MUTUAL"
+    OPTIONAL_MUTUAL = "OPTIONAL_MUTUAL"
+    ISTIO_MUTUAL = "ISTIO_MUTUAL"
+
+
+class Traffic(StrEnum):
+    """What a server takes its connections for."""
+
+    HTTP = "HTTP"
+    HTTPS = "HTTPS"
+    TLS = "TLS"
+    TCP = "TCP"
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class ServerTls:
+    """`credential` names a Secret of the gateway's namespace; else files of the gateway's own. `names`: of callers, in MUTUAL."""
+
+    mode: TlsMode
+    credential: str = ""
+    certificate: str = ""
+    private_key: str = ""
+    ca_certificates: str = ""
+    names: tuple[str, ...] = ()
+    minimum: str = ""
+    maximum: str = ""
+    ciphers: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class ServerHost:
+    """`namespace/host` of a server: whose VirtualServices may bind to it (`*` any), for which hosts."""
+
+    namespace: str
+    host: str
+
+    def shared(self, namespace: Namespace, host: str) -> str | None:
+        """The narrower of this host and one of a VirtualService; None where they have nothing in common."""
+        if self.namespace not in ("*", namespace):
+            return None
+        if covers(self.host, host):
+            return host
+        return self.host if covers(host, self.host) else None
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Server:
+    """One server of a Gateway. `selector` are the labels of the proxies that serve it; `index` is its place in the Gateway."""
+
+    created: str
+    namespace: Namespace
+    gateway: str
+    index: int
+    selector: Labels
+    port: int
+    port_name: str
+    traffic: Traffic
+    hosts: tuple[ServerHost, ...]
+    tls: ServerTls | None = None
+    redirect_to_https: bool = False
+
+    @property
+    def bound_by(self) -> str:
+        """What VirtualServices call the Gateway."""
+        return f"{self.namespace}/{self.gateway}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HostTable:
+    """Routes of requests for one host at a gateway. `port` is the one that callers know."""
+
+    host: str
+    port: int
+    routes: tuple[Route, ...]
+    redirect_to_https: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayChain:
+    """Connections of a gateway's port that are treated alike: those with one of `sni_hosts`, or all others where there are none.
+
+    `tls` None means plaintext, or TLS that is passed through. `table` names the routes of requests; without it connections go to `clusters`.
+    """
+
+    sni_hosts: tuple[str, ...] = ()
+    passes_tls_through: bool = False
+    tls: ServerTls | None = None
+    table: str = ""
+    hosts: tuple[HostTable, ...] = ()
+    clusters: tuple[tuple[str, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayPort:
+    """A port on which a gateway's proxies listen."""
+
+    number: int
+    chains: tuple[GatewayChain, ...]
