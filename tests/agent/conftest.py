@@ -21,6 +21,7 @@ from isthmus.trust import x509
 from isthmus.trust.authentication import Authenticator, ServiceAccount
 from isthmus.trust.authority import CertificateAuthority
 from isthmus.trust.messages import IstioCertificateResponse
+from isthmus.trust.registration import RegistrationAuthority
 from isthmus.trust.server import CertificateService
 
 DOMAIN = TrustDomain.parse("cluster.local")
@@ -119,7 +120,9 @@ async def token_port(authority) -> AsyncIterator[str]:
         return ServiceAccount(Namespace("default"), "alice") if token == "good" else None
 
     authenticator = Authenticator(DOMAIN, ClusterId("east"), review, asyncio.get_running_loop().time)
-    service = CertificateService(DOMAIN, lambda: authority, authenticator, lambda: datetime.now(UTC))
+    service = CertificateService(
+        RegistrationAuthority(DOMAIN, lambda: authority, authenticator, lambda: datetime.now(UTC))
+    )
     shown = authority.serving_certificate([CONTROL_PLANE_NAME], datetime.now(UTC))
     server = grpc.aio.server()
     port = server.add_secure_port(

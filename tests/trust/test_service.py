@@ -17,6 +17,7 @@ from isthmus.trust import x509
 from isthmus.trust.authentication import Authenticator, ServiceAccount
 from isthmus.trust.authority import CertificateAuthority
 from isthmus.trust.client import request_certificate
+from isthmus.trust.registration import RegistrationAuthority
 from isthmus.trust.server import CertificateService
 
 NAME = "istiod.istio-system.svc"
@@ -37,7 +38,9 @@ def authority(domain):
 @pytest.fixture
 async def service(domain, authority):
     authenticator = Authenticator(domain, ClusterId("east"), review, asyncio.get_running_loop().time)
-    return CertificateService(domain, lambda: authority, authenticator, lambda: datetime.now(UTC))
+    return CertificateService(
+        RegistrationAuthority(domain, lambda: authority, authenticator, lambda: datetime.now(UTC))
+    )
 
 
 @asynccontextmanager

@@ -25,12 +25,19 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "agent": ("processes", "Run an agent for the Envoys of a machine."),
         "apiserver": ("processes", "Run an embedded API server."),
     },
+    "Link": {
+        "remote-secrets": (
+            "linking_questions",
+            "Ask what a control plane makes of remote secrets, without any server.",
+        ),
+    },
     "Look": {
         "proxy-status": ("proxies", "Show which proxies are connected, and what they have acknowledged."),
         "proxy-config": ("proxies", "Show what an Envoy has been given."),
         "render": ("offline", "Compute what a proxy would be given, without any server."),
         "dns": ("names", "Ask a name table, without any server."),
         "validate": ("validating", "Check objects: their fields and what they mean."),
+        "ca": ("certificates", "Ask the certificate service, without any server."),
         "batch": ("offline", "Answer questions read as JSON lines."),
         "examples": ("files", "List the example topologies."),
         "explain": ("files", "Explain a topology file, field by field."),

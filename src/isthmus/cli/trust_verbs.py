@@ -76,6 +76,14 @@ def _spiffe_fetch(params: Object) -> Object:
     return answer
 
 
+def _ca(params: Object) -> Object:
+    from datetime import UTC
+
+    from isthmus.trust.explaining import explain
+
+    return explain(params, params["request"], datetime.now(UTC))
+
+
 def _xfcc_trusted(params: Object) -> Object:
     from isthmus.trust.forwarded import is_trusted_peer
 
@@ -89,6 +97,7 @@ def _xfcc_identities(params: Object) -> Object:
 
 
 TRUST_VERBS: dict[str, Callable[[Object], Object]] = {
+    "ca": _ca,
     "spiffe-parse": _spiffe_parse,
     "spiffe-bundle": _spiffe_bundle,
     "spiffe-x509svid": _spiffe_x509svid,

@@ -36,8 +36,34 @@ def _validate_mesh(params: Object) -> Object:
     return validate_mesh(params.get("meshConfig"), params.get("meshNetworks"))
 
 
+def _remote_secret(params: Object) -> Object:
+    from isthmus.controlplane.secret_questions import check
+
+    return check(params["secret"], params["configCluster"], params["systemNamespace"], params.get("env") or {})
+
+
+def _remote_secret_sequence(params: Object) -> Object:
+    from isthmus.controlplane.secret_questions import simulate
+
+    return simulate(params["steps"], params["configCluster"], params["systemNamespace"], params.get("env") or {})
+
+
+def _create_remote_secret(params: Object) -> Object:
+    from isthmus.cli.linking_questions import created
+
+    flags = params.get("flags") or {}
+    account = str(flags.get("service-account") or params.get("serviceAccount", ""))
+    secret = created(
+        params["objects"], account, str(params.get("namespace", "istio-system")), str(params.get("server", "")), flags
+    )
+    return {"secret": secret}
+
+
 VERBS: dict[str, Callable[[Object], Object]] = {
+    "create-remote-secret": _create_remote_secret,
     "dns-query": _dns_query,
+    "remote-secret": _remote_secret,
+    "remote-secret-sequence": _remote_secret_sequence,
     "render": _render,
     "validate": _validate,
     "validate-mesh": _validate_mesh,

@@ -15,7 +15,7 @@ from isthmus.controlplane.world import World
 from isthmus.ingest.proxies import BadClaims, placed, proxy_of
 from isthmus.model.topology import Locality
 from isthmus.model.views import Proxy
-from isthmus.trust.authentication import Authenticator, Caller, NotAuthenticated
+from isthmus.trust.authentication import Authenticator, Caller, CannotReview, NotAuthenticated
 from isthmus.xds.node import NodeClaims
 from isthmus.xds.server import CallFacts, Newest, Refused
 
@@ -102,6 +102,9 @@ class Delivery:
         except NotAuthenticated as error:
             log.warning("proxy refused", node=claims.id, reason=str(error), peer=call.peer)
             raise Refused("UNAUTHENTICATED", "no valid certificate or token for this mesh") from None
+        except CannotReview as error:
+            log.warning("proxy has to wait", node=claims.id, reason=str(error), peer=call.peer)
+            raise Refused("UNAVAILABLE", "the token cannot be reviewed now: try again") from None
 
     async def _until_ready(self) -> None:
         try:

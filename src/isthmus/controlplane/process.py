@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -20,7 +20,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from isthmus.api.core import ConfigMap
+from isthmus.api.core import ConfigMap, Pod
 from isthmus.api.meta import KubernetesObject
 from isthmus.controlplane.authority import ROOT_CONFIG_MAP, RootPublisher, load_authority
 from isthmus.controlplane.clusters import RemoteClusters
@@ -34,10 +34,12 @@ from isthmus.kubernetes.errors import ApiUnavailable, KubernetesError
 from isthmus.kubernetes.kubeconfig import BadKubeconfig, load_file
 from isthmus.kubernetes.reflector import Reflector
 from isthmus.kubernetes.resources import CONFIG_MAPS, NAMESPACES
-from isthmus.model.names import ClusterId, Namespace
+from isthmus.model.names import ClusterId
 from isthmus.model.snapshot import MeshSettings
-from isthmus.trust.authentication import Authenticator, ServiceAccount
+from isthmus.trust.authentication import Authenticator, CannotReview, ServiceAccount, account_of
 from isthmus.trust.authority import CertificateAuthority
+from isthmus.trust.impersonation import NodeAgents, NodePod
+from isthmus.trust.registration import RegistrationAuthority
 from isthmus.trust.server import CertificateService
 from isthmus.trust.x509 import BadCertificate
 from isthmus.xds.server import SERVER_OPTIONS, AdsServer
@@ -94,7 +96,9 @@ async def serve(settings: ControlPlaneSettings) -> None:
         own = ClusterFeed(settings.cluster, client, world, kinds_of(is_config_cluster=True))
         remotes = RemoteClusters(world, client, settings.cluster, settings.system_namespace)
         review = partial(_review, client, remotes, settings)
-        authenticator = Authenticator(settings.trust_domain, settings.cluster, review, time.monotonic)
+        authenticator = Authenticator(
+            settings.trust_domain, settings.cluster, review, time.monotonic, settings.cluster_aliases
+        )
         delivery = Delivery(world, authenticator)
         visible = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
@@ -106,19 +110,25 @@ async def serve(settings: ControlPlaneSettings) -> None:
             if not await remotes.settled(settings.remote_sync_seconds):
                 log.warning("starting without some remote clusters", clusters=remotes.table())
             tasks.create_task(delivery.run(), name="delivery")
-            await _serve_ports(settings, authority, authenticator, delivery, remotes)
+            registration = RegistrationAuthority(
+                settings.trust_domain,
+                lambda: authority,
+                authenticator,
+                lambda: datetime.now(UTC),
+                lifetimes=settings.lifetimes,
+                node_agents=NodeAgents(settings.node_agents, partial(_pods_of, world)),
+            )
+            await _serve_ports(settings, authority, registration, delivery, remotes)
 
 
 async def _serve_ports(
     settings: ControlPlaneSettings,
     authority: CertificateAuthority,
-    authenticator: Authenticator,
+    registration: RegistrationAuthority,
     delivery: Delivery,
     remotes: RemoteClusters,
 ) -> None:
-    certificates = CertificateService(
-        settings.trust_domain, lambda: authority, authenticator, lambda: datetime.now(UTC)
-    )
+    certificates = CertificateService(registration)
     serving = authority.serving_certificate(settings.served_names, datetime.now(UTC))
     pair = [(serving.key_pem.encode(), serving.chain_pem.encode())]
     by_token = grpc.ssl_server_credentials(pair)
@@ -200,14 +210,24 @@ async def _publish_roots(client: ApiClient, authority: CertificateAuthority) -> 
 async def _review(
     own: ApiClient, remotes: RemoteClusters, settings: ControlPlaneSettings, token: str, cluster: ClusterId
 ) -> ServiceAccount | None:
-    """Asks the caller's own cluster. Raises KeyError for a cluster that is not discovered."""
+    """Asks the caller's own cluster. Raises KeyError for a cluster that is not discovered, CannotReview where it does not answer."""
     client = own if cluster == settings.cluster else remotes.client_for(cluster)
     try:
         status = await client.review_token(token, audiences=(TOKEN_AUDIENCE,))
     except KubernetesError as error:
-        log.warning("token review failed", cluster=cluster, error=str(error))
-        return None
-    parts = str(status.get("user", {}).get("username", "")).split(":")
-    if not status.get("authenticated") or len(parts) != 4 or parts[:2] != ["system", "serviceaccount"]:
-        return None
-    return ServiceAccount(Namespace(parts[2]), parts[3])
+        raise CannotReview(f"token review in {cluster}: {error}") from error
+    return account_of(status)
+
+
+def _pods_of(world: World, cluster: ClusterId) -> Iterator[NodePod]:
+    """What node agents may ask certificates for: Pods that run."""
+    imported = world.clusters.get(cluster)
+    for pod in (imported.objects.get("Pod", {}) if imported else {}).values():
+        if isinstance(pod, Pod) and not pod.is_over:
+            yield NodePod(
+                namespace=pod.metadata.namespace,
+                name=pod.metadata.name,
+                uid=pod.metadata.uid,
+                service_account=pod.spec.service_account_name or "default",
+                node=pod.spec.node_name,
+            )

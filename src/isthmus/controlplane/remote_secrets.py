@@ -7,7 +7,7 @@ other cluster.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from isthmus.api.core import Secret
@@ -28,10 +28,18 @@ class RemoteCluster:
     address: ApiAddress
 
 
+def is_remote_secret(secret: Secret, system_namespace: str) -> bool:
+    """Its label selects it, in the system namespace alone; its name says nothing."""
+    return secret.metadata.namespace == system_namespace and secret.metadata.labels.get(LABEL) == "true"
+
+
 def remote_clusters(
-    secrets: Iterable[Secret], own_cluster: ClusterId
+    secrets: Iterable[Secret], own_cluster: ClusterId, *, allowed: Sequence[str] = ()
 ) -> tuple[dict[ClusterId, RemoteCluster], list[Issue]]:
-    """What the secrets ask for. Of two secrets with one cluster id, the older wins; one's own cluster is skipped."""
+    """What the secrets ask for. Of two secrets with one cluster id, the older wins; one's own cluster is skipped.
+
+    `allowed` are fields of kubeconfigs whose risk the operator has accepted.
+    """
     wanted: dict[ClusterId, RemoteCluster] = {}
     issues: list[Issue] = []
     for secret in sorted(secrets, key=lambda s: (s.metadata.creation_timestamp, s.metadata.name)):
@@ -45,7 +53,7 @@ def remote_clusters(
                 )
                 continue
             try:
-                address = address_from_secret(body.decode())
+                address = address_from_secret(body.decode(), allowed=allowed)
             except (BadKubeconfig, UnicodeDecodeError) as error:
                 issues.append(_issue(own_cluster, secret, key, str(error), "create the secret anew for that cluster"))
                 continue

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
+from isthmus.trust.issuance import Lifetimes
 
 
 class BadSetting(ValueError):
@@ -21,7 +23,8 @@ class ControlPlaneSettings:
     """`kubeconfig` is a path; its current context is the config cluster.
 
     `remote_sync_seconds`: how long a remote cluster may hold up the first answer to proxies. `served_names` are the DNS names in the
-    serving certificate. `bind` is the address that all ports listen on.
+    serving certificate. `bind` is the address that all ports listen on. `node_agents` are namespace and service account of those who may
+    ask for certificates of the workloads on their node.
     """
 
     cluster: ClusterId
@@ -35,6 +38,9 @@ class ControlPlaneSettings:
     remote_sync_seconds: float
     served_names: tuple[str, ...]
     unreachable_networks_direct: bool
+    cluster_aliases: Mapping[str, ClusterId]
+    node_agents: frozenset[tuple[str, str]]
+    lifetimes: Lifetimes
 
     @staticmethod
     def from_environment(environment: Mapping[str, str]) -> ControlPlaneSettings:
@@ -53,7 +59,35 @@ class ControlPlaneSettings:
             remote_sync_seconds=_seconds(environment, "PILOT_REMOTE_CLUSTER_TIMEOUT", 30.0),
             served_names=_served_names(namespace, revision, environment.get("ISTIOD_CUSTOM_HOST", "")),
             unreachable_networks_direct=_flag(environment, "ISTHMUS_UNREACHABLE_NETWORKS_DIRECT"),
+            cluster_aliases=_aliases(environment.get("CLUSTER_ALIASES", "")),
+            node_agents=node_agents_of(environment.get("CA_TRUSTED_NODE_ACCOUNTS", "")),
+            lifetimes=Lifetimes(
+                default=timedelta(seconds=_seconds(environment, "DEFAULT_WORKLOAD_CERT_TTL", 24 * 3600.0)),
+                longest=timedelta(seconds=_seconds(environment, "MAX_WORKLOAD_CERT_TTL", 90 * 24 * 3600.0)),
+            ),
         )
+
+
+def node_agents_of(text: str) -> frozenset[tuple[str, str]]:
+    """From `namespace/account,…` (CA_TRUSTED_NODE_ACCOUNTS). Raises BadSetting."""
+    found = set()
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        namespace, slash, account = entry.partition("/")
+        if not slash or not namespace or not account:
+            raise BadSetting(f"CA_TRUSTED_NODE_ACCOUNTS: {entry!r} is not namespace/account")
+        found.add((namespace, account))
+    return frozenset(found)
+
+
+def _aliases(text: str) -> dict[str, ClusterId]:
+    """From `alias=cluster,…`, as istiod has it."""
+    found = {}
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        alias, sign, cluster = entry.partition("=")
+        if not sign or not alias or not cluster:
+            raise BadSetting(f"CLUSTER_ALIASES: {entry!r} is not alias=cluster")
+        found[alias] = ClusterId(cluster)
+    return found
 
 
 def _served_names(namespace: str, revision: str, custom: str) -> tuple[str, ...]:
@@ -82,12 +116,12 @@ def _seconds(environment: Mapping[str, str], name: str, default: float) -> float
     text = environment.get(name, "")
     if not text:
         return default
-    units = {"ms": 0.001, "s": 1.0, "m": 60.0}
+    units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
     for unit, factor in units.items():
         number = text.removesuffix(unit)
         if number != text and number.replace(".", "", 1).isdigit():
             return float(number) * factor
-    raise BadSetting(f"{name}: {text!r} is not a duration such as 30s, 500ms or 2m")
+    raise BadSetting(f"{name}: {text!r} is not a duration such as 30s, 500ms, 2m or 24h")
 
 
 def _flag(environment: Mapping[str, str], name: str) -> bool:

@@ -84,7 +84,7 @@ def address_from_secret(text: str, *, allowed: Sequence[str] = ()) -> ApiAddress
             )
     provider = _object(user.get("auth-provider"), "user.auth-provider").get("name", "")
     if provider and provider != "oidc" and provider not in allowed:
-        raise BadKubeconfig(f"auth-provider {provider!r} is not allowed in a remote secret: only oidc is")
+        raise BadKubeconfig(f"auth provider {provider} is not allowed in a remote secret: only oidc is")
     if cluster.get("certificate-authority"):
         raise BadKubeconfig("cluster.certificate-authority names a file here: use certificate-authority-data")
     return address_of(text)

@@ -9,12 +9,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.trust import x509
 
 _BEARER = "bearer "
+_SERVICE_ACCOUNTS = "system:serviceaccounts"
+_EXTRA = "authentication.kubernetes.io/"
 _REVIEW_SECONDS = 60.0
 _REVIEWS_MAX = 10_000
 
@@ -25,49 +28,80 @@ class NotAuthenticated(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`cluster` is None for a certificate, which does not name one. `how` is `certificate` or `token`."""
+    """`cluster` is None for a certificate, which does not name one. `how` is `certificate` or `token`. `pod` is the one that a token is
+    bound to: name and uid.
+    """
 
     identity: SpiffeId
     cluster: ClusterId | None
     how: str
+    pod: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceAccount:
-    """What an API server says a token stands for."""
+    """What an API server says a token stands for; `pod` (name, uid) where the token is bound to one."""
 
     namespace: Namespace
     name: str
+    pod: tuple[str, str] = ("", "")
+
+
+class CannotReview(Exception):
+    """The cluster's API server cannot be asked now: the caller may be right, and shall try again."""
+
+
+def account_of(status: Mapping[str, Any]) -> ServiceAccount | None:
+    """From a TokenReview's status; None unless it is a service account that the API server vouches for (user name and group)."""
+    user = status.get("user") or {}
+    parts = str(user.get("username", "")).split(":")
+    if not status.get("authenticated") or len(parts) != 4 or parts[:2] != ["system", "serviceaccount"]:
+        return None
+    if _SERVICE_ACCOUNTS not in (user.get("groups") or ()):
+        return None
+    extra = user.get("extra") or {}
+    pod = ((extra.get(f"{_EXTRA}pod-{field}") or [""])[0] for field in ("name", "uid"))
+    return ServiceAccount(Namespace(parts[2]), parts[3], (str(next(pod)), str(next(pod))))
 
 
 Review = Callable[[str, ClusterId], Awaitable[ServiceAccount | None]]
-"""Asks a cluster's API server about a token (audience `istio-ca`); None if it is not valid there. Raises KeyError for an unknown cluster."""
+"""Asks a cluster's API server about a token (audience `istio-ca`); None if it is not valid there. Raises KeyError for an unknown
+cluster, CannotReview where it does not answer."""
 
 
 class Authenticator:
-    """Successful reviews are remembered for a minute, so that a reconnect storm does not become one of token reviews."""
+    """`aliases` are other names of clusters. Successful reviews are remembered for a minute, so that a reconnect storm does not become
+    one of token reviews.
+    """
 
     def __init__(
-        self, trust_domain: TrustDomain, own_cluster: ClusterId, review: Review, clock: Callable[[], float]
+        self,
+        trust_domain: TrustDomain,
+        own_cluster: ClusterId,
+        review: Review,
+        clock: Callable[[], float],
+        aliases: Mapping[str, ClusterId] | None = None,
     ) -> None:
         self._trust_domain = trust_domain
         self._own_cluster = own_cluster
         self._review = review
         self._clock = clock
+        self._aliases = aliases or {}
         self._known: dict[tuple[ClusterId, bytes], tuple[float, ServiceAccount]] = {}
 
     async def caller(self, metadata: Mapping[str, str], peer_certificate: str) -> Caller:
-        """Raises NotAuthenticated."""
+        """Raises NotAuthenticated, CannotReview."""
         if peer_certificate:
             return self._by_certificate(peer_certificate)
         authorization = metadata.get("authorization", "")
         if not authorization.lower().startswith(_BEARER):
             raise NotAuthenticated("neither a client certificate nor a bearer token")
         token = authorization[len(_BEARER) :].strip()
-        cluster = ClusterId(metadata.get("clusterid", "") or self._own_cluster)
+        said = metadata.get("clusterid", "") or self._own_cluster
+        cluster = self._aliases.get(said, ClusterId(said))
         account = await self._reviewed(token, cluster)
         identity = SpiffeId.of_service_account(self._trust_domain, account.namespace, account.name)
-        return Caller(identity, cluster, "token")
+        return Caller(identity, cluster, "token", account.pod)
 
     def _by_certificate(self, pem: str) -> Caller:
         try:

@@ -76,13 +76,15 @@ def new_root(trust_domain: TrustDomain, now: datetime, lifetime: timedelta) -> I
     return Issuer(builder.sign(key, hashes.SHA256()), key)
 
 
-def new_intermediate(root: Issuer, label: str, now: datetime, lifetime: timedelta) -> Issuer:
-    """An authority below another, which may sign leaves only. It never outlives its issuer."""
+def new_intermediate(root: Issuer, label: str, now: datetime, lifetime: timedelta, *, below: int = 0) -> Issuer:
+    """An authority below another, with `below` more authorities under it: none, and it signs leaves only. It never outlives its issuer."""
     key = new_key()
     organization = root.certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
     attributes = [*organization, x509.NameAttribute(NameOID.COMMON_NAME, f"Intermediate CA {label}")]
     ends = min(now + lifetime, root.certificate.not_valid_after_utc)
-    builder = _authority(x509.Name(attributes), root.certificate.subject, key.public_key(), now, ends, path_length=0)
+    builder = _authority(
+        x509.Name(attributes), root.certificate.subject, key.public_key(), now, ends, path_length=below
+    )
     builder = builder.add_extension(_issued_by(root), critical=False)
     above = () if _is_self_signed(root.certificate) else (root.certificate, *root.intermediates)
     return Issuer(builder.sign(root.key, hashes.SHA256()), key, above)

@@ -1,0 +1,102 @@
+"""The registration authority: who asks, and what may they have? It decides, and has the certificate authority sign.
+
+Transport and clock are handed in, so the same decisions are made over gRPC and from a file (`isthmus ca explain`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+
+from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.trust import x509
+from isthmus.trust.authentication import Authenticator, Caller, CannotReview, NotAuthenticated
+from isthmus.trust.authority import CertificateAuthority
+from isthmus.trust.impersonation import MayNotImpersonate, NodeAgents, impersonated
+from isthmus.trust.issuance import Lifetimes, Refusal, decide
+
+_PER_MINUTE_MAX = 120
+_OPAQUE = "request authenticate failure"
+_OPAQUE_IMPERSONATION = "request impersonation authentication failure"
+
+
+class Refused(Exception):
+    """`code` is the name of a gRPC status and `told` what the caller learns; `why` is for the log alone."""
+
+    def __init__(self, code: str, told: str, why: str) -> None:
+        super().__init__(told)
+        self.code = code
+        self.told = told
+        self.why = why
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """`chain`: the leaf, each intermediate, and last the roots, as PEM. `identity` is the caller's own unless it is a node agent."""
+
+    caller: Caller
+    identity: SpiffeId
+    chain: list[str]
+
+
+class RegistrationAuthority:
+    """`authority` is asked for at each call, because authorities are replaced while the service runs. `now` is the clock.
+
+    Without `node_agents` nobody gets another's identity.
+    """
+
+    def __init__(
+        self,
+        trust_domain: TrustDomain,
+        authority: Callable[[], CertificateAuthority],
+        authenticator: Authenticator,
+        now: Callable[[], datetime],
+        *,
+        lifetimes: Lifetimes | None = None,
+        node_agents: NodeAgents | None = None,
+    ) -> None:
+        self._trust_domain = trust_domain
+        self._authority = authority
+        self._authenticator = authenticator
+        self._now = now
+        self._lifetimes = lifetimes or Lifetimes()
+        self._node_agents = node_agents or NodeAgents(frozenset(), lambda _: ())
+        self._recent: dict[SpiffeId, list[datetime]] = {}
+
+    async def issue(
+        self, metadata: Mapping[str, str], peer_certificate: str, csr_pem: str, seconds: int, wanted: str = ""
+    ) -> Issued:
+        """`wanted` is the identity that a node agent asks for in place of its own. Raises Refused."""
+        caller, identity = await self._identified(metadata, peer_certificate, wanted)
+        authority = self._authority()
+        decision = decide(identity, self._trust_domain, seconds, authority.not_after, self._now(), self._lifetimes)
+        if isinstance(decision, Refusal):
+            raise Refused(decision.code, decision.message, str(identity))
+        if self._too_often(identity):
+            raise Refused("RESOURCE_EXHAUSTED", "too many certificates in a minute: try again", str(identity))
+        try:
+            chain = authority.sign(csr_pem, decision.identity, self._now(), decision.lifetime)
+        except x509.BadCertificate as error:
+            raise Refused("INVALID_ARGUMENT", str(error), str(identity)) from None
+        return Issued(caller, identity, chain)
+
+    async def _identified(
+        self, metadata: Mapping[str, str], peer_certificate: str, wanted: str
+    ) -> tuple[Caller, SpiffeId]:
+        try:
+            caller = await self._authenticator.caller(metadata, peer_certificate)
+            return caller, impersonated(caller, wanted, self._node_agents) if wanted else caller.identity
+        except NotAuthenticated as error:
+            raise Refused("UNAUTHENTICATED", _OPAQUE, str(error)) from None
+        except MayNotImpersonate as error:
+            raise Refused("UNAUTHENTICATED", _OPAQUE_IMPERSONATION, str(error)) from None
+        except CannotReview as error:
+            raise Refused("UNAVAILABLE", "the token cannot be reviewed now: try again", str(error)) from None
+
+    def _too_often(self, identity: SpiffeId) -> bool:
+        """More than a replica set of hundreds would ask for when it starts at once."""
+        now = self._now()
+        recent = [then for then in self._recent.get(identity, []) if (now - then).total_seconds() < 60]
+        self._recent[identity] = [*recent, now]
+        return len(recent) >= _PER_MINUTE_MAX
