@@ -5,10 +5,10 @@ TOPOLOGY ?= examples/two-shores.yaml
 # So that the system programs in /sbin are found for users, too.
 export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 
-.PHONY: help up down test check unit live measure format
+.PHONY: help up down test check unit live measure bench-apiserver format
 
 help: ## this list
-	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1\t/' | expand -t 16
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
 
 up: .venv/runtime ## set everything up, boot TOPOLOGY and send requests across it
 	@isthmus up $(TOPOLOGY)
@@ -29,6 +29,9 @@ live: .venv/dev ## tests on a running mesh, with real Envoys
 
 measure: .venv/runtime ## boot times, memory and processes of TOPOLOGY
 	@python tools/measure.py $(TOPOLOGY)
+
+bench-apiserver: .venv/runtime ## what the embedded API server does under load: rates, CPU, memory
+	@python tools/bench_apiserver.py $(BENCH)
 
 format: .venv/dev ## let ruff lay out and mend the code
 	@ruff format . && ruff check --fix .
