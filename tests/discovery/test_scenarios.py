@@ -17,18 +17,17 @@ import pytest
 import yaml
 
 from isthmus.api.registry import KINDS, decode
+from isthmus.assurance.scenario import scenario_of
 from isthmus.discovery.view import view_for
 from isthmus.ingest.proxies import placed, proxy_of
 from isthmus.ingest.snapshot import ClusterInput, snapshot_of
-from isthmus.model.identity import TrustDomain
-from isthmus.model.names import ClusterId, MeshId
-from isthmus.model.snapshot import MeshSettings, Snapshot
+from isthmus.model.names import ClusterId
+from isthmus.model.snapshot import Snapshot
 from isthmus.model.topology import ImportState, Locality
 from isthmus.model.views import Proxy, ProxyKind, Upstream, View
 from isthmus.model.workloads import Endpoint
 
 SCENARIOS = sorted(path for path in (Path(__file__).parent / "scenarios").glob("*.md") if path.stem != "README")
-SETTINGS = MeshSettings(mesh=MeshId("m"), trust_domain=TrustDomain("cluster.local"))
 SEEN_BY = re.compile(r"Seen by (sidecar|router) (\S+) at (\S+) in ([^\s,]+)(?:, network (\S+))?")
 
 
@@ -50,6 +49,7 @@ class Mesh:
     """The clusters of a story; the first one is the config cluster."""
 
     objects: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    switches: dict[str, Any] = field(default_factory=dict)
 
     def inputs(self) -> list[ClusterInput]:
         everywhere = self.objects.get("everywhere", [])
@@ -61,7 +61,8 @@ class Mesh:
 
     def snapshot(self) -> Snapshot:
         inputs = self.inputs()
-        return snapshot_of(SETTINGS, inputs, inputs[0].id)
+        settings = scenario_of({"clusters": [{"id": "any"}], "env": self.switches}).settings
+        return snapshot_of(settings, inputs, inputs[0].id)
 
     def view(self, proxy: Proxy) -> View:
         [own] = [cluster for cluster in self.inputs() if cluster.id == proxy.cluster]
@@ -82,6 +83,8 @@ def retold(text: str) -> str:
             documents = [found for found in yaml.safe_load_all("\n".join(block)) if found]
             if heading.startswith("Seen by"):
                 [extra] = documents
+            elif heading == "Switches":
+                [mesh.switches] = documents
             else:
                 mesh.objects.setdefault(heading.removeprefix("Cluster ").lower(), []).extend(documents)
         elif line == "```text":

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from isthmus.api import core, gateway, networking, security, virtual_service
+from isthmus.api import core, gateway, multicluster, networking, security, virtual_service
 from isthmus.api.meta import KubernetesObject
 
 
@@ -70,6 +70,14 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="WorkloadEntry", group="networking.istio.io", version="v1", plural="workloadentries", namespaced=True,
             type=networking.WorkloadEntry, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="ServiceExport", group="multicluster.x-k8s.io", version="v1alpha1", plural="serviceexports", namespaced=True,
+            type=multicluster.ServiceExport, from_every_cluster=True, is_custom=True,
+        ),
+        Kind(
+            name="ServiceImport", group="multicluster.x-k8s.io", version="v1alpha1", plural="serviceimports", namespaced=True,
+            type=multicluster.ServiceImport, from_every_cluster=True, is_custom=True,
         ),
         Kind(
             name="PeerAuthentication", group="security.istio.io", version="v1", plural="peerauthentications", namespaced=True,

@@ -15,7 +15,7 @@ from isthmus.ingest.providers import providers_of
 from isthmus.ingest.snapshot import snapshot_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
-from isthmus.model.snapshot import MeshSettings, Snapshot
+from isthmus.model.snapshot import ClusterSet, MeshSettings, Snapshot
 from isthmus.model.topology import ImportState
 
 Object = dict[str, Any]
@@ -125,7 +125,6 @@ def _settings(document: Mapping[str, Any]) -> MeshSettings:
         trust_domain = TrustDomain.parse(str(mesh_config.get("trustDomain", "cluster.local")))
     except ValueError as error:
         raise BadScenario(f"meshConfig.trustDomain: {error}") from None
-    direct = str(environment.get("ISTHMUS_UNREACHABLE_NETWORKS_DIRECT", "false")).lower()
     try:
         networks = mesh_networks_of(document.get("meshNetworks") or {})
     except BadMeshNetworks as error:
@@ -135,9 +134,18 @@ def _settings(document: Mapping[str, Any]) -> MeshSettings:
         trust_domain=trust_domain,
         root_namespace=Namespace(str(mesh_config.get("rootNamespace", "istio-system"))),
         networks=networks,
-        unreachable_networks_direct=direct in ("true", "1"),
+        cluster_set=ClusterSet(
+            exports=_is_on(environment, "ENABLE_MCS_SERVICE_DISCOVERY"),
+            hosts=_is_on(environment, "ENABLE_MCS_HOST"),
+            own_cluster_names=_is_on(environment, "ENABLE_MCS_CLUSTER_LOCAL"),
+        ),
+        unreachable_networks_direct=_is_on(environment, "ISTHMUS_UNREACHABLE_NETWORKS_DIRECT"),
     )
     try:
         return with_mesh_config(base, mesh_config)
     except BadMeshConfig as error:
         raise BadScenario(f"meshConfig.{error}") from None
+
+
+def _is_on(environment: Mapping[str, Any], switch: str) -> bool:
+    return str(environment.get(switch, "false")).lower() in ("true", "1")

@@ -11,6 +11,7 @@ from datetime import timedelta
 
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
+from isthmus.model.snapshot import ClusterSet
 from isthmus.trust.issuance import Lifetimes
 
 
@@ -38,6 +39,7 @@ class ControlPlaneSettings:
     remote_sync_seconds: float
     served_names: tuple[str, ...]
     unreachable_networks_direct: bool
+    cluster_set: ClusterSet
     cluster_aliases: Mapping[str, ClusterId]
     node_agents: frozenset[tuple[str, str]]
     lifetimes: Lifetimes
@@ -59,6 +61,11 @@ class ControlPlaneSettings:
             remote_sync_seconds=_seconds(environment, "PILOT_REMOTE_CLUSTER_TIMEOUT", 30.0),
             served_names=_served_names(namespace, revision, environment.get("ISTIOD_CUSTOM_HOST", "")),
             unreachable_networks_direct=_flag(environment, "ISTHMUS_UNREACHABLE_NETWORKS_DIRECT"),
+            cluster_set=ClusterSet(
+                exports=_flag(environment, "ENABLE_MCS_SERVICE_DISCOVERY"),
+                hosts=_flag(environment, "ENABLE_MCS_HOST"),
+                own_cluster_names=_flag(environment, "ENABLE_MCS_CLUSTER_LOCAL"),
+            ),
             cluster_aliases=_aliases(environment.get("CLUSTER_ALIASES", "")),
             node_agents=node_agents_of(environment.get("CA_TRUSTED_NODE_ACCOUNTS", "")),
             lifetimes=Lifetimes(

@@ -50,7 +50,8 @@ def _headless(scope: Scope, service: Service, endpoints: Sequence[Endpoint]) -> 
     near = [
         endpoint
         for endpoint in endpoints
-        if endpoint.health is Health.HEALTHY
+        if (endpoint.health is Health.HEALTHY or service.publishes_not_ready)
+        and not (endpoint.own_cluster_only and endpoint.cluster != scope.cluster)
         and _same_network(scope, endpoint)
         and family_of(endpoint.ip) in scope.ip_families
     ]

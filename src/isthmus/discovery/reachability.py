@@ -3,7 +3,7 @@
 The rules, in the order in which they are asked (Istio's endpoint filters, with the reason kept):
 
 1. the endpoint has the port, matched by name, because numbers may differ between clusters;
-2. a cluster-local service stays in its cluster;
+2. a cluster-local service stays in its cluster, and so does an endpoint that its cluster does not export;
 3. a proxy that asked for some networks gets no others;
 4. an endpoint that is going away, or is not ready, takes no new requests;
 5. within a network, directly; to another network through its gateways (those of the endpoint's own cluster first), and only with mutual
@@ -38,6 +38,8 @@ def reach(
         )
     if service.cluster_local and endpoint.cluster != scope.cluster:
         return Unreachable(Reason.CLUSTER_LOCAL, f"the service is cluster-local, and this is {endpoint.cluster}")
+    if endpoint.own_cluster_only and endpoint.cluster != scope.cluster:
+        return Unreachable(Reason.NOT_EXPORTED, f"{endpoint.cluster} has no ServiceExport for the service")
     if scope.network_view and endpoint.network not in (*scope.network_view, UNDECLARED_NETWORK):
         return Unreachable(
             Reason.NETWORK_NOT_REQUESTED,
@@ -45,7 +47,7 @@ def reach(
         )
     if endpoint.health is Health.TERMINATING:
         return Unreachable(Reason.TERMINATING, "its workload is shutting down")
-    if endpoint.health is Health.UNHEALTHY:
+    if endpoint.health is Health.UNHEALTHY and not service.publishes_not_ready:
         return Unreachable(Reason.NOT_READY, "its workload is not ready")
     return _across_networks(scope, service, port, endpoint, snapshot, tls)
 

@@ -70,12 +70,12 @@ class NameTable:
         aliases: dict[bytes, _Known] = {}
         for record in records:
             known = _known(record)
+            domain = search_domains[0] if search_domains else ""
             for spelling in _spellings(record, namespace, dns_domain):
                 names[_encode(spelling)] = known
-            domain = search_domains[0] if search_domains else ""
-            if domain and not record.host.endswith(domain) and "*" not in record.host:
-                alias = _Known(known.a, known.aaaa, _encode(record.host))
-                aliases[_encode(f"{record.host}.{domain}")] = alias
+                if domain and not spelling.endswith(domain):
+                    alias = _Known(known.a, known.aaaa, _encode(spelling))
+                    aliases[_encode(f"{spelling.rstrip('.')}.{domain}")] = alias
         return NameTable({**aliases, **names})
 
     def find(self, name: bytes) -> _Known | None:

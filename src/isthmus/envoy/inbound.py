@@ -27,6 +27,7 @@ from isthmus.envoy import filters, guards, routes, tls
 from isthmus.envoy.common import BLACK_HOLE, INBOUND_PASSTHROUGH, address, seconds, uint32
 from isthmus.envoy.resources import Resource
 from isthmus.model.gateways import ServerTls
+from isthmus.model.identity import TrustDomain
 from isthmus.model.security import MutualTlsMode
 from isthmus.model.services import Protocol
 from isthmus.model.views import InboundView
@@ -74,7 +75,10 @@ def virtual_inbound(view: InboundView) -> Resource:
         for port, mode in view.other_ports
     ]
     served.append(_Served("virtualInbound", 0, 0, INBOUND_PASSTHROUGH, Protocol.AUTO, view.tls))
-    asked = _Guards(guards.of_requests(view.authorization), guards.of_connections(view.authorization))
+    authorization = view.authorization
+    asked = _Guards(
+        guards.of_requests(authorization), guards.of_connections(authorization), authorization.trust_domains
+    )
     chains = [chain for each in served for chain in _chains(each, asked)]
     listener = listener_pb2.Listener(
         name="virtualInbound",
@@ -94,6 +98,7 @@ class _Guards:
 
     requests: list[Any]
     bytes: list[Any]
+    trust_domains: tuple[TrustDomain, ...]
 
 
 def _listener_filters(served: Sequence[_Served]) -> list[Any]:
@@ -117,7 +122,7 @@ def _chains(served: _Served, asked: _Guards) -> Iterator[Any]:
 
 
 def _mutual_tls(served: _Served, asked: _Guards) -> Iterator[Any]:
-    http, tcp = tls.server_socket(http=True), tls.server_socket(http=False)
+    http, tcp = (tls.server_socket(asked.trust_domains, http=is_http) for is_http in (True, False))
     match served.protocol:
         case Protocol.AUTO:
             yield _chain(served, "tls", tls.MESH_HTTP, _http(served, asked, authenticated=True), http)

@@ -52,7 +52,9 @@ def _chain(port: int, chain: GatewayChain, authorization: Authorization) -> Any:
     if chain.sni_hosts:
         found.filter_chain_match.server_names.extend(chain.sni_hosts)
     if chain.tls:
-        found.transport_socket.CopyFrom(tls.gateway_socket(chain.tls, http=bool(chain.table)))
+        found.transport_socket.CopyFrom(
+            tls.gateway_socket(chain.tls, http=bool(chain.table), trust_domains=authorization.trust_domains)
+        )
         found.transport_socket_connect_timeout.CopyFrom(seconds(_HANDSHAKE_SECONDS))
     elif chain.passes_tls_through:
         found.filter_chain_match.transport_protocol = "tls"

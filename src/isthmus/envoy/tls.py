@@ -17,7 +17,7 @@ from envoy.type.matcher.v3 import string_pb2
 
 from isthmus.envoy.common import boolean, from_ads, from_agent, packed
 from isthmus.model.gateways import ServerTls, TlsMode
-from isthmus.model.identity import SpiffeId
+from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.services import Protocol
 from isthmus.model.traffic import TlsOrigination
 
@@ -92,10 +92,18 @@ def originating_socket(
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
 
 
-def server_socket(*, http: bool) -> base_pb2.TransportSocket:
-    """The answering end: demands a certificate of a trust domain that it has a bundle for."""
+def server_socket(trust_domains: Sequence[TrustDomain] = (), *, http: bool) -> base_pb2.TransportSocket:
+    """The answering end: demands a certificate that its bundle vouches for, of one of the trust domains, where any are named."""
+    common = _common(("h2", "http/1.1") if http else (), ())
+    common.combined_validation_context.default_validation_context.match_typed_subject_alt_names.extend(
+        common_pb2.SubjectAltNameMatcher(
+            san_type=common_pb2.SubjectAltNameMatcher.URI,
+            matcher=string_pb2.StringMatcher(prefix=f"spiffe://{domain}/"),
+        )
+        for domain in trust_domains
+    )
     context = tls_pb2.DownstreamTlsContext(
-        common_tls_context=_common(("h2", "http/1.1") if http else (), ()),
+        common_tls_context=common,
         require_client_certificate=boolean(True),
     )
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
@@ -106,10 +114,12 @@ def web_socket(host: str) -> base_pb2.TransportSocket:
     return originating_socket(TlsOrigination(mutual=False), host, (host,), Protocol.TCP)
 
 
-def gateway_socket(said: ServerTls, *, http: bool) -> base_pb2.TransportSocket:
+def gateway_socket(
+    said: ServerTls, *, http: bool, trust_domains: Sequence[TrustDomain] = ()
+) -> base_pb2.TransportSocket:
     """What an ingress gateway shows its callers, and what it asks of them."""
     if said.mode is TlsMode.ISTIO_MUTUAL:
-        return server_socket(http=http)
+        return server_socket(trust_domains, http=http)
     common = tls_pb2.CommonTlsContext(
         alpn_protocols=("h2", "http/1.1") if http else (),
         tls_params=common_pb2.TlsParameters(

@@ -46,6 +46,7 @@ class Declaration:
     headless: bool
     traffic_distribution: str = ""
     export_to: tuple[str, ...] = ()
+    publishes_not_ready: bool = False
 
 
 def declaration_of(service: ServiceObject, *, cluster: ClusterId, dns_domain: str) -> Declaration | None:
@@ -63,6 +64,7 @@ def declaration_of(service: ServiceObject, *, cluster: ClusterId, dns_domain: st
         ports=tuple(_port(port) for port in service.spec.ports),
         ips=() if headless else ips,
         headless=headless,
+        publishes_not_ready=service.spec.publish_not_ready_addresses,
         traffic_distribution=service.spec.traffic_distribution
         or service.metadata.annotations.get(labels.TRAFFIC_DISTRIBUTION, ""),
         export_to=tuple(
@@ -96,6 +98,7 @@ def merged(declarations: Sequence[Declaration], *, cluster_local: bool) -> tuple
         virtual_ips=tuple((declaration.cluster, declaration.ips) for declaration in ordered if declaration.ips),
         headless=all(declaration.headless for declaration in ordered),
         cluster_local=cluster_local,
+        publishes_not_ready=any(declaration.publishes_not_ready for declaration in ordered),
         declared_in=tuple(declaration.cluster for declaration in ordered),
         traffic_distribution=next((each.traffic_distribution for each in ordered if each.traffic_distribution), ""),
         export_to=first.export_to,

@@ -14,6 +14,7 @@ from typing import cast
 from isthmus.api.core import EndpointSlice, Node, Pod, Service, SliceEndpoint
 from isthmus.ingest import labels
 from isthmus.ingest.cache import IngestCache
+from isthmus.ingest.cluster_set import apply_cluster_set
 from isthmus.ingest.configuration import Configuration, configuration_of
 from isthmus.ingest.endpoints import endpoints_of, pod_named_by, service_of
 from isthmus.ingest.gateways import entrances_of, gateways_of, is_on_node_ports
@@ -73,6 +74,7 @@ def snapshot_of(
     services, service_issues = _merge_services(facts, context)
     endpoints = _merge_endpoints(facts, services, context)
     _add_entries(services, endpoints, configuration, facts)
+    apply_cluster_set(services, endpoints, clusters, context.settings)
     gateways = _by_network(facts, context.settings)
     found = [*issues, *(issue for fact in facts for issue in fact.issues), *service_issues, *configuration.issues]
     found += _networks_without_gateway(context.settings, endpoints, gateways)

@@ -74,6 +74,8 @@ class Service:
     export_to: tuple[str, ...] = ()
     """Namespaces that may know of it, `.` for its own, `~` for none; empty is all."""
     resolution: Resolution = Resolution.ENDPOINTS
+    publishes_not_ready: bool = False
+    """Whether callers are given endpoints before these are ready."""
     subject_names: tuple[str, ...] = ()
     """What the servers' own certificates say, where they have any that are not the mesh's."""
     registry: str = "Kubernetes"

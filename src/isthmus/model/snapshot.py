@@ -23,6 +23,20 @@ from isthmus.model.workloads import Endpoint
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ClusterSet:
+    """How far the Multi-Cluster Services API (KEP-1645) holds beside namespace sameness. Istio's feature switches.
+
+    `exports`: endpoints leave their cluster only where it has a ServiceExport. `hosts`: ServiceImports give services a name of the
+    cluster set. `own_cluster_names`: the other name, of `cluster.local`, then means the caller's own cluster alone.
+    """
+
+    exports: bool = False
+    hosts: bool = False
+    own_cluster_names: bool = False
+    domain: str = "clusterset.local"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeshSettings:
     """What holds for the whole mesh.
 
@@ -44,6 +58,7 @@ class MeshSettings:
     service_export_to: tuple[str, ...] = ()
     virtual_service_export_to: tuple[str, ...] = ()
     destination_rule_export_to: tuple[str, ...] = ()
+    cluster_set: ClusterSet = field(default_factory=ClusterSet)
     unreachable_networks_direct: bool = False
     cluster_local: tuple[tuple[str, bool], ...] = (
         ("*.kube-system.svc.cluster.local", True),

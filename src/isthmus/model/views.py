@@ -84,6 +84,7 @@ class Reason(StrEnum):
     NO_SHARE = "no_share"
     NO_ADDRESS = "no_address"
     CLUSTER_LOCAL = "cluster_local"
+    NOT_EXPORTED = "not_exported"
     NETWORK_NOT_REQUESTED = "network_not_requested"
     NO_SUCH_PORT = "no_such_port"
     NOT_READY = "not_ready"

@@ -57,6 +57,8 @@ class Endpoint:
     health: Health
     weight: int = 1
     hostname: str = ""
+    own_cluster_only: bool = False
+    """Whether callers of its own cluster alone may use it (MCS: its cluster does not export the service)."""
 
     @property
     def cluster(self) -> ClusterId:
