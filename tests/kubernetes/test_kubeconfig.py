@@ -81,7 +81,7 @@ def test_the_users_own_file_may_name_files_relative_to_itself_and_run_a_plugin(t
         ({"tokenFile": "/etc/shadow"}, {}, "user.tokenFile"),
         ({"client-key": "/etc/key"}, {}, "user.client-key"),
         ({"client-certificate": "/etc/cert"}, {}, "user.client-certificate"),
-        ({"auth-provider": {"name": "gcp"}}, {}, "auth-provider 'gcp'"),
+        ({"auth-provider": {"name": "gcp"}}, {}, "auth provider gcp"),
         ({"token": "t"}, {"certificate-authority": "/etc/ca"}, "cluster.certificate-authority"),
     ],
 )

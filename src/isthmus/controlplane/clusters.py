@@ -14,7 +14,7 @@ import structlog
 
 from isthmus.api.core import Secret
 from isthmus.controlplane.feeds import ClusterFeed, kinds_of
-from isthmus.controlplane.remote_secrets import LABEL, RemoteCluster, remote_clusters
+from isthmus.controlplane.remote_secrets import LABEL, RemoteCluster, RemoteRules, reading_of, transition
 from isthmus.controlplane.world import World
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.reflector import Reflector
@@ -40,7 +40,7 @@ class RemoteClusters:
 
     def __init__(self, world: World, client: ApiClient, own_cluster: ClusterId, system_namespace: Namespace) -> None:
         self._world = world
-        self._own_cluster = own_cluster
+        self._rules = RemoteRules(own_cluster=own_cluster, system_namespace=system_namespace)
         self._current: dict[ClusterId, _Discovery] = {}
         self._joining: dict[ClusterId, _Discovery] = {}
         self._work = asyncio.Event()
@@ -90,7 +90,7 @@ class RemoteClusters:
             rows.append(
                 {
                     "id": name,
-                    "secretName": discovery.wanted.secret,
+                    "secretName": discovery.wanted.source,
                     "syncStatus": state,
                     "staleSince": feed.imported.stale_since if feed else "",
                     "server": discovery.wanted.address.server,
@@ -104,14 +104,14 @@ class RemoteClusters:
         self._work.set()
 
     def _reconcile(self, tasks: asyncio.TaskGroup) -> None:
-        wanted, issues = remote_clusters(self._secrets.values.values(), self._own_cluster)
-        self._world.report("remote secrets", issues)
-        for cluster in (self._current.keys() | self._joining.keys()) - wanted.keys():
+        reading = reading_of(self._secrets.values.values(), self._rules)
+        self._world.report("remote secrets", reading.issues)
+        newest = {cluster: discovery.wanted for cluster, discovery in (self._current | self._joining).items()}
+        change = transition(newest, reading)
+        for cluster in change.leave:
             self._leave(cluster)
-        for cluster, remote in wanted.items():
-            newest = self._joining.get(cluster) or self._current.get(cluster)
-            if newest is None or newest.wanted.digest != remote.digest:
-                self._join(remote, tasks)
+        for remote in change.connect:
+            self._join(remote, tasks)
         self._note_quiet()
 
     def _note_quiet(self) -> None:
@@ -122,7 +122,7 @@ class RemoteClusters:
         earlier = self._joining.pop(remote.id, None)
         if earlier is not None:
             earlier.task.cancel()
-        log.info("cluster joins", cluster=remote.id, server=remote.address.server, secret=remote.secret)
+        log.info("cluster joins", cluster=remote.id, server=remote.address.server, secret=remote.source)
         task = tasks.create_task(self._discover(remote), name=f"discover {remote.id}")
         self._joining[remote.id] = _Discovery(remote, task)
 

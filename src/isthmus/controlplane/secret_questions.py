@@ -10,29 +10,34 @@ from typing import Any
 import msgspec
 
 from isthmus.api.core import Secret
-from isthmus.controlplane.remote_secrets import LABEL, is_remote_secret, remote_clusters
-from isthmus.model.names import ClusterId
+from isthmus.controlplane.remote_secrets import (
+    LABEL,
+    RISKS,
+    RemoteCluster,
+    RemoteRules,
+    accepted_risks,
+    after,
+    is_remote_secret,
+    reading_of,
+    transition,
+)
+from isthmus.model.names import ClusterId, Namespace
 
 Object = dict[str, Any]
-
-_ALLOWED = "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS"
 
 
 def check(secret: Object, config_cluster: str, system_namespace: str, environment: Mapping[str, Any]) -> Object:
     """`{accepted, rejected: [{cluster, reason}], ignored: [{cluster, reason}]}`. Raises ValueError for what is no Secret."""
     decoded = _decoded(secret, 0)
-    if not is_remote_secret(decoded, system_namespace):
+    rules = _rules(config_cluster, system_namespace, environment)
+    if not is_remote_secret(decoded, rules):
         why = f"only Secrets with the label {LABEL}=true in namespace {system_namespace} are read"
         return {"accepted": [], "rejected": [], "ignored": [{"cluster": key, "reason": why} for key in decoded.data]}
-    wanted, issues = remote_clusters([decoded], ClusterId(config_cluster), allowed=allowed_by(environment))
+    reading = reading_of([decoded], rules)
     return {
-        "accepted": sorted(wanted),
-        "rejected": [{"cluster": issue.field.removeprefix("data."), "reason": issue.what} for issue in issues],
-        "ignored": [
-            {"cluster": key, "reason": "this is the control plane's own cluster"}
-            for key in decoded.data
-            if key == config_cluster
-        ],
+        "accepted": sorted(reading.clusters),
+        "rejected": [{"cluster": entry.cluster, "reason": entry.reason} for entry in reading.rejected],
+        "ignored": [{"cluster": entry.cluster, "reason": entry.reason} for entry in reading.ignored],
     }
 
 
@@ -41,7 +46,8 @@ def simulate(
 ) -> Object:
     """For each step the clusters that are discovered after it, and those that it has connected (anew)."""
     secrets: dict[str, Secret] = {}
-    connected: dict[ClusterId, str] = {}
+    connected: dict[ClusterId, RemoteCluster] = {}
+    rules = _rules(config_cluster, system_namespace, environment)
     answers = []
     for number, step in enumerate(steps):
         if "apply" in step:
@@ -55,26 +61,26 @@ def simulate(
             secrets.pop(str(step["delete"]), None)
         else:
             raise ValueError(f"step {number} has neither apply nor delete")
-        read = [secret for secret in secrets.values() if is_remote_secret(secret, system_namespace)]
-        wanted, issues = remote_clusters(read, ClusterId(config_cluster), allowed=allowed_by(environment))
-        now = {cluster: remote.digest for cluster, remote in wanted.items()}
+        reading = reading_of(secrets.values(), rules)
+        change = transition(connected, reading)
+        connected = after(connected, change)
         answers.append(
             {
                 "name": step.get("name", ""),
-                "remoteClusters": sorted(now),
-                "reconnected": sorted(cluster for cluster, digest in now.items() if connected.get(cluster) != digest),
-                "problems": [f"{issue.subject}: {issue.what}" for issue in issues],
+                "remoteClusters": sorted(connected),
+                "reconnected": [remote.id for remote in change.connect],
+                "problems": [f"{issue.subject}: {issue.what}" for issue in reading.issues],
             }
         )
-        connected = now
     return {"steps": answers}
 
 
-def allowed_by(environment: Mapping[str, Any]) -> tuple[str, ...]:
-    """The fields of kubeconfigs that an operator allows in spite of their risk."""
-    said = str(environment.get(_ALLOWED, ""))
-    names = {"clientKey": "client-key", "clientCertificate": "client-certificate"}
-    return tuple(names.get(part.strip(), part.strip()) for part in said.split(",") if part.strip())
+def _rules(config_cluster: str, system_namespace: str, environment: Mapping[str, Any]) -> RemoteRules:
+    return RemoteRules(
+        own_cluster=ClusterId(config_cluster),
+        system_namespace=Namespace(system_namespace),
+        allowed=accepted_risks(str(environment.get(RISKS, ""))),
+    )
 
 
 def _decoded(obj: Object, order: int) -> Secret:

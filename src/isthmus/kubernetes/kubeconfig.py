@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,7 +41,13 @@ class ApiAddress:
         return f"ApiAddress({self.server!r})"
 
 
-_FORBIDDEN_FROM_SECRETS = ("exec", "client-key", "client-certificate", "tokenFile")
+_RISKS = {
+    "exec": "exec",
+    "client-key": "clientKey",
+    "client-certificate": "clientCertificate",
+    "tokenFile": "tokenFile",
+}
+"""Fields of a user that would run programs or read files here, with the word by which an operator accepts the risk (Istio's words)."""
 
 
 def load_file(path: Path, context: str = "") -> ApiAddress:
@@ -71,18 +77,18 @@ def address_of(text: str, context: str = "", *, base: Path | None = None) -> Api
     )
 
 
-def address_from_secret(text: str, *, allowed: Sequence[str] = ()) -> ApiAddress:
+def address_from_secret(text: str, *, allowed: Collection[str] = ()) -> ApiAddress:
     """From a kubeconfig in a remote secret: only what it holds inline. Raises BadKubeconfig naming the field that is not allowed.
 
-    `allowed` are field names whose risk the operator has accepted.
+    `allowed` are words of PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS: risks that the operator has accepted.
     """
     cluster, user = _parts(_document(text), "")
-    for name in _FORBIDDEN_FROM_SECRETS:
-        if user.get(name) and name not in allowed:
+    for name, risk in _RISKS.items():
+        if user.get(name) and risk not in allowed:
             raise BadKubeconfig(
                 f"user.{name} is not allowed in a remote secret: it would read files or run programs here"
             )
-    provider = _object(user.get("auth-provider"), "user.auth-provider").get("name", "")
+    provider = _text(_object(user.get("auth-provider"), "user.auth-provider"), "name")
     if provider and provider != "oidc" and provider not in allowed:
         raise BadKubeconfig(f"auth provider {provider} is not allowed in a remote secret: only oidc is")
     if cluster.get("certificate-authority"):
