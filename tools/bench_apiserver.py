@@ -342,11 +342,11 @@ async def _event(server: ServerProcess, watchers: list[Watcher], *names: str) ->
     """Makes objects, and waits until every watcher has heard of all of them."""
     heard = [watcher.expect(len(names)) for watcher in watchers]
     requests = [server.creation(_MAPS, config_map(name)) for name in names]
-    transport, _ = await asyncio.get_running_loop().create_connection(
+    transport, writer = await asyncio.get_running_loop().create_connection(
         lambda: Connection(requests), "127.0.0.1", server.port, ssl=server.tls()
     )
     async with asyncio.timeout(_WAIT_SECONDS):
-        await asyncio.gather(*heard)
+        await asyncio.gather(writer.done, *heard)
     transport.close()
 
 

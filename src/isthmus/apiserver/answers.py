@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
+from collections.abc import Iterator
 
 import msgspec
 from aiohttp import web
 
 from isthmus.apiserver import bodies, tables
+from isthmus.apiserver.connections import connection_of
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.status import no_such_path
 from isthmus.apiserver.store import Object, Stored, served_as
 from isthmus.apiserver.watching import JSON, TABLE, partial_metadata
 
 _encode = msgspec.json.Encoder().encode
+_PIECE_BYTES = 256 * 1024
 
 
 def one(request: web.Request, kind: Kind, stored: Stored, *, status: int = 200) -> web.Response:
@@ -30,6 +34,35 @@ def changed(request: web.Request, kind: Kind, obj: Object, *, status: int = 200)
     """What a writer gets back: the object as it is now."""
     version = int(obj["metadata"].get("resourceVersion") or 0)
     return one(request, kind, Stored(version, obj, _encode(obj)), status=status)
+
+
+async def joined(request: web.Request, head: bytes, items: list[bytes], tail: bytes) -> web.StreamResponse:
+    """Items with commas between them. A long answer is sent as its client reads it, so that a slow one holds no copy."""
+    length = len(head) + sum(map(len, items)) + max(len(items) - 1, 0) + len(tail)
+    if length <= _PIECE_BYTES or request.method == "HEAD":
+        return web.Response(body=head + b",".join(items) + tail, content_type="application/json")
+    response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(length)})
+    connection = connection_of(request)
+    async with asyncio.timeout(connection.limits.answer_seconds):
+        await response.prepare(request)
+        await response.write(head)
+        for piece in _pieces(items):
+            await response.write(piece)
+            await connection.drained()
+        await response.write_eof(tail)
+    return response
+
+
+def _pieces(items: list[bytes]) -> Iterator[bytes]:
+    """The items joined to pieces of about the size that is sent at once."""
+    start = size = 0
+    for position, item in enumerate(items):
+        size += len(item)
+        if size >= _PIECE_BYTES:
+            yield (b"," if start else b"") + b",".join(items[start : position + 1])
+            start, size = position + 1, 0
+    if start < len(items):
+        yield (b"," if start else b"") + b",".join(items[start:])
 
 
 def json(body: Object, *, status: int = 200) -> web.Response:

@@ -65,7 +65,7 @@ def verb_of(request: web.Request, target: Target) -> str:
     """As roles name it. Raises Refused (MethodNotAllowed)."""
     match request.method:
         case "GET" | "HEAD":
-            if bodies.flag(request, "watch"):
+            if request.method == "GET" and bodies.flag(request, "watch"):
                 return "watch"
             return "get" if target.name else "list"
         case "POST":

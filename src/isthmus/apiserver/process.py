@@ -17,6 +17,7 @@ import uvloop
 from aiohttp import web
 
 from isthmus.apiserver.access import Access, default_roles
+from isthmus.apiserver.connections import Connections
 from isthmus.apiserver.credentials import Credentials, load_or_create
 from isthmus.apiserver.kinds import Kinds
 from isthmus.apiserver.objects import Objects
@@ -62,14 +63,17 @@ async def serve(settings: ApiServerSettings) -> None:
     await _begin(objects, settings)
     tokens = Tokens(credentials.signing_key)
     server = ApiServer(objects, kinds, Access(store, tokens, credentials.admin_token), tokens)
-    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=_STOP_SECONDS, keepalive_timeout=75)
+    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=_STOP_SECONDS)
     await runner.setup()
-    for listener in _sockets(settings):
-        await web.SockSite(runner, listener, ssl_context=_tls(credentials), backlog=_BACKLOG).start()
-    gc.collect()
-    gc.freeze()
-    log.info("serving", cluster=settings.cluster_id, bind=settings.bind)
-    await stop.wait()
+    assert runner.server is not None, "set up"
+    connections = Connections(runner.server, _tls(credentials), settings.limits)
+    async with asyncio.TaskGroup() as group:
+        accepting = group.create_task(connections.serve(_sockets(settings)), name="accept")
+        gc.collect()
+        gc.freeze()
+        log.info("serving", cluster=settings.cluster_id, bind=settings.bind)
+        await stop.wait()
+        accepting.cancel()
     server.watches.close()
     await runner.cleanup()
     persistence.close()
@@ -87,6 +91,7 @@ def _sockets(settings: ApiServerSettings) -> list[socket.socket]:
         found.append(listener)
     for listener in found:
         listener.setblocking(False)
+        listener.listen(_BACKLOG)
     return found
 
 

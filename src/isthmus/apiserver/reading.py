@@ -55,13 +55,8 @@ class Reading:
             head = {"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata}
             return answers.json(head | {"items": [partial_metadata(stored.obj) for stored in page]})
         head = {"kind": f"{target.kind.name}List", "apiVersion": target.kind.group_version, "metadata": metadata}
-        raw = (
-            _encode(head)[:-1]
-            + b',"items":['
-            + b",".join(served_as(target.kind, stored).raw for stored in page)
-            + b"]}"
-        )
-        return web.Response(body=raw, content_type="application/json")
+        items = [served_as(target.kind, stored).raw for stored in page]
+        return await answers.joined(request, _encode(head)[:-1] + b',"items":[', items, b"]}")
 
     async def watch(self, request: web.Request, target: Target) -> web.StreamResponse:
         if bodies.flag(request, "sendInitialEvents") and request.query.get("resourceVersionMatch") != "NotOlderThan":

@@ -10,6 +10,7 @@ from aiohttp import web
 from isthmus.apiserver import answers, bodies, documents
 from isthmus.apiserver.access import Access, Attributes, User
 from isthmus.apiserver.callers import user_of
+from isthmus.apiserver.connections import connection_of
 from isthmus.apiserver.kinds import Kinds
 from isthmus.apiserver.objects import Objects
 from isthmus.apiserver.paths import Target, target_of, verb_of, virtual_target
@@ -48,10 +49,14 @@ class ApiServer:
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=bodies.BODY_BYTES_MAX)
-        application.router.add_route("*", "/{path:.*}", self._answer)
+        application.router.add_route("*", "/{path:.*}", self._answer, expect_handler=_expect)
         return application
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
+        with connection_of(request).working():
+            return await self._settled(request)
+
+    async def _settled(self, request: web.Request) -> web.StreamResponse:
         """Whatever happens, the client gets a Status, and other clients nothing of it."""
         try:
             return await self._route(request, user_of(request, self._access))
@@ -61,7 +66,7 @@ class ApiServer:
             return answers.json(internal_error(str(error)).status, status=500)
         except ConnectionError:
             raise  # The client has gone: there is nobody to answer.
-        except (LookupError, TypeError, AttributeError, ValueError) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
             # An object of a shape that the code did not expect: the object is at fault before the server is.
             log.warning("request failed", path=request.path, method=request.method, exc_info=error)
             message = f"the object provided is unrecognized: {type(error).__name__}: {error}"
@@ -136,3 +141,12 @@ class ApiServer:
             if f"v={version};as=APIGroupDiscoveryList" in accept.replace(" ", ""):
                 return documents.aggregated(self._kinds, core=core, version=version)
         return documents.core_versions() if core else documents.groups(self._kinds)
+
+
+async def _expect(request: web.Request) -> web.StreamResponse | None:
+    """`Expect: 100-continue` is the only expectation that there is (RFC 9110, 10.1.1)."""
+    if request.headers.get("Expect", "").lower() != "100-continue":
+        return answers.json(Refused(417, "BadRequest", "only 100-continue can be expected").status, status=417)
+    assert request.transport is not None, "connected"
+    request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+    return None

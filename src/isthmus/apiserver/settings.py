@@ -5,6 +5,25 @@ from __future__ import annotations
 import msgspec
 
 
+class Limits(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+    """What clients may hold, and for how long. The defaults are far from what a mesh on one machine needs."""
+
+    connections: int = 8192
+    handshakes: int = 512
+    """TLS handshakes under way; the oldest goes when one more comes."""
+    handshake_seconds: float = 10.0
+    head_seconds: float = 10.0
+    """From the first byte of a request to the end of its headers."""
+    body_seconds: float = 60.0
+    idle_seconds: float = 75.0
+    stalled_seconds: float = 60.0
+    """Without reading any of the answer that waits."""
+    answer_seconds: float = 300.0
+    """For all of a long answer."""
+    large_bodies: int = 32
+    """Bodies of more than 64 KB that are received at once; the next one is told to come again."""
+
+
 class ApiServerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """`directory` keeps everything (mode 0700): database, keys, the administrator's token. `bind` are `host:port`.
 
@@ -18,5 +37,6 @@ class ApiServerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel
     tls_names: list[str] = msgspec.field(default_factory=lambda: ["localhost", "127.0.0.1"])
     bind: list[str] = []
     inherited_fds: list[int] = []
+    limits: Limits = Limits()
     api_address: str = ""
     """Where the `kubernetes` Service leads: host:port."""

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from isthmus.apiserver import tables
+from isthmus.apiserver.connections import Connection, connection_of
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.selectors import Matches
 from isthmus.apiserver.status import Refused
@@ -19,6 +22,8 @@ from isthmus.apiserver.store import Event, Object, Store, Stored, served_as
 _encode = msgspec.json.Encoder().encode
 _BACKLOG_MAX = 10_000
 """Events that a client may be behind; a slower one is let go, and lists anew."""
+
+_BACKLOG_BYTES_MAX = 16 * 1024 * 1024
 
 _BOOKMARK_SECONDS = 60.0
 JSON, TABLE, METADATA = "json", "table", "metadata"
@@ -43,10 +48,6 @@ class WatchOptions:
         return (self.labels is None or self.labels(obj)) and (self.fields is None or self.fields(obj))
 
 
-_Backlog = asyncio.Queue[bytes | None]
-"""Frames that a client has yet to get; None ends its stream."""
-
-
 class _Frames:
     """Encoded events of one version of a kind, shared by clients. The last one is enough: clients hear of an event one after another."""
 
@@ -57,9 +58,83 @@ class _Frames:
         last = self._last
         if last is not None and last[:3] == (stored.version, type_, form):
             return last[3]
-        frame = event_line(kind, type_, stored, form)
+        frame = _chunk(event_line(kind, type_, stored, form))
         self._last = (stored.version, type_, form, frame)
         return frame
+
+
+class _Stream:
+    """What one client is sent: at once while it reads, from a bounded backlog when it is behind."""
+
+    def __init__(self, connection: Connection, *, chunked: bool) -> None:
+        self._connection = connection
+        self._chunked = chunked
+        self._backlog: deque[bytes] = deque()
+        self._backlog_bytes = 0
+        self._at_once = False
+        self._wake = asyncio.Event()
+        self.ended = False
+        """Whether nothing more will come: the server stops, or the client is too slow."""
+
+    def send(self, frame: bytes) -> bool:
+        """Whether the client keeps up. One that does not is sent what it has waiting, and no more."""
+        if self._at_once and not self._connection.writing_paused:
+            self._write(frame)
+            return True
+        self._at_once = False
+        if len(self._backlog) >= _BACKLOG_MAX or self._backlog_bytes >= _BACKLOG_BYTES_MAX:
+            self.end()
+            return False
+        self._backlog.append(frame)
+        self._backlog_bytes += len(frame)
+        self._wake.set()
+        return True
+
+    def end(self) -> None:
+        self.ended = True
+        self._wake.set()
+
+    async def follow(self, seconds: float) -> bool:
+        """Sends what waits, and whatever comes until there is something to wait for. False if nothing came in that time."""
+        while self._backlog:
+            # What a client can get at once is bounded, however much there is.
+            while self._backlog and not self._connection.writing_paused:
+                frame = self._backlog.popleft()
+                self._backlog_bytes -= len(frame)
+                self._write(frame)
+            await self._connection.drained()
+        self._at_once = not self.ended
+        self._wake.clear()
+        if self.ended:
+            return True
+        try:
+            async with asyncio.timeout(seconds):
+                await self._wake.wait()
+        except TimeoutError:
+            return False
+        return True
+
+    async def write(self, frames: Iterator[bytes]) -> None:
+        """What the client begins with, as fast as it reads."""
+        for frame in frames:
+            self._write(frame)
+            if self._connection.writing_paused:
+                await self._connection.drained()
+
+    def _write(self, frame: bytes) -> None:
+        transport = self._connection.transport
+        if transport is not None:
+            transport.write(frame if self._chunked else _unchunked(frame))
+
+
+def _chunk(line: bytes) -> bytes:
+    """As it goes over the wire (RFC 9112, 7.1), so that it is framed once for all clients."""
+    return b"%x\r\n%b\r\n" % (len(line), line)
+
+
+def _unchunked(chunk: bytes) -> bytes:
+    """For a client of HTTP/1.0."""
+    return chunk[chunk.index(b"\r\n") + 2 : -2]
 
 
 class Watches:
@@ -68,33 +143,33 @@ class Watches:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._frames: dict[tuple[str, str], _Frames] = {}
-        self._backlogs: set[_Backlog] = set()
+        self._streams: set[_Stream] = set()
         self._closed = False
 
     def close(self) -> None:
         """Ends all streams; later ones end at once."""
         self._closed = True
-        for backlog in self._backlogs:
-            backlog.put_nowait(None)
+        for stream in self._streams:
+            stream.end()
 
     async def serve(self, request: web.Request, kind: Kind, options: WatchOptions) -> web.StreamResponse:
         response = web.StreamResponse(
             headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
         )
-        backlog: _Backlog = asyncio.Queue()
+        connection = connection_of(request)
+        stream = _Stream(connection, chunked=request.version >= HttpVersion11)
         frames = self._frames.setdefault((kind.storage, kind.version), _Frames())
 
         def heard(event: Event) -> None:
             if event.version <= started:
                 return
             frame = _frame(kind, event, options, frames)
-            if frame is None:
-                return
-            if backlog.qsize() >= _BACKLOG_MAX:
+            if frame is not None and not stream.send(frame):
                 self._store.unwatch(kind, heard)
-                backlog.put_nowait(None)
-            else:
-                backlog.put_nowait(frame)
+
+        def lost() -> None:
+            self._store.unwatch(kind, heard)
+            stream.end()
 
         started = self._store.version if options.since is None else options.since
         try:
@@ -107,15 +182,18 @@ class Watches:
             await response.prepare(request)
             await response.write(_encode({"type": "ERROR", "object": refusal.status}) + b"\n")
             return response
-        self._backlogs.add(backlog)
+        self._streams.add(stream)
+        connection.on_lost = lost
         try:
+            beginning = self._beginning(kind, options, started, missed, frames)
             await response.prepare(request)
-            first = self._beginning(kind, options, started, missed, frames)
-            if first:
-                await response.write(b"".join(first))
-            await self._follow(request, response, backlog, kind, options)
+            await stream.write(beginning)
+            await self._follow(stream, kind, options)
+            if connection.transport is not None:
+                await response.write_eof()
         finally:
-            self._backlogs.discard(backlog)
+            connection.on_lost = None
+            self._streams.discard(stream)
             self._store.unwatch(kind, heard)
         return response
 
@@ -125,50 +203,29 @@ class Watches:
 
     def _beginning(
         self, kind: Kind, options: WatchOptions, started: int, missed: list[Event], frames: _Frames
-    ) -> list[bytes]:
-        """What there is already, where the client wants it, and what happened since the version that it named."""
-        lines = []
-        if options.since is None or options.initial_events:
-            lines += [
-                event_line(kind, "ADDED", s, options.form) for s in self._store.items(kind) if options.matches(s.obj)
-            ]
-        else:
-            lines += [frame for event in missed if (frame := _frame(kind, event, options, frames)) is not None]
-        if options.initial_events:
-            lines.append(bookmark(kind, self._store.version, options.form, initial_events_end=True))
-        return lines
+    ) -> Iterator[bytes]:
+        """What there is already, where the client wants it, and what happened since the version that it named.
 
-    async def _follow(
-        self, request: web.Request, response: web.StreamResponse, backlog: _Backlog, kind: Kind, options: WatchOptions
-    ) -> None:
+        Of one moment, though the client reads it over some time: objects are never changed, only replaced.
+        """
+        if options.since is not None and not options.initial_events:
+            return (frame for event in missed if (frame := _frame(kind, event, options, frames)) is not None)
+        present = [stored for stored in self._store.items(kind) if options.matches(stored.obj)]
+        lines = (_chunk(event_line(kind, "ADDED", stored, options.form)) for stored in present)
+        if not options.initial_events:
+            return lines
+        end = bookmark(kind, self._store.version, options.form, initial_events_end=True)
+        return itertools.chain(lines, [_chunk(end)])
+
+    async def _follow(self, stream: _Stream, kind: Kind, options: WatchOptions) -> None:
         """Until the client goes, is too slow, its time is over, or the server stops."""
         loop = asyncio.get_running_loop()
         ends = loop.time() + options.timeout_seconds
         if self._closed:
-            backlog.put_nowait(None)
-        while (left := ends - loop.time()) > 0:
-            batch = await _next_batch(backlog, min(left, _BOOKMARK_SECONDS))
-            if request.transport is None or request.transport.is_closing():
-                return
-            if not batch and options.bookmarks:
-                await response.write(bookmark(kind, self._store.published, options.form))
-            elif batch:
-                await response.write(b"".join(part for part in batch if part is not None))
-            if None in batch:
-                break
-        await response.write_eof()
-
-
-async def _next_batch(backlog: _Backlog, seconds: float) -> list[bytes | None]:
-    """Everything that waits, as soon as there is something; nothing when the time is over."""
-    try:
-        async with asyncio.timeout(seconds):
-            batch = [await backlog.get()]
-    except TimeoutError:
-        return []
-    while not backlog.empty():
-        batch.append(backlog.get_nowait())
-    return batch
+            stream.end()
+        while (left := ends - loop.time()) > 0 and not stream.ended:
+            if not await stream.follow(min(left, _BOOKMARK_SECONDS)) and options.bookmarks:
+                stream.send(_chunk(bookmark(kind, self._store.published, options.form)))
 
 
 def _frame(kind: Kind, event: Event, options: WatchOptions, frames: _Frames) -> bytes | None:
@@ -182,7 +239,7 @@ def _frame(kind: Kind, event: Event, options: WatchOptions, frames: _Frames) -> 
     if event.type == "DELETED":
         return frames.of(kind, "DELETED", event.new, options.form)
     left = event.old.obj | {"metadata": event.old.obj["metadata"] | {"resourceVersion": str(event.version)}}
-    return event_line(kind, "DELETED", Stored(event.version, left, _encode(left)), options.form)
+    return _chunk(event_line(kind, "DELETED", Stored(event.version, left, _encode(left)), options.form))
 
 
 def event_line(kind: Kind, type_: str, stored: Stored, form: str) -> bytes:
