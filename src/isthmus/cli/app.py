@@ -26,6 +26,10 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "apiserver": ("processes", "Run an embedded API server."),
     },
     "Link": {
+        "link": ("linking", "Let the control planes of clusters discover each other."),
+        "unlink": ("linking", "Take away what link made."),
+        "create-remote-secret": ("remote_secret_creation", "Print the Secret by which another cluster discovers one."),
+        "remote-clusters": ("remote_clusters", "Show which clusters each control plane discovers."),
         "remote-secrets": (
             "linking_questions",
             "Ask what a control plane makes of remote secrets, without any server.",

@@ -97,6 +97,14 @@ def address_from_secret(text: str, *, allowed: Collection[str] = ()) -> ApiAddre
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuthPlugin:
+    """A way for the reader of a kubeconfig to get a credential by itself: an auth-provider and its settings."""
+
+    name: str
+    config: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ContextEntry:
     """One context of a kubeconfig that is written."""
 
@@ -105,6 +113,8 @@ class ContextEntry:
     ca_pem: str
     token: str
     tls_server_name: str = ""
+    plugin: AuthPlugin | None = None
+    """Instead of the token."""
 
 
 def render(entries: Sequence[ContextEntry]) -> str:
@@ -113,11 +123,17 @@ def render(entries: Sequence[ContextEntry]) -> str:
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{"name": entry.name, "cluster": _cluster(entry)} for entry in entries],
-        "users": [{"name": entry.name, "user": {"token": entry.token}} for entry in entries],
+        "users": [{"name": entry.name, "user": _user(entry)} for entry in entries],
         "contexts": [{"name": entry.name, "context": {"cluster": entry.name, "user": entry.name}} for entry in entries],
         "current-context": entries[0].name if entries else "",
     }
     return str(yaml.safe_dump(document, sort_keys=False))
+
+
+def _user(entry: ContextEntry) -> dict[str, Any]:
+    if entry.plugin is None:
+        return {"token": entry.token}
+    return {"auth-provider": {"name": entry.plugin.name, "config": dict(entry.plugin.config)}}
 
 
 def _cluster(entry: ContextEntry) -> dict[str, str]:

@@ -1,0 +1,83 @@
+"""Which clusters a command means: contexts of a kubeconfig. A mesh on this machine has one, too, and other addresses between its clusters."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from isthmus.cli.errors import BAD_INPUT, Failed
+from isthmus.kubernetes.errors import KubernetesError
+from isthmus.kubernetes.kubeconfig import ApiAddress, BadKubeconfig, load_file
+from isthmus.localruntime import state
+
+T = TypeVar("T")
+
+kubeconfig_option = click.option(
+    "--kubeconfig",
+    default="",
+    metavar="FILE",
+    help="Default: $KUBECONFIG, else the mesh that runs here, else ~/.kube/config.",
+)
+system_namespace_option = click.option(
+    "-n", "--namespace", default="istio-system", show_default=True, help="Where control planes and remote secrets are."
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Context:
+    """One context. `server` is where other clusters find its API server; `address` is how this command does."""
+
+    name: str
+    address: ApiAddress
+    server: str
+
+
+def chosen(kubeconfig: str, name: str) -> Context:
+    """The context of that name, or the current one. Raises Failed."""
+    path = _path(kubeconfig)
+    try:
+        address = load_file(path, name)
+    except (OSError, UnicodeDecodeError) as error:
+        raise Failed(f"kubeconfig {path}: cannot be read: {error}", exit_code=BAD_INPUT) from None
+    except BadKubeconfig as error:
+        raise Failed(f"kubeconfig {path}: {error}", exit_code=BAD_INPUT) from None
+    return Context(name=name, address=address, server=_addresses_between(path).get(name, address.server))
+
+
+def over_the_network(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+    """What the work answers; what an API server refused, or that it did not answer, in one line."""
+    import asyncio
+
+    try:
+        return asyncio.run(work())
+    except KubernetesError as error:
+        raise Failed(str(error)) from None
+
+
+def _path(given: str) -> Path:
+    from_environment = [part for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
+    if given:
+        return Path(given)
+    if len(from_environment) > 1:
+        raise Failed("KUBECONFIG names several files: merge them with `kubectl config view --flatten`, or --kubeconfig")
+    if from_environment:
+        return Path(from_environment[0])
+    try:
+        return state.find().kubeconfig
+    except state.NoSuchMesh:
+        return Path.home() / ".kube" / "config"
+
+
+def _addresses_between(kubeconfig: Path) -> dict[str, str]:
+    """Of the clusters of a mesh on this machine: its kubeconfig is for this host, inside they have addresses of their own."""
+    folder = state.StateFolder(kubeconfig.parent)
+    if kubeconfig.name != folder.kubeconfig.name or not folder.plan_file.exists():
+        return {}
+    from isthmus.localruntime.plan import decode_plan
+
+    return {cluster.id: cluster.api_url for cluster in decode_plan(folder.plan_file.read_bytes()).clusters}

@@ -1,0 +1,101 @@
+"""remote-clusters: which clusters each control plane discovers, since when it has heard of them, and until when it may ask.
+
+Control planes of a mesh on this machine are asked themselves. Of other clusters only the remote secrets are read: what they do not say is
+`unknown`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from isthmus.cli.contexts import Context, chosen, kubeconfig_option, over_the_network, system_namespace_option
+from isthmus.cli.output import print_json, print_table
+from isthmus.cli.running_mesh import asked, folder_of, mesh_name
+from isthmus.localruntime.mesh_client import MeshClient
+
+Object = dict[str, Any]
+
+_COLUMNS = {
+    "NAME": "id",
+    "SECRET": "secretName",
+    "STATUS": "syncStatus",
+    "LAST CONTACT": "lastContact",
+    "CREDENTIAL EXPIRES": "credentialExpires",
+    "ISTIOD": "istiod",
+}
+_WIDE = {"SERVER": "server", "SINCE": "since", "REASON": "reason"}
+
+
+@click.command("remote-clusters")
+@click.option("--context", "contexts", multiple=True, help="Read the secrets of this cluster; repeatable.")
+@kubeconfig_option
+@system_namespace_option
+@mesh_name
+@click.option("-o", "--output", type=click.Choice(["table", "wide", "json"]), default="table", show_default=True)
+def remote_clusters_command(contexts: Sequence[str], kubeconfig: str, namespace: str, name: str, output: str) -> None:
+    """Show which other clusters each control plane discovers.
+
+    \b
+    Examples:
+      isthmus remote-clusters
+      isthmus remote-clusters -o wide
+      isthmus remote-clusters --context production-eu
+    """
+    if contexts:
+        rows = [row for context in contexts for row in _from_secrets(chosen(kubeconfig, context), namespace)]
+        click.echo("read from the secrets alone: what the control planes make of them is unknown", err=True)
+    else:
+        rows = _from_control_planes(MeshClient(folder_of(name)))
+    rows.sort(key=lambda row: (row["istiod"], row["id"]))
+    if output == "json":
+        print_json({"remoteClusters": rows})
+        return
+    columns = _COLUMNS | (_WIDE if output == "wide" else {})
+    print_table(tuple(columns), [[row.get(key, "") for key in columns.values()] for row in rows])
+
+
+def _from_control_planes(mesh: MeshClient) -> list[Object]:
+    """An older control plane says less; what it does not say is left empty."""
+    found = []
+    for entry in asked(mesh.status)["clusters"]:
+        cluster = entry["id"]
+        if cluster not in entry["controlPlanes"]:
+            continue
+        for row in asked(lambda where=cluster: mesh.control_plane(where, "debug/clusterz")):  # type: ignore[misc]
+            reason = row.get("reason") or row.get("waitingFor", "")
+            since = row.get("since") or row.get("staleSince", "")
+            found.append(row | {"istiod": cluster, "reason": reason, "since": since})
+    return found
+
+
+def _from_secrets(context: Context, namespace: str) -> list[Object]:
+    from isthmus.kubernetes.client import ApiClient
+    from isthmus.kubernetes.kubeconfig import BadKubeconfig
+    from isthmus.kubernetes.linking import kubeconfig_in
+    from isthmus.kubernetes.remote_secret import LABEL, expiry_of
+    from isthmus.kubernetes.resources import SECRETS
+
+    async def listed() -> list[Object]:
+        async with ApiClient(context.address) as client:
+            answer = await client.list_objects(SECRETS, namespace, labelSelector=f"{LABEL}=true")
+        items: list[Object] = answer["items"]
+        return items
+
+    rows = []
+    for secret in over_the_network(listed):
+        for cluster in secret.get("data") or {}:
+            row: Object = {"id": cluster, "secretName": f"{namespace}/{secret['metadata']['name']}"}
+            row |= {"syncStatus": "unknown", "istiod": context.name or "current context"}
+            try:
+                address = kubeconfig_in(secret, cluster)
+            except BadKubeconfig as error:
+                row |= {"syncStatus": "refused", "reason": str(error)}
+            else:
+                expires = expiry_of(address.token)
+                row["server"] = address.server
+                row["credentialExpires"] = expires.strftime("%Y-%m-%dT%H:%M:%SZ") if expires else "never"
+            rows.append(row)
+    return rows
