@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
-import yaml
 from aiohttp import web
 
-from isthmus.apiserver import protobuf
+from isthmus.apiserver import protobuf, yaml_bodies
+from isthmus.apiserver.connections import connection_of
 from isthmus.apiserver.status import Refused, bad_request, unsupported_media_type
 from isthmus.apiserver.watching import JSON, METADATA, TABLE
 
 BODY_BYTES_MAX = 3 * 1024 * 1024
+_LONG_YAML = 32 * 1024
 _PROTOBUF = "application/vnd.kubernetes.protobuf"
 
 
 async def read(request: web.Request) -> bytes:
-    """Raises Refused for a body that is too large."""
+    """Raises Refused for a body that is too large or too slow, or when too many are coming already."""
+    connection = connection_of(request)
     try:
-        return await request.read()
+        with connection.receiving(request.content_length):
+            async with asyncio.timeout(connection.limits.body_seconds):
+                return await request.read()
+    except TimeoutError:
+        message = f"the request body did not come within {connection.limits.body_seconds:g} seconds"
+        raise Refused(408, "Timeout", message) from None
     except web.HTTPRequestEntityTooLarge:
         raise Refused(413, "RequestEntityTooLarge", f"Request entity too large: limit is {BODY_BYTES_MAX}") from None
 
@@ -38,7 +46,7 @@ async def read_object(request: web.Request) -> dict[str, Any]:
     if content_type in ("application/json", "", "application/octet-stream", "text/plain"):
         return _object(_from_json(body))
     if content_type in ("application/yaml", "application/apply-patch+yaml"):
-        return _object(_from_yaml(body))
+        return _object(await _from_yaml(body))
     raise unsupported_media_type(
         "the body of the request was in an unknown format - accepted media types include: application/json, "
         f"application/yaml, {_PROTOBUF}"
@@ -52,12 +60,11 @@ def _from_json(body: bytes) -> Any:
         raise bad_request(f"the object provided is unrecognized: {error}") from None
 
 
-def _from_yaml(body: bytes) -> Any:
+async def _from_yaml(body: bytes) -> Any:
+    """In a thread if it is long: a megabyte of YAML is read for a second, and others are served meanwhile."""
     try:
-        # YAML has values that JSON has not, such as dates: what is stored is JSON.
-        found = yaml.load(body, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-        return msgspec.json.decode(msgspec.json.encode(found))
-    except (yaml.YAMLError, RecursionError, TypeError, ValueError) as error:
+        return await asyncio.to_thread(yaml_bodies.decode, body) if len(body) > _LONG_YAML else yaml_bodies.decode(body)
+    except ValueError as error:
         raise bad_request(f"the object provided is unrecognized: {error}") from None
 
 
@@ -73,7 +80,7 @@ async def read_patch(request: web.Request) -> tuple[str, Any]:
     """The patch's media type, and the patch. Raises Refused."""
     body = await read(request)
     content_type = media_type(request)
-    return content_type, _from_yaml(body) if content_type == "application/apply-patch+yaml" else _from_json(body)
+    return content_type, await _from_yaml(body) if content_type == "application/apply-patch+yaml" else _from_json(body)
 
 
 def media_type(request: web.Request) -> str:

@@ -18,12 +18,13 @@ import structlog
 from aiohttp import web
 
 from isthmus.apiserver.settings import Limits
-from isthmus.apiserver.status import bad_request, internal_error
+from isthmus.apiserver.status import bad_request, internal_error, too_many_requests
 
 _SWEEP_SECONDS = 0.5
 _NO_DESCRIPTOR_SECONDS = 0.5
 _ACCEPTED_AT_ONCE = 64
 _WRITE_BUFFER = 65_536
+_LARGE_BODY = 65_536
 _OWN_DESCRIPTORS = 128
 """Kept for the database, logs and webhooks, whatever clients take."""
 
@@ -91,6 +92,20 @@ class Connection(web.RequestHandler):
             if self.transport is not None:
                 self._owner.idle[self] = None
 
+    @contextmanager
+    def receiving(self, length: int | None) -> Iterator[None]:
+        """While a body comes. Raises Refused (TooManyRequests) for a long one when there are enough of them."""
+        if length is not None and length <= _LARGE_BODY:
+            yield
+            return
+        if self._owner.large_bodies >= self.limits.large_bodies:
+            raise too_many_requests()
+        self._owner.large_bodies += 1
+        try:
+            yield
+        finally:
+            self._owner.large_bodies -= 1
+
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
@@ -116,6 +131,7 @@ class Connections:
         self._open: dict[Connection, None] = {}
         self.idle: dict[Connection, None] = {}
         """Those without a request under way, the longest idle first."""
+        self.large_bodies = 0
         self._loop = asyncio.get_running_loop()
         self._max = min(limits.connections, _raise_descriptor_limit() - _OWN_DESCRIPTORS)
 

@@ -117,7 +117,7 @@ class Objects:
     def _load(self) -> None:
         rows = sorted(self._persistence.load(), key=lambda row: not row[0].startswith("apiextensions.k8s.io/"))
         for key, version, raw in rows:
-            storage, namespace, name = key.rsplit("|", 2)
+            storage, namespace, name = key.split("|", 2)  # A name may have a bar in it, the others have none.
             self.store.load(storage, (namespace, name), version, raw)
         for crd in self.store.items(_DEFINITION):
             self.kinds.define(crd.obj)

@@ -115,7 +115,7 @@ class Persistence:
         if failure is None:
             try:
                 self._store([write for write, _ in items if write is not None])
-            except sqlite3.Error as error:
+            except Exception as error:  # Whatever it is, those who wait must hear of it: this thread has no caller.
                 failure = self.failure = StorageFailed(f"the object store cannot write: {error}")
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")

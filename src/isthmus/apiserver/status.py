@@ -82,6 +82,12 @@ def internal_error(message: str) -> Refused:
     return Refused(500, "InternalError", message)
 
 
+def too_many_requests() -> Refused:
+    return Refused(
+        429, "TooManyRequests", "the server has received too many requests and has asked us to try again later"
+    )
+
+
 def unauthorized() -> Refused:
     return Refused(401, "Unauthorized", "Unauthorized")
 
