@@ -24,7 +24,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from isthmus.apiserver.settings import ApiServerSettings
+from isthmus.apiserver.settings import ApiServerSettings, Limits
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
 
 collect_ignore = [] if shutil.which("kubectl") else ["test_kubectl.py"]
@@ -37,7 +37,7 @@ _PROGRAM = "import sys; from isthmus.apiserver.process import main; sys.exit(mai
 class ServerProcess:
     """One API server over one directory; it may be killed and started again."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, limits: Limits | None = None) -> None:
         self.directory = directory / "state"
         self.log: list[str] = []
         self._socket = socket.socket()
@@ -48,6 +48,7 @@ class ServerProcess:
             directory=str(self.directory),
             inherited_fds=[self._socket.fileno()],
             api_address=self.url.removeprefix("https://"),
+            limits=limits or Limits(),
         )
         self._settings = directory / "settings.json"
         self._settings.write_bytes(msgspec.json.encode(settings))
@@ -105,6 +106,17 @@ class ServerProcess:
     @property
     def admin_token(self) -> str:
         return (self.directory / "admin-token").read_text().strip()
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self._socket.getsockname()
+        return host, port
+
+    @property
+    def megabytes(self) -> float:
+        """What the process has in memory."""
+        assert self._process is not None
+        return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * 4096 / 1e6
 
     def kubeconfig(self, token: str = "") -> str:
         entry = ContextEntry(name="east", server=self.url, ca_pem=self.ca_pem, token=token or self.admin_token)
@@ -203,6 +215,27 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
 def fresh_server(tmp_path: Path) -> Iterator[ServerProcess]:
     """One for this test alone: it may be killed."""
     process = ServerProcess(tmp_path)
+    try:
+        process.start()
+        yield process
+    finally:
+        process.close()
+
+
+@pytest.fixture(scope="module")
+def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One that waits for nobody, so that a test need not wait either."""
+    limits = Limits(
+        connections=40,
+        handshakes=8,
+        handshake_seconds=1.0,
+        head_seconds=0.5,
+        body_seconds=0.5,
+        idle_seconds=3.0,
+        stalled_seconds=0.5,
+        large_bodies=2,
+    )
+    process = ServerProcess(tmp_path_factory.mktemp("strict"), limits)
     try:
         process.start()
         yield process

@@ -14,7 +14,8 @@ def user_of(request: web.Request, access: Access) -> User:
     """By token, else by TLS client certificate, else anonymous. Raises Refused for a token that is not valid here."""
     authorization = request.headers.get("Authorization", "")
     if authorization.lower().startswith("bearer "):
-        user = access.user_of_token(authorization[7:].strip(), int(time.time()))
+        token = authorization[7:].strip()
+        user = access.user_of_token(token, int(time.time())) if token.isascii() else None
         if user is None:
             raise unauthorized()
     else:

@@ -22,6 +22,7 @@ from isthmus.apiserver.status import bad_request, internal_error, too_many_reque
 
 _SWEEP_SECONDS = 0.5
 _NO_DESCRIPTOR_SECONDS = 0.5
+_BUSY_SECONDS = 0.02
 _ACCEPTED_AT_ONCE = 64
 _WRITE_BUFFER = 65_536
 _LARGE_BODY = 65_536
@@ -127,7 +128,8 @@ class Connections:
         self._server = server
         self._tls = tls
         self._limits = limits
-        self._handshakes: dict[asyncio.Task[None], None] = {}
+        self._handshakes: dict[asyncio.Task[None], float] = {}
+        """When each began, the oldest first."""
         self._open: dict[Connection, None] = {}
         self.idle: dict[Connection, None] = {}
         """Those without a request under way, the longest idle first."""
@@ -160,40 +162,46 @@ class Connections:
 
     def _accept(self, listener: socket.socket, group: asyncio.TaskGroup) -> None:
         for _ in range(_ACCEPTED_AT_ONCE):
+            if not self._hand_free():
+                self._rest(listener, group, _BUSY_SECONDS)
+                return
             try:
                 accepted, _ = listener.accept()
             except (BlockingIOError, InterruptedError, ConnectionAbortedError):
                 return
             except OSError as error:
                 log.warning("cannot accept a connection", error=str(error))
-                self._rest(listener, group)
+                self._close_idle()
+                self._rest(listener, group, _NO_DESCRIPTOR_SECONDS)
                 return
-            if not self._room():
+            if len(self._handshakes) + len(self._open) >= self._max and not self._close_idle():
                 accepted.close()
                 continue
             accepted.setblocking(False)
             task = group.create_task(self._greet(accepted), name="TLS handshake")
-            self._handshakes[task] = None
+            self._handshakes[task] = self._loop.time()
             task.add_done_callback(lambda done: self._handshakes.pop(done, None))
 
-    def _rest(self, listener: socket.socket, group: asyncio.TaskGroup) -> None:
-        """Without descriptors or memory nothing can be accepted: room is made, and the listener asked again a little later."""
-        self._close_idle()
+    def _rest(self, listener: socket.socket, group: asyncio.TaskGroup, seconds: float) -> None:
+        """Nothing can be accepted now: the kernel keeps who comes, and is asked again a little later."""
         self._loop.remove_reader(listener.fileno())
 
         def again() -> None:
             if listener.fileno() >= 0:
                 self._loop.add_reader(listener.fileno(), self._accept, listener, group)
 
-        self._loop.call_later(_NO_DESCRIPTOR_SECONDS, again)
+        self._loop.call_later(seconds, again)
 
-    def _room(self) -> bool:
-        """Makes room for one more, if need be at the cost of whoever has kept us waiting longest."""
-        if len(self._handshakes) >= self._limits.handshakes:
-            oldest = next(iter(self._handshakes))
-            del self._handshakes[oldest]
-            oldest.cancel()
-        return len(self._handshakes) + len(self._open) < self._max or self._close_idle()
+    def _hand_free(self) -> bool:
+        """Whether one more handshake may begin. Many at once have their time, if little; those that hang make room."""
+        if len(self._handshakes) < self._limits.handshakes:
+            return True
+        oldest, began = next(iter(self._handshakes.items()))
+        if self._loop.time() - began < self._limits.handshake_seconds / 10:
+            return False
+        del self._handshakes[oldest]
+        oldest.cancel()
+        return True
 
     def _close_idle(self) -> bool:
         for connection in self.idle:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import traceback
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import structlog
 from aiohttp import web
@@ -68,11 +70,11 @@ class ApiServer:
             raise  # The client has gone: there is nobody to answer.
         except (LookupError, TypeError, AttributeError, ValueError, OverflowError, RecursionError) as error:
             # An object of a shape that the code did not expect: the object is at fault before the server is.
-            log.warning("request failed", path=request.path, method=request.method, exc_info=error)
+            log.warning("request failed", path=request.path[:200], method=request.method, **_where(error))
             message = f"the object provided is unrecognized: {type(error).__name__}: {error}"
             return answers.json(bad_request(message).status, status=400)
         except Exception as error:
-            log.error("request failed", path=request.path, method=request.method, exc_info=error)
+            log.error("request failed", path=request.path[:200], method=request.method, **_where(error))
             return answers.json(internal_error(f"{type(error).__name__}: {error}").status, status=500)
 
     async def _route(self, request: web.Request, user: User) -> web.StreamResponse:
@@ -150,3 +152,10 @@ async def _expect(request: web.Request) -> web.StreamResponse | None:
     assert request.transport is not None, "connected"
     request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
     return None
+
+
+def _where(error: Exception) -> dict[str, str]:
+    """What went wrong, and where, in few words: clients must not fill the log, nor their secrets get into it."""
+    frames = traceback.extract_tb(error.__traceback__)
+    places = [f"{Path(frame.filename).stem}.{frame.name}:{frame.lineno}" for frame in frames[-3:]]
+    return {"error": f"{type(error).__name__}: {error}"[:200], "at": " ".join(places)}

@@ -9,8 +9,8 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """What clients may hold, and for how long. The defaults are far from what a mesh on one machine needs."""
 
     connections: int = 8192
-    handshakes: int = 512
-    """TLS handshakes under way; the oldest goes when one more comes."""
+    handshakes: int = 1024
+    """TLS handshakes under way. When one more comes, one goes that has had a tenth of its time."""
     handshake_seconds: float = 10.0
     head_seconds: float = 10.0
     """From the first byte of a request to the end of its headers."""
