@@ -1,11 +1,12 @@
 # The project's own commands. Each installs what it needs; nothing is installed by hand.
 PYTHON ?= python3
 BIN := .venv/bin
+SECONDS ?= 300
 TOPOLOGY ?= examples/two-shores.yaml
 # So that the system programs in /sbin are found for users, too.
 export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 
-.PHONY: help up down test check unit live measure bench-apiserver format
+.PHONY: help up down test check unit live measure bench-apiserver fuzz-apiserver format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -32,6 +33,9 @@ measure: .venv/runtime ## boot times, memory and processes of TOPOLOGY
 
 bench-apiserver: .venv/runtime ## what the embedded API server does under load: rates, CPU, memory
 	@python tools/bench_apiserver.py $(BENCH)
+
+fuzz-apiserver: .venv/dev ## hostile bodies and queries against the embedded API server, for SECONDS (300) each kind
+	ISTHMUS_FUZZ_SECONDS=$(SECONDS) pytest -n 2 tests/apiserver/test_hostile_bodies.py
 
 format: .venv/dev ## let ruff lay out and mend the code
 	@ruff format . && ruff check --fix .

@@ -40,6 +40,7 @@ class ServerProcess:
     def __init__(self, directory: Path, limits: Limits | None = None) -> None:
         self.directory = directory / "state"
         self.log: list[str] = []
+        self._told = threading.Condition()
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
         self.url = f"https://127.0.0.1:{self._socket.getsockname()[1]}"
@@ -72,10 +73,20 @@ class ServerProcess:
     def _read(self, process: subprocess.Popen[str], serving: threading.Event) -> None:
         assert process.stderr is not None
         for line in process.stderr:
-            self.log.append(line)
+            with self._told:
+                self.log.append(line)
+                self._told.notify_all()
             if "serving" in line:
                 serving.set()
         serving.set()
+
+    def said(self, text: str) -> int:
+        """In how many lines of its log."""
+        return sum(text in line for line in self.log)
+
+    def wait_until_said(self, text: str, times: int) -> None:
+        with self._told:
+            assert self._told.wait_for(lambda: self.said(text) >= times, DEADLINE), "".join(self.log)
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
         """Its exit code."""

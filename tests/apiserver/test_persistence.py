@@ -161,6 +161,65 @@ def test_a_file_that_is_no_store_is_refused_by_name(tmp_path):
         Persistence(path)
 
 
+def test_a_database_of_somebody_else_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "objects.db"
+    other = sqlite3.connect(path)
+    other.execute("CREATE TABLE recipes (name TEXT)")
+    other.close()
+    before = path.read_bytes()
+
+    with pytest.raises(StorageFailed, match="another program's database, with tables recipes"):
+        Persistence(path)
+
+    assert path.read_bytes() == before
+
+
+async def test_a_store_that_was_torn_is_refused_and_left_alone(tmp_path):
+    path = tmp_path / "objects.db"
+    store = Persistence(path)
+    store.start()
+    for number in range(200):
+        await store.write((f"a|b|{number}", store.first_version + number, b"x" * 3000))
+    store.close()
+    torn = path.read_bytes()[: path.stat().st_size // 2]
+    path.write_bytes(torn)
+
+    with pytest.raises(StorageFailed, match=str(path)):
+        Persistence(path)
+
+    assert path.read_bytes() == torn
+
+
+async def test_a_disk_that_is_full_is_told_and_nothing_of_the_write_is_kept(tmp_path):
+    path = tmp_path / "objects.db"
+    store = Persistence(path)
+    store.start()
+    await store.write(("a|b|kept", store.first_version, b"{}"))
+    full = store._connection.execute("PRAGMA page_count").fetchone()[0]
+    store._connection.execute(f"PRAGMA max_page_count = {full}")
+
+    with pytest.raises(StorageFailed, match="full"):
+        await store.write(("a|b|lost", store.first_version + 1, b"x" * 100_000))
+    with pytest.raises(StorageFailed, match="full"):
+        await store.write(("a|b|later", store.first_version + 2, b"{}"))
+    store.close()
+
+    again = Persistence(path)
+    assert [key for key, _, _ in again.load()] == ["a|b|kept"]
+    again.close()
+
+
+async def test_a_name_with_a_bar_in_it_is_found_again(fresh_server, connected):
+    roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
+    async with connected(fresh_server) as api:
+        await api.made(roles, {"metadata": {"name": "a|b"}, "rules": []})
+    await asyncio.to_thread(fresh_server.stop)
+    fresh_server.start()
+
+    async with connected(fresh_server) as api:
+        assert (await api.get(f"{roles}/a%7Cb")).code == 200
+
+
 async def test_a_version_seen_before_it_was_durable_is_not_given_again(tmp_path):
     first = Persistence(tmp_path / "objects.db")
     first.start()

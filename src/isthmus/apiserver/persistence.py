@@ -45,13 +45,17 @@ class Persistence:
     """Used by one event loop. Raises StorageFailed if the file cannot be opened, or is none of ours."""
 
     def __init__(self, path: Path) -> None:
-        self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
-        path.chmod(0o600)
         try:
+            self._connection = sqlite3.connect(path, check_same_thread=False, isolation_level=None)
+        except sqlite3.Error as error:
+            raise StorageFailed(f"cannot open the object store {path}: {error}") from None
+        try:
+            self._check()
+            path.chmod(0o600)
             for statement in _SCHEMA:
                 self._connection.execute(statement)
             self._reserved = self._reserve(self._stored_counter())
-        except sqlite3.Error as error:
+        except (sqlite3.Error, OSError) as error:
             self._connection.close()
             raise StorageFailed(f"cannot open the object store {path}: {error}") from None
         self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
@@ -60,6 +64,19 @@ class Persistence:
         self._on_failure: Callable[[], None] = _nothing
         self.failure: StorageFailed | None = None
         self._thread = threading.Thread(target=self._write_forever, name="sqlite writer", daemon=True)
+
+    def _check(self) -> None:
+        """Raises sqlite3.Error for a file that is damaged, or somebody else's, before anything is written to it."""
+        tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if tables and not {"object", "counter"} & tables:
+            raise sqlite3.DatabaseError(
+                f"it is another program's database, with tables {', '.join(sorted(tables))}; give the server a directory of its own"
+            )
+        damage = self._connection.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if damage != "ok":
+            raise sqlite3.DatabaseError(
+                f"it is damaged ({damage}); restore it from a copy, or move it away to begin anew"
+            )
 
     def load(self) -> Iterator[tuple[str, int, bytes]]:
         """Every stored object: key, resource version, body."""

@@ -10,11 +10,17 @@ import yaml
 NODES_MAX = 500_000
 """Values of a document with every alias written out; a body without aliases cannot have more at the size that is accepted."""
 
+DEPTH_MAX = 200
+
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def decode(body: bytes) -> Any:
     """As JSON would give it: YAML has values that JSON has not, such as dates. Raises ValueError."""
+    try:
+        _check_depth(body)
+    except yaml.YAMLError as error:
+        raise ValueError(str(error)) from None
     loader = _LOADER(body)
     try:
         node = loader.get_single_node()
@@ -27,6 +33,18 @@ def decode(body: bytes) -> Any:
         raise ValueError(str(error)) from None
     finally:
         loader.dispose()
+
+
+def _check_depth(body: bytes) -> None:
+    """Before the whole is read: the time that the reader takes grows with the square of the depth. Raises ValueError."""
+    depth = 0
+    for event in yaml.parse(body, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+        if depth > DEPTH_MAX:
+            raise ValueError(f"it is nested more than {DEPTH_MAX} deep")
 
 
 def _size(node: yaml.Node, known: dict[int, int], above: tuple[int, ...]) -> int:
