@@ -207,3 +207,22 @@ async def test_access_reviews_say_what_would_happen(api, namespace):
 
     assert (nobody.body["status"]["allowed"], master.body["status"]["allowed"]) == (False, True)
     assert nothing.code == 400
+
+
+@pytest.mark.parametrize(
+    ("kind", "wrong"),
+    [
+        ("clusterroles", {"rules": ["all"]}),
+        ("clusterroles", {"rules": [{"verbs": 5}]}),
+        ("clusterrolebindings", {"subjects": ["somebody"], "roleRef": {"kind": "ClusterRole", "name": "a"}}),
+        ("clusterrolebindings", {"subjects": []}),
+    ],
+)
+async def test_a_role_that_cannot_be_read_is_refused_and_harms_nobody(api, kind, wrong):
+    path = f"/apis/rbac.authorization.k8s.io/v1/{kind}"
+
+    refused = await api.call("POST", path, {"metadata": {"name": "wrong"}} | wrong)
+    stranger = await api.call("GET", "/api/v1/secrets", headers={"Impersonate-User": "stranger"})
+
+    assert (refused.code, refused.body["reason"]) == (400, "BadRequest")
+    assert stranger.code == 403

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from isthmus.apiserver import defaults
+from isthmus.apiserver import defaults, role_shapes
 from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds, kinds_of
 from isthmus.apiserver.persistence import Persistence
 from isthmus.apiserver.status import Refused, bad_request, conflict, invalid
@@ -239,6 +239,7 @@ def _check_shape(kind: Kind, obj: Object) -> None:
     finalizers = metadata.get("finalizers") or []
     if not isinstance(finalizers, list) or not all(isinstance(item, str) for item in finalizers):
         raise bad_request(f"{kind.name} {metadata['name']}: metadata.finalizers is not a list of strings")
+    role_shapes.check(kind, obj)
 
 
 def _merged(kind: Kind, old: Object, wanted: Object, subresource: str) -> Object:
