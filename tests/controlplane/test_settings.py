@@ -22,6 +22,11 @@ def test_the_defaults_are_istiods():
     [
         ({}, "KUBECONFIG is not set"),
         (CONFIG | {"TRUST_DOMAIN": "a b"}, "TRUST_DOMAIN"),
+        (CONFIG | {"ISTHMUS_STALE_CLUSTERS": "drop"}, "'drop' is none of hold, demote, withdraw"),
+        (
+            CONFIG | {"ISTHMUS_STALE_CLUSTERS": "withdraw", "ISTHMUS_STALE_WITHDRAW_AFTER": "10s"},
+            "demoting comes first",
+        ),
         (CONFIG | {"PILOT_REMOTE_CLUSTER_TIMEOUT": "soon"}, "'soon' is not a duration such as 30s"),
         (CONFIG | {"ISTHMUS_UNREACHABLE_NETWORKS_DIRECT": "maybe"}, "'maybe' is neither true nor false"),
     ],
@@ -29,3 +34,26 @@ def test_the_defaults_are_istiods():
 def test_a_setting_that_cannot_be_used_is_named(environment, said):
     with pytest.raises(BadSetting, match=said):
         ControlPlaneSettings.from_environment(environment)
+
+
+@pytest.mark.parametrize(
+    ("policy", "ages"),
+    [
+        ({}, (None, None)),
+        ({"ISTHMUS_STALE_CLUSTERS": "demote", "ISTHMUS_STALE_DEMOTE_AFTER": "5s"}, (5.0, None)),
+        ({"ISTHMUS_STALE_CLUSTERS": "withdraw"}, (60.0, 600.0)),
+    ],
+)
+def test_what_becomes_of_stale_clusters_is_the_operators_choice(policy, ages):
+    found = ControlPlaneSettings.from_environment(CONFIG | policy).stale_policy
+
+    assert (found.demote_after, found.withdraw_after) == ages
+
+
+def test_risks_of_kubeconfigs_are_accepted_by_name_and_a_time_of_zero_is_none():
+    found = ControlPlaneSettings.from_environment(
+        CONFIG | {"PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS": "exec, gcp", "PILOT_REMOTE_CLUSTER_TIMEOUT": "0"}
+    )
+
+    assert found.remote_rules.allowed == {"exec", "gcp"}
+    assert found.remote_sync_seconds == 0

@@ -13,7 +13,7 @@ from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Hostname, MeshId, Namespace, NetworkId, ServiceKey
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import MeshSettings, Snapshot
-from isthmus.model.topology import Locality, NetworkGateway
+from isthmus.model.topology import Cluster, ImportState, Locality, NetworkGateway, Standing
 from isthmus.model.views import ProxyKind, Scope, Upstream
 from isthmus.model.workloads import Endpoint, Health, Workload
 
@@ -29,6 +29,7 @@ class Mesh:
     endpoints: list[Endpoint] = field(default_factory=list)
     cluster_local: bool = False
     direct: bool = False
+    standings: dict[str, Standing] = field(default_factory=dict)
 
     def snapshot(self) -> Snapshot:
         by_network: dict[NetworkId, list[NetworkGateway]] = {}
@@ -46,7 +47,7 @@ class Mesh:
         )
         return Snapshot(
             settings=MeshSettings(mesh=MeshId("m"), trust_domain=TRUST_DOMAIN, unreachable_networks_direct=self.direct),
-            clusters=MappingProxyType({}),
+            clusters=MappingProxyType({ClusterId(name): stale(name, how) for name, how in self.standings.items()}),
             gateways=MappingProxyType({network: tuple(found) for network, found in by_network.items()}),
             services=MappingProxyType({KEY: service}),
             endpoints=MappingProxyType({KEY: tuple(sorted(self.endpoints))}),
@@ -57,6 +58,17 @@ class Mesh:
     def upstream(self, scope: Scope) -> Upstream:
         [upstream] = outbound_view(scope, self.snapshot()).upstreams
         return upstream
+
+
+def stale(cluster: str, standing: Standing) -> Cluster:
+    return Cluster(
+        id=ClusterId(cluster),
+        network=NetworkId(""),
+        is_config_cluster=False,
+        state=ImportState.STALE,
+        stale_since="2026-01-01T00:00:00+00:00",
+        standing=standing,
+    )
 
 
 def gateway(network: str, cluster: str, address: str) -> NetworkGateway:
@@ -110,8 +122,9 @@ def transcript(upstream: Upstream) -> list[str]:
         for to in group.destinations:
             ips = " ".join(found.ip for found in to.stands_for)
             way = f"gateway of {to.through.network}, for {ips}" if to.through else "direct"
+            last = f", priority {group.priority}" if group.priority else ""
             plain = "" if to.mutual_tls else ", plaintext"
-            lines.append(f"{to.address}:{to.port} {to.weight} {way}{plain}{place}")
+            lines.append(f"{to.address}:{to.port} {to.weight} {way}{plain}{place}{last}")
     lines += [f"{left.endpoint.ip} - {left.why.reason.value}" for left in upstream.left_out]
     return lines
 

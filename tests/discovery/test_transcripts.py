@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.discovery.view import outbound_view
+from isthmus.model.topology import Standing
 
 TRANSCRIPTS = sorted((Path(__file__).parent / "transcripts").glob("*.txt"))
 
@@ -32,6 +33,8 @@ def played(text, words) -> list[str]:
                 mesh.gateways.append(words.gateway(*where))
             case ["endpoint", *what]:
                 mesh.endpoints.append(words.endpoint(*what))
+            case ["cluster", name, standing]:
+                mesh.standings[name] = Standing(standing)
             case ["service", "cluster-local"]:
                 mesh.cluster_local = True
             case ["from", *who]:

@@ -13,6 +13,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
 
 from isthmus import __version__
+from isthmus.controlplane.cluster_table import add_metrics
 from isthmus.controlplane.clusters import RemoteClusters
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.settings import ControlPlaneSettings
@@ -139,7 +140,7 @@ class DebugPages:
 
         gauge("pilot_xds", "Connected xDS streams.", len(self._streams()))
         gauge("pilot_services", "Services in the mesh.", len(snapshot.services) if snapshot else 0)
-        gauge("istiod_managed_clusters", "Clusters that are read.", len(snapshot.clusters) if snapshot else 0)
+        add_metrics(registry, self._clusters.table(), self._clusters.events, self._clusters.timeouts)
         gauge("isthmus_issues", "Objects with something wrong.", len(snapshot.issues) if snapshot else 0)
         gauge("isthmus_rounds_total", "Rounds of delivery since the start.", self._delivery.rounds)
         for summary in summaries(self._delivery.derivations.graph):

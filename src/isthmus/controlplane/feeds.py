@@ -1,28 +1,33 @@
 """Feeds: keep one cluster's objects current in the world.
 
 A cluster becomes visible when every kind has been listed once. When its API server is lost, what was last known stays, labelled with the
-time since which it is stale.
+time since which it is stale, and counts as much as the mesh's policy for ageing says. A server that has been silent is asked whether it is
+there: a watch on a dead connection, or with credentials that have ended, can look healthy for minutes.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from isthmus.api.meta import KubernetesObject
 from isthmus.api.registry import KINDS, Kind, decode
+from isthmus.controlplane.staleness import HOLD, StalePolicy
 from isthmus.controlplane.world import ImportedCluster, World
 from isthmus.kubernetes.client import ApiClient
+from isthmus.kubernetes.errors import ApiError, KubernetesError, Unauthorized
 from isthmus.kubernetes.reflector import Reflector
 from isthmus.kubernetes.resources import ResourcePath
 from isthmus.kubernetes.watch import Change, Name
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId
-from isthmus.model.topology import ImportState
+from isthmus.model.topology import ImportState, Standing
 
-_STALE_CHECK_SECONDS = 1.0
+_CHECK_SECONDS = 1.0
+_PROBE_AFTER_SECONDS = 10.0
+_PROBE_SECONDS = 5.0
 
 
 def kinds_of(*, is_config_cluster: bool) -> list[Kind]:
@@ -37,11 +42,17 @@ def path_of(kind: Kind) -> ResourcePath:
 class ClusterFeed:
     """One cluster, read through one client, into an `ImportedCluster` of its own."""
 
-    def __init__(self, cluster: ClusterId, client: ApiClient, world: World, kinds: Iterable[Kind]) -> None:
+    def __init__(
+        self, cluster: ClusterId, client: ApiClient, world: World, kinds: Iterable[Kind], policy: StalePolicy = HOLD
+    ) -> None:
         self.cluster = cluster
         self.client = client
         self.imported = ImportedCluster()
         self._world = world
+        self._policy = policy
+        self._probed: float | None = None
+        self._probe_error = ""
+        self._lost_at = 0.0
         self._reflectors: dict[str, Reflector[KubernetesObject]] = {}
         for kind in kinds:
             self._reflectors[kind.name] = self._reflector(kind)
@@ -54,6 +65,7 @@ class ClusterFeed:
             for reflector in self._reflectors.values():
                 await reflector.synced.wait()
             self.imported.state = ImportState.LIVE
+            self._judge()
             self._world.put(self.cluster, self.imported)
             visible()
             await self._watch_over()
@@ -67,18 +79,70 @@ class ClusterFeed:
             if not reflector.synced.is_set()
         ]
 
+    @property
+    def error(self) -> str:
+        """Why the cluster is stale, or not visible yet; empty while all is well."""
+        lost = (f"{name}: {found.last_error}" for name, found in self._reflectors.items() if found.last_error)
+        return self._probe_error or next(lost, "")
+
+    @property
+    def last_contact(self) -> float | None:
+        """When the API server was heard of last, by the loop's clock; None if never."""
+        heard = [found.last_contact for found in self._reflectors.values() if found.last_contact is not None]
+        return max([*heard, *([self._probed] if self._probed is not None else [])], default=None)
+
+    def ended(self, error: str) -> None:
+        """Nobody reads the cluster any longer: what is known of it is as old as it is."""
+        self._probe_error = error or "it is not read any longer"
+        if self.imported.state is not ImportState.SYNCING:
+            self._judge()
+
     async def _watch_over(self) -> None:
         while True:
-            await asyncio.sleep(_STALE_CHECK_SECONDS)
-            lost = any(reflector.last_error for reflector in self._reflectors.values())
-            if lost and self.imported.state is ImportState.LIVE:
-                self.imported.state = ImportState.STALE
-                self.imported.stale_since = datetime.now(UTC).isoformat(timespec="seconds")
-                self._world.touched(self.imported)
-            elif not lost and self.imported.state is ImportState.STALE:
-                self.imported.state = ImportState.LIVE
-                self.imported.stale_since = ""
-                self._world.touched(self.imported)
+            await asyncio.sleep(_CHECK_SECONDS)
+            if self._probe_error or self._silent_for() >= _PROBE_AFTER_SECONDS:
+                await self._probe()
+            self._judge()
+
+    def _silent_for(self) -> float:
+        last = self.last_contact
+        return float("inf") if last is None else asyncio.get_running_loop().time() - last
+
+    async def _probe(self) -> None:
+        """Whether the server is there and takes our credentials. That it does not want to be asked this is an answer, too."""
+        try:
+            async with asyncio.timeout(_PROBE_SECONDS):
+                await self.client.read("/readyz")
+        except TimeoutError:
+            self._probe_error = f"{self.client.address.server} does not answer"
+        except Unauthorized as error:
+            self._probe_error = f"the credentials are refused: {error}"
+        except ApiError:
+            self._answered()
+        except KubernetesError as error:
+            self._probe_error = str(error)
+        else:
+            self._answered()
+
+    def _answered(self) -> None:
+        self._probe_error = ""
+        self._probed = asyncio.get_running_loop().time()
+
+    def _judge(self) -> None:
+        """State, age and standing, by what is known now. Silent if they are as before."""
+        imported = self.imported
+        before = (imported.state, imported.stale_since, imported.standing)
+        now = asyncio.get_running_loop().time()
+        if not self.error:
+            imported.state, imported.stale_since, imported.standing = ImportState.LIVE, "", Standing.FULL
+        else:
+            if imported.state is not ImportState.STALE:
+                self._lost_at = now if self.last_contact is None else self.last_contact
+                since = datetime.now(UTC) - timedelta(seconds=now - self._lost_at)
+                imported.state, imported.stale_since = ImportState.STALE, since.isoformat(timespec="seconds")
+            imported.standing = self._policy.standing(now - self._lost_at)
+        if before != (imported.state, imported.stale_since, imported.standing):
+            self._world.touched(imported)
 
     def _reflector(self, kind: Kind) -> Reflector[KubernetesObject]:
         objects: dict[Name, object] = {}

@@ -23,7 +23,7 @@ from aiohttp import web
 from isthmus.api.core import ConfigMap, Pod
 from isthmus.api.meta import KubernetesObject
 from isthmus.controlplane.authority import ROOT_CONFIG_MAP, RootPublisher, load_authority
-from isthmus.controlplane.clusters import RemoteClusters
+from isthmus.controlplane.clusters import RemoteClusters, RemoteSettings
 from isthmus.controlplane.debug import DebugPages
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.feeds import ClusterFeed, kinds_of
@@ -95,7 +95,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
     )
     async with ApiClient(load_file(Path(settings.kubeconfig)), user_agent="isthmus-control-plane") as client:
         own = ClusterFeed(settings.cluster, client, world, kinds_of(is_config_cluster=True))
-        remotes = RemoteClusters(world, client, settings.cluster, settings.system_namespace)
+        remotes = RemoteClusters(world, client, _remote_settings(settings))
         review = partial(_review, client, remotes, settings)
         authenticator = Authenticator(
             settings.trust_domain, settings.cluster, review, time.monotonic, settings.cluster_aliases
@@ -108,8 +108,11 @@ async def serve(settings: ControlPlaneSettings) -> None:
             authority = await _authority(client, settings)
             tasks.create_task(_publish_roots(client, authority), name="roots")
             await visible.wait()
-            if not await remotes.settled(settings.remote_sync_seconds):
-                log.warning("starting without some remote clusters", clusters=remotes.table())
+            if not await remotes.settled():
+                log.warning(
+                    "starting without some remote clusters",
+                    clusters=[row.id for row in remotes.table() if row.syncStatus != "synced"],
+                )
             tasks.create_task(delivery.run(), name="delivery")
             registration = RegistrationAuthority(
                 settings.trust_domain,
@@ -170,6 +173,15 @@ async def _site(application: web.Application, host: str, port: int):  # type: ig
         yield
     finally:
         await runner.cleanup()
+
+
+def _remote_settings(settings: ControlPlaneSettings) -> RemoteSettings:
+    return RemoteSettings(
+        rules=settings.remote_rules,
+        sync_seconds=settings.remote_sync_seconds,
+        policy=settings.stale_policy,
+        directory=settings.remote_kubeconfigs,
+    )
 
 
 async def _authority(client: ApiClient, settings: ControlPlaneSettings) -> CertificateAuthority:

@@ -148,6 +148,8 @@ def transition(current: Mapping[ClusterId, RemoteCluster], reading: RemoteReadin
         for entry in reading.rejected
         if entry.cluster in current and current[entry.cluster].source == entry.source
     }
+    unreadable = {entry.source for entry in reading.rejected if not entry.cluster}
+    held |= {cluster for cluster, remote in current.items() if remote.source in unreadable}
     return Transition(
         connect=tuple(
             remote
@@ -199,6 +201,19 @@ def misnamed(cluster: ClusterId, own_names: Collection[str], own_cluster: Cluste
         what=f"cluster {cluster} calls itself {said}: its proxies say {said}, and are not taken for workloads of {cluster}",
         fix=f"create the secret anew with the name {sorted(own_names)[0]}, or set CLUSTER_ID={cluster} there",
         field=f"data.{cluster}",
+    )
+
+
+def unusable(remote: RemoteCluster, reason: str, own_cluster: ClusterId) -> Issue:
+    """A kubeconfig that reads well, and with which no connection can be made."""
+    namespace, _, name = remote.source.rpartition("/")
+    return Issue(
+        subject=Subject(own_cluster, "Secret" if namespace else "Kubeconfig", namespace, name),
+        code="ISM0201",
+        severity=Severity.ERROR,
+        what=f"cluster {remote.id} is not discovered: {reason}",
+        fix="create the secret anew for that cluster",
+        field=f"data.{remote.id}" if namespace else "",
     )
 
 

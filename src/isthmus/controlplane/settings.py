@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from isthmus.controlplane.remote_secrets import RISKS, RemoteRules, accepted_risks
+from isthmus.controlplane.staleness import HOLD, StalePolicy
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.snapshot import ClusterSet
@@ -23,7 +25,8 @@ class BadSetting(ValueError):
 class ControlPlaneSettings:
     """`kubeconfig` is a path; its current context is the config cluster.
 
-    `remote_sync_seconds`: how long a remote cluster may hold up the first answer to proxies. `served_names` are the DNS names in the
+    `remote_sync_seconds`: how long a remote cluster may hold up the first answer to proxies; 0 is for ever. `remote_kubeconfigs` is a
+    directory of kubeconfigs that are read instead of remote secrets, or empty. `served_names` are the DNS names in the
     serving certificate. `bind` is the address that all ports listen on. `node_agents` are namespace and service account of those who may
     ask for certificates of the workloads on their node.
     """
@@ -37,6 +40,9 @@ class ControlPlaneSettings:
     revision: str
     bind: str
     remote_sync_seconds: float
+    remote_rules: RemoteRules
+    remote_kubeconfigs: str
+    stale_policy: StalePolicy
     served_names: tuple[str, ...]
     unreachable_networks_direct: bool
     cluster_set: ClusterSet
@@ -59,6 +65,13 @@ class ControlPlaneSettings:
             revision=revision,
             bind=environment.get("BIND_ADDRESS", "0.0.0.0"),
             remote_sync_seconds=_seconds(environment, "PILOT_REMOTE_CLUSTER_TIMEOUT", 30.0),
+            remote_rules=RemoteRules(
+                own_cluster=ClusterId(environment.get("CLUSTER_ID", "Kubernetes")),
+                system_namespace=Namespace(namespace),
+                allowed=accepted_risks(environment.get(RISKS, "")),
+            ),
+            remote_kubeconfigs=environment.get("PILOT_MULTICLUSTER_KUBECONFIG_PATH", ""),
+            stale_policy=_stale_policy(environment),
             served_names=_served_names(namespace, revision, environment.get("ISTIOD_CUSTOM_HOST", "")),
             unreachable_networks_direct=_flag(environment, "ISTHMUS_UNREACHABLE_NETWORKS_DIRECT"),
             cluster_set=ClusterSet(
@@ -73,6 +86,25 @@ class ControlPlaneSettings:
                 longest=timedelta(seconds=_seconds(environment, "MAX_WORKLOAD_CERT_TTL", 90 * 24 * 3600.0)),
             ),
         )
+
+
+def _stale_policy(environment: Mapping[str, str]) -> StalePolicy:
+    """hold (the default), demote, or withdraw, which demotes first; the ages are counted from the last contact."""
+    name = environment.get("ISTHMUS_STALE_CLUSTERS", "hold")
+    demote_after = _seconds(environment, "ISTHMUS_STALE_DEMOTE_AFTER", 60.0)
+    withdraw_after = _seconds(environment, "ISTHMUS_STALE_WITHDRAW_AFTER", 600.0)
+    match name:
+        case "hold":
+            return HOLD
+        case "demote":
+            return StalePolicy(demote_after=demote_after)
+        case "withdraw" if withdraw_after < demote_after:
+            raise BadSetting(
+                "ISTHMUS_STALE_WITHDRAW_AFTER is less than ISTHMUS_STALE_DEMOTE_AFTER: demoting comes first"
+            )
+        case "withdraw":
+            return StalePolicy(demote_after=demote_after, withdraw_after=withdraw_after)
+    raise BadSetting(f"ISTHMUS_STALE_CLUSTERS: {name!r} is none of hold, demote, withdraw")
 
 
 def node_agents_of(text: str) -> frozenset[tuple[str, str]]:
@@ -123,6 +155,8 @@ def _seconds(environment: Mapping[str, str], name: str, default: float) -> float
     text = environment.get(name, "")
     if not text:
         return default
+    if text == "0":
+        return 0.0
     units = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
     for unit, factor in units.items():
         number = text.removesuffix(unit)

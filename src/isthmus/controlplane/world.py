@@ -15,7 +15,7 @@ from isthmus.ingest.snapshot import snapshot_of
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId
 from isthmus.model.snapshot import MeshSettings, Snapshot
-from isthmus.model.topology import ImportState
+from isthmus.model.topology import ImportState, Standing
 
 ObjectName = tuple[str, str]
 """Namespace (empty for a cluster-scoped object) and name."""
@@ -27,6 +27,7 @@ class ImportedCluster:
     def __init__(self) -> None:
         self.state = ImportState.SYNCING
         self.stale_since = ""
+        self.standing = Standing.FULL
         self.objects: dict[str, dict[ObjectName, object]] = {}
 
 
@@ -51,7 +52,9 @@ class World:
         self.changed.set()
 
     def remove(self, cluster: ClusterId) -> None:
-        """Forgets the cluster and all its endpoints."""
+        """Forgets the cluster, all its endpoints, and what was wrong with its objects."""
+        for source in [source for source in self._issues if source.startswith(f"{cluster}/")]:
+            self.report(source, ())
         if self._clusters.pop(cluster, None) is not None:
             self.changed.set()
 
@@ -70,7 +73,13 @@ class World:
     def snapshot(self) -> Snapshot:
         """The newest snapshot. Clusters that never synced are left out."""
         inputs = [
-            ClusterInput(id=name, state=imported.state, stale_since=imported.stale_since, objects=imported.objects)
+            ClusterInput(
+                id=name,
+                state=imported.state,
+                stale_since=imported.stale_since,
+                standing=imported.standing,
+                objects=imported.objects,
+            )
             for name, imported in sorted(self._clusters.items())
             if imported.state is not ImportState.SYNCING
         ]

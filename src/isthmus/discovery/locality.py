@@ -53,6 +53,14 @@ def priorities(
     return {endpoint: order[rank] for endpoint, rank in ranks.items()}
 
 
+def behind(priorities: Mapping[Endpoint, int], last: frozenset[Endpoint]) -> Mapping[Endpoint, int]:
+    """The same, with some endpoints after all others; among themselves they keep their order."""
+    if not last:
+        return priorities
+    order = {key: rank for rank, key in enumerate(sorted({(e in last, found) for e, found in priorities.items()}))}
+    return {endpoint: order[endpoint in last, found] for endpoint, found in priorities.items()}
+
+
 def shared_out(
     scope: Scope, groups: Sequence[LocalityGroup], preference: LocalityPreference | None
 ) -> tuple[LocalityGroup, ...]:
@@ -67,7 +75,11 @@ def shared_out(
         for index in there:
             # In tenths of a percent, so that small places of a large share do not vanish.
             found[index] = max(1, round(percent * 10 * groups[index].weight / whole))
-    return tuple(replace(groups[index], weight=weight) for index, weight in sorted(found.items()))
+    kept = sorted({groups[index].priority for index in found})
+    return tuple(
+        replace(groups[index], weight=weight, priority=kept.index(groups[index].priority))
+        for index, weight in sorted(found.items())
+    )
 
 
 def _shares(scope: Scope, preference: LocalityPreference) -> tuple[tuple[str, int], ...]:

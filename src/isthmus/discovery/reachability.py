@@ -5,7 +5,8 @@ The rules, in the order in which they are asked (Istio's endpoint filters, with 
 1. the endpoint has the port, matched by name, because numbers may differ between clusters;
 2. a cluster-local service stays in its cluster, and so does an endpoint that its cluster does not export;
 3. a proxy that asked for some networks gets no others;
-4. an endpoint that is going away, or is not ready, takes no new requests;
+4. an endpoint that is going away, or is not ready, takes no new requests; nor does one of another cluster that nobody has heard of for
+   longer than the mesh's policy allows;
 5. within a network, directly; to another network through its gateways (those of the endpoint's own cluster first), and only with mutual
    TLS, because a gateway tells connections apart by their SNI.
 """
@@ -17,7 +18,7 @@ from isthmus.discovery.security import takes_mutual_tls
 from isthmus.model.names import UNDECLARED_NETWORK
 from isthmus.model.services import Resolution, Service, ServicePort
 from isthmus.model.snapshot import Snapshot
-from isthmus.model.topology import NetworkGateway
+from isthmus.model.topology import NetworkGateway, Standing
 from isthmus.model.traffic import ClientTls
 from isthmus.model.views import Direct, Reach, Reason, Scope, ThroughGateways, Unreachable
 from isthmus.model.workloads import Endpoint, Health
@@ -49,7 +50,16 @@ def reach(
         return Unreachable(Reason.TERMINATING, "its workload is shutting down")
     if endpoint.health is Health.UNHEALTHY and not service.publishes_not_ready:
         return Unreachable(Reason.NOT_READY, "its workload is not ready")
+    if standing_of(scope, endpoint, snapshot) is Standing.WITHDRAWN:
+        since = snapshot.clusters[endpoint.cluster].stale_since
+        return Unreachable(Reason.CLUSTER_STALE, f"the API server of {endpoint.cluster} has not answered since {since}")
     return _across_networks(scope, service, port, endpoint, snapshot, tls)
+
+
+def standing_of(scope: Scope, endpoint: Endpoint, snapshot: Snapshot) -> Standing:
+    """What the endpoint's cluster counts for a caller of this scope. For its own proxies it always counts in full."""
+    cluster = snapshot.clusters.get(endpoint.cluster)
+    return Standing.FULL if cluster is None or endpoint.cluster == scope.cluster else cluster.standing
 
 
 def _across_networks(

@@ -14,9 +14,9 @@ from isthmus.discovery.callers import scope_for
 from isthmus.discovery.destination_rules import is_in, rule_for
 from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.ingress import gateway_ports
-from isthmus.discovery.locality import preference_for, priorities, shared_out
+from isthmus.discovery.locality import behind, preference_for, priorities, shared_out
 from isthmus.discovery.naming import name_table, virtual_ips
-from isthmus.discovery.reachability import reach
+from isthmus.discovery.reachability import reach, standing_of
 from isthmus.discovery.routing import connections_for, extra_hosts, routes_for
 from isthmus.discovery.security import authorization_for, takes_mutual_tls
 from isthmus.discovery.sight import Sight, sight_of
@@ -26,6 +26,7 @@ from isthmus.model.routing import ConnectionRoute, Route
 from isthmus.model.security import Authorization
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import MeshSettings, Snapshot
+from isthmus.model.topology import Standing
 from isthmus.model.traffic import Subset, TrafficPolicy
 from isthmus.model.views import (
     LeftOut,
@@ -152,7 +153,8 @@ def _partition(
 def _upstream(scope: Scope, partition: _Partition, snapshot: Snapshot, scale: int) -> Upstream:
     service = partition.service
     preference = preference_for(service, partition.policy, snapshot)
-    near = priorities(scope, (endpoint for endpoint, _ in partition.reached), preference)
+    demoted = frozenset(e for e, _ in partition.reached if standing_of(scope, e, snapshot) is Standing.DEMOTED)
+    near = behind(priorities(scope, (endpoint for endpoint, _ in partition.reached), preference), demoted)
     groups = groups_of(partition.reached, partition.port, scale, partition.mutual, near)
     shared = shared_out(scope, groups, preference)
     return Upstream(

@@ -9,7 +9,7 @@ from isthmus.api.core import Namespace
 from isthmus.ingest import labels
 from isthmus.model.names import ClusterId, NetworkId
 from isthmus.model.snapshot import MeshSettings
-from isthmus.model.topology import ClusterNetwork, ImportState
+from isthmus.model.topology import ClusterNetwork, ImportState, Standing
 
 Objects = Mapping[str, Mapping[tuple[str, str], object]]
 """Decoded objects by kind, then by namespace (empty if cluster-scoped) and name."""
@@ -23,6 +23,7 @@ class ClusterInput:
     state: ImportState
     objects: Objects
     stale_since: str = ""
+    standing: Standing = Standing.FULL
 
 
 def network_of(cluster: ClusterInput, settings: MeshSettings) -> ClusterNetwork:

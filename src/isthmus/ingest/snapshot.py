@@ -136,6 +136,7 @@ def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Contex
             is_config_cluster=cluster.id == config_cluster,
             state=cluster.state,
             stale_since=cluster.stale_since,
+            standing=cluster.standing,
         ),
         declarations=declarations,
         endpoints=_endpoints_in(cluster, network, context, workloads),

@@ -96,6 +96,24 @@ def address_from_secret(text: str, *, allowed: Collection[str] = ()) -> ApiAddre
     return address_of(text)
 
 
+def cluster_named_in(text: str) -> str:
+    """What the cluster of a kubeconfig is called: by its current context, else by its first context, else its first cluster, by name.
+
+    Raises BadKubeconfig.
+    """
+    document = _document(text)
+    contexts = _named(document, "contexts", "context")
+    clusters = _named(document, "clusters", "cluster")
+    current = str(document.get("current-context") or "")
+    if current and current not in contexts:
+        raise BadKubeconfig(f"no context {current!r}; there is: {', '.join(sorted(contexts)) or 'none'}")
+    chosen = contexts[current] if current else contexts[min(contexts)] if contexts else {}
+    name = str(chosen.get("cluster", "")) or min(clusters, default="")
+    if not name:
+        raise BadKubeconfig("no cluster in it")
+    return name
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuthPlugin:
     """A way for the reader of a kubeconfig to get a credential by itself: an auth-provider and its settings."""

@@ -101,11 +101,20 @@ class ImportState(StrEnum):
     GONE = "gone"
 
 
+class Standing(StrEnum):
+    """What a cluster's endpoints count for the proxies of other clusters."""
+
+    FULL = "full"
+    DEMOTED = "demoted"
+    WITHDRAWN = "withdrawn"
+
+
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class Cluster:
     """One cluster as this control plane knows it.
 
-    `network` is the default of its workloads. `stale_since` is an RFC 3339 time and empty unless STALE.
+    `network` is the default of its workloads. `stale_since` is an RFC 3339 time and empty unless STALE; `standing` is what the mesh's
+    policy makes of its age.
     """
 
     id: ClusterId
@@ -113,3 +122,4 @@ class Cluster:
     is_config_cluster: bool
     state: ImportState
     stale_since: str = ""
+    standing: Standing = Standing.FULL

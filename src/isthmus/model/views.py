@@ -89,6 +89,7 @@ class Reason(StrEnum):
     NO_SUCH_PORT = "no_such_port"
     NOT_READY = "not_ready"
     TERMINATING = "terminating"
+    CLUSTER_STALE = "cluster_stale"
 
 
 @dataclass(frozen=True, slots=True, order=True)
