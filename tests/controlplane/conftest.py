@@ -28,6 +28,7 @@ class FakeCluster:
         self.collections: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
         self.events: list[tuple[str, int, dict[str, Any]]] = []
         self.tokens: set[str] = set()
+        self.forbidden: set[str] = set()
         self.is_away = False
         self.asked: list[str] = []
         self._transports: set[asyncio.Transport] = set()
@@ -70,6 +71,8 @@ class FakeCluster:
             return web.Response()
         if self.tokens and request.headers.get("Authorization", "").removeprefix("Bearer ") not in self.tokens:
             return web.json_response({"code": 401, "reason": "Unauthorized", "message": "no"}, status=401)
+        if request.path in self.forbidden:
+            return web.json_response({"code": 403, "reason": "Forbidden", "message": "no"}, status=403)
         if request.query.get("watch"):
             return await self._watch(request, request.transport)
         namespace, _, name = request.path.rpartition("/")

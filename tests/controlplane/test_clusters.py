@@ -170,7 +170,7 @@ async def test_certificates_that_cannot_be_used_hold_nothing_up_and_are_an_issue
         assert not await mesh.remotes.settled()
 
         assert mesh.issues() == [("ISM0201", "s")]
-        assert "bad certificates" in mesh.row("north").error
+        assert "bad certificates" in mesh.row("north").reason
 
 
 async def test_a_dead_cluster_holds_up_the_start_only_for_a_while_and_joins_when_it_is_back(own, west, quickly):
@@ -200,7 +200,7 @@ async def test_a_lost_cluster_is_stale_ages_as_the_policy_says_and_recovers(own,
         assert mesh.services() == ["web"], "what was known stays"
         assert mesh.world.snapshot().clusters[WEST].state is ImportState.STALE
         assert mesh.row().staleSince
-        assert mesh.row().error
+        assert mesh.row().reason
 
         west.is_away = False
         await mesh.until(lambda: imported_of(mesh).state is ImportState.LIVE)
@@ -223,7 +223,7 @@ async def test_a_silent_server_is_asked_whether_it_is_there_and_takes_our_creden
         west.tokens = {"other"}
 
         await mesh.until(lambda: mesh.row().state == "stale")
-        assert "the credentials are refused" in mesh.row().error
+        assert "the credentials are refused" in mesh.row().reason
         west.tokens = {"t"}
         await mesh.until(lambda: mesh.row().state == "live")
 
@@ -287,3 +287,14 @@ async def test_the_state_of_each_cluster_is_a_metric(own, west):
             "remote_cluster_sync_timeouts_total 0.0",
         ):
             assert line in shown
+
+
+async def test_a_kind_that_may_not_be_read_is_told_and_keeps_no_cluster_away(own, west):
+    west.forbidden = {"/apis/multicluster.x-k8s.io/v1alpha1/serviceexports"}
+    await own.put_secret("s", west=west.kubeconfig())
+    async with following(own) as mesh:
+        assert await mesh.remotes.settled()
+
+        assert mesh.services() == ["web"]
+        assert mesh.issues() == [("ISM0204", "*")]
+        assert mesh.row().state == "live"

@@ -16,7 +16,7 @@ _STATUSES = ("synced", "syncing", "timeout", "closed")
 class ClusterRow(msgspec.Struct, frozen=True, kw_only=True):
     """`syncStatus` is one of Istio's words, `state` one of ours: syncing, live, stale, gone. Times are RFC 3339 or empty.
 
-    `replacement` is what a changed kubeconfig, which has not taken its place yet, waits for.
+    `reason` is why the state is not `live`. `replacement` is what a changed kubeconfig waits for that has not taken its place yet.
     """
 
     id: str
@@ -27,7 +27,7 @@ class ClusterRow(msgspec.Struct, frozen=True, kw_only=True):
     standing: str
     lastContact: str
     server: str
-    error: str
+    reason: str
     waitingFor: list[str]
     replacement: str
     credentialExpires: str
@@ -42,7 +42,7 @@ class ClusterRow(msgspec.Struct, frozen=True, kw_only=True):
             state="gone",
             staleSince=since,
             standing="",
-            error="",
+            reason="",
             waitingFor=[],
             replacement="",
         )

@@ -139,6 +139,7 @@ class RemoteClusters:
         state = ImportState.SYNCING if feed is None else feed.imported.state
         late = discovery.late and state is ImportState.SYNCING
         error = discovery.error or (feed.error if feed else "")
+        waiting_for = feed.waiting_for if feed else []
         return ClusterRow(
             id=cluster,
             secretName=discovery.wanted.source,
@@ -148,8 +149,8 @@ class RemoteClusters:
             standing=feed.imported.standing.value if feed else "",
             lastContact="" if heard is None else _moment(asyncio.get_running_loop().time() - heard),
             server=discovery.wanted.address.server,
-            error=error,
-            waitingFor=feed.waiting_for if feed else [],
+            reason=error or "; ".join(waiting_for),
+            waitingFor=waiting_for,
             replacement="" if waiting in (None, discovery) else (waiting.error or "connecting"),
             credentialExpires=discovery.expires.isoformat(timespec="seconds") if discovery.expires else "",
             callsItself=sorted(discovery.identity.names) if discovery.identity else [],

@@ -149,7 +149,10 @@ class ClusterFeed:
         self.imported.objects[kind.name] = objects
         taken = partial(self._taken, kind, objects)
         selector = {"fieldSelector": f"metadata.name={kind.only_named}"} if kind.only_named else None
-        return Reflector(self.client, path_of(kind), partial(decode, kind), taken, selector=selector)
+        # Without the kinds by which policy is made, nothing must be believed; without those that only add to it, the rest holds.
+        optional = kind.is_custom and kind.from_every_cluster
+        read = partial(decode, kind)
+        return Reflector(self.client, path_of(kind), read, taken, selector=selector, optional=optional)
 
     def _taken(self, kind: Kind, objects: dict[Name, object], changes: list[Change[KubernetesObject]]) -> None:
         for change in changes:
@@ -157,11 +160,21 @@ class ClusterFeed:
                 objects.pop(change.name, None)
             else:
                 objects[change.name] = change.new
-        malformed = self._reflectors[kind.name].malformed
-        self._world.report(
-            f"{self.cluster}/{kind.name}", [self._issue(kind, n, why) for n, why in sorted(malformed.items())]
-        )
+        reflector = self._reflectors[kind.name]
+        found = [self._issue(kind, name, why) for name, why in sorted(reflector.malformed.items())]
+        if reflector.refusal:
+            found.append(self._not_allowed(kind, reflector.refusal))
+        self._world.report(f"{self.cluster}/{kind.name}", found)
         self._world.touched(self.imported)
+
+    def _not_allowed(self, kind: Kind, why: str) -> Issue:
+        return Issue(
+            subject=Subject(self.cluster, kind.name, "", "*"),
+            code="ISM0204",
+            severity=Severity.WARNING,
+            what=f"objects of this kind may not be read, and count as absent: {why}",
+            fix=f"allow get, list and watch of {kind.plural}.{kind.group} to the account whose credentials are used",
+        )
 
     def _issue(self, kind: Kind, name: Name, why: str) -> Issue:
         return Issue(

@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import structlog
 
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.errors import ApiError, KubernetesError, NotFound
+from isthmus.kubernetes.errors import ApiError, Forbidden, KubernetesError, NotFound
 from isthmus.kubernetes.resources import ResourcePath
 from isthmus.kubernetes.watch import AskList, Change, ListThenWatch, Name, WatchEnded
 
@@ -30,7 +30,8 @@ log = structlog.get_logger()
 class Reflector(Generic[T]):
     """`run` until cancelled.
 
-    `changed` is called with each batch of changes, once for the first list even if it is empty, and with none if only `malformed` has changed.
+    `changed` is called with each batch of changes, once for the first list even if it is empty, and with none if only `malformed` has
+    changed. `optional`: where a server does not let us read the kind at all, there is none of it for us, and `refusal` says so.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class Reflector(Generic[T]):
         namespace: str = "",
         selector: Mapping[str, str] | None = None,
         idle_seconds: float = _IDLE_SECONDS,
+        optional: bool = False,
     ) -> None:
         self._client = client
         self._idle_seconds = idle_seconds
@@ -53,6 +55,8 @@ class Reflector(Generic[T]):
         self.synced = asyncio.Event()
         self.last_contact: float | None = None
         self.last_error = ""
+        self.refusal = ""
+        self._optional = optional
 
     @property
     def values(self) -> dict[Name, T]:
@@ -82,6 +86,13 @@ class Reflector(Generic[T]):
                 self.last_error = ""
                 self._contact(self._state.absent(), listed=True)
                 heard = False
+            except Forbidden as error:
+                heard = False
+                if self._optional and (self.refusal or not self.synced.is_set()):
+                    self.refusal, self.last_error = str(error), ""
+                    self._contact(self._state.absent(), listed=True)
+                else:
+                    self._note(error)
             except ApiError as error:
                 self._state.refused(error.status)
                 heard = False
@@ -98,6 +109,7 @@ class Reflector(Generic[T]):
         request = self._state.next_request(random.randint(*_WATCH_SECONDS))
         if isinstance(request, AskList):
             changes = self._state.page(await self._client.read(f"{self._path}?{urlencode(request.parameters)}"))
+            self.refusal = ""
             self._contact(changes, listed=self._state.synced)
             return True
         heard = False
@@ -115,7 +127,7 @@ class Reflector(Generic[T]):
             for line in batch:
                 changes += self._state.line(line)
             # A watch lasts for minutes: what was wrong before it is not wrong any longer.
-            self.last_error = ""
+            self.last_error = self.refusal = ""
         finally:
             self._contact(changes, listed=self._state.synced)
 
