@@ -22,6 +22,7 @@ _COLUMNS = {
     "NAME": "id",
     "SECRET": "secretName",
     "STATUS": "syncStatus",
+    "STATE": "state",
     "LAST CONTACT": "lastContact",
     "CREDENTIAL EXPIRES": "credentialExpires",
     "ISTIOD": "istiod",
@@ -58,16 +59,13 @@ def remote_clusters_command(contexts: Sequence[str], kubeconfig: str, namespace:
 
 
 def _from_control_planes(mesh: MeshClient) -> list[Object]:
-    """An older control plane says less; what it does not say is left empty."""
     found = []
     for entry in asked(mesh.status)["clusters"]:
         cluster = entry["id"]
         if cluster not in entry["controlPlanes"]:
             continue
         for row in asked(lambda where=cluster: mesh.control_plane(where, "debug/clusterz")):  # type: ignore[misc]
-            reason = row.get("reason") or row.get("waitingFor", "")
-            since = row.get("since") or row.get("staleSince", "")
-            found.append(row | {"istiod": cluster, "reason": reason, "since": since})
+            found.append(row | {"istiod": cluster, "since": row["staleSince"]})
     return found
 
 
