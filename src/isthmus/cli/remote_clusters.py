@@ -64,8 +64,8 @@ def _from_control_planes(mesh: MeshClient) -> list[Object]:
         cluster = entry["id"]
         if cluster not in entry["controlPlanes"]:
             continue
-        for row in asked(lambda where=cluster: mesh.control_plane(where, "debug/clusterz")):  # type: ignore[misc]
-            found.append(row | {"istiod": cluster, "since": row["staleSince"]})
+        rows = asked(lambda where=cluster: mesh.control_plane(where, "debug/clusterz"))  # type: ignore[misc]
+        found += [row | {"istiod": cluster, "since": row["staleSince"]} for row in rows]
     return found
 
 
