@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ssl
-import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -160,28 +159,6 @@ async def test_a_token_file_is_read_again_for_each_request(server, listen, tmp_p
             await client.list_objects(CONFIG_MAPS)
 
     assert [request.headers["Authorization"] for request in server.requests] == ["Bearer one", "Bearer two"]
-
-
-async def test_a_credential_plugin_is_asked_for_the_token(server, listen):
-    program = "import os; print('{\"status\": {\"token\": \"' + os.environ['WORD'] + '\"}}')"
-    async with listen(server) as url:
-        address = ApiAddress(
-            server=url, exec_plugin=(sys.executable, "-c", program), exec_environment=(("WORD", "mellon"),)
-        )
-        async with ApiClient(address) as client:
-            await client.list_objects(CONFIG_MAPS)
-
-    assert server.requests[0].headers["Authorization"] == "Bearer mellon"
-
-
-@pytest.mark.parametrize(
-    "command",
-    [("/no/such/program",), (sys.executable, "-c", "raise SystemExit(3)"), (sys.executable, "-c", "print('{}')")],
-)
-async def test_a_credential_plugin_that_gives_no_token_is_named(command):
-    with pytest.raises(KubernetesError, match=command[0]):
-        async with ApiClient(ApiAddress(server="http://127.0.0.1:1", exec_plugin=command)):
-            raise AssertionError("entered")
 
 
 async def test_a_server_is_believed_only_if_its_authority_is_the_one_in_the_kubeconfig(server, listen, tmp_path):

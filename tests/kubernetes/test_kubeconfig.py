@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +15,13 @@ from isthmus.kubernetes.kubeconfig import (
     ApiAddress,
     BadKubeconfig,
     ContextEntry,
+    ExecPlugin,
+    Impersonation,
+    InteractiveMode,
     address_from_secret,
     address_of,
     load_file,
+    load_merged,
     render,
 )
 
@@ -70,8 +75,7 @@ def test_the_users_own_file_may_name_files_relative_to_itself_and_run_a_plugin(t
 
     assert (address.ca_pem, address.client_key_pem) == ("CA", "KEY")
     assert address.token_file == str(tmp_path / "token")
-    assert address.exec_plugin == ("aws", "eks", "get-token")
-    assert address.exec_environment == (("A", "1"),)
+    assert address.exec_plugin == ExecPlugin(command="aws", arguments=("eks", "get-token"), environment=(("A", "1"),))
 
 
 @pytest.mark.parametrize(
@@ -94,7 +98,7 @@ def test_a_secret_may_not_reach_into_the_control_plane(user, cluster, named):
 def test_a_secret_may_do_what_the_operator_allows():
     text = kubeconfig({"exec": {"command": "aws", "args": ["eks"]}})
 
-    assert address_from_secret(text, allowed=["exec"]).exec_plugin == ("aws", "eks")
+    assert address_from_secret(text, allowed=["exec"]).exec_plugin == ExecPlugin(command="aws", arguments=("eks",))
     with pytest.raises(BadKubeconfig):
         address_from_secret(text, allowed=["tokenFile"])
 
@@ -124,6 +128,9 @@ def test_an_oidc_provider_is_no_reason_to_refuse():
         (kubeconfig(users=[{"name": "u", "user": "me"}]), "user"),
         (kubeconfig({"exec": "aws"}), "exec"),
         (kubeconfig({"exec": {"args": ["x"]}}), "exec"),
+        (kubeconfig({"exec": {"command": "x", "apiVersion": "v0"}}), "user.exec.apiVersion 'v0' is none of"),
+        (kubeconfig({"exec": {"command": "x", "interactiveMode": "Maybe"}}), "interactiveMode 'Maybe' is none of"),
+        (kubeconfig({"as-groups": "admins"}), "as-groups is not a list"),
         (kubeconfig({"auth-provider": "gcp"}), "auth-provider"),
     ],
 )
@@ -198,3 +205,52 @@ def test_a_token_written_as_a_block_of_text_has_no_line_end():
 
 def test_an_address_does_not_show_its_credentials():
     assert repr(address_of(INLINE)) == f"ApiAddress('{SERVER}')"
+
+
+def test_what_a_plugin_is_told_is_read():
+    plugin = {
+        "command": "./login",
+        "apiVersion": "client.authentication.k8s.io/v1beta1",
+        "interactiveMode": "Never",
+        "installHint": "get it",
+        "provideClusterInfo": True,
+    }
+
+    assert address_of(kubeconfig({"exec": plugin}), base=Path("/home/me")).exec_plugin == ExecPlugin(
+        command="/home/me/login",
+        api_version="client.authentication.k8s.io/v1beta1",
+        interactive_mode=InteractiveMode.NEVER,
+        install_hint="get it",
+        provide_cluster=True,
+    )
+
+
+def test_other_ways_to_say_who_one_is_are_read():
+    user = {"username": "u", "password": "p", "as": "jane", "as-groups": ["a"], "as-user-extra": {"k": ["v"]}}
+
+    address = address_from_secret(kubeconfig(user))
+
+    assert (address.username, address.password) == ("u", "p")
+    assert address.impersonate == Impersonation(user="jane", groups=("a",), extra=(("k", ("v",)),))
+    login = {"auth-provider": {"name": "oidc", "config": {"id-token": "i"}}}
+    assert address_from_secret(kubeconfig(login)).token == "i"
+
+
+def test_several_files_are_one_and_the_first_to_say_something_counts(tmp_path):
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "ca.pem").write_text(f"CA {name}")
+    only_context = {"current-context": "x", "clusters": [], "users": [], "contexts": []}
+    (tmp_path / "one" / "config").write_text(
+        kubeconfig({"token": "first"}, {"certificate-authority": "ca.pem"}, contexts=[], **{"current-context": ""})
+    )
+    (tmp_path / "two" / "config").write_text(kubeconfig({"token": "second"}, {"certificate-authority": "ca.pem"}))
+    (tmp_path / "three").write_text(yaml.safe_dump(only_context))
+
+    paths = [tmp_path / "missing", tmp_path / "one" / "config", tmp_path / "two" / "config", tmp_path / "three"]
+    address = load_merged(paths)
+
+    assert (address.ca_pem, address.token) == ("CA one", "first")
+    assert load_merged(paths[2:]).ca_pem == "CA two"
+    with pytest.raises(FileNotFoundError, match="missing"):
+        load_merged(paths[:1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -181,6 +182,22 @@ async def test_what_ailed_the_server_is_forgotten_while_the_next_watch_lasts(ser
         error = follower.reflector.last_error
 
     assert error == ""
+
+
+async def test_a_clock_that_jumps_back_and_ahead_changes_nothing(server, client, monkeypatch):
+    await server.write("a", "0")
+
+    async with following(client) as follower:
+        for number, seconds in enumerate((-1e9, 1e9), start=1):
+            clock = time.time() + seconds
+            monkeypatch.setattr(time, "time", lambda clock=clock: clock)
+            await server.write("a", str(number))
+            await follower.until(lambda number=number: follower.values == {"a": str(number)})
+            await server.hang_up()
+            await server.write(f"b{number}", "1")
+            await follower.until(lambda number=number: f"b{number}" in follower.values)
+
+    assert follower.values == {"a": "2", "b1": "1", "b2": "1"}
 
 
 async def test_a_malformed_object_is_named_and_disturbs_no_other(server, client):

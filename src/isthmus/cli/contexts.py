@@ -12,7 +12,7 @@ import click
 
 from isthmus.cli.errors import BAD_INPUT, Failed
 from isthmus.kubernetes.errors import KubernetesError
-from isthmus.kubernetes.kubeconfig import ApiAddress, BadKubeconfig, load_file
+from isthmus.kubernetes.kubeconfig import ApiAddress, BadKubeconfig, load_merged
 from isthmus.localruntime import state
 
 T = TypeVar("T")
@@ -39,14 +39,16 @@ class Context:
 
 def chosen(kubeconfig: str, name: str) -> Context:
     """The context of that name, or the current one. Raises Failed."""
-    path = _path(kubeconfig)
+    paths = _paths(kubeconfig)
+    shown = os.pathsep.join(map(str, paths))
     try:
-        address = load_file(path, name)
+        address = load_merged(paths, name)
     except (OSError, UnicodeDecodeError) as error:
-        raise Failed(f"kubeconfig {path}: cannot be read: {error}", exit_code=BAD_INPUT) from None
+        raise Failed(f"kubeconfig {shown}: cannot be read: {error}", exit_code=BAD_INPUT) from None
     except BadKubeconfig as error:
-        raise Failed(f"kubeconfig {path}: {error}", exit_code=BAD_INPUT) from None
-    return Context(name=name, address=address, server=_addresses_between(path).get(name, address.server))
+        raise Failed(f"kubeconfig {shown}: {error}", exit_code=BAD_INPUT) from None
+    between = {id_: server for path in reversed(paths) for id_, server in _addresses_between(path).items()}
+    return Context(name=name, address=address, server=between.get(name, address.server))
 
 
 def over_the_network(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
@@ -59,18 +61,17 @@ def over_the_network(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         raise Failed(str(error)) from None
 
 
-def _path(given: str) -> Path:
-    from_environment = [part for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
+def _paths(given: str) -> list[Path]:
+    """As kubectl chooses them, and the mesh that runs here before ~/.kube/config."""
     if given:
-        return Path(given)
-    if len(from_environment) > 1:
-        raise Failed("KUBECONFIG names several files: merge them with `kubectl config view --flatten`, or --kubeconfig")
+        return [Path(given)]
+    from_environment = [Path(part) for part in os.environ.get("KUBECONFIG", "").split(os.pathsep) if part]
     if from_environment:
-        return Path(from_environment[0])
+        return from_environment
     try:
-        return state.find().kubeconfig
+        return [state.find().kubeconfig]
     except state.NoSuchMesh:
-        return Path.home() / ".kube" / "config"
+        return [Path.home() / ".kube" / "config"]
 
 
 def _addresses_between(kubeconfig: Path) -> dict[str, str]:

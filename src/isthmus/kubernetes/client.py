@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import ssl
 import tempfile
 from collections.abc import AsyncGenerator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -14,6 +14,7 @@ from typing import Any, Self
 import aiohttp
 import msgspec
 
+from isthmus.kubernetes.credentials import Credentials, Headers
 from isthmus.kubernetes.errors import ApiUnavailable, KubernetesError, error_for
 from isthmus.kubernetes.kubeconfig import ApiAddress
 from isthmus.kubernetes.resources import TOKEN_REVIEWS, ResourcePath
@@ -35,12 +36,11 @@ class ApiClient:
         self.address = address
         self._user_agent = user_agent
         self._session: aiohttp.ClientSession | None = None
+        self._credentials = Credentials(address)
+        self._certificate = (address.client_certificate_pem, address.client_key_pem)
         self._ssl = _ssl_context(address)
-        self._plugin_token = ""
 
     async def __aenter__(self) -> Self:
-        if self.address.exec_plugin:
-            self._plugin_token = await _run_plugin(self.address)
         timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS, connect=_CONNECT_SECONDS)
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=60),
@@ -121,18 +121,19 @@ class ApiClient:
         timeout = aiohttp.ClientTimeout(total=None, connect=_CONNECT_SECONDS, sock_read=idle_seconds)
         doing = f"watch {self.address.server}{path}"
         rest = b""
+        headers = await self._prove()
         try:
             async with self._session.get(
                 self.address.server + path,
                 params=dict(parameters),
                 timeout=timeout,
-                headers=self._credentials(),
+                headers=headers,
                 ssl=self._ssl,
                 server_hostname=self.address.tls_server_name or None,
                 proxy=self.address.proxy_url or None,
             ) as response:
                 if response.status >= 400:
-                    _raise_for(doing, response.status, await response.read())
+                    self._raise_for(doing, response.status, await response.read())
                 yield []
                 async for chunk in response.content.iter_any():
                     *complete, rest = (rest + chunk).split(b"\n")
@@ -173,9 +174,9 @@ class ApiClient:
     ) -> bytes:
         assert self._session is not None, "entered"
         doing = f"{method} {self.address.server}{path}"
-        headers = self._credentials()
+        headers = await self._prove()
         if body is not None:
-            headers["Content-Type"] = content_type
+            headers.append(("Content-Type", content_type))
         try:
             async with self._session.request(
                 method,
@@ -194,17 +195,28 @@ class ApiClient:
             # A token that fits into no header, a host that is no name: nothing was sent.
             raise KubernetesError(f"{doing}: cannot be asked: {error}") from None
         if response.status >= 400:
-            _raise_for(doing, response.status, raw)
+            self._raise_for(doing, response.status, raw)
         return raw
 
-    def _credentials(self) -> dict[str, str]:
-        token = self.address.token or self._plugin_token
-        if self.address.token_file:
+    async def _prove(self) -> Headers:
+        """What the next request says about us. A certificate that a plugin has renewed counts for new connections."""
+        certificate = await self._credentials.certificate()
+        if certificate != self._certificate:
+            pem, key = certificate
+            renewed = replace(self.address, client_certificate_pem=pem, client_key_pem=key)
             try:
-                token = Path(self.address.token_file).read_text().strip()
-            except (OSError, UnicodeDecodeError) as error:
-                raise KubernetesError(f"cannot read the token for {self.address.server}: {error}") from None
-        return {"Authorization": f"Bearer {token}"} if token else {}
+                self._ssl = _ssl_context(renewed)
+            except (ssl.SSLError, ValueError, OSError) as error:
+                raise KubernetesError(
+                    f"a credential plugin for {self.address.server} gave a bad certificate: {error}"
+                ) from None
+            self._certificate = certificate
+        return await self._credentials.headers()
+
+    def _raise_for(self, doing: str, status: int, raw: bytes) -> None:
+        if status == 401:
+            self._credentials.refused()
+        _raise_for(doing, status, raw)
 
 
 def _raise_for(doing: str, status: int, raw: bytes) -> None:
@@ -238,21 +250,3 @@ def _ssl_context(address: ApiAddress) -> ssl.SSLContext | bool:
         finally:
             Path(path).unlink()
     return context
-
-
-async def _run_plugin(address: ApiAddress) -> str:
-    """A credential plugin's token (client.authentication.k8s.io ExecCredential)."""
-    environment = {**os.environ, **dict(address.exec_environment)}
-    try:
-        process = await asyncio.create_subprocess_exec(
-            *address.exec_plugin, stdout=asyncio.subprocess.PIPE, stdin=asyncio.subprocess.DEVNULL, env=environment
-        )
-    except OSError as error:
-        raise KubernetesError(f"credential plugin {address.exec_plugin[0]} cannot be run: {error}") from None
-    output, _ = await process.communicate()
-    if process.returncode:
-        raise KubernetesError(f"credential plugin {address.exec_plugin[0]} failed with {process.returncode}")
-    try:
-        return str(msgspec.json.decode(output)["status"]["token"])
-    except (msgspec.DecodeError, KeyError, TypeError):
-        raise KubernetesError(f"credential plugin {address.exec_plugin[0]} gave no token") from None

@@ -10,6 +10,7 @@ import base64
 import binascii
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,37 @@ import yaml
 
 class BadKubeconfig(ValueError):
     """A kubeconfig that cannot be used; the text says which part."""
+
+
+class InteractiveMode(StrEnum):
+    """Whether a credential plugin may ask whoever sits at the terminal."""
+
+    NEVER = "Never"
+    IF_AVAILABLE = "IfAvailable"
+    ALWAYS = "Always"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ExecPlugin:
+    """A program that gives credentials. `provide_cluster`: it is told which API server they are for."""
+
+    command: str
+    arguments: tuple[str, ...] = ()
+    environment: tuple[tuple[str, str], ...] = ()
+    api_version: str = "client.authentication.k8s.io/v1"
+    interactive_mode: InteractiveMode = InteractiveMode.IF_AVAILABLE
+    install_hint: str = ""
+    provide_cluster: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Impersonation:
+    """Whom we act for. `extra` are keys with their values, sorted."""
+
+    user: str = ""
+    uid: str = ""
+    groups: tuple[str, ...] = ()
+    extra: tuple[tuple[str, tuple[str, ...]], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +65,10 @@ class ApiAddress:
     token_file: str = ""
     client_certificate_pem: str = ""
     client_key_pem: str = ""
-    exec_plugin: tuple[str, ...] = ()
-    exec_environment: tuple[tuple[str, str], ...] = ()
+    username: str = ""
+    password: str = ""
+    impersonate: Impersonation | None = None
+    exec_plugin: ExecPlugin | None = None
 
     def __repr__(self) -> str:
         """Without credentials: this value ends up in logs."""
@@ -57,7 +91,45 @@ def load_file(path: Path, context: str = "") -> ApiAddress:
 
 def address_of(text: str, context: str = "", *, base: Path | None = None) -> ApiAddress:
     """From the text of a trusted kubeconfig. Relative paths in it are relative to `base`. Raises BadKubeconfig."""
-    cluster, user = _parts(_document(text), context)
+    return _address_in(_document(text), context, base)
+
+
+def load_merged(paths: Sequence[Path], context: str = "") -> ApiAddress:
+    """Several files of the user's own as one, as kubectl reads KUBECONFIG: of each name the first counts, files that are not there are
+    passed over, and paths are relative to the file that they are in. Raises BadKubeconfig, OSError.
+    """
+    documents = [(path.parent, _document(path.read_text())) for path in paths if path.exists()]
+    if not documents:
+        raise FileNotFoundError(f"none of these files is there: {', '.join(map(str, paths))}")
+    merged: dict[str, Any] = {"clusters": [], "users": [], "contexts": []}
+    for base, document in documents:
+        merged["current-context"] = merged.get("current-context") or document.get("current-context")
+        for plural in ("clusters", "users", "contexts"):
+            known = {entry.get("name") for entry in merged[plural]}
+            found = [_object(entry, plural) for entry in _list(document.get(plural), plural)]
+            merged[plural] += [_based(entry, base) for entry in found if entry.get("name") not in known]
+    return _address_in(merged, context, None)
+
+
+_PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+
+
+def _based(entry: Mapping[str, Any], base: Path) -> dict[str, Any]:
+    """The entry with its paths made absolute."""
+    found = dict(entry)
+    for singular in ("cluster", "user"):
+        part = _object(found.get(singular), singular)
+        if part:
+            told: dict[str, Any] = {name: _path(part[name], base) for name in _PATHS if part.get(name)}
+            plugin = _object(part.get("exec"), "user.exec")
+            if plugin.get("command"):
+                told["exec"] = {**plugin, "command": _program(str(plugin["command"]), base)}
+            found[singular] = {**part, **told}
+    return found
+
+
+def _address_in(document: Mapping[str, Any], context: str, base: Path | None) -> ApiAddress:
+    cluster, user = _parts(document, context)
     plugin = _object(user.get("exec"), "user.exec")
     return ApiAddress(
         server=_server(cluster),
@@ -69,11 +141,10 @@ def address_of(text: str, context: str = "", *, base: Path | None = None) -> Api
         token_file=_path(user.get("tokenFile"), base),
         client_certificate_pem=_inline_or_file(user, "client-certificate", base),
         client_key_pem=_inline_or_file(user, "client-key", base),
-        exec_plugin=_command(plugin) if plugin else (),
-        exec_environment=tuple(
-            (_text(entry, "name"), _text(entry, "value"))
-            for entry in (_object(found, "user.exec.env") for found in _list(plugin.get("env"), "user.exec.env"))
-        ),
+        username=_text(user, "username"),
+        password=_text(user, "password"),
+        impersonate=_impersonation(user),
+        exec_plugin=_plugin(plugin, base) if plugin else None,
     )
 
 
@@ -203,10 +274,47 @@ def _list(value: object, what: str) -> Sequence[Any]:
     return value or []
 
 
-def _command(plugin: Mapping[str, Any]) -> tuple[str, ...]:
-    if not plugin.get("command"):
+def _plugin(plugin: Mapping[str, Any], base: Path | None) -> ExecPlugin:
+    command = _text(plugin, "command")
+    if not command:
         raise BadKubeconfig("user.exec has no command")
-    return (str(plugin["command"]), *map(str, _list(plugin.get("args"), "user.exec.args")))
+    version = _text(plugin, "apiVersion") or ExecPlugin(command=command).api_version
+    if version not in _EXEC_VERSIONS:
+        raise BadKubeconfig(f"user.exec.apiVersion {version!r} is none of {', '.join(_EXEC_VERSIONS)}")
+    mode = _text(plugin, "interactiveMode") or InteractiveMode.IF_AVAILABLE
+    if mode not in tuple(InteractiveMode):
+        raise BadKubeconfig(f"user.exec.interactiveMode {mode!r} is none of {', '.join(InteractiveMode)}")
+    entries = [_object(found, "user.exec.env") for found in _list(plugin.get("env"), "user.exec.env")]
+    return ExecPlugin(
+        command=_program(command, base),
+        arguments=tuple(map(str, _list(plugin.get("args"), "user.exec.args"))),
+        environment=tuple((_text(entry, "name"), _text(entry, "value")) for entry in entries),
+        api_version=version,
+        interactive_mode=InteractiveMode(mode),
+        install_hint=_text(plugin, "installHint"),
+        provide_cluster=_flag(plugin, "provideClusterInfo"),
+    )
+
+
+_EXEC_VERSIONS = ("client.authentication.k8s.io/v1", "client.authentication.k8s.io/v1beta1")
+
+
+def _program(command: str, base: Path | None) -> str:
+    """A bare name is looked for in PATH; a path is relative to the kubeconfig."""
+    return _path(command, base) if "/" in command else command
+
+
+def _impersonation(user: Mapping[str, Any]) -> Impersonation | None:
+    extra = _object(user.get("as-user-extra"), "user.as-user-extra")
+    found = Impersonation(
+        user=_text(user, "as"),
+        uid=_text(user, "as-uid"),
+        groups=tuple(map(str, _list(user.get("as-groups"), "user.as-groups"))),
+        extra=tuple(
+            sorted((str(key), tuple(map(str, _list(values, "user.as-user-extra")))) for key, values in extra.items())
+        ),
+    )
+    return None if found == Impersonation() else found
 
 
 def _text(part: Mapping[str, Any], field: str) -> str:
@@ -224,7 +332,10 @@ def _flag(part: Mapping[str, Any], field: str) -> bool:
 
 
 def _token(user: Mapping[str, Any]) -> str:
-    token = _text(user, "token").strip()
+    """Its own, or the one that an OpenID Connect login has left (which is not renewed here: nobody can be asked to log in)."""
+    provider = _object(user.get("auth-provider"), "user.auth-provider")
+    login = _object(provider.get("config"), "user.auth-provider.config") if provider.get("name") == "oidc" else {}
+    token = _text(user, "token").strip() or _text(login, "id-token").strip()
     if not token.isprintable():
         raise BadKubeconfig("user.token has characters that no token has")
     return token

@@ -95,7 +95,7 @@ async def proven_token(client: ApiClient, namespace: str, account: str, seconds:
     """A bound token that has been shown to work. Raises KubernetesError."""
     token = await client.request_token(namespace, account, audiences=(), seconds=seconds)
     as_reader = replace(
-        client.address, token=token, token_file="", client_certificate_pem="", client_key_pem="", exec_plugin=()
+        client.address, token=token, token_file="", client_certificate_pem="", client_key_pem="", exec_plugin=None
     )
     loop = asyncio.get_running_loop()
     until = loop.time() + _PROOF_SECONDS
