@@ -6,37 +6,30 @@ that a proxy does not see changes nothing for it; equal meshes give equal views,
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
-from isthmus.discovery.balancing import Reached, groups_of, scale_of
 from isthmus.discovery.callers import scope_for
-from isthmus.discovery.destination_rules import is_in, rule_for
+from isthmus.discovery.destination_rules import rule_for
 from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.ingress import gateway_ports
-from isthmus.discovery.locality import behind, preference_for, priorities, shared_out
 from isthmus.discovery.naming import name_table, virtual_ips
-from isthmus.discovery.reachability import reach, standing_of
 from isthmus.discovery.routing import connections_for, extra_hosts, routes_for
-from isthmus.discovery.security import authorization_for, takes_mutual_tls
+from isthmus.discovery.security import authorization_for
 from isthmus.discovery.sight import Sight, sight_of
+from isthmus.discovery.spreading import Spread, spread, spread_passed_through
 from isthmus.discovery.visibility import exposes, exposures_for
 from isthmus.model.identity import SpiffeId
 from isthmus.model.routing import ConnectionRoute, Route
 from isthmus.model.security import Authorization
 from isthmus.model.services import Protocol, Service, ServicePort
-from isthmus.model.snapshot import MeshSettings, Snapshot
-from isthmus.model.topology import Standing
+from isthmus.model.snapshot import Exposure, MeshSettings, Snapshot
 from isthmus.model.traffic import Subset, TrafficPolicy
 from isthmus.model.views import (
-    LeftOut,
-    LocalityGroup,
     OutboundView,
     Proxy,
     ProxyKind,
-    Reason,
     Scope,
-    Unreachable,
     Upstream,
     View,
 )
@@ -54,34 +47,15 @@ def view_for(proxy: Proxy, snapshot: Snapshot) -> View:
 
 def outbound_view(scope: Scope, snapshot: Snapshot) -> OutboundView:
     """What all proxies of one scope share. It is given nothing else about a proxy, so it cannot depend on more."""
-    scale = scale_of(snapshot.gateways)
     sight = sight_of(scope, snapshot)
     exposures = exposures_for(scope, snapshot)
-    upstreams: list[Upstream] = []
-    exposed: list[tuple[int, Upstream]] = []
-    for service, port in _ports(snapshot):
-        is_visible = sight.sees(service, port)
-        # A network gateway passes through also what its own namespace does not see: whoever calls it through there does.
-        ports = {exposure.port for exposure in exposures if exposes(exposure, service, snapshot.settings)}
-        if not is_visible and not ports:
-            continue
-        rule = rule_for(scope, service, snapshot)
-        for subset in (None, *(rule.subsets if rule else ())):
-            policy = rule.policy_for(port.number, subset) if rule else TrafficPolicy()
-            partition = _partition(scope, service, port, snapshot, policy, subset)
-            if is_visible:
-                upstream = _upstream(scope, partition, snapshot, scale)
-                if subset is None:
-                    upstream = _routed(scope, upstream, sight, snapshot)
-                upstreams.append(upstream)
-            if ports:
-                passed_through = _upstream(scope, partition.only_mutual_tls(), snapshot, scale)
-                exposed += [(number, passed_through) for number in sorted(ports)]
+    services = [service for _, service in sorted(snapshot.services.items())]
+    seen = [service for service in services if sight.sees(service)]
     return OutboundView(
         scope=scope,
         trust_domain=snapshot.settings.trust_domain,
         dns_domain=snapshot.settings.dns_domain,
-        upstreams=tuple(upstreams),
+        upstreams=tuple(each for service in seen for each in upstreams_of(scope, service, sight, snapshot)),
         names=name_table(scope, sight, snapshot),
         registry_only=sight.registry_only,
         extra_hosts=extra_hosts(scope, sight, snapshot),
@@ -89,84 +63,65 @@ def outbound_view(scope: Scope, snapshot: Snapshot) -> OutboundView:
         authorization=authorization_for(scope.namespace, scope.labels, snapshot)
         if scope.kind is ProxyKind.ROUTER
         else Authorization(),
-        exposed=tuple(exposed),
+        exposed=tuple(
+            each for service in services if exposures for each in exposed_of(scope, service, exposures, snapshot)
+        ),
     )
 
 
-def _ports(snapshot: Snapshot) -> Iterator[tuple[Service, ServicePort]]:
-    """Every service port that can be an upstream, in the order of services and port numbers. UDP is never one."""
-    for _, service in sorted(snapshot.services.items()):
-        for port in service.ports:
-            if port.protocol is not Protocol.UDP:
-                yield service, port
+def upstreams_of(scope: Scope, service: Service, sight: Sight, snapshot: Snapshot) -> Iterator[Upstream]:
+    """A seen service's ports, by number, each whole and then by subset."""
+    rule = rule_for(scope, service, snapshot)
+    for port in _ports(service):
+        if sight.sees(service, port):
+            for subset in (None, *(rule.subsets if rule else ())):
+                policy = rule.policy_for(port.number, subset) if rule else TrafficPolicy()
+                found = spread(scope, service, port, policy, subset, snapshot)
+                upstream = _upstream(scope, service, port, policy, subset, found, snapshot)
+                yield upstream if subset else _routed(scope, upstream, sight, snapshot)
 
 
-@dataclass(frozen=True, slots=True)
-class _Partition:
-    """Every endpoint of a service port: reached, or left out with its reason."""
+def exposed_of(
+    scope: Scope, service: Service, exposures: Sequence[Exposure], snapshot: Snapshot
+) -> Iterator[tuple[int, Upstream]]:
+    """What a network gateway passes through to the service, and on which of its own ports.
 
-    service: Service
-    port: ServicePort
-    subset: str
-    policy: TrafficPolicy
-    reached: tuple[Reached, ...]
-    left_out: tuple[LeftOut, ...]
-    mutual: frozenset[Endpoint]
-    """Those to which callers start mutual TLS."""
-
-    def only_mutual_tls(self) -> _Partition:
-        """What a gateway may pass through: it cannot start TLS itself, so only endpoints that take part in it."""
-        plain = tuple(LeftOut(e, _why_plain(e)) for e, _ in self.reached if e not in self.mutual)
-        meshed = tuple((endpoint, how) for endpoint, how in self.reached if endpoint in self.mutual)
-        return replace(self, reached=meshed, left_out=(*self.left_out, *plain))
+    Also to one that its own namespace does not see: whoever calls it through there does.
+    """
+    numbers = sorted({exposure.port for exposure in exposures if exposes(exposure, service, snapshot.settings)})
+    rule = rule_for(scope, service, snapshot) if numbers else None
+    for port in _ports(service) if numbers else ():
+        for subset in (None, *(rule.subsets if rule else ())):
+            policy = rule.policy_for(port.number, subset) if rule else TrafficPolicy()
+            found = spread_passed_through(scope, service, port, policy, subset, snapshot)
+            upstream = _upstream(scope, service, port, policy, subset, found, snapshot)
+            yield from ((number, upstream) for number in numbers)
 
 
-def _why_plain(endpoint: Endpoint) -> Unreachable:
-    if endpoint.workload.meshed:
-        return Unreachable(Reason.MUTUAL_TLS_DISABLED, "a rule turns mutual TLS off, which the gateway passes through")
-    return Unreachable(Reason.NOT_MESHED, "no proxy to take part in mutual TLS, which the gateway passes through")
+def _ports(service: Service) -> Iterator[ServicePort]:
+    """Every port that can be an upstream, by number. UDP is never one."""
+    return (port for port in service.ports if port.protocol is not Protocol.UDP)
 
 
-def _partition(
+def _upstream(
     scope: Scope,
     service: Service,
     port: ServicePort,
-    snapshot: Snapshot,
     policy: TrafficPolicy,
     subset: Subset | None,
-) -> _Partition:
-    reached: list[Reached] = []
-    left_out: list[LeftOut] = []
-    for endpoint in snapshot.endpoints.get(service.key, ()):
-        how = reach(scope, service, port, endpoint, snapshot, policy.tls)
-        if subset is not None and not is_in(subset, endpoint):
-            how = Unreachable(Reason.NOT_IN_SUBSET, f"its labels are not those of subset {subset.name}")
-        if isinstance(how, Unreachable):
-            left_out.append(LeftOut(endpoint, how))
-        else:
-            reached.append((endpoint, how))
-    mutual = frozenset(e for e, _ in reached if takes_mutual_tls(e, e.port_named(port.name) or 0, snapshot, policy.tls))
-    name = subset.name if subset else ""
-    return _Partition(service, port, name, policy, tuple(reached), tuple(left_out), mutual)
-
-
-def _upstream(scope: Scope, partition: _Partition, snapshot: Snapshot, scale: int) -> Upstream:
-    service = partition.service
-    preference = preference_for(service, partition.policy, snapshot)
-    demoted = frozenset(e for e, _ in partition.reached if standing_of(scope, e, snapshot) is Standing.DEMOTED)
-    near = behind(priorities(scope, (endpoint for endpoint, _ in partition.reached), preference), demoted)
-    groups = groups_of(partition.reached, partition.port, scale, partition.mutual, near)
-    shared = shared_out(scope, groups, preference)
+    found: Spread,
+    snapshot: Snapshot,
+) -> Upstream:
     return Upstream(
         service=service,
-        port=partition.port,
-        subset=partition.subset,
+        port=port,
+        subset=subset.name if subset else "",
         virtual_ips=virtual_ips(scope, service),
-        groups=shared,
-        left_out=(*partition.left_out, *_without_share(partition.reached, shared)),
+        groups=found.groups,
+        left_out=found.left_out,
         expected_identities=_identities(snapshot.endpoints.get(service.key, ()), snapshot.settings),
-        policy=partition.policy,
-        locality_weighted=preference is not None,
+        policy=policy,
+        locality_weighted=found.locality_weighted,
     )
 
 
@@ -180,12 +135,6 @@ def _routed(scope: Scope, upstream: Upstream, sight: Sight, snapshot: Snapshot) 
     if not port.protocol.is_http:
         connections = connections_for(scope, service, port, upstream.virtual_ips, sight, snapshot)
     return replace(upstream, routes=routes, connections=connections)
-
-
-def _without_share(reached: tuple[Reached, ...], groups: tuple[LocalityGroup, ...]) -> Iterator[LeftOut]:
-    given = {endpoint for group in groups for to in group.destinations for endpoint in to.stands_for}
-    why = Unreachable(Reason.NO_SHARE, "its locality gets no share of the requests from here (distribute)")
-    return (LeftOut(endpoint, why) for endpoint, _ in reached if endpoint not in given)
 
 
 def _identities(endpoints: tuple[Endpoint, ...], settings: MeshSettings) -> tuple[SpiffeId, ...]:

@@ -6,68 +6,86 @@ of endpoints changes no resource but theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from types import MappingProxyType
+from typing import assert_never
 
 from isthmus.envoy import endpoints, inbound, ingress, name_table, network_gateway, outbound, routes, tokens, upstreams
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, Resource, ResourceSet
 from isthmus.model.services import Protocol
-from isthmus.model.views import OutboundView, ProxyKind, View
+from isthmus.model.views import InboundView, OutboundView, ProxyKind, Upstream, View
+
+Typed = tuple[str, Resource]
+"""A resource with its type URL."""
 
 
 def compile_outbound(view: OutboundView) -> ResourceSet:
     """Everything that all proxies of the view's scope share."""
-    kind = view.scope.kind
-    passed_through = {upstream.sni: upstream for _, upstream in view.exposed}
-    clusters = [upstreams.outbound(upstream, kind) for upstream in view.upstreams]
-    clusters += [upstreams.passed_through(upstream) for upstream in passed_through.values()]
-    assignments = [
-        endpoints.endpoints_of(upstream, upstream.name)
-        for upstream in view.upstreams
-        if upstreams.has_endpoints(upstream, kind)
-    ]
-    assignments += [endpoints.endpoints_of(upstream, sni) for sni, upstream in passed_through.items()]
-    listeners: list[Resource] = network_gateway.listeners(view.exposed)
-    tables: list[Resource] = []
-    if kind is ProxyKind.ROUTER:
-        listeners += ingress.listeners(view.gateway_ports, view.authorization)
-        tables += ingress.tables(view.gateway_ports)
-        if listeners:
-            clusters.append(upstreams.black_hole())
-        clusters += tokens.key_servers(view.authorization.tokens, frozenset(each.name for each in clusters))
-    if kind is ProxyKind.SIDECAR:
-        clusters += [upstreams.passthrough(), upstreams.black_hole()]
-        planned = outbound.plan(view)
-        listeners += outbound.listeners(planned, registry_only=view.registry_only)
-        tables += _routes(view, planned)
-    return _resources(
-        {
-            CLUSTER: clusters,
-            ENDPOINTS: assignments,
-            LISTENER: listeners,
-            ROUTES: tables,
-            NAME_TABLE: [name_table.encode(view.names)],
-        }
-    )
+    found = [each for upstream in view.upstreams for each in of_upstream(upstream, view.scope.kind)]
+    found += [each for _, upstream in view.exposed for each in of_exposed(upstream)]
+    return _resources([*found, *frame(view, names_of_clusters(view))])
 
 
 def compile_view(view: View, outbound: ResourceSet) -> ResourceSet:
     """`outbound` is what `compile_outbound` gave for the view's scope; added is what depends on the proxy itself."""
-    if view.proxy.scope.kind is ProxyKind.ROUTER:
-        return outbound
-    keys = tokens.key_servers(view.inbound.authorization.tokens, frozenset(outbound.of_type(CLUSTER)))
-    own = _resources(
-        {
-            CLUSTER: [
-                upstreams.inbound_passthrough(),
-                *(upstreams.inbound(port) for port in view.inbound.ports),
-                *keys,
-            ],
-            LISTENER: [inbound.virtual_inbound(view.inbound)],
-        }
-    )
+    own = _resources(of_proxy(view.proxy.scope.kind, view.inbound, names_of_clusters(view.outbound)))
     both = {kind: MappingProxyType({**outbound.of_type(kind), **found}) for kind, found in own.by_type.items()}
     return ResourceSet(MappingProxyType({**outbound.by_type, **both}))
+
+
+def of_upstream(upstream: Upstream, kind: ProxyKind) -> Iterator[Typed]:
+    """A service port's cluster and, where callers' proxies are told them, its endpoints."""
+    yield CLUSTER, upstreams.outbound(upstream, kind)
+    if upstreams.has_endpoints(upstream, kind):
+        yield ENDPOINTS, endpoints.endpoints_of(upstream, upstream.name)
+
+
+def of_exposed(upstream: Upstream) -> Iterator[Typed]:
+    """The same for what a network gateway passes through: under the SNI."""
+    yield CLUSTER, upstreams.passed_through(upstream)
+    yield ENDPOINTS, endpoints.endpoints_of(upstream, upstream.sni)
+
+
+def frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
+    """What is one for all the upstreams: listeners, routes, names. It depends on an upstream's endpoints only where applications choose
+    among them by address (see `Upstream.without_endpoints`)."""
+    yield NAME_TABLE, name_table.encode(view.names)
+    match view.scope.kind:
+        case ProxyKind.ROUTER:
+            yield from _frame_of_router(view, clusters)
+        case ProxyKind.SIDECAR:
+            yield CLUSTER, upstreams.passthrough()
+            yield CLUSTER, upstreams.black_hole()
+            planned = outbound.plan(view)
+            yield from ((LISTENER, each) for each in outbound.listeners(planned, registry_only=view.registry_only))
+            yield from ((ROUTES, each) for each in _routes(view, planned))
+        case _:
+            assert_never(view.scope.kind)
+
+
+def of_proxy(kind: ProxyKind, inbound_view: InboundView, clusters: frozenset[str]) -> Iterator[Typed]:
+    """What is one proxy's own. `clusters` are the names of those that it shares."""
+    if kind is ProxyKind.ROUTER:
+        return
+    yield CLUSTER, upstreams.inbound_passthrough()
+    yield from ((CLUSTER, upstreams.inbound(port)) for port in inbound_view.ports)
+    yield from ((CLUSTER, each) for each in tokens.key_servers(inbound_view.authorization.tokens, clusters))
+    yield LISTENER, inbound.virtual_inbound(inbound_view)
+
+
+def names_of_clusters(view: OutboundView) -> frozenset[str]:
+    """Of the clusters that the view's upstreams become."""
+    return frozenset((*(each.name for each in view.upstreams), *(each.sni for _, each in view.exposed)))
+
+
+def _frame_of_router(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
+    listeners = network_gateway.listeners(view.exposed)
+    listeners += ingress.listeners(view.gateway_ports, view.authorization)
+    yield from ((LISTENER, each) for each in listeners)
+    yield from ((ROUTES, each) for each in ingress.tables(view.gateway_ports))
+    if listeners:
+        yield CLUSTER, upstreams.black_hole()
+    yield from ((CLUSTER, each) for each in tokens.key_servers(view.authorization.tokens, clusters))
 
 
 def _routes(view: OutboundView, planned: outbound.Plan) -> Iterable[Resource]:
@@ -83,13 +101,9 @@ def _routes(view: OutboundView, planned: outbound.Plan) -> Iterable[Resource]:
         yield routes.own_routes(upstream)
 
 
-def _resources(by_type: Mapping[str, Iterable[Resource]]) -> ResourceSet:
+def _resources(found: Iterable[Typed]) -> ResourceSet:
     """Sorted by name, so that what is sent and printed has one order."""
-    return ResourceSet(
-        MappingProxyType(
-            {
-                type_url: MappingProxyType({r.name: r for r in sorted(found, key=lambda resource: resource.name)})
-                for type_url, found in by_type.items()
-            }
-        )
-    )
+    by_type: dict[str, dict[str, Resource]] = {kind: {} for kind in (CLUSTER, ENDPOINTS, LISTENER, ROUTES, NAME_TABLE)}
+    for kind, resource in sorted(found, key=lambda each: each[1].name):
+        by_type[kind][resource.name] = resource
+    return ResourceSet(MappingProxyType({kind: MappingProxyType(each) for kind, each in by_type.items()}))

@@ -5,7 +5,7 @@ Everything is sorted, so equal meshes give equal views; equal views mean that no
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from isthmus.model.gateways import GatewayPort, ServerTls
@@ -13,7 +13,7 @@ from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId
 from isthmus.model.routing import ConnectionRoute, Route
 from isthmus.model.security import Authorization, MutualTlsMode
-from isthmus.model.services import Protocol, Service, ServicePort
+from isthmus.model.services import Protocol, Resolution, Service, ServicePort
 from isthmus.model.topology import Locality, NetworkGateway
 from isthmus.model.traffic import TrafficPolicy
 from isthmus.model.workloads import Endpoint, Health
@@ -166,6 +166,12 @@ class Upstream:
     def name(self) -> str:
         """`outbound|80||helloworld.sample.svc.cluster.local`, as Istio names it."""
         return f"outbound|{self.port.number}|{self.subset}|{self.service.hostname}"
+
+    def without_endpoints(self) -> Upstream:
+        """What listeners and routes depend on: of endpoints only those whose addresses applications connect to themselves."""
+        if self.service.headless and self.service.resolution is Resolution.ENDPOINTS:
+            return replace(self, left_out=())
+        return replace(self, groups=(), left_out=())
 
     @property
     def sni(self) -> str:
