@@ -59,6 +59,19 @@ def test_another_network_comes_after_everything_nearby(words):
     assert [found[endpoint] for endpoint in endpoints] == [1, 2, 0]
 
 
+def test_on_another_network_near_comes_before_far_too(words):
+    endpoints = [
+        words.endpoint("20.0.0.1", "n2", "c2", "at=asia/z"),
+        words.endpoint("20.0.0.2", "n2", "c2", "at=eu/a"),
+        words.endpoint("20.0.0.3", "n2", "c2", "at=eu/b"),
+        words.endpoint("10.0.0.1", "n1", "c1", "at=asia/z"),
+    ]
+
+    found = priorities(caller(words, "eu/a/1"), endpoints, LocalityPreference(failover_priority=LABELS))
+
+    assert [found[endpoint] for endpoint in endpoints] == [3, 1, 2, 0]
+
+
 def rule(**policy):
     return DestinationRule(
         created="1", namespace=Namespace("ns"), name="r", host=Hostname("s.ns.svc.cluster.local"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 
 import pytest
@@ -53,6 +54,31 @@ def only(filters):
     [one] = filters
     [compiled] = one["rules"]["policies"].values()
     return compiled
+
+
+def principals(found):
+    [one] = found["principals"]
+    return json.dumps(one)
+
+
+@pytest.mark.parametrize("name", ["namespaces", "service_accounts"])
+def test_a_namespace_of_a_foreign_mesh_is_not_ours_unless_the_rule_names_its_trust_domain(name):
+    said = Attribute(name, ("ns",))
+    ours = principals(only(http(policy(Action.ALLOW, Rule(sources=((said,),))))))
+    theirs = principals(only(http(policy(Action.ALLOW, Rule(sources=((said, Attribute("trust_domains", ("td9",))),))))))
+
+    assert "spiffe://(td1|td2)/ns/ns/" in ours
+    assert "spiffe://[^/]+/ns/ns/" in theirs
+    assert "spiffe://td9/" in theirs
+
+
+def test_a_mesh_may_take_a_namespace_for_every_trust_domains():
+    asked = Authorization(
+        policies=(policy(Action.ALLOW, source("namespaces", "ns")),), trust_domains=DOMAINS, any_trust_domain=True
+    )
+    [found] = http_filters(asked)
+
+    assert b"spiffe://[^/]+/ns/ns/sa/.+" in found.typed_config.value
 
 
 def test_denied_is_asked_before_allowed():

@@ -49,6 +49,7 @@ def test_a_mesh_config_in_the_config_cluster_counts(words):
         ("a: [", ["cannot be used"]),
         ("- a", ["cannot be used: is not an object"]),
         ("trustDomainAliases: ['a b']", ["cannot be used: trustDomainAliases"]),
+        ("caCertificates: [{trustDomains: [B]}]", ["cannot be used: caCertificates[0].trustDomains"]),
         ("serviceSettings: [7]", ["cannot be used: serviceSettings[0] is not an object"]),
         ("trustDomain: other", ["trustDomain 'other' is not the control plane's own, 'cluster.local'"]),
         ("accessLogFile: /dev/stdout", ["accessLogFile is not read by this version"]),
@@ -60,3 +61,11 @@ def test_what_cannot_be_used_is_told_and_changes_nothing(words, text, said):
     assert [issue.code for issue in snapshot.issues] == ["ISM0107"] * len(said)
     assert all(part in issue.what for issue, part in zip(snapshot.issues, said, strict=True))
     assert len(snapshot.services) == 1
+
+
+def test_identities_of_trust_domains_with_authorities_of_their_own_may_connect(words):
+    text = "caCertificates:\n- {pem: p}\n- {pem: q, trustDomains: [b.example, a.example, cluster.local]}\n"
+
+    snapshot = words.snapshot(words.cluster("east", config(words, text)))
+
+    assert [str(domain) for domain in snapshot.settings.peer_trust_domains] == ["a.example", "b.example"]

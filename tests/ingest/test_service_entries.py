@@ -99,7 +99,26 @@ def test_what_a_cluster_declares_under_the_same_name_comes_first(words):
 
     [service] = snapshot.services.values()
     assert service.registry == "Kubernetes"
-    assert endpoints(snapshot) == []
+    assert [each.ip for each in endpoints(snapshot)] == ["1.1.1.1"]
+
+
+def test_hosts_that_are_found_by_dns_do_not_answer_for_what_a_cluster_declares(words):
+    named = entry(words, hosts=["s.ns.svc.cluster.local"], resolution="DNS", endpoints=[{"address": "vm.example.com"}])
+
+    assert endpoints(read(words, named, words.service())) == []
+
+
+def test_a_service_selects_workload_entries_beside_pods(words):
+    service = words.service(selector={"app": "s"}, ports=[{"name": "http", "port": 80, "targetPort": "web"}])
+    vm = words.obj(
+        "WorkloadEntry", "vm", "ns", spec={"address": "1.1.1.1", "labels": {"app": "s"}, "ports": {"web": 8080}}
+    )
+    without = words.obj("WorkloadEntry", "vm2", "ns", spec={"address": "1.1.1.2", "labels": {"app": "s"}})
+    other = words.obj("WorkloadEntry", "other", "ns", spec={"address": "1.1.1.3", "labels": {"app": "other"}})
+
+    found = endpoints(read(words, service, vm, without, other))
+
+    assert [(each.ip, each.ports) for each in found] == [("1.1.1.1", (("http", 8080),)), ("1.1.1.2", ())]
 
 
 def test_a_resolution_that_is_not_done_is_told(words):

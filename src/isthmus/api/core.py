@@ -84,6 +84,7 @@ class ServiceSpec(Wire, frozen=True):
     cluster_i_ps: list[str] = msgspec.field(default_factory=list, name="clusterIPs")
     external_i_ps: list[str] = msgspec.field(default_factory=list, name="externalIPs")
     ports: list[ServicePort] = []
+    selector: dict[str, str] = {}
     publish_not_ready_addresses: bool = False
     traffic_distribution: str = ""
 

@@ -140,6 +140,7 @@ def _settings(document: Mapping[str, Any]) -> MeshSettings:
             own_cluster_names=_is_on(environment, "ENABLE_MCS_CLUSTER_LOCAL"),
         ),
         unreachable_networks_direct=_is_on(environment, "ISTHMUS_UNREACHABLE_NETWORKS_DIRECT"),
+        policies_mean_any_trust_domain=_is_on(environment, "ISTHMUS_POLICIES_MEAN_ANY_TRUST_DOMAIN"),
     )
     try:
         return with_mesh_config(base, mesh_config)

@@ -14,7 +14,8 @@ def control_plane_command() -> int:
       KUBECONFIG=~/.kube/config CLUSTER_ID=east isthmus control-plane
 
     It is told by environment variables, under Istio's names where Istio has one: KUBECONFIG (required), CLUSTER_ID, MESH_ID, TRUST_DOMAIN,
-    POD_NAMESPACE, POD_NAME, REVISION, BIND_ADDRESS, PILOT_REMOTE_CLUSTER_TIMEOUT, ISTIOD_CUSTOM_HOST, ISTHMUS_UNREACHABLE_NETWORKS_DIRECT.
+    POD_NAMESPACE, POD_NAME, REVISION, BIND_ADDRESS, PILOT_REMOTE_CLUSTER_TIMEOUT, ISTIOD_CUSTOM_HOST, ISTHMUS_UNREACHABLE_NETWORKS_DIRECT,
+    ISTHMUS_POLICIES_MEAN_ANY_TRUST_DOMAIN.
     """
     from isthmus.controlplane.process import main
 

@@ -45,6 +45,7 @@ class ControlPlaneSettings:
     stale_policy: StalePolicy
     served_names: tuple[str, ...]
     unreachable_networks_direct: bool
+    policies_mean_any_trust_domain: bool
     cluster_set: ClusterSet
     cluster_aliases: Mapping[str, ClusterId]
     node_agents: frozenset[tuple[str, str]]
@@ -74,6 +75,7 @@ class ControlPlaneSettings:
             stale_policy=_stale_policy(environment),
             served_names=_served_names(namespace, revision, environment.get("ISTIOD_CUSTOM_HOST", "")),
             unreachable_networks_direct=_flag(environment, "ISTHMUS_UNREACHABLE_NETWORKS_DIRECT"),
+            policies_mean_any_trust_domain=_flag(environment, "ISTHMUS_POLICIES_MEAN_ANY_TRUST_DOMAIN"),
             cluster_set=ClusterSet(
                 exports=_flag(environment, "ENABLE_MCS_SERVICE_DISCOVERY"),
                 hosts=_flag(environment, "ENABLE_MCS_HOST"),

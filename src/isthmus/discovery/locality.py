@@ -99,17 +99,21 @@ def _rank(scope: Scope, endpoint: Endpoint, preference: LocalityPreference) -> i
 
 
 def _by_labels(scope: Scope, endpoint: Endpoint, labels: Sequence[str]) -> int:
-    """The more of the leading labels are the caller's own, the nearer. Another network comes after everything nearby."""
+    """The more of the leading labels are the caller's own, the nearer. Where the network comes first, another one comes after everything
+    nearby, and there the other labels still tell near from far.
+    """
     own = labels_of_place(scope)
     theirs = labels_of(endpoint)
-    matching = 0
-    for label in labels:
+
+    def is_own(label: str) -> bool:
         name, said, value = label.partition("=")
-        if theirs.get(name, "") != (value if said else own.get(name, "")):
-            break
-        matching += 1
-    elsewhere = labels[0].partition("=")[0] == _NETWORK and matching == 0
-    return len(labels) - matching + (len(labels) if elsewhere else 0)
+        return theirs.get(name, "") == (value if said else own.get(name, ""))
+
+    elsewhere = labels[0].partition("=")[0] == _NETWORK and not is_own(labels[0])
+    compared = labels[1:] if elsewhere else labels
+    matching = next((index for index, label in enumerate(compared) if not is_own(label)), len(labels))
+    distance = 0 if matching == len(labels) else len(labels) - matching
+    return distance + (len(labels) if elsewhere else 0)
 
 
 def _is_in(locality: Locality, place: str) -> bool:

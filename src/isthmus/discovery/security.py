@@ -66,6 +66,8 @@ def authorization_for(namespace: Namespace, labels: Labels, snapshot: Snapshot) 
         ),
         providers=tuple(provider for provider in snapshot.settings.providers if provider.name in named),
         trust_domains=(snapshot.settings.trust_domain, *snapshot.settings.trust_domain_aliases),
+        peers=snapshot.settings.peer_trust_domains,
+        any_trust_domain=snapshot.settings.policies_mean_any_trust_domain,
     )
 
 

@@ -122,19 +122,25 @@ def _policy(policy: AuthorizationPolicy, rule: Rule, authorization: Authorizatio
     """None for a rule that can match nothing."""
     if tcp and policy.action is Action.ALLOW and any(map(_is_http_only, _every_attribute(rule))):
         return None
-    compiler = _Compiler(policy.namespace, authorization)
+    compiler = _Compiler(policy.namespace, authorization, any_domain=False)
     kept: Callable[[Iterable[Attribute]], list[Attribute]] = partial(_without_http, tcp=tcp)
     about_caller = [c for c in kept(rule.conditions) if not _is_about_target(c.name)]
     about_target = [c for c in kept(rule.conditions) if _is_about_target(c.name)]
     principals = [
-        _all_principals([compiler.principal(attribute) for attribute in (*kept(source), *about_caller)])
+        _all_principals([about.principal(attribute) for attribute in (*kept(source), *about_caller)])
         for source in rule.sources or ((),)
+        for about in (_Compiler(policy.namespace, authorization, any_domain=_names_domains(source)),)
     ]
     permissions = [
         _all_permissions([compiler.permission(attribute) for attribute in (*kept(operation), *about_target)])
         for operation in rule.operations or ((),)
     ]
     return Policy(permissions=permissions, principals=principals)
+
+
+def _names_domains(source: Iterable[Attribute]) -> bool:
+    """Whether a source says itself which trust domains it means."""
+    return any(attribute.name == "trust_domains" and attribute.values for attribute in source)
 
 
 def _every_attribute(rule: Rule) -> Iterator[Attribute]:
@@ -156,11 +162,14 @@ def _is_about_target(name: str) -> bool:
 
 
 class _Compiler:
-    """Attributes of one policy's rules; a policy's namespace completes its service accounts."""
+    """Attributes of one policy's rules; a policy's namespace completes its service accounts. Namespaces and service accounts are the mesh's
+    own, unless `any_domain`: a foreign mesh may have a namespace of the same name.
+    """
 
-    def __init__(self, namespace: Namespace, authorization: Authorization) -> None:
+    def __init__(self, namespace: Namespace, authorization: Authorization, *, any_domain: bool) -> None:
         self._namespace = namespace
         self._domains = [str(domain) for domain in authorization.trust_domains]
+        self._any_domain = any_domain or authorization.any_trust_domain
 
     def principal(self, attribute: Attribute) -> Any:
         """Whether the caller has one of the values, and none of the others."""
@@ -229,7 +238,8 @@ class _Compiler:
                 yield string_pb2.StringMatcher(exact=f"spiffe://{text}")
 
     def _own_domains(self) -> str:
-        return f"spiffe://({'|'.join(map(re.escape, self._domains))})"
+        own = "|".join(map(re.escape, self._domains))
+        return "spiffe://[^/]+" if self._any_domain else f"spiffe://({own})"
 
 
 def _target(name: str, value: str) -> Any:

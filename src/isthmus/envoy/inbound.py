@@ -77,7 +77,9 @@ def virtual_inbound(view: InboundView) -> Resource:
     served.append(_Served("virtualInbound", 0, 0, INBOUND_PASSTHROUGH, Protocol.AUTO, view.tls))
     authorization = view.authorization
     asked = _Guards(
-        guards.of_requests(authorization), guards.of_connections(authorization), authorization.trust_domains
+        guards.of_requests(authorization),
+        guards.of_connections(authorization),
+        (*authorization.trust_domains, *authorization.peers),
     )
     chains = [chain for each in served for chain in _chains(each, asked)]
     listener = listener_pb2.Listener(

@@ -53,7 +53,9 @@ def _chain(port: int, chain: GatewayChain, authorization: Authorization) -> Any:
         found.filter_chain_match.server_names.extend(chain.sni_hosts)
     if chain.tls:
         found.transport_socket.CopyFrom(
-            tls.gateway_socket(chain.tls, http=bool(chain.table), trust_domains=authorization.trust_domains)
+            tls.gateway_socket(
+                chain.tls, http=bool(chain.table), trust_domains=(*authorization.trust_domains, *authorization.peers)
+            )
         )
         found.transport_socket_connect_timeout.CopyFrom(seconds(_HANDSHAKE_SECONDS))
     elif chain.passes_tls_through:

@@ -29,6 +29,7 @@ _READ = frozenset(
     {
         "trustDomain",
         "trustDomainAliases",
+        "caCertificates",
         "rootNamespace",
         "serviceSettings",
         "localityLbSetting",
@@ -50,6 +51,7 @@ def with_mesh_config(settings: MeshSettings, config: Mapping[str, Any]) -> MeshS
     return replace(
         settings,
         trust_domain_aliases=tuple(domain for domain in map(_trust_domain, aliases) if domain != settings.trust_domain),
+        peer_trust_domains=_peer_domains(config.get("caCertificates") or (), settings.trust_domain),
         locality=_locality(config.get("localityLbSetting")) or settings.locality,
         providers=providers_of(config)[0],
         registry_only=_is_registry_only(config.get("outboundTrafficPolicy")),
@@ -151,8 +153,22 @@ def _locality(said: object) -> LocalityPreference | None:
         raise BadMeshConfig(f"localityLbSetting: {error}") from None
 
 
-def _trust_domain(text: object) -> TrustDomain:
+def _peer_domains(authorities: object, own: TrustDomain) -> tuple[TrustDomain, ...]:
+    """The trust domains for which authorities are given; authorities without one vouch for no further domain."""
+    if not isinstance(authorities, Sequence) or isinstance(authorities, str):
+        raise BadMeshConfig("caCertificates: is not a list")
+    found = []
+    for index, entry in enumerate(authorities):
+        if not isinstance(entry, Mapping):
+            raise BadMeshConfig(f"caCertificates[{index}]: is not an object")
+        found += [
+            _trust_domain(name, f"caCertificates[{index}].trustDomains") for name in entry.get("trustDomains") or ()
+        ]
+    return tuple(sorted({domain for domain in found if domain != own}))
+
+
+def _trust_domain(text: object, field: str = "trustDomainAliases") -> TrustDomain:
     try:
         return TrustDomain.parse(str(text))
     except ValueError as error:
-        raise BadMeshConfig(f"trustDomainAliases: {error}") from None
+        raise BadMeshConfig(f"{field}: {error}") from None

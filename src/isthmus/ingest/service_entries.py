@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from isthmus.api import networking as api
 from isthmus.api.core import ServicePort as PortObject
 from isthmus.ingest import labels
-from isthmus.ingest.services import protocol_of
+from isthmus.ingest.services import Declaration, protocol_of
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId
@@ -111,6 +111,31 @@ def selected(entry: ServiceEntry, candidates: Iterable[Candidate]) -> Iterator[E
                     health=candidate.health,
                     weight=candidate.weight,
                 )
+
+
+def chosen_by(declaration: Declaration, entries: Iterable[Candidate]) -> Iterator[Endpoint]:
+    """WorkloadEntries that a Service selects beside Pods: hosts that moved into the cluster half-way, or never will."""
+    if not declaration.selector:
+        return
+    for entry in entries:
+        workload = entry.workload
+        if workload.namespace == declaration.key.namespace and set(declaration.selector) <= set(workload.labels):
+            yield Endpoint(
+                service=declaration.key,
+                ip=workload.ips[0] if workload.ips else "",
+                ports=tuple(sorted(_targets(declaration, dict(entry.ports)))),
+                workload=workload,
+                health=entry.health,
+                weight=entry.weight,
+            )
+
+
+def _targets(declaration: Declaration, own: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    """The entry's own number for the port's name or for its target's; a target that is a name and has none is not there."""
+    for name, target in declaration.targets:
+        number = own.get(name) or (own.get(target) if isinstance(target, str) else target)
+        if number:
+            yield name, number
 
 
 def _service(host: Hostname, obj: api.ServiceEntry, resolution: Resolution, where: Where) -> Service:

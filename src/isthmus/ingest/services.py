@@ -10,6 +10,7 @@ from isthmus.api.core import ServicePort as PortObject
 from isthmus.ingest import labels
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, Namespace, ServiceKey
+from isthmus.model.security import Labels
 from isthmus.model.services import Protocol, Service, ServicePort
 
 _BY_NAME = {
@@ -47,6 +48,9 @@ class Declaration:
     traffic_distribution: str = ""
     export_to: tuple[str, ...] = ()
     publishes_not_ready: bool = False
+    selector: Labels = ()
+    targets: tuple[tuple[str, int | str], ...] = ()
+    """Port names, with the number (or the name) that workloads listen on."""
 
 
 def declaration_of(service: ServiceObject, *, cluster: ClusterId, dns_domain: str) -> Declaration | None:
@@ -70,6 +74,8 @@ def declaration_of(service: ServiceObject, *, cluster: ClusterId, dns_domain: st
         export_to=tuple(
             part.strip() for part in service.metadata.annotations.get(labels.EXPORT_TO, "").split(",") if part.strip()
         ),
+        selector=tuple(sorted(service.spec.selector.items())),
+        targets=tuple((port.name, port.target_port or port.port) for port in service.spec.ports),
     )
 
 

@@ -20,7 +20,7 @@ from isthmus.ingest.endpoints import endpoints_of, pod_named_by, service_of
 from isthmus.ingest.gateways import entrances_of, gateways_of, is_on_node_ports
 from isthmus.ingest.inputs import ClusterInput, network_of
 from isthmus.ingest.mesh_config import is_cluster_local
-from isthmus.ingest.service_entries import Candidate, selected
+from isthmus.ingest.service_entries import Candidate, chosen_by, selected
 from isthmus.ingest.services import Declaration, declaration_of, merged
 from isthmus.ingest.workloads import address_only, health_of, workload_of
 from isthmus.model import services as model_services
@@ -260,14 +260,31 @@ def _add_entries(
     configuration: Configuration,
     facts: Sequence[_ClusterFacts],
 ) -> None:
-    """Services of ServiceEntries, the oldest first. What a cluster declares under the same name comes before them."""
+    """Services of ServiceEntries, the oldest first. Of several with one name, and of a cluster's Service, the first says what it is; whoever
+    answers for one of them answers for it, if callers find them in the same way.
+    """
+    for fact in facts:
+        if fact.cluster.is_config_cluster and configuration.workload_entries:
+            for declaration in fact.declarations:
+                _add_endpoints(
+                    endpoints, declaration.key, tuple(chosen_by(declaration, configuration.workload_entries))
+                )
     some_choose = any(entry.selector is not None for entry in configuration.service_entries)
     candidates = [*_candidates(facts), *configuration.workload_entries] if some_choose else []
     for entry in configuration.service_entries:
         chosen = [*entry.endpoints, *selected(entry, candidates)]
         for service in entry.services:
-            if services.setdefault(service.key, service) is service:
-                endpoints[service.key] = _distinct([tuple(each for each in chosen if each.service == service.key)])
+            first = services.setdefault(service.key, service)
+            if first.resolution is not service.resolution:
+                continue
+            _add_endpoints(endpoints, service.key, tuple(each for each in chosen if each.service == service.key))
+
+
+def _add_endpoints(
+    endpoints: dict[ServiceKey, tuple[Endpoint, ...]], key: ServiceKey, more: tuple[Endpoint, ...]
+) -> None:
+    known = endpoints.get(key, ())
+    endpoints[key] = _distinct([known, more]) if more else known
 
 
 def _candidates(facts: Sequence[_ClusterFacts]) -> Iterator[Candidate]:

@@ -129,10 +129,13 @@ class AuthorizationProvider:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorization:
     """What is asked before a workload is reached: the policies for it, the trust domains that count as its own (the mesh's first), and
-    whose tokens it takes. `providers` are those that its CUSTOM policies name, as far as they exist.
+    whose tokens it takes. `providers` are those that its CUSTOM policies name, as far as they exist. `peers` are other trust domains whose
+    identities may connect at all. `any_trust_domain`: namespaces and service accounts of policies are those of every trust domain.
     """
 
     policies: tuple[AuthorizationPolicy, ...] = ()
     trust_domains: tuple[TrustDomain, ...] = ()
     tokens: tuple[TokenRule, ...] = ()
     providers: tuple[AuthorizationProvider, ...] = ()
+    peers: tuple[TrustDomain, ...] = ()
+    any_trust_domain: bool = False

@@ -51,6 +51,10 @@ class MeshSettings:
     dns_domain: str = "cluster.local"
     root_namespace: Namespace = Namespace("istio-system")
     trust_domain_aliases: tuple[TrustDomain, ...] = ()
+    peer_trust_domains: tuple[TrustDomain, ...] = ()
+    """Others, for whose identities MeshConfig has authorities (`caCertificates`). They may connect; policies say what they may do."""
+    policies_mean_any_trust_domain: bool = False
+    """Whether `namespaces` and `serviceAccounts` of policies mean those of every trust domain, as in Istio, not the mesh's own alone."""
     locality: LocalityPreference = field(default_factory=LocalityPreference)
     networks: MeshNetworks = field(default_factory=MeshNetworks)
     providers: tuple[AuthorizationProvider, ...] = ()
