@@ -8,16 +8,23 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from isthmus.apiserver import defaults, role_shapes
+from isthmus.apiserver import allocation, checks, defaults
+from isthmus.apiserver.admission import Change
+from isthmus.apiserver.authors import SERVER, Author
 from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds, kinds_of
 from isthmus.apiserver.persistence import Persistence
-from isthmus.apiserver.status import Refused, bad_request, conflict, invalid
-from isthmus.apiserver.store import Event, Name, Object, Store, name_of
+from isthmus.apiserver.status import Refused, already_exists, bad_request, conflict
+from isthmus.apiserver.store import Event, Name, Object, Store, Stored, name_of
+from isthmus.apiserver.webhooks import Webhooks
 
 _BY_NAME = {kind.name: kind for kind in BUILT_IN}
 _NAMESPACE = _BY_NAME["Namespace"]
 _DEFINITION = _BY_NAME["CustomResourceDefinition"]
 _SERVICE = _BY_NAME["Service"]
+_LASTING = ("default", "kube-system", "kube-public")
+_TRIES = 5
+"""A write without a resourceVersion is made again on what another left while webhooks were asked."""
+
 _CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 _SERVER_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 
@@ -29,10 +36,11 @@ class Objects:
         self.store = store
         self.kinds = kinds
         self._persistence = persistence
-        self._addresses = defaults.AddressPool(service_cidr)
+        self._webhooks = Webhooks(store, kinds)
+        self._addresses = allocation.AddressPool(service_cidr)
         self._load()
 
-    async def create(self, kind: Kind, obj: Object, namespace: str, *, dry_run: bool = False) -> Object:
+    async def create(self, kind: Kind, obj: Object, namespace: str, author: Author = SERVER) -> Object:
         """The object as stored."""
         self._require_namespace(kind, namespace)
         if (obj.get("metadata") or {}).get("resourceVersion"):
@@ -41,35 +49,63 @@ class Objects:
         obj["apiVersion"], obj["kind"] = kind.group_version, kind.name
         if "status" in kind.subresources and kind.is_custom:
             obj.pop("status", None)
-        _check_shape(kind, obj)
-        defaults.fill(kind, obj)
-        self._check_definition(kind, obj)
-        if self.store.find(kind, name_of(obj)) is not None or dry_run:
-            return self._refuse_or_pretend(kind, obj)
+        change = Change(
+            operation="CREATE",
+            kind=kind,
+            namespace=obj["metadata"].get("namespace", ""),
+            name=obj["metadata"]["name"],
+            new=obj,
+            old=None,
+            subresource="",
+            author=author,
+            options={"fieldManager": author.manager},
+        )
+        obj = await self._admitted(change)
+        self._require_namespace(kind, namespace)
+        if self.store.find(kind, name_of(obj)) is not None:
+            raise already_exists(kind, name_of(obj)[1])
         if kind is _SERVICE:
-            defaults.allocate_cluster_ip(kind, obj, self._addresses)
+            allocation.allocate(kind, obj, self._addresses)
+        if author.dry_run:
+            self._addresses.release(allocation.cluster_ips(obj) if kind is _SERVICE else ())
+            return obj
         event = self.store.create(kind, obj)
         if kind is _DEFINITION:
             self.kinds.define(obj)
         await self._commit(kind, event)
         return event.new.obj
 
-    async def replace(self, kind: Kind, obj: Object, *, subresource: str = "", dry_run: bool = False) -> Object:
+    async def replace(self, kind: Kind, obj: Object, *, subresource: str = "", author: Author = SERVER) -> Object:
         """The object as stored. Without a resourceVersion in it, whatever is there is replaced."""
-        old = self.store.get(kind, name_of(obj))
-        new = _merged(kind, old.obj, obj, subresource)
-        _check_shape(kind, new)
-        defaults.fill(kind, new)
-        self._check_definition(kind, new)
-        self._check_change(kind, old.obj, new)
         expected = str(obj["metadata"].get("resourceVersion") or "")
-        if dry_run:
-            return new
+        for _ in range(_TRIES):
+            old = self.store.get(kind, name_of(obj))
+            if expected and expected != str(old.version):
+                break
+            change = Change(
+                operation="UPDATE",
+                kind=kind,
+                namespace=name_of(obj)[0],
+                name=name_of(obj)[1],
+                new=_merged(kind, old.obj, obj, subresource),
+                old=old.obj,
+                subresource=subresource,
+                author=author,
+                options={"fieldManager": author.manager},
+            )
+            new = await self._admitted(change)
+            if self.store.find(kind, name_of(obj)) is old:
+                return await self._replaced(kind, old, new, author)
+        raise conflict(kind, name_of(obj)[1])
+
+    async def _replaced(self, kind: Kind, old: Stored, new: Object, author: Author) -> Object:
         if kind is _SERVICE:
-            self._reallocate(old.obj, new)
+            allocation.reallocate(kind, old.obj, new, self._addresses, dry_run=author.dry_run)
         if kind.has_spec and new.get("spec") != old.obj.get("spec"):
             new["metadata"]["generation"] = old.obj["metadata"].get("generation", 1) + 1
-        event = self.store.update(kind, new, expected)
+        if author.dry_run:
+            return new
+        event = self.store.update(kind, new, "")
         if event is None:
             if old.version > self.store.published:
                 await self._persistence.settled()
@@ -81,25 +117,31 @@ class Objects:
             await self._remove(kind, name_of(new))
         return event.new.obj
 
-    async def delete(self, kind: Kind, name: Name, options: Object, *, dry_run: bool = False) -> tuple[Object, bool]:
+    async def delete(self, kind: Kind, name: Name, options: Object, author: Author = SERVER) -> tuple[Object, bool]:
         """The object, and whether it is gone; one with finalizers or a grace period is only marked."""
         old = self.store.get(kind, name)
-        preconditions = options.get("preconditions") or {}
-        metadata = old.obj["metadata"]
-        for field in ("uid", "resourceVersion"):
-            if preconditions.get(field) and preconditions[field] != metadata[field]:
-                raise conflict(
-                    kind,
-                    name[1],
-                    f"the {field} in the precondition ({preconditions[field]}) does not match ({metadata[field]})",
-                )
-        if kind is _NAMESPACE and name[1] in ("default", "kube-system", "kube-public"):
+        _check_preconditions(kind, old, options)
+        if kind is _NAMESPACE and name[1] in _LASTING:
             raise Refused(403, "Forbidden", f'namespaces "{name[1]}" is forbidden: this namespace may not be deleted')
-        if dry_run:
+        await self._admitted(
+            Change(
+                operation="DELETE",
+                kind=kind,
+                namespace=name[0],
+                name=name[1],
+                new=None,
+                old=old.obj,
+                subresource="",
+                author=author,
+                options=options,
+            )
+        )
+        if author.dry_run:
             return old.obj, True
         if kind is _DEFINITION:
             await self._clear(old.obj)
-            old = self.store.get(kind, name)
+        old = self.store.get(kind, name)
+        _check_preconditions(kind, old, options)
         grace = _grace_seconds(kind, old.obj, options.get("gracePeriodSeconds"))
         if not grace and not _guarded(kind, old.obj):
             return await self._remove(kind, name), True
@@ -114,6 +156,41 @@ class Objects:
                 await self._commit(kind, event)
         return new, False
 
+    async def _admitted(self, change: Change) -> Object:
+        """The object that may be stored (for a deletion: the one that may go), as webhooks, if any, have made it."""
+        asked = self._webhooks.asked(change)
+        if change.new is not None:
+            self._complete(change.kind, change.new)
+        if asked:
+            before = change.new
+            change = await self._webhooks.mutated(change)
+            if change.new is not None and before is not None and change.new is not before:
+                _keep_identity(change.kind, before, change.new)
+                self._complete(change.kind, change.new)
+        if change.new is not None:
+            self._check(change.kind, change.old, change.new)
+        if asked:
+            await self._webhooks.validated(change)
+        obj = change.new if change.new is not None else change.old
+        assert obj is not None, "a change has an object"
+        return obj
+
+    def _complete(self, kind: Kind, obj: Object) -> None:
+        """What is not said, before anybody is asked about the object."""
+        checks.shape(kind, obj)
+        defaults.fill(kind, obj)
+
+    def _check(self, kind: Kind, old: Object | None, new: Object) -> None:
+        if kind is _DEFINITION:
+            checks.definition(kind, new)
+        if kind.is_custom and not new["metadata"].get("deletionTimestamp"):
+            self._require_definition(kind)
+        if old is not None:
+            checks.change(kind, old, new)
+
+    async def close(self) -> None:
+        await self._webhooks.close()
+
     def _load(self) -> None:
         rows = sorted(self._persistence.load(), key=lambda row: not row[0].startswith("apiextensions.k8s.io/"))
         for key, version, raw in rows:
@@ -122,7 +199,7 @@ class Objects:
         for crd in self.store.items(_DEFINITION):
             self.kinds.define(crd.obj)
         for service in self.store.items(_SERVICE):
-            self._addresses.keep(defaults.cluster_ips(service.obj))
+            self._addresses.keep(allocation.cluster_ips(service.obj))
 
     async def _commit(self, kind: Kind, event: Event) -> None:
         namespace, name = name_of(event.new.obj)
@@ -133,7 +210,7 @@ class Objects:
     async def _remove(self, kind: Kind, name: Name) -> Object:
         event = self.store.delete(kind, name)
         if kind is _SERVICE:
-            self._addresses.release(defaults.cluster_ips(event.new.obj))
+            self._addresses.release(allocation.cluster_ips(event.new.obj))
         if kind is _DEFINITION:
             self.kinds.undefine(event.new.obj)
         await self._commit(kind, event)
@@ -174,72 +251,35 @@ class Objects:
                 f"unable to create new content in namespace {namespace} because it is being terminated",
             )
 
-    def _refuse_or_pretend(self, kind: Kind, obj: Object) -> Object:
-        """AlreadyExists for a name that is taken; else, for a dry run, the object that would be."""
-        if self.store.find(kind, name_of(obj)) is not None:
-            self.store.create(kind, obj)
-        return obj
-
-    def _check_definition(self, kind: Kind, obj: Object) -> None:
-        """Before it is stored: from a definition kinds are made. And nothing new of a kind that is going away."""
-        if kind is _DEFINITION:
-            spec = obj["spec"]
-            wanted = f"{spec['names']['plural']}.{spec['group']}"
-            if not list(kinds_of(obj)) or obj["metadata"]["name"] != wanted:
-                message = f"must be {wanted!r}, of a definition with a served version"
-                raise invalid(kind, obj["metadata"]["name"], "metadata.name", message)
-            if any(spec["group"] == built_in.group for built_in in BUILT_IN):
-                raise invalid(kind, wanted, "spec.group", f"{spec['group']} is the server's own")
-        if kind.is_custom and not obj["metadata"].get("deletionTimestamp"):
-            stored = self.store.find(_DEFINITION, ("", kind.qualified))
-            if stored is not None and stored.obj["metadata"].get("deletionTimestamp"):
-                raise Refused(
-                    405, "MethodNotAllowed", "create not allowed while custom resource definition is terminating"
-                )
-
-    def _check_change(self, kind: Kind, old: Object, new: Object) -> None:
-        name = old["metadata"]["name"]
-        if old["metadata"].get("deletionTimestamp"):
-            added = set(new["metadata"].get("finalizers") or ()) - set(old["metadata"].get("finalizers") or ())
-            if added:
-                raise invalid(
-                    kind, name, "metadata.finalizers", f"Forbidden: no new finalizers can be added: {sorted(added)}"
-                )
-        if old.get("immutable") and kind.name in ("ConfigMap", "Secret"):
-            for field in ("data", "binaryData", "immutable"):
-                if old.get(field) != new.get(field):
-                    raise invalid(kind, name, field, "Forbidden: field is immutable when `immutable` is set")
-        if kind.name in ("Deployment", "ReplicaSet") and old["spec"].get("selector") != new["spec"].get("selector"):
-            raise invalid(kind, name, "spec.selector", "Invalid value: field is immutable")
-
-    def _reallocate(self, old: Object, new: Object) -> None:
-        """An address stays with its Service, unless its type no longer has one."""
-        kept = defaults.cluster_ips(old)
-        if new["spec"].get("type") == "ExternalName":
-            self._addresses.release(kept)
-            new["spec"].pop("clusterIP", None)
-            new["spec"].pop("clusterIPs", None)
-        elif old["spec"].get("clusterIP") and not new["spec"].get("clusterIP"):
-            new["spec"]["clusterIP"], new["spec"]["clusterIPs"] = old["spec"]["clusterIP"], old["spec"]["clusterIPs"]
-        elif old["spec"].get("clusterIP") and new["spec"]["clusterIP"] != old["spec"]["clusterIP"]:
-            raise invalid(_SERVICE, new["metadata"]["name"], "spec.clusterIPs[0]", "Invalid value: field is immutable")
-        elif not new["spec"].get("clusterIP"):
-            defaults.allocate_cluster_ip(_SERVICE, new, self._addresses)
+    def _require_definition(self, kind: Kind) -> None:
+        """Nothing new of a kind that is going away."""
+        stored = self.store.find(_DEFINITION, ("", kind.qualified))
+        if stored is not None and stored.obj["metadata"].get("deletionTimestamp"):
+            raise Refused(405, "MethodNotAllowed", "create not allowed while custom resource definition is terminating")
 
 
-def _check_shape(kind: Kind, obj: Object) -> None:
-    """What selectors and every client rely on. Raises Refused."""
-    metadata = obj["metadata"]
-    for field in ("labels", "annotations"):
-        found = metadata.get(field)
-        if found is None:
-            continue
-        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-            raise bad_request(f"{kind.name} {metadata['name']}: metadata.{field} is not a map of strings to strings")
-    finalizers = metadata.get("finalizers") or []
-    if not isinstance(finalizers, list) or not all(isinstance(item, str) for item in finalizers):
-        raise bad_request(f"{kind.name} {metadata['name']}: metadata.finalizers is not a list of strings")
-    role_shapes.check(kind, obj)
+def _keep_identity(kind: Kind, before: Object, after: Object) -> None:
+    """Webhooks change what an object says, not which one it is."""
+    for field in ("name", "namespace"):
+        if before["metadata"].get(field) != after["metadata"].get(field):
+            raise Refused(
+                500, "InternalError", f"a webhook has changed metadata.{field} of {kind.name} {name_of(before)[1]}"
+            )
+    for field in (*_SERVER_FIELDS, "resourceVersion"):
+        if field in before["metadata"]:
+            after["metadata"][field] = before["metadata"][field]
+        else:
+            after["metadata"].pop(field, None)
+    after["apiVersion"], after["kind"] = kind.group_version, kind.name
+
+
+def _check_preconditions(kind: Kind, old: Stored, options: Object) -> None:
+    preconditions, metadata = options.get("preconditions") or {}, old.obj["metadata"]
+    for field in ("uid", "resourceVersion"):
+        wanted = preconditions.get(field)
+        if wanted and wanted != metadata[field]:
+            why = f"the {field} in the precondition ({wanted}) does not match ({metadata[field]})"
+            raise conflict(kind, metadata["name"], why)
 
 
 def _merged(kind: Kind, old: Object, wanted: Object, subresource: str) -> Object:

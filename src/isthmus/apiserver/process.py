@@ -76,6 +76,7 @@ async def serve(settings: ApiServerSettings) -> None:
         accepting.cancel()
     server.watches.close()
     await runner.cleanup()
+    await objects.close()
     persistence.close()
     if persistence.failure is not None:
         raise persistence.failure

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, Literal
+
+import msgspec
 
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.status import bad_request
@@ -66,6 +68,28 @@ def from_label_selector(selector: Mapping[str, Any]) -> Matches:
         return all(labels.get(k) == v for k, v in wanted.items()) and all(_expression(e, labels) for e in expressions)
 
     return matches
+
+
+def check_label_selector(selector: Mapping[str, Any]) -> None:
+    """Raises Refused for one that `from_label_selector` cannot read."""
+    try:
+        shape = msgspec.convert(selector, _LabelSelector)
+    except msgspec.ValidationError as error:
+        raise bad_request(str(error)) from None
+    for expression in shape.match_expressions or ():
+        if bool(expression.values) is not (expression.operator in ("In", "NotIn")):
+            raise bad_request(f"{expression.key}: values go with In and NotIn, and only with these")
+
+
+class _Expression(msgspec.Struct):
+    key: str
+    operator: Literal["In", "NotIn", "Exists", "DoesNotExist"]
+    values: list[str] | None = None
+
+
+class _LabelSelector(msgspec.Struct, rename="camel"):
+    match_labels: dict[str, str] | None = None
+    match_expressions: list[_Expression] | None = None
 
 
 def value_at(obj: Object, path: str) -> str:

@@ -11,6 +11,7 @@ from aiohttp import web
 
 from isthmus.apiserver import answers, bodies, documents
 from isthmus.apiserver.access import Access, Attributes, User
+from isthmus.apiserver.authors import Author, add_warnings, author_of
 from isthmus.apiserver.callers import user_of
 from isthmus.apiserver.connections import connection_of
 from isthmus.apiserver.kinds import Kinds
@@ -38,10 +39,12 @@ class ApiServer:
         self._virtual = Virtual(objects, access, tokens)
         reading, writing = Reading(objects.store), Writing(objects, self._virtual)
         self.watches: Watches = reading.watches
-        self._verbs: dict[str, Callable[[web.Request, Target], Awaitable[web.StreamResponse]]] = {
+        self._reads: dict[str, Callable[[web.Request, Target], Awaitable[web.StreamResponse]]] = {
             "get": reading.get,
             "list": reading.list,
             "watch": reading.watch,
+        }
+        self._writes: dict[str, Callable[[web.Request, Target, Author], Awaitable[web.StreamResponse]]] = {
             "create": writing.create,
             "update": writing.update,
             "patch": writing.patch,
@@ -100,7 +103,15 @@ class ApiServer:
         target = target_of(self._kinds, group, version, parts)
         verb = verb_of(request, target)
         self._access.require(user, target.attributes(verb))
-        return await self._verbs[verb](request, target)
+        if verb in self._reads:
+            return await self._reads[verb](request, target)
+        author = author_of(request, user)
+        try:
+            response = await self._writes[verb](request, target, author)
+        except Refused as refusal:
+            response = answers.json(refusal.status, status=refusal.code)
+        add_warnings(response, author)
+        return response
 
     def _document(self, request: web.Request, parts: list[str]) -> web.Response:
         """Everything that is no resource."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
 
 from isthmus.apiserver import answers, bodies, patches
+from isthmus.apiserver.authors import Author, is_dry_run
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.objects import Objects
 from isthmus.apiserver.paths import Target
@@ -26,12 +28,14 @@ class Writing:
         self._store = objects.store
         self._virtual = virtual
 
-    async def create(self, request: web.Request, target: Target) -> web.StreamResponse:
+    async def create(self, request: web.Request, target: Target, author: Author) -> web.StreamResponse:
         body = await bodies.read_object(request)
         if target.subresource == "token":
             return answers.json(self._virtual.token(body, target.namespace, target.name), status=201)
         if target.subresource == "eviction":
-            await self._objects.delete(target.kind, (target.namespace, target.name), body.get("deleteOptions") or {})
+            await self._objects.delete(
+                target.kind, (target.namespace, target.name), body.get("deleteOptions") or {}, author
+            )
             return answers.json({"kind": "Status", "apiVersion": "v1", "status": "Success", "code": 201}, status=201)
         if target.name:
             raise method_not_allowed()
@@ -43,13 +47,13 @@ class Writing:
                 f"({named} != {target.namespace})"
             )
         namespace = target.namespace or named
-        created = await self._objects.create(target.kind, body, namespace, dry_run=_dry_run(request))
+        created = await self._objects.create(target.kind, body, namespace, author)
         return answers.changed(request, target.kind, created, status=201)
 
-    async def update(self, request: web.Request, target: Target) -> web.StreamResponse:
+    async def update(self, request: web.Request, target: Target, author: Author) -> web.StreamResponse:
         body = await bodies.read_object(request)
         if target.subresource == "scale":
-            return await self._scale(target, body, dry_run=_dry_run(request))
+            return await self._scale(target, body, author)
         _check_kind(body, target.kind)
         metadata = body.setdefault("metadata", {})
         if metadata.setdefault("name", target.name) != target.name:
@@ -58,19 +62,17 @@ class Writing:
             )
         if target.kind.namespaced:
             metadata["namespace"] = target.namespace
-        changed = await self._objects.replace(
-            target.kind, body, subresource=target.subresource, dry_run=_dry_run(request)
-        )
+        changed = await self._objects.replace(target.kind, body, subresource=target.subresource, author=author)
         return answers.changed(request, target.kind, changed)
 
-    async def patch(self, request: web.Request, target: Target) -> web.StreamResponse:
+    async def patch(self, request: web.Request, target: Target, author: Author) -> web.StreamResponse:
         """A patch without a resourceVersion is made again on what another writer left meanwhile."""
         content_type, patch = await bodies.read_patch(request)
         for attempt in range(_CONFLICT_TRIES):
             stored = self._store.get(target.kind, (target.namespace, target.name))
             if target.subresource == "scale":
                 scaled = _patched(scale_of(target.kind, stored.obj), patch, content_type, target.kind)
-                return await self._scale(target, scaled, dry_run=_dry_run(request))
+                return await self._scale(target, scaled, author)
             wanted = _patched(stored.obj, patch, content_type, target.kind)
             if (wanted["metadata"].get("name"), wanted["metadata"].get("namespace", "")) != (
                 target.name,
@@ -79,7 +81,7 @@ class Writing:
                 raise bad_request("the name and namespace of an object cannot be patched")
             try:
                 changed = await self._objects.replace(
-                    target.kind, wanted, subresource=target.subresource, dry_run=_dry_run(request)
+                    target.kind, wanted, subresource=target.subresource, author=author
                 )
             except Refused as refusal:
                 theirs = wanted["metadata"].get("resourceVersion") == str(stored.version)
@@ -89,7 +91,7 @@ class Writing:
             return answers.changed(request, target.kind, changed)
         raise AssertionError("the last try returns or raises")
 
-    async def _scale(self, target: Target, scale: Object, *, dry_run: bool) -> web.StreamResponse:
+    async def _scale(self, target: Target, scale: Object, author: Author) -> web.StreamResponse:
         stored = self._store.get(target.kind, (target.namespace, target.name))
         replicas = (scale.get("spec") or {}).get("replicas", 0)
         if not isinstance(replicas, int) or replicas < 0:
@@ -98,17 +100,16 @@ class Writing:
             "spec": stored.obj["spec"] | {"replicas": replicas},
             "metadata": {k: v for k, v in stored.obj["metadata"].items() if k != "resourceVersion"},
         }
-        changed = await self._objects.replace(target.kind, wanted, dry_run=dry_run)
+        changed = await self._objects.replace(target.kind, wanted, author=author)
         return answers.json(scale_of(target.kind, changed))
 
-    async def delete(self, request: web.Request, target: Target) -> web.StreamResponse:
+    async def delete(self, request: web.Request, target: Target, author: Author) -> web.StreamResponse:
         options = await bodies.read_object(request)
+        author = _as_options_say(author, options)
         grace = request.query.get("gracePeriodSeconds", "")
         if grace.isdigit():
             options.setdefault("gracePeriodSeconds", int(grace))
-        obj, gone = await self._objects.delete(
-            target.kind, (target.namespace, target.name), options, dry_run=_dry_run(request)
-        )
+        obj, gone = await self._objects.delete(target.kind, (target.namespace, target.name), options, author)
         if not gone or target.kind.name == "Pod":
             return answers.json(obj)
         details = {
@@ -121,13 +122,14 @@ class Writing:
             {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
         )
 
-    async def delete_collection(self, request: web.Request, target: Target) -> web.StreamResponse:
+    async def delete_collection(self, request: web.Request, target: Target, author: Author) -> web.StreamResponse:
         options = await bodies.read_object(request)
+        author = _as_options_say(author, options)
         chosen = options_of(request, target)
         for stored in list(self._store.items(target.kind, target.namespace)):
             if chosen.matches(stored.obj):
                 name = (stored.obj["metadata"].get("namespace", ""), stored.obj["metadata"]["name"])
-                await self._objects.delete(target.kind, name, options, dry_run=_dry_run(request))
+                await self._objects.delete(target.kind, name, options, author)
         return answers.json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
 
 
@@ -158,5 +160,6 @@ def _check_kind(body: Object, kind: Kind) -> None:
         )
 
 
-def _dry_run(request: web.Request) -> bool:
-    return "All" in request.query.getall("dryRun", [])
+def _as_options_say(author: Author, options: Object) -> Author:
+    """A deletion's options are in its body as well as in its query."""
+    return replace(author, dry_run=author.dry_run or is_dry_run(options.get("dryRun")))

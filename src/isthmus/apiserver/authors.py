@@ -1,0 +1,72 @@
+"""Authors: who makes a change, under which name its fields are kept, and how strictly it wants to be read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from aiohttp import web
+
+from isthmus.apiserver.access import MASTERS, User
+from isthmus.apiserver.status import bad_request, unprocessable
+
+STRICT, WARN, IGNORE = "Strict", "Warn", "Ignore"
+_MANAGER_MAX = 128
+_WARNINGS_BYTES_MAX = 4096
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Author:
+    """`warnings` collects what the author is to be told beside the answer. A change with `dry_run` is everything but stored."""
+
+    user: User
+    manager: str
+    dry_run: bool = False
+    validation: str = IGNORE
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, text: str) -> None:
+        """Told once, however often it is found."""
+        if text not in self.warnings:
+            self.warnings.append(text)
+
+
+SERVER = Author(user=User("system:apiserver", (MASTERS,)), manager="isthmus-apiserver")
+"""The server itself."""
+
+
+def author_of(request: web.Request, user: User) -> Author:
+    """From the query, as every writing request may say it. Raises Refused."""
+    manager = request.query.get("fieldManager", "")
+    if len(manager) > _MANAGER_MAX or not manager.isprintable():
+        raise unprocessable(f"fieldManager: Invalid value: it must be printable, and not longer than {_MANAGER_MAX}")
+    validation = request.query.get("fieldValidation") or WARN
+    if validation not in (STRICT, WARN, IGNORE):
+        supported = f'supported values: "{IGNORE}", "{STRICT}", "{WARN}"'
+        raise unprocessable(f'fieldValidation: Unsupported value: "{validation}": {supported}')
+    return Author(
+        user=user,
+        manager=manager or request.headers.get("User-Agent", "").partition("/")[0][:_MANAGER_MAX] or "unknown",
+        dry_run=is_dry_run(request.query.getall("dryRun", [])),
+        validation=validation,
+    )
+
+
+def is_dry_run(values: object) -> bool:
+    """`All` is the only way in which a run can be dry. Raises Refused for any other."""
+    if not values:
+        return False
+    if not isinstance(values, list) or any(value != "All" for value in values):
+        raise bad_request(f'dryRun: Unsupported value: {values!r}: supported values: "All"')
+    return True
+
+
+def add_warnings(response: web.StreamResponse, author: Author) -> None:
+    """As headers (RFC 9111 has retired them, Kubernetes' clients show them). Clients take only so much header."""
+    left = _WARNINGS_BYTES_MAX
+    for warning in author.warnings:
+        text = "".join(character if character.isprintable() else " " for character in warning)
+        text = text.replace("\\", "\\\\").replace('"', '\\"')[:1024]
+        left -= len(text)
+        if left < 0:
+            return
+        response.headers.add("Warning", f'299 - "{text}"')

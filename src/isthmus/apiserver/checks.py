@@ -1,0 +1,57 @@
+"""What an object must be to be stored, and what a change may not change. Every function may raise Refused."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isthmus.apiserver import role_shapes, webhook_shapes
+from isthmus.apiserver.kinds import BUILT_IN, Kind, kinds_of
+from isthmus.apiserver.status import bad_request, invalid
+
+Object = dict[str, Any]
+
+
+def shape(kind: Kind, obj: Object) -> None:
+    """What selectors, other people's requests and every client rely on."""
+    metadata = obj["metadata"]
+    for field in ("labels", "annotations"):
+        found = metadata.get(field)
+        if found is None:
+            continue
+        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
+            raise bad_request(f"{kind.name} {metadata['name']}: metadata.{field} is not a map of strings to strings")
+    finalizers = metadata.get("finalizers") or []
+    if not isinstance(finalizers, list) or not all(isinstance(item, str) for item in finalizers):
+        raise bad_request(f"{kind.name} {metadata['name']}: metadata.finalizers is not a list of strings")
+    role_shapes.check(kind, obj)
+    webhook_shapes.check(kind, obj)
+
+
+def definition(kind: Kind, obj: Object) -> None:
+    """Of a CustomResourceDefinition: kinds are made from it."""
+    spec = obj["spec"]
+    wanted = f"{spec['names']['plural']}.{spec['group']}"
+    if not list(kinds_of(obj)) or obj["metadata"]["name"] != wanted:
+        message = f"must be {wanted!r}, of a definition with a served version"
+        raise invalid(kind, obj["metadata"]["name"], "metadata.name", message)
+    if any(spec["group"] == built_in.group for built_in in BUILT_IN):
+        raise invalid(kind, wanted, "spec.group", f"{spec['group']} is the server's own")
+
+
+def change(kind: Kind, old: Object, new: Object) -> None:
+    """What stays as it was made."""
+    name = old["metadata"]["name"]
+    if old["metadata"].get("deletionTimestamp"):
+        added = set(new["metadata"].get("finalizers") or ()) - set(old["metadata"].get("finalizers") or ())
+        if added:
+            raise invalid(
+                kind, name, "metadata.finalizers", f"Forbidden: no new finalizers can be added: {sorted(added)}"
+            )
+    if old.get("immutable") and kind.name in ("ConfigMap", "Secret"):
+        for field in ("data", "binaryData", "immutable"):
+            if old.get(field) != new.get(field):
+                raise invalid(kind, name, field, "Forbidden: field is immutable when `immutable` is set")
+    if kind.name in ("Deployment", "ReplicaSet") and old["spec"].get("selector") != new["spec"].get("selector"):
+        raise invalid(kind, name, "spec.selector", "Invalid value: field is immutable")
+    if kind.name in ("RoleBinding", "ClusterRoleBinding") and old.get("roleRef") != new.get("roleRef"):
+        raise invalid(kind, name, "roleRef", "Invalid value: cannot change roleRef")
