@@ -31,15 +31,15 @@ class FakeCluster:
         self.forbidden: set[str] = set()
         self.is_away = False
         self.asked: list[str] = []
+        self.written: list[str] = []
         self._transports: set[asyncio.Transport] = set()
         self._news = asyncio.Condition()
 
     async def put(self, path: str, name: str, namespace: str = "", **body: Any) -> None:
         self.version += 1
         known = self.collections.setdefault(path, {})
-        metadata = {"name": name, "namespace": namespace, "resourceVersion": str(self.version)} | body.pop(
-            "metadata", {}
-        )
+        metadata = {"name": name, "namespace": namespace} | body.pop("metadata", {})
+        metadata["resourceVersion"] = str(self.version)
         found = {"metadata": metadata} | body
         kind = "MODIFIED" if (namespace, name) in known else "ADDED"
         known[namespace, name] = found
@@ -73,6 +73,8 @@ class FakeCluster:
             return web.json_response({"code": 401, "reason": "Unauthorized", "message": "no"}, status=401)
         if request.path in self.forbidden:
             return web.json_response({"code": 403, "reason": "Forbidden", "message": "no"}, status=403)
+        if request.method in ("POST", "PATCH"):
+            return await self._write(request)
         if request.query.get("watch"):
             return await self._watch(request, request.transport)
         namespace, _, name = request.path.rpartition("/")
@@ -80,6 +82,22 @@ class FakeCluster:
             return web.json_response(self.collections[namespace]["", name])
         items = list(self.collections.get(request.path, {}).values())
         return web.json_response({"metadata": {"resourceVersion": str(self.version)}, "items": items})
+
+    async def _write(self, request: web.Request) -> web.Response:
+        """Of namespaced core objects: what is made must not be there; a patch is merged, one level into `metadata`."""
+        _, _, namespace, plural, *name = request.path.removeprefix("/api/v1").split("/")
+        path, body = f"/api/v1/{plural}", await request.json()
+        known = self.collections.setdefault(path, {})
+        if request.method == "POST":
+            name = [body["metadata"]["name"]]
+            if (namespace, name[0]) in known:
+                return web.json_response({"code": 409, "reason": "AlreadyExists", "message": "no"}, status=409)
+        else:
+            before = known[namespace, name[0]]
+            body = before | body | {"metadata": before["metadata"] | body.get("metadata", {})}
+        self.written.append(f"{request.method} {namespace}/{name[0]}")
+        await self.put(path, name[0], namespace, **body)
+        return web.json_response(known[namespace, name[0]])
 
     async def _tell(self, path: str, event: dict[str, Any]) -> None:
         self.events.append((path, self.version, event))

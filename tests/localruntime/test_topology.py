@@ -9,9 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from isthmus.localruntime.manifests import control_plane_addresses
 from isthmus.localruntime.marked_yaml import BadInput
+from isthmus.localruntime.plan import Role
 from isthmus.localruntime.planning import plan_of
-from isthmus.localruntime.topology import CLUSTERS_MAX, Cluster, Topology, Workload, documented_fields, load
+from isthmus.localruntime.topology import CLUSTERS_MAX, documented_fields, load
+from isthmus.localruntime.topology_roles import Cluster, Source, Topology, Workload
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 HEAD = "apiVersion: isthmus.io/v1alpha1\nkind: Topology\nmetadata: {name: m}\n"
@@ -64,9 +67,65 @@ def test_every_example_is_a_plan(path):
             ["4 spec.clusters.c2.hostPort: 8001 is cluster c1's, too"],
         ),
         (
-            "spec: {clusters: {c1: {controlPlane: {remoteOf: c2}}, c2: {}}}",
-            ["4 spec.clusters.c1.controlPlane: {'remoteOf': 'c2'} cannot be booted by this version"],
+            "spec: {clusters: {c1: {controlPlane: remote}}}",
+            ["4 spec.clusters.c1.controlPlane: 'remote' is not a control plane"],
         ),
+        (
+            "spec: {clusters: {c1: {controlPlane: {remoteOf: c9}}}}",
+            ["4 spec.clusters.c1.controlPlane.remoteOf: 'c9' is not a cluster"],
+        ),
+        (
+            "spec:\n  clusters:\n    c1:\n      controlPlane: {remoteOf: c2}\n    c2:\n      controlPlane: {remoteOf: c3}\n    c3: {}",
+            ["7 spec.clusters.c1.controlPlane: names c2, which runs no control plane: it is a remote"],
+        ),
+        (
+            "spec:\n  clusters:\n    c1: {controlPlane: {remoteOf: c2}}\n    c2: {controlPlane: {remoteOf: c1}}",
+            [
+                "6 spec.clusters.c1.controlPlane: goes in a circle: c1 → c2 → c1",
+                "7 spec.clusters.c2.controlPlane: goes in a circle: c2 → c1 → c2",
+            ],
+        ),
+        (
+            "spec: {clusters: {c1: {controlPlane: {remoteOf: c1}}}}",
+            [
+                "4 spec.clusters.c1.controlPlane: makes the cluster its own remote",
+            ],
+        ),
+        (
+            "spec: {clusters: {c1: {controlPlane: [primary, c2, c2]}, c2: {}}}",
+            [
+                "4 spec.clusters.c1.controlPlane.2: c2 is there twice",
+            ],
+        ),
+        ("spec: {clusters: {c1: {controlPlane: []}}}", ["4 spec.clusters.c1.controlPlane: is empty"]),
+        (
+            "spec:\n  clusters:\n    c1: {controlPlane: {remoteOf: c2}}\n    c2:\n      discovers: []",
+            ["8 spec.clusters.c2.discovers: leaves out c1, whose proxies use this control plane"],
+        ),
+        (
+            "spec:\n  clusters:\n    c1: {controlPlane: {external: c2}}\n    c2: {controlPlane: primary}",
+            ["7 spec.clusters.c2.controlPlane: cannot be had by a cluster outside the mesh"],
+        ),
+        (
+            "spec:\n  clusters:\n    c1: {controlPlane: {external: c3}}\n    c2: {controlPlane: {remoteOf: c3}}\n    c3: {}",
+            ["7 spec.clusters.c2.controlPlane: names c3, which is outside the mesh"],
+        ),
+        (
+            "spec:\n  clusters:\n    c1: {}\n    c2: {controlPlane: {remoteOf: c1}, discovers: []}",
+            ["7 spec.clusters.c2.discovers: is for clusters that run a control plane"],
+        ),
+        (
+            "spec:\n  networks: {n1: {}, n2: {}}\n  clusters:\n    c1: {network: n1}\n    c2: {network: n2, gateways: 0}",
+            ["5 spec.networks.n2: has no network gateway, but its workloads are discovered from other networks, by c1"],
+        ),
+        (
+            "spec:\n  networks: {n1: {}, n2: {}}\n  clusters:\n    c1: {network: n1, gateways: 0}\n"
+            "    c3: {network: n1, controlPlane: {remoteOf: c1}}\n    c2: {network: n2, controlPlane: {remoteOf: c1}}",
+            ["7 spec.clusters.c1.gateways: is 0, but proxies of c2 reach this control plane from another network"],
+        ),
+        ("spec: {clusters: {c1: {gateways: 9}}}", ["4 spec.clusters.c1.gateways: 9 is not a number of gateways"]),
+        ("spec: {clusters: {c1: {tags: {prod: v2}}}}", ["4 spec.clusters.c1.tags.prod: 'v2' is not a revision"]),
+        ("spec: {clusters: {c1: {env: {A: 1}}}}", ["4 spec.clusters.c1.env.A: is a number, not a string"]),
         ("spec: {clusters: {c1: {discovers: [c1]}}}", ["4 spec.clusters.c1.discovers: names the cluster itself"]),
         (
             "spec:\n  networks: {n1: {podCIDR: 10.96.0.0/12}}\n  clusters: {c1: {}}",
@@ -127,6 +186,46 @@ def test_mistakes_in_manifests_are_told_with_their_file(written, tmp_path, manif
     assert all(one.startswith(wanted) for one, wanted in zip(said, expected, strict=True)), said
 
 
+def test_a_mixed_mesh(written):
+    plan = plan_of(
+        load(
+            written(
+                """
+spec:
+  networks: {n1: {}, n2: {}}
+  clusters:
+    c1: {network: n1, controlPlane: [primary, c3]}
+    c2: {network: n1, controlPlane: [c1, c3]}
+    c3: {network: n2, controlPlane: [primary, {remoteOf: c1}]}
+"""
+            )
+        )
+    )
+
+    c1, c2, c3 = plan.clusters
+    assert [cluster.role for cluster in plan.clusters] == [Role.PRIMARY, Role.REMOTE, Role.PRIMARY]
+    assert (c1.discovers, c2.discovers, c3.discovers) == (("c2", "c3"), (), ("c1", "c2"))
+    assert (c1.serves, c2.serves, c3.serves) == (("c2", "c3"), (), ("c1", "c2"))
+    assert control_plane_addresses(plan, c1) == ["10.97.0.15:15012", "172.30.3.240:15012"]
+    assert control_plane_addresses(plan, c2) == ["172.30.1.241:15012", "172.30.3.240:15012"]
+
+
+def test_an_external_control_plane_is_outside_the_mesh(written):
+    plan = plan_of(
+        load(
+            written(
+                "spec: {workloads: [samples/client], clusters: {ops: {}, c1: {controlPlane: {external: ops}}, c2: {controlPlane: {external: ops}}}}"
+            )
+        )
+    )
+
+    ops, c1, c2 = plan.clusters
+    assert [cluster.role for cluster in plan.clusters] == [Role.EXTERNAL, Role.REMOTE, Role.REMOTE]
+    assert (ops.config_cluster, ops.discovers, ops.workloads) == ("c1", ("c2",), ())
+    assert control_plane_addresses(plan, c2) == ["172.30.1.241:15012"]
+    assert {workload.sample for workload in c1.workloads} == {"client"}
+
+
 def test_every_field_is_explained():
     assert all(field.meaning for field in documented_fields())
 
@@ -149,6 +248,7 @@ def topologies(draw) -> Topology:
                 network=draw(st.sampled_from(networks)),
                 region=name,
                 zones=("a",),
+                sources=(Source("primary", name),),
                 discovers=None,
                 host_port=0,
                 workloads=(Workload(sample="helloworld"),),

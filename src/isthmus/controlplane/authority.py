@@ -1,20 +1,16 @@
-"""Where the control plane's certificate authority comes from, and how its roots reach every namespace."""
+"""Where the control plane's certificate authority comes from."""
 
 from __future__ import annotations
 
-import asyncio
 import base64
-from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 import structlog
 
-from isthmus.api.core import ConfigMap
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.errors import AlreadyExists, KubernetesError, NotFound
-from isthmus.kubernetes.resources import CONFIG_MAPS, SECRETS
-from isthmus.kubernetes.watch import Name
+from isthmus.kubernetes.errors import AlreadyExists, NotFound
+from isthmus.kubernetes.resources import SECRETS
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import Namespace
 from isthmus.trust.authority import CertificateAuthority
@@ -22,9 +18,7 @@ from isthmus.trust.x509 import BadCertificate, certificate_pem, key_pem
 
 PLUGGED_IN = "cacerts"
 SELF_SIGNED = "istio-ca-secret"
-ROOT_CONFIG_MAP = "istio-ca-root-cert"
-ROOT_KEY = "root-cert.pem"
-_RETRY_SECONDS = 1.0
+_ROOT_KEY = "root-cert.pem"
 
 log = structlog.get_logger()
 
@@ -60,7 +54,7 @@ def _from_secret(secret: dict[str, Any]) -> CertificateAuthority:
         certificate=data["ca-cert.pem"],
         key=data["ca-key.pem"],
         chain=data.get("cert-chain.pem", ""),
-        root=data.get(ROOT_KEY) or data["ca-cert.pem"],
+        root=data.get(_ROOT_KEY) or data["ca-cert.pem"],
     )
 
 
@@ -68,7 +62,7 @@ def _self_signed_secret(authority: CertificateAuthority, namespace: Namespace) -
     data = {
         "ca-cert.pem": certificate_pem(authority.issuer.certificate),
         "ca-key.pem": key_pem(authority.issuer.key),
-        ROOT_KEY: authority.root_pem,
+        _ROOT_KEY: authority.root_pem,
     }
     return {
         "apiVersion": "v1",
@@ -77,55 +71,3 @@ def _self_signed_secret(authority: CertificateAuthority, namespace: Namespace) -
         "type": "istio.io/ca-root",
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
     }
-
-
-class RootPublisher:
-    """Keeps the ConfigMap with the roots in every namespace: what an agent checks its control plane against."""
-
-    def __init__(
-        self,
-        client: ApiClient,
-        root_pem: str,
-        namespaces: Callable[[], Iterable[str]],
-        published: Callable[[], dict[Name, ConfigMap]],
-    ) -> None:
-        self._client = client
-        self._data = {ROOT_KEY: root_pem}
-        self._namespaces = namespaces
-        self._published = published
-        self.work = asyncio.Event()
-
-    async def run(self) -> None:
-        """Until cancelled: whenever `work` is set, by a namespace that came or a ConfigMap that changed."""
-        while True:
-            await self.work.wait()
-            self.work.clear()
-            try:
-                await self._publish()
-            except KubernetesError as error:
-                log.warning("cannot publish the roots", error=str(error))
-                await asyncio.sleep(_RETRY_SECONDS)
-                self.work.set()
-
-    async def _publish(self) -> None:
-        published = self._published()
-        for namespace in sorted(self._namespaces()):
-            present = published.get((namespace, ROOT_CONFIG_MAP))
-            if present is None:
-                await self._create(namespace)
-            elif present.data != self._data:
-                await self._client.patch(CONFIG_MAPS, ROOT_CONFIG_MAP, {"data": self._data}, namespace)
-
-    async def _create(self, namespace: str) -> None:
-        body = {
-            "apiVersion": "v1",
-            "kind": "ConfigMap",
-            "metadata": {"name": ROOT_CONFIG_MAP, "namespace": namespace, "labels": {"istio.io/config": "true"}},
-            "data": self._data,
-        }
-        try:
-            await self._client.create(CONFIG_MAPS, body, namespace)
-        except AlreadyExists:
-            await self._client.patch(CONFIG_MAPS, ROOT_CONFIG_MAP, {"data": self._data}, namespace)
-        except NotFound:
-            return  # The namespace has gone meanwhile.

@@ -10,6 +10,7 @@ import asyncio
 import random
 import ssl
 from collections import Counter
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -51,14 +52,21 @@ _GONE_MAX = 100
 log = structlog.get_logger()
 
 
+Duties = Callable[[ClusterId, ApiClient], Coroutine[None, None, None]]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteSettings:
-    """`sync_seconds`: after that a cluster that has not been read holds nothing up; 0 is for ever. `directory` of kubeconfigs, or empty."""
+    """`sync_seconds`: after that a cluster that has not been read holds nothing up; 0 is for ever. `directory` of kubeconfigs, or empty.
+
+    `duties` are what is done for a cluster for as long as it is read, beside reading it.
+    """
 
     rules: RemoteRules
     sync_seconds: float
     policy: StalePolicy
     directory: str = ""
+    duties: Duties | None = None
 
 
 @dataclass(slots=True, eq=False)
@@ -252,6 +260,8 @@ class RemoteClusters:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(discovery.feed.run(lambda: self._visible(discovery)), name="feed")
             tasks.create_task(self._identify(discovery, client), name="identify")
+            if self._settings.duties is not None:
+                tasks.create_task(self._settings.duties(discovery.wanted.id, client), name="duties")
 
     async def _give_time(self, discovery: _Discovery) -> None:
         if self._settings.sync_seconds == 0:

@@ -93,6 +93,7 @@ class DebugPages:
                     "sent": status.sent_nonce,
                     "acked": status.acknowledged_nonce,
                     "settled": stream.session.settled,
+                    "resourcesSent": status.resources_sent,
                     "lastError": status.error,
                 }
         return [by_node[node] for node in sorted(by_node)]

@@ -3,37 +3,36 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import gc
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
 import grpc.aio
-import msgspec
 import structlog
 import uvloop
 from aiohttp import web
 
-from isthmus.api.core import ConfigMap, Pod
-from isthmus.api.meta import KubernetesObject
-from isthmus.controlplane.authority import ROOT_CONFIG_MAP, RootPublisher, load_authority
+from isthmus.api.core import Pod
+from isthmus.controlplane.authority import load_authority
 from isthmus.controlplane.clusters import RemoteClusters, RemoteSettings
 from isthmus.controlplane.debug import DebugPages
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.feeds import ClusterFeed, kinds_of
+from isthmus.controlplane.roots import RootPublisher
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
 from isthmus.controlplane.world import World
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.errors import ApiUnavailable, KubernetesError
-from isthmus.kubernetes.kubeconfig import BadKubeconfig, load_file
-from isthmus.kubernetes.reflector import Reflector
-from isthmus.kubernetes.resources import CONFIG_MAPS, NAMESPACES
+from isthmus.kubernetes.errors import ApiUnavailable, KubernetesError, NotFound
+from isthmus.kubernetes.kubeconfig import BadKubeconfig, address_from_secret, load_file
+from isthmus.kubernetes.resources import SECRETS
 from isthmus.model.names import ClusterId
 from isthmus.model.snapshot import MeshSettings
 from isthmus.trust.authentication import Authenticator, CannotReview, ServiceAccount, account_of
@@ -52,6 +51,8 @@ MUTUAL_TLS_PORT = 15013
 
 MONITORING_PORT = 15014
 READINESS_PORT = 8080
+_USER_AGENT = "isthmus-control-plane"
+_CONFIG_KEY = "config"
 TOKEN_AUDIENCE = "istio-ca"
 _RETRY_SECONDS = 0.2
 
@@ -94,9 +95,14 @@ async def serve(settings: ControlPlaneSettings) -> None:
         ),
         settings.cluster,
     )
-    async with ApiClient(load_file(Path(settings.kubeconfig)), user_agent="isthmus-control-plane") as client:
+    async with (
+        ApiClient(load_file(Path(settings.kubeconfig)), user_agent=_USER_AGENT) as home,
+        _config_cluster(home, settings) as client,
+    ):
+        authority = await _authority(home, settings)
+        publisher = partial(_publisher, world, settings, authority)
         own = ClusterFeed(settings.cluster, client, world, kinds_of(is_config_cluster=True))
-        remotes = RemoteClusters(world, client, _remote_settings(settings))
+        remotes = RemoteClusters(world, client, _remote_settings(settings, publisher))
         review = partial(_review, client, remotes, settings)
         authenticator = Authenticator(
             settings.trust_domain, settings.cluster, review, time.monotonic, settings.cluster_aliases
@@ -106,8 +112,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(own.run(visible.set), name="own cluster")
             tasks.create_task(remotes.run(), name="remote clusters")
-            authority = await _authority(client, settings)
-            tasks.create_task(_publish_roots(client, authority), name="roots")
+            tasks.create_task(publisher(settings.cluster, client).run(), name="roots")
             await visible.wait()
             if not await remotes.settled():
                 log.warning(
@@ -176,8 +181,48 @@ async def _site(application: web.Application, host: str, port: int):  # type: ig
         await runner.cleanup()
 
 
-def _remote_settings(settings: ControlPlaneSettings) -> RemoteSettings:
+@contextlib.asynccontextmanager
+async def _config_cluster(home: ApiClient, settings: ControlPlaneSettings) -> AsyncIterator[ApiClient]:
+    """Home itself; or, for a control plane outside the mesh, the cluster that a Secret at home leads to. It is waited for."""
+    if not settings.config_secret:
+        yield home
+        return
+    while True:
+        try:
+            secret = await home.get(SECRETS, settings.config_secret, settings.system_namespace)
+            break
+        except (ApiUnavailable, NotFound) as error:
+            log.warning("waiting for the kubeconfig of the config cluster", error=str(error))
+            await asyncio.sleep(_RETRY_SECONDS)
+    text = base64.b64decode((secret.get("data") or {}).get(_CONFIG_KEY, "")).decode(errors="replace")
+    address = address_from_secret(text)
+    async with ApiClient(address, user_agent=_USER_AGENT) as client:
+        yield client
+
+
+def _publisher(
+    world: World,
+    settings: ControlPlaneSettings,
+    authority: CertificateAuthority,
+    cluster: ClusterId,
+    client: ApiClient,
+) -> RootPublisher:
+    return RootPublisher(
+        client,
+        authority.root_pem,
+        cluster=cluster,
+        home=settings.home,
+        is_own=cluster == settings.cluster,
+        system_namespace=settings.system_namespace,
+        report=partial(world.report, f"{cluster}/roots"),
+    )
+
+
+def _remote_settings(
+    settings: ControlPlaneSettings, publisher: Callable[[ClusterId, ApiClient], RootPublisher]
+) -> RemoteSettings:
     return RemoteSettings(
+        duties=lambda cluster, client: publisher(cluster, client).run(),
         rules=settings.remote_rules,
         sync_seconds=settings.remote_sync_seconds,
         policy=settings.stale_policy,
@@ -193,32 +238,6 @@ async def _authority(client: ApiClient, settings: ControlPlaneSettings) -> Certi
         except ApiUnavailable as error:
             log.warning("waiting for the API server", error=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
-
-
-async def _publish_roots(client: ApiClient, authority: CertificateAuthority) -> None:
-    """In every namespace of the config cluster, also before the rest of it has been read: Pods wait for the roots."""
-
-    def due(_: object) -> None:
-        publisher.work.set()
-
-    namespaces: Reflector[KubernetesObject] = Reflector(
-        client, NAMESPACES, partial(msgspec.json.decode, type=KubernetesObject), due
-    )
-    published: Reflector[ConfigMap] = Reflector(
-        client,
-        CONFIG_MAPS,
-        partial(msgspec.json.decode, type=ConfigMap),
-        due,
-        selector={"fieldSelector": f"metadata.name={ROOT_CONFIG_MAP}"},
-    )
-    publisher = RootPublisher(
-        client, authority.root_pem, lambda: [name for _, name in namespaces.values], lambda: published.values
-    )
-    async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(namespaces.run(), name="watch namespaces")
-        tasks.create_task(published.run(), name="watch published roots")
-        await published.synced.wait()
-        await publisher.run()
 
 
 async def _review(

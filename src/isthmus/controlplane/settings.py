@@ -25,6 +25,10 @@ class BadSetting(ValueError):
 class ControlPlaneSettings:
     """`kubeconfig` is a path; its current context is the config cluster.
 
+    A control plane that runs outside the mesh runs in `home`, not in its config cluster; then `kubeconfig` leads to home, and `config_secret`
+    names the Secret there that holds a kubeconfig for the config cluster. Its authority's keys stay at home, too. `revision` and `tags`
+    choose configuration: what is labelled for another revision is not this one's.
+
     `remote_sync_seconds`: how long a remote cluster may hold up the first answer to proxies; 0 is for ever. `remote_kubeconfigs` is a
     directory of kubeconfigs that are read instead of remote secrets, or empty. `served_names` are the DNS names in the
     serving certificate. `bind` is the address that all ports listen on. `node_agents` are namespace and service account of those who may
@@ -32,12 +36,15 @@ class ControlPlaneSettings:
     """
 
     cluster: ClusterId
+    home: ClusterId
+    config_secret: str
     mesh: MeshId
     trust_domain: TrustDomain
     kubeconfig: str
     system_namespace: Namespace
     pod_name: str
     revision: str
+    tags: tuple[str, ...]
     bind: str
     remote_sync_seconds: float
     remote_rules: RemoteRules
@@ -58,12 +65,15 @@ class ControlPlaneSettings:
         revision = environment.get("REVISION", "default")
         return ControlPlaneSettings(
             cluster=ClusterId(environment.get("CLUSTER_ID", "Kubernetes")),
+            home=ClusterId(environment.get("ISTHMUS_HOME_CLUSTER") or environment.get("CLUSTER_ID", "Kubernetes")),
+            config_secret=environment.get("ISTHMUS_CONFIG_SECRET", ""),
             mesh=MeshId(environment.get("MESH_ID", "mesh1")),
             trust_domain=_trust_domain(environment.get("TRUST_DOMAIN", "cluster.local")),
             kubeconfig=_required(environment, "KUBECONFIG", "the path of a kubeconfig for the config cluster"),
             system_namespace=Namespace(namespace),
             pod_name=environment.get("POD_NAME", "istiod"),
             revision=revision,
+            tags=tuple(tag for tag in environment.get("ISTHMUS_TAGS", "").split(",") if tag),
             bind=environment.get("BIND_ADDRESS", "0.0.0.0"),
             remote_sync_seconds=_seconds(environment, "PILOT_REMOTE_CLUSTER_TIMEOUT", 30.0),
             remote_rules=RemoteRules(
@@ -73,7 +83,11 @@ class ControlPlaneSettings:
             ),
             remote_kubeconfigs=environment.get("PILOT_MULTICLUSTER_KUBECONFIG_PATH", ""),
             stale_policy=_stale_policy(environment),
-            served_names=_served_names(namespace, revision, environment.get("ISTIOD_CUSTOM_HOST", "")),
+            served_names=_served_names(
+                namespace,
+                [revision, *environment.get("ISTHMUS_TAGS", "").split(",")],
+                environment.get("ISTIOD_CUSTOM_HOST", ""),
+            ),
             unreachable_networks_direct=_flag(environment, "ISTHMUS_UNREACHABLE_NETWORKS_DIRECT"),
             policies_mean_any_trust_domain=_flag(environment, "ISTHMUS_POLICIES_MEAN_ANY_TRUST_DOMAIN"),
             cluster_set=ClusterSet(
@@ -131,10 +145,9 @@ def _aliases(text: str) -> dict[str, ClusterId]:
     return found
 
 
-def _served_names(namespace: str, revision: str, custom: str) -> tuple[str, ...]:
+def _served_names(namespace: str, revisions: list[str], custom: str) -> tuple[str, ...]:
     services = ["istiod", "istiod-remote", "istio-pilot"]
-    if revision != "default":
-        services.append(f"istiod-{revision}")
+    services += [f"istiod-{revision}" for revision in revisions if revision not in ("", "default")]
     extra = [name.strip() for name in custom.split(",") if name.strip()]
     return tuple([f"{service}.{namespace}.svc" for service in services] + extra)
 

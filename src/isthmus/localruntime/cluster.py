@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,19 +17,27 @@ from isthmus.apiserver.settings import ApiServerSettings
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import AlreadyExists, KubernetesError, NotFound
 from isthmus.kubernetes.kubeconfig import ApiAddress, ContextEntry
-from isthmus.kubernetes.resources import SECRETS, ResourcePath
+from isthmus.kubernetes.resources import ResourcePath
 from isthmus.localruntime.agents import AgentClient
 from isthmus.localruntime.controllers.actions import condition
 from isthmus.localruntime.controllers.cache import ClusterCache
 from isthmus.localruntime.controllers.runner import Controllers
 from isthmus.localruntime.kubelet import Kubelet
-from isthmus.localruntime.manifests import READER, SYSTEM, control_plane_address, remote_secret, system
+from isthmus.localruntime.manifests import (
+    READER,
+    SYSTEM,
+    config_secret,
+    control_plane_addresses,
+    remote_secret,
+    system,
+)
 from isthmus.localruntime.networks import Networks
 from isthmus.localruntime.plan import ClusterPlan, Plan
 from isthmus.localruntime.pods import Place
 from isthmus.localruntime.processes import Child, Processes, Program
 from isthmus.localruntime.sample_manifests import samples
 from isthmus.localruntime.state import StateFolder
+from isthmus.model.names import ClusterId
 
 Object = dict[str, Any]
 
@@ -92,8 +100,10 @@ class Cluster:
             name=self.plan.id, server=f"https://127.0.0.1:{self.plan.host_port}", ca_pem=self.ca_pem, token=token
         )
 
-    async def run(self, authority: Object, others: Iterable[Cluster], joined: Callable[[ClusterCache], None]) -> None:
-        """`joined` is called with the cache when the cluster has one; `others` are the clusters that it discovers."""
+    async def run(
+        self, authority: Object | None, clusters: Mapping[ClusterId, Cluster], joined: Callable[[ClusterCache], None]
+    ) -> None:
+        """`joined` is called with the cache when the cluster has one; `authority` is for one with a control plane."""
         self._run_directory.mkdir(parents=True, mode=0o700)
         async with asyncio.TaskGroup() as tasks:
             self.api_server = self._processes.start(self._api_server())
@@ -115,7 +125,7 @@ class Cluster:
                 await self._apply(client, samples(self.plan))
                 for path in self.plan.manifests:
                     await self._apply(client, _objects(path))
-                await self._discover(client, others)
+                await self._link(clusters)
                 self.applied.set()
                 self._tell(f"{self.plan.id}: objects applied")
                 await asyncio.Event().wait()
@@ -165,9 +175,7 @@ class Cluster:
             cluster_id=self.plan.id,
             mesh_id=self._mesh.mesh,
             trust_domain=self._mesh.trust_domain,
-            control_planes=[
-                f"{control_plane_address(self._mesh.cluster(cluster))}:15012" for cluster in self.plan.control_planes
-            ],
+            control_planes=control_plane_addresses(self._mesh, self.plan),
         )
         network = self._mesh.network(self.plan.network)
         return self._program("agent", settings, net_namespace=network.namespace)
@@ -211,13 +219,26 @@ class Cluster:
             await client.until_alive()
             await kubelet.agent_restarted()
 
-    async def _discover(self, client: ApiClient, others: Iterable[Cluster]) -> None:
-        """Remote secrets, with a token that the other cluster's reader account is given."""
-        for other in others:
-            await other.answers.wait()
-            async with ApiClient(await other._address()) as asked:
-                token = await asked.request_token(SYSTEM, READER, audiences=(), seconds=_REMOTE_TOKEN_SECONDS)
-            await client.create(SECRETS, remote_secret(other.plan, other.ca_pem, token), SYSTEM)
+    async def _link(self, clusters: Mapping[ClusterId, Cluster]) -> None:
+        """The credentials of this cluster's control plane for others: remote secrets, in the cluster that it takes configuration from."""
+        if not self.plan.runs_control_plane:
+            return
+        config = clusters[ClusterId(self.plan.config_cluster)]
+        await config.answers.wait()
+        async with ApiClient(await config._address()) as client:
+            for name in self.plan.discovers:
+                other = clusters[name]
+                secret = remote_secret(other.plan, other.ca_pem, await other._token(READER))
+                await self._apply(client, [secret])
+            if config is not self:
+                secret = config_secret(config.plan, config.ca_pem, await config._token("istiod"))
+                async with ApiClient(await self._address()) as own:
+                    await self._apply(own, [secret])
+
+    async def _token(self, account: str) -> str:
+        await self.answers.wait()
+        async with ApiClient(await self._address()) as asked:
+            return await asked.request_token(SYSTEM, account, audiences=(), seconds=_REMOTE_TOKEN_SECONDS)
 
     async def _apply(self, client: ApiClient, objects: Iterable[Object]) -> None:
         """In order; what is there already is left as it is. Raises NotApplied."""

@@ -8,13 +8,17 @@ from typing import Any
 from isthmus.api.crds import all_crds
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
 from isthmus.localruntime.images import CONTROL_PLANE, PROXY
-from isthmus.localruntime.plan import ClusterPlan, Plan
+from isthmus.localruntime.plan import ClusterPlan, Plan, Role
 
 Object = dict[str, Any]
 
 SYSTEM = "istio-system"
 READER = "istio-reader-service-account"
 GATEWAY = "istio-eastwestgateway"
+CONFIG_SECRET = "istio-kubeconfig"
+TOKEN_PORT = 15012
+_PROXIES_PORTS = (TOKEN_PORT, 15013)
+_CONTROL_PLANE_PORTS = {"https-dns": TOKEN_PORT, "https-mtls": 15013, "http-monitoring": 15014}
 _READ = ["get", "list", "watch"]
 
 
@@ -41,59 +45,130 @@ def nodes(cluster: ClusterPlan) -> Iterator[Object]:
         }
 
 
-def system(plan: Plan, cluster: ClusterPlan, authority: Object) -> Iterator[Object]:
-    """What a cluster has before the first workload: definitions, the mesh's namespace, rights, control plane, gateway."""
+def system(plan: Plan, cluster: ClusterPlan, authority: Object | None) -> Iterator[Object]:
+    """What a cluster has before the first workload: definitions, the mesh's namespace, rights, control plane, gateway.
+
+    Keys of an authority are where a control plane runs, and nowhere else.
+    """
     yield from all_crds()
     yield from nodes(cluster)
-    yield _namespace(SYSTEM, {"topology.istio.io/network": cluster.network})
-    yield authority
-    yield _account("istiod", SYSTEM)
+    yield _system_namespace(plan, cluster)
     yield _account(READER, SYSTEM)
-    yield from _bound("istiod-clusterrole-istio-system", "istiod", _control_plane_rules())
-    yield from _bound("istio-reader-clusterrole-istio-system", READER, _reader_rules())
-    yield from control_plane(plan, cluster)
-    yield from network_gateway(cluster)
+    yield from _bound(
+        "istio-reader-clusterrole-istio-system", READER, _reader_rules(writes_roots=bool(_writers(cluster)))
+    )
+    if authority is not None:
+        yield authority
+    if any(c.config_cluster == cluster.id for c in plan.clusters) or cluster.runs_control_plane:
+        yield _account("istiod", SYSTEM)
+        yield from _bound("istiod-clusterrole-istio-system", "istiod", _control_plane_rules())
+    if cluster.runs_control_plane:
+        for revision in cluster.revisions:
+            yield from control_plane(plan, cluster, revision)
+        for tag, revision in cluster.tags.items():
+            yield _control_plane_service(plan, cluster, tag, revision)
+    if cluster.gateways and cluster.role is not Role.EXTERNAL:
+        yield from network_gateway(plan, cluster)
 
 
-def control_plane(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
-    """`istiod`, in the cluster that is its own primary."""
-    ports = {"https-dns": 15012, "https-mtls": 15013, "http-monitoring": 15014}
-    labels = {"app": "istiod", "istio": "pilot", "istio.io/rev": "default"}
-    yield {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {"name": "istiod", "namespace": SYSTEM, "labels": labels},
-        "spec": {
-            "clusterIP": control_plane_address(cluster),
-            "selector": {"app": "istiod"},
-            "ports": [{"name": name, "port": port, "targetPort": port} for name, port in ports.items()],
-        },
-    }
+def _system_namespace(plan: Plan, cluster: ClusterPlan) -> Object:
+    """Says the cluster's network, and which other control planes may write into it (Istio's annotation)."""
+    namespace = _namespace(SYSTEM, {"topology.istio.io/network": cluster.network} if cluster.control_planes else {})
+    writers = _writers(cluster)
+    if writers:
+        namespace["metadata"]["annotations"] = {"topology.istio.io/controlPlaneClusters": ",".join(writers)}
+    return namespace
+
+
+def _writers(cluster: ClusterPlan) -> list[str]:
+    return [name for name in cluster.control_planes if name != cluster.id]
+
+
+def control_plane(plan: Plan, cluster: ClusterPlan, revision: str) -> Iterator[Object]:
+    """One revision of `istiod`. Outside a mesh it takes its configuration from a cluster of the mesh, whose id it bears."""
+    yield _control_plane_service(plan, cluster, revision, revision)
+    outside = cluster.role is Role.EXTERNAL
     environment = {
-        "CLUSTER_ID": cluster.id,
+        "CLUSTER_ID": cluster.config_cluster,
         "MESH_ID": plan.mesh,
         "TRUST_DOMAIN": plan.trust_domain,
+        "REVISION": revision,
+        "ISTHMUS_TAGS": ",".join(tag for tag, named in cluster.tags.items() if named == revision),
+        "ISTHMUS_HOME_CLUSTER": cluster.id,
+        **({"EXTERNAL_ISTIOD": "true", "ISTHMUS_CONFIG_SECRET": CONFIG_SECRET} if outside else {}),
+        **cluster.environment,
     }
     container = {
         "name": "discovery",
         "image": CONTROL_PLANE,
         "env": [
-            *({"name": name, "value": value} for name, value in environment.items()),
+            *({"name": name, "value": value} for name, value in environment.items() if value),
             {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             {"name": "POD_NAMESPACE", "valueFrom": {"fieldRef": {"fieldPath": "metadata.namespace"}}},
         ],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 3},
     }
-    yield _deployment("istiod", SYSTEM, labels, "istiod", [container])
+    yield _deployment(control_plane_name(revision), SYSTEM, _control_plane_labels(revision), "istiod", [container])
 
 
-def control_plane_address(cluster: ClusterPlan) -> str:
-    """The fixed ClusterIP of `istiod`: agents know it before anything else runs."""
-    return f"{cluster.service_cidr.rpartition('.')[0]}.15"
+def control_plane_name(revision: str) -> str:
+    """Of a revision's (or a tag's) Service and Deployment, as Istio has it."""
+    return "istiod" if revision == "default" else f"istiod-{revision}"
 
 
-def network_gateway(cluster: ClusterPlan) -> Iterator[Object]:
-    """The east-west gateway of the cluster's network, and the Services that it exposes to the mesh."""
+def _control_plane_labels(revision: str) -> Object:
+    return {"app": "istiod", "istio": "pilot", "istio.io/rev": revision}
+
+
+def _control_plane_service(plan: Plan, cluster: ClusterPlan, name: str, revision: str) -> Object:
+    """By a revision's own name, or by a tag's."""
+    balanced = {"type": "LoadBalancer", "loadBalancerIP": cluster.control_plane_balanced}
+    is_shared = name == cluster.revisions[0] and any(
+        cluster.role is Role.EXTERNAL or plan.cluster(user).network == cluster.network for user in cluster.serves
+    )
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": control_plane_name(name), "namespace": SYSTEM, "labels": _control_plane_labels(revision)},
+        "spec": {
+            "clusterIP": control_plane_address(cluster, name),
+            "selector": {"app": "istiod", "istio.io/rev": revision},
+            "ports": [{"name": name, "port": port, "targetPort": port} for name, port in _CONTROL_PLANE_PORTS.items()],
+            **(balanced if is_shared else {}),
+        },
+    }
+
+
+def control_plane_address(cluster: ClusterPlan, name: str = "") -> str:
+    """The fixed ClusterIP of a revision's or a tag's `istiod`: agents know it before anything else runs. The first revision's by default."""
+    names = [*cluster.revisions, *cluster.tags]
+    return f"{cluster.service_cidr.rpartition('.')[0]}.{15 + names.index(name or names[0])}"
+
+
+def control_plane_addresses(plan: Plan, cluster: ClusterPlan) -> list[str]:
+    """How proxies of `cluster` reach each of their control planes, in order of preference, as host:port.
+
+    Its own by its ClusterIP; another one on the same network, or outside the mesh, by its load balancer; another network's through the gateway.
+    """
+    found = []
+    for name in cluster.control_planes:
+        used = plan.cluster(name)
+        if name == cluster.id:
+            host = control_plane_address(cluster)
+        elif used.role is Role.EXTERNAL or used.network == cluster.network:
+            host = used.control_plane_balanced
+        else:
+            host = used.gateway_address
+        found.append(f"{host}:{TOKEN_PORT}")
+    return found
+
+
+def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
+    """The east-west gateway of the cluster's network, and the Services that it exposes to the mesh.
+
+    Where other networks' proxies use this cluster's control plane, they reach it here: TLS passes through, by SNI.
+    """
+    leads_to_control_plane = any(plan.cluster(user).network != cluster.network for user in cluster.serves)
     account = f"{GATEWAY}-service-account"
     labels = {"app": GATEWAY, "istio": "eastwestgateway", "topology.istio.io/network": cluster.network}
     yield _account(account, SYSTEM)
@@ -103,10 +178,15 @@ def network_gateway(cluster: ClusterPlan) -> Iterator[Object]:
         "metadata": {"name": GATEWAY, "namespace": SYSTEM, "labels": labels},
         "spec": {
             "type": "LoadBalancer",
+            "loadBalancerIP": cluster.gateway_address,
             "selector": {"istio": "eastwestgateway"},
             "ports": [
                 {"name": "status-port", "port": 15021, "targetPort": 15021},
                 {"name": "tls", "port": 15443, "targetPort": 15443},
+                *(
+                    {"name": f"tls-istiod-{port}", "port": port, "targetPort": port}
+                    for port in (_PROXIES_PORTS if leads_to_control_plane else ())
+                ),
             ],
         },
     }
@@ -117,7 +197,7 @@ def network_gateway(cluster: ClusterPlan) -> Iterator[Object]:
         "env": [{"name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": cluster.network}],
         "readinessProbe": {"httpGet": {"path": "/healthz/ready", "port": 15021}, "periodSeconds": 2},
     }
-    yield _deployment(GATEWAY, SYSTEM, labels, account, [container])
+    yield _deployment(GATEWAY, SYSTEM, labels, account, [container], replicas=cluster.gateways)
     yield {
         "apiVersion": "networking.istio.io/v1",
         "kind": "Gateway",
@@ -132,6 +212,58 @@ def network_gateway(cluster: ClusterPlan) -> Iterator[Object]:
                 }
             ],
         },
+    }
+
+    if leads_to_control_plane:
+        yield from _exposed_control_plane()
+
+
+def _exposed_control_plane() -> Iterator[Object]:
+    """Nothing is decrypted at the gateway: who asks for the control plane by its name is led to it."""
+    host = f"istiod.{SYSTEM}.svc"
+    yield {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "istiod-gateway", "namespace": SYSTEM},
+        "spec": {
+            "selector": {"istio": "eastwestgateway"},
+            "servers": [
+                {
+                    "port": {"number": port, "name": f"tls-istiod-{port}", "protocol": "TLS"},
+                    "tls": {"mode": "PASSTHROUGH"},
+                    "hosts": [host],
+                }
+                for port in _PROXIES_PORTS
+            ],
+        },
+    }
+    yield {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "istiod", "namespace": SYSTEM},
+        "spec": {
+            "hosts": [host],
+            "gateways": ["istiod-gateway"],
+            "tls": [
+                {
+                    "match": [{"port": port, "sniHosts": [host]}],
+                    "route": [{"destination": {"host": f"{host}.cluster.local", "port": {"number": port}}}],
+                }
+                for port in _PROXIES_PORTS
+            ],
+        },
+    }
+
+
+def config_secret(cluster: ClusterPlan, ca_pem: str, token: str) -> Object:
+    """With it, a control plane outside the mesh takes its configuration from `cluster`. Istio's name and key."""
+    kubeconfig = render([ContextEntry(name=cluster.id, server=cluster.api_url, ca_pem=ca_pem, token=token)])
+    return {
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": {"name": CONFIG_SECRET, "namespace": SYSTEM},
+        "type": "Opaque",
+        "stringData": {"config": kubeconfig},
     }
 
 
@@ -155,15 +287,17 @@ def remote_secret(cluster: ClusterPlan, ca_pem: str, token: str) -> Object:
 def _control_plane_rules() -> list[Object]:
     """What it reads of its own cluster, and the two things that it writes: roots for everybody, its own authority."""
     return [
-        *_reader_rules(),
+        *_reader_rules(writes_roots=True),
         {"apiGroups": ["networking.istio.io", "security.istio.io"], "resources": ["*"], "verbs": _READ},
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": [*_READ, "create", "patch"]},
         {"apiGroups": [""], "resources": ["secrets"], "verbs": [*_READ, "create"]},
     ]
 
 
-def _reader_rules() -> list[Object]:
+def _reader_rules(*, writes_roots: bool) -> list[Object]:
+    """`writes_roots`: whoever signs for this cluster's workloads publishes its roots in every namespace."""
+    writing = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": [*_READ, "create", "patch"]}]
     return [
+        *(writing if writes_roots else ()),
         {"apiGroups": [""], "resources": ["namespaces", "nodes", "pods", "services"], "verbs": _READ},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": _READ},
         {"apiGroups": ["multicluster.x-k8s.io"], "resources": ["serviceexports", "serviceimports"], "verbs": _READ},
@@ -191,13 +325,15 @@ def _account(name: str, namespace: str) -> Object:
     return {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": name, "namespace": namespace}}
 
 
-def _deployment(name: str, namespace: str, labels: Object, account: str, containers: list[Object]) -> Object:
+def _deployment(
+    name: str, namespace: str, labels: Object, account: str, containers: list[Object], *, replicas: int = 1
+) -> Object:
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {"name": name, "namespace": namespace, "labels": labels},
         "spec": {
-            "replicas": 1,
+            "replicas": replicas,
             "selector": {"matchLabels": labels},
             "template": {
                 "metadata": {"labels": labels},

@@ -3,14 +3,15 @@
 A topology goes in (what the user wrote), a Plan comes out; executing it makes no choices. Addresses:
 
 - transit network 172.30.0.0/16: API server of the n-th cluster 172.30.0.(10+n), router of the n-th network 172.30.0.(100+n),
-  LoadBalancer addresses of the n-th cluster 172.30.(n).0/24, all counted from 1;
+  LoadBalancer addresses of the n-th cluster 172.30.(n).0/24, all counted from 1: network gateway .240, control plane .241;
 - pods: the network's own range, its first address is the router's; ranges of different networks may be equal;
 - ClusterIPs: 10.(96+n).0.0/16 for the n-th cluster, `kubernetes` at .0.1, `istiod` at .0.15, DNS at .0.10.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
 import msgspec
@@ -52,11 +53,21 @@ class WorkloadPlan:
     version: str
 
 
+class Role(StrEnum):
+    """Where a cluster's control plane is: in it, in another cluster of the mesh; or it runs one for a mesh that it is not in."""
+
+    PRIMARY = "primary"
+    REMOTE = "remote"
+    EXTERNAL = "external"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterPlan:
     """One cluster. `control_planes` are the clusters whose control planes its proxies use, in order; itself if primary.
 
-    `manifests` are the files (each may hold many objects) that are applied once the API server answers, in order.
+    `role` is primary, remote or external; an external one is outside the mesh. `config_cluster` is where its control plane takes its
+    configuration from, empty if it runs none; `serves` the clusters whose proxies use it, but itself. `manifests` are the files (each may
+    hold many objects) that are applied once the API server answers, in order.
     """
 
     id: ClusterId
@@ -71,11 +82,31 @@ class ClusterPlan:
     control_planes: tuple[ClusterId, ...]
     discovers: tuple[ClusterId, ...]
     manifests: tuple[Path, ...]
+    role: Role
+    config_cluster: str
+    serves: tuple[ClusterId, ...]
     workloads: tuple[WorkloadPlan, ...] = ()
+    gateways: int = 1
+    revisions: tuple[str, ...] = ("default",)
+    tags: dict[str, str] = field(default_factory=dict)
+    environment: dict[str, str] = field(default_factory=dict)
 
     @property
-    def is_primary(self) -> bool:
-        return self.id in self.control_planes
+    def runs_control_plane(self) -> bool:
+        return self.role is not Role.REMOTE
+
+    @property
+    def gateway_address(self) -> str:
+        """Of its network gateways, on the transit network."""
+        return self._balanced(240)
+
+    @property
+    def control_plane_balanced(self) -> str:
+        """Of its control plane, on the transit network, where other clusters use it without a gateway in between."""
+        return self._balanced(241)
+
+    def _balanced(self, place: int) -> str:
+        return f"{self.load_balancer_cidr.rpartition('.')[0]}.{place}"
 
     @property
     def api_url(self) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 
-from isthmus.localruntime.plan import ClusterPlan, NetworkPlan, NodePlan, Plan, WorkloadPlan
+from isthmus.localruntime.plan import ClusterPlan, NetworkPlan, NodePlan, Plan, Role, WorkloadPlan
 from isthmus.localruntime.sample_manifests import is_versioned
-from isthmus.localruntime.topology import Cluster, Topology
+from isthmus.localruntime.topology_roles import Cluster, Topology
 from isthmus.model.names import ClusterId, MeshId, NetworkId
 
 API_PORT = 6443
@@ -35,8 +35,14 @@ def _network(index: int, name: str, cidr: str) -> NetworkPlan:
     )
 
 
+def _role(cluster: Cluster, topology: Topology) -> Role:
+    if cluster.id in topology.outside:
+        return Role.EXTERNAL
+    return Role.PRIMARY if cluster.is_primary else Role.REMOTE
+
+
 def _cluster(index: int, cluster: Cluster, topology: Topology) -> ClusterPlan:
-    others = [other.id for other in topology.clusters if other.id != cluster.id]
+    role = _role(cluster, topology)
     return ClusterPlan(
         id=ClusterId(cluster.id),
         index=index,
@@ -47,8 +53,19 @@ def _cluster(index: int, cluster: Cluster, topology: Topology) -> ClusterPlan:
         service_cidr=f"10.{96 + index}.0.0/16",
         load_balancer_cidr=f"172.30.{index}.0/24",
         nodes=tuple(NodePlan(name=f"{cluster.id}-{zone}", region=cluster.region, zone=zone) for zone in cluster.zones),
-        control_planes=(ClusterId(cluster.id),),
-        discovers=tuple(map(ClusterId, others if cluster.discovers is None else cluster.discovers)),
+        control_planes=() if role is Role.EXTERNAL else tuple(ClusterId(source.cluster) for source in cluster.sources),
+        discovers=tuple(map(ClusterId, topology.discovered_by(cluster))),
+        role=role,
+        config_cluster="" if role is Role.REMOTE else topology.config_cluster(cluster),
+        serves=tuple(
+            ClusterId(other.id)
+            for other in topology.clusters
+            if other.id != cluster.id and any(source.cluster == cluster.id for source in other.sources)
+        ),
+        gateways=cluster.gateways,
+        revisions=cluster.revisions,
+        tags=dict(cluster.tags),
+        environment=dict(cluster.env),
         manifests=tuple(manifest.resolve() for manifest in cluster.manifests),
         workloads=tuple(
             WorkloadPlan(

@@ -76,14 +76,15 @@ class RunningMesh:
         await self._networks.build(self.plan.clusters)
         routers = {network.id: ServiceRouter(network) for network in self.plan.networks}
         self.tell(f"networks {', '.join(routers)}")
-        authorities = plugged_in_authorities(self.plan.trust_domain, self.clusters)
+        signing = [cluster.id for cluster in self.plan.clusters if cluster.runs_control_plane]
+        authorities = plugged_in_authorities(self.plan.trust_domain, signing)
         async with asyncio.TaskGroup() as tasks:
             for network_id, router in routers.items():
                 tasks.create_task(router.run(), name=f"router of {network_id}")
             for cluster in self.clusters.values():
-                others = [self.clusters[other] for other in cluster.plan.discovers]
                 joined = routers[cluster.plan.network].add
-                tasks.create_task(cluster.run(authorities[cluster.plan.id], others, joined), name=str(cluster.plan.id))
+                run = cluster.run(authorities.get(cluster.plan.id), self.clusters, joined)
+                tasks.create_task(run, name=str(cluster.plan.id))
             tasks.create_task(self._become_ready(), name="readiness")
 
     async def _become_ready(self) -> None:

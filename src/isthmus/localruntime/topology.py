@@ -1,6 +1,6 @@
 """Topology files: what a user writes to say which clusters, networks and workloads `isthmus up` boots.
 
-`FIELDS` is the one list of what may be written: it is what `isthmus explain topology` prints, and what a file is checked against.
+What may be written is listed in `topology_fields`; who controls whom is checked in `topology_roles`.
 """
 
 from __future__ import annotations
@@ -8,93 +8,40 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import re
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from isthmus.localruntime.manifest_files import kind_of, manifest_findings
 from isthmus.localruntime.marked_yaml import BadInput, Document, FieldPath, Finding, read
 from isthmus.localruntime.plan import SERVICE_RANGE, TRANSIT_RANGE
 from isthmus.localruntime.sample_manifests import NAMES as SAMPLES
+from isthmus.localruntime.topology_fields import (
+    API_VERSION,
+    DEFAULT_NETWORK,
+    DEFAULT_POD_CIDR,
+    FIELDS,
+    KIND,
+    Field,
+    children,
+)
+from isthmus.localruntime.topology_roles import (
+    EXTERNAL,
+    OWN,
+    REMOTE_OF,
+    Cluster,
+    Topology,
+    Workload,
+    mistakes,
+    sources_of,
+)
 from isthmus.model.identity import TrustDomain
 
-API_VERSION, KIND = "isthmus.io/v1alpha1", "Topology"
-DEFAULT_NETWORK, DEFAULT_POD_CIDR = "n1", "10.10.0.0/16"
-CLUSTERS_MAX, NETWORKS_MAX = 30, 100
+CLUSTERS_MAX, NETWORKS_MAX, GATEWAYS_MAX = 30, 100, 5
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _VERSION = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _NAME_MAX = 40
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """One field of the file. `*` in a path stands for any name, `[]` for a list's entry."""
-
-    path: str
-    type: str
-    default: str
-    meaning: str
-
-
-FIELDS = (
-    Field("apiVersion", "string", "required", f"{API_VERSION}"),
-    Field("kind", "string", "required", f"{KIND}"),
-    Field("metadata", "object", "required", "what the mesh is called"),
-    Field("metadata.name", "name", "required", "the mesh's name on this machine: its state folder, `--name` of other commands"),
-    Field("spec", "object", "required", "what is booted"),
-    Field("spec.mesh", "name", "mesh1", "the mesh id"),
-    Field("spec.trustDomain", "trust domain", "cluster.local", "the trust domain of every identity"),
-    Field("spec.networks", "object", f"{{{DEFAULT_NETWORK}: {{}}}}", "the networks, by id; Pods of one cannot reach Pods of another directly"),
-    Field("spec.networks.*", "object", "", "one network"),
-    Field("spec.networks.*.podCIDR", "CIDR", DEFAULT_POD_CIDR, "the addresses of its Pods; several networks may have the same"),
-    Field("spec.clusters", "object", "required", "the clusters, by id"),
-    Field("spec.clusters.*", "object", "", "one cluster"),
-    Field("spec.clusters.*.network", "network", "the first network", "the network of its Pods"),
-    Field("spec.clusters.*.region", "name", "the cluster's id", "the region of its Nodes"),
-    Field("spec.clusters.*.zones", "names", "[a]", "the zones in that region; one Node for each"),
-    Field("spec.clusters.*.controlPlane", "primary", "primary", "`primary`: it runs a control plane of its own"),
-    Field("spec.clusters.*.discovers", "clusters", "all others", "the clusters whose Services and endpoints its control plane reads"),
-    Field("spec.clusters.*.hostPort", "port", "any free port", "where its API server listens on 127.0.0.1 of the host"),
-    Field("spec.clusters.*.workloads", "workloads", "spec.workloads", "samples that run in this cluster"),
-    Field("spec.clusters.*.manifests", "files", "[]", "files with objects that are applied to this cluster, after spec.manifests"),
-    Field("spec.workloads", "workloads", "[]", "samples that run in each cluster; versions count up from cluster to cluster"),
-    Field("spec.workloads[].sample", "sample", "required", f"one of {', '.join(f'samples/{name}' for name in SAMPLES)}"),
-    Field("spec.workloads[].version", "version", "v1 in the first cluster, v2 in the second, …", "the version that it runs as"),
-    Field("spec.manifests", "files", "[]", "files with objects that are applied to each cluster; paths are relative to the topology's folder"),
-)  # fmt: skip
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
-    """A sample; an empty version is chosen by the cluster's place."""
-
-    sample: str
-    version: str = ""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cluster:
-    """As written, with its defaults. `discovers` is None for all others."""
-
-    id: str
-    network: str
-    region: str
-    zones: tuple[str, ...]
-    discovers: tuple[str, ...] | None
-    host_port: int
-    workloads: tuple[Workload, ...]
-    manifests: tuple[Path, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Topology:
-    """What the user wrote, checked. `networks` maps ids to Pods' ranges."""
-
-    name: str
-    mesh: str
-    trust_domain: str
-    networks: Mapping[str, str]
-    clusters: tuple[Cluster, ...]
 
 
 def documented_fields() -> tuple[Field, ...]:
@@ -139,7 +86,9 @@ class _Reader:
             "trust domain": self._trust_domain,
             "CIDR": self._cidr,
             "network": self._network,
-            "primary": self._primary,
+            "control plane": self._control_plane,
+            "replicas": self._replicas,
+            "variables": self._variables,
             "port": self._port,
             "names": self._list(self._name),
             "clusters": self._list(self._cluster),
@@ -160,9 +109,9 @@ class _Reader:
         if value is None and documented.endswith("*"):
             return
         if not isinstance(value, dict):
-            self._wrong(path, f"is {_kind(value)}, not an object", "write fields below it")
+            self._wrong(path, f"is {kind_of(value)}, not an object", "write fields below it")
             return
-        known = {field.path.removeprefix(documented).lstrip("."): field for field in _children(documented)}
+        known = {field.path.removeprefix(documented).lstrip("."): field for field in children(documented)}
         for key, inner in value.items():
             field = known.get("*") or known.get(str(key))
             if field is None:
@@ -187,7 +136,7 @@ class _Reader:
             str(name): str((body or {}).get("podCIDR", DEFAULT_POD_CIDR))
             for name, body in (spec.get("networks") or {DEFAULT_NETWORK: None}).items()
         }
-        return Topology(
+        found = Topology(
             name=value["metadata"]["name"],
             mesh=spec.get("mesh", "mesh1"),
             trust_domain=spec.get("trustDomain", "cluster.local"),
@@ -196,6 +145,14 @@ class _Reader:
                 self._cluster_of(name, body or {}, spec, networks) for name, body in spec["clusters"].items()
             ),
         )
+        # What is said for every cluster is said for those of the mesh.
+        clusters = (
+            cluster
+            if cluster.id not in found.outside or "workloads" in cluster.written
+            else replace(cluster, workloads=())
+            for cluster in found.clusters
+        )
+        return replace(found, clusters=tuple(clusters))
 
     def check_whole(self, topology: Topology) -> None:
         """What only shows when all fields are known."""
@@ -224,6 +181,8 @@ class _Reader:
             ports[cluster.host_port] = cluster.id
             for manifest in cluster.manifests:
                 self._findings.extend(manifest_findings(manifest))
+        for where, what, fix in mistakes(topology):
+            self._wrong(where, what, fix)
 
     def _cluster_of(
         self, name: str, body: dict[str, Any], spec: dict[str, Any], networks: Mapping[str, str]
@@ -235,7 +194,13 @@ class _Reader:
             network=body.get("network", next(iter(networks))),
             region=body.get("region", name),
             zones=tuple(body.get("zones") or ["a"]),
+            sources=sources_of(body.get("controlPlane", OWN), name),
             discovers=None if discovers is None else tuple(discovers),
+            gateways=body.get("gateways", 1),
+            revisions=tuple(body.get("revisions") or ["default"]),
+            tags=body.get("tags") or {},
+            env={**(spec.get("env") or {}), **(body.get("env") or {})},
+            written=frozenset(body),
             host_port=body.get("hostPort", 0),
             workloads=tuple(_workload(entry) for entry in body.get("workloads", spec.get("workloads")) or ()),
             manifests=tuple(base / file for file in (*(spec.get("manifests") or ()), *(body.get("manifests") or ()))),
@@ -246,7 +211,7 @@ class _Reader:
 
     def _string(self, path: FieldPath, value: Any) -> None:
         if not isinstance(value, str):
-            self._wrong(path, f"is {_kind(value)}, not a string", "put it in quotes")
+            self._wrong(path, f"is {kind_of(value)}, not a string", "put it in quotes")
 
     def _name(self, path: FieldPath, value: Any) -> None:
         if not isinstance(value, str) or not _NAME.fullmatch(value) or len(value) > _NAME_MAX:
@@ -289,9 +254,51 @@ class _Reader:
     def _sample(self, path: FieldPath, value: Any) -> None:
         self._one_of(path, value, [f"samples/{name}" for name in SAMPLES], "sample")
 
-    def _primary(self, path: FieldPath, value: Any) -> None:
-        if value != "primary":
-            self._wrong(path, f"{value!r} cannot be booted by this version", "write primary: each cluster runs its own")
+    def _control_plane(self, path: FieldPath, value: Any) -> None:
+        if not isinstance(value, list):
+            self._source(path, value)
+            return
+        if not value:
+            self._wrong(path, "is empty", "name at least one, or leave it out: primary")
+        for index, entry in enumerate(value):
+            here = (*path, str(index))
+            if isinstance(entry, str) and entry != OWN:
+                self._cluster(here, entry)
+            else:
+                self._source(here, entry)
+        own = path[2]
+        if all(self._is_source(entry) for entry in value):
+            used = [source.cluster for source in sources_of(value, own)]
+            for index, cluster in enumerate(used):
+                if cluster in used[:index]:
+                    self._wrong((*path, str(index)), f"{cluster} is there twice", "keep one of the two")
+
+    def _source(self, path: FieldPath, value: Any) -> None:
+        if value == OWN:
+            return
+        if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in (REMOTE_OF, EXTERNAL):
+            kind, cluster = next(iter(value.items()))
+            self._cluster((*path, kind), cluster)
+            return
+        self._wrong(path, f"{value!r} is not a control plane", "write primary, {remoteOf: X}, {external: X}, or a list")
+
+    def _is_source(self, entry: Any) -> bool:
+        known = self._names_of("clusters")
+        if isinstance(entry, dict):
+            return len(entry) == 1 and next(iter(entry.values())) in known
+        return entry == OWN or entry in known
+
+    def _replicas(self, path: FieldPath, value: Any) -> None:
+        if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= GATEWAYS_MAX:
+            self._wrong(path, f"{value!r} is not a number of gateways", f"write a number from 0 to {GATEWAYS_MAX}")
+
+    def _variables(self, path: FieldPath, value: Any) -> None:
+        if not isinstance(value, dict):
+            self._wrong(path, f"is {kind_of(value)}, not an object", "write it as {NAME: value}")
+            return
+        for key, inner in value.items():
+            if not isinstance(inner, str):
+                self._wrong((*path, str(key)), f"is {kind_of(inner)}, not a string", "put it in quotes")
 
     def _port(self, path: FieldPath, value: Any) -> None:
         if not isinstance(value, int) or isinstance(value, bool) or not 1024 <= value <= 65535:
@@ -310,7 +317,7 @@ class _Reader:
     def _list(self, check: Callable[[FieldPath, Any], None]) -> Callable[[FieldPath, Any], None]:
         def each(path: FieldPath, value: Any) -> None:
             if not isinstance(value, list):
-                self._wrong(path, f"is {_kind(value)}, not a list", "write it as [ … ]")
+                self._wrong(path, f"is {kind_of(value)}, not a list", "write it as [ … ]")
                 return
             for index, entry in enumerate(value):
                 check((*path, str(index)), entry)
@@ -331,58 +338,7 @@ class _Reader:
         return list(map(str, found)) if isinstance(found, dict) else []
 
 
-def manifest_findings(path: Path) -> Iterator[Finding]:
-    """Mistakes that would make an object of the file impossible to apply."""
-    findings: list[Finding] = []
-    for document in read(path, findings):
-        findings.extend(_object_findings(path, document))
-    yield from findings
-
-
-def _object_findings(path: Path, document: Document) -> Iterator[Finding]:
-    def wrong(field: FieldPath, what: str, fix: str) -> Finding:
-        return Finding(str(path), document.line(field), ".".join(field), what, fix)
-
-    value = document.value
-    entries: list[tuple[FieldPath, Any]] = [((), value)]
-    if isinstance(value, dict) and value.get("kind") == "List":
-        items = value.get("items")
-        entries = [(("items", str(index)), item) for index, item in enumerate(items if isinstance(items, list) else [])]
-    for where, obj in entries:
-        if not isinstance(obj, dict):
-            yield wrong(where, f"is {_kind(obj)}, not an object", "write apiVersion, kind and metadata")
-            continue
-        for field in ("apiVersion", "kind"):
-            if not isinstance(obj.get(field), str) or not obj[field]:
-                yield wrong((*where, field), "is missing", "every object says its apiVersion and kind")
-        metadata = obj.get("metadata")
-        if not isinstance(metadata, dict) or not isinstance(metadata.get("name"), str):
-            yield wrong((*where, "metadata", "name"), "is missing", "every object has a name, as a string")
-
-
 def _workload(entry: Any) -> Workload:
     if isinstance(entry, str):
         return Workload(sample=entry.removeprefix("samples/"))
     return Workload(sample=entry["sample"].removeprefix("samples/"), version=entry.get("version", ""))
-
-
-def _children(path: str) -> list[Field]:
-    """The fields directly below a path."""
-    prefix = f"{path}." if path else ""
-    return [field for field in FIELDS if field.path.startswith(prefix) and _is_leaf(field.path[len(prefix) :])]
-
-
-def _is_leaf(rest: str) -> bool:
-    return bool(rest) and "." not in rest and "[" not in rest
-
-
-def _kind(value: Any) -> str:
-    names = {
-        dict: "an object",
-        list: "a list",
-        str: "a string",
-        bool: "true or false",
-        int: "a number",
-        float: "a number",
-    }
-    return "empty" if value is None else names.get(type(value), type(value).__name__)

@@ -38,6 +38,8 @@ class TypeStatus:
     sent_nonce: str
     acknowledged_nonce: str
     error: str
+    resources_sent: int = 0
+    """On this stream, each time that one was sent. A client that had everything already was sent none."""
 
     @property
     def settled(self) -> bool:
@@ -60,6 +62,7 @@ class _Type:
     sent: str = ""
     acknowledged: str = ""
     error: str = ""
+    resources_sent: int = 0
     retained: dict[str, Resource] = field(default_factory=dict)
     """State of the world: what the client has, kept to be sent again while its removal waits."""
 
@@ -108,6 +111,7 @@ class Session:
                 sent_nonce=state.sent,
                 acknowledged_nonce=state.acknowledged,
                 error=state.error,
+                resources_sent=state.resources_sent,
             )
             for type_url, state in sorted(self._types.items(), key=lambda item: _rank(item[0]))
         ]
@@ -205,6 +209,7 @@ class Session:
         nonce = state.in_flight = state.sent = str(self._nonce)
         if type_url == CLUSTER:
             self._owe_endpoints(changed)
+        state.resources_sent += len(changed)
         for resource in changed:
             state.has[resource.name] = resource.version
             state.owed.discard(resource.name)

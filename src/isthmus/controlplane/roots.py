@@ -1,0 +1,150 @@
+"""The mesh's roots, in every namespace of a cluster: what agents check their control plane against.
+
+Several control planes may write into one cluster. Whoever publishes in its system namespace first decides; another one whose roots are among
+those published helps to publish the same in new namespaces, and one whose roots are not says so (ISM0205) and writes nothing: two that
+overwrite each other would break each other's proxies in turn. A cluster's own control plane always publishes. Which others may, the cluster says itself, by Istio's
+annotation on its system namespace.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+import msgspec
+import structlog
+
+from isthmus.api.core import ConfigMap
+from isthmus.api.meta import KubernetesObject
+from isthmus.kubernetes.client import ApiClient
+from isthmus.kubernetes.errors import AlreadyExists, KubernetesError, NotFound
+from isthmus.kubernetes.reflector import Reflector
+from isthmus.kubernetes.resources import CONFIG_MAPS, NAMESPACES
+from isthmus.model.issues import Issue, Severity, Subject
+from isthmus.model.names import ClusterId, Namespace
+from isthmus.trust import x509
+
+CONFIG_MAP = "istio-ca-root-cert"
+KEY = "root-cert.pem"
+PUBLISHED_BY = "isthmus.io/published-by"
+WRITERS = "topology.istio.io/controlPlaneClusters"
+"""On the system namespace: the ids of the clusters whose control planes may write into this one, or `*`."""
+
+_RETRY_SECONDS = 1.0
+
+log = structlog.get_logger()
+
+
+class RootPublisher:
+    """One cluster's, through one client. `home` is where this control plane runs; `is_own`, whether the cluster is its config cluster."""
+
+    def __init__(
+        self,
+        client: ApiClient,
+        root_pem: str,
+        *,
+        cluster: ClusterId,
+        home: ClusterId,
+        is_own: bool,
+        system_namespace: Namespace,
+        report: Callable[[Iterable[Issue]], None],
+    ) -> None:
+        self._client = client
+        self._data = {KEY: root_pem}
+        self._cluster = cluster
+        self._home = home
+        self._is_own = is_own
+        self._system = system_namespace
+        self._report = report
+        self._work = asyncio.Event()
+        self._namespaces: Reflector[KubernetesObject] = Reflector(
+            client, NAMESPACES, partial(msgspec.json.decode, type=KubernetesObject), self._due
+        )
+        self._published: Reflector[ConfigMap] = Reflector(
+            client,
+            CONFIG_MAPS,
+            partial(msgspec.json.decode, type=ConfigMap),
+            self._due,
+            selector={"fieldSelector": f"metadata.name={CONFIG_MAP}"},
+            optional=True,
+        )
+
+    async def run(self) -> None:
+        """Until cancelled: whenever a namespace comes or a ConfigMap changes."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._namespaces.run(), name=f"watch namespaces of {self._cluster}")
+            tasks.create_task(self._published.run(), name=f"watch published roots of {self._cluster}")
+            await self._published.synced.wait()
+            while True:
+                await self._work.wait()
+                self._work.clear()
+                try:
+                    await self._publish()
+                except KubernetesError as error:
+                    log.warning("cannot publish the roots", cluster=self._cluster, error=str(error))
+                    await asyncio.sleep(_RETRY_SECONDS)
+                    self._work.set()
+
+    def _due(self, _: object) -> None:
+        self._work.set()
+
+    async def _publish(self) -> None:
+        if not self._may_write():
+            self._report(())
+            return
+        data = self._data
+        first = self._published.values.get((self._system, CONFIG_MAP))
+        if first is not None and not self._is_mine(first):
+            if not holds(first.data.get(KEY, ""), self._data[KEY]):
+                self._report((self._contradicted(first),))
+                return
+            data = first.data
+        self._report(())
+        for namespace in sorted((n for _, n in self._namespaces.values), key=lambda n: (n != self._system, n)):
+            present = self._published.values.get((namespace, CONFIG_MAP))
+            if present is None:
+                await self._create(namespace, data)
+            elif present.data != data and self._is_mine(present):
+                await self._client.patch(CONFIG_MAPS, CONFIG_MAP, self._body(data), namespace)
+
+    def _may_write(self) -> bool:
+        if self._is_own:
+            return True
+        system = self._namespaces.values.get(("", self._system))
+        said = system.metadata.annotations.get(WRITERS, "") if system else ""
+        return bool({"*", self._home}.intersection(name.strip() for name in said.split(",")))
+
+    def _is_mine(self, present: ConfigMap) -> bool:
+        return self._is_own or present.metadata.annotations.get(PUBLISHED_BY, self._home) == self._home
+
+    async def _create(self, namespace: str, data: dict[str, str]) -> None:
+        body: dict[str, Any] = {"apiVersion": "v1", "kind": "ConfigMap", **self._body(data)}
+        body["metadata"] |= {"name": CONFIG_MAP, "namespace": namespace, "labels": {"istio.io/config": "true"}}
+        try:
+            await self._client.create(CONFIG_MAPS, body, namespace)
+        except (AlreadyExists, NotFound):
+            return  # Another was faster, which the watch will show; or the namespace has gone meanwhile.
+
+    def _body(self, data: dict[str, str]) -> dict[str, Any]:
+        return {"metadata": {"annotations": {PUBLISHED_BY: self._home}}, "data": data}
+
+    def _contradicted(self, present: ConfigMap) -> Issue:
+        other = present.metadata.annotations.get(PUBLISHED_BY, "another control plane")
+        return Issue(
+            subject=Subject(self._cluster, "ConfigMap", self._system, CONFIG_MAP),
+            code="ISM0205",
+            severity=Severity.ERROR,
+            what=f"the roots published here are those of {other}, and ours are not among them: "
+            f"proxies of this cluster do not trust the control plane of {self._home}",
+            fix=f"give both one root (Secret cacerts), or take one of them out of the annotation {WRITERS}",
+        )
+
+
+def holds(published_pem: str, root_pem: str) -> bool:
+    """Whether every one of our roots is among those published."""
+    try:
+        return set(x509.to_der(root_pem)) <= set(x509.to_der(published_pem))
+    except x509.BadCertificate:
+        return False

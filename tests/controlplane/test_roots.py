@@ -1,0 +1,134 @@
+"""Who publishes the mesh's roots in a cluster, when several control planes could."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from isthmus.controlplane.roots import CONFIG_MAP, KEY, PUBLISHED_BY, WRITERS, RootPublisher
+from isthmus.kubernetes.client import ApiClient
+from isthmus.kubernetes.kubeconfig import ApiAddress
+from isthmus.model.identity import TrustDomain
+from isthmus.model.issues import Issue
+from isthmus.model.names import ClusterId, Namespace
+from isthmus.trust import x509
+
+NAMESPACES, CONFIG_MAPS = "/api/v1/namespaces", "/api/v1/configmaps"
+SYSTEM = Namespace("istio-system")
+
+
+def root() -> str:
+    made = x509.new_root(TrustDomain.parse("cluster.local"), datetime.now(UTC), timedelta(days=1))
+    return x509.certificate_pem(made.certificate)
+
+
+OURS, THEIRS = root(), root()
+
+
+@asynccontextmanager
+async def publishing(
+    cluster: Any, roots: str = OURS, *, home: str = "east", is_own: bool = False
+) -> AsyncIterator[Any]:
+    """A publisher of the control plane of `home`; gives the issues that it reports."""
+    reported: list[Issue] = []
+
+    def report(issues: Any) -> None:
+        reported[:] = issues
+
+    async with ApiClient(ApiAddress(server=cluster.url)) as client, asyncio.TaskGroup() as tasks:
+        publisher = RootPublisher(
+            client,
+            roots,
+            cluster=ClusterId("west"),
+            home=ClusterId(home),
+            is_own=is_own,
+            system_namespace=SYSTEM,
+            report=report,
+        )
+        task = tasks.create_task(publisher.run(), name="publisher")
+        yield reported
+        task.cancel()
+
+
+async def until(holds: Callable[[], Any]) -> None:
+    for _ in range(500):
+        if holds():
+            return
+        await asyncio.sleep(0.01)
+    raise AssertionError("not in 5 s")
+
+
+def published(cluster: Any) -> dict[str, str]:
+    return {namespace: found["data"][KEY] for (namespace, _), found in cluster.collections.get(CONFIG_MAPS, {}).items()}
+
+
+@pytest.fixture
+async def west(fake_cluster):
+    """A remote that lets the control planes of east and center write."""
+    cluster = await fake_cluster()
+    await cluster.put(NAMESPACES, SYSTEM, metadata={"annotations": {WRITERS: "east, center"}})
+    await cluster.put(NAMESPACES, "shop")
+    return cluster
+
+
+async def test_the_roots_are_in_every_namespace_also_in_one_that_comes_later(west):
+    async with publishing(west):
+        await until(lambda: published(west) == {"istio-system": OURS, "shop": OURS})
+        await west.put(NAMESPACES, "later")
+        await until(lambda: "later" in published(west))
+
+
+async def test_a_cluster_that_does_not_allow_it_is_not_written_into(west):
+    await west.put(NAMESPACES, SYSTEM, metadata={"annotations": {WRITERS: "center"}})
+    async with publishing(west) as reported:
+        await until(lambda: CONFIG_MAPS in west.asked)
+        await west.put(NAMESPACES, SYSTEM, metadata={"annotations": {WRITERS: "*"}})
+        await until(lambda: len(published(west)) == 2)
+    assert west.written == [f"POST istio-system/{CONFIG_MAP}", f"POST shop/{CONFIG_MAP}"]
+    assert reported == []
+
+
+async def test_another_root_is_told_and_what_is_published_stays(west):
+    async with publishing(west, THEIRS, home="center"):
+        await until(lambda: len(published(west)) == 2)
+
+    async with publishing(west, OURS, home="east") as reported:
+        await until(lambda: reported)
+        await west.put(NAMESPACES, "later")
+        await until(lambda: west.events[-1][2]["object"]["metadata"]["name"] == "later")
+
+    [issue] = reported
+    assert (issue.code, issue.subject.cluster, issue.subject.name) == ("ISM0205", "west", CONFIG_MAP)
+    assert "those of center" in issue.what
+    assert set(published(west).values()) == {THEIRS}
+    assert len(west.written) == 2, "nothing was overwritten"
+
+
+async def test_one_root_among_several_is_no_contradiction_and_new_namespaces_get_what_the_others_have(west):
+    async with publishing(west, OURS + THEIRS, home="center"):
+        await until(lambda: len(published(west)) == 2)
+    async with publishing(west, OURS, home="east") as reported:
+        await west.put(NAMESPACES, "later")
+        await until(lambda: published(west).get("later") == OURS + THEIRS)
+    assert reported == []
+    assert set(published(west).values()) == {OURS + THEIRS}
+
+
+async def test_a_cluster_s_own_control_plane_publishes_whatever_is_there(west):
+    await west.put(
+        CONFIG_MAPS, CONFIG_MAP, SYSTEM, data={KEY: THEIRS}, metadata={"annotations": {PUBLISHED_BY: "east"}}
+    )
+    async with publishing(west, OURS, home="west", is_own=True):
+        await until(lambda: published(west) == {"istio-system": OURS, "shop": OURS})
+
+
+async def test_new_roots_of_the_same_control_plane_replace_its_old_ones(west):
+    async with publishing(west, OURS, home="east"):
+        await until(lambda: len(published(west)) == 2)
+    async with publishing(west, OURS + THEIRS, home="east"):
+        await until(lambda: set(published(west).values()) == {OURS + THEIRS})
