@@ -2,8 +2,8 @@
 
 Several control planes may write into one cluster. Whoever publishes in its system namespace first decides; another one whose roots are among
 those published helps to publish the same in new namespaces, and one whose roots are not says so (ISM0205) and writes nothing: two that
-overwrite each other would break each other's proxies in turn. A cluster's own control plane always publishes. Which others may, the cluster says itself, by Istio's
-annotation on its system namespace.
+overwrite each other would break each other's proxies in turn. A cluster's own control plane always publishes. Which others may, the cluster
+says itself, by Istio's annotation on its system namespace.
 """
 
 from __future__ import annotations
