@@ -31,7 +31,7 @@ def summaries(graph: Graph) -> list[NodeSummary]:
             failing=failing.count(node.name),
             reads=tuple(sorted({read.node.name for cell in node.cells.values() for read in cell.reads})),
         )
-        for node in graph._nodes.values()
+        for node in graph.nodes.values()
     ]
 
 

@@ -11,15 +11,16 @@ Laws, held by tests/incremental:
 - a computation that raises leaves the last good value in place, and its error in `failures`, until it succeeds;
 - a cell that nobody observes and nobody reads is forgotten.
 
-A derivation may read only through the `Fetch` that it is given; what it read is what it depends on.
+A derivation may read only through the `Fetch` that it is given; what it read is what it depends on. Beside this module: `indexes` (sources
+by what is in their values), `shared` (derivations whose values many subjects share), `recorded` (reading a whole record through a Fetch).
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, KeysView, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, Generic, TypeVar, cast
+from typing import Any, Generic, Protocol, TypeVar, cast
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -40,7 +41,13 @@ class _Absent(Enum):
 ABSENT = _Absent.ABSENT
 
 
-class _State(Enum):
+_ALL = None
+"""The one key of a node that stands for all keys of a source."""
+
+
+class State(Enum):
+    """How far a cell can be believed."""
+
     CLEAN = 0
     SUSPECT = 1
     """Something further up has changed; whether a direct read has is not known yet."""
@@ -48,42 +55,52 @@ class _State(Enum):
     COMPUTING = 3
 
 
-class _Cell:
-    """One value of one node, with what it read and who read it."""
+class Cell:
+    """One value of one node, with what it read and who read it. For the modules of this package."""
 
     __slots__ = ("key", "node", "observed", "readers", "reads", "state", "value")
 
-    def __init__(self, node: _Node, key: Hashable) -> None:
+    def __init__(self, node: Node, key: Hashable) -> None:
         self.node = node
         self.key = key
         self.value: Any = ABSENT
-        self.state = _State.DIRTY
-        self.reads: dict[_Cell, None] = {}
-        self.readers: dict[_Cell, None] = {}
+        self.state = State.DIRTY if node.compute else State.CLEAN
+        self.reads: dict[Cell, None] = {}
+        self.readers: dict[Cell, None] = {}
         self.observed = False
 
 
-class _Node:
-    """A named family of cells. `compute` is absent for a source."""
+class Node:
+    """A named family of cells. `compute` is absent where values come from outside. For the modules of this package."""
 
-    def __init__(self, graph: Graph, name: str, compute: Callable[[Fetch, Any], Any] | None) -> None:
+    def __init__(self, graph: Graph, name: str, compute: Callable[[Fetch, Cell], Any] | None) -> None:
         self.graph = graph
         self.name = name
         self.compute = compute
-        self.cells: dict[Hashable, _Cell] = {}
+        self.cells: dict[Hashable, Cell] = {}
         self.computed = 0
         self.cut_off = 0
+        self.reported: Callable[[Cell, Any], None] = self._report
+        """Told of each observed cell that changed, with its old value."""
+        self.forgotten: Callable[[Cell], None] = lambda cell: None
+        """Told of each cell that nobody needs any longer."""
 
-    def cell(self, key: Hashable) -> _Cell:
+    def cell(self, key: Hashable) -> Cell:
         cell = self.cells.get(key)
         if cell is None:
-            cell = self.cells[key] = _Cell(self, key)
-            if self.compute is None:
-                cell.state = _State.CLEAN
+            cell = self.cells[key] = Cell(self, key)
         return cell
 
+    def _report(self, cell: Cell, old: Any) -> None:
+        self.graph.log.append(Change(self.name, cell.key, None if old is ABSENT else old, cell.value))
 
-_KEYS = "keys of "
+
+class Follower(Protocol):
+    """Something that keeps its own order over a source's values, told of each change before anybody reads it."""
+
+    def moved(self, key: Any, old: Any, new: Any) -> None:
+        """The value under the key was `old` and is `new`; ABSENT stands for none."""
+        ...
 
 
 class Source(Generic[K, V]):
@@ -91,51 +108,57 @@ class Source(Generic[K, V]):
 
     def __init__(self, graph: Graph, name: str) -> None:
         self._graph = graph
-        self._node = graph._add(name, None)
-        self._keys = graph._add(_KEYS + name, None)
-        self._keys.cell(None).value = frozenset()
+        self._node = graph.add(name, None)
+        self._keys = graph.add(f"keys of {name}", None)
+        self._values: dict[K, V] = {}
+        self._followers: list[Follower] = []
 
     def set(self, key: K, value: V) -> bool:
         """Whether the value differs from the one before. An equal one changes nothing."""
-        cell = self._node.cell(key)
-        if cell.value is value or cell.value == value:
+        old = self._values.get(key, ABSENT)
+        if old is value or (old is not ABSENT and old == value):
             return False
-        appeared = cell.value is ABSENT
-        cell.value = value
-        self._graph._changed(cell)
-        if appeared:
-            self._set_keys(self.keys() | {key})
+        self._values[key] = value
+        self._moved(key, old, value)
         return True
 
     def delete(self, key: K) -> bool:
         """Whether there was a value."""
-        cell = self._node.cells.get(key)
-        if cell is None or cell.value is ABSENT:
+        old = self._values.pop(key, ABSENT)
+        if old is ABSENT:
             return False
-        cell.value = ABSENT
-        self._graph._changed(cell)
-        self._set_keys(self.keys() - {key})
-        self._graph._forget_if_unused(cell)
+        self._moved(key, old, ABSENT)
         return True
 
-    def replace(self, values: dict[K, V]) -> None:
+    def replace(self, values: Mapping[K, V]) -> None:
         """Makes exactly these the values: the keys that are missing are deleted."""
-        for key in self.keys() - values.keys():
-            self.delete(key)
+        if len(self._values) != len(values) or self._values.keys() != values.keys():
+            for key in [key for key in self._values if key not in values]:
+                self.delete(key)
+        known = self._values
         for key, value in values.items():
-            self.set(key, value)
+            if known.get(key, ABSENT) is not value:
+                self.set(key, value)
 
-    def values(self) -> dict[K, V]:
+    def values(self) -> Mapping[K, V]:
         """Everything that is set."""
-        return {cast(K, key): cast(V, cell.value) for key, cell in self._node.cells.items() if cell.value is not ABSENT}
+        return self._values
 
-    def keys(self) -> frozenset[K]:
-        return cast("frozenset[K]", self._keys.cell(None).value)
+    def keys(self) -> KeysView[K]:
+        return self._values.keys()
 
-    def _set_keys(self, keys: frozenset[K]) -> None:
-        cell = self._keys.cell(None)
-        cell.value = keys
-        self._graph._changed(cell)
+    def follow(self, follower: Follower) -> None:
+        """From now on `follower` is told of every change; of what is there already at once."""
+        self._followers.append(follower)
+        for key, value in self._values.items():
+            follower.moved(key, ABSENT, value)
+
+    def _moved(self, key: K, old: Any, new: Any) -> None:
+        for follower in self._followers:
+            follower.moved(key, old, new)
+        self._graph.changed_in(self._node, key)
+        if (old is ABSENT) != (new is ABSENT):
+            self._graph.changed_in(self._keys, _ALL)
 
 
 class Derived(Generic[K, V]):
@@ -143,22 +166,17 @@ class Derived(Generic[K, V]):
 
     def __init__(self, graph: Graph, name: str, compute: Callable[[Fetch, K], V]) -> None:
         self._graph = graph
-        self._node = graph._add(name, compute)
+        self._node = graph.add(name, lambda fetch, cell: compute(fetch, cast(K, cell.key)))
 
     def observe(self, key: K) -> None:
         """Keeps this value current from the next settle on."""
-        cell = self._node.cell(key)
-        cell.observed = True
-        if cell.state is not _State.CLEAN:
-            self._graph._due[cell] = None
+        self._graph.observe(self._node.cell(key))
 
     def release(self, key: K) -> None:
         """Ends `observe`. What nobody else needs is forgotten."""
         cell = self._node.cells.get(key)
         if cell is not None:
-            cell.observed = False
-            self._graph._due.pop(cell, None)
-            self._graph._forget_if_unused(cell)
+            self._graph.release(cell)
 
     def value(self, key: K) -> V | None:
         """The value as of the last settle; None where there is none yet."""
@@ -169,29 +187,38 @@ class Derived(Generic[K, V]):
 class Fetch:
     """The only door through which a derivation reads."""
 
-    def __init__(self, graph: Graph, reader: _Cell) -> None:
+    __slots__ = ("_graph", "_reader")
+
+    def __init__(self, graph: Graph, reader: Cell) -> None:
         self._graph = graph
         self._reader = reader
 
     def get(self, source: Source[K, V] | Derived[K, V], key: K) -> V | None:
         """The value, or None where a source has none. Raises Unavailable for a derivation that never succeeded."""
         cell = source._node.cell(key)
-        value = self._read(cell)
-        if value is ABSENT:
-            if cell.node.compute is not None:
-                raise Unavailable(f"{cell.node.name}[{key!r}] has no value yet")
-            return None
-        return cast(V, value)
+        if isinstance(source, Source):
+            self.read(cell)
+            return source._values.get(key)
+        return cast(V, self.value_of(cell))
 
-    def keys(self, source: Source[K, V]) -> frozenset[K]:
+    def keys(self, source: Source[K, V]) -> KeysView[K]:
         """Every key that the source has. The reader then depends on keys coming and going, not on their values."""
-        return cast("frozenset[K]", self._read(source._keys.cell(None)))
+        self.read(source._keys.cell(_ALL))
+        return source.keys()
 
-    def _read(self, cell: _Cell) -> Any:
+    def value_of(self, cell: Cell) -> Any:
+        """For the modules of this package: a derived cell's value, brought up to date. Raises Unavailable."""
+        self.read(cell)
+        if cell.value is ABSENT:
+            raise Unavailable(f"{cell.node.name}[{cell.key!r}] has no value yet")
+        return cell.value
+
+    def read(self, cell: Cell) -> None:
+        """For the modules of this package: notes the dependency, and brings the cell up to date."""
         self._reader.reads[cell] = None
         cell.readers[self._reader] = None
-        self._graph._refresh(cell)
-        return cell.value
+        if cell.state is not State.CLEAN:
+            self._graph.refresh(cell)
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,10 +235,10 @@ class Graph:
     """Sources and derivations that belong together. For one thread; never entered again from inside a derivation."""
 
     def __init__(self) -> None:
-        self._nodes: dict[str, _Node] = {}
-        self._due: dict[_Cell, None] = {}
-        self._log: list[Change] = []
+        self.nodes: dict[str, Node] = {}
+        self.log: list[Change] = []
         self.failures: dict[tuple[str, Hashable], BaseException] = {}
+        self._due: dict[Cell, None] = {}
 
     def source(self, name: str) -> Source[Any, Any]:
         """A new source. Raises ValueError for a name that is taken."""
@@ -225,109 +252,135 @@ class Graph:
         """Brings every observed value up to date; the changes, in the order in which they were found."""
         for _ in self.settling():
             pass
-        changes, self._log = self._log, []
-        return changes
+        return self.take_changes()
 
     def settling(self) -> Iterator[None]:
         """`settle` in slices: yields after each observed cell, so that a caller can let others run in between.
 
-        Sources must not be set while a slice is under way; between slices they may. Ends when nothing is due; call `settle` then
-        for the changes.
+        Sources must not be set while a slice is under way; between slices they may. Ends when nothing is due; take the changes then.
         """
         while self._due:
             cell = next(iter(self._due))
             del self._due[cell]
-            self._refresh(cell)
+            self.refresh(cell)
+            self.forget_if_unused(cell)
             yield
 
-    def _add(self, name: str, compute: Callable[[Fetch, Any], Any] | None) -> _Node:
-        if name in self._nodes:
+    @property
+    def is_due(self) -> bool:
+        """Whether something that is observed has still to be brought up to date."""
+        return bool(self._due)
+
+    def take_changes(self) -> list[Change]:
+        """What has been found to be different since the last call."""
+        changes, self.log = self.log, []
+        return changes
+
+    def add(self, name: str, compute: Callable[[Fetch, Cell], Any] | None) -> Node:
+        """For the modules of this package. Raises ValueError for a name that is taken."""
+        if name in self.nodes:
             raise ValueError(f"the graph has a node named {name!r} already")
-        node = self._nodes[name] = _Node(self, name, compute)
+        node = self.nodes[name] = Node(self, name, compute)
         return node
 
-    def _changed(self, cell: _Cell) -> None:
-        """Marks direct readers dirty and everything behind them suspect."""
-        for reader in cell.readers:
-            self._mark(reader, _State.DIRTY)
+    def observe(self, cell: Cell) -> None:
+        """For the modules of this package: keeps the cell current from the next settle on."""
+        cell.observed = True
+        if cell.state is not State.CLEAN:
+            self._due[cell] = None
 
-    def _mark(self, cell: _Cell, state: _State) -> None:
-        stack = [(cell, state)]
+    def release(self, cell: Cell) -> None:
+        """For the modules of this package: ends `observe`."""
+        cell.observed = False
+        self._due.pop(cell, None)
+        self.forget_if_unused(cell)
+
+    def changed_in(self, node: Node, key: Hashable) -> None:
+        """For the modules of this package: `changed`, where somebody has read the key."""
+        cell = node.cells.get(key)
+        if cell is not None:
+            self.changed(cell)
+
+    def changed(self, cell: Cell) -> None:
+        """Marks direct readers dirty and everything behind them suspect."""
+        stack = [(reader, State.DIRTY) for reader in cell.readers]
         while stack:
             current, wanted = stack.pop()
-            if current.state is _State.COMPUTING or current.state.value >= wanted.value:
+            if current.state is State.COMPUTING or current.state.value >= wanted.value:
                 continue
-            was_clean = current.state is _State.CLEAN
+            was_clean = current.state is State.CLEAN
             current.state = wanted
             if current.observed:
                 self._due[current] = None
             if was_clean:
-                stack.extend((reader, _State.SUSPECT) for reader in current.readers)
+                stack.extend((reader, State.SUSPECT) for reader in current.readers)
 
-    def _refresh(self, cell: _Cell) -> None:
+    def refresh(self, cell: Cell) -> None:
         """Makes the cell clean: by finding that nothing it read has changed, or by computing it."""
-        if cell.state is _State.COMPUTING:
+        if cell.state is State.COMPUTING:
             raise CycleFound(f"{cell.node.name}[{cell.key!r}] reads itself")
-        if cell.state is _State.SUSPECT and not self._read_something_new(cell):
-            cell.state = _State.CLEAN
+        if cell.state is State.SUSPECT and not self._read_something_new(cell):
+            cell.state = State.CLEAN
             cell.node.cut_off += 1
-        if cell.state is _State.DIRTY:
+        if cell.state is State.DIRTY:
             self._compute(cell)
 
-    def _read_something_new(self, cell: _Cell) -> bool:
+    def _read_something_new(self, cell: Cell) -> bool:
         """Brings what the cell read up to date, in order, until one of these has changed (and so made the cell dirty)."""
         for read in list(cell.reads):
-            self._refresh(read)
-            if cell.state is _State.DIRTY:
+            if read.state is not State.CLEAN:
+                self.refresh(read)
+            if cell.state is State.DIRTY:
                 return True
         return False
 
-    def _compute(self, cell: _Cell) -> None:
+    def _compute(self, cell: Cell) -> None:
         compute = cell.node.compute
         assert compute is not None, "only a derivation is ever dirty"
         before = cell.reads
         for read in before:
             read.readers.pop(cell, None)
         cell.reads = {}
-        cell.state = _State.COMPUTING
+        cell.state = State.COMPUTING
         cell.node.computed += 1
         identity = (cell.node.name, cell.key)
         try:
-            value = compute(Fetch(self, cell), cell.key)
+            value = compute(Fetch(self, cell), cell)
         except CycleFound:
-            cell.state = _State.DIRTY
+            cell.state = State.DIRTY
             raise
         except Exception as error:  # A derivation's own fault: keep the last good value, and show the error.
             self.failures[identity] = error
         else:
             self.failures.pop(identity, None)
             self._store(cell, value)
-        cell.state = _State.CLEAN
+        cell.state = State.CLEAN
         for read in before:
             if read not in cell.reads:
-                self._forget_if_unused(read)
+                self.forget_if_unused(read)
 
-    def _store(self, cell: _Cell, value: Any) -> None:
+    def _store(self, cell: Cell, value: Any) -> None:
         old = cell.value
         if old is value or (old is not ABSENT and old == value):
             cell.node.cut_off += 1
             return
         cell.value = value
         if cell.observed:
-            self._log.append(Change(cell.node.name, cell.key, None if old is ABSENT else old, value))
-        self._changed(cell)
+            cell.node.reported(cell, old)
+        self.changed(cell)
 
-    def _forget_if_unused(self, cell: _Cell) -> None:
+    def forget_if_unused(self, cell: Cell) -> None:
+        """For the modules of this package: drops a cell that nobody observes or reads, and what only it had read."""
         stack = [cell]
         while stack:
             current = stack.pop()
-            if current.observed or current.readers or current.state is _State.COMPUTING:
-                continue
-            if current.node.compute is None and current.value is not ABSENT:
+            if current.observed or current.readers or current.state is State.COMPUTING:
                 continue
             if current.node.cells.pop(current.key, None) is None:
                 continue
             self.failures.pop((current.node.name, current.key), None)
+            self._due.pop(current, None)
+            current.node.forgotten(current)
             for read in current.reads:
                 read.readers.pop(current, None)
                 stack.append(read)

@@ -1,0 +1,130 @@
+"""Recorded: a frozen record read through a Fetch, so that a function written for the record depends on exactly what it looked at.
+
+Each field is a source of its own; of a field that is a mapping, each key. A function of the record needs to know nothing of the graph, and no
+dependency is ever written by hand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Iterator, Mapping
+from dataclasses import fields
+from types import MappingProxyType
+from typing import Any, Generic, TypeVar, cast
+
+from isthmus.incremental.graph import Fetch, Graph, Source
+
+R = TypeVar("R")
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+_WHOLE = "whole"
+
+Lookup = Callable[[Fetch, Any], Any]
+"""An entry of a mapping that is derived from the record; None where there is none."""
+
+
+class RecordSource(Generic[R]):
+    """The newest record, as sources. `lookups` are the record's attributes that are derived from its fields and asked by key."""
+
+    def __init__(self, graph: Graph, name: str, kind: type[R]) -> None:
+        record: Any = kind
+        self.fields: dict[str, Source[Any, Any]] = {
+            field.name: graph.source(f"{name}.{field.name}") for field in fields(record)
+        }
+        self.lookups: dict[str, Lookup] = {}
+        self._mappings: frozenset[str] = frozenset()
+        self.newest: R | None = None
+
+    def set(self, record: R) -> None:
+        """What differs from the one before is due. Of a mapping field, keys whose values are the same objects cost next to nothing."""
+        self.newest = record
+        values = {name: getattr(record, name) for name in self.fields}
+        self._mappings = frozenset(name for name, value in values.items() if isinstance(value, Mapping))
+        for name, value in values.items():
+            if name in self._mappings:
+                self.fields[name].replace(value)
+            else:
+                self.fields[name].set(_WHOLE, value)
+
+    def seen_through(self, fetch: Fetch) -> R:
+        """The record, for a derivation: every read of it is recorded."""
+        assert self.newest is not None, "derivations run after the first record"
+        return cast(R, _Recorded(fetch, self))
+
+    def is_mapping(self, name: str) -> bool:
+        return name in self._mappings
+
+
+class _Recorded:
+    __slots__ = ("_fetch", "_source")
+
+    def __init__(self, fetch: Fetch, source: RecordSource[Any]) -> None:
+        self._fetch = fetch
+        self._source = source
+
+    def __getattr__(self, name: str) -> Any:
+        source = self._source.fields.get(name)
+        if source is not None:
+            if self._source.is_mapping(name):
+                return RecordedMapping(self._fetch, source)
+            return self._fetch.get(source, _WHOLE)
+        lookup = self._source.lookups.get(name)
+        if lookup is not None:
+            return _RecordedLookup(self._fetch, lookup)
+        # A method or property of the record's own: it reads through this object, so what it reads is recorded, too.
+        found = getattr(type(self._source.newest), name)
+        return found.__get__(self, type(self._source.newest)) if hasattr(found, "__get__") else found
+
+
+class RecordedMapping(Mapping[K, V]):
+    """A mapping field: reading a key depends on that key, iterating depends on which keys there are."""
+
+    __slots__ = ("_fetch", "_source")
+
+    def __init__(self, fetch: Fetch, source: Source[K, V]) -> None:
+        self._fetch = fetch
+        self._source = source
+
+    def __getitem__(self, key: K) -> V:
+        found = self._fetch.get(self._source, key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def get(self, key: K, default: Any = None) -> Any:
+        found = self._fetch.get(self._source, key)
+        return default if found is None else found
+
+    def __contains__(self, key: object) -> bool:
+        return self._fetch.get(self._source, cast(K, key)) is not None
+
+    def __iter__(self) -> Iterator[K]:
+        return iter(self._fetch.keys(self._source))
+
+    def __len__(self) -> int:
+        return len(self._fetch.keys(self._source))
+
+
+class _RecordedLookup(Mapping[Any, Any]):
+    """Asked by key only: nobody may depend on all of it at once."""
+
+    __slots__ = ("_fetch", "_lookup")
+
+    def __init__(self, fetch: Fetch, lookup: Lookup) -> None:
+        self._fetch = fetch
+        self._lookup = lookup
+
+    def __getitem__(self, key: Any) -> Any:
+        found = self._lookup(self._fetch, key)
+        if found is None:
+            raise KeyError(key)
+        return found
+
+    def __iter__(self) -> Iterator[Any]:
+        raise TypeError("a lookup is asked by key: iterate over the field that it is derived from")
+
+    def __len__(self) -> int:
+        raise TypeError("a lookup is asked by key: count the field that it is derived from")
+
+
+EMPTY: Mapping[Any, Any] = MappingProxyType({})
