@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from isthmus.discovery.routing import routes_for
+from isthmus.discovery.routing import http_routes, rules_held
 from isthmus.discovery.sight import sight_of
 from isthmus.model.names import Hostname, Namespace
 from isthmus.model.routing import (
+    MESH,
     Comparison,
     Handling,
     HeaderChanges,
@@ -40,7 +41,8 @@ def routes(words, *found, namespace="ns"):
     snapshot = replace(words.Mesh().snapshot(), virtual_services=found)
     [service] = snapshot.services.values()
     scope = replace(words.scope("n1", "c1"), namespace=Namespace(namespace))
-    return routes_for(scope, service, service.ports[0], sight_of(scope, snapshot), snapshot)
+    held = rules_held(service.hostname, sight_of(scope, snapshot), snapshot)
+    return http_routes(held, scope, service.ports[0].number, snapshot, MESH) if held else ()
 
 
 def clusters(found):

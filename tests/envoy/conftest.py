@@ -29,6 +29,7 @@ from isthmus.model.views import (
     Scope,
     Upstream,
     View,
+    Ways,
 )
 from isthmus.model.workloads import Endpoint, Health, Workload
 
@@ -136,6 +137,7 @@ def upstream(of: Service, at: ServicePort, *groups: LocalityGroup, scope_cluster
         virtual_ips=addresses,
         groups=groups,
         left_out=(),
+        ways=Ways.of(groups),
         expected_identities=tuple(sorted(identities)),
     )
 

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from isthmus.discovery.visibility import is_exported
-from isthmus.model.names import covers
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.traffic import DestinationRule, Subset
@@ -20,6 +19,9 @@ def rule_for(scope: Scope, service: Service, snapshot: Snapshot) -> DestinationR
     In one namespace the most specific host counts, and rules that choose the caller by its labels before others. Several rules for it
     are one: the oldest one's policy, and everybody's subsets.
     """
+    known = snapshot.rules_by_host.get(service.hostname, ())
+    if not known:
+        return None
     namespace, labels = scope.namespace, dict(scope.labels)
     settings = snapshot.settings
     root = snapshot.settings.root_namespace
@@ -27,9 +29,8 @@ def rule_for(scope: Scope, service: Service, snapshot: Snapshot) -> DestinationR
     for place in dict.fromkeys((*places, service.namespace, root)):
         rules = [
             rule
-            for rule in snapshot.destination_rules
+            for rule in known
             if rule.namespace == place
-            and covers(rule.host, service.hostname)
             and is_exported(rule.export_to or settings.destination_rule_export_to, rule.namespace, namespace)
             and all(labels.get(key) == value for key, value in rule.selector)
             and (not rule.selector or place == namespace)

@@ -65,8 +65,9 @@ def inbound_ports(proxy: Proxy, snapshot: Snapshot) -> tuple[InboundPort, ...]:
 
 def _candidates(proxy: Proxy, snapshot: Snapshot) -> Iterator[InboundPort]:
     """An address is the proxy's only together with its cluster and network: another network's Pod may have the same one."""
-    for key, endpoints in snapshot.endpoints.items():
-        for endpoint in endpoints:
+    found = {key for ip in proxy.ips for key in snapshot.keys_by_address.get((proxy.cluster, ip), ())}
+    for key in sorted(found):
+        for endpoint in snapshot.endpoints.get(key, ()):
             if endpoint.ip not in proxy.ips or endpoint.cluster != proxy.cluster:
                 continue
             if endpoint.network != proxy.scope.network:

@@ -59,7 +59,9 @@ def reach(
 def standing_of(scope: Scope, endpoint: Endpoint, snapshot: Snapshot) -> Standing:
     """What the endpoint's cluster counts for a caller of this scope. For its own proxies it always counts in full."""
     cluster = snapshot.clusters.get(endpoint.cluster)
-    return Standing.FULL if cluster is None or endpoint.cluster == scope.cluster else cluster.standing
+    if cluster is None or cluster.standing is Standing.FULL or endpoint.cluster == scope.cluster:
+        return Standing.FULL
+    return cluster.standing
 
 
 def _across_networks(

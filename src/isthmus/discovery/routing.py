@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 
 from isthmus.discovery.destination_rules import rule_for
 from isthmus.discovery.sight import Sight
-from isthmus.model.names import Hostname, Namespace, ServiceKey, covers
+from isthmus.model.names import Hostname, covers
 from isthmus.model.routing import (
     MESH,
     ConnectionMatch,
@@ -27,25 +27,27 @@ from isthmus.model.views import ExtraHost, ProxyKind, Scope
 _HTTP_PORT = 80
 
 
-def routes_for(
-    scope: Scope, service: Service, port: ServicePort, sight: Sight, snapshot: Snapshot
-) -> tuple[Route, ...]:
-    """In the order in which they are tried; empty where no VirtualService holds, or the one that does has no word for requests."""
-    found = _holding(service.hostname, sight)
-    return http_routes(found, scope, port.number, snapshot, MESH) if found else ()
+def rules_held(hostname: Hostname, sight: Sight, snapshot: Snapshot) -> VirtualService | None:
+    """The VirtualService that holds in the mesh for requests to the host: the most specific one; of several, the oldest."""
+    best: tuple[tuple[bool, int], VirtualService] | None = None
+    for candidate in snapshot.virtual_services_by_host.get(hostname, ()):
+        if not candidate.is_for(MESH) or not sight.holds(candidate):
+            continue
+        for host in candidate.hosts:
+            rank = (host == hostname, len(host))
+            if covers(host, hostname) and (best is None or rank > best[0]):
+                best = (rank, candidate)
+    return best[1] if best else None
 
 
 def connections_for(
-    scope: Scope, service: Service, port: ServicePort, virtual_ips: Sequence[str], sight: Sight, snapshot: Snapshot
+    held: VirtualService, scope: Scope, port: ServicePort, virtual_ips: Sequence[str], snapshot: Snapshot
 ) -> tuple[ConnectionRoute, ...]:
-    """The same for connections whose requests are not looked at: by SNI first, then all others."""
-    found = _holding(service.hostname, sight)
-    if found is None:
-        return ()
+    """Of connections whose requests are not looked at: by SNI first, then all others."""
     routes = []
-    for rule in (*found.tls, *found.tcp):
+    for rule in (*held.tls, *held.tcp):
         for match in rule.matches or (ConnectionMatch(),):
-            if not _holds_for(match, found, scope, port.number, MESH):
+            if not _holds_for(match, held, scope, port.number, MESH):
                 continue
             if match.subnets and virtual_ips and not _within(virtual_ips, match.subnets):
                 continue
@@ -83,19 +85,6 @@ def extra_hosts(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[ExtraHo
 def http_routes(found: VirtualService, scope: Scope, port: int, snapshot: Snapshot, gateway: str) -> tuple[Route, ...]:
     """The VirtualService's rules for callers of this scope through this gateway (or the mesh)."""
     return tuple(_up_to_catch_all(_routes(found, scope, port, snapshot, gateway)))
-
-
-def _holding(hostname: Hostname, sight: Sight) -> VirtualService | None:
-    """The one whose host is most specific; of several, the oldest."""
-    best: tuple[tuple[bool, int], VirtualService] | None = None
-    for candidate in sight.virtual_services:
-        if not candidate.is_for(MESH):
-            continue
-        for host in candidate.hosts:
-            rank = (host == hostname, len(host))
-            if covers(host, hostname) and (best is None or rank > best[0]):
-                best = (rank, candidate)
-    return best[1] if best else None
 
 
 def _routes(found: VirtualService, scope: Scope, port: int, snapshot: Snapshot, gateway: str) -> Iterator[Route]:
@@ -174,12 +163,10 @@ def _port_of(target: Target, called: int, service: Service | None) -> int:
 
 
 def _service(host: Hostname, snapshot: Snapshot) -> Service | None:
-    parts = host.split(".", 2)
-    if len(parts) > 1:
-        found = snapshot.services.get(ServiceKey(Namespace(parts[1]), host))
-        if found is not None:
-            return found
-    return next((service for service in snapshot.services.values() if service.hostname == host), None)
+    """The one whose namespace is in its name, as Kubernetes has it; else the first by namespace."""
+    keys = snapshot.keys_by_host.get(host, ())
+    named = [key for key in keys if key.namespace == next(iter(host.split(".", 2)[1:]), "")]
+    return snapshot.services[min(named or keys)] if keys else None
 
 
 def _up_to_catch_all(routes: Iterator[Route]) -> Iterator[Route]:

@@ -8,11 +8,9 @@ from isthmus.model.names import Namespace
 from isthmus.model.security import (
     Action,
     Authorization,
-    AuthorizationPolicy,
     Labels,
     MutualTlsMode,
     PeerAuthentication,
-    RequestAuthentication,
 )
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.traffic import ClientTls
@@ -52,18 +50,14 @@ def takes_mutual_tls(endpoint: Endpoint, port: int, snapshot: Snapshot, tls: Cli
 
 def authorization_for(namespace: Namespace, labels: Labels, snapshot: Snapshot) -> Authorization:
     """The mesh's policies and the namespace's own, where they select the workload."""
-    policies = tuple(
-        policy for policy in snapshot.authorization_policies if _holds(policy, namespace, labels, snapshot)
-    )
+    places = {snapshot.settings.root_namespace, namespace}
+    near = sorted(each for place in places for each in snapshot.authorization_policies_by_namespace.get(place, ()))
+    proofs = sorted(each for place in places for each in snapshot.request_authentications_by_namespace.get(place, ()))
+    policies = tuple(policy for policy in near if set(policy.selector) <= set(labels))
     named = {policy.provider for policy in policies if policy.action is Action.CUSTOM}
     return Authorization(
         policies=policies,
-        tokens=tuple(
-            rule
-            for each in snapshot.request_authentications
-            if _holds(each, namespace, labels, snapshot)
-            for rule in each.rules
-        ),
+        tokens=tuple(rule for each in proofs if set(each.selector) <= set(labels) for rule in each.rules),
         providers=tuple(provider for provider in snapshot.settings.providers if provider.name in named),
         trust_domains=(snapshot.settings.trust_domain, *snapshot.settings.trust_domain_aliases),
         peers=snapshot.settings.peer_trust_domains,
@@ -71,22 +65,14 @@ def authorization_for(namespace: Namespace, labels: Labels, snapshot: Snapshot) 
     )
 
 
-def _holds(
-    policy: AuthorizationPolicy | RequestAuthentication, namespace: Namespace, labels: Labels, snapshot: Snapshot
-) -> bool:
-    near = policy.namespace in (snapshot.settings.root_namespace, namespace)
-    return near and set(policy.selector) <= set(labels)
-
-
 def _by_narrowness(namespace: Namespace, labels: Labels, snapshot: Snapshot) -> Iterator[PeerAuthentication]:
     """At most one for each level. A selector in the root namespace selects workloads of every namespace."""
     root = snapshot.settings.root_namespace
-    rules = snapshot.peer_authentications
-    own = [
-        rule for rule in rules if rule.selector and rule.namespace == namespace and set(rule.selector) <= set(labels)
-    ]
-    whole = [rule for rule in rules if not rule.selector and rule.namespace == namespace and namespace != root]
-    mesh = [rule for rule in rules if not rule.selector and rule.namespace == root]
-    for level in (own, whole, mesh):
+    own = snapshot.peer_authentications_by_namespace.get(namespace, ())
+    of_root = snapshot.peer_authentications_by_namespace.get(root, ())
+    chosen = [rule for rule in own if rule.selector and set(rule.selector) <= set(labels)]
+    whole = [rule for rule in own if not rule.selector and namespace != root]
+    mesh = [rule for rule in of_root if not rule.selector]
+    for level in (chosen, whole, mesh):
         if level:
             yield min(level)

@@ -28,6 +28,17 @@ class Sight:
     ports: Mapping[ServiceKey, frozenset[int]]
     virtual_services: tuple[VirtualService, ...]
     registry_only: bool
+    rule_names: frozenset[tuple[str, str]]
+
+    @staticmethod
+    def of(
+        ports: Mapping[ServiceKey, frozenset[int]], rules: tuple[VirtualService, ...], *, registry_only: bool
+    ) -> Sight:
+        return Sight(ports, rules, registry_only, frozenset((rule.namespace, rule.name) for rule in rules))
+
+    def holds(self, rule: VirtualService) -> bool:
+        """Whether the VirtualService is there for the scope's proxies."""
+        return (rule.namespace, rule.name) in self.rule_names
 
     def sees(self, service: Service, port: ServicePort | None = None) -> bool:
         """Whether the service, or this port of it, is there for the scope's proxies."""
@@ -52,7 +63,7 @@ def sight_of(scope: Scope, snapshot: Snapshot) -> Sight:
     said = sidecar.registry_only if sidecar else None
     registry_only = settings.registry_only if said is None else said
     if sidecar is None or sidecar.egress is None:
-        return Sight(dict.fromkeys(services, ALL), rules, registry_only)
+        return Sight.of(dict.fromkeys(services, ALL), rules, registry_only=registry_only)
     imported = tuple(rule for rule in rules if any(_imports_rule(egress, rule) for egress in sidecar.egress))
     ports: dict[ServiceKey, frozenset[int]] = {}
     for egress in sidecar.egress:
@@ -61,7 +72,7 @@ def sight_of(scope: Scope, snapshot: Snapshot) -> Sight:
     for egress in sidecar.egress:
         for key, seen in _routed_to(egress, imported, namespace, services):
             ports.setdefault(key, seen)
-    return Sight(dict(sorted(ports.items())), imported, registry_only)
+    return Sight.of(dict(sorted(ports.items())), imported, registry_only=registry_only)
 
 
 def sidecar_for(scope: Scope, snapshot: Snapshot) -> Sidecar | None:

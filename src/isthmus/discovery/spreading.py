@@ -6,7 +6,7 @@ all the callers and rules for which it is the same.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
 from isthmus.discovery.balancing import Reached, groups_of, scale_of
@@ -14,12 +14,27 @@ from isthmus.discovery.destination_rules import is_in
 from isthmus.discovery.locality import behind, preference_for, priorities, shared_out
 from isthmus.discovery.reachability import reach, standing_of
 from isthmus.discovery.security import takes_mutual_tls
-from isthmus.model.services import Service, ServicePort
+from isthmus.model.names import ServiceKey
+from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.topology import Standing
-from isthmus.model.traffic import Subset, TrafficPolicy
-from isthmus.model.views import LeftOut, LocalityGroup, Reason, Scope, Unreachable
+from isthmus.model.traffic import DestinationRule, Subset, TrafficPolicy
+from isthmus.model.views import LeftOut, LocalityGroup, Reason, Scope, Unreachable, Ways
 from isthmus.model.workloads import Endpoint
+
+
+@dataclass(frozen=True, slots=True)
+class Use:
+    """A service port as some callers use it: under one policy, all of it or one subset.
+
+    `passed_through`: by a network gateway, which cannot start TLS itself, so only endpoints that take part in the mesh's count.
+    """
+
+    service: ServiceKey
+    port: ServicePort
+    policy: TrafficPolicy
+    subset: Subset | None
+    passed_through: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,40 +43,44 @@ class Spread:
 
     groups: tuple[LocalityGroup, ...]
     left_out: tuple[LeftOut, ...]
+    ways: Ways
     locality_weighted: bool
 
 
-def spread(
-    scope: Scope,
-    service: Service,
-    port: ServicePort,
-    policy: TrafficPolicy,
-    subset: Subset | None,
-    snapshot: Snapshot,
-) -> Spread:
-    """For callers in the mesh."""
-    return _spread(scope, _partition(scope, service, port, snapshot, policy, subset), snapshot)
+def uses_of(
+    service: Service, ports: Iterable[ServicePort], rule: DestinationRule | None, *, passed_through: bool = False
+) -> Iterator[Use]:
+    """Each of the ports whole and then by subset, as the rule has them. UDP is never one."""
+    for port in ports:
+        if port.protocol is not Protocol.UDP:
+            for subset in (None, *(rule.subsets if rule else ())):
+                policy = rule.policy_for(port.number, subset) if rule else TrafficPolicy()
+                yield Use(service.key, port, policy, subset, passed_through)
 
 
-def spread_passed_through(
-    scope: Scope,
-    service: Service,
-    port: ServicePort,
-    policy: TrafficPolicy,
-    subset: Subset | None,
-    snapshot: Snapshot,
-) -> Spread:
-    """For a gateway that passes TLS through. It cannot start TLS itself, so only to endpoints that take part in the mesh's."""
-    return _spread(scope, _partition(scope, service, port, snapshot, policy, subset).only_mutual_tls(), snapshot)
+def spread(scope: Scope, use: Use, snapshot: Snapshot) -> Spread:
+    """Every endpoint of the service has its place, or a reason."""
+    service = snapshot.services[use.service]
+    partition = _partition(scope, service, use, snapshot)
+    if use.passed_through:
+        partition = partition.only_mutual_tls()
+    preference = preference_for(service, use.policy, snapshot)
+    demoted = frozenset(e for e, _ in partition.reached if standing_of(scope, e, snapshot) is Standing.DEMOTED)
+    near = behind(priorities(scope, (endpoint for endpoint, _ in partition.reached), preference), demoted)
+    groups = groups_of(partition.reached, use.port, scale_of(snapshot.gateways), partition.mutual, near)
+    shared = shared_out(scope, groups, preference)
+    return Spread(
+        groups=shared,
+        left_out=(*partition.left_out, *_without_share(partition.reached, shared)),
+        ways=Ways.of(shared),
+        locality_weighted=preference is not None,
+    )
 
 
 @dataclass(frozen=True, slots=True)
 class _Partition:
     """Every endpoint of a service port: reached, or left out with its reason."""
 
-    service: Service
-    port: ServicePort
-    policy: TrafficPolicy
     reached: tuple[Reached, ...]
     left_out: tuple[LeftOut, ...]
     mutual: frozenset[Endpoint]
@@ -79,39 +98,20 @@ def _why_plain(endpoint: Endpoint) -> Unreachable:
     return Unreachable(Reason.NOT_MESHED, "no proxy to take part in mutual TLS, which the gateway passes through")
 
 
-def _partition(
-    scope: Scope,
-    service: Service,
-    port: ServicePort,
-    snapshot: Snapshot,
-    policy: TrafficPolicy,
-    subset: Subset | None,
-) -> _Partition:
+def _partition(scope: Scope, service: Service, use: Use, snapshot: Snapshot) -> _Partition:
     reached: list[Reached] = []
     left_out: list[LeftOut] = []
     for endpoint in snapshot.endpoints.get(service.key, ()):
-        how = reach(scope, service, port, endpoint, snapshot, policy.tls)
-        if subset is not None and not is_in(subset, endpoint):
-            how = Unreachable(Reason.NOT_IN_SUBSET, f"its labels are not those of subset {subset.name}")
+        how = reach(scope, service, use.port, endpoint, snapshot, use.policy.tls)
+        if use.subset is not None and not is_in(use.subset, endpoint):
+            how = Unreachable(Reason.NOT_IN_SUBSET, f"its labels are not those of subset {use.subset.name}")
         if isinstance(how, Unreachable):
             left_out.append(LeftOut(endpoint, how))
         else:
             reached.append((endpoint, how))
-    mutual = frozenset(e for e, _ in reached if takes_mutual_tls(e, e.port_named(port.name) or 0, snapshot, policy.tls))
-    return _Partition(service, port, policy, tuple(reached), tuple(left_out), mutual)
-
-
-def _spread(scope: Scope, partition: _Partition, snapshot: Snapshot) -> Spread:
-    preference = preference_for(partition.service, partition.policy, snapshot)
-    demoted = frozenset(e for e, _ in partition.reached if standing_of(scope, e, snapshot) is Standing.DEMOTED)
-    near = behind(priorities(scope, (endpoint for endpoint, _ in partition.reached), preference), demoted)
-    groups = groups_of(partition.reached, partition.port, scale_of(snapshot.gateways), partition.mutual, near)
-    shared = shared_out(scope, groups, preference)
-    return Spread(
-        groups=shared,
-        left_out=(*partition.left_out, *_without_share(partition.reached, shared)),
-        locality_weighted=preference is not None,
-    )
+    name, tls = use.port.name, use.policy.tls
+    mutual = frozenset(e for e, _ in reached if takes_mutual_tls(e, e.port_named(name) or 0, snapshot, tls))
+    return _Partition(tuple(reached), tuple(left_out), mutual)
 
 
 def _without_share(reached: tuple[Reached, ...], groups: tuple[LocalityGroup, ...]) -> Iterator[LeftOut]:

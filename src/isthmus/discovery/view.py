@@ -14,17 +14,17 @@ from isthmus.discovery.destination_rules import rule_for
 from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.ingress import gateway_ports
 from isthmus.discovery.naming import name_table, virtual_ips
-from isthmus.discovery.routing import connections_for, extra_hosts, routes_for
+from isthmus.discovery.routing import connections_for, extra_hosts, http_routes, rules_held
 from isthmus.discovery.security import authorization_for
 from isthmus.discovery.sight import Sight, sight_of
-from isthmus.discovery.spreading import Spread, spread, spread_passed_through
+from isthmus.discovery.spreading import Spread, Use, spread, uses_of
 from isthmus.discovery.visibility import exposes, exposures_for
 from isthmus.model.identity import SpiffeId
-from isthmus.model.routing import ConnectionRoute, Route
+from isthmus.model.names import ServiceKey
+from isthmus.model.routing import MESH, ConnectionRoute, Route, VirtualService
 from isthmus.model.security import Authorization
-from isthmus.model.services import Protocol, Service, ServicePort
-from isthmus.model.snapshot import Exposure, MeshSettings, Snapshot
-from isthmus.model.traffic import Subset, TrafficPolicy
+from isthmus.model.services import Service
+from isthmus.model.snapshot import Exposure, Snapshot
 from isthmus.model.views import (
     OutboundView,
     Proxy,
@@ -33,7 +33,6 @@ from isthmus.model.views import (
     Upstream,
     View,
 )
-from isthmus.model.workloads import Endpoint
 
 
 def view_for(proxy: Proxy, snapshot: Snapshot) -> View:
@@ -71,74 +70,65 @@ def outbound_view(scope: Scope, snapshot: Snapshot) -> OutboundView:
 
 def upstreams_of(scope: Scope, service: Service, sight: Sight, snapshot: Snapshot) -> Iterator[Upstream]:
     """A seen service's ports, by number, each whole and then by subset."""
-    rule = rule_for(scope, service, snapshot)
-    for port in _ports(service):
-        if sight.sees(service, port):
-            for subset in (None, *(rule.subsets if rule else ())):
-                policy = rule.policy_for(port.number, subset) if rule else TrafficPolicy()
-                found = spread(scope, service, port, policy, subset, snapshot)
-                upstream = _upstream(scope, service, port, policy, subset, found, snapshot)
-                yield upstream if subset else _routed(scope, upstream, sight, snapshot)
+    held = rules_held(service.hostname, sight, snapshot)
+    seen = [port for port in service.ports if sight.sees(service, port)]
+    for use in uses_of(service, seen, rule_for(scope, service, snapshot)):
+        yield upstream_of(scope, use, spread(scope, use, snapshot), held, snapshot)
 
 
 def exposed_of(
     scope: Scope, service: Service, exposures: Sequence[Exposure], snapshot: Snapshot
 ) -> Iterator[tuple[int, Upstream]]:
-    """What a network gateway passes through to the service, and on which of its own ports.
+    """What a network gateway passes through to the service, and on which of its own ports."""
+    numbers, uses = uses_exposed(scope, service, exposures, snapshot)
+    for use in uses:
+        upstream = upstream_of(scope, use, spread(scope, use, snapshot), None, snapshot)
+        yield from ((number, upstream) for number in numbers)
 
-    Also to one that its own namespace does not see: whoever calls it through there does.
+
+def uses_exposed(
+    scope: Scope, service: Service, exposures: Sequence[Exposure], snapshot: Snapshot
+) -> tuple[list[int], list[Use]]:
+    """The gateway's own ports, and what is passed through there.
+
+    Also of a service that the gateway's namespace does not see: whoever calls it through there does.
     """
     numbers = sorted({exposure.port for exposure in exposures if exposes(exposure, service, snapshot.settings)})
-    rule = rule_for(scope, service, snapshot) if numbers else None
-    for port in _ports(service) if numbers else ():
-        for subset in (None, *(rule.subsets if rule else ())):
-            policy = rule.policy_for(port.number, subset) if rule else TrafficPolicy()
-            found = spread_passed_through(scope, service, port, policy, subset, snapshot)
-            upstream = _upstream(scope, service, port, policy, subset, found, snapshot)
-            yield from ((number, upstream) for number in numbers)
+    if not numbers:
+        return [], []
+    rule = rule_for(scope, service, snapshot)
+    return numbers, list(uses_of(service, service.ports, rule, passed_through=True))
 
 
-def _ports(service: Service) -> Iterator[ServicePort]:
-    """Every port that can be an upstream, by number. UDP is never one."""
-    return (port for port in service.ports if port.protocol is not Protocol.UDP)
-
-
-def _upstream(
-    scope: Scope,
-    service: Service,
-    port: ServicePort,
-    policy: TrafficPolicy,
-    subset: Subset | None,
-    found: Spread,
-    snapshot: Snapshot,
-) -> Upstream:
+def upstream_of(scope: Scope, use: Use, found: Spread, held: VirtualService | None, snapshot: Snapshot) -> Upstream:
+    """With what a VirtualService says of its requests, and of connections whose requests nobody looks at."""
+    service, port = snapshot.services[use.service], use.port
+    ips = virtual_ips(scope, service)
+    routes: tuple[Route, ...] = ()
+    connections: tuple[ConnectionRoute, ...] = ()
+    if held and not use.subset and not port.protocol.is_opaque:
+        routes = http_routes(held, scope, port.number, snapshot, MESH)
+    if held and not use.subset and not port.protocol.is_http:
+        connections = connections_for(held, scope, port, ips, snapshot)
     return Upstream(
         service=service,
         port=port,
-        subset=subset.name if subset else "",
-        virtual_ips=virtual_ips(scope, service),
+        subset=use.subset.name if use.subset else "",
+        virtual_ips=ips,
         groups=found.groups,
         left_out=found.left_out,
-        expected_identities=_identities(snapshot.endpoints.get(service.key, ()), snapshot.settings),
-        policy=policy,
+        ways=found.ways,
+        expected_identities=identities_of(use.service, snapshot),
+        policy=use.policy,
         locality_weighted=found.locality_weighted,
+        routes=routes,
+        connections=connections,
     )
 
 
-def _routed(scope: Scope, upstream: Upstream, sight: Sight, snapshot: Snapshot) -> Upstream:
-    """With what a VirtualService says of its requests, and of connections whose requests nobody looks at."""
-    service, port = upstream.service, upstream.port
-    routes: tuple[Route, ...] = ()
-    connections: tuple[ConnectionRoute, ...] = ()
-    if not port.protocol.is_opaque:
-        routes = routes_for(scope, service, port, sight, snapshot)
-    if not port.protocol.is_http:
-        connections = connections_for(scope, service, port, upstream.virtual_ips, sight, snapshot)
-    return replace(upstream, routes=routes, connections=connections)
-
-
-def _identities(endpoints: tuple[Endpoint, ...], settings: MeshSettings) -> tuple[SpiffeId, ...]:
+def identities_of(service: ServiceKey, snapshot: Snapshot) -> tuple[SpiffeId, ...]:
     """Of every workload of the service, in all clusters, under each name of the mesh's trust domain: what a caller may meet."""
+    settings, endpoints = snapshot.settings, snapshot.endpoints.get(service, ())
     found = {e.workload.identity for e in endpoints if e.workload.identity is not None and e.workload.meshed}
     own = [identity for identity in found if identity.trust_domain == settings.trust_domain]
     also = {replace(identity, trust_domain=alias) for identity in own for alias in settings.trust_domain_aliases}

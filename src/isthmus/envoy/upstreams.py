@@ -82,7 +82,7 @@ def outbound(upstream: Upstream, kind: ProxyKind) -> Resource:
             return _original_destination(_facts(upstream, upstream.name), mutual_tls=False)
     if has_endpoints(upstream, kind):
         return _balanced(_facts(upstream, upstream.name))
-    return _original_destination(_facts(upstream, upstream.name), mutual_tls=_all_direct_are_meshed(upstream))
+    return _original_destination(_facts(upstream, upstream.name), mutual_tls=upstream.ways.direct_are_meshed)
 
 
 def passed_through(upstream: Upstream) -> Resource:
@@ -149,16 +149,11 @@ def _facts(upstream: Upstream, name: str) -> _Facts:
         upstream.service.name,
         upstream.port,
         upstream.expected_identities,
-        any(destination.through for group in upstream.groups for destination in group.destinations),
+        upstream.ways.through_gateways,
         upstream.policy,
         upstream.locality_weighted,
         upstream.service.subject_names,
     )
-
-
-def _all_direct_are_meshed(upstream: Upstream) -> bool:
-    direct = [d for group in upstream.groups for d in group.destinations if d.through is None]
-    return bool(direct) and all(destination.mutual_tls for destination in direct)
 
 
 @lru_cache(maxsize=65536)

@@ -6,13 +6,15 @@ Immutable; no credentials, no clock, no wire types. The reference meaning of eve
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from isthmus.model.gateways import Server
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue
-from isthmus.model.names import ClusterId, MeshId, Namespace, NetworkId, ServiceKey
+from isthmus.model.lookups import ByHost, grouped
+from isthmus.model.names import ClusterId, Hostname, MeshId, Namespace, NetworkId, ServiceKey
 from isthmus.model.routing import VirtualService
 from isthmus.model.security import AuthorizationPolicy, AuthorizationProvider, PeerAuthentication, RequestAuthentication
 from isthmus.model.services import Service
@@ -20,6 +22,9 @@ from isthmus.model.sidecars import Sidecar
 from isthmus.model.topology import Cluster, MeshNetworks, NetworkGateway
 from isthmus.model.traffic import DestinationRule, LocalityPreference
 from isthmus.model.workloads import Endpoint
+
+ClusterAddress = tuple[ClusterId, str]
+"""An IP address in a cluster."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,9 +90,9 @@ class Exposure:
     hosts: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Snapshot:
-    """The whole mesh at one moment. Mappings are read-only; tuples are sorted."""
+    """The whole mesh at one moment. Mappings are read-only; tuples are sorted. What is asked for by a part of it has a lookup."""
 
     settings: MeshSettings
     clusters: Mapping[ClusterId, Cluster]
@@ -105,3 +110,40 @@ class Snapshot:
     selector_keys: frozenset[str] = frozenset()
     """Labels by which rules choose callers. Of a sidecar's labels no others matter to what it calls."""
     issues: tuple[Issue, ...] = ()
+
+    @cached_property
+    def keys_by_host(self) -> Mapping[Hostname, tuple[ServiceKey, ...]]:
+        """Services by host: one, but for ServiceEntries of several namespaces."""
+        return grouped(self.services, under=lambda key: (key.hostname,))
+
+    @cached_property
+    def keys_by_address(self) -> Mapping[ClusterAddress, tuple[ServiceKey, ...]]:
+        """Services that have an endpoint at an address in a cluster."""
+        return grouped(self.endpoints, under=lambda key: addresses_of(self.endpoints[key]))
+
+    @cached_property
+    def rules_by_host(self) -> Mapping[Hostname, tuple[DestinationRule, ...]]:
+        """DestinationRules that cover a host."""
+        return ByHost(self.destination_rules, lambda rule: (rule.host,))
+
+    @cached_property
+    def virtual_services_by_host(self) -> Mapping[Hostname, tuple[VirtualService, ...]]:
+        """VirtualServices that cover a host."""
+        return ByHost(self.virtual_services, lambda rule: rule.hosts)
+
+    @cached_property
+    def peer_authentications_by_namespace(self) -> Mapping[Namespace, tuple[PeerAuthentication, ...]]:
+        return grouped(self.peer_authentications, under=lambda rule: (rule.namespace,))
+
+    @cached_property
+    def authorization_policies_by_namespace(self) -> Mapping[Namespace, tuple[AuthorizationPolicy, ...]]:
+        return grouped(self.authorization_policies, under=lambda policy: (policy.namespace,))
+
+    @cached_property
+    def request_authentications_by_namespace(self) -> Mapping[Namespace, tuple[RequestAuthentication, ...]]:
+        return grouped(self.request_authentications, under=lambda rule: (rule.namespace,))
+
+
+def addresses_of(endpoints: Iterable[Endpoint]) -> frozenset[ClusterAddress]:
+    """Where the endpoints are. An address means nothing without its cluster; its network is the endpoint's to say."""
+    return frozenset((endpoint.cluster, endpoint.ip) for endpoint in endpoints)

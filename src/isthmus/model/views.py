@@ -5,6 +5,7 @@ Everything is sorted, so equal meshes give equal views; equal views mean that no
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
@@ -131,6 +132,23 @@ class LocalityGroup:
     destinations: tuple[Destination, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Ways:
+    """How destinations are reached, in short: whether some of them through gateways, and whether all direct ones start mutual TLS."""
+
+    through_gateways: bool
+    direct_are_meshed: bool
+
+    @staticmethod
+    def of(groups: Iterable[LocalityGroup]) -> Ways:
+        destinations = [destination for group in groups for destination in group.destinations]
+        direct = [destination for destination in destinations if destination.through is None]
+        return Ways(
+            through_gateways=len(direct) < len(destinations),
+            direct_are_meshed=bool(direct) and all(destination.mutual_tls for destination in direct),
+        )
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class LeftOut:
     """An endpoint that this proxy does not get."""
@@ -153,6 +171,7 @@ class Upstream:
     virtual_ips: tuple[str, ...]
     groups: tuple[LocalityGroup, ...]
     left_out: tuple[LeftOut, ...]
+    ways: Ways
     expected_identities: tuple[SpiffeId, ...]
     policy: TrafficPolicy = field(default_factory=TrafficPolicy)
     locality_weighted: bool = False
@@ -167,11 +186,15 @@ class Upstream:
         """`outbound|80||helloworld.sample.svc.cluster.local`, as Istio names it."""
         return f"outbound|{self.port.number}|{self.subset}|{self.service.hostname}"
 
+    @property
+    def frame_depends_on_endpoints(self) -> bool:
+        """Whether applications connect to the endpoints themselves, or a proxy is told of them with the cluster."""
+        return self.service.headless or self.service.resolution is not Resolution.ENDPOINTS
+
     def without_endpoints(self) -> Upstream:
-        """What listeners and routes depend on: of endpoints only those whose addresses applications connect to themselves."""
-        if self.service.headless and self.service.resolution is Resolution.ENDPOINTS:
-            return replace(self, left_out=())
-        return replace(self, groups=(), left_out=())
+        """What listeners and routes depend on."""
+        groups = self.groups if self.frame_depends_on_endpoints else ()
+        return replace(self, groups=groups, left_out=())
 
     @property
     def sni(self) -> str:
