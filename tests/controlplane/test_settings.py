@@ -28,6 +28,7 @@ def test_the_defaults_are_istiods():
             "demoting comes first",
         ),
         (CONFIG | {"PILOT_REMOTE_CLUSTER_TIMEOUT": "soon"}, "'soon' is not a duration such as 30s"),
+        (CONFIG | {"ISTHMUS_ADS_TRANSPORT": "quic"}, "'quic' is neither native nor grpc"),
         (CONFIG | {"ISTHMUS_UNREACHABLE_NETWORKS_DIRECT": "maybe"}, "'maybe' is neither true nor false"),
     ],
 )

@@ -1,10 +1,10 @@
-"""ADS over gRPC and TLS on loopback: the real server, asked by the real client."""
+"""ADS over TLS on loopback: the real servers, ours and gRPC's, asked by gRPC's client."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from datetime import UTC, datetime
 
 import grpc
@@ -14,13 +14,17 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.envoy.resources import CLUSTER, NAME_TABLE, Resource, ResourceSet
 from isthmus.model.identity import TrustDomain
-from isthmus.trust.authority import CertificateAuthority
+from isthmus.trust.authority import CertificateAuthority, ServingCertificate
 from isthmus.xds.client import subscribe
+from isthmus.xds.directory import CallFacts, Newest, Refused, Streams
+from isthmus.xds.native_server import native_server
+from isthmus.xds.native_tls import ClientCertificate, server_context
 from isthmus.xds.node import NodeClaims
-from isthmus.xds.server import SERVER_OPTIONS, AdsServer, CallFacts, Newest, Refused
+from isthmus.xds.server import SERVER_OPTIONS, AdsServer
 
 NODE = {"id": "sidecar~10.0.0.1~a.ns~ns.svc.cluster.local", "metadata": {"CLUSTER_ID": "east"}}
 SECONDS = 10.0
+Serving = Callable[["Doorkeeper"], AbstractAsyncContextManager[tuple[Streams, grpc.aio.Channel]]]
 
 
 def tables(**names: str) -> ResourceSet:
@@ -50,38 +54,71 @@ class Doorkeeper:
         self.somebody_left.set()
 
 
+@pytest.fixture(params=["native", "grpc"])
+def serving(request) -> Serving:
+    """A server for a directory, over each of the transports, and a channel to it."""
+    return {"native": native, "grpc": over_grpc}[request.param]
+
+
 @asynccontextmanager
-async def serving(directory: Doorkeeper) -> AsyncIterator[tuple[AdsServer, grpc.aio.Channel]]:
-    authority = CertificateAuthority.self_signed(TrustDomain("cluster.local"), datetime.now(UTC))
-    shown = authority.serving_certificate(["istiod.istio-system.svc"], datetime.now(UTC))
+async def native(directory: Doorkeeper) -> AsyncIterator[tuple[Streams, grpc.aio.Channel]]:
+    authority, shown = credentials()
+    context = server_context(
+        chain_pem=shown.chain_pem,
+        key_pem=shown.key_pem,
+        roots_pem=authority.root_pem,
+        client=ClientCertificate.WELCOME,
+    )
+    streams = Streams()
+    async with (
+        native_server(directory, {}, streams, grace=1) as server,
+        channel_to(server.listen("127.0.0.1", 0, context), authority) as channel,
+    ):
+        yield streams, channel
+
+
+@asynccontextmanager
+async def over_grpc(directory: Doorkeeper) -> AsyncIterator[tuple[Streams, grpc.aio.Channel]]:
+    authority, shown = credentials()
     server = grpc.aio.server(options=SERVER_OPTIONS)
     port = server.add_secure_port(
         "127.0.0.1:0", grpc.ssl_server_credentials([(shown.key_pem.encode(), shown.chain_pem.encode())])
     )
-    ads = AdsServer(directory)
-    ads.add_to(server)
+    streams = Streams()
+    AdsServer(directory, streams).add_to(server)
     await server.start()
-    credentials = grpc.ssl_channel_credentials(root_certificates=authority.root_pem.encode())
-    override = [("grpc.ssl_target_name_override", "istiod.istio-system.svc")]
     try:
-        async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=override) as channel:
-            yield ads, channel
+        async with channel_to(port, authority) as channel:
+            yield streams, channel
     finally:
         await server.stop(None)
 
 
-async def test_a_client_gets_what_there_is_then_what_changes_and_is_seen_to_leave():
+def credentials() -> tuple[CertificateAuthority, ServingCertificate]:
+    authority = CertificateAuthority.self_signed(TrustDomain("cluster.local"), datetime.now(UTC))
+    return authority, authority.serving_certificate(["istiod.istio-system.svc"], datetime.now(UTC))
+
+
+def channel_to(port: int, authority: CertificateAuthority) -> grpc.aio.Channel:
+    return grpc.aio.secure_channel(
+        f"127.0.0.1:{port}",
+        grpc.ssl_channel_credentials(root_certificates=authority.root_pem.encode()),
+        options=[("grpc.ssl_target_name_override", "istiod.istio-system.svc")],
+    )
+
+
+async def test_a_client_gets_what_there_is_then_what_changes_and_is_seen_to_leave(serving):
     directory = Doorkeeper()
     seen = []
 
-    async with asyncio.timeout(SECONDS), serving(directory) as (ads, channel):
+    async with asyncio.timeout(SECONDS), serving(directory) as (known, channel):
         async with aclosing(subscribe(channel, NODE, NAME_TABLE, metadata=[("authorization", "Bearer good")])) as news:
             seen.append(await anext(news))
-            streams = [(stream.node_id, stream.cluster) for stream in ads.streams]
+            streams = [(stream.node_id, stream.cluster) for stream in known.all]
             directory.feeds[0].put(tables(a="two", c="one"))
             seen.append(await anext(news))
         await directory.somebody_left.wait()
-        streams_after = ads.streams
+        streams_after = known.all
 
     assert seen == [({"a": b"one", "b": b"one"}, []), ({"a": b"two", "c": b"one"}, ["b"])]
     assert streams == [(NODE["id"], "east")]
@@ -90,7 +127,7 @@ async def test_a_client_gets_what_there_is_then_what_changes_and_is_seen_to_leav
     assert directory.came[0][0].metadata == {"CLUSTER_ID": "east"}
 
 
-async def test_who_is_refused_is_told_the_code_and_the_reason():
+async def test_who_is_refused_is_told_the_code_and_the_reason(serving):
     directory = Doorkeeper()
 
     async with asyncio.timeout(SECONDS), serving(directory) as (_, channel):
@@ -101,7 +138,7 @@ async def test_who_is_refused_is_told_the_code_and_the_reason():
     assert directory.came == directory.left == []
 
 
-async def test_a_first_request_that_does_not_say_who_is_there_ends_the_stream():
+async def test_a_first_request_that_does_not_say_who_is_there_ends_the_stream(serving):
     async with asyncio.timeout(SECONDS), serving(Doorkeeper()) as (_, channel):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await anext(subscribe(channel, {}, NAME_TABLE, metadata=[("authorization", "Bearer good")]))
@@ -109,7 +146,7 @@ async def test_a_first_request_that_does_not_say_who_is_there_ends_the_stream():
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_state_of_the_world_is_spoken_too():
+async def test_state_of_the_world_is_spoken_too(serving):
     directory = Doorkeeper()
 
     async with asyncio.timeout(SECONDS), serving(directory) as (_, channel):
@@ -129,7 +166,7 @@ async def test_state_of_the_world_is_spoken_too():
     assert [any_.value for any_ in second.resources] == [b"one"]
 
 
-async def test_a_client_that_ends_its_side_ends_the_stream_without_an_error():
+async def test_a_client_that_ends_its_side_ends_the_stream_without_an_error(serving):
     directory = Doorkeeper()
 
     async with asyncio.timeout(SECONDS), serving(directory) as (_, channel):

@@ -20,7 +20,7 @@ from isthmus.controlplane.settings import ControlPlaneSettings
 from isthmus.envoy.expand import document_of
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES
 from isthmus.incremental.describe import mermaid, summaries
-from isthmus.xds.server import AdsServer, Stream
+from isthmus.xds.directory import Streams
 
 _SHORT = {CLUSTER: "cluster", LISTENER: "listener", ENDPOINTS: "endpoint", ROUTES: "route", NAME_TABLE: "nameTable"}
 
@@ -29,12 +29,12 @@ class DebugPages:
     """Read-only views of a running control plane."""
 
     def __init__(
-        self, settings: ControlPlaneSettings, delivery: Delivery, clusters: RemoteClusters, servers: list[AdsServer]
+        self, settings: ControlPlaneSettings, delivery: Delivery, clusters: RemoteClusters, streams: Streams
     ) -> None:
         self._settings = settings
         self._delivery = delivery
         self._clusters = clusters
-        self._servers = servers
+        self._streams = streams
 
     def readiness(self) -> web.Application:
         """`/ready`, for probes."""
@@ -67,13 +67,10 @@ class DebugPages:
         _require_local(request)
         return web.Response(text=mermaid(self._delivery.derivations.graph))
 
-    def _streams(self) -> list[Stream]:
-        return [stream for server in self._servers for stream in server.streams]
-
     def _syncz(self, _: web.Request) -> list[dict[str, Any]]:
         """One row for each proxy: its streams (its Envoy's, its agent's) put together."""
         by_node: dict[str, dict[str, Any]] = {}
-        for stream in self._streams():
+        for stream in self._streams.all:
             row = by_node.setdefault(
                 stream.node_id,
                 {
@@ -139,7 +136,7 @@ class DebugPages:
         def gauge(name: str, meaning: str, value: float) -> None:
             Gauge(name, meaning, registry=registry).set(value)
 
-        gauge("pilot_xds", "Connected xDS streams.", len(self._streams()))
+        gauge("pilot_xds", "Connected xDS streams.", len(self._streams.all))
         gauge("pilot_services", "Services in the mesh.", len(snapshot.services) if snapshot else 0)
         add_metrics(registry, self._clusters.table(), self._clusters.events, self._clusters.timeouts)
         gauge("isthmus_issues", "Objects with something wrong.", len(snapshot.issues) if snapshot else 0)

@@ -16,8 +16,8 @@ from isthmus.ingest.proxies import BadClaims, placed, proxy_of
 from isthmus.model.topology import Locality
 from isthmus.model.views import Proxy
 from isthmus.trust.authentication import Authenticator, Caller, CannotReview, NotAuthenticated
+from isthmus.xds.directory import CallFacts, Newest, Refused
 from isthmus.xds.node import NodeClaims
-from isthmus.xds.server import CallFacts, Newest, Refused
 
 _PAUSE_SECONDS_MIN = 0.005
 _PAUSE_PER_COST = 2.0

@@ -15,7 +15,6 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-import grpc.aio
 import structlog
 import uvloop
 from aiohttp import web
@@ -26,6 +25,7 @@ from isthmus.controlplane.clusters import RemoteClusters, RemoteSettings
 from isthmus.controlplane.debug import DebugPages
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.feeds import ClusterFeed, kinds_of
+from isthmus.controlplane.ports import MUTUAL_TLS_PORT, TOKEN_PORT, methods_of, proxy_ports
 from isthmus.controlplane.roots import RootPublisher
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
 from isthmus.controlplane.world import World
@@ -41,13 +41,8 @@ from isthmus.trust.impersonation import NodeAgents, NodePod
 from isthmus.trust.registration import RegistrationAuthority
 from isthmus.trust.server import CertificateService
 from isthmus.trust.x509 import BadCertificate
-from isthmus.xds.server import SERVER_OPTIONS, AdsServer
-
-TOKEN_PORT = 15012
-"""TLS; callers prove who they are with a token. Configuration and certificates, as Istio's agents expect them."""
-
-MUTUAL_TLS_PORT = 15013
-"""TLS with a client certificate demanded. gRPC's Python server can demand one or not ask at all, but not accept either on one port."""
+from isthmus.xds.directory import Streams
+from isthmus.xds.native_tls import ClientCertificate
 
 MONITORING_PORT = 15014
 READINESS_PORT = 8080
@@ -138,36 +133,35 @@ async def _serve_ports(
     delivery: Delivery,
     remotes: RemoteClusters,
 ) -> None:
-    certificates = CertificateService(registration)
     serving = authority.serving_certificate(settings.served_names, datetime.now(UTC))
-    pair = [(serving.key_pem.encode(), serving.chain_pem.encode())]
-    by_token = grpc.ssl_server_credentials(pair)
-    by_certificate = grpc.ssl_server_credentials(pair, authority.root_pem.encode(), require_client_auth=True)
-    servers = []
-    streams = []
-    for port, credentials in ((TOKEN_PORT, by_token), (MUTUAL_TLS_PORT, by_certificate)):
-        server = grpc.aio.server(options=list(SERVER_OPTIONS))
-        ads = AdsServer(delivery)
-        ads.add_to(server)
-        certificates.add_to(server)
-        server.add_secure_port(f"{settings.bind}:{port}", credentials)
-        await server.start()
-        servers.append(server)
-        streams.append(ads)
+    streams = Streams()
     pages = DebugPages(settings, delivery, remotes, streams)
+    addresses = {
+        ClientCertificate.WELCOME: (settings.bind, TOKEN_PORT),
+        ClientCertificate.DEMANDED: (settings.bind, MUTUAL_TLS_PORT),
+    }
     async with (
+        proxy_ports(
+            settings.ads_transport,
+            addresses,
+            (serving.chain_pem, serving.key_pem, authority.root_pem),
+            delivery,
+            methods_of(CertificateService(registration)),
+            streams,
+        ),
         _site(pages.readiness(), settings.bind, READINESS_PORT),
         _site(pages.monitoring(), settings.bind, MONITORING_PORT),
     ):
         # What was read until now lives as long as the process: the collector need not look at it again.
         gc.collect()
         gc.freeze()
-        log.info("serving", cluster=settings.cluster, ports=[TOKEN_PORT, MUTUAL_TLS_PORT, MONITORING_PORT])
-        try:
-            await asyncio.Event().wait()
-        finally:
-            for server in servers:
-                await server.stop(grace=0.2)
+        log.info(
+            "serving",
+            cluster=settings.cluster,
+            ports=[TOKEN_PORT, MUTUAL_TLS_PORT, MONITORING_PORT],
+            transport=settings.ads_transport.value,
+        )
+        await asyncio.Event().wait()
 
 
 @contextlib.asynccontextmanager

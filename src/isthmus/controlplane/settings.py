@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum
 
 from isthmus.controlplane.remote_secrets import RISKS, RemoteRules, accepted_risks
 from isthmus.controlplane.staleness import HOLD, StalePolicy
@@ -21,6 +22,13 @@ class BadSetting(ValueError):
     """A setting that cannot be used: which one, and why."""
 
 
+class AdsTransport(Enum):
+    """What speaks HTTP/2 to proxies: our own server, or gRPC's."""
+
+    NATIVE = "native"
+    GRPC = "grpc"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlPlaneSettings:
     """`kubeconfig` is a path; its current context is the config cluster.
@@ -32,7 +40,7 @@ class ControlPlaneSettings:
     `remote_sync_seconds`: how long a remote cluster may hold up the first answer to proxies; 0 is for ever. `remote_kubeconfigs` is a
     directory of kubeconfigs that are read instead of remote secrets, or empty. `served_names` are the DNS names in the
     serving certificate. `bind` is the address that all ports listen on. `node_agents` are namespace and service account of those who may
-    ask for certificates of the workloads on their node.
+    ask for certificates of the workloads on their node. `ads_transport` is what speaks HTTP/2 to proxies.
     """
 
     cluster: ClusterId
@@ -57,6 +65,7 @@ class ControlPlaneSettings:
     cluster_aliases: Mapping[str, ClusterId]
     node_agents: frozenset[tuple[str, str]]
     lifetimes: Lifetimes
+    ads_transport: AdsTransport
 
     @staticmethod
     def from_environment(environment: Mapping[str, str]) -> ControlPlaneSettings:
@@ -101,6 +110,7 @@ class ControlPlaneSettings:
                 default=timedelta(seconds=_seconds(environment, "DEFAULT_WORKLOAD_CERT_TTL", 24 * 3600.0)),
                 longest=timedelta(seconds=_seconds(environment, "MAX_WORKLOAD_CERT_TTL", 90 * 24 * 3600.0)),
             ),
+            ads_transport=_transport(environment.get("ISTHMUS_ADS_TRANSPORT", AdsTransport.NATIVE.value)),
         )
 
 
@@ -121,6 +131,13 @@ def _stale_policy(environment: Mapping[str, str]) -> StalePolicy:
         case "withdraw":
             return StalePolicy(demote_after=demote_after, withdraw_after=withdraw_after)
     raise BadSetting(f"ISTHMUS_STALE_CLUSTERS: {name!r} is none of hold, demote, withdraw")
+
+
+def _transport(name: str) -> AdsTransport:
+    try:
+        return AdsTransport(name)
+    except ValueError:
+        raise BadSetting(f"ISTHMUS_ADS_TRANSPORT: {name!r} is neither native nor grpc") from None
 
 
 def node_agents_of(text: str) -> frozenset[tuple[str, str]]:

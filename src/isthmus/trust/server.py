@@ -5,11 +5,13 @@ Every issuance and every refusal is logged, with the identity and the reason; ke
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import grpc
 import grpc.aio
 import structlog
+from google.protobuf.message import DecodeError
 
 from isthmus.trust import x509
 from isthmus.trust.messages import METHOD, SERVICE, IstioCertificateRequest, IstioCertificateResponse
@@ -28,31 +30,36 @@ class CertificateService:
         self.issued = 0
 
     def add_to(self, server: grpc.aio.Server) -> None:
-        method = grpc.unary_unary_rpc_method_handler(
-            self._create,
-            request_deserializer=IstioCertificateRequest.FromString,
-            response_serializer=IstioCertificateResponse.SerializeToString,
-        )
+        method = grpc.unary_unary_rpc_method_handler(self._handle)
         server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: method}),))
 
-    async def _create(self, request: Any, context: Any) -> Any:
+    async def create(self, request: bytes, metadata: Mapping[str, str], certificate: str, peer: str) -> bytes:
+        """One call of the method, whatever brought it: `certificate` is the caller's verified one (PEM) or empty. Raises Refused."""
+        try:
+            asked = IstioCertificateRequest.FromString(request)
+        except DecodeError:
+            raise Refused(
+                "INVALID_ARGUMENT", "the request is not an IstioCertificateRequest", "not decodable"
+            ) from None
+        said = asked.metadata.fields
+        wanted = said[_IMPERSONATED].string_value if _IMPERSONATED in said else ""
+        try:
+            issued = await self._registration.issue(metadata, certificate, asked.csr, asked.validity_duration, wanted)
+        except Refused as refused:
+            log.warning("certificate refused", code=refused.code, about=refused.why, told=refused.told, peer=peer)
+            raise
+        self._log(issued)
+        return bytes(IstioCertificateResponse(cert_chain=issued.chain).SerializeToString())
+
+    async def _handle(self, request: bytes, context: Any) -> bytes:
         metadata = {str(key): value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
         certificates = context.auth_context().get("x509_pem_cert", ())
         certificate = bytes(certificates[0]).decode() if certificates else ""
-        said = request.metadata.fields
-        wanted = said[_IMPERSONATED].string_value if _IMPERSONATED in said else ""
         try:
-            issued = await self._registration.issue(
-                metadata, certificate, request.csr, request.validity_duration, wanted
-            )
+            return await self.create(request, metadata, certificate, context.peer())
         except Refused as refused:
-            log.warning(
-                "certificate refused", code=refused.code, about=refused.why, told=refused.told, peer=context.peer()
-            )
             await context.abort(grpc.StatusCode[refused.code], refused.told)
             raise
-        self._log(issued)
-        return IstioCertificateResponse(cert_chain=issued.chain)
 
     def _log(self, issued: Issued) -> None:
         self.issued += 1

@@ -1,0 +1,130 @@
+"""What both transports of ADS are given: who may connect, what each client gets, and which calls there are besides.
+
+It knows no mesh and no transport.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from isthmus.envoy.resources import ResourceSet
+from isthmus.xds.node import NodeClaims
+from isthmus.xds.session import Session
+
+SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
+DELTA = "DeltaAggregatedResources"
+FULL = "StreamAggregatedResources"
+REQUEST_BYTES_MAX = 4 * 1024 * 1024
+FIRST_REQUEST_SECONDS = 15.0
+NO_NODE = "the first request must carry the node"
+
+
+class Refused(Exception):
+    """A caller that gets nothing: the gRPC status code's name, and a message for the caller."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallFacts:
+    """What the transport knows about a caller: metadata as sent, the verified peer certificate (PEM, or empty), its address."""
+
+    metadata: Mapping[str, str]
+    peer_certificate: str
+    peer: str
+
+
+class Newest:
+    """Carries a value from one writer to one reader. The reader gets the newest; what it missed in between is gone."""
+
+    def __init__(self) -> None:
+        self._value: ResourceSet | None = None
+        self._news = asyncio.Event()
+        self._listener: Callable[[], None] | None = None
+
+    def put(self, value: ResourceSet) -> None:
+        self._value = value
+        self._news.set()
+        if self._listener is not None:
+            self._listener()
+
+    def listen(self, listener: Callable[[], None]) -> None:
+        """From now on `listener` is called with each `put`. It takes the value when it pleases."""
+        self._listener = listener
+
+    def taken(self) -> ResourceSet | None:
+        """The newest value, or None if that was taken already."""
+        if not self._news.is_set():
+            return None
+        self._news.clear()
+        return self._value
+
+    async def take(self) -> ResourceSet:
+        """The newest value, once there is one that was not taken yet."""
+        await self._news.wait()
+        value = self.taken()
+        assert value is not None, "set together with the event"
+        return value
+
+
+class Directory(Protocol):
+    """Who may connect, and what each client gets."""
+
+    async def admit(self, claims: NodeClaims, call: CallFacts) -> Newest:
+        """Where the client's resources will appear. Raises Refused."""
+        ...
+
+    def gone(self, feed: Newest) -> None:
+        """The client that this feed was for has disconnected."""
+        ...
+
+
+Unary = Callable[[bytes, CallFacts], Awaitable[bytes]]
+"""A method with one request and one response, both encoded. Raises Refused."""
+
+
+@dataclass(slots=True, eq=False)
+class Stream:
+    """A connected client, for tables. `number` orders streams by age."""
+
+    number: int
+    node_id: str
+    user_agent: str
+    peer: str
+    session: Session
+    cluster: str
+
+
+class Streams:
+    """Who is connected, over whichever transport."""
+
+    def __init__(self) -> None:
+        self._streams: dict[Stream, None] = {}
+        self._opened = 0
+
+    @property
+    def all(self) -> list[Stream]:
+        """Live streams, oldest first."""
+        return list(self._streams)
+
+    def add(self, claims: NodeClaims, call: CallFacts, session: Session) -> Stream:
+        self._opened += 1
+        stream = Stream(
+            number=self._opened,
+            node_id=claims.id,
+            user_agent=claims.user_agent,
+            peer=call.peer,
+            session=session,
+            cluster=str(claims.metadata.get("CLUSTER_ID", "")),
+        )
+        self._streams[stream] = None
+        return stream
+
+    def remove(self, stream: Stream) -> None:
+        del self._streams[stream]

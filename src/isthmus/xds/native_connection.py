@@ -1,0 +1,285 @@
+"""One connection of the native transport: a socket, HTTP/2 on it, and its calls.
+
+It reads one piece in each turn and writes as much as a turn may cost, so a busy peer takes its turn like any other. What is to be sent is asked
+for only when the socket can take it; nothing is queued here but the chunk under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from typing import Protocol
+
+from isthmus.xds import http2
+from isthmus.xds.calls import HEADERS, CallFailed, not_a_call, timeout_of, trailers
+from isthmus.xds.directory import DELTA, FULL, SERVICE, CallFacts
+from isthmus.xds.frames import Code
+from isthmus.xds.header_blocks import Request
+from isthmus.xds.native_calls import AdsCall, Call, Services, UnaryCall
+
+_READ_BYTES = 16_384
+_CHUNK_BYTES = 64 * 1024
+_TURN_BYTES = 256 * 1024
+_UNREAD_BYTES_MAX = 64 * 1024
+_UNARY_SECONDS_MAX = 60.0
+_ADS = {f"/{SERVICE}/{DELTA}": True, f"/{SERVICE}/{FULL}": False}
+
+Socket = socket.socket | ssl.SSLSocket
+
+
+class Owner(Protocol):
+    """Who keeps the connections."""
+
+    def wants_to_write(self, connection: Connection, wanted: bool) -> None:
+        """Whether `writable` shall be called when the socket can take more."""
+        ...
+
+    def closed(self, connection: Connection) -> None:
+        """The connection is over; its socket is closed after this."""
+        ...
+
+    def kept(self, count: int) -> bool:
+        """Counts bytes of incomplete requests, of all connections; False when there is no room for more."""
+        ...
+
+
+class Connection:
+    """`certificate` is the verified peer's (PEM) or empty, `peer` its address as gRPC writes it."""
+
+    def __init__(
+        self, sock: Socket, services: Services, owner: Owner, *, certificate: str, peer: str, now: float
+    ) -> None:
+        self.socket = sock
+        self.peer = peer
+        self.heard = self.moved = self.used = now
+        """When bytes came last, when some were taken last, and when a call was open last."""
+        self.asked = False
+        """Whether the peer owes a sign of life."""
+        self.was_used = False
+        """Whether there has ever been a call."""
+        self.finished = False
+        """Whether nothing will be sent any more, and the peer is to close."""
+        self.wants_to_write = False
+        self._services = services
+        self._owner = owner
+        self._certificate = certificate
+        self._http2 = http2.Connection(http2.Limits())
+        self._calls: dict[int, Call] = {}
+        self._waiting: dict[Call, None] = {}
+        self._chunk: bytes | memoryview = b""
+        self._in_turn = False
+        self._closing = False
+        self._closed = False
+
+    @property
+    def has_calls(self) -> bool:
+        return bool(self._calls)
+
+    def readable(self, now: float) -> None:
+        """Takes one piece of what has come."""
+        try:
+            data = self.socket.recv(_READ_BYTES)
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
+            return
+        except OSError:
+            self.close()
+            return
+        if not data:
+            self.close()
+            return
+        if self.finished:
+            return
+        self.heard = now
+        self.asked = False
+        self._in_turn = True
+        for event in self._http2.receive(data, now):
+            self._happened(event)
+        self._in_turn = False
+        if self._calls:
+            self.used = now
+        if self._http2.failed:
+            self._forget_calls()
+            self._closing = True
+        elif self._http2.waiting_bytes > _UNREAD_BYTES_MAX and self.wants_to_write:
+            self.close()  # It asks, and does not read the answers.
+            return
+        self.writable(now)
+
+    def writable(self, now: float) -> None:
+        """Sends what there is, as far as the socket takes it."""
+        if self._closed or self.finished:
+            return
+        budget = _TURN_BYTES
+        while budget > 0:
+            if not self._chunk:
+                self._chunk = self._next_chunk()
+                if not self._chunk:
+                    self._want(False)
+                    if self._closing:
+                        self._finish()
+                    return
+            try:
+                sent = self.socket.send(self._chunk)
+            except (ssl.SSLWantWriteError, BlockingIOError):
+                break
+            except ssl.SSLWantReadError:
+                return
+            except OSError:
+                self.close()
+                return
+            self.moved = now
+            budget -= sent
+            self._chunk = b"" if sent == len(self._chunk) else memoryview(self._chunk)[sent:]
+        self._want(True)
+
+    def ask(self, now: float) -> None:
+        """Asks for a sign of life."""
+        self.asked = True
+        self._http2.ping()
+        self.writable(now)
+
+    def leave(self, code: str, message: str, now: float) -> None:
+        """Ends all calls with this status, and the connection when that has been sent."""
+        for call in list(self._calls.values()):
+            call.end(code, message)
+        self._http2.close(Code.NO_ERROR, message)
+        self._closing = True
+        self.writable(now)
+
+    def close(self) -> None:
+        """At once."""
+        if self._closed:
+            return
+        self._closed = True
+        self._forget_calls()
+        self._owner.closed(self)
+        self.socket.close()
+
+    def _finish(self) -> None:
+        """All is said. The peer closes when it has read it; closing first could cost it the last words."""
+        self.finished = True
+        with contextlib.suppress(OSError, ValueError):
+            if isinstance(self.socket, ssl.SSLSocket):
+                self.socket.unwrap()
+            self.socket.shutdown(socket.SHUT_WR)
+
+    # What calls ask for.
+
+    def ready(self, call: Call) -> None:
+        self._waiting[call] = None
+        if not self._in_turn and not self._chunk and not self._closed:
+            self.writable(asyncio.get_running_loop().time())
+
+    def consumed(self, call: Call, count: int) -> None:
+        self._http2.consumed(call.stream, count)
+
+    # What happens on the connection.
+
+    def _happened(self, event: http2.Event) -> None:
+        match event:
+            case http2.Received(stream, data, ended):
+                call = self._calls.get(stream)
+                if call is not None:
+                    self._received(call, data, ended=ended)
+            case http2.Requested(stream, request, ended):
+                self._requested(stream, request, ended=ended)
+            case http2.Reset(stream, _):
+                self._over(stream)
+
+    def _received(self, call: Call, data: bytes, *, ended: bool) -> None:
+        before = call.waiting_bytes
+        call.received(data, ended=ended)
+        if not self._owner.kept(call.waiting_bytes - before):
+            call.end("RESOURCE_EXHAUSTED", "too many requests are under way")
+
+    def _requested(self, stream: int, request: Request, *, ended: bool) -> None:
+        refusal = not_a_call(request)
+        if refusal is not None:
+            self._http2.end(stream, refusal)
+            return
+        try:
+            call = self._call(stream, request)
+        except CallFailed as failed:
+            self._http2.end(stream, trailers(failed.code, str(failed), alone=True))
+            return
+        self._calls[stream] = call
+        self.was_used = True
+        if ended:
+            call.received(b"", ended=True)
+
+    def _call(self, stream: int, request: Request) -> Call:
+        facts = CallFacts(metadata=request.metadata, peer_certificate=self._certificate, peer=self.peer)
+        seconds = timeout_of(request)
+        delta = _ADS.get(request.path)
+        if delta is not None:
+            return AdsCall(self, stream, self._services, facts, delta=delta, seconds=seconds)
+        method = self._services.unary.get(request.path)
+        if method is None:
+            raise CallFailed("UNIMPLEMENTED", "there is no such method here")
+        seconds = _UNARY_SECONDS_MAX if seconds is None else min(seconds, _UNARY_SECONDS_MAX)
+        return UnaryCall(self, stream, self._services, method, facts, seconds)
+
+    def _over(self, stream: int) -> None:
+        call = self._calls.pop(stream, None)
+        if call is not None:
+            self._waiting.pop(call, None)
+            self._owner.kept(-call.waiting_bytes)
+            call.gone()
+
+    def _forget_calls(self) -> None:
+        for stream in list(self._calls):
+            self._over(stream)
+
+    # Writing.
+
+    def _next_chunk(self) -> bytes:
+        """Control frames first, then a piece of a call's; calls take turns."""
+        for call in list(self._waiting):
+            chunk = self._piece_of(call)
+            if chunk:
+                return chunk
+        return self._http2.take()
+
+    def _piece_of(self, call: Call) -> bytes:
+        """What may be sent of the call's now, after whatever frames wait; its end, when all is sent."""
+        stream = call.stream
+        if call.outbox and not call.answered:
+            call.answered = True
+            self._http2.respond(stream, HEADERS)
+        parts = [self._http2.take()]
+        room = _CHUNK_BYTES
+        while call.outbox and room > 0:
+            message = call.outbox[0]
+            count = min(len(message) - call.offset, room, self._http2.window(stream))
+            if count <= 0:
+                break
+            parts.append(self._http2.data(stream, memoryview(message)[call.offset : call.offset + count]))
+            room -= count
+            call.offset += count
+            if call.offset == len(message):
+                call.outbox.popleft()
+                call.offset = 0
+        if not call.outbox:
+            self._sent(call)
+        elif call in self._waiting:
+            del self._waiting[call]
+            self._waiting[call] = None
+        return b"".join(parts)
+
+    def _sent(self, call: Call) -> None:
+        self._waiting.pop(call, None)
+        if call.ending is not None:
+            code, message = call.ending
+            self._http2.end(call.stream, trailers(code, message, alone=not call.answered))
+            self._over(call.stream)
+            return
+        in_turn, self._in_turn = self._in_turn, True
+        call.go_on()
+        self._in_turn = in_turn
+
+    def _want(self, wanted: bool) -> None:
+        if wanted is not self.wants_to_write and not self._closed:
+            self.wants_to_write = wanted
+            self._owner.wants_to_write(self, wanted)
