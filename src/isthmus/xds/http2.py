@@ -38,8 +38,8 @@ from isthmus.xds.header_blocks import NO_TABLE, Malformed, Request, request_of
 
 _STREAM_WINDOW = 256 * 1024
 _CONNECTION_WINDOW = 1024 * 1024
-_BYTES_PER_NUISANCE = 4096
-"""A peer that takes data answers with window updates and, to measure the line, with pings."""
+_BYTES_PER_NUISANCE = 2048
+"""A peer that takes data answers with window updates, of the stream and of the connection, and with pings, to measure the line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +199,7 @@ class Connection:
         """Counts bytes of DATA frames that the caller has framed itself. At most `window`."""
         self._streams[stream].send_window -= count
         self._send_window -= count
-        self._nuisances.give_back(1 + count // _BYTES_PER_NUISANCE)
+        self._nuisances.give_back(2 + count // _BYTES_PER_NUISANCE)
 
     def data(self, stream: int, payload: memoryview) -> bytes:
         """The payload in DATA frames. At most `window` bytes."""

@@ -160,10 +160,11 @@ class Connection:
     def _finish(self) -> None:
         """All is said. The peer closes when it has read it; closing first could cost it the last words."""
         self.finished = True
-        with contextlib.suppress(OSError, ValueError):
-            if isinstance(self.socket, ssl.SSLSocket):
+        if isinstance(self.socket, ssl.SSLSocket):
+            with contextlib.suppress(OSError, ValueError):
                 self.socket.unwrap()
-            self.socket.shutdown(socket.SHUT_WR)
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self.socket, socket.SHUT_WR)
 
     # What calls ask for.
 

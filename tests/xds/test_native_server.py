@@ -1,0 +1,333 @@
+"""The native transport on real sockets: identities, windows of all sizes, clients that mean no good, and many at once."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import grpc
+import grpc.aio
+import hpack
+import pytest
+from envoy.service.discovery.v3 import discovery_pb2
+
+from isthmus.envoy.resources import NAME_TABLE, Resource, ResourceSet
+from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.trust import x509
+from isthmus.trust.authority import CertificateAuthority
+from isthmus.xds import frames, native_server
+from isthmus.xds.directory import CallFacts, Newest, Refused, Streams
+from isthmus.xds.frames import PREFACE, Kind, frame
+from isthmus.xds.native_server import NativeServer
+from isthmus.xds.native_tls import ClientCertificate, server_context
+
+NAME = "istiod.istio-system.svc"
+DELTA = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+SECONDS = 20.0
+ALICE = SpiffeId.parse("spiffe://cluster.local/ns/default/sa/alice")
+
+
+def table(size: int) -> ResourceSet:
+    return ResourceSet({NAME_TABLE: {"table": Resource.of_bytes("table", bytes(size))}})
+
+
+class Doors:
+    """Open to everybody. Remembers who came, and gives all of them one thing."""
+
+    def __init__(self, first: ResourceSet) -> None:
+        self.first = first
+        self.came: list[CallFacts] = []
+        self.feeds: dict[Newest, None] = {}
+
+    async def admit(self, claims: object, call: CallFacts) -> Newest:
+        self.came.append(call)
+        feed = Newest()
+        feed.put(self.first)
+        self.feeds[feed] = None
+        return feed
+
+    def gone(self, feed: Newest) -> None:
+        del self.feeds[feed]
+
+
+@pytest.fixture(scope="module")
+def authority() -> CertificateAuthority:
+    return CertificateAuthority.self_signed(TrustDomain("cluster.local"), datetime.now(UTC))
+
+
+@asynccontextmanager
+async def serving(
+    doors: Doors, authority: CertificateAuthority, client: ClientCertificate, **unary: object
+) -> AsyncIterator[tuple[NativeServer, int]]:
+    shown = authority.serving_certificate([NAME], datetime.now(UTC))
+    context = server_context(
+        chain_pem=shown.chain_pem, key_pem=shown.key_pem, roots_pem=authority.root_pem, client=client
+    )
+    methods = {f"/service/{name}": method for name, method in unary.items()}
+    async with asyncio.timeout(SECONDS), native_server.native_server(doors, methods, Streams(), grace=0.5) as server:
+        yield server, server.listen("127.0.0.1", 0, context)
+
+
+@asynccontextmanager
+async def plain(doors: Doors) -> AsyncIterator[tuple[NativeServer, int]]:
+    async with asyncio.timeout(SECONDS), native_server.native_server(doors, {}, Streams(), grace=0.5) as server:
+        yield server, server.listen("127.0.0.1", 0, None)
+
+
+def channel_to(
+    port: int, authority: CertificateAuthority, *, pair: tuple[str, str] | None = None, **options: int
+) -> grpc.aio.Channel:
+    key, chain = (pair[0].encode(), pair[1].encode()) if pair else (None, None)
+    return grpc.aio.secure_channel(
+        f"127.0.0.1:{port}",
+        grpc.ssl_channel_credentials(authority.root_pem.encode(), key, chain),
+        options=[
+            ("grpc.ssl_target_name_override", NAME),
+            ("grpc.max_receive_message_length", -1),
+            *((f"grpc.{name}", value) for name, value in options.items()),
+        ],
+    )
+
+
+def certificate_of(authority: CertificateAuthority, who: SpiffeId) -> tuple[str, str]:
+    """Key and chain."""
+    key = x509.new_key()
+    now = datetime.now(UTC)
+    chain = authority.sign(x509.new_request(key), who, now, timedelta(hours=1))
+    return x509.key_pem(key), "".join(chain[:-1])
+
+
+def delta(channel: grpc.aio.Channel) -> grpc.aio.StreamStreamCall:
+    return channel.stream_stream(
+        DELTA,
+        request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
+        response_deserializer=discovery_pb2.DeltaDiscoveryResponse.FromString,
+    )()
+
+
+def asking() -> discovery_pb2.DeltaDiscoveryRequest:
+    return discovery_pb2.DeltaDiscoveryRequest(node={"id": "sidecar~1.1.1.1~a.b~c"}, type_url=NAME_TABLE)
+
+
+def knock(path: str = DELTA) -> bytes:
+    """The first bytes of a call."""
+    headers = [
+        (":method", "POST"),
+        (":scheme", "http"),
+        (":path", path),
+        ("content-type", "application/grpc"),
+    ]
+    block = hpack.Encoder().encode(headers)
+    return PREFACE + frames.settings({}) + frame(Kind.HEADERS, frames.END_HEADERS, 1, block)
+
+
+async def test_a_certificate_is_taken_where_it_is_welcome_and_not_needed_there(authority):
+    doors = Doors(table(10))
+    async with serving(doors, authority, ClientCertificate.WELCOME) as (_, port):
+        for pair in (None, certificate_of(authority, ALICE)):
+            async with channel_to(port, authority, pair=pair) as channel:
+                call = delta(channel)
+                await call.write(asking())
+                await call.read()
+
+    nobody, alice = (call.peer_certificate for call in doors.came)
+    assert nobody == ""
+    assert x509.identity_of(alice) == ALICE
+
+
+async def test_without_a_certificate_of_the_mesh_nobody_gets_in_where_it_is_demanded(authority):
+    stranger = CertificateAuthority.self_signed(TrustDomain("cluster.local"), datetime.now(UTC))
+    doors = Doors(table(10))
+    codes = []
+    async with serving(doors, authority, ClientCertificate.DEMANDED) as (_, port):
+        for pair in (None, certificate_of(stranger, ALICE)):
+            async with channel_to(port, authority, pair=pair) as channel:
+                call = delta(channel)
+                codes.append(await call.code())
+
+    assert codes == [grpc.StatusCode.UNAVAILABLE] * 2
+    assert doors.came == []
+
+
+@pytest.mark.parametrize("window", [65_535, 256 * 1024 * 1024])
+async def test_ten_megabytes_arrive_whole_through_windows_of_any_size(authority, window):
+    """`http2.lookahead_bytes` is the window that gRPC's client announces."""
+    doors = Doors(table(10_000_000))
+    options = {"http2.bdp_probe": 0, "http2.lookahead_bytes": window}
+    async with (
+        serving(doors, authority, ClientCertificate.WELCOME) as (_, port),
+        channel_to(port, authority, **options) as channel,
+    ):
+        call = delta(channel)
+        await call.write(asking())
+        response = await call.read()
+
+    assert response.resources[0].resource.value == bytes(10_000_000)
+
+
+async def test_a_client_that_does_not_read_keeps_nobody_waiting_and_gets_the_newest_in_the_end(authority):
+    doors = Doors(table(3_000_000))
+    async with plain(doors) as (_, port):
+        with socket.create_connection(("127.0.0.1", port)) as lazy:
+            message = asking().SerializeToString()
+            lazy.sendall(knock() + frame(Kind.DATA, 0, 1, b"\0" + len(message).to_bytes(4, "big") + message))
+            async with grpc.aio.insecure_channel(
+                f"127.0.0.1:{port}", options=[("grpc.max_receive_message_length", -1)]
+            ) as channel:
+                call = delta(channel)
+                await call.write(asking())
+                sizes = []
+                for size in (0, 1_000_000, 1_000_001):
+                    if size:
+                        for feed in doors.feeds:
+                            feed.put(table(size))
+                    response = await call.read()
+                    sizes.append(len(response.resources[0].resource.value))
+                    await call.write(
+                        discovery_pb2.DeltaDiscoveryRequest(type_url=NAME_TABLE, response_nonce=response.nonce)
+                    )
+
+    assert sizes == [3_000_000, 1_000_000, 1_000_001]
+
+
+async def test_one_request_is_answered_refused_or_given_up_in_time(authority):
+    async def echo(request: bytes, call: CallFacts) -> bytes:
+        return request + call.metadata["suffix"].encode()
+
+    async def refuse(request: bytes, call: CallFacts) -> bytes:
+        raise Refused("PERMISSION_DENIED", "not you: ☃")
+
+    async def break_down(request: bytes, call: CallFacts) -> bytes:
+        raise KeyError("secret detail")
+
+    async def sleep(request: bytes, call: CallFacts) -> bytes:
+        await asyncio.Event().wait()
+        return b""
+
+    found = []
+    methods = {"echo": echo, "refuse": refuse, "break": break_down, "sleep": sleep}
+    async with (
+        serving(Doors(table(1)), authority, ClientCertificate.WELCOME, **methods) as (_, port),
+        channel_to(port, authority) as channel,
+    ):
+        answer = await channel.unary_unary("/service/echo")(b"x" * 100_000, metadata=[("suffix", "!")])
+        for name in ("refuse", "break", "sleep", "unknown"):
+            with pytest.raises(grpc.aio.AioRpcError) as failed:
+                await channel.unary_unary(f"/service/{name}")(b"", timeout=0.3)
+            found.append((failed.value.code().name, failed.value.details()))
+
+    assert answer == b"x" * 100_000 + b"!"
+    assert found[0] == ("PERMISSION_DENIED", "not you: ☃")
+    assert found[1] == ("INTERNAL", "the control plane made a mistake: see its log")
+    assert found[2][0] == "DEADLINE_EXCEEDED"
+    assert found[3] == ("UNIMPLEMENTED", "there is no such method here")
+
+
+async def test_a_stream_ends_at_the_callers_deadline(authority):
+    doors = Doors(table(10))
+    async with (
+        serving(doors, authority, ClientCertificate.WELCOME) as (_, port),
+        channel_to(port, authority) as channel,
+    ):
+        call = channel.stream_stream(DELTA)(timeout=0.3)
+        await call.write(asking().SerializeToString())
+        await call.read()
+        code = await call.code()
+
+    assert code == grpc.StatusCode.DEADLINE_EXCEEDED
+    assert doors.feeds == {}
+
+
+async def test_a_message_that_is_too_long_is_refused_before_it_has_come(authority):
+    async with plain(Doors(table(10))) as (_, port):
+        answer = await said_to(port, knock() + frame(Kind.DATA, 0, 1, b"\0\x7f\0\0\0"))
+
+    assert b"grpc-status\x018" in answer
+
+
+async def test_what_is_no_grpc_call_is_answered_as_http_has_it(authority):
+    headers = [(":method", "GET"), (":scheme", "http"), (":path", "/")]
+    get = frame(Kind.HEADERS, frames.END_HEADERS | frames.END_STREAM, 1, hpack.Encoder().encode(headers))
+    async with plain(Doors(table(10))) as (_, port):
+        answer = await said_to(port, PREFACE + frames.settings({}) + get)
+
+    assert b"405" in answer
+
+
+async def said_to(port: int, sent: bytes) -> bytes:
+    """What a server answers, to the end of its answer on the first stream."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    writer.write(sent)
+    answer = b""
+    while frames.reset(1, frames.Code.NO_ERROR) not in answer and b"status" not in answer and b"405" not in answer:
+        answer += await reader.read(65_536)
+    writer.close()
+    return answer
+
+
+async def test_who_comes_and_says_nothing_is_shown_out(authority, monkeypatch):
+    monkeypatch.setattr(native_server, "HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr(native_server, "FIRST_CALL_SECONDS", 0.2)
+    async with serving(Doors(table(10)), authority, ClientCertificate.WELCOME) as (server, port):
+        silent, _ = await asyncio.open_connection("127.0.0.1", port)
+        context = ssl.create_default_context(cadata=authority.root_pem)
+        greeted, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=NAME)
+        ends = [await silent.read(), await greeted.read()]
+        left = server.connections
+        writer.close()
+
+    assert ends[0] == b""
+    assert b"nothing was asked for" in ends[1]
+    assert left <= 1
+
+
+async def test_a_flood_ends_the_connection_that_it_came_on(authority):
+    async with plain(Doors(table(10))) as (_, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(PREFACE + frames.settings({}) + frame(Kind.PING, 0, 0, bytes(8)) * 20_000)
+        answer = await reader.read()
+        writer.close()
+
+    assert b"too many frames that carry nothing" in answer
+
+
+async def test_hundreds_that_come_at_once_are_all_served(authority):
+    doors = Doors(table(1000))
+    came = 300
+
+    async def one(port: int) -> int:
+        async with channel_to(port, authority, use_local_subchannel_pool=1) as channel:
+            call = delta(channel)
+            await call.write(asking())
+            response = await call.read()
+            return len(response.resources[0].resource.value)
+
+    async with serving(doors, authority, ClientCertificate.WELCOME) as (_, port), asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(one(port), name=f"client {number}") for number in range(came)]
+
+    assert [task.result() for task in asked] == [1000] * came
+    assert doors.feeds == {}
+
+
+async def test_clients_are_told_when_the_server_stops(authority):
+    doors = Doors(table(10))
+    shown = authority.serving_certificate([NAME], datetime.now(UTC))
+    context = server_context(
+        chain_pem=shown.chain_pem, key_pem=shown.key_pem, roots_pem="", client=ClientCertificate.NOT_ASKED_FOR
+    )
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
+        server = NativeServer(doors, {}, Streams(), tasks)
+        port = server.listen("127.0.0.1", 0, context)
+        async with channel_to(port, authority) as channel:
+            call = delta(channel)
+            await call.write(asking())
+            await call.read()
+            await server.stop(grace=1)
+            ending = (await call.code(), await call.details())
+
+    assert ending == (grpc.StatusCode.UNAVAILABLE, "the control plane is stopping")
+    assert (doors.feeds, server.connections) == ({}, 0)
