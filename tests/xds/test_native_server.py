@@ -27,7 +27,7 @@ from isthmus.xds.native_tls import ClientCertificate, server_context
 
 NAME = "istiod.istio-system.svc"
 DELTA = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
-SECONDS = 20.0
+SECONDS = 60.0
 ALICE = SpiffeId.parse("spiffe://cluster.local/ns/default/sa/alice")
 
 
@@ -233,7 +233,8 @@ async def test_a_stream_ends_at_the_callers_deadline(authority):
         serving(doors, authority, ClientCertificate.WELCOME) as (_, port),
         channel_to(port, authority) as channel,
     ):
-        call = channel.stream_stream(DELTA)(timeout=0.3)
+        await channel.channel_ready()
+            call = channel.stream_stream(DELTA)(timeout=2)
         await call.write(asking().SerializeToString())
         await call.read()
         code = await call.code()
@@ -270,7 +271,7 @@ async def said_to(port: int, sent: bytes) -> bytes:
 
 
 async def test_who_comes_and_says_nothing_is_shown_out(authority, monkeypatch):
-    monkeypatch.setattr(native_server, "HANDSHAKE_SECONDS", 0.2)
+    monkeypatch.setattr(native_server, "HANDSHAKE_SECONDS", 1.5)
     monkeypatch.setattr(native_server, "FIRST_CALL_SECONDS", 0.2)
     async with serving(Doors(table(10)), authority, ClientCertificate.WELCOME) as (server, port):
         silent, _ = await asyncio.open_connection("127.0.0.1", port)
