@@ -234,7 +234,7 @@ async def test_a_stream_ends_at_the_callers_deadline(authority):
         channel_to(port, authority) as channel,
     ):
         await channel.channel_ready()
-            call = channel.stream_stream(DELTA)(timeout=2)
+        call = channel.stream_stream(DELTA)(timeout=2)
         await call.write(asking().SerializeToString())
         await call.read()
         code = await call.code()
