@@ -7,6 +7,7 @@ waits there, requests wait, too, and the client's window stays closed. So a clie
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
@@ -175,7 +176,7 @@ class UnaryCall(Call):
         except TimeoutError:
             self.end("DEADLINE_EXCEEDED", f"no answer within {self._seconds:g} s")
         except Exception:  # Our own mistake: this call fails, the others go on.
-            log.exception("a call failed", peer=self._facts.peer)
+            log.error("a call failed", peer=self._facts.peer, traceback=traceback.format_exc())
             self.end("INTERNAL", "the control plane made a mistake: see its log")
         else:
             self.outbox.append(framed(answer))
@@ -255,7 +256,7 @@ class AdsCall(Call):
             self.end(refused.code, refused.message)
             return
         except Exception:  # Our own mistake: this client is refused, the others go on.
-            log.exception("a proxy could not be admitted", node=request.node.id, peer=self._facts.peer)
+            log.error("a proxy could not be admitted", node=request.node.id, traceback=traceback.format_exc())
             self.end("INTERNAL", "the control plane made a mistake: see its log")
             return
         finally:
