@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -20,7 +21,8 @@ import pytest
 
 from isthmus.localruntime.entering import host_pid
 from isthmus.localruntime.launch import supervisor_of
-from isthmus.localruntime.mesh_client import MeshClient
+from isthmus.localruntime.load import Load
+from isthmus.localruntime.mesh_client import MeshClient, MeshRefused, MeshUnavailable
 from isthmus.localruntime.state import StateFolder
 from isthmus.localruntime.traffic import ask, clients, run_inside
 
@@ -89,6 +91,23 @@ class Mesh:
         """The address of the cluster's network gateway on the transit network."""
         return str(self.cluster(cluster)["gateways"][0]["addresses"][0])
 
+    def load(self, cluster: str, **how: Any) -> Load:
+        """Requests of the cluster's client to helloworld, sent all the time."""
+        return Load(self.client, next(found for found in clients(self.status()) if found[0] == cluster), **how)
+
+    def control_planes_of(self, cluster: str) -> dict[str, dict[str, Any]]:
+        """Which control plane each proxy of a cluster is connected to now: cluster it runs in → proxies, with what they were sent."""
+        found: dict[str, dict[str, Any]] = {}
+        for other in self.status()["clusters"]:
+            try:
+                rows = self.client.control_plane(other["id"], "debug/syncz")
+            except (MeshRefused, MeshUnavailable):
+                continue
+            mine = {row["proxy"].partition(".")[0]: row["resources"] for row in rows if row["cluster_id"] == cluster}
+            # An agent's stream has a name table; an Envoy's has listeners.
+            found[other["id"]] = {proxy: types for proxy, types in mine.items() if "listener" in types}
+        return {control_plane: proxies for control_plane, proxies in found.items() if proxies}
+
     def ask(self, cluster: str, count: int, **how: str) -> list[dict[str, str]]:
         """Requests of the cluster's client to helloworld."""
         where = next(found for found in clients(self.status()) if found[0] == cluster)
@@ -118,9 +137,27 @@ class Mesh:
     def core(self, cluster: str) -> kubernetes.client.CoreV1Api:
         return kubernetes.client.CoreV1Api(self._api(cluster))
 
-    def scale(self, cluster: str, deployment: str, replicas: int) -> None:
+    def apply(self, cluster: str, rule: dict[str, Any]) -> None:
+        """An object of networking.istio.io, made or replaced."""
+        api, where = kubernetes.client.CustomObjectsApi(self._api(cluster)), self._where(rule)
+        try:
+            api.delete_namespaced_custom_object(*where, rule["metadata"]["name"])
+        except kubernetes.client.ApiException as error:
+            if error.status != 404:
+                raise
+        api.create_namespaced_custom_object(*where, rule)
+
+    def remove(self, cluster: str, rule: dict[str, Any]) -> None:
+        api = kubernetes.client.CustomObjectsApi(self._api(cluster))
+        api.delete_namespaced_custom_object(*self._where(rule), rule["metadata"]["name"])
+
+    def _where(self, rule: dict[str, Any]) -> tuple[str, str, str, str]:
+        group, _, version = rule["apiVersion"].partition("/")
+        return group, version, rule["metadata"]["namespace"], rule["kind"].lower() + "s"
+
+    def scale(self, cluster: str, deployment: str, replicas: int, namespace: str = "sample") -> None:
         body = {"spec": {"replicas": replicas}}
-        self.apps(cluster).patch_namespaced_deployment_scale(deployment, "sample", body)
+        self.apps(cluster).patch_namespaced_deployment_scale(deployment, namespace, body)
 
     def kill(self, inner_pid: int) -> None:
         """kill -9, by the number that the process has inside the runtime."""
@@ -137,6 +174,49 @@ class Mesh:
 
     def _api(self, cluster: str) -> kubernetes.client.ApiClient:
         return kubernetes.config.new_client_from_config(str(self.client.state.kubeconfig), context=cluster)
+
+
+@dataclass
+class Step:
+    """A command of a guide, and what it is said to print; `…` stands for anything."""
+
+    command: str
+    shown: list[str]
+
+    def is_shown(self, output: str) -> bool:
+        """Whether each line is there, in this order; how much space is between words does not matter."""
+        lines = iter([" ".join(line.split()) for line in output.splitlines()])
+        patterns = [re.escape(" ".join(line.split())).replace("…", ".*") for line in self.shown]
+        return all(any(re.fullmatch(pattern, line) for line in lines) for pattern in patterns)
+
+
+def steps(page: Path) -> list[Step]:
+    """The commands in a page's `console` blocks: lines that begin with `$ `, each with what follows it."""
+    found: list[Step] = []
+    for block in re.findall(r"^```console\n(.*?)^```$", page.read_text(), re.S | re.M):
+        for line in block.splitlines():
+            if line.startswith("$ "):
+                found.append(Step(line[2:], []))
+            elif line.strip():
+                found[-1].shown.append(line)
+    return found
+
+
+def run_step(isthmus: Isthmus, step: Step) -> None:
+    """From the project's folder, with the command found as a user finds it."""
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin:/sbin"
+    done = subprocess.run(
+        ["bash", "-c", step.command],
+        env=isthmus.environment | {"PATH": path},
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
+    )
+    print(f"$ {step.command}\n{done.stdout}")
+    assert done.returncode == 0, f"{step.command}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    assert step.is_shown(done.stdout), f"{step.command} shows\n{done.stdout}{done.stderr}not\n" + "\n".join(step.shown)
 
 
 def until(what: str, holds: Callable[[], Any]) -> Any:
@@ -175,6 +255,26 @@ def mesh(home: Path) -> Iterator[Mesh]:
     assert done.returncode == 0, done.stderr + done.stdout
     yield Mesh(command, "every-sample")
     command("down", "--all")
+
+
+@pytest.fixture(scope="module")
+def guided() -> Iterator[Callable[[str], Mesh]]:
+    """`guided("NAME")` does all that a guide's page says, but its last command, `isthmus down`: that is done at the end."""
+    made = Path(tempfile.mkdtemp(prefix="isthmus-"))
+    command = Isthmus(made)
+
+    def follow(name: str) -> Mesh:
+        *todo, last = steps(ROOT / "docs" / "guides" / f"{name}.md")
+        assert last.command == "isthmus down"
+        for step in todo:
+            run_step(command, step)
+        return Mesh(command, name)
+
+    yield follow
+    command("down", "--all")
+    left = command.processes()
+    shutil.rmtree(made, ignore_errors=True)
+    assert left == []
 
 
 @pytest.fixture(scope="session", name="until")

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import click
 
 from isthmus import __version__
+from isthmus.cli.errors import BAD_INPUT, Failed
 from isthmus.cli.output import json_output, print_json, print_table
 
 _EXAMPLES = Path(__file__).parents[3] / "examples"
@@ -24,19 +26,27 @@ def version_command() -> None:
 
 
 @click.command("examples")
+@click.argument("name", default="")
 @json_output
-def examples_command(output: str) -> None:
-    """List the example topologies.
+def examples_command(name: str, output: str) -> None:
+    """List the example topologies: one line and a drawing of each, or of NAME alone.
 
     \b
-    Example:
+    Examples:
       isthmus examples
+      isthmus examples primary-remote
     """
-    found = [(str(path), _summary(path)) for path in sorted(_EXAMPLES.glob("*.yaml"))]
+    paths = [path for path in sorted(_EXAMPLES.glob("*.yaml")) if name in ("", path.stem)]
+    if not paths:
+        known = ", ".join(path.stem for path in sorted(_EXAMPLES.glob("*.yaml")))
+        raise Failed(f"no example {name!r}; there is: {known}", exit_code=BAD_INPUT)
+    found = [(path, *_introduction(path)) for path in paths]
     if output == "json":
-        print_json({"examples": [{"path": path, "summary": summary} for path, summary in found]})
-    else:
-        print_table(("TOPOLOGY", "WHAT IT IS"), found)
+        keys = ("path", "summary", "drawing")
+        print_json({"examples": [dict(zip(keys, (str(path), *said), strict=True)) for path, *said in found]})
+        return
+    for path, summary, drawing in found:
+        click.echo(f"{path}\n  {summary}\n\n{drawing}\n")
 
 
 @click.command("explain")
@@ -59,7 +69,8 @@ def explain_command(what: str, output: str) -> None:
         print_table(("FIELD", "TYPE", "DEFAULT", "MEANING"), [(f.path, f.type, f.default, f.meaning) for f in fields])
 
 
-def _summary(path: Path) -> str:
-    """The first line of the file, a comment."""
-    first = path.read_text().splitlines()[0]
-    return first.removeprefix("#").strip()
+def _introduction(path: Path) -> tuple[str, str]:
+    """The first line of the file, a comment, and the drawing in the comment's other lines."""
+    lines = path.read_text().splitlines()
+    comment = [line.removeprefix("#") for line in itertools.takewhile(lambda line: line.startswith("#"), lines)]
+    return comment[0].strip(), "\n".join(line.rstrip() for line in comment[1:] if line.strip())

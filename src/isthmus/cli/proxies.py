@@ -36,8 +36,8 @@ def proxy_status_command(pod: str, cluster: str, name: str, output: str) -> None
     mesh = MeshClient(folder_of(name))
     rows = []
     for entry in asked(mesh.status)["clusters"]:
-        if entry["id"] in entry["controlPlanes"]:
-            rows += asked(lambda e=entry: mesh.control_plane(e["id"], "debug/syncz"))  # type: ignore[misc]
+        if entry["role"] != "remote":
+            rows += _connected(mesh, entry["id"])
     rows = [row for row in rows if row["proxy"].startswith(pod) and (not cluster or row["cluster_id"] == cluster)]
     if output == "json":
         print_json({"proxies": rows})
@@ -49,12 +49,24 @@ def proxy_status_command(pod: str, cluster: str, name: str, output: str) -> None
                 row["proxy"],
                 row["cluster_id"],
                 *(_state(row["resources"].get(kind)) for _, kind in _TYPES),
-                row["istiod"],
+                f"{row['controlPlane']}/{row['istiod']}",
                 row["proxy_version"],
             )
             for row in sorted(rows, key=lambda row: (row["cluster_id"], row["proxy"]))
         ],
     )
+
+
+def _connected(mesh: MeshClient, cluster: str) -> list[dict[str, Any]]:
+    """The proxies that a cluster's control plane has; one that does not answer has none, and that is said."""
+    from isthmus.localruntime.mesh_client import MeshRefused
+
+    try:
+        rows = mesh.control_plane(cluster, "debug/syncz")
+    except MeshRefused as refusal:
+        click.echo(str(refusal), err=True)
+        return []
+    return [row | {"controlPlane": cluster} for row in rows]
 
 
 @click.group("proxy-config")

@@ -62,7 +62,7 @@ def _from_control_planes(mesh: MeshClient) -> list[Object]:
     found = []
     for entry in asked(mesh.status)["clusters"]:
         cluster = entry["id"]
-        if cluster not in entry["controlPlanes"]:
+        if entry["role"] == "remote":
             continue
         rows = asked(lambda where=cluster: mesh.control_plane(where, "debug/clusterz"))  # type: ignore[misc]
         found += [row | {"istiod": cluster, "since": row["staleSince"]} for row in rows]

@@ -151,6 +151,7 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
         "network": cluster.plan.network,
         "apiServer": f"https://127.0.0.1:{cluster.plan.host_port}",
         "nodes": sorted(name for _, name in state.get(NODES, {})),
+        "role": cluster.plan.role,
         "controlPlanes": list(cluster.plan.control_planes),
         "apiServerRestarts": cluster.api_server.restarts if cluster.api_server else 0,
         "agentRestarts": cluster.agent.restarts if cluster.agent else 0,

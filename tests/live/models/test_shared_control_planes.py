@@ -1,0 +1,103 @@
+"""Three clusters that use two control planes: what is left of control when one goes, and what that costs."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+pytestmark = pytest.mark.live
+
+SYSTEM = "istio-system"
+RULE = {
+    "apiVersion": "networking.istio.io/v1",
+    "kind": "VirtualService",
+    "metadata": {"name": "answered", "namespace": "sample"},
+    "spec": {
+        "hosts": ["helloworld"],
+        "http": [{"match": [{"uri": {"exact": "/hello"}}], "directResponse": {"status": 418}}],
+    },
+}
+
+
+@pytest.fixture(scope="module")
+def mesh(guided):
+    return guided("shared-control-planes")
+
+
+def where(mesh) -> dict[str, dict[str, int]]:
+    """For each cluster, how many of its proxies each control plane has."""
+    return {
+        cluster: {name: len(proxies) for name, proxies in mesh.control_planes_of(cluster).items()}
+        for cluster in ("east", "center", "west")
+    }
+
+
+def obeys(mesh, cluster: str) -> bool:
+    return {answer.get("error", "").partition(":")[0] for answer in mesh.ask(cluster, 5, path="/hello")} == {"HTTP 418"}
+
+
+def test_each_proxy_is_with_the_first_of_its_control_planes(mesh, until):
+    print(f"\n{where(mesh)}")
+    until("as written", lambda: where(mesh) == {"east": {"east": 3}, "center": {"east": 3}, "west": {"west": 3}})
+
+
+def test_when_east_s_control_plane_is_gone_west_s_takes_over_and_re_sends_nothing(mesh, until):
+    with mesh.load("center") as load:
+        began = time.time()
+        mesh.scale("east", "istiod", 0, SYSTEM)
+        mesh.kill(mesh.container_pid("east", SYSTEM, "istiod", "discovery"))
+        until(
+            "all are west's", lambda: where(mesh) == {"east": {"west": 3}, "center": {"west": 3}, "west": {"west": 3}}
+        )
+        seconds = time.time() - began
+        sent = {
+            (cluster, proxy, kind): resources["resourcesSent"]
+            for cluster in ("east", "center")
+            for proxy, kinds in mesh.control_planes_of(cluster)["west"].items()
+            for kind, resources in kinds.items()
+            if kind in ("cluster", "listener", "route", "endpoint")
+        }
+        load.goes_on(50)
+
+    resent = {name: count for name, count in sent.items() if count}
+    print(f"\nall six proxies moved within {seconds:.1f} s; re-sent: {resent or 'nothing'}; meanwhile {load.summary}")
+    assert load.summary.failed == 0
+    # What is different is that a Service of east has no endpoint any more: its control plane itself.
+    assert not [name for name in resent if name[2] in ("cluster", "listener", "route")]
+
+
+def test_control_goes_on_with_the_other_one(mesh, until):
+    """New configuration, a new namespace with its roots, a new Pod with its certificate: all from west, for center."""
+    mesh.apply("west", RULE)
+    until("center obeys west's rule", lambda: obeys(mesh, "center"))
+    mesh.scale("center", "helloworld-v2", 2)
+    until("a new Pod is ready", lambda: [pod["ready"] for pod in mesh.pods("center", "helloworld")] == ["2/2", "2/2"])
+    core = mesh.core("center")
+    core.create_namespace({"metadata": {"name": "later"}})
+    until(
+        "roots are published",
+        lambda: core.list_namespaced_config_map("later", field_selector="metadata.name=istio-ca-root-cert").items,
+    )
+    mesh.remove("west", RULE)
+    until("center obeys no more", lambda: not obeys(mesh, "center"))
+
+
+def test_when_both_are_gone_requests_go_on(mesh, until):
+    mesh.scale("west", "istiod", 0, SYSTEM)
+    until("no control plane runs", lambda: not mesh.pods("west", "istiod") and not mesh.pods("east", "istiod"))
+    with mesh.load("center") as load:
+        load.goes_on(100)
+
+    print(f"\nwithout any control plane: {load.summary}")
+    assert load.summary.failed == 0
+    assert set(load.summary.by_cluster) == {"east", "center", "west"}
+
+
+def test_they_come_back(mesh, until):
+    for cluster in ("east", "west"):
+        mesh.scale(cluster, "istiod", 1, SYSTEM)
+    until("every proxy has control", lambda: all(sum(found.values()) >= 3 for found in where(mesh).values()))
+    mesh.apply("east", RULE)
+    mesh.apply("west", RULE)
+    until("all obey", lambda: all(obeys(mesh, cluster) for cluster in ("east", "center", "west")))

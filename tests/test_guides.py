@@ -1,0 +1,51 @@
+"""Every guide is executed, and every example has a guide or a test that boots it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+GUIDES = sorted(path for path in (ROOT / "docs" / "guides").glob("*.md") if path.stem != "README")
+EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+LIVE = "".join(path.read_text() for path in (ROOT / "tests" / "live").rglob("test_*.py"))
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda path: path.stem)
+def test_a_live_module_follows_the_guide_to_its_end(page):
+    text = page.read_text()
+
+    assert f'guided("{page.stem}")' in LIVE
+    assert re.findall(r"^\$ (.*)$", text, re.M)[-1] == "isthmus down"
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=lambda path: path.stem)
+def test_a_guide_says_why_what_it_looks_like_and_what_breaks(page):
+    text = page.read_text()
+
+    assert all(
+        part in text for part in ("**Why.**", "**The price:**", "## How it works", "## What breaks when", "\n```\n")
+    )
+
+
+@pytest.mark.parametrize("page", [*GUIDES, ROOT / "docs" / "guides" / "README.md"], ids=lambda path: path.stem)
+def test_links_of_guides_lead_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_every_example_is_in_the_table_of_guides(path):
+    assert path.stem in (ROOT / "docs" / "guides" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_begins_with_one_line_and_a_drawing(path):
+    lines = path.read_text().splitlines()
+    comment = lines[: next(index for index, line in enumerate(lines) if not line.startswith("#"))]
+
+    assert len(comment[0]) <= 150
+    assert any("─" in line for line in comment[1:])
