@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 import yaml
 
-from isthmus.api.registry import KINDS, decode
+from isthmus.api.registry import decode, kind_of
 from isthmus.assurance.scenario import scenario_of
 from isthmus.discovery.view import view_for
 from isthmus.ingest.proxies import placed, proxy_of
@@ -103,8 +103,9 @@ def until_fence(lines: Iterator[str]) -> Iterator[str]:
 def decoded(objects: list[dict[str, Any]]) -> dict[str, dict[tuple[str, str], object]]:
     found: dict[str, dict[tuple[str, str], object]] = {}
     for each in objects:
-        kind, metadata = KINDS[each["kind"]], each["metadata"]
-        found.setdefault(kind.name, {})[metadata.get("namespace", ""), metadata["name"]] = decode(kind, each)
+        kind, metadata = kind_of(each["apiVersion"], each["kind"]), each["metadata"]
+        assert kind, f"{each['apiVersion']} {each['kind']} is read"
+        found.setdefault(kind.key, {})[metadata.get("namespace", ""), metadata["name"]] = decode(kind, each)
     return found
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from isthmus.api.registry import KINDS, decode
+from isthmus.api.gateway_api import GROUP
+from isthmus.api.registry import KINDS, decode, kind_of
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.ingest.snapshot import snapshot_of
@@ -53,9 +54,9 @@ def network(name: str) -> dict[str, Any]:
 def cluster(name: str, *objects: dict[str, Any]) -> ClusterInput:
     decoded: dict[str, dict[tuple[str, str], object]] = {}
     for each in objects:
-        kind = KINDS[each["kind"]]
+        kind = kind_of(each.get("apiVersion", ""), each["kind"]) or KINDS[each["kind"]]
         key = (each["metadata"]["namespace"], each["metadata"]["name"])
-        decoded.setdefault(kind.name, {})[key] = decode(kind, each)
+        decoded.setdefault(kind.key, {})[key] = decode(kind, each)
     return ClusterInput(id=ClusterId(name), state=ImportState.LIVE, objects=decoded)
 
 

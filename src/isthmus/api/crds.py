@@ -7,7 +7,19 @@ from __future__ import annotations
 
 from typing import Any
 
+from isthmus.api import gateway_api
 from isthmus.api.registry import KINDS, Kind
+
+
+_CATEGORIES = {gateway_api.GROUP: "gateway-api"}
+_SHORT_NAMES = {"GatewayClass": ["gc"], "KubernetesGateway": ["gtw"], "ReferenceGrant": ["refgrant"]}
+
+
+def _approval(kind: Kind) -> dict[str, Any]:
+    """Kubernetes takes definitions in its community's groups only with a word about their approval."""
+    if not kind.group.endswith(".k8s.io"):
+        return {}
+    return {"annotations": {"api-approved.kubernetes.io": "unapproved, a stand-in that accepts every field"}}
 
 
 def crd(kind: Kind) -> dict[str, Any]:
@@ -15,7 +27,7 @@ def crd(kind: Kind) -> dict[str, Any]:
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.plural}.{kind.group}"},
+        "metadata": {"name": f"{kind.plural}.{kind.group}", **_approval(kind)},
         "spec": {
             "group": kind.group,
             "scope": "Namespaced" if kind.namespaced else "Cluster",
@@ -24,7 +36,8 @@ def crd(kind: Kind) -> dict[str, Any]:
                 "listKind": f"{kind.name}List",
                 "plural": kind.plural,
                 "singular": kind.name.lower(),
-                "categories": ["istio-io", kind.group.replace(".", "-")],
+                "categories": [_CATEGORIES.get(kind.group, "istio-io"), kind.group.replace(".", "-")],
+                "shortNames": _SHORT_NAMES.get(kind.key, []),
             },
             "versions": [
                 {

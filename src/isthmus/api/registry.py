@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from isthmus.api import core, gateway, multicluster, networking, security, virtual_service
+from isthmus.api import core, gateway, gateway_api, multicluster, networking, security, virtual_service
 from isthmus.api.meta import KubernetesObject
 
 
@@ -24,10 +24,17 @@ class Kind:
     is_custom: bool = False
     only_named: str = ""
     """Of this kind, only objects of this name are read."""
+    field_selector: str = ""
+    """Of this kind, only objects that it chooses are read."""
+
+    @property
+    def key(self) -> str:
+        """What objects of the kind are filed under: its name, but for Gateway API's Gateway, whose name is Istio's, too."""
+        return self.type.__name__
 
 
 KINDS: dict[str, Kind] = {
-    kind.name: kind
+    kind.key: kind
     for kind in (
         Kind(
             name="Namespace", group="", version="v1", plural="namespaces", namespaced=False,
@@ -91,8 +98,48 @@ KINDS: dict[str, Kind] = {
             name="AuthorizationPolicy", group="security.istio.io", version="v1", plural="authorizationpolicies", namespaced=True,
             type=security.AuthorizationPolicy, from_every_cluster=False, is_custom=True,
         ),
+        Kind(
+            name="GatewayClass", group=gateway_api.GROUP, version="v1", plural="gatewayclasses", namespaced=False,
+            type=gateway_api.GatewayClass, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="Gateway", group=gateway_api.GROUP, version="v1", plural="gateways", namespaced=True,
+            type=gateway_api.KubernetesGateway, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="HTTPRoute", group=gateway_api.GROUP, version="v1", plural="httproutes", namespaced=True,
+            type=gateway_api.HTTPRoute, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="GRPCRoute", group=gateway_api.GROUP, version="v1", plural="grpcroutes", namespaced=True,
+            type=gateway_api.GRPCRoute, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="TLSRoute", group=gateway_api.GROUP, version="v1alpha2", plural="tlsroutes", namespaced=True,
+            type=gateway_api.TLSRoute, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="TCPRoute", group=gateway_api.GROUP, version="v1alpha2", plural="tcproutes", namespaced=True,
+            type=gateway_api.TCPRoute, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="UDPRoute", group=gateway_api.GROUP, version="v1alpha2", plural="udproutes", namespaced=True,
+            type=gateway_api.UDPRoute, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="ReferenceGrant", group=gateway_api.GROUP, version="v1beta1", plural="referencegrants", namespaced=True,
+            type=gateway_api.ReferenceGrant, from_every_cluster=False, is_custom=True,
+        ),
     )
 }  # fmt: skip
+
+
+_BY_NAME = {(kind.group, kind.name): kind for kind in KINDS.values()}
+
+
+def kind_of(api_version: str, name: str) -> Kind | None:
+    """The kind that an object says it is, whatever version of it; None for one that is not read."""
+    return _BY_NAME.get((api_version.rpartition("/")[0], name))
 
 
 class UndecodableObject(ValueError):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from isthmus.api.registry import KINDS, UndecodableObject, decode
+from isthmus.api.registry import UndecodableObject, decode, kind_of
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.ingest.mesh_config import BadMeshConfig, with_mesh_config
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
@@ -77,8 +77,8 @@ def cluster_input(cluster: ClusterId, objects: Iterable[Any], warnings: list[str
             warnings.append(f"{cluster}: object {index} has no metadata: left out")
             continue
         name = f"{obj.get('kind')} {obj['metadata'].get('namespace', '')}/{obj['metadata'].get('name', '')}"
-        kind = KINDS.get(str(obj.get("kind")))
-        if kind is None or str(obj.get("apiVersion", "")).rpartition("/")[0] != kind.group:
+        kind = kind_of(str(obj.get("apiVersion", "")), str(obj.get("kind")))
+        if kind is None:
             warnings.append(
                 f"{cluster}: {name}: this version does not read {obj.get('apiVersion')} {obj.get('kind')}: left out"
             )
@@ -89,7 +89,7 @@ def cluster_input(cluster: ClusterId, objects: Iterable[Any], warnings: list[str
             warnings.append(f"{cluster}: {name}: {error}: left out")
             continue
         key = (decoded.metadata.namespace if kind.namespaced else "", decoded.metadata.name)
-        found.setdefault(kind.name, {})[key] = decoded
+        found.setdefault(kind.key, {})[key] = decoded
     return ClusterInput(id=cluster, state=ImportState.LIVE, objects=found)
 
 

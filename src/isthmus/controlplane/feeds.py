@@ -55,7 +55,7 @@ class ClusterFeed:
         self._lost_at = 0.0
         self._reflectors: dict[str, Reflector[KubernetesObject]] = {}
         for kind in kinds:
-            self._reflectors[kind.name] = self._reflector(kind)
+            self._reflectors[kind.key] = self._reflector(kind)
 
     async def run(self, visible: Callable[[], None]) -> None:
         """Until cancelled. `visible` is called once, when the cluster has taken its place in the world."""
@@ -146,9 +146,10 @@ class ClusterFeed:
 
     def _reflector(self, kind: Kind) -> Reflector[KubernetesObject]:
         objects: dict[Name, object] = {}
-        self.imported.objects[kind.name] = objects
+        self.imported.objects[kind.key] = objects
         taken = partial(self._taken, kind, objects)
-        selector = {"fieldSelector": f"metadata.name={kind.only_named}"} if kind.only_named else None
+        fields = f"metadata.name={kind.only_named}" if kind.only_named else kind.field_selector
+        selector = {"fieldSelector": fields} if fields else None
         # Without the kinds by which policy is made, nothing must be believed; without those that only add to it, the rest holds.
         optional = kind.is_custom and kind.from_every_cluster
         read = partial(decode, kind)
@@ -160,11 +161,11 @@ class ClusterFeed:
                 objects.pop(change.name, None)
             else:
                 objects[change.name] = change.new
-        reflector = self._reflectors[kind.name]
+        reflector = self._reflectors[kind.key]
         found = [self._issue(kind, name, why) for name, why in sorted(reflector.malformed.items())]
         if reflector.refusal:
             found.append(self._not_allowed(kind, reflector.refusal))
-        self._world.report(f"{self.cluster}/{kind.name}", found)
+        self._world.report(f"{self.cluster}/{kind.key}", found)
         self._world.touched(self.imported)
 
     def _not_allowed(self, kind: Kind, why: str) -> Issue:
