@@ -80,6 +80,7 @@ class ServicePort(Wire, frozen=True):
 
 class ServiceSpec(Wire, frozen=True):
     type: str = "ClusterIP"
+    selector: dict[str, str] = {}
     cluster_i_p: str = msgspec.field(default="", name="clusterIP")
     cluster_i_ps: list[str] = msgspec.field(default_factory=list, name="clusterIPs")
     external_i_ps: list[str] = msgspec.field(default_factory=list, name="externalIPs")

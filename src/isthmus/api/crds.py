@@ -10,7 +10,6 @@ from typing import Any
 from isthmus.api import gateway_api
 from isthmus.api.registry import KINDS, Kind
 
-
 _CATEGORIES = {gateway_api.GROUP: "gateway-api"}
 _SHORT_NAMES = {"GatewayClass": ["gc"], "KubernetesGateway": ["gtw"], "ReferenceGrant": ["refgrant"]}
 

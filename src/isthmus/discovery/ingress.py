@@ -24,7 +24,11 @@ def gateway_ports(scope: Scope, snapshot: Snapshot) -> tuple[GatewayPort, ...]:
     if scope.kind is not ProxyKind.ROUTER or not snapshot.servers:
         return ()
     labels = dict(scope.labels)
-    chosen = [server for server in snapshot.servers if all(labels.get(k) == v for k, v in server.selector)]
+    chosen = [
+        server
+        for server in snapshot.servers
+        if server.within in ("", scope.namespace) and all(labels.get(k) == v for k, v in server.selector)
+    ]
     if not chosen:
         return ()
     translated = _target_ports(scope, snapshot)
@@ -65,7 +69,9 @@ def _port(
     kind = _kind(servers[0])
     alike = [server for server in servers if _kind(server) is kind]
     if kind is Traffic.HTTP:
-        hosts = _merged(table for server in alike for table in _hosts(server, rules, scope, snapshot))
+        hosts = _merged(
+            table for server in alike for table in _own(server, alike, _hosts(server, rules, scope, snapshot))
+        )
         return GatewayPort(number=number, chains=(GatewayChain(table=f"http.{number}", hosts=hosts),))
     if kind is Traffic.TCP:
         return GatewayPort(number=number, chains=tuple(_connections(alike[0], rules, scope, snapshot)))
@@ -113,6 +119,27 @@ def _hosts(server: Server, rules: Sequence[VirtualService], scope: Scope, snapsh
     if server.redirect_to_https:
         for each in server.hosts:
             yield HostTable(host=each.host, port=server.port, routes=(), redirect_to_https=True)
+
+
+def _own(server: Server, alike: Sequence[Server], tables: Iterator[HostTable]) -> Iterator[HostTable]:
+    """Of a server's hosts those that no other server of the port names more narrowly (listener isolation of Gateway API).
+
+    A server without any routes for its host still answers for it: 404, instead of what a wider server would say.
+    """
+    if not server.is_isolated:
+        yield from tables
+        return
+    host = server.hosts[0].host
+    narrower = [other.hosts[0].host for other in alike if other.is_isolated and _is_within(other.hosts[0].host, host)]
+    for table in tables:
+        if not any(covers(each, table.host) for each in narrower):
+            yield table
+    if any(other.is_isolated and _is_within(host, other.hosts[0].host) for other in alike):
+        yield HostTable(host=host, port=server.port, routes=())
+
+
+def _is_within(host: str, other: str) -> bool:
+    return host != other and covers(other, host)
 
 
 def _shared(server: Server, rule: VirtualService) -> Iterator[str]:

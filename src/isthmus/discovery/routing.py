@@ -27,14 +27,16 @@ from isthmus.model.views import ExtraHost, ProxyKind, Scope
 _HTTP_PORT = 80
 
 
-def rules_held(hostname: Hostname, sight: Sight, snapshot: Snapshot) -> VirtualService | None:
-    """The VirtualService that holds in the mesh for requests to the host: the most specific one; of several, the oldest."""
-    best: tuple[tuple[bool, int], VirtualService] | None = None
+def rules_held(hostname: Hostname, scope: Scope, sight: Sight, snapshot: Snapshot) -> VirtualService | None:
+    """The VirtualService that holds in the mesh for requests to the host: the most specific one; of several, routes of the caller's own
+    namespace, else the oldest.
+    """
+    best: tuple[tuple[bool, int, bool], VirtualService] | None = None
     for candidate in snapshot.virtual_services_by_host.get(hostname, ()):
         if not candidate.is_for(MESH) or not sight.holds(candidate):
             continue
         for host in candidate.hosts:
-            rank = (host == hostname, len(host))
+            rank = (host == hostname, len(host), candidate.of_routes and candidate.namespace == scope.namespace)
             if covers(host, hostname) and (best is None or rank > best[0]):
                 best = (rank, candidate)
     return best[1] if best else None

@@ -70,7 +70,7 @@ def outbound_view(scope: Scope, snapshot: Snapshot) -> OutboundView:
 
 def upstreams_of(scope: Scope, service: Service, sight: Sight, snapshot: Snapshot) -> Iterator[Upstream]:
     """A seen service's ports, by number, each whole and then by subset."""
-    held = rules_held(service.hostname, sight, snapshot)
+    held = rules_held(service.hostname, scope, sight, snapshot)
     seen = [port for port in service.ports if sight.sees(service, port)]
     for use in uses_of(service, seen, rule_for(scope, service, snapshot)):
         yield upstream_of(scope, use, spread(scope, use, snapshot), held, snapshot)

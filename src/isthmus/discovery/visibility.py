@@ -23,7 +23,10 @@ def exposures_for(scope: Scope, snapshot: Snapshot) -> list[Exposure]:
         return []
     labels = dict(scope.labels)
     return [
-        exposure for exposure in snapshot.exposures if all(labels.get(key) == value for key, value in exposure.selector)
+        exposure
+        for exposure in snapshot.exposures
+        if exposure.within in ("", scope.namespace)
+        and all(labels.get(key) == value for key, value in exposure.selector)
     ]
 
 

@@ -43,6 +43,9 @@ _NOBODY = "spiffe://nobody.invalid/"
 CREDENTIAL = "kubernetes://"
 """Before the name of a Secret of the gateway's namespace, as Istio's agents ask for it."""
 
+GATEWAY_CREDENTIAL = "kubernetes-gateway://"
+"""Before namespace and name of a Secret that a Gateway API Gateway refers to."""
+
 AUTHORITIES = "-cacert"
 """Behind it, for the authorities that callers are asked for."""
 
@@ -128,16 +131,18 @@ def gateway_socket(
             cipher_suites=said.ciphers or _CIPHERS,
         ),
     )
-    if said.credential:
-        common.tls_certificate_sds_secret_configs.add(name=f"{CREDENTIAL}{said.credential}", sds_config=from_ads())
+    if said.credentials:
+        for name in said.credentials:
+            common.tls_certificate_sds_secret_configs.add(name=secret_name(name), sds_config=from_ads())
     else:
         own = common.tls_certificates.add()
         own.certificate_chain.filename, own.private_key.filename = said.certificate, said.private_key
     asks = said.mode in (TlsMode.MUTUAL, TlsMode.OPTIONAL_MUTUAL)
-    if asks and said.credential:
+    if asks and said.credentials:
         combined = common.combined_validation_context
         combined.default_validation_context.match_typed_subject_alt_names.extend(_named(said.names))
-        combined.validation_context_sds_secret_config.name = f"{CREDENTIAL}{said.credential}{AUTHORITIES}"
+        authorities = said.authorities or said.credentials[0]
+        combined.validation_context_sds_secret_config.name = f"{secret_name(authorities)}{AUTHORITIES}"
         combined.validation_context_sds_secret_config.sds_config.CopyFrom(from_ads())
     elif asks:
         common.validation_context.trusted_ca.filename = said.ca_certificates
@@ -146,6 +151,11 @@ def gateway_socket(
         common_tls_context=common, require_client_certificate=boolean(said.mode is TlsMode.MUTUAL)
     )
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def secret_name(credential: str) -> str:
+    """What a gateway asks for a Secret by."""
+    return f"{GATEWAY_CREDENTIAL if '/' in credential else CREDENTIAL}{credential}"
 
 
 def _named(names: Sequence[str]) -> list[common_pb2.SubjectAltNameMatcher]:

@@ -67,6 +67,8 @@ def _forward(action: Any, route: Route, default_retries: Any) -> None:
             for cluster, weight, changes in route.clusters:
                 one = action.weighted_clusters.clusters.add(name=cluster, weight=uint32(weight))
                 _change_headers(one, changes)
+    if handling.unresolved_status:
+        action.cluster_not_found_response_code = route_components_pb2.RouteAction.INTERNAL_SERVER_ERROR
     action.timeout.CopyFrom(seconds(handling.timeout_seconds or 0))
     action.max_stream_duration.max_stream_duration.CopyFrom(seconds(0))
     action.max_stream_duration.grpc_timeout_header_max.CopyFrom(seconds(handling.timeout_seconds or 0))
@@ -96,6 +98,8 @@ def _match(match: RequestMatch) -> Any:
         found.path = match.uri.value
     elif match.uri.comparison is Comparison.PREFIX:
         found.prefix = match.uri.value
+    elif match.uri.comparison is Comparison.SEGMENTS:
+        found.path_separated_prefix = match.uri.value
     else:
         found.safe_regex.regex = match.uri.value
     if match.uri is not None and match.ignore_case:
@@ -139,6 +143,10 @@ def _redirect(action: Any, handling: Handling) -> None:
     action.response_code = _REDIRECTS.get(said.code, route_components_pb2.RedirectAction.MOVED_PERMANENTLY)
     if said.path:
         action.path_redirect = said.path
+    if said.prefix:
+        action.prefix_rewrite = said.prefix
+    if said.regex:
+        action.regex_rewrite.pattern.regex, action.regex_rewrite.substitution = said.regex
     if said.authority:
         action.host_redirect = said.authority
     if said.port:
@@ -153,6 +161,12 @@ def _retries(said: Retries, default: Any) -> Any:
     policy.num_retries.value = said.attempts
     if said.on:
         policy.retry_on = said.on
+    if said.codes:
+        del policy.retriable_status_codes[:]
+        policy.retriable_status_codes.extend(said.codes)
+    if said.back_off_seconds:
+        policy.retry_back_off.base_interval.CopyFrom(seconds(said.back_off_seconds))
+        policy.retry_back_off.max_interval.CopyFrom(seconds(10 * said.back_off_seconds))
     if said.per_try_seconds is not None:
         policy.per_try_timeout.CopyFrom(seconds(said.per_try_seconds))
     return policy

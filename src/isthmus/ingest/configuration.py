@@ -13,6 +13,8 @@ from isthmus.api.meta import KubernetesObject
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.delegation import with_delegates
 from isthmus.ingest.destination_rules import destination_rule_of
+from isthmus.ingest.gateway_api.objects import inputs_of, objects_of
+from isthmus.ingest.gateway_api.reading import GatewayApi, gateway_api_of
 from isthmus.ingest.gateways import exposures_of, servers_of
 from isthmus.ingest.inputs import ClusterInput, network_of
 from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map
@@ -20,6 +22,7 @@ from isthmus.ingest.policies import authorization_policy_of, peer_authentication
 from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, service_entry_of, workload_entry_of
 from isthmus.ingest.sidecars import sidecar_of
 from isthmus.ingest.virtual_services import virtual_service_of
+from isthmus.model.attachments import Attachments
 from isthmus.model.gateways import Server
 from isthmus.model.issues import Issue
 from isthmus.model.names import NetworkId
@@ -27,7 +30,7 @@ from isthmus.model.routing import VirtualService
 from isthmus.model.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication
 from isthmus.model.sidecars import Sidecar
 from isthmus.model.snapshot import Exposure, MeshSettings
-from isthmus.model.topology import ClusterNetwork
+from isthmus.model.topology import ClusterNetwork, NetworkGateway
 from isthmus.model.traffic import DestinationRule
 
 Read = TypeVar("Read", bound=KubernetesObject)
@@ -49,6 +52,8 @@ class Configuration:
     sidecars: tuple[Sidecar, ...] = ()
     service_entries: tuple[ServiceEntry, ...] = ()
     workload_entries: tuple[Candidate, ...] = ()
+    network_gateways: tuple[NetworkGateway, ...] = ()
+    attachments: Attachments = field(default_factory=Attachments)
     issues: tuple[Issue, ...] = field(default=())
 
 
@@ -62,12 +67,24 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
     domain = settings.dns_domain
     where = Where(cluster=cluster.id, network=network, trust_domain=settings.trust_domain)
     exposed = cast("Mapping[object, Gateway]", cluster.objects.get("Gateway", {}))
+    routes = reader.gateway_api(settings)
     return Configuration(
         settings=settings,
-        exposures=tuple(sorted(exposure for gateway in exposed.values() for exposure in exposures_of(gateway))),
+        exposures=tuple(
+            sorted(
+                [*(found for gateway in exposed.values() for found in exposures_of(gateway)), *routes.exposures],
+            )
+        ),
         servers=tuple(
             sorted(
-                server for found in reader.each(Gateway, lambda obj: servers_of(obj, cluster.id)) for server in found
+                [
+                    *(
+                        each
+                        for found in reader.each(Gateway, lambda obj: servers_of(obj, cluster.id))
+                        for each in found
+                    ),
+                    *routes.servers,
+                ]
             )
         ),
         peer_authentications=tuple(
@@ -85,7 +102,7 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
                 key=_age,
             )
         ),
-        virtual_services=reader.virtual_services(domain),
+        virtual_services=tuple(sorted([*reader.virtual_services(domain), *routes.virtual_services], key=_age)),
         sidecars=tuple(sorted(reader.each(networking.Sidecar, lambda obj: sidecar_of(obj, cluster.id)), key=_age)),
         service_entries=tuple(
             sorted(reader.each(networking.ServiceEntry, lambda obj: service_entry_of(obj, where)), key=_age)
@@ -96,6 +113,8 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
                 key=lambda candidate: (candidate.workload.namespace, candidate.workload.name),
             )
         ),
+        network_gateways=routes.network_gateways,
+        attachments=routes.attachments,
         issues=tuple(reader.issues),
     )
 
@@ -125,6 +144,15 @@ class _Reader:
         whole, issues = self._cache.once("delegates", tuple(found), lambda: with_delegates(found, self._cluster.id))
         self.issues += issues
         return whole
+
+    def gateway_api(self, settings: MeshSettings) -> GatewayApi:
+        """Read as one, because its objects hold only together: a route at a listener, a reference by a grant."""
+        objects = objects_of(self._cluster, settings)
+        if objects is None:
+            return GatewayApi()
+        found = self._cache.once(("gateway api", settings), inputs_of(objects), lambda: gateway_api_of(objects))
+        self.issues += found.issues
+        return found
 
     def each(self, kind: type[Read], read: Callable[[Read], tuple[Value | None, tuple[Issue, ...]]]) -> list[Value]:
         """The values of all objects of a kind; `read` gives None for one that says nothing."""

@@ -151,7 +151,8 @@ def server_tls_of(said: GatewayTls) -> ServerTls:
     """Also of a Sidecar's ingress listener."""
     return ServerTls(
         mode=TlsMode(said.mode or TlsMode.PASSTHROUGH),
-        credential=said.credential_name,
+        credentials=tuple(said.credential_names) or ((said.credential_name,) if said.credential_name else ()),
+        authorities=said.ca_cert_credential_name,
         certificate=said.server_certificate,
         private_key=said.private_key,
         ca_certificates=said.ca_certificates,

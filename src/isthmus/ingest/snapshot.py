@@ -75,7 +75,7 @@ def snapshot_of(
     endpoints = _merge_endpoints(facts, services, context)
     _add_entries(services, endpoints, configuration, facts)
     apply_cluster_set(services, endpoints, clusters, context.settings)
-    gateways = _by_network(facts, context.settings)
+    gateways = _by_network(facts, context.settings, configuration.network_gateways)
     found = [*issues, *(issue for fact in facts for issue in fact.issues), *service_issues, *configuration.issues]
     found += _networks_without_gateway(context.settings, endpoints, gateways)
     context.cache.end_round()
@@ -94,6 +94,7 @@ def snapshot_of(
         virtual_services=configuration.virtual_services,
         sidecars=configuration.sidecars,
         selector_keys=_selector_keys(configuration),
+        attachments=configuration.attachments,
         issues=tuple(sorted(set(found))),
     )
 
@@ -321,8 +322,10 @@ def _order(endpoint: Endpoint) -> tuple[object, ...]:
     return endpoint.cluster, endpoint.ip, endpoint.ports, who, endpoint.hostname, endpoint.weight
 
 
-def _by_network(facts: Sequence[_ClusterFacts], settings: MeshSettings) -> dict[NetworkId, tuple[NetworkGateway, ...]]:
-    gateways = sorted({*settings.networks.gateways, *(gateway for fact in facts for gateway in fact.gateways)})
+def _by_network(
+    facts: Sequence[_ClusterFacts], settings: MeshSettings, others: Sequence[NetworkGateway]
+) -> dict[NetworkId, tuple[NetworkGateway, ...]]:
+    gateways = sorted({*settings.networks.gateways, *others, *(gateway for fact in facts for gateway in fact.gateways)})
     networks = sorted({gateway.network for gateway in gateways})
     return {network: tuple(gateway for gateway in gateways if gateway.network == network) for network in networks}
 

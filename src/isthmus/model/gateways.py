@@ -31,10 +31,14 @@ class Traffic(StrEnum):
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class ServerTls:
-    """`credential` names a Secret of the gateway's namespace; else files of the gateway's own. `names`: of callers, in MUTUAL."""
+    """`credentials` are Secrets, of the proxy's own namespace where none is written before the name; else files of the gateway's own.
+
+    `authorities` is the Secret of those that vouch for callers, where it is another one. `names`: of callers, in MUTUAL.
+    """
 
     mode: TlsMode
-    credential: str = ""
+    credentials: tuple[str, ...] = ()
+    authorities: str = ""
     certificate: str = ""
     private_key: str = ""
     ca_certificates: str = ""
@@ -62,19 +66,24 @@ class ServerHost:
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class Server:
-    """One server of a Gateway. `selector` are the labels of the proxies that serve it; `index` is its place in the Gateway."""
+    """One server of a Gateway. `selector` are the labels of the proxies that serve it, `within` their namespace (empty: any); `index` is its
+    place in the Gateway. `is_isolated`: requests for hosts that another server of the port names more narrowly are not its own.
+    """
 
     created: str
     namespace: Namespace
     gateway: str
     index: int
     selector: Labels
+    within: Namespace = Namespace("")
+    bind: str = ""
     port: int
     port_name: str
     traffic: Traffic
     hosts: tuple[ServerHost, ...]
     tls: ServerTls | None = None
     redirect_to_https: bool = False
+    is_isolated: bool = False
 
     @property
     def bound_by(self) -> str:

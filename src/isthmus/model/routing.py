@@ -17,6 +17,8 @@ MESH = "mesh"
 class Comparison(StrEnum):
     EXACT = "exact"
     PREFIX = "prefix"
+    SEGMENTS = "segments"
+    """A prefix of whole path segments: `/a` is one of `/a/b`, not of `/ab`."""
     REGEX = "regex"
     PRESENT = "present"
 
@@ -71,7 +73,11 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redirect:
+    """Of the path at most one is said: a whole one, one for the matched prefix, or a regular expression with its substitute."""
+
     path: str = ""
+    prefix: str = ""
+    regex: tuple[str, str] | None = None
     authority: str = ""
     port: int = 0
     scheme: str = ""
@@ -80,11 +86,13 @@ class Redirect:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """`on` empty is the default."""
+    """`on` empty is the default; so are `codes`, the statuses of answers that are asked for again."""
 
     attempts: int
     per_try_seconds: float | None = None
     on: str = ""
+    codes: tuple[int, ...] = ()
+    back_off_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +120,10 @@ class Cors:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Handling:
-    """What is done with requests of a rule, whichever destination they go to."""
+    """What is done with requests of a rule, whichever destination they go to.
+
+    `unresolved_status` answers those that go to a destination which there is not; 0 is Envoy's own, 503.
+    """
 
     redirect: Redirect | None = None
     response_status: int = 0
@@ -125,6 +136,7 @@ class Handling:
     fault: Fault | None = None
     cors: Cors | None = None
     headers: HeaderChanges = field(default_factory=HeaderChanges)
+    unresolved_status: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -175,6 +187,8 @@ class VirtualService:
     gateways: tuple[str, ...] = (MESH,)
     tls: tuple[ConnectionRule, ...] = ()
     tcp: tuple[ConnectionRule, ...] = ()
+    of_routes: bool = False
+    """Made of Gateway API's routes. Of these a caller's own namespace's come before others."""
 
     def is_for(self, gateway: str) -> bool:
         """Whether any part of it holds at this gateway, or in the mesh."""

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
+from isthmus.model.attachments import Attachments
 from isthmus.model.gateways import Server
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue
@@ -80,7 +81,8 @@ class MeshSettings:
 class Exposure:
     """Hosts that a network gateway passes through by SNI (a Gateway server with TLS mode AUTO_PASSTHROUGH).
 
-    `selector` are the labels of the gateway's proxies, sorted. `hosts` are as written: `*.local`, `ns/host`, ….
+    `selector` are the labels of the gateway's proxies, sorted, `within` their namespace (empty: any). `hosts` are as written: `*.local`,
+    `ns/host`, ….
     """
 
     namespace: Namespace
@@ -88,6 +90,7 @@ class Exposure:
     selector: tuple[tuple[str, str], ...]
     port: int
     hosts: tuple[str, ...]
+    within: Namespace = Namespace("")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,6 +112,7 @@ class Snapshot:
     sidecars: tuple[Sidecar, ...] = ()
     selector_keys: frozenset[str] = frozenset()
     """Labels by which rules choose callers. Of a sidecar's labels no others matter to what it calls."""
+    attachments: Attachments = field(default_factory=Attachments)
     issues: tuple[Issue, ...] = ()
 
     @cached_property

@@ -1,0 +1,177 @@
+"""Attaching: which listeners and services a route holds at, and why it does not hold at the others that it names."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from isthmus.api import gateway_api as api
+from isthmus.api.core import Namespace as NamespaceObject
+from isthmus.ingest.gateway_api.gateways import OpenGateway
+from isthmus.ingest.gateway_api.listeners import OpenListener
+from isthmus.ingest.gateway_api.objects import Objects
+from isthmus.model.attachments import ACCEPTED, Condition, Parent
+from isthmus.model.names import Hostname, covers
+
+_NAME_LABEL = "kubernetes.io/metadata.name"
+_SERVICE_ENTRY = ("networking.istio.io", "ServiceEntry")
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A listener, and the hosts that a route has there."""
+
+    gateway: OpenGateway
+    listener: OpenListener
+    hosts: tuple[Hostname, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Frontend:
+    """A service in the mesh whose calls a route decides. `namespace` is the service's; `port` 0 is every port."""
+
+    namespace: str
+    hosts: tuple[Hostname, ...]
+    port: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attachment:
+    """What became of one of a route's parents."""
+
+    parent: Parent
+    accepted: Condition
+    listeners: tuple[Attached, ...] = ()
+    frontend: Frontend | None = None
+
+
+def attachments_of(
+    route: api.Route, kind: str, gateways: Mapping[tuple[str, str], OpenGateway], objects: Objects
+) -> Iterator[Attachment]:
+    """One for each parent that is ours. Those of other controllers are theirs to speak of."""
+    for reference in route.spec.parent_refs:
+        namespace = reference.namespace or route.metadata.namespace
+        parent = Parent(
+            group=reference.group,
+            kind=reference.kind,
+            namespace=reference.namespace,
+            name=reference.name,
+            section=reference.section_name,
+            port=reference.port,
+        )
+        if (reference.group, reference.kind) == (api.GROUP, "Gateway"):
+            gateway = gateways.get((namespace, reference.name))
+            if gateway is not None:
+                yield _to_gateway(route, kind, parent, gateway, objects)
+        elif (reference.group, reference.kind) == ("", "Service"):
+            yield _to_service(parent, namespace, objects)
+        elif (reference.group, reference.kind) == _SERVICE_ENTRY:
+            yield _to_service_entry(route, parent, namespace, objects)
+
+
+def _to_gateway(route: api.Route, kind: str, parent: Parent, gateway: OpenGateway, objects: Objects) -> Attachment:
+    """Each filter narrows the listeners; the first that leaves none is the reason."""
+    named = [
+        each
+        for each in gateway.listeners
+        if parent.section in ("", each.listener.name) and parent.port in (0, each.listener.port)
+    ]
+    if not named:
+        return _refused(parent, "NoMatchingParent", "the Gateway has no listener of this name and port")
+    of_kind = [each for each in named if kind in each.kinds]
+    if not of_kind:
+        return _refused(parent, "NotAllowedByListeners", f"no listener takes a {kind}")
+    shared = [(each, _shared(each, kind, route.spec.hostnames)) for each in of_kind]
+    with_host = [(each, hosts) for each, hosts in shared if hosts]
+    if not with_host:
+        return _refused(parent, "NoMatchingListenerHostname", "no listener has one of the route's host names")
+    allowed = [
+        Attached(gateway, each, hosts)
+        for each, hosts in with_host
+        if _is_allowed(each.listener, gateway, route.metadata.namespace, objects.namespaces)
+    ]
+    if not allowed:
+        return _refused(parent, "NotAllowedByListeners", f"no listener takes routes of {route.metadata.namespace}")
+    return Attachment(parent=parent, accepted=ACCEPTED, listeners=tuple(allowed))
+
+
+def _refused(parent: Parent, reason: str, message: str) -> Attachment:
+    return Attachment(parent=parent, accepted=Condition("Accepted", False, reason, message))
+
+
+def _shared(listener: OpenListener, kind: str, hostnames: Sequence[str]) -> tuple[Hostname, ...]:
+    """The hosts that a listener and a route have in common, each as narrow as the narrower says. Bytes have none to look at."""
+    if kind == "TCPRoute" or not hostnames:
+        return (listener.host,)
+    found = (narrower(listener.host, Hostname(name.lower())) for name in hostnames)
+    return tuple(dict.fromkeys(host for host in found if host is not None))
+
+
+def narrower(one: Hostname, other: Hostname) -> Hostname | None:
+    """The narrower of two hosts, either of which may be a wildcard; None where they have nothing in common."""
+    if covers(one, other):
+        return other
+    return one if covers(other, one) else None
+
+
+def _is_allowed(
+    listener: api.Listener, gateway: OpenGateway, namespace: str, known: Mapping[tuple[str, str], NamespaceObject]
+) -> bool:
+    said = listener.allowed_routes.namespaces
+    match said.from_:
+        case "All":
+            return True
+        case "Same":
+            return namespace == gateway.gateway.metadata.namespace
+        case "Selector":
+            found = known.get(("", namespace))
+            labels = {_NAME_LABEL: namespace, **(found.metadata.labels if found else {})}
+            return said.selector is not None and _selects(said.selector, labels)
+        case _:
+            return False
+
+
+def _selects(selector: api.LabelSelector, labels: Mapping[str, str]) -> bool:
+    def holds(said: api.LabelRequirement) -> bool:
+        match said.operator:
+            case "In":
+                return labels.get(said.key) in said.values
+            case "NotIn":
+                return labels.get(said.key) not in said.values
+            case "Exists":
+                return said.key in labels
+            case "DoesNotExist":
+                return said.key not in labels
+            case _:
+                return False
+
+    return selector.match_labels.items() <= labels.items() and all(map(holds, selector.match_expressions))
+
+
+def _to_service(parent: Parent, namespace: str, objects: Objects) -> Attachment:
+    service = objects.services.get((namespace, parent.name))
+    if service is None:
+        return _refused(parent, "NoMatchingParent", f"there is no Service {namespace}/{parent.name}")
+    ports = {port.port for port in service.spec.ports if parent.section in ("", port.name)}
+    if parent.port:
+        ports &= {parent.port}
+    if not ports:
+        return _refused(parent, "NoMatchingParent", f"Service {namespace}/{parent.name} has no such port")
+    host = Hostname(f"{parent.name}.{namespace}.svc.{objects.settings.dns_domain}")
+    only = parent.port or (min(ports) if parent.section else 0)
+    return Attachment(parent=parent, accepted=ACCEPTED, frontend=Frontend(namespace, (host,), only))
+
+
+def _to_service_entry(route: api.Route, parent: Parent, namespace: str, objects: Objects) -> Attachment:
+    entry = objects.service_entries.get((namespace, parent.name))
+    declared: Sequence[str] = entry.spec.hosts if entry is not None else ()
+    if not declared:
+        return _refused(parent, "NoMatchingParent", f"there is no ServiceEntry {namespace}/{parent.name}")
+    hosts = tuple(Hostname(host.lower()) for host in declared)
+    asked = [Hostname(host.lower()) for host in route.spec.hostnames]
+    if asked:
+        common = [narrower(host, each) for host in hosts for each in asked]
+        hosts = tuple(dict.fromkeys(host for host in common if host is not None))
+        if not hosts:
+            return _refused(parent, "NoMatchingListenerHostname", "the ServiceEntry has none of the route's host names")
+    return Attachment(parent=parent, accepted=ACCEPTED, frontend=Frontend(namespace, hosts, parent.port))

@@ -1,0 +1,105 @@
+"""The objects of one cluster that gateways and routes are read from."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeVar, cast
+
+from isthmus.api import core, networking
+from isthmus.api import gateway_api as api
+from isthmus.api.meta import KubernetesObject
+from isthmus.ingest.inputs import ClusterInput
+from isthmus.model.names import ClusterId
+from isthmus.model.snapshot import MeshSettings
+
+T = TypeVar("T", bound=KubernetesObject)
+Name = tuple[str, str]
+
+_KINDS: tuple[type[KubernetesObject], ...] = (
+    api.GatewayClass, api.KubernetesGateway, api.HTTPRoute, api.GRPCRoute, api.TLSRoute, api.TCPRoute, api.UDPRoute,
+    api.ReferenceGrant,
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objects:
+    """`secrets` None: nobody has said which Secrets there are, so what refers to one is believed."""
+
+    cluster: ClusterId
+    settings: MeshSettings
+    classes: Sequence[api.GatewayClass]
+    gateways: Sequence[api.KubernetesGateway]
+    routes: Sequence[api.Route]
+    grants: Sequence[api.ReferenceGrant]
+    namespaces: Mapping[Name, core.Namespace]
+    services: Mapping[Name, core.Service]
+    service_entries: Mapping[Name, networking.ServiceEntry]
+    secrets: Mapping[Name, core.Secret] | None
+
+
+def objects_of(cluster: ClusterInput, settings: MeshSettings) -> Objects | None:
+    """None where there is neither a gateway nor a route. The oldest come first."""
+    if not any(cluster.objects.get(kind.__name__) for kind in _KINDS):
+        return None
+
+    def each(kind: type[T]) -> list[T]:
+        found = cast("Mapping[Name, T]", cluster.objects.get(kind.__name__, {}))
+        return sorted(found.values(), key=_age)
+
+    routes = [
+        route
+        for kind in (api.HTTPRoute, api.GRPCRoute, api.TLSRoute, api.TCPRoute, api.UDPRoute)
+        for route in each(kind)
+    ]
+    return Objects(
+        cluster=cluster.id,
+        settings=settings,
+        classes=each(api.GatewayClass),
+        gateways=each(api.KubernetesGateway),
+        routes=cast("list[api.Route]", routes),
+        grants=each(api.ReferenceGrant),
+        namespaces=cast("Mapping[Name, core.Namespace]", cluster.objects.get("Namespace", {})),
+        services=cast("Mapping[Name, core.Service]", cluster.objects.get("Service", {})),
+        service_entries=cast("Mapping[Name, networking.ServiceEntry]", cluster.objects.get("ServiceEntry", {})),
+        secrets=cast("Mapping[Name, core.Secret] | None", cluster.objects.get("Secret")),
+    )
+
+
+def inputs_of(objects: Objects) -> tuple[object, ...]:
+    """Every object that the reading may depend on, for a memo of it: of Services and Secrets those alone that are named by gateways."""
+    names = {gateway.metadata.namespace for gateway in objects.gateways}
+    named = {
+        (ref.namespace or gateway.metadata.namespace, ref.name)
+        for gateway in objects.gateways
+        for listener in gateway.spec.listeners
+        for ref in references_of(gateway, listener)
+    }
+    secrets = objects.secrets
+    return (
+        *objects.classes, *objects.gateways, *objects.routes, *objects.grants, *objects.namespaces.values(),
+        *(service for (namespace, _), service in sorted(objects.services.items()) if namespace in names),
+        *(objects.services.get((p.namespace or r.metadata.namespace, p.name)) for r in objects.routes for p in r.spec.parent_refs),
+        *(objects.service_entries.get((p.namespace or r.metadata.namespace, p.name)) for r in objects.routes for p in r.spec.parent_refs),
+        *((secrets is None,) if secrets is None else (secrets.get(name) for name in sorted(named))),
+    )  # fmt: skip
+
+
+def references_of(gateway: api.KubernetesGateway, listener: api.Listener) -> list[api.ObjectReference]:
+    """The certificates of a listener, and the authorities by which its callers are judged."""
+    validation = validation_of(gateway, listener)
+    certificates = listener.tls.certificate_refs if listener.tls else []
+    return [*certificates, *(validation.ca_certificate_refs if validation else [])]
+
+
+def validation_of(gateway: api.KubernetesGateway, listener: api.Listener) -> api.FrontendValidation | None:
+    """A listener's own, its port's, or the gateway's."""
+    if listener.tls and listener.tls.frontend_validation:
+        return listener.tls.frontend_validation
+    frontend = gateway.spec.tls.frontend
+    own = next((each.tls.validation for each in frontend.per_port if each.port == listener.port), None)
+    return own or frontend.default.validation
+
+
+def _age(obj: KubernetesObject) -> tuple[str, str, str]:
+    return (obj.metadata.creation_timestamp, obj.metadata.namespace, obj.metadata.name)

@@ -1,0 +1,231 @@
+"""The whole of Gateway API: a cluster's objects become servers, exposures, network gateways and rules, and conditions for their writers.
+
+Routes of several objects for one host are one set of rules, in the order of how specific they are; the older object comes first where they
+are equally so.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+
+from isthmus.api import gateway_api as api
+from isthmus.ingest.gateway_api.attaching import Attachment, attachments_of
+from isthmus.ingest.gateway_api.gateways import OpenGateway, classes_of, open_gateways
+from isthmus.ingest.gateway_api.objects import Objects
+from isthmus.ingest.gateway_api.references import Grants, Referrer
+from isthmus.ingest.gateway_api.rules import Findings, Place, Ranked, connection_rules, grpc_rules, http_rules
+from isthmus.model.attachments import RESOLVED, Attachments, Backend, Condition, Parent, RouteAttachments, RouteParent
+from isthmus.model.gateways import Server
+from isthmus.model.issues import Issue, Severity, Subject
+from isthmus.model.names import Hostname, Namespace
+from isthmus.model.routing import MESH, ConnectionMatch, ConnectionRule, HttpRule, VirtualService
+from isthmus.model.snapshot import Exposure
+from isthmus.model.topology import NetworkGateway
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayApi:
+    """Everything that a cluster's objects of Gateway API say."""
+
+    servers: tuple[Server, ...] = ()
+    exposures: tuple[Exposure, ...] = ()
+    network_gateways: tuple[NetworkGateway, ...] = ()
+    virtual_services: tuple[VirtualService, ...] = ()
+    attachments: Attachments = field(default_factory=Attachments)
+    issues: tuple[Issue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class _Audience:
+    """Who a set of rules is for: those who come through a gateway's listener, or all callers in the mesh, or one namespace's."""
+
+    gateway: str
+    namespace: Namespace
+    callers: str
+    host: Hostname
+
+
+@dataclass(slots=True)
+class _Said:
+    """What all routes say to one audience."""
+
+    created: list[str] = field(default_factory=list)
+    requests: list[Ranked] = field(default_factory=list)
+    tls: list[ConnectionRule] = field(default_factory=list)
+    tcp: list[ConnectionRule] = field(default_factory=list)
+
+
+def gateway_api_of(objects: Objects) -> GatewayApi:
+    """Pure, and blind to the order in which objects come."""
+    grants = Grants(objects.grants)
+    gateways = list(open_gateways(objects, grants))
+    reader = _Reader(objects, grants, gateways)
+    routes = [found for route in objects.routes if (found := reader.route(route)) is not None]
+    return GatewayApi(
+        servers=tuple(sorted(server for gateway in gateways for server in gateway.servers())),
+        exposures=tuple(sorted(exposure for gateway in gateways for exposure in gateway.exposures())),
+        network_gateways=tuple(
+            sorted({found for gateway in gateways for found in gateway.network_gateways(objects.cluster)})
+        ),
+        virtual_services=tuple(reader.virtual_services()),
+        attachments=Attachments(
+            classes=tuple(sorted(classes_of(objects))),
+            gateways=tuple(
+                gateway.attachments([reader.attached[listener.bound_by] for listener in gateway.listeners])
+                for gateway in gateways
+            ),
+            routes=tuple(sorted(routes)),
+        ),
+        issues=tuple(reader.issues),
+    )
+
+
+class _Reader:
+    """Gathers what routes say, by audience."""
+
+    def __init__(self, objects: Objects, grants: Grants, gateways: Sequence[OpenGateway]) -> None:
+        self._objects = objects
+        self._grants = grants
+        self._gateways = {(each.gateway.metadata.namespace, each.gateway.metadata.name): each for each in gateways}
+        self._said: dict[_Audience, _Said] = defaultdict(_Said)
+        self.attached: dict[str, int] = defaultdict(int)
+        self.issues: list[Issue] = []
+
+    def route(self, route: api.Route) -> RouteAttachments | None:
+        """What becomes of a route; None for one whose parents are all others' business."""
+        kind = type(route).__name__
+        parents: list[RouteParent] = []
+        backends: dict[Backend, None] = {}
+        listeners: set[str] = set()
+        for attachment in attachments_of(route, kind, self._gateways, self._objects):
+            findings = self._read(route, kind, attachment)
+            listeners |= {each.listener.bound_by for each in attachment.listeners}
+            backends |= dict.fromkeys(findings.backends)
+            parents.append(_parent(attachment, findings))
+        for listener in listeners:
+            self.attached[listener] += 1
+        self._tell(route, kind, parents)
+        if not parents:
+            return None
+        return RouteAttachments(
+            kind=kind,
+            namespace=Namespace(route.metadata.namespace),
+            name=route.metadata.name,
+            parents=tuple(parents),
+            backends=tuple(backends),
+        )
+
+    def virtual_services(self) -> Iterator[VirtualService]:
+        for audience, said in sorted(self._said.items(), key=lambda item: item[0]):
+            ordered = sorted(said.requests, key=lambda ranked: ranked.rank)
+            yield VirtualService(
+                created=min(said.created),
+                namespace=audience.namespace,
+                name=f"{audience.gateway}~{audience.host}",
+                hosts=(audience.host,),
+                rules=tuple(ranked.rule for ranked in ordered),
+                export_to=(audience.callers,),
+                gateways=(audience.gateway,),
+                tls=tuple(said.tls),
+                tcp=tuple(said.tcp),
+                of_routes=True,
+            )
+
+    def _read(self, route: api.Route, kind: str, attachment: Attachment) -> Findings:
+        """Also of a route that holds nowhere, so that its writer learns what it refers to in vain."""
+        findings = Findings()
+        frontend = attachment.frontend
+        referrer = self._referrer(route, kind, needs_grant=frontend is None)
+        if frontend is not None:
+            own = frontend.namespace == route.metadata.namespace
+            callers = "*" if own else route.metadata.namespace
+            for host in frontend.hosts:
+                audience = _Audience(MESH, Namespace(route.metadata.namespace), callers, host)
+                self._add(audience, route, Place(referrer), findings, only_port=frontend.port)
+        for attached in attachment.listeners:
+            listener = attached.listener
+            namespace = Namespace(listener.gateway.metadata.namespace)
+            for host in attached.hosts:
+                audience = _Audience(listener.bound_by, namespace, "*", host)
+                self._add(audience, route, Place(referrer, listener.listener.port), findings, only_port=0)
+        if frontend is None and not attachment.listeners:
+            list(_requests(route, Place(referrer), findings))
+            list(_connections(route, referrer, findings))
+        return findings
+
+    def _add(self, audience: _Audience, route: api.Route, at: Place, findings: Findings, *, only_port: int) -> None:
+        said = self._said[audience]
+        said.created.append(route.metadata.creation_timestamp)
+        said.requests += [_at_port(ranked, only_port) for ranked in _requests(route, at, findings)]
+        for rule in _connections(route, at.referrer, findings):
+            if isinstance(route, api.TLSRoute):
+                hosts = (audience.host,) if audience.gateway != MESH else tuple(map(str.lower, route.spec.hostnames))
+                match = ConnectionMatch(sni_hosts=tuple(host for host in hosts if host != "*"), port=only_port)
+                said.tls.append(replace(rule, matches=(match,)))
+            else:
+                said.tcp.append(replace(rule, matches=(ConnectionMatch(port=only_port),)))
+
+    def _referrer(self, route: api.Route, kind: str, *, needs_grant: bool) -> Referrer:
+        settings = self._objects.settings
+        return Referrer(
+            kind=kind,
+            namespace=route.metadata.namespace,
+            grants=self._grants,
+            dns_domain=settings.dns_domain,
+            cluster_set_domain=settings.cluster_set.domain,
+            needs_grant=needs_grant,
+        )
+
+    def _tell(self, route: api.Route, kind: str, parents: Iterable[RouteParent]) -> None:
+        """What is wrong with a route, also for those who do not look at its status."""
+        subject = Subject(self._objects.cluster, kind, route.metadata.namespace, route.metadata.name)
+
+        def found(code: str, what: str, fix: str, field: str) -> None:
+            issue = Issue(subject=subject, code=code, severity=Severity.ERROR, what=what, fix=fix, field=field)
+            if issue not in self.issues:
+                self.issues.append(issue)
+
+        if kind == "UDPRoute":
+            found("ISM0601", "UDP is not routed: the route has no effect", "route UDP without the mesh", "spec")
+            return
+        for parent in parents:
+            name = f"{parent.parent.kind} {parent.parent.name}"
+            if not parent.accepted.holds:
+                what = f"does not hold at {name}: {parent.accepted.message}"
+                found("ISM0602", what, "mend the reference, or the listener", "spec.parentRefs")
+            if not parent.references.holds:
+                fix = "mend the reference, or let a ReferenceGrant allow it; until then its requests are answered 500"
+                found("ISM0603", parent.references.message, fix, "spec.rules")
+            for other in parent.others:
+                found("ISM0604", other.message, "write the rule without it", "spec.rules")
+
+
+def _requests(route: api.Route, at: Place, findings: Findings) -> Iterator[Ranked]:
+    if isinstance(route, api.HTTPRoute):
+        yield from http_rules(route, at, findings)
+    elif isinstance(route, api.GRPCRoute):
+        yield from grpc_rules(route, at, findings)
+
+
+def _connections(route: api.Route, by: Referrer, findings: Findings) -> Iterator[ConnectionRule]:
+    if isinstance(route, api.TLSRoute | api.TCPRoute):
+        yield from connection_rules(route, by, findings)
+
+
+def _at_port(ranked: Ranked, port: int) -> Ranked:
+    if not port:
+        return ranked
+    rule: HttpRule = ranked.rule
+    return replace(ranked, rule=replace(rule, matches=tuple(replace(match, port=port) for match in rule.matches)))
+
+
+def _parent(attachment: Attachment, findings: Findings) -> RouteParent:
+    accepted = attachment.accepted
+    others: tuple[Condition, ...] = ()
+    if findings.unsupported and accepted.holds:
+        others = (Condition("PartiallyInvalid", True, "UnsupportedValue", "; ".join(findings.unsupported)),)
+    references = findings.references[0] if findings.references else RESOLVED
+    parent: Parent = attachment.parent
+    return RouteParent(parent=parent, accepted=accepted, references=references, others=others)
