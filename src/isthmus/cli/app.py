@@ -40,6 +40,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "proxy-config": ("proxies", "Show what an Envoy has been given."),
         "render": ("offline", "Compute what a proxy would be given, without any server."),
         "dns": ("names", "Ask a name table, without any server."),
+        "gateway-status": ("gateway_status", "Compute what Gateway API objects are told, without any server."),
         "validate": ("validating", "Check objects: their fields and what they mean."),
         "ca": ("certificates", "Ask the certificate service, without any server."),
         "batch": ("offline", "Answer questions read as JSON lines."),

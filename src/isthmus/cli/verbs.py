@@ -18,6 +18,12 @@ def _render(params: Object) -> Object:
     return render(scenario_of(_scenario(params["scenario"])), params["proxy"])
 
 
+def _gateway_status(params: Object) -> Object:
+    from isthmus.cli.gateway_status import statuses
+
+    return statuses(_scenario(params["scenario"]))
+
+
 def _dns_query(params: Object) -> Object:
     from isthmus.dns.query import query
 
@@ -62,6 +68,7 @@ def _create_remote_secret(params: Object) -> Object:
 VERBS: dict[str, Callable[[Object], Object]] = {
     "create-remote-secret": _create_remote_secret,
     "dns-query": _dns_query,
+    "gateway-status": _gateway_status,
     "remote-secret": _remote_secret,
     "remote-secret-sequence": _remote_secret_sequence,
     "render": _render,

@@ -17,6 +17,7 @@ from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.cluster_set import apply_cluster_set
 from isthmus.ingest.configuration import Configuration, configuration_of
 from isthmus.ingest.endpoints import endpoints_of, pod_named_by, service_of
+from isthmus.ingest.gateway_api.backends import backend_issues
 from isthmus.ingest.gateways import entrances_of, gateways_of, is_on_node_ports
 from isthmus.ingest.inputs import ClusterInput, network_of
 from isthmus.ingest.mesh_config import is_cluster_local
@@ -78,6 +79,7 @@ def snapshot_of(
     gateways = _by_network(facts, context.settings, configuration.network_gateways)
     found = [*issues, *(issue for fact in facts for issue in fact.issues), *service_issues, *configuration.issues]
     found += _networks_without_gateway(context.settings, endpoints, gateways)
+    found += backend_issues(configuration.attachments, services, config_cluster)
     context.cache.end_round()
     return Snapshot(
         settings=context.settings,

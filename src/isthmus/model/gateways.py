@@ -118,7 +118,8 @@ class GatewayChain:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayPort:
-    """A port on which a gateway's proxies listen."""
+    """A port on which a gateway's proxies listen: at every address, or at `bind`."""
 
     number: int
+    bind: str = ""
     chains: tuple[GatewayChain, ...]

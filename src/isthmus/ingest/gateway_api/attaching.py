@@ -59,7 +59,10 @@ def attachments_of(
             section=reference.section_name,
             port=reference.port,
         )
-        if (reference.group, reference.kind) == (api.GROUP, "Gateway"):
+        if kind == "UDPRoute":
+            if reference.kind == "Service" or (namespace, reference.name) in gateways:
+                yield _refused(parent, "UnsupportedValue", "UDP is not routed")
+        elif (reference.group, reference.kind) == (api.GROUP, "Gateway"):
             gateway = gateways.get((namespace, reference.name))
             if gateway is not None:
                 yield _to_gateway(route, kind, parent, gateway, objects)

@@ -19,7 +19,7 @@ from isthmus.ingest.gateway_api.rules import Findings, Place, Ranked, connection
 from isthmus.model.attachments import RESOLVED, Attachments, Backend, Condition, Parent, RouteAttachments, RouteParent
 from isthmus.model.gateways import Server
 from isthmus.model.issues import Issue, Severity, Subject
-from isthmus.model.names import Hostname, Namespace
+from isthmus.model.names import ClusterId, Hostname, Namespace
 from isthmus.model.routing import MESH, ConnectionMatch, ConnectionRule, HttpRule, VirtualService
 from isthmus.model.snapshot import Exposure
 from isthmus.model.topology import NetworkGateway
@@ -63,6 +63,7 @@ def gateway_api_of(objects: Objects) -> GatewayApi:
     gateways = list(open_gateways(objects, grants))
     reader = _Reader(objects, grants, gateways)
     routes = [found for route in objects.routes if (found := reader.route(route)) is not None]
+    issues = [issue for gateway in gateways for issue in _gateway_issues(gateway, objects.cluster)]
     return GatewayApi(
         servers=tuple(sorted(server for gateway in gateways for server in gateway.servers())),
         exposures=tuple(sorted(exposure for gateway in gateways for exposure in gateway.exposures())),
@@ -78,8 +79,36 @@ def gateway_api_of(objects: Objects) -> GatewayApi:
             ),
             routes=tuple(sorted(routes)),
         ),
-        issues=tuple(reader.issues),
+        issues=(*issues, *reader.issues),
     )
+
+
+def _gateway_issues(gateway: OpenGateway, cluster: ClusterId) -> Iterator[Issue]:
+    """What is wrong with a Gateway, also for those who do not look at its status."""
+    metadata = gateway.gateway.metadata
+    subject = Subject(cluster, "Gateway", metadata.namespace, metadata.name)
+    for condition in (gateway.accepted, gateway.programmed):
+        if not condition.holds:
+            yield Issue(
+                subject=subject,
+                code="ISM0606",
+                severity=Severity.WARNING,
+                what=f"cannot be reached as it is written: {condition.message}",
+                fix="let its Service list every listener's port, and have an address",
+                field="spec.addresses",
+            )
+    for index, listener in enumerate(gateway.listeners):
+        wrong = [each for each in listener.conditions if not each.holds and each.type != "Conflicted"]
+        for condition in wrong[:1]:
+            served = "is not served" if not listener.is_valid else "is served for the rest"
+            yield Issue(
+                subject=subject,
+                code="ISM0605",
+                severity=Severity.ERROR,
+                what=f"listener {listener.listener.name} {served}: {condition.message}",
+                fix="mend what is named",
+                field=f"spec.listeners[{index}]",
+            )
 
 
 class _Reader:

@@ -153,7 +153,8 @@ def _rule(name: str, match: RequestMatch, rule: api.HttpRouteRule, at: Place, fi
         found = [(_backend(ref, at.referrer, findings), ref.weight, _backend_changes(ref)) for ref in rule.backend_refs]
         mirrors = tuple(_mirrors(rule.filters, at.referrer, findings))
     except Unsupported as error:
-        findings.unsupported.append(f"{name}: {error}")
+        if f"{name}: {error}" not in findings.unsupported:
+            findings.unsupported.append(f"{name}: {error}")
         return HttpRule(name=name, matches=(match,), targets=(), mirrors=(), handling=_failing())
     targets = tuple(each for each in found if each[1])
     if not targets and not handling.redirect:

@@ -1,0 +1,179 @@
+"""What Gateway API's objects are to be told: their statuses, as a pure function of the snapshot.
+
+What other controllers have written stays: a route may have parents that are theirs. A condition keeps the time of its last change.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from isthmus.api import gateway_api as api
+from isthmus.api.registry import KINDS
+from isthmus.ingest.gateway_api.backends import missing, ports_by_host
+from isthmus.ingest.inputs import Objects
+from isthmus.model.attachments import (
+    ACCEPTED,
+    Condition,
+    GatewayAttachments,
+    ListenerAttachments,
+    Parent,
+    RouteAttachments,
+    RouteParent,
+)
+from isthmus.model.names import Hostname
+from isthmus.model.snapshot import Snapshot
+
+CONTROLLER = "istio.io/gateway-controller"
+"""Who speaks in a route's status. It is Istio's name, so that its tools and its users find what they look for."""
+
+Object = dict[str, Any]
+Status = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class WantedStatus:
+    """The status that an object should have. `kind` is the registry's key; `is_there`: it has it already."""
+
+    kind: str
+    namespace: str
+    name: str
+    status: Status
+    is_there: bool
+
+
+def gateway_statuses(snapshot: Snapshot, objects: Objects, now: str) -> Iterator[WantedStatus]:
+    """The statuses of all objects that are ours to speak of, in the order of kinds and names. `objects` are the config cluster's."""
+    attachments = snapshot.attachments
+    for name in attachments.classes:
+        found = objects.get("GatewayClass", {}).get(("", name))
+        if isinstance(found, api.GatewayClass):
+            yield _wanted(found, "GatewayClass", {"conditions": _conditions((ACCEPTED,), found.status, found, now)})
+    for gateway in attachments.gateways:
+        found = objects.get("KubernetesGateway", {}).get((gateway.namespace, gateway.name))
+        if isinstance(found, api.KubernetesGateway):
+            yield _wanted(found, "KubernetesGateway", _gateway(gateway, found, now))
+    known = ports_by_host(snapshot.services) if attachments.routes else {}
+    ours = {(route.kind, route.namespace, route.name): route for route in attachments.routes}
+    for kind in ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"):
+        for name_of, obj in sorted(objects.get(kind, {}).items()):
+            if isinstance(obj, api.Route):
+                attached = ours.get((kind, *name_of))  # type: ignore[arg-type]
+                if attached is not None or any(map(_is_ours, _parents_in(obj.status))):
+                    yield _wanted(obj, kind, _route(attached, obj, known, now))
+
+
+def documents(wanted: Iterable[WantedStatus]) -> list[Object]:
+    """As `isthmus gateway-status` prints them."""
+    found = []
+    for each in wanted:
+        kind = KINDS[each.kind]
+        metadata = {"name": each.name, **({"namespace": each.namespace} if each.namespace else {})}
+        found.append(
+            {
+                "apiVersion": f"{kind.group}/{kind.version}",
+                "kind": kind.name,
+                "metadata": metadata,
+                "status": each.status,
+            }
+        )
+    return found
+
+
+def _wanted(obj: Any, kind: str, status: Status) -> WantedStatus:
+    metadata = obj.metadata
+    return WantedStatus(kind, metadata.namespace, metadata.name, status, is_there=_has(obj.status, status))
+
+
+def _has(current: Mapping[str, Any], wanted: Status) -> bool:
+    return all(current.get(key) == value for key, value in wanted.items())
+
+
+def _gateway(gateway: GatewayAttachments, obj: api.KubernetesGateway, now: str) -> Status:
+    before = {each.get("name"): each for each in _list(obj.status, "listeners")}
+    return {
+        "conditions": _conditions(gateway.conditions, obj.status, obj, now),
+        "addresses": [{"type": kind, "value": value} for kind, value in gateway.addresses],
+        "listeners": [_listener(each, before.get(each.name, {}), obj, now) for each in gateway.listeners],
+    }
+
+
+def _listener(listener: ListenerAttachments, before: Mapping[str, Any], obj: api.KubernetesGateway, now: str) -> Status:
+    return {
+        "name": listener.name,
+        "supportedKinds": [{"group": api.GROUP, "kind": kind} for kind in listener.kinds],
+        "attachedRoutes": listener.attached,
+        "conditions": _conditions(listener.conditions, before, obj, now),
+    }
+
+
+def _route(attached: RouteAttachments | None, obj: api.Route, known: Mapping[Hostname, set[int]], now: str) -> Status:
+    before = _parents_in(obj.status)
+    own = [each for each in before if _is_ours(each)]
+    others = [each for each in before if not _is_ours(each)]
+    found = []
+    for parent in attached.parents if attached else ():
+        reference = _reference(parent.parent)
+        same = next((each for each in own if each.get("parentRef") == reference), {})
+        conditions = _conditions(_of_parent(parent, attached, known), same, obj, now)
+        found.append({"parentRef": reference, "controllerName": CONTROLLER, "conditions": conditions})
+    return {"parents": [*others, *found]}
+
+
+def _of_parent(
+    parent: RouteParent, attached: RouteAttachments | None, known: Mapping[Hostname, set[int]]
+) -> Sequence[Condition]:
+    references = parent.references
+    absent = missing(attached, known) if attached and references.holds else ()
+    if absent:
+        what = ", ".join(backend.written for backend in absent)
+        references = Condition("ResolvedRefs", False, "BackendNotFound", f"there is no {what}")
+    return (parent.accepted, references, *parent.others)
+
+
+def _reference(parent: Parent) -> Object:
+    """As the API server fills it in, so that it can be compared with what is there."""
+    written: Object = {"group": parent.group, "kind": parent.kind, "name": parent.name}
+    if parent.namespace:
+        written["namespace"] = parent.namespace
+    if parent.section:
+        written["sectionName"] = parent.section
+    if parent.port:
+        written["port"] = parent.port
+    return written
+
+
+def _conditions(wanted: Sequence[Condition], status: Mapping[str, Any], obj: Any, now: str) -> list[Object]:
+    """Ours, and behind them those of types that we do not speak of."""
+    before = {each.get("type"): each for each in _list(status, "conditions")}
+    found = []
+    for condition in wanted:
+        held = "True" if condition.holds else "False"
+        last = before.get(condition.type, {})
+        found.append(
+            {
+                "type": condition.type,
+                "status": held,
+                "reason": condition.reason,
+                "message": condition.message,
+                "observedGeneration": obj.metadata.generation,
+                "lastTransitionTime": last.get("lastTransitionTime", now) if last.get("status") == held else now,
+            }
+        )
+    ours = {condition.type for condition in wanted} | {"PartiallyInvalid"}
+    return [*found, *(dict(each) for each in before.values() if each.get("type") not in ours)]
+
+
+def _is_ours(parent: Mapping[str, Any]) -> bool:
+    return parent.get("controllerName") == CONTROLLER
+
+
+def _parents_in(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return _list(status, "parents")
+
+
+def _list(status: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
+    """Statuses are written by anybody: what is not a list of objects counts as none."""
+    found = status.get(key)
+    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
