@@ -41,7 +41,7 @@ def routes(words, *found, namespace="ns"):
     snapshot = replace(words.Mesh().snapshot(), virtual_services=found)
     [service] = snapshot.services.values()
     scope = replace(words.scope("n1", "c1"), namespace=Namespace(namespace))
-    held = rules_held(service.hostname, sight_of(scope, snapshot), snapshot)
+    held = rules_held(service.hostname, scope, sight_of(scope, snapshot), snapshot)
     return http_routes(held, scope, service.ports[0].number, snapshot, MESH) if held else ()
 
 

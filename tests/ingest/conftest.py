@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from isthmus.api.gateway_api import GROUP
 from isthmus.api.registry import KINDS, decode, kind_of
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.inputs import ClusterInput

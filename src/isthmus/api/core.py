@@ -80,7 +80,6 @@ class ServicePort(Wire, frozen=True):
 
 class ServiceSpec(Wire, frozen=True):
     type: str = "ClusterIP"
-    selector: dict[str, str] = {}
     cluster_i_p: str = msgspec.field(default="", name="clusterIP")
     cluster_i_ps: list[str] = msgspec.field(default_factory=list, name="clusterIPs")
     external_i_ps: list[str] = msgspec.field(default_factory=list, name="externalIPs")
@@ -144,10 +143,13 @@ class EndpointSlice(KubernetesObject, frozen=True):
 
 
 class Secret(KubernetesObject, frozen=True):
-    """`data` is decoded from base64."""
+    """`data` is decoded from base64, and never printed."""
 
     type: str = ""
     data: dict[str, bytes] = {}
+
+    def __repr__(self) -> str:
+        return f"Secret({self.metadata.namespace}/{self.metadata.name})"
 
 
 class ConfigMap(KubernetesObject, frozen=True):

@@ -26,12 +26,17 @@ class Kind:
     """Of this kind, only objects of this name are read."""
     field_selector: str = ""
     """Of this kind, only objects that it chooses are read."""
+    only_adds: bool = False
+    """What other kinds say holds without this one, too: where it may not be read, there is none of it."""
 
     @property
     def key(self) -> str:
         """What objects of the kind are filed under: its name, but for Gateway API's Gateway, whose name is Istio's, too."""
         return self.type.__name__
 
+
+_CERTIFICATES = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token"
+"""Of Secrets those that may be a gateway's certificate: not the many that a cluster has for itself."""
 
 KINDS: dict[str, Kind] = {
     kind.key: kind
@@ -53,6 +58,10 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="ConfigMap", group="", version="v1", plural="configmaps", namespaced=True,
             type=core.ConfigMap, from_every_cluster=False, only_named="istio",
+        ),
+        Kind(
+            name="Secret", group="", version="v1", plural="secrets", namespaced=True,
+            type=core.Secret, from_every_cluster=False, only_adds=True, field_selector=_CERTIFICATES,
         ),
         Kind(
             name="Gateway", group="networking.istio.io", version="v1", plural="gateways", namespaced=True,
@@ -100,35 +109,35 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             name="GatewayClass", group=gateway_api.GROUP, version="v1", plural="gatewayclasses", namespaced=False,
-            type=gateway_api.GatewayClass, from_every_cluster=False, is_custom=True,
+            type=gateway_api.GatewayClass, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
         Kind(
             name="Gateway", group=gateway_api.GROUP, version="v1", plural="gateways", namespaced=True,
-            type=gateway_api.KubernetesGateway, from_every_cluster=False, is_custom=True,
+            type=gateway_api.KubernetesGateway, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
         Kind(
             name="HTTPRoute", group=gateway_api.GROUP, version="v1", plural="httproutes", namespaced=True,
-            type=gateway_api.HTTPRoute, from_every_cluster=False, is_custom=True,
+            type=gateway_api.HTTPRoute, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
         Kind(
             name="GRPCRoute", group=gateway_api.GROUP, version="v1", plural="grpcroutes", namespaced=True,
-            type=gateway_api.GRPCRoute, from_every_cluster=False, is_custom=True,
+            type=gateway_api.GRPCRoute, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
         Kind(
             name="TLSRoute", group=gateway_api.GROUP, version="v1alpha2", plural="tlsroutes", namespaced=True,
-            type=gateway_api.TLSRoute, from_every_cluster=False, is_custom=True,
+            type=gateway_api.TLSRoute, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
         Kind(
             name="TCPRoute", group=gateway_api.GROUP, version="v1alpha2", plural="tcproutes", namespaced=True,
-            type=gateway_api.TCPRoute, from_every_cluster=False, is_custom=True,
+            type=gateway_api.TCPRoute, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
         Kind(
             name="UDPRoute", group=gateway_api.GROUP, version="v1alpha2", plural="udproutes", namespaced=True,
-            type=gateway_api.UDPRoute, from_every_cluster=False, is_custom=True,
+            type=gateway_api.UDPRoute, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
         Kind(
             name="ReferenceGrant", group=gateway_api.GROUP, version="v1beta1", plural="referencegrants", namespaced=True,
-            type=gateway_api.ReferenceGrant, from_every_cluster=False, is_custom=True,
+            type=gateway_api.ReferenceGrant, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
     )
 }  # fmt: skip

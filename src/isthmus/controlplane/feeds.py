@@ -151,7 +151,7 @@ class ClusterFeed:
         fields = f"metadata.name={kind.only_named}" if kind.only_named else kind.field_selector
         selector = {"fieldSelector": fields} if fields else None
         # Without the kinds by which policy is made, nothing must be believed; without those that only add to it, the rest holds.
-        optional = kind.is_custom and kind.from_every_cluster
+        optional = kind.only_adds or (kind.is_custom and kind.from_every_cluster)
         read = partial(decode, kind)
         return Reflector(self.client, path_of(kind), read, taken, selector=selector, optional=optional)
 

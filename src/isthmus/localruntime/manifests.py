@@ -288,7 +288,11 @@ def _control_plane_rules() -> list[Object]:
     """What it reads of its own cluster, and the two things that it writes: roots for everybody, its own authority."""
     return [
         *_reader_rules(writes_roots=True),
-        {"apiGroups": ["networking.istio.io", "security.istio.io"], "resources": ["*"], "verbs": _READ},
+        {
+            "apiGroups": ["networking.istio.io", "security.istio.io", "gateway.networking.k8s.io"],
+            "resources": ["*"],
+            "verbs": _READ,
+        },
         {"apiGroups": [""], "resources": ["secrets"], "verbs": [*_READ, "create"]},
     ]
 
