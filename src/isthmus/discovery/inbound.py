@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from isthmus.discovery.callers import scope_for
-from isthmus.discovery.security import authorization_for, mutual_tls_mode, port_modes
+from isthmus.discovery.security import authorization_for, mutual_tls_rule, port_modes
 from isthmus.discovery.sight import sidecar_for
 from isthmus.model.services import Protocol
 from isthmus.model.sidecars import Ingress
@@ -20,6 +20,7 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
     namespace = proxy.scope.namespace
     sidecar = sidecar_for(scope_for(proxy, snapshot), snapshot)
     of_services = inbound_ports(proxy, snapshot)
+    mode, origin = mutual_tls_rule(namespace, proxy.labels, 0, snapshot)
     ports = of_services if sidecar is None or sidecar.ingress is None else _of_sidecar(sidecar.ingress, proxy, snapshot)
     return InboundView(
         ports=ports,
@@ -28,7 +29,8 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
             for number, mode in port_modes(namespace, proxy.labels, snapshot)
             if number not in {port.target_port for port in ports}
         ),
-        tls=mutual_tls_mode(namespace, proxy.labels, 0, snapshot),
+        tls=mode,
+        tls_origin=origin,
         authorization=authorization_for(namespace, proxy.labels, snapshot),
     )
 
@@ -39,13 +41,15 @@ def _of_sidecar(ingress: Sequence[Ingress], proxy: Proxy, snapshot: Snapshot) ->
     ports: dict[int, InboundPort] = {}
     for each in ingress:
         of_service = known.get(each.port)
+        mode, origin = mutual_tls_rule(proxy.scope.namespace, proxy.labels, each.port, snapshot)
         port = InboundPort(
             target_port=each.port,
             service_port=each.port,
             port_name=each.name,
             protocol=each.protocol,
             hostname=of_service.hostname if of_service else "",
-            tls=mutual_tls_mode(proxy.scope.namespace, proxy.labels, each.port, snapshot),
+            tls=mode,
+            tls_origin=origin,
             forward_to=each.forward_to,
             own_tls=each.tls,
         )
@@ -75,11 +79,13 @@ def _candidates(proxy: Proxy, snapshot: Snapshot) -> Iterator[InboundPort]:
             for port in snapshot.services[key].ports:
                 target = endpoint.port_named(port.name)
                 if target is not None and port.protocol is not Protocol.UDP:
+                    mode, origin = mutual_tls_rule(proxy.scope.namespace, proxy.labels, target, snapshot)
                     yield InboundPort(
                         target_port=target,
                         service_port=port.number,
                         port_name=port.name,
                         protocol=port.protocol,
                         hostname=key.hostname,
-                        tls=mutual_tls_mode(proxy.scope.namespace, proxy.labels, target, snapshot),
+                        tls=mode,
+                        tls_origin=origin,
                     )

@@ -122,6 +122,7 @@ def _resolved(rule: HttpRule, match: RequestMatch, name: str, port: int, scope: 
         ),
         mirrors=tuple((_upstream(target, port, snapshot), percent) for target, percent in rule.mirrors),
         handling=rule.handling,
+        origin=rule.origin,
         hashes=tuple(dict.fromkeys(found for found in hashes if found is not None)),
     )
 

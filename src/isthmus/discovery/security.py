@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from isthmus.model.names import Namespace
+from isthmus.model.origins import Origin
 from isthmus.model.security import (
     Action,
     Authorization,
@@ -18,6 +19,13 @@ from isthmus.model.workloads import Endpoint
 
 
 def mutual_tls_mode(namespace: Namespace, labels: Labels, port: int, snapshot: Snapshot) -> MutualTlsMode:
+    """What `mutual_tls_rule` says."""
+    return mutual_tls_rule(namespace, labels, port, snapshot)[0]
+
+
+def mutual_tls_rule(
+    namespace: Namespace, labels: Labels, port: int, snapshot: Snapshot
+) -> tuple[MutualTlsMode, Origin | None]:
     """The narrowest rule that says something: the workload's (for the port first), its namespace's, the mesh's; else PERMISSIVE.
 
     Of several rules of one level the oldest counts. `port` is the workload's own number; 0 asks for ports in general.
@@ -25,10 +33,10 @@ def mutual_tls_mode(namespace: Namespace, labels: Labels, port: int, snapshot: S
     for rule in _by_narrowness(namespace, labels, snapshot):
         for number, mode in rule.port_modes:
             if number == port and mode is not None:
-                return mode
+                return mode, rule.origin
         if rule.mode is not None:
-            return rule.mode
-    return MutualTlsMode.PERMISSIVE
+            return rule.mode, rule.origin
+    return MutualTlsMode.PERMISSIVE, None
 
 
 def port_modes(namespace: Namespace, labels: Labels, snapshot: Snapshot) -> tuple[tuple[int, MutualTlsMode], ...]:

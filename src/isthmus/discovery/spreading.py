@@ -15,6 +15,7 @@ from isthmus.discovery.locality import behind, preference_for, priorities, share
 from isthmus.discovery.reachability import reach, standing_of
 from isthmus.discovery.security import takes_mutual_tls
 from isthmus.model.names import ServiceKey
+from isthmus.model.origins import Origin
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.topology import Standing
@@ -34,6 +35,8 @@ class Use:
     port: ServicePort
     policy: TrafficPolicy
     subset: Subset | None
+    rule: Origin | None = None
+    """The DestinationRule that policy and subset are of."""
     passed_through: bool = False
 
 
@@ -55,7 +58,7 @@ def uses_of(
         if port.protocol is not Protocol.UDP:
             for subset in (None, *(rule.subsets if rule else ())):
                 policy = rule.policy_for(port.number, subset) if rule else TrafficPolicy()
-                yield Use(service.key, port, policy, subset, passed_through)
+                yield Use(service.key, port, policy, subset, rule.origin if rule else None, passed_through)
 
 
 def spread(scope: Scope, use: Use, snapshot: Snapshot) -> Spread:

@@ -120,6 +120,7 @@ def upstream_of(scope: Scope, use: Use, found: Spread, held: VirtualService | No
         ways=found.ways,
         expected_identities=identities_of(use.service, snapshot),
         policy=use.policy,
+        rule=use.rule,
         locality_weighted=found.locality_weighted,
         routes=routes,
         connections=connections,

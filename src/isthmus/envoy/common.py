@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from envoy.config.core.v3 import address_pb2, config_source_pb2, grpc_service_pb2, socket_option_pb2
-from google.protobuf import any_pb2, duration_pb2, wrappers_pb2
+from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, grpc_service_pb2, socket_option_pb2
+from google.protobuf import any_pb2, duration_pb2, struct_pb2, wrappers_pb2
 
 SIDECAR_MARK = 1337
 """Connections with this SO_MARK are the proxy's own: capture leaves them alone."""
@@ -41,6 +41,17 @@ def uint32(value: int) -> wrappers_pb2.UInt32Value:
 
 def uint64(value: int) -> wrappers_pb2.UInt64Value:
     return wrappers_pb2.UInt64Value(value=value)
+
+
+def struct(value: dict[str, Any]) -> struct_pb2.Struct:
+    found = struct_pb2.Struct()
+    found.update(value)
+    return found
+
+
+def istio_metadata(value: dict[str, Any]) -> base_pb2.Metadata:
+    """What a resource stands for, under the name that Istio's tools look for."""
+    return base_pb2.Metadata(filter_metadata={"istio": struct(value)})
 
 
 def boolean(value: bool) -> wrappers_pb2.BoolValue:

@@ -17,7 +17,6 @@ from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_de
 from envoy.config.core.v3 import address_pb2, base_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 from envoy.type.v3 import percent_pb2
-from google.protobuf import struct_pb2
 
 from isthmus.envoy import hashing, tls
 from isthmus.envoy.common import (
@@ -25,15 +24,18 @@ from isthmus.envoy.common import (
     INBOUND_PASSTHROUGH,
     PASSTHROUGH,
     from_ads,
+    istio_metadata,
     mark_option,
     packed,
     seconds,
+    struct,
     uint32,
 )
 from isthmus.envoy.endpoints import endpoints_of
 from isthmus.envoy.resources import Resource
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ServiceKey
+from isthmus.model.origins import Origin
 from isthmus.model.services import Protocol, Resolution, ServicePort
 from isthmus.model.traffic import Balancing, ConnectionPool, OutlierDetection, TlsOrigination, TrafficPolicy
 from isthmus.model.views import InboundPort, ProxyKind, Upstream
@@ -70,6 +72,7 @@ class _Facts:
     through_gateways: bool
     policy: TrafficPolicy
     locality_weighted: bool
+    rule: Origin | None
     subject_names: tuple[str, ...]
 
 
@@ -103,7 +106,7 @@ def inbound(port: InboundPort) -> Resource:
     cluster = _to_own_workload(f"inbound|{port.target_port}||")
     if port.forward_to is not None:
         _forward(cluster, port.forward_to)
-    cluster.metadata.CopyFrom(_istio_metadata({"services": [{"host": port.hostname}]}))
+    cluster.metadata.CopyFrom(istio_metadata({"services": [{"host": port.hostname}]}))
     if port.protocol.is_http2:
         _set_http2(cluster)
     elif port.protocol.is_http or port.protocol is Protocol.AUTO:
@@ -152,6 +155,7 @@ def _facts(upstream: Upstream, name: str) -> _Facts:
         upstream.ways.through_gateways,
         upstream.policy,
         upstream.locality_weighted,
+        upstream.rule,
         upstream.service.subject_names,
     )
 
@@ -167,10 +171,10 @@ def _balanced(facts: _Facts) -> Resource:
     cluster.transport_socket_matches.extend(
         [
             Cluster.TransportSocketMatch(
-                name="tlsMode-istio", match=_struct({"tlsMode": "istio"}), transport_socket=client
+                name="tlsMode-istio", match=struct({"tlsMode": "istio"}), transport_socket=client
             ),
             Cluster.TransportSocketMatch(
-                name="tlsMode-disabled", match=_struct({}), transport_socket=tls.plain_socket()
+                name="tlsMode-disabled", match=struct({}), transport_socket=tls.plain_socket()
             ),
         ]
     )
@@ -388,14 +392,5 @@ def _as_the_rule_says(found: outlier_detection_pb2.OutlierDetection, rule: Outli
 
 def _service_metadata(facts: _Facts) -> base_pb2.Metadata:
     service = {"host": facts.service.hostname, "name": facts.service_name, "namespace": facts.service.namespace}
-    return _istio_metadata({"services": [service], "default_original_port": facts.port.number})
-
-
-def _struct(value: dict[str, Any]) -> struct_pb2.Struct:
-    struct = struct_pb2.Struct()
-    struct.update(value)
-    return struct
-
-
-def _istio_metadata(value: dict[str, Any]) -> base_pb2.Metadata:
-    return base_pb2.Metadata(filter_metadata={"istio": _struct(value)})
+    of_rule = {"config": facts.rule.path} if facts.rule else {}
+    return istio_metadata({"services": [service], "default_original_port": facts.port.number} | of_rule)

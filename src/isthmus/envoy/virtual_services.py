@@ -13,7 +13,7 @@ from envoy.type.matcher.v3 import regex_pb2, string_pb2
 from envoy.type.v3 import percent_pb2
 
 from isthmus.envoy import hashing
-from isthmus.envoy.common import boolean, packed, seconds, uint32
+from isthmus.envoy.common import boolean, istio_metadata, packed, seconds, uint32
 from isthmus.model.routing import (
     Comparison,
     Cors,
@@ -42,6 +42,8 @@ def encoded(route: Route, default_retries: Any) -> Any:
     """`default_retries` holds where the rule says nothing about retries."""
     found = route_components_pb2.Route(name=route.name, match=_match(route.match))
     handling = route.handling
+    if route.origin:
+        found.metadata.CopyFrom(istio_metadata({"config": route.origin.path}))
     _change_headers(found, handling.headers)
     if handling.fault:
         found.typed_per_filter_config[FAULT].CopyFrom(packed(_fault(handling.fault)))

@@ -91,6 +91,7 @@ def _merged(root: HttpRule, below: HttpRule) -> HttpRule | None:
         targets=below.targets,
         mirrors=below.mirrors or root.mirrors,
         handling=replace(own, **inherited),
+        origin=below.origin,
     )
 
 

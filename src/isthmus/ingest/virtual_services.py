@@ -9,6 +9,7 @@ from isthmus.ingest.destination_rules import full_name
 from isthmus.ingest.durations import seconds_of
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
+from isthmus.model.origins import Origin
 from isthmus.model.routing import (
     MESH,
     Comparison,
@@ -119,6 +120,7 @@ class _Reader:
             targets=tuple(self._targets(route, field)),
             mirrors=tuple(self._mirrors(route)),
             handling=self._handling(route, field),
+            origin=Origin(self._subject.kind, self._subject.namespace, self._subject.name),
         )
 
     def _targets(self, route: api.HttpRoute, field: str) -> Iterator[tuple[Target, int, HeaderChanges]]:

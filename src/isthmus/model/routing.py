@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from isthmus.model.names import Hostname, Namespace
+from isthmus.model.origins import Origin
 from isthmus.model.security import Labels
 from isthmus.model.traffic import ConsistentHash
 
@@ -152,6 +153,7 @@ class HttpRule:
     mirrors: tuple[tuple[Target, float], ...]
     handling: Handling
     delegate: tuple[Namespace, str] | None = None
+    origin: Origin | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -219,6 +221,7 @@ class Route:
     clusters: tuple[tuple[str, int, HeaderChanges], ...]
     mirrors: tuple[tuple[str, float], ...]
     handling: Handling
+    origin: Origin | None = None
     hashes: tuple[ConsistentHash, ...] = ()
     """What destinations choose their endpoints by, where a rule says so."""
 

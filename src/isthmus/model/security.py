@@ -7,6 +7,7 @@ from enum import StrEnum
 
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import Namespace
+from isthmus.model.origins import Origin
 
 Labels = tuple[tuple[str, str], ...]
 
@@ -29,6 +30,10 @@ class PeerAuthentication:
     selector: Labels
     mode: MutualTlsMode | None
     port_modes: tuple[tuple[int, MutualTlsMode | None], ...]
+
+    @property
+    def origin(self) -> Origin:
+        return Origin("PeerAuthentication", self.namespace, self.name)
 
 
 class Action(StrEnum):

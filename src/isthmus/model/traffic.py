@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from isthmus.model.names import Hostname, Namespace
+from isthmus.model.origins import Origin
 from isthmus.model.security import Labels
 
 
@@ -138,6 +139,10 @@ class DestinationRule:
     export_to: tuple[str, ...]
     selector: Labels = ()
     """Labels of the callers for which it holds."""
+
+    @property
+    def origin(self) -> Origin:
+        return Origin("DestinationRule", self.namespace, self.name)
 
     def policy_for(self, port: int, subset: Subset | None) -> TrafficPolicy:
         """A port's own policy takes the place of the general one; a subset's completes itself from the rule's."""

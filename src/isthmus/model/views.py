@@ -12,6 +12,7 @@ from enum import StrEnum
 from isthmus.model.gateways import GatewayPort, ServerTls
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId
+from isthmus.model.origins import Origin
 from isthmus.model.routing import ConnectionRoute, Route
 from isthmus.model.security import Authorization, MutualTlsMode
 from isthmus.model.services import Protocol, Resolution, Service, ServicePort
@@ -174,6 +175,8 @@ class Upstream:
     ways: Ways
     expected_identities: tuple[SpiffeId, ...]
     policy: TrafficPolicy = field(default_factory=TrafficPolicy)
+    rule: Origin | None = None
+    """The DestinationRule that the policy and the subset are of."""
     locality_weighted: bool = False
     """Whether places are weighed against each other, by the groups' weights."""
     routes: tuple[Route, ...] = ()
@@ -225,6 +228,8 @@ class InboundPort:
     hostname: str
     tls: MutualTlsMode
     forward_to: tuple[str, int] | str | None = None
+    tls_origin: Origin | None = None
+    """The PeerAuthentication that says `tls`; None where none does."""
     own_tls: ServerTls | None = None
     """TLS that the proxy ends for callers beyond the mesh, where mutual TLS of the mesh is off."""
 
@@ -263,6 +268,7 @@ class InboundView:
 
     ports: tuple[InboundPort, ...] = ()
     tls: MutualTlsMode = MutualTlsMode.PERMISSIVE
+    tls_origin: Origin | None = None
     other_ports: tuple[tuple[int, MutualTlsMode], ...] = ()
     authorization: Authorization = field(default_factory=Authorization)
 

@@ -227,7 +227,9 @@ def _forwarded(found: Configuration, targets: Sequence[tuple[str, float]], here:
         if only.upstream not in found.upstreams:
             return replace(here, status=503, shares=shared, says=f"there is no upstream {only.upstream}: 503")
         if only.kind == "STATIC" and not only.endpoints:
-            return replace(here, status=(here.is_http and 503) or 0, shares=shared, says=f"{only.upstream} leads nowhere")
+            return replace(
+                here, status=(here.is_http and 503) or 0, shares=shared, says=f"{only.upstream} leads nowhere"
+            )
         if only.kind == "EDS" and not any(each.percent for each in only.endpoints):
             says = (
                 f"{only.upstream} has no healthy endpoint: 503" if here.is_http else f"{only.upstream} has no endpoint"

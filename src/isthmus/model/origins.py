@@ -1,0 +1,26 @@
+"""Origin: the object that a part of a proxy's configuration came from."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Origin:
+    """An object of the config cluster, by kind, namespace and name."""
+
+    kind: str
+    namespace: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.namespace}/{self.name}"
+
+    @property
+    def path(self) -> str:
+        """As Istio writes it into the metadata of routes and clusters."""
+        kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", self.kind).lower()
+        group = "gateway.networking.k8s.io" if self.kind.endswith("Route") else "networking.istio.io"
+        version = "v1alpha3" if group == "networking.istio.io" else "v1"
+        return f"/apis/{group}/{version}/namespaces/{self.namespace}/{kind}/{self.name}"
