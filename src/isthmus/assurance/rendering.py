@@ -12,6 +12,7 @@ from isthmus.envoy.compile import compile_outbound, compile_view
 from isthmus.envoy.expand import document_of
 from isthmus.ingest.labels import NETWORK
 from isthmus.ingest.proxies import BadClaims, placed, proxy_of
+from isthmus.model.names import ClusterId
 from isthmus.model.topology import Locality
 from isthmus.model.views import Destination, LocalityGroup, Proxy, Upstream, View
 
@@ -71,6 +72,42 @@ def node_of(scenario: Scenario, name: str, cluster: str) -> Object:
             "SERVICE_ACCOUNT": pod.spec.service_account_name,
         },
     }
+
+
+def client_in(scenario: Scenario, name: str, cluster: str) -> Object:
+    """The xDS Node of a client as people name it: `POD` or `POD.NAMESPACE`, or the beginning of its name. Raises BadScenario."""
+    found = [
+        (entry.id, namespace, pod)
+        for entry in scenario.clusters
+        for namespace, pod in sorted(entry.objects.get("Pod", {}))
+        if cluster in ("", entry.id)
+    ]
+    named = [(c, ns, pod) for c, ns, pod in found if name in (pod, f"{pod}.{ns}")]
+    wanted, _, where = name.rpartition(".")
+    begun = [
+        (c, ns, pod)
+        for c, ns, pod in found
+        if pod.startswith(f"{name}-") or (ns == where and pod.startswith(f"{wanted}-"))
+    ]
+    clients = named or begun
+    if len({c for c, _, _ in clients}) == 1:
+        where, namespace, pod = clients[0]
+        kind = "router" if _is_gateway(scenario, where, namespace, pod) else "sidecar"
+        return node_of(scenario, f"{kind}/{pod}.{namespace}", where)
+    shown = ", ".join(f"{pod}.{ns} in {c}" for c, ns, pod in clients or found) or "none"
+    raise BadScenario(
+        f"{name!r} is not one Pod{f' of {cluster}' if cluster else ''}: say which, with --in-cluster; there is: {shown}"
+    )
+
+
+def _is_gateway(scenario: Scenario, cluster: ClusterId, namespace: str, pod: str) -> bool:
+    """A Pod that some Gateway selects."""
+    snapshot = scenario.snapshot()
+    entry = scenario.cluster(cluster)
+    found = entry.objects.get("Pod", {}).get((namespace, pod)) if entry else None
+    labels = set(found.metadata.labels.items()) if isinstance(found, Pod) else set()
+    selectors = [*(each.selector for each in snapshot.exposures), *(each.selector for each in snapshot.servers)]
+    return any(selector and set(selector) <= labels for selector in selectors)
 
 
 def explanation(view: View) -> list[Object]:

@@ -45,7 +45,9 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "ca": ("certificates", "Ask the certificate service, without any server."),
         "batch": ("offline", "Answer questions read as JSON lines."),
         "examples": ("files", "List the example topologies."),
-        "explain": ("files", "Explain a topology file, field by field."),
+        "explain": ("explaining", "Tell what becomes of a request; or explain a topology file."),
+        "why": ("explaining", "Tell why requests go where they go."),
+        "why-not": ("explaining", "Tell why an endpoint gets no requests, and what would change that."),
         "version": ("files", "Print the version."),
     },
 }

@@ -49,22 +49,14 @@ def examples_command(name: str, output: str) -> None:
         click.echo(f"{path}\n  {summary}\n\n{drawing}\n")
 
 
-@click.command("explain")
-@click.argument("what", type=click.Choice(["topology"]))
-@json_output
-def explain_command(what: str, output: str) -> None:
-    """Explain a topology file, field by field.
-
-    \b
-    Example:
-      isthmus explain topology
-    """
+def print_topology_fields(output: str) -> None:
+    """What a topology file may say, field by field: `isthmus explain topology`."""
     from isthmus.localruntime.topology import documented_fields
 
     fields = documented_fields()
     if output == "json":
         named = ("path", "type", "default", "meaning")
-        print_json({what: [{name: getattr(field, name) for name in named} for field in fields]})
+        print_json({"topology": [{name: getattr(field, name) for name in named} for field in fields]})
     else:
         print_table(("FIELD", "TYPE", "DEFAULT", "MEANING"), [(f.path, f.type, f.default, f.meaning) for f in fields])
 

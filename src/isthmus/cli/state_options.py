@@ -18,11 +18,21 @@ Object = dict[str, Any]
 
 def state_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Adds the options; the command gets a scenario document as `state`."""
+    return _with_options(command, needed=True)
 
+
+def optional_state_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The same for a command that can ask a running mesh instead: then `state` is None."""
+    return _with_options(command, needed=False)
+
+
+def _with_options(command: Callable[..., Any], *, needed: bool) -> Callable[..., Any]:
     @functools.wraps(command)
     def with_state(
         scenario: str, clusters: Sequence[str], config_cluster: str, mesh_config: str, env: Sequence[str], **rest: Any
     ) -> Any:
+        if not needed and not scenario and not clusters:
+            return command(state=None, **rest)
         state = _document(scenario, clusters, config_cluster, mesh_config, env)
         return command(state=state, **rest)
 

@@ -5,7 +5,7 @@ Each page is also a command: `isthmus proxy-status`, `isthmus remote-clusters`, 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
@@ -16,6 +16,7 @@ from isthmus import __version__
 from isthmus.controlplane.cluster_table import add_metrics
 from isthmus.controlplane.clusters import RemoteClusters
 from isthmus.controlplane.delivery import Delivery
+from isthmus.controlplane.questions import Questions
 from isthmus.controlplane.settings import ControlPlaneSettings
 from isthmus.envoy.expand import document_of
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES
@@ -55,6 +56,9 @@ class DebugPages:
             "/debug/config_dump": self._config_dump,
         }.items():
             application.router.add_get(path, _answering(answer, local_only=True))
+        questions = Questions(self._delivery)
+        for path, asked in {"/debug/why": questions.why, "/debug/why-not": questions.why_not}.items():
+            application.router.add_get(path, _answering_later(asked))
         application.router.add_get("/debug/graph.mmd", self._drawing)
         return application
 
@@ -163,5 +167,13 @@ def _answering(answer: Callable[[web.Request], Any], *, local_only: bool = False
         if local_only:
             _require_local(request)
         return web.Response(body=msgspec.json.encode(answer(request)), content_type="application/json")
+
+    return handler
+
+
+def _answering_later(answer: Callable[[web.Request], Awaitable[dict[str, Any]]]) -> Any:
+    async def handler(request: web.Request) -> web.Response:
+        _require_local(request)
+        return web.Response(body=msgspec.json.encode(await answer(request)), content_type="application/json")
 
     return handler

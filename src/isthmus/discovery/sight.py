@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from isthmus.discovery.visibility import is_exported
 from isthmus.model.names import Hostname, Namespace, ServiceKey
+from isthmus.model.origins import Origin
 from isthmus.model.routing import VirtualService
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.sidecars import Egress, Sidecar
@@ -73,6 +74,35 @@ def sight_of(scope: Scope, snapshot: Snapshot) -> Sight:
         for key, seen in _routed_to(egress, imported, namespace, services):
             ports.setdefault(key, seen)
     return Sight.of(dict(sorted(ports.items())), imported, registry_only=registry_only)
+
+
+@dataclass(frozen=True, slots=True)
+class Unseen:
+    """Why the scope's proxies do not see a service: the rule's object, what it says, and the edit that would show the service."""
+
+    rule: Origin
+    detail: str
+    edit: str
+
+
+def unseen(scope: Scope, service: Service, snapshot: Snapshot) -> Unseen | None:
+    """The first rule that hides the service; None where it is seen."""
+    settings, namespace = snapshot.settings, scope.namespace
+    if not is_exported(service.export_to or settings.service_export_to, service.namespace, namespace):
+        if service.export_to:
+            rule = Origin(service.kind, service.namespace, service.name)
+            field = f"exportTo of {rule}"
+        else:
+            rule = Origin("MeshConfig", settings.root_namespace, "istio")
+            field = "defaultServiceExportTo of MeshConfig"
+        to = ", ".join(service.export_to or settings.service_export_to)
+        return Unseen(rule, f"{field} is {to}, which is not {namespace}", f"add {namespace} to {field}")
+    sidecar = sidecar_for(scope, snapshot)
+    if sidecar is None or sight_of(scope, snapshot).sees(service):
+        return None
+    rule = Origin("Sidecar", sidecar.namespace, sidecar.name)
+    own = "." if service.namespace == namespace else service.namespace
+    return Unseen(rule, f"{rule} does not import it", f"add {own}/{service.hostname} to spec.egress[].hosts of {rule}")
 
 
 def sidecar_for(scope: Scope, snapshot: Snapshot) -> Sidecar | None:

@@ -15,7 +15,7 @@ from google.protobuf import json_format
 from isthmus.envoy import compile as _compile  # noqa: F401
 from isthmus.envoy import name_table
 from isthmus.envoy import secrets as _secrets  # noqa: F401
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, SECRET, ResourceSet
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, SECRET, Resource, ResourceSet
 
 _MESSAGES: dict[str, Any] = {
     CLUSTER: cluster_pb2.Cluster,
@@ -32,10 +32,16 @@ def decoded(type_url: str, body: bytes) -> Any:
     return _MESSAGES[type_url].FromString(body)
 
 
+def as_json(type_url: str, resource: Resource) -> dict[str, Any]:
+    """One resource as proto3 JSON."""
+    found: dict[str, Any] = json_format.MessageToDict(decoded(type_url, resource.body))
+    return found
+
+
 def expanded(resources: ResourceSet, type_url: str) -> list[dict[str, Any]]:
     """Every resource of the type, sorted by name."""
     found = sorted(resources.of_type(type_url).values(), key=lambda resource: resource.name)
-    return [json_format.MessageToDict(decoded(type_url, resource.body)) for resource in found]
+    return [as_json(type_url, resource) for resource in found]
 
 
 def document_of(node: dict[str, Any], resources: ResourceSet) -> dict[str, Any]:

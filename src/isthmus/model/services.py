@@ -85,6 +85,11 @@ class Service:
     def key(self) -> ServiceKey:
         return ServiceKey(self.namespace, self.hostname)
 
+    @property
+    def kind(self) -> str:
+        """Of the object that declares it."""
+        return "Service" if self.registry == "Kubernetes" else "ServiceEntry"
+
     def ips_in(self, cluster: ClusterId) -> tuple[str, ...]:
         """The virtual addresses that this cluster gave the service; empty where it does not declare it."""
         return dict(self.virtual_ips).get(cluster, ())

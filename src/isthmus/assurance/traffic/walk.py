@@ -221,7 +221,7 @@ def _listed(targets: Sequence[tuple[str, float]]) -> str:
 
 
 def _forwarded(found: Configuration, targets: Sequence[tuple[str, float]], here: Walk, offers: tuple[str, ...]) -> Walk:
-    shared = tuple(_share(found, name, percent, offers) for name, percent in targets)
+    shared = tuple(share_of(found, name, percent, offers) for name, percent in targets)
     if len(shared) == 1:
         [only] = shared
         if only.upstream not in found.upstreams:
@@ -238,7 +238,8 @@ def _forwarded(found: Configuration, targets: Sequence[tuple[str, float]], here:
     return replace(here, outcome=Outcome.FORWARDED, shares=shared)
 
 
-def _share(found: Configuration, name: str, percent: float, offers: tuple[str, ...]) -> Share:
+def share_of(found: Configuration, name: str, percent: float, offers: tuple[str, ...]) -> Share:
+    """An upstream as requests meet it. `offers` take the place of what it would offer in ALPN itself."""
     upstream = found.upstreams.get(name)
     if upstream is None:
         return Share(upstream=name, percent=percent)

@@ -1,0 +1,56 @@
+"""A proxy as questions are asked about it: its view of a snapshot, and the configuration that was made from that view."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from isthmus.assurance.traffic.walk import Configuration
+from isthmus.discovery.view import view_for
+from isthmus.envoy.compile import compile_outbound, compile_view
+from isthmus.envoy.expand import document_of
+from isthmus.model.identity import SpiffeId
+from isthmus.model.snapshot import Snapshot
+from isthmus.model.views import Proxy, View
+from isthmus.model.workloads import Workload
+
+
+class BadQuestion(ValueError):
+    """A question that cannot be answered as it is put: which part, and what there is instead."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A proxy as it is asked about: its view, and the configuration that was made from it."""
+
+    snapshot: Snapshot
+    view: View
+    configuration: Configuration
+
+    @staticmethod
+    def about(proxy: Proxy, snapshot: Snapshot) -> Asked:
+        """Computed now, as for the proxy itself."""
+        view = view_for(proxy, snapshot)
+        document = document_of({}, compile_view(view, compile_outbound(view.outbound)))
+        return Asked(snapshot, view, Configuration(document))
+
+    @property
+    def proxy(self) -> Proxy:
+        return self.view.proxy
+
+    @property
+    def identity(self) -> SpiffeId | None:
+        """What it proves to others: as it proved it to the control plane, else that of the workload at its address."""
+        if self.proxy.identity is not None:
+            return self.proxy.identity
+        workload = workload_at(self.proxy, self.snapshot)
+        if workload is not None and workload.identity is not None:
+            return workload.identity
+        account, domain = self.proxy.service_account, self.snapshot.settings.trust_domain
+        return SpiffeId.of_service_account(domain, self.proxy.scope.namespace, account) if account else None
+
+
+def workload_at(proxy: Proxy, snapshot: Snapshot) -> Workload | None:
+    """The workload that the proxy is beside, where it answers for some service."""
+    here = (proxy.cluster, proxy.scope.network)
+    every = (endpoint for found in snapshot.endpoints.values() for endpoint in found)
+    return next((e.workload for e in every if e.ip in proxy.ips and (e.cluster, e.network) == here), None)

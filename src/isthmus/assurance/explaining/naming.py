@@ -1,0 +1,84 @@
+"""What a client means by a name: the service, its port, and what the client's name server answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from isthmus.assurance.explaining.asked import Asked, BadQuestion
+from isthmus.model.services import Protocol, Service
+
+Object = dict[str, Any]
+
+
+def service_named(name: str, asked: Asked) -> Service | None:
+    """By its full name, or by what the client may shorten it to."""
+    namespace, domain = asked.proxy.scope.namespace, asked.snapshot.settings.dns_domain
+    wanted = name.lower().rstrip(".")
+    names = (
+        wanted,
+        f"{wanted}.{namespace}.svc.{domain}",
+        f"{wanted}.svc.{domain}",
+        f"{wanted}.{domain}",
+    )
+    by_host: dict[str, Service] = {}
+    for key, service in sorted(asked.snapshot.services.items()):
+        if key.namespace == namespace or key.hostname not in by_host:
+            by_host[key.hostname] = service
+    return next((by_host[each] for each in names if each in by_host), None)
+
+
+def port_of(service: Service | None, name: str, port: int) -> int:
+    if service is None:
+        return port or 80
+    numbers = [each.number for each in service.ports if each.protocol is not Protocol.UDP]
+    if not port and len(numbers) == 1:
+        return numbers[0]
+    if port not in numbers:
+        shown = ", ".join(f"{name}:{number}" for number in numbers) or "none"
+        raise BadQuestion(f"{name}:{port or ''} is no port of {service.namespace}/{service.name}; there is: {shown}")
+    return port
+
+
+def speaks_http(service: Service, number: int) -> bool:
+    """On a port of undeclared protocol the client is taken to send HTTP."""
+    port = next(each for each in service.ports if each.number == number)
+    return not port.protocol.is_opaque
+
+
+def resolved(asked: Asked, host: str, service: Service | None) -> Object:
+    """What the client's name server says to the name: the proxy's, or else the cluster's own, which knows its own Services alone."""
+    cluster = asked.proxy.cluster
+    if asked.proxy.dns_capture:
+        record = next((each for each in asked.view.outbound.names if each.host == host), None)
+        if record:
+            return {"host": host, "addresses": list(record.ips), "by": "the proxy", "registry": record.registry}
+        return {
+            "host": host,
+            "addresses": [],
+            "by": "the proxy",
+            "detail": "it has no address here: the upstream DNS is asked",
+        }
+    by = f"the DNS of cluster {cluster}"
+    if service is None or service.kind != "Service":
+        return {"host": host, "addresses": [], "by": by, "detail": "only the wide world's DNS may know it"}
+    if cluster not in service.declared_in:
+        edit = "run the client with ISTIO_META_DNS_CAPTURE=true, or declare the Service in this cluster, too"
+        return {
+            "host": host,
+            "addresses": [],
+            "by": by,
+            "detail": f"{cluster} does not declare the Service",
+            "edit": edit,
+        }
+    record = next((each for each in asked.view.outbound.names if each.host == host), None)
+    return {"host": host, "addresses": list(record.ips) if record else [], "by": by, "registry": "Kubernetes"}
+
+
+def address_of(asked: Asked, dns: Object, host: str, port: int) -> str:
+    """Where the client connects to. A name that does not resolve is still asked about, at the service's own address."""
+    if dns["addresses"]:
+        return str(dns["addresses"][0])
+    for upstream in asked.view.outbound.upstreams:
+        if upstream.service.hostname == host and upstream.port.number == port and upstream.virtual_ips:
+            return upstream.virtual_ips[0]
+    return ""

@@ -1,0 +1,125 @@
+"""The answers as people read them. Only words: everything that is told here is in the answer already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+Object = dict[str, Any]
+
+
+def told_why(answer: Object) -> Iterator[str]:
+    """`isthmus why`, line by line."""
+    client = answer["client"]
+    yield f"{client['pod']} in {client['cluster']} is {client['identity'] or 'without an identity'}."
+    if answer["verdict"] == "hidden":
+        yield f"Hidden: {answer['says']}."
+        yield f"To change it, {answer['edit']}."
+        return
+    yield from _dns(answer["dns"])
+    request, service = answer["request"], answer.get("service")
+    target = (
+        f"{service['kind']} {service['namespace']}/{service['name']}"
+        if service
+        else f"{request['host']}, which is no service"
+    )
+    yield f"It asks {target} on port {request['port']}" + (
+        f", declared in {', '.join(service['declaredIn'])}." if service else "."
+    )
+    yield from _way(answer["way"])
+    yield from _policies(answer["policies"])
+    yield f"So: {answer['verdict']}. {_sentence(answer['says'])}"
+
+
+def told_why_not(answer: Object) -> Iterator[str]:
+    """`isthmus why-not`, line by line."""
+    client = answer["client"]
+    yield f"Asked by {client['pod']} in {client['cluster']}."
+    for each in answer["answers"]:
+        yield f"{each['workload']} {each['address']} in {each['cluster']}, for {each['service']}: {each['verdict']}."
+        if each["verdict"] == "given":
+            yield f"  It takes requests: {each['way']}, priority {each['priority']}, weight {each['weight']}."
+            continue
+        if each.get("rule"):
+            yield f"  Because of {each['rule']}:"
+        yield f"  {_sentence(each['detail'])}"
+        yield f"  To change it, {each['edit']}."
+
+
+def told_explain(answer: Object) -> Iterator[str]:
+    """`isthmus explain`, line by line."""
+    request = answer["request"]
+    what = f"{request.get('method', 'bytes')} {request.get('host', '')}{request.get('path', '')}"
+    yield f"{what} to {request.get('address', '')}:{request['port']}, {request['direction']}, TLS: {request['tls']}"
+    yield from _way(answer)
+    for each in answer["policies"]:
+        yield f"policy    {each['filter'].rpartition('.')[2]}: {each['verdict']}, {each['says']}"
+    yield f"So: {answer['outcome']}. {_sentence(answer['says'])}"
+
+
+def _dns(dns: Object) -> Iterator[str]:
+    if dns["addresses"]:
+        yield f"{dns['host']} resolves to {', '.join(dns['addresses'])}, says {dns['by']}."
+        return
+    yield f"{dns['host']} has no address, says {dns['by']}" + (f": {dns['detail']}." if dns.get("detail") else ".")
+    if dns.get("edit"):
+        yield f"  To change it, {dns['edit']}."
+
+
+def _way(way: Object) -> Iterator[str]:
+    for key, word in (
+        ("listener", "listener"),
+        ("filterChain", "chain"),
+        ("virtualHost", "host"),
+        ("route", "route"),
+    ):
+        part = way.get(key)
+        if part:
+            shown = " ".join(filter(None, (part["name"], f"({part['match']})" if part.get("match") else "")))
+            yield f"{word:9} {shown or '-'}" + (f", from {part['origin']}" if part.get("origin") else "")
+            for fault in part.get("faults", ()):
+                yield f"          {fault}"
+    for upstream in way["upstreams"]:
+        yield from _upstream(upstream)
+
+
+def _upstream(upstream: Object) -> Iterator[str]:
+    share = "" if upstream["percent"] == 100 else f"{upstream['percent']:g} % to "
+    yield f"upstream  {share}{upstream['cluster']}" + (f", as {upstream['rule']} says" if upstream.get("rule") else "")
+    if upstream["type"] == "ORIGINAL_DST":
+        yield "          the address that the application chose"
+    for each in upstream["destinations"]:
+        yield "          " + _destination(each)
+        for behind in each.get("standsFor", ()):
+            yield f"              {behind['workload']} {behind['address']} in {behind['cluster']}"
+    for left in upstream["leftOut"]:
+        where = f"{left['workload']} {left['address']} in {left['cluster']}"
+        yield f"          left out: {where}: {left['detail']} ({left['reason']})"
+        yield f"              to change it, {left['edit']}"
+
+
+def _destination(each: Object) -> str:
+    said = [f"{each['percent']:g} %", each["address"], each.get("way", "")]
+    said.append(f"priority {each['priority']}")
+    if each.get("arithmetic"):
+        said.append(each["arithmetic"])
+    if "mutualTLS" in each:
+        said.append("mutual TLS" if each["mutualTLS"] else "plaintext")
+    if each["locality"]:
+        said.append(each["locality"])
+    if not each["healthy"]:
+        said.append("not healthy")
+    return ", ".join(filter(None, said))
+
+
+def _policies(policies: list[Object]) -> Iterator[str]:
+    for each in policies:
+        who = ", ".join(dict.fromkeys(f"{w['workload']} in {w['cluster']}" for w in each["workloads"]))
+        mode = f" (mutual TLS {each['mutualTLS']}" + (
+            f", {each['mutualTLSRule']})" if each.get("mutualTLSRule") else ")"
+        )
+        yield f"{each['verdict']:9} by {who}{mode if each.get('mutualTLS') else ''}: {each['says']}"
+
+
+def _sentence(text: str) -> str:
+    return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")

@@ -1,0 +1,58 @@
+"""`/debug/why` and `/debug/why-not`: the questions of `isthmus why` about a proxy that is connected here, answered from what it was given."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from aiohttp import web
+
+from isthmus.assurance.explaining.absence import why_not
+from isthmus.assurance.explaining.asked import Asked, BadQuestion
+from isthmus.assurance.explaining.questions import why
+from isthmus.assurance.traffic.request import Request
+from isthmus.controlplane.delivery import Delivery
+
+Object = dict[str, Any]
+
+
+class Questions:
+    """Answers from the newest snapshot."""
+
+    def __init__(self, delivery: Delivery) -> None:
+        self._delivery = delivery
+
+    async def why(self, request: web.Request) -> Object:
+        """`proxyID`, `service`, `port`; and how the client asks: `path`, `method`, `header=NAME=VALUE` (repeatable)."""
+        query = request.query
+        port = query.get("port", "0")
+        if not port.isdecimal():
+            raise web.HTTPBadRequest(text=f"port {port!r} is not a number\n")
+        headers = tuple(
+            (name, value) for name, _, value in (each.partition("=") for each in query.getall("header", []))
+        )
+        asks = Request(port=int(port), path=query.get("path", "/"), method=query.get("method", "GET"), headers=headers)
+        return await self._answer(request, lambda asked: why(asked, _needed(request, "service"), int(port), asks))
+
+    async def why_not(self, request: web.Request) -> Object:
+        """`proxyID`, `endpoint`."""
+        return await self._answer(request, lambda asked: why_not(asked, _needed(request, "endpoint")))
+
+    async def _answer(self, request: web.Request, question: Callable[[Asked], Object]) -> Object:
+        name = request.query.get("proxyID", "")
+        proxy, snapshot = self._delivery.find(name), self._delivery.derivations.snapshot
+        if proxy is None or snapshot is None:
+            raise web.HTTPNotFound(text=f"no proxy {name!r} is connected here\n")
+        try:
+            # Of a large mesh the whole configuration takes a second to compute: elsewhere than where pushes wait for their turn.
+            return await asyncio.to_thread(lambda: question(Asked.about(proxy, snapshot)))
+        except BadQuestion as error:
+            raise web.HTTPBadRequest(text=f"{error}\n") from None
+
+
+def _needed(request: web.Request, name: str) -> str:
+    found = request.query.get(name, "")
+    if not found:
+        raise BadQuestion(f"say which {name}")
+    return found
