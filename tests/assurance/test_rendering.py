@@ -48,6 +48,33 @@ def test_what_is_left_out_says_why(document):
     }
 
 
+def test_every_resource_says_which_objects_it_was_made_from():
+    text = (Path(__file__).parent / "explaining" / "shop.yaml").read_text()
+    scenario = scenario_of(yaml.safe_load(text))
+
+    web = render(scenario, node_of(scenario, "sidecar/web-1.shop", "east"), explain=True)["derivations"]
+    cart = render(scenario, node_of(scenario, "sidecar/cart-1.shop", "east"), explain=True)["derivations"]
+
+    assert web["clusters"]["outbound|80|v1|reviews.shop.svc.cluster.local"] == [
+        "DestinationRule shop/reviews",
+        "Service shop/reviews",
+    ]
+    assert web["listeners"]["10.97.0.2_9000"] == ["Service shop/reviews"]
+    assert web["routes"]["80"] == [
+        "Service bank/rates",
+        "Service shop/cart",
+        "Service shop/reviews",
+        "Service shop/stock",
+        "VirtualService shop/reviews",
+    ]
+    assert cart["listeners"]["virtualInbound"] == [
+        "AuthorizationPolicy shop/cart",
+        "AuthorizationPolicy shop/no-admin",
+        "PeerAuthentication shop/strict",
+        "Service cart.shop.svc.cluster.local",
+    ]
+
+
 def test_names_resolve_to_the_own_clusters_address(document):
     assert document["nameTable"]["table"]["helloworld.sample.svc.cluster.local"]["ips"] == ["10.97.0.33"]
 

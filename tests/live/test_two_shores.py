@@ -54,6 +54,22 @@ def test_the_way_to_the_other_network_leads_through_its_gateway_and_only_there(m
     assert addresses == {own, mesh.gateway("west")}
 
 
+def test_the_running_control_plane_says_why_and_why_not(mesh):
+    told = mesh.isthmus("why", "client", "helloworld", "--in-cluster", "east", "-o", "json")
+    assert told.returncode == 0, told.stderr
+    answer = json.loads(told.stdout)
+    [upstream] = answer["way"]["upstreams"]
+
+    assert (answer["verdict"], answer["client"]["identity"]) == ("allowed", CLIENT_ID)
+    assert answer["dns"]["by"] == "the proxy"
+    assert {each["address"] for each in upstream["destinations"]} == {
+        f"{mesh.pods('east', 'helloworld')[0]['ip']}:5000",
+        f"{mesh.gateway('west')}:15443",
+    }
+    not_there = mesh.isthmus("why-not", "192.0.2.7", "--from", "client", "--in-cluster", "east")
+    assert (not_there.returncode, "no endpoint of any service" in not_there.stderr) == (1, True)
+
+
 def test_the_gateway_has_its_own_certificate_and_no_other(mesh):
     secrets = mesh.isthmus(
         "proxy-config", "secrets", "istio-eastwestgateway.istio-system", "--cluster", "west", "-o", "json"

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from isthmus.api.core import Pod
+from isthmus.assurance.explaining.derivations import derivations
 from isthmus.assurance.scenario import BadScenario, Scenario
 from isthmus.discovery.view import view_for
 from isthmus.envoy.compile import compile_outbound, compile_view
@@ -31,7 +32,7 @@ def render(
     kept = {part: document[part] for part in PARTS if part in set(only)}
     warnings = [*scenario.warnings, *(f"{issue.subject}: {issue.what}; {issue.fix}" for issue in snapshot.issues)]
     answer = {"node": document["node"], **kept, "warnings": warnings}
-    return answer | ({"explanation": explanation(view)} if explain else {})
+    return answer | ({"explanation": explanation(view), "derivations": derivations(view)} if explain else {})
 
 
 def proxy_in(scenario: Scenario, node: Mapping[str, Any]) -> Proxy:

@@ -25,7 +25,9 @@ Object = dict[str, Any]
 @click.option("--in-cluster", default="", metavar="ID", help="The cluster of --proxy.")
 @click.option("--only", default="", help="Parts of the answer: listeners,routes,clusters,endpoints,nametable.")
 @click.option(
-    "--explain", is_flag=True, help="Add where each endpoint came from, and what was left out, with the reason."
+    "--explain",
+    is_flag=True,
+    help="Add which objects each resource came from, where each endpoint did, and what was left out, with the reason.",
 )
 @click.option("--validate", is_flag=True, help="Have the real Envoy judge the answer.")
 @click.option("-o", "--output", type=click.Choice(["json", "table"]), default="json", show_default=True)

@@ -95,8 +95,8 @@ def unseen(scope: Scope, service: Service, snapshot: Snapshot) -> Unseen | None:
         else:
             rule = Origin("MeshConfig", settings.root_namespace, "istio")
             field = "defaultServiceExportTo of MeshConfig"
-        to = ", ".join(service.export_to or settings.service_export_to)
-        return Unseen(rule, f"{field} is {to}, which is not {namespace}", f"add {namespace} to {field}")
+        to = ", ".join(map(repr, service.export_to or settings.service_export_to))
+        return Unseen(rule, f"it is exported to {to} alone, not to {namespace}", f"add {namespace} to {field}")
     sidecar = sidecar_for(scope, snapshot)
     if sidecar is None or sight_of(scope, snapshot).sees(service):
         return None

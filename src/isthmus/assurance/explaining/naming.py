@@ -35,7 +35,8 @@ def port_of(service: Service | None, name: str, port: int) -> int:
         return numbers[0]
     if port not in numbers:
         shown = ", ".join(f"{name}:{number}" for number in numbers) or "none"
-        raise BadQuestion(f"{name}:{port or ''} is no port of {service.namespace}/{service.name}; there is: {shown}")
+        wrong = f"has no port {port}" if port else "has several ports"
+        raise BadQuestion(f"{service.kind} {service.namespace}/{service.name} {wrong}: ask for one of {shown}")
     return port
 
 

@@ -33,7 +33,7 @@ def explain(asked: Asked, request: Request, *, inbound: bool) -> Object:
         request = replace(request, address=next(iter(asked.proxy.ips), ""))
     found = walk(asked.configuration, request, side)
     return {"node": {"id": asked.proxy.id}, "request": _request(request, side)} | explained_way(
-        found, asked.view, asked.snapshot
+        found, asked.view, asked.snapshot, request.port
     )
 
 
@@ -57,7 +57,7 @@ def why(asked: Asked, name: str, port: int, request: Request) -> Object:
     answer: Object = client_of(asked) | {"request": _request(request, Side.OUTBOUND), "dns": dns}
     if service:
         answer["service"] = _service(service) | {"port": number}
-    answer["way"] = explained_way(found, asked.view, asked.snapshot)
+    answer["way"] = explained_way(found, asked.view, asked.snapshot, request.port)
     answer["policies"] = FarEnds(asked.snapshot).verdicts(
         list(_arrivals(found, asked.view)),
         as_sent(asked, next((each for each in found.shares if each.sni), None), request),

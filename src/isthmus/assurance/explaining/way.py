@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from isthmus.assurance.explaining.derivations import service_of
 from isthmus.assurance.explaining.upstreams import explained_share
 from isthmus.assurance.traffic.walk import Walk
 from isthmus.model.snapshot import Snapshot
@@ -13,8 +14,8 @@ from isthmus.model.views import Upstream, View
 Object = dict[str, Any]
 
 
-def explained_way(found: Walk, view: View, snapshot: Snapshot) -> Object:
-    """The walk's names, the objects behind them, and the upstreams at its end."""
+def explained_way(found: Walk, view: View, snapshot: Snapshot, port: int) -> Object:
+    """The walk's names, the objects behind them, and the upstreams at its end. `port` is where the connection was sent."""
     by_name = {upstream.name: upstream for upstream in view.outbound.upstreams}
     by_name |= {upstream.sni: upstream for _, upstream in view.outbound.exposed}
     answer: Object = {"outcome": found.outcome.value, "says": found.says}
@@ -22,7 +23,7 @@ def explained_way(found: Walk, view: View, snapshot: Snapshot) -> Object:
         answer["status"] = found.status
     return (
         answer
-        | dict(_parts(found, view, by_name))
+        | dict(_parts(found, view, by_name, port))
         | {
             "policies": [
                 {"filter": each.filter, "verdict": each.verdict.value, "says": each.says}
@@ -38,11 +39,11 @@ def explained_way(found: Walk, view: View, snapshot: Snapshot) -> Object:
     )
 
 
-def _parts(found: Walk, view: View, by_name: dict[str, Upstream]) -> Iterator[tuple[str, Object]]:
+def _parts(found: Walk, view: View, by_name: dict[str, Upstream], port: int) -> Iterator[tuple[str, Object]]:
     if found.listener:
         yield "listener", _with_origin({"name": found.listener}, _origin_of_listener(found.listener, by_name))
-    if found.chain_match:
-        yield "filterChain", _with_origin({"name": found.chain, "match": found.chain_match}, _tls_origin(found, view))
+        chain = {"name": found.chain, "match": found.chain_match or "none"}
+        yield "filterChain", _with_origin(chain, _tls_origin(found, view, port))
     if found.table:
         yield "routeTable", {"name": found.table}
     if found.virtual_host:
@@ -63,28 +64,20 @@ def _origin_of_listener(name: str, by_name: dict[str, Upstream]) -> str:
     address, _, port = name.rpartition("_")
     for upstream in by_name.values():
         if address in upstream.virtual_ips and port == str(upstream.port.number):
-            return _service(upstream)
+            return service_of(upstream)
     return ""
 
 
 def _origin_of_host(name: str, by_name: dict[str, Upstream]) -> str:
     for upstream in by_name.values():
         if name == f"{upstream.service.hostname}:{upstream.port.number}":
-            return _service(upstream)
+            return service_of(upstream)
     return ""
 
 
-def _service(upstream: Upstream) -> str:
-    service = upstream.service
-    return f"{service.kind} {service.namespace}/{service.name}"
-
-
-def _tls_origin(found: Walk, view: View) -> str:
+def _tls_origin(found: Walk, view: View, port: int) -> str:
     """The PeerAuthentication that decides which chains an inbound port has."""
     if found.listener != "virtualInbound":
         return ""
-    port = found.chain.rpartition("_")[2]
-    rules = [each.tls_origin for each in view.inbound.ports if str(each.target_port) == port] or [
-        view.inbound.tls_origin
-    ]
+    rules = [each.tls_origin for each in view.inbound.ports if each.target_port == port] or [view.inbound.tls_origin]
     return str(rules[0]) if rules[0] else ""
