@@ -34,6 +34,7 @@ def settings(roots: str, *control_planes: tuple[str, int]) -> BootstrapSettings:
         sds_socket="/run/p/sds.sock",
         admin_socket="/run/p/admin.sock",
         health_socket="/run/p/health.sock",
+        marks_sockets=True,
     )
 
 

@@ -31,7 +31,7 @@ from isthmus.localruntime.controllers.replica_sets import replica_sets
 from isthmus.localruntime.controllers.scheduling import scheduling
 
 NOW = "2026-01-01T00:00:00Z"
-SETTINGS = InjectionSettings(network="n1")
+SETTINGS = InjectionSettings(network="n1", revisions=("default", "canary"))
 
 
 class Cluster:
@@ -233,7 +233,10 @@ def test_pods_spread_over_nodes_and_keep_to_their_selector(cluster):
         ({}, {}, False),
         ({"istio-injection": "enabled"}, {}, True),
         ({"istio-injection": "enabled"}, {"sidecar.istio.io/inject": "false"}, False),
-        ({"istio-injection": "disabled"}, {"sidecar.istio.io/inject": "true"}, True),
+        ({"istio-injection": "disabled"}, {"sidecar.istio.io/inject": "true"}, False),
+        ({}, {"sidecar.istio.io/inject": "true"}, True),
+        ({"istio.io/rev": "canary"}, {}, True),
+        ({"istio.io/rev": "gone"}, {}, False),
     ],
 )
 def test_sidecars_come_by_label(namespace_labels, pod_labels, injected):

@@ -60,7 +60,8 @@ class Proxy:
         self._paths = _Paths(Path(spec.directory))
         self._secrets = SecretsServer(self._paths.secrets)
         self._admin = EnvoyAdmin(self._paths.admin)
-        self._dns = DnsServer(spec.name_servers, partial(namespaces.open_socket, spec.net_namespace, marked=True))
+        opened = partial(namespaces.open_socket, spec.net_namespace, marked=spec.marks_sockets)
+        self._dns = DnsServer(spec.name_servers, opened)
         self._certificate = CertificateHolder(
             control_planes,
             cluster=settings.cluster_id,
@@ -108,7 +109,9 @@ class Proxy:
     async def ready(self) -> ProxyReady:
         """How to start Envoy, once there is a certificate to start it with."""
         await self._serving.wait()
-        return ProxyReady(bootstrap=str(self._paths.bootstrap), arguments=envoy_arguments(str(self._paths.bootstrap)))
+        path = str(self._paths.bootstrap)
+        arguments = envoy_arguments(path, concurrency=self.spec.concurrency, log_level=self.spec.log_level)
+        return ProxyReady(bootstrap=path, arguments=arguments)
 
     async def drain(self) -> None:
         """Not ready any more; connections are told to close as they can. Raises EnvoyUnavailable."""
@@ -175,6 +178,7 @@ class Proxy:
                 sds_socket=str(self._paths.secrets),
                 admin_socket=str(self._paths.admin),
                 health_socket=str(self._paths.health),
+                marks_sockets=self.spec.marks_sockets,
             )
         )
         descriptor = os.open(self._paths.bootstrap, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
@@ -210,6 +214,7 @@ def node_of(spec: ProxySpec, settings: AgentSettings) -> dict[str, Any]:
             "INSTANCE_IPS": spec.ip,
             "DNS_CAPTURE": "true" if spec.dns_capture else "false",
             "REQUESTED_NETWORK_VIEW": spec.network_view,
+            **spec.metadata,
         },
     }
 

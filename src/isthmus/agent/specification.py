@@ -7,6 +7,8 @@ ProxyReady once a certificate is issued and the bootstrap is written; `DELETE` f
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 
@@ -15,7 +17,9 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
     `directory` belongs to this proxy alone: bootstrap, admin socket, SDS socket. `token_file` holds a service account token for
     the audience `istio-ca`, `root_cert_file` the roots that the control plane's certificate is checked against; both are re-read.
-    `network_view` is sent as REQUESTED_NETWORK_VIEW. `name_servers` and `search_domains` are the Pod's own.
+    `network_view` is sent as REQUESTED_NETWORK_VIEW. `name_servers` and `search_domains` are the Pod's own. `marks_sockets`: capture knows
+    the proxy's connections by a mark, else by the user that it runs as. `metadata` is added to what Envoy says of itself. `concurrency` is
+    Envoy's number of threads, 0 for one on each core.
     """
 
     kind: str
@@ -35,6 +39,10 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     directory: str
     name_servers: list[str] = []
     search_domains: list[str] = []
+    marks_sockets: bool = True
+    metadata: dict[str, Any] = {}
+    concurrency: int = 1
+    log_level: str = "warning"
 
 
 class ProxyReady(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -22,7 +22,9 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "exec": ("running", "Run a command inside a workload."),
         "traffic": ("running", "Send requests, and show who answered and which way they went."),
         "control-plane": ("processes", "Run a control plane."),
-        "agent": ("processes", "Run an agent for the Envoys of a machine."),
+        "agent": ("processes", "Run an agent: of one Pod with its Envoy, or for the Envoys of a machine."),
+        "gateway": ("processes", "Run a gateway: an Envoy and its agent."),
+        "capture": ("processes", "Lead a Pod's connections into its proxy."),
         "apiserver": ("processes", "Run an embedded API server."),
     },
     "Link": {

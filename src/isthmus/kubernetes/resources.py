@@ -43,3 +43,10 @@ ENDPOINT_SLICES = ResourcePath(group="discovery.k8s.io", version="v1", plural="e
 DEPLOYMENTS = ResourcePath(group="apps", version="v1", plural="deployments", namespaced=True)
 REPLICA_SETS = ResourcePath(group="apps", version="v1", plural="replicasets", namespaced=True)
 TOKEN_REVIEWS = ResourcePath(group="authentication.k8s.io", version="v1", plural="tokenreviews", namespaced=False)
+_ADMISSION = "admissionregistration.k8s.io"
+MUTATING_WEBHOOKS = ResourcePath(
+    group=_ADMISSION, version="v1", plural="mutatingwebhookconfigurations", namespaced=False
+)
+VALIDATING_WEBHOOKS = ResourcePath(
+    group=_ADMISSION, version="v1", plural="validatingwebhookconfigurations", namespaced=False
+)

@@ -117,7 +117,8 @@ def control_plane_name(revision: str) -> str:
 
 
 def _control_plane_labels(revision: str) -> Object:
-    return {"app": "istiod", "istio": "pilot", "istio.io/rev": revision}
+    """A control plane is no member of its mesh; its revision label alone would have it injected."""
+    return {"app": "istiod", "istio": "pilot", "istio.io/rev": revision, "sidecar.istio.io/inject": "false"}
 
 
 def _control_plane_service(plan: Plan, cluster: ClusterPlan, name: str, revision: str) -> Object:

@@ -12,11 +12,11 @@ from typing import Any
 
 import structlog
 
+from isthmus.agent.capture import EVERYTHING, ByMark, rules
 from isthmus.agent.specification import ProxySpec
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import KubernetesError, NotFound
 from isthmus.kubernetes.resources import CONFIG_MAPS, PODS
-from isthmus.localruntime import capture
 from isthmus.localruntime.agents import AgentClient, AgentRefused
 from isthmus.localruntime.commands import CommandFailed, nft
 from isthmus.localruntime.controllers.actions import is_going
@@ -171,7 +171,7 @@ class PodRunner:
             await place.cache.until(lambda: bool(self._roots()) or self._going.is_set())
             self._files.mesh_roots.write_text(self._roots())
         if self._is_sidecar():
-            await nft(capture.rules(dns=True), namespace=self.net_namespace)
+            await nft(rules(ByMark(), EVERYTHING, dns=True), namespace=self.net_namespace)
 
     async def _run_container(self, container: Object, state: ContainerState, probing: Any) -> None:
         """Keeps it running and says how it is, until cancelled."""

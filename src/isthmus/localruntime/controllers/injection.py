@@ -1,4 +1,4 @@
-"""Sidecar injection, by Istio's labels: the namespace's `istio-injection=enabled`, the Pod's `sidecar.istio.io/inject`."""
+"""Sidecar injection in the local runtime: who gets one is decided as everywhere; what is added is what a process on this machine needs."""
 
 from __future__ import annotations
 
@@ -6,39 +6,38 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from isthmus.injection.selection import DEFAULT_REVISION, Entry, entries, objection, selected
+from isthmus.injection.sidecar import PROXY as SIDECAR
+from isthmus.injection.workloads import mesh_labels
 from isthmus.localruntime.images import PROXY
 
 Object = dict[str, Any]
 
-SIDECAR = "istio-proxy"
 READINESS_PORT = 15021
 
 
 @dataclass(frozen=True, slots=True)
 class InjectionSettings:
-    """What a sidecar's Pod is labelled with."""
+    """What a sidecar's Pod is labelled with, and the revisions and tags by which namespaces and Pods may ask for one."""
 
     network: str
+    revisions: tuple[str, ...] = (DEFAULT_REVISION,)
+
+    @property
+    def entries(self) -> list[Entry]:
+        return [entry for name in self.revisions for entry in entries(name, is_default=name == DEFAULT_REVISION)]
 
 
 def inject(pod: Object, namespace_labels: Mapping[str, str], settings: InjectionSettings) -> Object:
-    """The Pod with its sidecar, if it is to have one and has none. The Pod's own label wins over its namespace's."""
-    labels = pod["metadata"].setdefault("labels", {})
-    annotations = pod["metadata"].get("annotations") or {}
-    said = labels.get("sidecar.istio.io/inject") or annotations.get("sidecar.istio.io/inject")
-    wanted = said == "true" if said else namespace_labels.get("istio-injection") == "enabled"
+    """The Pod with its sidecar, if it is to have one and has none."""
+    metadata = pod["metadata"]
+    labels = metadata.setdefault("labels", {})
     names = [container["name"] for container in pod["spec"].get("containers", [])]
-    if not wanted or SIDECAR in names or pod["spec"].get("hostNetwork"):
+    if SIDECAR in names or not selected(settings.entries, namespace_labels, labels):
         return pod
-    labels.setdefault("security.istio.io/tlsMode", "istio")
-    labels.setdefault("topology.istio.io/network", settings.network)
-    labels.setdefault(
-        "service.istio.io/canonical-name", labels.get("app.kubernetes.io/name") or labels.get("app") or names[0]
-    )
-    labels.setdefault(
-        "service.istio.io/canonical-revision",
-        labels.get("app.kubernetes.io/version") or labels.get("version") or "latest",
-    )
+    if objection(pod, str(metadata.get("namespace", ""))):
+        return pod
+    labels |= mesh_labels(labels, network=settings.network, fallback_name=names[0])
     # First, so that the workload starts with its proxy there already.
     pod["spec"]["containers"].insert(0, _sidecar())
     return pod

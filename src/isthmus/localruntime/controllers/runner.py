@@ -39,7 +39,7 @@ class Controllers:
         self._client = client
         self._cache = cache
         self._api_ca_pem = api_ca_pem
-        self._injection = InjectionSettings(plan.network)
+        self._injection = InjectionSettings(plan.network, (*plan.revisions, *plan.tags))
         self._due = asyncio.Event()
         cache.subscribe(lambda *_: self._due.set())
 

@@ -1,0 +1,102 @@
+"""AdmissionReviews (admission.k8s.io): what an API server asks of a webhook, and what it is answered. No I/O."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from isthmus.assurance.validation import validate
+from isthmus.injection.injecting import LeftAsItIs, checked, inject
+from isthmus.injection.patching import json_patch
+from isthmus.injection.settings import BadRequest, InjectionSettings
+
+Object = dict[str, Any]
+
+_WARNINGS_MAX = 20
+_WARNING_CHARACTERS_MAX = 256
+_CAUSES_MAX = 50
+
+
+class BadReview(ValueError):
+    """A body that is no AdmissionReview; the text says why."""
+
+
+class _Request(msgspec.Struct, rename="camel"):
+    uid: str
+    operation: str = "CREATE"
+    namespace: str = ""
+    object: dict[str, Any] | None = None
+
+
+class _Review(msgspec.Struct, rename="camel"):
+    kind: str
+    api_version: str
+    request: _Request | None = None
+
+
+def review(body: bytes, decide: Callable[[Object, str], Object]) -> bytes:
+    """The answer: an AdmissionReview of the version that was asked in. `decide` is given the object and its namespace.
+
+    What is deleted is let go. Raises BadReview.
+    """
+    try:
+        asked = msgspec.json.decode(body, type=_Review)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise BadReview(f"not an AdmissionReview: {error}") from None
+    if asked.kind != "AdmissionReview" or not asked.api_version.startswith("admission.k8s.io/"):
+        raise BadReview(f"not an AdmissionReview, but {asked.api_version} {asked.kind}")
+    if asked.request is None:
+        raise BadReview("the AdmissionReview asks nothing: it has no request")
+    request = asked.request
+    if request.object is None or request.operation not in ("CREATE", "UPDATE"):
+        answer: Object = {"allowed": True}
+    else:
+        answer = decide(request.object, request.namespace)
+    head = {"apiVersion": asked.api_version, "kind": "AdmissionReview"}
+    return msgspec.json.encode({**head, "response": {"uid": request.uid, **answer}})
+
+
+def injection(pod: Object, namespace: str, settings: InjectionSettings) -> Object:
+    """The patch that puts a proxy into the Pod. A Pod whose annotations cannot be used is refused, and told why."""
+    try:
+        found = inject(checked(pod), namespace, settings)
+    except BadRequest as error:
+        return _refused([str(error)])
+    if isinstance(found, LeftAsItIs):
+        return {"allowed": True, "auditAnnotations": {"left-as-it-is": found.why}}
+    patch = msgspec.json.encode(json_patch(pod, found.pod))
+    return {"allowed": True, "patchType": "JSONPatch", "patch": base64.b64encode(patch).decode()}
+
+
+def validation(item: Object, _namespace: str) -> Object:
+    """Each problem of the object by itself."""
+    verdict = validate(item)
+    warnings = [str(warning)[:_WARNING_CHARACTERS_MAX] for warning in verdict["warnings"][:_WARNINGS_MAX]]
+    said = {"warnings": warnings} if warnings else {}
+    if verdict["valid"]:
+        return {"allowed": True, **said}
+    return _refused([str(error) for error in verdict["errors"]]) | said
+
+
+def _refused(problems: list[str]) -> Object:
+    """People see the message; programs read the causes."""
+    causes = [{"reason": "FieldValueInvalid", **_cause(problem)} for problem in problems[:_CAUSES_MAX]]
+    more = [f"and {len(problems) - _CAUSES_MAX} more"] if len(problems) > _CAUSES_MAX else []
+    return {
+        "allowed": False,
+        "status": {
+            "status": "Failure",
+            "code": 422,
+            "reason": "Invalid",
+            "message": "; ".join([*problems[:_CAUSES_MAX], *more]),
+            "details": {"causes": causes},
+        },
+    }
+
+
+def _cause(problem: str) -> Object:
+    field, colon, what = problem.partition(": ")
+    return {"field": field, "message": what} if colon and " " not in field else {"message": problem}
