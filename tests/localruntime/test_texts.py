@@ -7,7 +7,6 @@ import subprocess
 
 import pytest
 
-from isthmus.localruntime import capture
 from isthmus.localruntime.networks import inside_router_commands, router_rules, transit_commands
 from isthmus.localruntime.plan import NetworkPlan
 from isthmus.localruntime.service_routing import Route, routes_of, rules
@@ -66,19 +65,9 @@ def test_bridges_have_link_addresses_of_their_own():
     assert all(" address 02:" in line for line in bridges)
 
 
-def test_the_proxys_own_connections_are_not_captured_and_dns_is_before_the_rest():
-    lines = [line.strip() for line in capture.rules(dns=True).splitlines()]
-
-    assert lines.index("meta mark 1337 return") < lines.index("meta l4proto tcp redirect to :15001")
-    assert lines.index("udp dport 53 redirect to :15053") < lines.index('oifname "lo" ip daddr 127.0.0.0/8 return')
-    assert "15053" not in capture.rules(dns=False)
-
-
 @pytest.mark.parametrize(
     "text",
     [
-        capture.rules(dns=True),
-        capture.rules(dns=False),
         router_rules(NETWORK),
         rules([]),
         rules(
