@@ -343,3 +343,45 @@ def test_describe_and_edit_read_what_they_need(kubectl):
 
     assert "10.0.0.7:8080" in described
     assert "Status:           Pending" in pod
+
+
+def test_server_side_apply_of_everybody_s_file(kubectl):
+    first = kubectl("apply", "--server-side", "-f", "-", stdin=SHOP)
+    second = kubectl("apply", "--server-side", "-f", "-", stdin=SHOP)
+    changed = SHOP.replace("replicas: 1", "replicas: 3")
+    by_hand = kubectl("scale", "deployment", "shop", "--replicas=2")
+
+    conflict = kubectl("apply", "--server-side", "-f", "-", stdin=changed, fails=True)
+    kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=changed)
+
+    assert [line.split()[-1] for line in first.out.splitlines()] == ["serverside-applied"] * 5
+    assert [line.split()[-1] for line in second.out.splitlines()] == ["serverside-applied"] * 5
+    assert "scaled" in by_hand.out
+    assert "Apply failed with 1 conflict" in conflict.err
+    assert ".spec.replicas" in conflict.err
+    assert kubectl("get", "deployment", "shop", "-o", "jsonpath={.spec.replicas}").out == "3"
+
+
+def test_a_file_moves_from_client_side_to_server_side_apply(kubectl):
+    kubectl("apply", "-f", "-", stdin=SHOP)
+
+    kubectl("apply", "--server-side", "-f", "-", stdin=SHOP)
+    without = SHOP.replace("metadata: {name: shop, labels: {app: shop}}\nspec:\n  selector", "metadata: {name: shop}\nspec:\n  selector")  # fmt: skip
+    kubectl("apply", "--server-side", "-f", "-", stdin=without)
+
+    service = kubectl("get", "service", "shop", "-o", "json", "--show-managed-fields").json()
+    assert {entry["manager"] for entry in service["metadata"]["managedFields"]} == {"kubectl"}
+    assert "labels" not in service["metadata"]
+
+
+def test_unknown_fields_are_refused_or_told(kubectl):
+    wrong = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: a}\ndata: {a: b}\nbogus: {x: 1}\n"
+
+    strict = kubectl("create", "-f", "-", stdin=wrong, fails=True)
+    warned = kubectl("create", "--validate=warn", "-f", "-", stdin=wrong)
+    ignored = kubectl("apply", "--validate=ignore", "-f", "-", stdin=wrong.replace("name: a", "name: b"))
+
+    assert 'unknown field "bogus"' in strict.err
+    assert 'Warning: unknown field "bogus"' in warned.err
+    assert "unknown field" not in ignored.err
+    assert "bogus" not in kubectl("get", "cm", "a", "-o", "json").json()

@@ -7,6 +7,7 @@ import pytest
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+ANYTHING = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
 
 
 @pytest.fixture
@@ -254,7 +255,7 @@ async def test_concurrent_patches_all_count(api, config_maps, parallel):
 async def test_versions_of_a_custom_kind_are_one_set_of_objects(api, namespace):
     group = f"{namespace}.example"
     versions = [
-        {"name": name, "served": True, "storage": name == "v1", "subresources": {"status": {}}}
+        {"name": name, "served": True, "storage": name == "v1", "subresources": {"status": {}}, "schema": ANYTHING}
         for name in ("v1", "v1beta1")
     ]
     names = {"plural": "lamps", "kind": "Lamp"}
@@ -284,7 +285,7 @@ async def test_a_definition_waits_for_its_held_objects(api, namespace):
         "group": group,
         "scope": "Namespaced",
         "names": {"plural": "lamps", "kind": "Lamp"},
-        "versions": [{"name": "v1", "served": True, "storage": True}],
+        "versions": [{"name": "v1", "served": True, "storage": True, "schema": ANYTHING}],
     }
     await api.made(path.rpartition("/")[0], {"metadata": {"name": f"lamps.{group}"}, "spec": spec})
     lamps = f"/apis/{group}/v1/namespaces/{namespace}/lamps"

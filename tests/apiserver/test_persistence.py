@@ -18,6 +18,8 @@ ROUNDS = 3
 WRITERS = 8
 ACKNOWLEDGED_BEFORE_KILL = 150
 
+ANYTHING = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+
 
 class Witness:
     """What clients were told: the version of each object, None where it was deleted, and the newest version of all."""
@@ -113,7 +115,7 @@ async def test_everything_is_there_after_a_restart(fresh_server, connected):
             "group": "example.com",
             "scope": "Namespaced",
             "names": {"plural": "lamps", "kind": "Lamp"},
-            "versions": [{"name": "v1", "served": True, "storage": True}],
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": ANYTHING}],
         },
     }
     lamps, services = "/apis/example.com/v1/namespaces/default/lamps", "/api/v1/namespaces/default/services"

@@ -37,6 +37,8 @@ DEPLOYMENT = {
     },
 }
 
+ANYTHING = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+
 
 @pytest.fixture(scope="module")
 def kubeconfig(server, tmp_path_factory):
@@ -55,7 +57,7 @@ async def lamps(api, namespace):
             "group": group,
             "scope": "Namespaced",
             "names": {"plural": "lamps", "kind": "Lamp"},
-            "versions": [{"name": "v1", "served": True, "storage": True}],
+            "versions": [{"name": "v1", "served": True, "storage": True, "schema": ANYTHING}],
         },
     }
     await api.made("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", crd)

@@ -6,23 +6,13 @@ from typing import Any
 
 from isthmus.apiserver import role_shapes, webhook_shapes
 from isthmus.apiserver.kinds import BUILT_IN, Kind, kinds_of
-from isthmus.apiserver.status import bad_request, invalid
+from isthmus.apiserver.status import invalid
 
 Object = dict[str, Any]
 
 
 def shape(kind: Kind, obj: Object) -> None:
-    """What selectors, other people's requests and every client rely on."""
-    metadata = obj["metadata"]
-    for field in ("labels", "annotations"):
-        found = metadata.get(field)
-        if found is None:
-            continue
-        if not isinstance(found, dict) or not all(isinstance(value, str) for value in found.values()):
-            raise bad_request(f"{kind.name} {metadata['name']}: metadata.{field} is not a map of strings to strings")
-    finalizers = metadata.get("finalizers") or []
-    if not isinstance(finalizers, list) or not all(isinstance(item, str) for item in finalizers):
-        raise bad_request(f"{kind.name} {metadata['name']}: metadata.finalizers is not a list of strings")
+    """What other people's requests rely on."""
     role_shapes.check(kind, obj)
     webhook_shapes.check(kind, obj)
 

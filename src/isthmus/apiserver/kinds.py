@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from isthmus.apiserver.builtin_schemas import metadata_schema
+from isthmus.apiserver.schemas import Schema, of_custom_kind
+
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
 
 
@@ -24,6 +27,8 @@ class Kind:
     has_spec: bool = False
     is_custom: bool = False
     columns: tuple[tuple[str, str, str], ...] = ()
+    schema: Schema | None = None
+    """Of a custom kind; those of built-in kinds are in `builtin_schemas`."""
 
     @property
     def singular(self) -> str:
@@ -173,4 +178,5 @@ def kinds_of(crd: dict[str, Any]) -> Iterator[Kind]:
             has_spec=True,
             is_custom=True,
             columns=columns,
+            schema=of_custom_kind(version, metadata_schema()),
         )

@@ -8,12 +8,12 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from isthmus.apiserver import allocation, checks, defaults
+from isthmus.apiserver import allocation, checks, defaults, ownership, shapes
 from isthmus.apiserver.admission import Change
 from isthmus.apiserver.authors import SERVER, Author
 from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds, kinds_of
 from isthmus.apiserver.persistence import Persistence
-from isthmus.apiserver.status import Refused, already_exists, bad_request, conflict
+from isthmus.apiserver.status import Refused, already_exists, bad_request, conflict, not_found
 from isthmus.apiserver.store import Event, Name, Object, Store, Stored, name_of
 from isthmus.apiserver.webhooks import Webhooks
 
@@ -40,12 +40,17 @@ class Objects:
         self._addresses = allocation.AddressPool(service_cidr)
         self._load()
 
-    async def create(self, kind: Kind, obj: Object, namespace: str, author: Author = SERVER) -> Object:
-        """The object as stored."""
+    async def create(
+        self, kind: Kind, obj: Object, namespace: str, author: Author = SERVER, *, applied: bool = False
+    ) -> Object:
+        """The object as stored. One that was `applied` says already who owns its fields."""
+        owners = (obj.get("metadata") or {}).get("managedFields") if applied else None
         self._require_namespace(kind, namespace)
         if (obj.get("metadata") or {}).get("resourceVersion"):
             raise bad_request("resourceVersion should not be set on objects to be created")
         defaults.new_metadata(kind, obj, namespace)
+        if owners:
+            obj["metadata"]["managedFields"] = owners
         obj["apiVersion"], obj["kind"] = kind.group_version, kind.name
         if "status" in kind.subresources and kind.is_custom:
             obj.pop("status", None)
@@ -62,6 +67,7 @@ class Objects:
         )
         obj = await self._admitted(change)
         self._require_namespace(kind, namespace)
+        _record(change, obj, applied=applied)
         if self.store.find(kind, name_of(obj)) is not None:
             raise already_exists(kind, name_of(obj)[1])
         if kind is _SERVICE:
@@ -75,7 +81,34 @@ class Objects:
         await self._commit(kind, event)
         return event.new.obj
 
-    async def replace(self, kind: Kind, obj: Object, *, subresource: str = "", author: Author = SERVER) -> Object:
+    async def apply(
+        self, kind: Kind, config: Object, namespace: str, subresource: str, author: Author, *, force: bool
+    ) -> tuple[Object, bool]:
+        """The object as stored, and whether it is new."""
+        name = (namespace if kind.namespaced else "", config["metadata"]["name"])
+        me = ownership.owner_of(kind, author.manager, "Apply", subresource, defaults.now())
+        expected = str(config["metadata"].pop("resourceVersion", None) or "")
+        config = _of_part(kind, config, subresource)
+        shapes.settle_configuration(kind, config, author)
+        for _ in range(_TRIES):
+            live = self.store.find(kind, name)
+            if live is None and subresource:
+                raise not_found(kind, name[1])
+            wanted = ownership.apply(live.obj if live else None, config, shapes.schema_of(kind), me, force=force)
+            try:
+                if live is None:
+                    wanted["metadata"]["resourceVersion"] = expected
+                    return await self.create(kind, wanted, namespace, author, applied=True), True
+                wanted["metadata"]["resourceVersion"] = expected or str(live.version)
+                return await self.replace(kind, wanted, subresource=subresource, author=author, applied=True), False
+            except Refused as refusal:
+                if expected or refusal.reason not in ("Conflict", "AlreadyExists"):
+                    raise
+        raise conflict(kind, name[1])
+
+    async def replace(
+        self, kind: Kind, obj: Object, *, subresource: str = "", author: Author = SERVER, applied: bool = False
+    ) -> Object:
         """The object as stored. Without a resourceVersion in it, whatever is there is replaced."""
         expected = str(obj["metadata"].get("resourceVersion") or "")
         for _ in range(_TRIES):
@@ -94,6 +127,7 @@ class Objects:
                 options={"fieldManager": author.manager},
             )
             new = await self._admitted(change)
+            _record(change, new, applied=applied)
             if self.store.find(kind, name_of(obj)) is old:
                 return await self._replaced(kind, old, new, author)
         raise conflict(kind, name_of(obj)[1])
@@ -160,13 +194,13 @@ class Objects:
         """The object that may be stored (for a deletion: the one that may go), as webhooks, if any, have made it."""
         asked = self._webhooks.asked(change)
         if change.new is not None:
-            self._complete(change.kind, change.new)
+            self._complete(change.kind, change.new, change.author)
         if asked:
             before = change.new
             change = await self._webhooks.mutated(change)
             if change.new is not None and before is not None and change.new is not before:
                 _keep_identity(change.kind, before, change.new)
-                self._complete(change.kind, change.new)
+                self._complete(change.kind, change.new, change.author)
         if change.new is not None:
             self._check(change.kind, change.old, change.new)
         if asked:
@@ -175,8 +209,9 @@ class Objects:
         assert obj is not None, "a change has an object"
         return obj
 
-    def _complete(self, kind: Kind, obj: Object) -> None:
+    def _complete(self, kind: Kind, obj: Object, author: Author) -> None:
         """What is not said, before anybody is asked about the object."""
+        shapes.settle(kind, obj, author)
         checks.shape(kind, obj)
         defaults.fill(kind, obj)
 
@@ -258,6 +293,24 @@ class Objects:
             raise Refused(405, "MethodNotAllowed", "create not allowed while custom resource definition is terminating")
 
 
+def _record(change: Change, stored: Object, *, applied: bool) -> None:
+    """Who owns which field of the object that will be stored."""
+    assert change.new is not None, "nothing is recorded of what is deleted"
+    kind, schema = change.kind, shapes.schema_of(change.kind)
+    me = ownership.owner_of(kind, change.author.manager, "Update", change.subresource, defaults.now())
+    if not applied:
+        ownership.record_update(change.old, stored, schema, me)
+    elif stored is not change.new:
+        ownership.record_admission(change.new, stored, schema, me)
+
+
+def _of_part(kind: Kind, config: Object, subresource: str) -> Object:
+    """What a configuration says about the part that it is applied to: the status, or everything else."""
+    if subresource == "status":
+        return {key: value for key, value in config.items() if key in ("apiVersion", "kind", "metadata", "status")}
+    return {key: value for key, value in config.items() if key != "status" or "status" not in kind.subresources}
+
+
 def _keep_identity(kind: Kind, before: Object, after: Object) -> None:
     """Webhooks change what an object says, not which one it is."""
     for field in ("name", "namespace"):
@@ -288,6 +341,8 @@ def _merged(kind: Kind, old: Object, wanted: Object, subresource: str) -> Object
         new = copy.deepcopy(old)
         if "status" in wanted:
             new["status"] = wanted["status"]
+        if "managedFields" in wanted["metadata"]:
+            new["metadata"]["managedFields"] = wanted["metadata"]["managedFields"]
         return new
     new = copy.deepcopy(wanted)
     new["apiVersion"], new["kind"] = kind.group_version, kind.name

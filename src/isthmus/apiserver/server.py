@@ -37,7 +37,7 @@ class ApiServer:
         self._access = access
         self._tokens = tokens
         self._virtual = Virtual(objects, access, tokens)
-        reading, writing = Reading(objects.store), Writing(objects, self._virtual)
+        reading, writing = Reading(objects.store), Writing(objects, self._virtual, access)
         self.watches: Watches = reading.watches
         self._reads: dict[str, Callable[[web.Request, Target], Awaitable[web.StreamResponse]]] = {
             "get": reading.get,

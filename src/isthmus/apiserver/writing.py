@@ -8,6 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from isthmus.apiserver import answers, bodies, patches
+from isthmus.apiserver.access import Access
 from isthmus.apiserver.authors import Author, is_dry_run
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.objects import Objects
@@ -23,8 +24,9 @@ _CONFLICT_TRIES = 5
 class Writing:
     """Answers `create`, `update`, `patch`, `delete` and `deletecollection`. Every method may raise Refused."""
 
-    def __init__(self, objects: Objects, virtual: Virtual) -> None:
+    def __init__(self, objects: Objects, virtual: Virtual, access: Access) -> None:
         self._objects = objects
+        self._access = access
         self._store = objects.store
         self._virtual = virtual
 
@@ -68,6 +70,10 @@ class Writing:
     async def patch(self, request: web.Request, target: Target, author: Author) -> web.StreamResponse:
         """A patch without a resourceVersion is made again on what another writer left meanwhile."""
         content_type, patch = await bodies.read_patch(request)
+        if content_type == "application/apply-patch+yaml":
+            return await self._apply(request, target, patch, author)
+        if "force" in request.query:
+            raise unprocessable("PatchOptions: force: Forbidden: may not be specified for non-apply patch")
         for attempt in range(_CONFLICT_TRIES):
             stored = self._store.get(target.kind, (target.namespace, target.name))
             if target.subresource == "scale":
@@ -90,6 +96,34 @@ class Writing:
                 raise
             return answers.changed(request, target.kind, changed)
         raise AssertionError("the last try returns or raises")
+
+    async def _apply(self, request: web.Request, target: Target, config: Any, author: Author) -> web.StreamResponse:
+        """Server-side apply: the configuration's fields become the manager's."""
+        if not request.query.get("fieldManager"):
+            raise unprocessable("PatchOptions: fieldManager: Required value: is required for apply patch")
+        if not isinstance(config, dict) or not isinstance(config.get("metadata", {}), dict):
+            raise bad_request("the configuration that is applied is not an object with metadata")
+        if config.get("kind") != target.kind.name or config.get("apiVersion") != target.kind.group_version:
+            raise bad_request(
+                f"the configuration must say apiVersion: {target.kind.group_version} and kind: {target.kind.name}"
+            )
+        metadata = config.setdefault("metadata", {})
+        if metadata.get("managedFields"):
+            raise bad_request("metadata.managedFields must be nil")
+        if target.subresource == "scale":
+            raise unsupported_media_type("apply is not accepted for scale: apply the object, or patch its scale")
+        said = (metadata.setdefault("name", target.name), metadata.get("namespace") or target.namespace)
+        if said != (target.name, target.namespace):
+            raise bad_request("the name and namespace of the configuration do not match those in the URL")
+        if target.kind.namespaced:
+            metadata["namespace"] = target.namespace
+        if self._store.find(target.kind, (target.namespace, target.name)) is None:
+            self._access.require(author.user, target.attributes("create"))
+        force = bodies.flag(request, "force")
+        obj, is_new = await self._objects.apply(
+            target.kind, config, target.namespace, target.subresource, author, force=force
+        )
+        return answers.changed(request, target.kind, obj, status=201 if is_new else 200)
 
     async def _scale(self, target: Target, scale: Object, author: Author) -> web.StreamResponse:
         stored = self._store.get(target.kind, (target.namespace, target.name))

@@ -8,9 +8,11 @@ sent there is refused at once.
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Mapping
 
 from isthmus.localruntime.commands import ip_batch, nft, run
 from isthmus.localruntime.plan import SERVICE_RANGE, TRANSIT_RANGE, ClusterPlan, NetworkPlan
+from isthmus.model.names import NetworkId
 
 TRANSIT_BRIDGE = "transit"
 _TRANSIT = ipaddress.ip_network(TRANSIT_RANGE)
@@ -28,6 +30,11 @@ def transit_commands(clusters: tuple[ClusterPlan, ...]) -> list[str]:
         *(f"addr add {cluster.api_address}/32 dev {TRANSIT_BRIDGE}" for cluster in clusters),
         f"link set {TRANSIT_BRIDGE} up",
     ]
+
+
+def service_routes(clusters: tuple[ClusterPlan, ...], networks: Mapping[NetworkId, NetworkPlan]) -> list[str]:
+    """From transit, where API servers stand, to each cluster's Services: webhooks are behind them."""
+    return [f"route add {cluster.service_cidr} via {networks[cluster.network].transit_ip}" for cluster in clusters]
 
 
 def _bridge(name: str) -> str:
@@ -113,6 +120,7 @@ class Networks:
         lines = transit_commands(clusters)
         for index, network in enumerate(self._networks.values(), start=1):
             lines += router_commands(network, index)
+        lines += service_routes(clusters, self._networks)
         await ip_batch(lines)
         for network in self._networks.values():
             await ip_batch(inside_router_commands(network), namespace=network.namespace)

@@ -1,0 +1,77 @@
+"""Shapes of objects: unknown fields are told or refused and never stored, wrong types are refused, custom kinds get their defaults."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from isthmus.apiserver import builtin_schemas, schemas
+from isthmus.apiserver.authors import STRICT, WARN, Author
+from isthmus.apiserver.kinds import Kind
+from isthmus.apiserver.schemas import Schema
+from isthmus.apiserver.status import bad_request
+
+Object = dict[str, Any]
+
+
+def schema_of(kind: Kind) -> Schema:
+    if kind.schema is not None:
+        return kind.schema
+    return builtin_schemas.schema_of(kind.group_version, kind.name)
+
+
+def settle_configuration(kind: Kind, config: Object, author: Author) -> None:
+    """A configuration that is applied: what it does not know must not be owned, and what it does not say stays unsaid. Raises Refused."""
+    _drop_nulls(config)
+    _tell(kind, list(schemas.prune(schema_of(kind), config)), author)
+
+
+def settle(kind: Kind, obj: Object, author: Author) -> None:
+    """Makes the object one of its kind. Raises Refused."""
+    unknown: list[str] = []
+    if kind.schema is not None:
+        unknown = list(schemas.prune(kind.schema, obj))
+        schemas.add_defaults(kind.schema, obj)
+        _require(kind, obj["metadata"], builtin_schemas.metadata_shape())
+    else:
+        shape = builtin_schemas.shape_of(kind.group_version, kind.name)
+        try:
+            msgspec.convert(obj, shape)
+        except msgspec.ValidationError:
+            unknown = list(schemas.prune(schema_of(kind), obj))
+            _require(kind, obj, shape)
+    _tell(kind, unknown, author)
+
+
+def _tell(kind: Kind, unknown: list[str], author: Author) -> None:
+    told = [f'unknown field "{path}"' for path in unknown]
+    if told and author.validation == STRICT:
+        raise bad_request(f"{_subject(kind)}strict decoding error: {', '.join(told)}")
+    if author.validation == WARN:
+        for text in told:
+            author.warn(text)
+
+
+def _drop_nulls(value: Any) -> None:
+    if isinstance(value, dict):
+        for key in [key for key, each in value.items() if each is None]:
+            del value[key]
+        for each in value.values():
+            _drop_nulls(each)
+    elif isinstance(value, list):
+        for each in value:
+            _drop_nulls(each)
+
+
+def _require(kind: Kind, obj: Object, shape: Any) -> None:
+    try:
+        msgspec.convert(obj, shape)
+    except msgspec.ValidationError as error:
+        raise bad_request(f"{_subject(kind)}{error}") from None
+
+
+def _subject(kind: Kind) -> str:
+    if kind.is_custom:
+        return ""
+    return f'{kind.name} in version "{kind.group_version}" cannot be handled as a {kind.name}: '
