@@ -12,7 +12,7 @@ from isthmus.discovery.locality import preference_for, priorities, shared_out
 from isthmus.discovery.view import outbound_view
 from isthmus.model.names import Hostname, Namespace
 from isthmus.model.topology import Locality, NetworkGateway
-from isthmus.model.traffic import DestinationRule, LocalityPreference, OutlierDetection, TrafficPolicy
+from isthmus.model.traffic import DestinationRule, LocalityPreference, Nearness, OutlierDetection, TrafficPolicy, Wishes
 
 PLACES = ("eu/a/1", "eu/a/2", "eu/b/1", "us/a/1", "asia/a/1")
 LABELS = ("topology.istio.io/network", "topology.kubernetes.io/region", "topology.kubernetes.io/zone")
@@ -165,3 +165,53 @@ def test_priorities_have_no_gaps_and_nobody_is_lost(words, endpoints, place, pre
     assert used == list(range(len(used)))
     assert sum(len(to.stands_for) for group in upstream.groups for to in group.destinations) == len(endpoints)
     assert shared_out(caller(words, place), upstream.groups, preference) == upstream.groups
+
+
+@pytest.mark.parametrize(
+    ("of_rule", "of_service", "of_mesh", "expected"),
+    [
+        (Wishes(), Wishes(), Wishes(), None),
+        (Wishes(), Wishes(fails_over=True), Wishes(), LocalityPreference()),
+        (Wishes(fails_over=False), Wishes(fails_over=True), Wishes(fails_over=True), None),
+        (
+            Wishes(own_cluster_first=True),
+            Wishes(),
+            Wishes(),
+            LocalityPreference(nearness=Nearness.NONE, own_cluster_first=True),
+        ),
+        (Wishes(), Wishes(own_cluster_first=False), Wishes(own_cluster_first=True), None),
+        (
+            Wishes(),
+            Wishes(own_cluster_first=True),
+            Wishes(fails_over=True),
+            LocalityPreference(own_cluster_first=True),
+        ),
+    ],
+)
+def test_the_narrowest_wish_counts(words, of_rule, of_service, of_mesh, expected):
+    snapshot = words.Mesh().snapshot()
+    [service] = snapshot.services.values()
+    mesh = replace(snapshot, settings=replace(snapshot.settings, wishes=of_mesh))
+
+    found = preference_for(replace(service, wishes=of_service), TrafficPolicy(wishes=of_rule), mesh)
+
+    assert found == expected
+
+
+def test_the_own_cluster_comes_first_and_then_what_is_near(words):
+    endpoints = [
+        words.endpoint("10.0.0.1", "n1", "c1", "at=us/a"),
+        words.endpoint("10.0.0.2", "n1", "c1", "at=eu/a/1"),
+        words.endpoint("10.0.0.3", "n1", "c2", "at=eu/a/1"),
+        words.endpoint("10.0.0.4", "n1", "c2", "at=asia/a"),
+    ]
+
+    found = priorities(caller(words), endpoints, LocalityPreference(own_cluster_first=True))
+
+    assert [found[endpoint] for endpoint in endpoints] == [1, 0, 2, 3]
+
+
+def test_where_zones_are_known_to_envoy_regions_alone_are_ranked(words):
+    zones = LocalityPreference(failover=(("eu", "asia"),), nearness=Nearness.REGION)
+
+    assert tuple(ranked(words, zones).values()) == (0, 0, 0, 2, 1)

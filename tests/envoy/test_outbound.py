@@ -8,7 +8,9 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from isthmus.envoy import outbound
 from isthmus.envoy.resources import LISTENER
+from isthmus.model.routing import ConnectionRoute
 from isthmus.model.services import Protocol
+from isthmus.model.traffic import ConnectionPool, TrafficPolicy, Tunnel
 from isthmus.model.views import ProxyKind
 
 
@@ -31,8 +33,9 @@ def lines(resources) -> list[str]:
         chains = []
         for chain in listener.filter_chains:
             match = chain.filter_chain_match
-            alpn = ",".join(match.application_protocols)
-            chains.append(f"[{match.destination_port.value or alpn}] {serves(chain)}")
+            ranges = [f"{each.address_prefix}/{each.prefix_len.value}" for each in match.prefix_ranges]
+            told = ",".join([*match.application_protocols, *match.server_names, *ranges])
+            chains.append(f"[{match.destination_port.value or told}] {serves(chain)}")
         if listener.HasField("default_filter_chain"):
             chains.append(f"else {serves(listener.default_filter_chain)}")
         found.append(f"{name} {' '.join(chains)}")
@@ -119,3 +122,65 @@ def test_a_gateway_captures_nothing(mesh):
     view = mesh.view(mesh.outbound_view(seen_from=mesh.scope(ProxyKind.ROUTER)))
 
     assert lines(mesh.compiled(view)) == []
+
+
+def outside(mesh, host, port, *, ranges=(), protocol=Protocol.TLS, **upstream):
+    service = mesh.replace(mesh.service("x", mesh.port(port, protocol), vips={}), hostname=host, address_ranges=ranges)
+    return mesh.replace(mesh.upstream(service, service.ports[0]), **upstream)
+
+
+def test_tls_services_without_an_address_are_told_apart_by_name(mesh, accepted_by_envoy):
+    routes = (
+        ConnectionRoute(sni_hosts=("special.a.example", "b.example"), subnets=(), clusters=(("outbound|443||c", 1),)),
+    )
+
+    resources = mesh.compiled(
+        mesh.view(
+            mesh.outbound_view(
+                outside(mesh, "a.example", 443, connections=routes),
+                outside(mesh, "b.example", 443),
+                outside(mesh, "*.wild.example", 443, protocol=Protocol.HTTPS),
+            )
+        )
+    )
+
+    accepted_by_envoy(resources)
+    [line] = [each for each in lines(resources) if each.startswith("0.0.0.0_443")]
+    # Another rule has claimed b.example first; no connection is without a place.
+    assert line == (
+        "0.0.0.0_443 [*.wild.example] tcp(outbound|443||*.wild.example) "
+        "[special.a.example,b.example] tcp(outbound|443||c) [a.example] tcp(outbound|443||a.example) "
+        "else tcp(PassthroughCluster)"
+    )
+
+
+def test_services_with_ranges_of_addresses_are_told_apart_by_these(mesh, accepted_by_envoy):
+    resources = mesh.compiled(
+        mesh.view(
+            mesh.outbound_view(
+                outside(mesh, "db.example", 5432, ranges=("10.1.0.0/16", "10.2.0.0/16"), protocol=Protocol.TCP),
+                outside(mesh, "other.example", 5432, ranges=("10.2.0.0/16", "10.3.0.0/16"), protocol=Protocol.TCP),
+                outside(mesh, "rest.example", 5432, protocol=Protocol.TCP),
+            )
+        )
+    )
+
+    accepted_by_envoy(resources)
+    [line] = [each for each in lines(resources) if each.startswith("0.0.0.0_5432")]
+    assert line == (
+        "0.0.0.0_5432 [10.1.0.0/16,10.2.0.0/16] tcp(outbound|5432||db.example) "
+        "[10.3.0.0/16] tcp(outbound|5432||other.example) else tcp(outbound|5432||rest.example)"
+    )
+
+
+def test_bytes_may_have_an_end_and_a_tunnel(mesh, accepted_by_envoy):
+    policy = TrafficPolicy(pool=ConnectionPool(tcp_idle_seconds=60), tunnel=Tunnel("far.example:443", by_post=True))
+    upstream = outside(mesh, "proxy.example", 3128, protocol=Protocol.TCP, policy=policy)
+
+    resources = mesh.compiled(mesh.view(mesh.outbound_view(upstream)))
+
+    accepted_by_envoy(resources)
+    listener = listener_pb2.Listener.FromString(resources.of_type(LISTENER)["0.0.0.0_3128"].body)
+    proxy = tcp_proxy_pb2.TcpProxy.FromString(listener.default_filter_chain.filters[-1].typed_config.value)
+    assert proxy.idle_timeout.seconds == 60
+    assert (proxy.tunneling_config.hostname, proxy.tunneling_config.use_post) == ("far.example:443", True)

@@ -9,7 +9,16 @@ from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
 
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS
 from isthmus.model.services import Protocol, Resolution
-from isthmus.model.traffic import Balancing, ConnectionPool, OutlierDetection, TrafficPolicy
+from isthmus.model.traffic import (
+    Balancing,
+    ConnectionPool,
+    Keepalive,
+    OutlierDetection,
+    RetryBudget,
+    TrafficPolicy,
+    Upgrade,
+    Warmup,
+)
 from isthmus.model.views import ProxyKind
 
 _OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -182,11 +191,12 @@ def test_what_a_destination_rule_says_is_in_the_cluster_and_envoy_accepts_it(mes
 
 
 @pytest.mark.parametrize(
-    ("resolution", "kind"), [("endpoints", "EDS"), ("dns", "STRICT_DNS"), ("none", "ORIGINAL_DST")]
+    ("resolution", "kind"),
+    [("endpoints", "EDS"), ("dns", "STRICT_DNS"), ("dns-first", "LOGICAL_DNS"), ("none", "ORIGINAL_DST")],
 )
 def test_how_addresses_are_found(mesh, accepted_by_envoy, resolution, kind):
     service = mesh.replace(mesh.service("helloworld", mesh.port(5000)), resolution=Resolution(resolution))
-    endpoint = mesh.endpoint(service, "a.example" if resolution == "dns" else "10.0.0.1", meshed=False)
+    endpoint = mesh.endpoint(service, "a.example" if resolution.startswith("dns") else "10.0.0.1", meshed=False)
     upstream = mesh.upstream(service, service.ports[0], mesh.group(mesh.direct(endpoint, 443)))
 
     resources = mesh.compiled(mesh.view(mesh.outbound_view(upstream)))
@@ -196,3 +206,97 @@ def test_how_addresses_are_found(mesh, accepted_by_envoy, resolution, kind):
     assert cluster_pb2.Cluster.DiscoveryType.Name(found.type) == kind
     told = resources.of_type(ENDPOINTS)
     assert bool(told) is (kind == "EDS")
+
+
+@pytest.mark.parametrize("protocol", [Protocol.HTTP, Protocol.HTTPS])
+def test_hosts_that_are_looked_up_when_they_are_asked_for(mesh, accepted_by_envoy, protocol):
+    service = mesh.replace(
+        mesh.service("any", mesh.port(443, protocol), vips={}),
+        hostname="*.example.com",
+        resolution=Resolution.DNS_OF_REQUEST,
+    )
+    upstream = mesh.upstream(service, service.ports[0])
+
+    resources = mesh.compiled(mesh.view(mesh.outbound_view(upstream)))
+
+    accepted_by_envoy(resources)
+    found = clusters(resources)["outbound|443||*.example.com"]
+    assert found.cluster_type.name == "envoy.clusters.dynamic_forward_proxy"
+    assert resources.of_type(ENDPOINTS) == {}
+
+
+def ruled(mesh, accepted_by_envoy, policy, name="outbound|5000||helloworld.sample.svc.cluster.local"):
+    """A cluster of the sample mesh under the policy, after Envoy has accepted all of it."""
+    plain = mesh.sample_mesh()
+    view = mesh.replace(plain, upstreams=tuple(mesh.replace(each, policy=policy) for each in plain.upstreams))
+    resources = mesh.compiled(mesh.view(view))
+    accepted_by_envoy(resources)
+    return clusters(resources)[name]
+
+
+def options(cluster):
+    return http_protocol_options_pb2.HttpProtocolOptions.FromString(
+        cluster.typed_extension_protocol_options[_OPTIONS].value
+    )
+
+
+def test_connections_are_used_as_a_rule_says(mesh, accepted_by_envoy):
+    pool = ConnectionPool(
+        keepalive=Keepalive(4, 60, 7),
+        max_connection_seconds=3600,
+        idle_seconds=30,
+        upgrade=Upgrade.YES,
+        max_concurrent_streams=7,
+    )
+
+    found = ruled(mesh, accepted_by_envoy, TrafficPolicy(pool=pool, retry_budget=RetryBudget(25, 5)))
+
+    probes = found.upstream_connection_options.tcp_keepalive
+    assert [each.value for each in (probes.keepalive_probes, probes.keepalive_time, probes.keepalive_interval)] == [
+        4,
+        60,
+        7,
+    ]
+    said = options(found)
+    assert said.explicit_http_config.http2_protocol_options.max_concurrent_streams.value == 7
+    assert said.common_http_protocol_options.max_connection_duration.seconds == 3600
+    assert said.common_http_protocol_options.idle_timeout.seconds == 30
+    budget = found.circuit_breakers.thresholds[0].retry_budget
+    assert (budget.budget_percent.value, budget.min_retry_concurrency.value) == (25, 5)
+
+
+def test_requests_go_on_as_they_came_where_a_rule_says_so(mesh, accepted_by_envoy):
+    found = ruled(mesh, accepted_by_envoy, TrafficPolicy(pool=ConnectionPool(upgrade=Upgrade.AS_CALLED)))
+
+    assert speaks(found) == "as-downstream"
+
+
+@pytest.mark.parametrize(
+    ("balancing", "config"),
+    [(Balancing.ROUND_ROBIN, "round_robin_lb_config"), (None, "least_request_lb_config")],
+)
+def test_new_endpoints_warm_up(mesh, accepted_by_envoy, balancing, config):
+    policy = TrafficPolicy(balancing=balancing, warmup=Warmup(30, least_percent=20, aggression=1.5))
+
+    found = getattr(ruled(mesh, accepted_by_envoy, policy), config).slow_start_config
+
+    assert found.slow_start_window.seconds == 30
+    assert (found.min_weight_percent.value, found.aggression.default_value) == (20, 1.5)
+
+
+def test_connections_that_fail_may_count_for_themselves(mesh, accepted_by_envoy):
+    split = OutlierDetection(split=True, consecutive_local_failures=9)
+    off = OutlierDetection(split=True, consecutive_local_failures=0)
+
+    on = ruled(mesh, accepted_by_envoy, TrafficPolicy(outliers=split)).outlier_detection
+    assert on.consecutive_local_origin_failure.value == 9
+    without = ruled(mesh, accepted_by_envoy, TrafficPolicy(outliers=off)).outlier_detection
+    assert without.enforcing_consecutive_local_origin_failure.value == 0
+
+
+def test_a_destination_may_be_told_who_called(mesh, accepted_by_envoy):
+    found = ruled(mesh, accepted_by_envoy, TrafficPolicy(proxy_protocol="V2"))
+
+    assert {each.transport_socket.name for each in found.transport_socket_matches} == {
+        "envoy.transport_sockets.upstream_proxy_protocol"
+    }

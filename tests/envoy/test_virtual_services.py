@@ -128,3 +128,41 @@ def test_redirects_direct_responses_and_faults(routed):
     assert response["directResponse"] == {"status": 418, "body": {"inlineString": "tea"}}
     injected = fault["typedPerFilterConfig"]["envoy.filters.http.fault"]
     assert injected["abort"] == {"httpStatus": 503, "percentage": {"numerator": 100, "denominator": "MILLION"}}
+
+
+def test_retries_elsewhere_or_not_near_or_far(routed):
+    [far, here] = routed(
+        route(
+            RequestMatch(port=1),
+            retries=Retries(attempts=2, on="5xx, 429,reset", back_off_seconds=0.5, farther=True),
+        ),
+        route(retries=Retries(attempts=2, elsewhere=False)),
+    )
+
+    policy = far["route"]["retryPolicy"]
+    assert (policy["retryOn"], policy["retriableStatusCodes"]) == ("5xx,reset,retriable-status-codes", [429])
+    assert policy["retryBackOff"] == {"baseInterval": "0.500s", "maxInterval": "5s"}
+    assert policy["retryPriority"]["name"] == "envoy.retry_priorities.previous_priorities"
+    assert "retryHostPredicate" in policy
+    assert "retryHostPredicate" not in here["route"]["retryPolicy"]
+
+
+def test_hosts_bytes_and_names_for_counting(routed):
+    [rewritten, answered] = routed(
+        route(
+            RequestMatch(uri=text("exact", "/a"), stat_prefix="a"),
+            clusters=((HELLO, 1, PLAIN), (HELLO, 1, HeaderChanges(authority="w"))),
+            headers=HeaderChanges(authority="h"),
+        ),
+        route(response_status=200, response_body=b"\x00"),
+    )
+
+    assert (rewritten["statPrefix"], rewritten["route"]["hostRewriteLiteral"]) == ("a", "h")
+    assert rewritten["route"]["weightedClusters"]["clusters"][1]["hostRewriteLiteral"] == "w"
+    assert answered["directResponse"]["body"] == {"inlineBytes": "AA=="}
+
+
+def test_an_abort_with_a_status_of_grpc(routed):
+    [found] = routed(route(fault=Fault(abort_percent=100, abort_grpc_status=14)))
+
+    assert found["typedPerFilterConfig"]["envoy.filters.http.fault"]["abort"]["grpcStatus"] == 14

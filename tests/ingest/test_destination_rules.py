@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from isthmus.ingest.durations import seconds_of
-from isthmus.model.traffic import Balancing, ClientTls, ConnectionPool, OutlierDetection
+from isthmus.model.traffic import (
+    Balancing,
+    ClientTls,
+    ConnectionPool,
+    Keepalive,
+    OutlierDetection,
+    RetryBudget,
+    TrafficPolicy,
+    Tunnel,
+    Upgrade,
+    Warmup,
+)
 
 
 def read(words, **spec):
@@ -87,3 +98,64 @@ def test_durations(text, seconds):
 def test_what_is_no_duration_is_refused(text):
     with pytest.raises(ValueError, match="is not a duration"):
         seconds_of(text)
+
+
+def test_connections_in_full(words):
+    policy = {
+        "loadBalancer": {"warmup": {"duration": "30s", "minimumPercent": 20, "aggression": 2}},
+        "connectionPool": {
+            "tcp": {
+                "tcpKeepalive": {"probes": 3, "time": "2m", "interval": "10s"},
+                "maxConnectionDuration": "1h",
+                "idleTimeout": "5m",
+            },
+            "http": {"idleTimeout": "10s", "h2UpgradePolicy": "UPGRADE", "maxConcurrentStreams": 9},
+        },
+        "outlierDetection": {"splitExternalLocalOriginErrors": True, "consecutiveLocalOriginFailures": 3},
+        "tunnel": {"protocol": "POST", "targetHost": "far.example", "targetPort": 443},
+        "proxyProtocol": {"version": "V2"},
+        "retryBudget": {"percent": 12.5},
+    }
+
+    [rule], issues = read(words, trafficPolicy=policy)
+
+    assert issues == ()
+    found = rule.policy
+    assert found.pool == ConnectionPool(
+        keepalive=Keepalive(3, 120, 10),
+        max_connection_seconds=3600,
+        tcp_idle_seconds=300,
+        idle_seconds=10,
+        upgrade=Upgrade.YES,
+        max_concurrent_streams=9,
+    )
+    assert found.warmup == Warmup(30, 20, 2)
+    assert found.outliers == OutlierDetection(split=True, consecutive_local_failures=3)
+    assert (found.tunnel, found.proxy_protocol) == (Tunnel("far.example:443", by_post=True), "V2")
+    assert found.retry_budget == RetryBudget(12.5, 3)
+
+
+@pytest.mark.parametrize(
+    ("policy", "field"),
+    [
+        ({"tunnel": {"targetHost": "a"}}, "spec.trafficPolicy.tunnel"),
+        (
+            {"connectionPool": {"http": {"h2UpgradePolicy": "SOON"}}},
+            "spec.trafficPolicy.connectionPool.http.h2UpgradePolicy",
+        ),
+    ],
+)
+def test_what_cannot_be_used_of_connections_is_told(words, policy, field):
+    [rule], [issue] = read(words, trafficPolicy=policy)
+
+    assert (issue.code, issue.field, rule.policy.tunnel) == ("ISM0401", field, None)
+
+
+def test_what_the_mesh_says_completes_a_pool_field_by_field():
+    mesh = TrafficPolicy(pool=ConnectionPool(connect_seconds=3, max_connections=7), outliers=OutlierDetection())
+    own = TrafficPolicy(pool=ConnectionPool(max_connections=1))
+
+    found = own.with_defaults(mesh)
+
+    assert found.pool == ConnectionPool(connect_seconds=3, max_connections=1)
+    assert found.outliers == OutlierDetection()

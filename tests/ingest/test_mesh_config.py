@@ -5,6 +5,14 @@ from __future__ import annotations
 import pytest
 
 from isthmus.ingest.mesh_config import is_cluster_local
+from isthmus.model.traffic import (
+    ConnectionPool,
+    Keepalive,
+    LocalityPreference,
+    Nearness,
+    OutlierDetection,
+    Upgrade,
+)
 
 DEFAULTS = (("*.kube-system.svc.cluster.local", True), ("kubernetes.default.svc.cluster.local", True))
 
@@ -50,6 +58,8 @@ def test_a_mesh_config_in_the_config_cluster_counts(words):
         ("- a", ["cannot be used: is not an object"]),
         ("trustDomainAliases: ['a b']", ["cannot be used: trustDomainAliases"]),
         ("caCertificates: [{trustDomains: [B]}]", ["cannot be used: caCertificates[0].trustDomains"]),
+        ("connectTimeout: soon", ["connectionPool.tcp.connectTimeout"]),
+        ("defaultTrafficPolicy: {outlierDetection: 7}", ["cannot be used: defaultTrafficPolicy"]),
         ("serviceSettings: [7]", ["cannot be used: serviceSettings[0] is not an object"]),
         ("trustDomain: other", ["trustDomain 'other' is not the control plane's own, 'cluster.local'"]),
         ("accessLogFile: /dev/stdout", ["accessLogFile is not read by this version"]),
@@ -69,3 +79,27 @@ def test_identities_of_trust_domains_with_authorities_of_their_own_may_connect(w
     snapshot = words.snapshot(words.cluster("east", config(words, text)))
 
     assert [str(domain) for domain in snapshot.settings.peer_trust_domains] == ["a.example", "b.example"]
+
+
+def test_what_holds_for_every_destination(words):
+    text = """
+connectTimeout: 3s
+tcpKeepalive: {probes: 2, time: 60s}
+h2UpgradePolicy: UPGRADE
+defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}, outlierDetection: {consecutive5xxErrors: 4}}
+"""
+
+    policy = words.snapshot(words.cluster("east", config(words, text))).settings.traffic_policy
+
+    assert policy.pool == ConnectionPool(
+        max_connections=7, connect_seconds=3, keepalive=Keepalive(2, 60), upgrade=Upgrade.YES
+    )
+    assert policy.outliers == OutlierDetection(consecutive_errors=4)
+
+
+def test_zones_come_before_places(words):
+    text = "zoneAwareLbSetting: {failover: [{from: eu, to: us}]}\nlocalityLbSetting: {failoverPriority: [a]}\n"
+
+    found = words.snapshot(words.cluster("east", config(words, text))).settings.locality
+
+    assert found == LocalityPreference(failover=(("eu", "us"),), nearness=Nearness.REGION)

@@ -122,7 +122,7 @@ def test_a_service_selects_workload_entries_beside_pods(words):
 
 
 def test_a_resolution_that_is_not_done_is_told(words):
-    snapshot = read(words, entry(words, resolution="DYNAMIC_DNS"))
+    snapshot = read(words, entry(words, resolution="GUESSING"))
 
     assert snapshot.services == {}
     assert [(issue.code, issue.field) for issue in snapshot.issues] == [("ISM0403", "spec.resolution")]
@@ -194,3 +194,29 @@ def test_endpoints_that_differ_in_who_they_are_alone_do_not_disturb(words):
     seen = endpoints(read(words, entry(words, resolution="STATIC", location="MESH_INTERNAL", endpoints=found)))
 
     assert [(each.ip, each.workload.meshed) for each in seen] == [("", False), ("", True), ("1.1.1.1", True)]
+
+
+@pytest.mark.parametrize(
+    ("said", "resolution", "found"),
+    [
+        ("DNS_ROUND_ROBIN", Resolution.DNS_FIRST, ["one.example"]),
+        ("DYNAMIC_DNS", Resolution.DNS_OF_REQUEST, []),
+        ("DNS", Resolution.DNS, ["one.example", "two.example"]),
+    ],
+)
+def test_how_hosts_are_looked_up(words, said, resolution, found):
+    hosts = [{"address": "one.example"}, {"address": "two.example"}]
+
+    snapshot = read(words, entry(words, resolution=said, endpoints=hosts))
+
+    [service] = snapshot.services.values()
+    assert service.resolution is resolution
+    assert [each.ip for each in endpoints(snapshot)] == found
+
+
+def test_a_range_of_addresses_stands_where_there_is_no_single_one(words):
+    [ranges] = read(words, entry(words, addresses=["10.1.0.0/16", "nonsense"])).services.values()
+    [single] = read(words, entry(words, addresses=["10.1.0.0/16", "10.2.0.1/32"])).services.values()
+
+    assert (ranges.virtual_ips, ranges.address_ranges) == ((), ("10.1.0.0/16",))
+    assert (single.ips_in("east"), single.address_ranges) == (("10.2.0.1",), ())

@@ -42,7 +42,10 @@ def test_everything_that_is_done(words):
             "timeout": "3s",
             "retries": {"attempts": 4, "perTryTimeout": "1s", "retryOn": "5xx"},
             "rewrite": {"uri": "/b", "authority": "h"},
-            "fault": {"delay": {"fixedDelay": "2s", "percentage": {"value": 0.5}}, "abort": {"httpStatus": 503}},
+            "fault": {
+                "delay": {"fixedDelay": "2s", "percentage": {"value": 0.5}},
+                "abort": {"httpStatus": 503, "percentage": {"value": 100}},
+            },
             "mirror": {"host": "s", "subset": "v2"},
             "mirrorPercentage": {"value": 5},
         },
@@ -172,3 +175,53 @@ def test_a_delegate_that_is_not_there_or_not_for_this_namespace_is_told(words):
 
     assert rules == ()
     assert (issue.code, issue.field) == ("ISM0405", "spec.http[0].delegate")
+
+
+def test_a_fault_without_a_percentage_happens_to_nobody(words):
+    [found], _ = read(words, {"route": TO, "fault": {"abort": {"httpStatus": 503}, "delay": {"fixedDelay": "1s"}}})
+
+    fault = found.rules[0].handling.fault
+    assert (fault.abort_percent, fault.delay_percent) == (0, 0)
+
+
+def test_an_abort_may_be_a_status_of_grpc(words):
+    abort = {"grpcStatus": "UNAVAILABLE", "percentage": {"value": 10}}
+
+    [found], issues = read(words, {"route": TO, "fault": {"abort": abort}})
+    _, [issue] = read(words, {"route": TO, "fault": {"abort": {"grpcStatus": "LATE"}}})
+
+    assert issues == ()
+    assert found.rules[0].handling.fault == Fault(abort_percent=10, abort_grpc_status=14)
+    assert issue.field == "spec.http[0].fault.abort.grpcStatus"
+
+
+def test_a_changed_host_is_told_from_changed_headers(words):
+    """Envoy would refuse the whole table of routes for a host among the headers."""
+    headers = {
+        "request": {"set": {"Host": "other", "x": "y"}, "remove": [":path", "z"]},
+        "response": {"set": {"host": "a"}},
+    }
+
+    [found], issues = read(words, {"route": TO, "headers": headers})
+
+    assert found.rules[0].handling.headers == HeaderChanges(
+        authority="other", request_set=(("x", "y"),), request_remove=("z",)
+    )
+    assert [issue.field for issue in issues] == [
+        "spec.http[0].headers.request.remove",
+        "spec.http[0].headers.response.set",
+    ]
+
+
+def test_retries_in_full(words):
+    said = {"attempts": 2, "backoff": "1s", "retryRemoteLocalities": True, "retryIgnorePreviousHosts": False}
+
+    [found], _ = read(words, {"route": TO, "retries": said})
+
+    assert found.rules[0].handling.retries == Retries(attempts=2, back_off_seconds=1, elsewhere=False, farther=True)
+
+
+def test_answers_may_be_bytes(words):
+    [found], _ = read(words, {"directResponse": {"status": 200, "body": {"bytes": "AAE="}}})
+
+    assert found.rules[0].handling.response_body == b"\x00\x01"

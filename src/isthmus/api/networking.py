@@ -63,15 +63,40 @@ class ConsistentHash(Wire, frozen=True):
     minimum_ring_size: int | None = None
 
 
+class ZoneAwareSetting(Wire, frozen=True):
+    enabled: bool = True
+    min_cluster_size: int | None = None
+    failover: list[Failover] = []
+    failover_priority: list[str] = []
+
+
+class Warmup(Wire, frozen=True):
+    duration: str = ""
+    minimum_percent: float | None = None
+    aggression: float | None = None
+
+
 class LoadBalancer(Wire, frozen=True):
     simple: str = ""
     consistent_hash: ConsistentHash | None = None
     locality_lb_setting: LocalitySetting | None = None
+    zone_aware_lb_setting: ZoneAwareSetting | None = None
+    warmup_duration_secs: str = ""
+    warmup: Warmup | None = None
+
+
+class TcpKeepalive(Wire, frozen=True):
+    probes: int | None = None
+    time: str = ""
+    interval: str = ""
 
 
 class TcpPool(Wire, frozen=True):
     max_connections: int | None = None
     connect_timeout: str = ""
+    tcp_keepalive: TcpKeepalive | None = None
+    max_connection_duration: str = ""
+    idle_timeout: str = ""
 
 
 class HttpPool(Wire, frozen=True):
@@ -79,6 +104,10 @@ class HttpPool(Wire, frozen=True):
     http2_max_requests: int | None = msgspec.field(default=None, name="http2MaxRequests")
     max_requests_per_connection: int | None = None
     max_retries: int | None = None
+    idle_timeout: str = ""
+    h2_upgrade_policy: str = msgspec.field(default="", name="h2UpgradePolicy")
+    use_client_protocol: bool = False
+    max_concurrent_streams: int | None = None
 
 
 class ConnectionPool(Wire, frozen=True):
@@ -87,6 +116,9 @@ class ConnectionPool(Wire, frozen=True):
 
 
 class OutlierDetection(Wire, frozen=True):
+    consecutive_errors: int | None = None
+    split_external_local_origin_errors: bool = False
+    consecutive_local_origin_failures: int | None = None
     consecutive5xx_errors: int | None = msgspec.field(default=None, name="consecutive5xxErrors")
     consecutive_gateway_errors: int | None = None
     interval: str = ""
@@ -99,11 +131,29 @@ class PortSelector(Wire, frozen=True):
     number: int = 0
 
 
+class Tunnel(Wire, frozen=True):
+    protocol: str = ""
+    target_host: str = ""
+    target_port: int = 0
+
+
+class ProxyProtocol(Wire, frozen=True):
+    version: str = "V1"
+
+
+class RetryBudget(Wire, frozen=True):
+    percent: float | None = None
+    min_retry_concurrency: int | None = None
+
+
 class TrafficPolicy(Wire, frozen=True):
     load_balancer: LoadBalancer | None = None
     connection_pool: ConnectionPool | None = None
     outlier_detection: OutlierDetection | None = None
     tls: ClientTls | None = None
+    tunnel: Tunnel | None = None
+    proxy_protocol: ProxyProtocol | None = None
+    retry_budget: RetryBudget | None = None
     port: PortSelector | None = None
     port_level_settings: list[dict[str, Any]] = []
 

@@ -26,6 +26,8 @@ class HttpMatch(Wire, frozen=True):
     source_labels: dict[str, str] = {}
     source_namespace: str = ""
     gateways: list[str] = []
+    name: str = ""
+    stat_prefix: str = ""
 
 
 class PortSelector(Wire, frozen=True):
@@ -59,12 +61,16 @@ class Redirect(Wire, frozen=True):
     uri: str = ""
     authority: str = ""
     port: int = 0
+    derive_port: str = ""
     scheme: str = ""
     redirect_code: int = 301
 
 
 class Body(Wire, frozen=True):
+    """`octets` are decoded from base64."""
+
     string: str = ""
+    octets: bytes = msgspec.field(default=b"", name="bytes")
 
 
 class DirectResponse(Wire, frozen=True):
@@ -87,6 +93,9 @@ class Retries(Wire, frozen=True):
     attempts: int = 0
     per_try_timeout: str = ""
     retry_on: str = ""
+    retry_remote_localities: bool | None = None
+    retry_ignore_previous_hosts: bool | None = None
+    backoff: str = ""
 
 
 class Percent(Wire, frozen=True):
@@ -95,12 +104,16 @@ class Percent(Wire, frozen=True):
 
 class Delay(Wire, frozen=True):
     percentage: Percent | None = None
+    percent: int = 0
     fixed_delay: str = ""
+    exponential_delay: str = ""
 
 
 class Abort(Wire, frozen=True):
     percentage: Percent | None = None
     http_status: int = 0
+    grpc_status: str = ""
+    http2_error: str = msgspec.field(default="", name="http2Error")
 
 
 class Fault(Wire, frozen=True):
@@ -141,6 +154,7 @@ class HttpRoute(Wire, frozen=True):
     fault: Fault | None = None
     mirror: Destination | None = None
     mirror_percentage: Percent | None = None
+    mirror_percent: int | None = None
     mirrors: list[Mirror] = []
     headers: Headers = msgspec.field(default_factory=Headers)
     delegate: Delegate | None = None

@@ -17,6 +17,7 @@ from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.snapshot import ClusterSet, MeshSettings, Snapshot
 from isthmus.model.topology import ImportState
+from isthmus.model.traffic import Wishes
 
 Object = dict[str, Any]
 
@@ -140,6 +141,10 @@ def _settings(document: Mapping[str, Any]) -> MeshSettings:
             own_cluster_names=_is_on(environment, "ENABLE_MCS_CLUSTER_LOCAL"),
         ),
         unreachable_networks_direct=_is_on(environment, "ISTHMUS_UNREACHABLE_NETWORKS_DIRECT"),
+        wishes=Wishes(
+            own_cluster_first=_is_on(environment, "ISTHMUS_PREFER_LOCAL_CLUSTER"),
+            fails_over=_is_on(environment, "ISTHMUS_LOCALITY_FAILOVER"),
+        ),
         policies_mean_any_trust_domain=_is_on(environment, "ISTHMUS_POLICIES_MEAN_ANY_TRUST_DOMAIN"),
     )
     try:

@@ -88,6 +88,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
             root_namespace=settings.system_namespace,
             cluster_set=settings.cluster_set,
             unreachable_networks_direct=settings.unreachable_networks_direct,
+            wishes=settings.wishes,
             policies_mean_any_trust_domain=settings.policies_mean_any_trust_domain,
         ),
         settings.cluster,

@@ -19,6 +19,7 @@ from isthmus.kubernetes.kubeconfig import SERVICE_ACCOUNT_DIRECTORY, ApiAddress,
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.snapshot import ClusterSet
+from isthmus.model.traffic import Wishes
 from isthmus.trust.issuance import Lifetimes
 
 
@@ -66,6 +67,7 @@ class ControlPlaneSettings:
     served_names: tuple[str, ...]
     unreachable_networks_direct: bool
     policies_mean_any_trust_domain: bool
+    wishes: Wishes
     cluster_set: ClusterSet
     cluster_aliases: Mapping[str, ClusterId]
     node_agents: frozenset[tuple[str, str]]
@@ -105,6 +107,10 @@ class ControlPlaneSettings:
                 environment.get("ISTIOD_CUSTOM_HOST", ""),
             ),
             unreachable_networks_direct=_flag(environment, "ISTHMUS_UNREACHABLE_NETWORKS_DIRECT"),
+            wishes=Wishes(
+                own_cluster_first=_flag(environment, "ISTHMUS_PREFER_LOCAL_CLUSTER"),
+                fails_over=_flag(environment, "ISTHMUS_LOCALITY_FAILOVER"),
+            ),
             policies_mean_any_trust_domain=_flag(environment, "ISTHMUS_POLICIES_MEAN_ANY_TRUST_DOMAIN"),
             cluster_set=ClusterSet(
                 exports=_flag(environment, "ENABLE_MCS_SERVICE_DISCOVERY"),

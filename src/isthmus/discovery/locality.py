@@ -14,7 +14,7 @@ from isthmus.discovery.destination_rules import labels_of
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.topology import Locality
-from isthmus.model.traffic import LocalityPreference, TrafficPolicy
+from isthmus.model.traffic import LocalityPreference, Nearness, TrafficPolicy
 from isthmus.model.views import LocalityGroup, Scope
 from isthmus.model.workloads import Endpoint
 
@@ -30,16 +30,26 @@ _CLOSE = {
 def preference_for(service: Service, policy: TrafficPolicy, snapshot: Snapshot) -> LocalityPreference | None:
     """What holds: the DestinationRule's, the Service's trafficDistribution, the mesh's. None where all endpoints are alike.
 
-    Failover needs outlier detection, as in Istio, because without it nobody notices that the near ones are gone; a Service's own
-    trafficDistribution does not.
+    Failover needs outlier detection, as in Istio, because a mesh that had none has its requests spread evenly until somebody asks for
+    more. A Service's own trafficDistribution asks, and so does a wish (of the rule, else of the service, else of the mesh); what notices
+    that the near ones are gone is then this mesh's own default.
     """
+    wishes = policy.wishes.over(service.wishes).over(snapshot.settings.wishes)
+    found = _by_place(service, policy, snapshot, asked=bool(wishes.fails_over))
+    if not wishes.own_cluster_first:
+        return found
+    return replace(found or LocalityPreference(nearness=Nearness.NONE), own_cluster_first=True)
+
+
+def _by_place(service: Service, policy: TrafficPolicy, snapshot: Snapshot, *, asked: bool) -> LocalityPreference | None:
     said = policy.locality
     if said is None and service.traffic_distribution in _CLOSE:
         return LocalityPreference(failover_priority=_CLOSE[service.traffic_distribution])
     found = said or snapshot.settings.locality
     if not found.enabled:
         return None
-    return found if found.distribute or policy.outliers is not None else None
+    noticed = asked or policy.outliers is not None or found.nearness is Nearness.REGION
+    return found if found.distribute or noticed else None
 
 
 def priorities(
@@ -87,12 +97,23 @@ def _shares(scope: Scope, preference: LocalityPreference) -> tuple[tuple[str, in
     return next((shares for place, shares in preference.distribute if _is_in(scope.locality, place)), ())
 
 
-def _rank(scope: Scope, endpoint: Endpoint, preference: LocalityPreference) -> int:
-    if preference.failover_priority:
-        return _by_labels(scope, endpoint, preference.failover_priority)
+def _rank(scope: Scope, endpoint: Endpoint, preference: LocalityPreference) -> tuple[bool, int]:
+    elsewhere = preference.own_cluster_first and endpoint.cluster != scope.cluster
+    return elsewhere, _distance(scope, endpoint, preference)
+
+
+def _distance(scope: Scope, endpoint: Endpoint, preference: LocalityPreference) -> int:
+    if preference.nearness is Nearness.NONE:
+        return 0
     here, there = scope.locality, endpoint.workload.locality
+    if preference.failover_priority:
+        elsewhere = preference.nearness is Nearness.REGION and here.region != there.region
+        labels = preference.failover_priority
+        return _by_labels(scope, endpoint, labels) + (2 * len(labels) if elsewhere else 0)
     distance = 3
-    if here.region == there.region:
+    if here.region == there.region and preference.nearness is Nearness.REGION:
+        distance = 0
+    elif here.region == there.region:
         distance = 2 if here.zone != there.zone else 1 if here.subzone != there.subzone else 0
     wanted = dict(preference.failover).get(here.region)
     return 4 if distance == 3 and wanted is not None and there.region != wanted else distance

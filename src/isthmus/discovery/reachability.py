@@ -101,7 +101,7 @@ def _directly(scope: Scope, service: Service, endpoint: Endpoint) -> Reach:
     family = family_of(endpoint.ip)
     if not endpoint.ip:
         return Unreachable(Reason.NO_ADDRESS, "it has no address of its own, only a network")
-    if family in scope.ip_families or (family == NONE and service.resolution is Resolution.DNS):
+    if family in scope.ip_families or (family == NONE and service.resolution in (Resolution.DNS, Resolution.DNS_FIRST)):
         return Direct()
     if family == NONE:
         return Unreachable(Reason.NO_ADDRESS, f"{endpoint.ip!r} is not an IP address")

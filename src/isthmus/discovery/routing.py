@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from isthmus.discovery.destination_rules import rule_for
 from isthmus.discovery.sight import Sight
@@ -13,6 +14,7 @@ from isthmus.model.routing import (
     ConnectionMatch,
     ConnectionRoute,
     ConnectionRule,
+    Handling,
     HttpRule,
     RequestMatch,
     Route,
@@ -96,7 +98,9 @@ def _routes(found: VirtualService, scope: Scope, port: int, snapshot: Snapshot, 
             if not _holds_for(match, found, scope, port, gateway):
                 continue
             name = rule.name or (f"{found.name}.{index}" if rule.matches else "default")
-            yield _resolved(rule, match, name if len(matches) == 1 else f"{name}.{number}", port, scope, snapshot)
+            if match.name or len(matches) > 1:
+                name = f"{name}.{match.name or number}"
+            yield _resolved(rule, match, name, port, scope, snapshot)
 
 
 def _holds_for(
@@ -121,10 +125,17 @@ def _resolved(rule: HttpRule, match: RequestMatch, name: str, port: int, scope: 
             (_upstream(target, port, snapshot), weight, headers) for target, weight, headers in rule.targets
         ),
         mirrors=tuple((_upstream(target, port, snapshot), percent) for target, percent in rule.mirrors),
-        handling=rule.handling,
+        handling=_at_port(rule.handling, port),
         origin=rule.origin,
         hashes=tuple(dict.fromkeys(found for found in hashes if found is not None)),
     )
+
+
+def _at_port(handling: Handling, port: int) -> Handling:
+    redirect = handling.redirect
+    if redirect is None or not redirect.as_called:
+        return handling
+    return replace(handling, redirect=replace(redirect, port=port))
 
 
 def _hash(target: Target, port: int, scope: Scope, snapshot: Snapshot) -> ConsistentHash | None:

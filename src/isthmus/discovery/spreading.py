@@ -51,13 +51,19 @@ class Spread:
 
 
 def uses_of(
-    service: Service, ports: Iterable[ServicePort], rule: DestinationRule | None, *, passed_through: bool = False
+    service: Service,
+    ports: Iterable[ServicePort],
+    rule: DestinationRule | None,
+    mesh: TrafficPolicy,
+    *,
+    passed_through: bool = False,
 ) -> Iterator[Use]:
-    """Each of the ports whole and then by subset, as the rule has them. UDP is never one."""
+    """Each of the ports whole and then by subset, as the rule has them, else the mesh. UDP is never one."""
     for port in ports:
         if port.protocol is not Protocol.UDP:
             for subset in (None, *(rule.subsets if rule else ())):
-                policy = rule.policy_for(port.number, subset) if rule else TrafficPolicy()
+                own = rule.policy_for(port.number, subset) if rule else TrafficPolicy()
+                policy = own.with_defaults(mesh)
                 yield Use(service.key, port, policy, subset, rule.origin if rule else None, passed_through)
 
 

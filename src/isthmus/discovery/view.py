@@ -72,7 +72,7 @@ def upstreams_of(scope: Scope, service: Service, sight: Sight, snapshot: Snapsho
     """A seen service's ports, by number, each whole and then by subset."""
     held = rules_held(service.hostname, scope, sight, snapshot)
     seen = [port for port in service.ports if sight.sees(service, port)]
-    for use in uses_of(service, seen, rule_for(scope, service, snapshot)):
+    for use in uses_of(service, seen, rule_for(scope, service, snapshot), snapshot.settings.traffic_policy):
         yield upstream_of(scope, use, spread(scope, use, snapshot), held, snapshot)
 
 
@@ -97,7 +97,7 @@ def uses_exposed(
     if not numbers:
         return [], []
     rule = rule_for(scope, service, snapshot)
-    return numbers, list(uses_of(service, service.ports, rule, passed_through=True))
+    return numbers, list(uses_of(service, service.ports, rule, snapshot.settings.traffic_policy, passed_through=True))
 
 
 def upstream_of(scope: Scope, use: Use, found: Spread, held: VirtualService | None, snapshot: Snapshot) -> Upstream:

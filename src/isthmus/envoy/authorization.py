@@ -9,13 +9,12 @@ is let in. A `namespace` or a `serviceAccount` means one of the mesh's own trust
 
 from __future__ import annotations
 
-import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from envoy.config.core.v3 import address_pb2, extension_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.listener.v3 import listener_components_pb2
 from envoy.config.rbac.v3 import rbac_pb2
 from envoy.config.route.v3 import route_components_pb2
@@ -25,7 +24,7 @@ from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb
 from envoy.extensions.path.match.uri_template.v3 import uri_template_match_pb2
 from envoy.type.matcher.v3 import metadata_pb2, path_pb2, regex_pb2, string_pb2, value_pb2
 
-from isthmus.envoy.common import packed, uint32
+from isthmus.envoy.common import cidr, packed
 from isthmus.model.names import Namespace
 from isthmus.model.security import Action, Attribute, Authorization, AuthorizationPolicy, Rule
 
@@ -204,9 +203,9 @@ class _Compiler:
             case "trust_domains":
                 return _authenticated(regex(f"spiffe://{_glob(value, within='[^/]')}/.*"))
             case "ip_blocks" | "source.ip":
-                return Principal(direct_remote_ip=_cidr(value))
+                return Principal(direct_remote_ip=cidr(value))
             case "remote_ip_blocks" | "remote.ip":
-                return Principal(remote_ip=_cidr(value))
+                return Principal(remote_ip=cidr(value))
             case "request_principals" | "request.auth.principal":
                 return _request_principal(value)
             case "request.auth.audiences":
@@ -258,7 +257,7 @@ def _target(name: str, value: str) -> Any:
                 else Permission(not_rule=Permission(any=True))
             )
         case "destination.ip":
-            return Permission(destination_ip=_cidr(value))
+            return Permission(destination_ip=cidr(value))
         case "connection.sni":
             return Permission(requested_server_name=_text(value))
     return Permission(not_rule=Permission(any=True))
@@ -322,12 +321,6 @@ def _glob(value: str, within: str = ".") -> str:
 
 def _authenticated(pattern: Any) -> Any:
     return Principal(authenticated=Principal.Authenticated(principal_name=pattern))
-
-
-def _cidr(value: str) -> Any:
-    """An address alone is a range of one."""
-    network = ipaddress.ip_network(value, strict=False)
-    return address_pb2.CidrRange(address_prefix=str(network.network_address), prefix_len=uint32(network.prefixlen))
 
 
 def _nobody() -> Any:

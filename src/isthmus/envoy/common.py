@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import Any
 
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, grpc_service_pb2
@@ -58,6 +59,12 @@ def boolean(value: bool) -> wrappers_pb2.BoolValue:
 
 def address(ip: str, port: int) -> address_pb2.Address:
     return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=ip, port_value=port))
+
+
+def cidr(text: str) -> address_pb2.CidrRange:
+    """A range of addresses; an address alone is a range of one. Raises ValueError for anything else."""
+    network = ipaddress.ip_network(text, strict=False)
+    return address_pb2.CidrRange(address_prefix=str(network.network_address), prefix_len=uint32(network.prefixlen))
 
 
 def pipe(path: str) -> address_pb2.Address:

@@ -5,10 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import protocol_pb2
 from envoy.config.listener.v3 import listener_components_pb2
+from envoy.extensions.common.dynamic_forward_proxy.v3 import dns_cache_pb2
 from envoy.extensions.filters.common.set_filter_state.v3 import value_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
+from envoy.extensions.filters.http.dynamic_forward_proxy.v3 import (
+    dynamic_forward_proxy_pb2 as http_dynamic_forward_proxy_pb2,
+)
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
@@ -16,15 +21,19 @@ from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
+from envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3 import sni_dynamic_forward_proxy_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.type.v3 import range_pb2
 
 from isthmus.envoy.common import boolean, from_ads, packed, seconds, uint32
+from isthmus.model.traffic import Tunnel
 
 Hcm = http_connection_manager_pb2.HttpConnectionManager
 
 PLAIN_HTTP = ("http/1.0", "http/1.1", "h2c")
 """What the HTTP inspector calls what it finds."""
+
+HTTP_INSPECTOR = "envoy.filters.listener.http_inspector"
 
 _SERVER_NAME = "istio-envoy"
 
@@ -41,17 +50,26 @@ def tcp(stat_prefix: str, cluster: str, *, connect_attempts: int = 1) -> listene
 
 
 def tcp_to(
-    stat_prefix: str, clusters: Sequence[tuple[str, int]], *, connect_attempts: int
+    stat_prefix: str,
+    clusters: Sequence[tuple[str, int]],
+    *,
+    connect_attempts: int,
+    idle_seconds: float = 0,
+    tunnel: Tunnel | None = None,
 ) -> listener_components_pb2.Filter:
-    """Bytes to one of several upstreams, each in proportion to its weight."""
+    """Bytes to one of several upstreams, each in proportion to its weight; inside a tunnel through it, where a rule says so."""
+    proxy = tcp_proxy_pb2.TcpProxy(
+        stat_prefix=f"{stat_prefix};", idle_timeout=seconds(idle_seconds), max_connect_attempts=uint32(connect_attempts)
+    )
     match clusters:
         case [(cluster, _)]:
-            return tcp(stat_prefix, cluster, connect_attempts=connect_attempts)
-    proxy = tcp_proxy_pb2.TcpProxy(
-        stat_prefix=f"{stat_prefix};", idle_timeout=seconds(0), max_connect_attempts=uint32(connect_attempts)
-    )
-    for cluster, weight in clusters:
-        proxy.weighted_clusters.clusters.add(name=cluster, weight=weight)
+            proxy.cluster = cluster
+        case _:
+            for cluster, weight in clusters:
+                proxy.weighted_clusters.clusters.add(name=cluster, weight=weight)
+    if tunnel:
+        proxy.tunneling_config.hostname = tunnel.target
+        proxy.tunneling_config.use_post = tunnel.by_post
     return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))
 
 
@@ -66,13 +84,31 @@ def offering(protocols: Sequence[str]) -> listener_components_pb2.Filter:
     return listener_components_pb2.Filter(name="envoy.filters.network.set_filter_state", typed_config=packed(state))
 
 
-def http_by_rds(stat_prefix: str, route_name: str) -> listener_components_pb2.Filter:
-    """Requests of our own workload, routed by a route configuration that is fetched. Routes may ask for faults, and for CORS."""
+def look_up_name(port: int) -> listener_components_pb2.Filter:
+    """Finds out the addresses of the name that a TLS client asks for."""
+    config = sni_dynamic_forward_proxy_pb2.FilterConfig(dns_cache_config=dns_cache(), port_value=port)
+    return listener_components_pb2.Filter(
+        name="envoy.filters.network.sni_dynamic_forward_proxy", typed_config=packed(config)
+    )
+
+
+def dns_cache() -> dns_cache_pb2.DnsCacheConfig:
+    """Shared by everything that looks hosts up when they are asked for; Envoy demands that all of them describe it alike."""
+    return dns_cache_pb2.DnsCacheConfig(name="hosts-of-requests", dns_lookup_family=cluster_pb2.Cluster.V4_PREFERRED)
+
+
+def http_by_rds(stat_prefix: str, route_name: str, *, resolves: bool = False) -> listener_components_pb2.Filter:
+    """Requests of our own workload, routed by a route configuration that is fetched. Routes may ask for faults, and for CORS; `resolves`:
+    some lead to hosts that are looked up only now."""
     cors = http_connection_manager_pb2.HttpFilter(name="envoy.filters.http.cors", typed_config=packed(cors_pb2.Cors()))
     fault = http_connection_manager_pb2.HttpFilter(
         name="envoy.filters.http.fault", typed_config=packed(fault_pb2.HTTPFault())
     )
-    manager = _manager(stat_prefix, [cors, fault])
+    look_up = http_connection_manager_pb2.HttpFilter(
+        name="envoy.filters.http.dynamic_forward_proxy",
+        typed_config=packed(http_dynamic_forward_proxy_pb2.FilterConfig(dns_cache_config=dns_cache())),
+    )
+    manager = _manager(stat_prefix, [cors, fault, *([look_up] if resolves else [])])
     manager.rds.CopyFrom(http_connection_manager_pb2.Rds(config_source=from_ads(), route_config_name=route_name))
     return _filter(manager)
 
@@ -116,7 +152,7 @@ def tls_inspector() -> listener_components_pb2.ListenerFilter:
 
 def http_inspector(*, except_ports: Iterable[int] = ()) -> listener_components_pb2.ListenerFilter:
     """Tells HTTP from other bytes. Ports whose protocol is declared need not wait for it."""
-    inspector = _listener_filter("envoy.filters.listener.http_inspector", http_inspector_pb2.HttpInspector())
+    inspector = _listener_filter(HTTP_INSPECTOR, http_inspector_pb2.HttpInspector())
     declared = [_destination_port(port) for port in except_ports]
     if len(declared) == 1:
         inspector.filter_disabled.CopyFrom(declared[0])

@@ -4,13 +4,16 @@
 address, `0.0.0.0_PORT` for all services on a port that are told apart by the host of a request. What no listener has passes through to
 where it was going.
 
-Where two services cannot be told apart (equal address and port, or two on one port with neither host nor address), the one that the proxy's
-own cluster declares wins, then the first by name: see `Plan`. A TCP service without an address on a port with HTTP services gets
+TLS services without an address are told apart by the name that a client asks for, services with a range of addresses by that.
+
+Where two services cannot be told apart (equal address and port, or two on one port with neither host, name nor address), the one that the
+proxy's own cluster declares wins, then the first by name: see `Plan`. A TCP service without an address on a port with HTTP services gets
 what is not HTTP there.
 """
 
 from __future__ import annotations
 
+import itertools
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -21,10 +24,11 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 
 from isthmus.envoy import filters, routes, tls
-from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, address, boolean, seconds, uint32
+from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, address, boolean, cidr, seconds, uint32
 from isthmus.envoy.resources import Resource
 from isthmus.model.routing import ConnectionRoute
-from isthmus.model.services import Protocol
+from isthmus.model.services import Protocol, Resolution
+from isthmus.model.traffic import Tunnel
 from isthmus.model.views import OutboundView, Upstream
 
 Chain = listener_components_pb2.FilterChain
@@ -52,11 +56,14 @@ class Addressed:
 
 @dataclass(frozen=True, slots=True)
 class OnPort:
-    """Services on a port that are told apart by host, and the one, if any, that gets what is not HTTP there."""
+    """Services on a port that are told apart by the host of a request, by the name that a TLS client asks for (SNI), or by ranges of
+    addresses; and the one, if any, that gets everything else there."""
 
     number: int
     by_host: tuple[Upstream, ...]
     rest: Upstream | None
+    by_name: tuple[Upstream, ...] = ()
+    by_range: tuple[Upstream, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,8 @@ class Plan:
 def plan(view: OutboundView) -> Plan:
     """Decides every conflict, so that writing listeners makes no choices."""
     by_host: dict[int, list[Upstream]] = defaultdict(list)
+    by_name: dict[int, list[Upstream]] = defaultdict(list)
+    by_range: dict[int, list[Upstream]] = defaultdict(list)
     rest: dict[int, Upstream] = {}
     at: dict[tuple[str, int], Upstream] = {}
     shadowed: list[Upstream] = []
@@ -84,14 +93,24 @@ def plan(view: OutboundView) -> Plan:
             won = [place for place in places if at.setdefault(place, upstream) is upstream]
             if places and not won:
                 shadowed.append(upstream)
+        elif upstream.service.address_ranges and number not in RESERVED_PORTS:
+            by_range[number].append(upstream)
+        elif upstream.port.protocol.is_tls and number not in RESERVED_PORTS:
+            by_name[number].append(upstream)
         elif number in RESERVED_PORTS or rest.setdefault(number, upstream) is not upstream:
             shadowed.append(upstream)
         elif upstream.port.protocol is Protocol.AUTO:
             by_host[number].append(upstream)
     return Plan(
         on_ports=tuple(
-            OnPort(number, _by_name(by_host.get(number, ())), rest.get(number))
-            for number in sorted(by_host.keys() | rest.keys())
+            OnPort(
+                number,
+                _by_name(by_host.get(number, ())),
+                rest.get(number),
+                by_name=_by_name(by_name.get(number, ())),
+                by_range=tuple(by_range.get(number, ())),
+            )
+            for number in sorted(by_host.keys() | rest.keys() | by_name.keys() | by_range.keys())
         ),
         addressed=tuple(Addressed(*place, at[place]) for place in sorted(at)),
         shadowed=_by_name(shadowed),
@@ -119,6 +138,12 @@ class _Bytes:
 
     cluster: str
     routes: tuple[ConnectionRoute, ...] = ()
+    idle_seconds: float = 0
+    tunnel: Tunnel | None = None
+
+    def elsewhere(self) -> tuple[tuple[str, int], ...]:
+        """Where connections go of which no name is known."""
+        return next((route.clusters for route in self.routes if not route.sni_hosts), ()) or ((self.cluster, 1),)
 
 
 def listeners(planned: Plan, *, registry_only: bool = False) -> Iterator[Resource]:
@@ -127,7 +152,7 @@ def listeners(planned: Plan, *, registry_only: bool = False) -> Iterator[Resourc
     yield virtual_outbound(other)
     for on_port in planned.on_ports:
         rest = _bytes_to(on_port.rest) if on_port.rest else _Bytes(other)
-        yield _for_port(on_port.number, bool(on_port.by_host), rest)
+        yield _for_port(on_port.number, _requests_on(on_port), tuple(_chosen(on_port)), rest)
     for addressed in planned.addressed:
         to = _bytes_to(addressed.upstream)
         if addressed.upstream.port.protocol is Protocol.AUTO:
@@ -136,8 +161,59 @@ def listeners(planned: Plan, *, registry_only: bool = False) -> Iterator[Resourc
             yield _forwarding(addressed.ip, addressed.port, to)
 
 
+@dataclass(frozen=True, slots=True)
+class _Requests:
+    """What the requests on a port need: nothing, where there are none; `resolves`: hosts that are looked up when they are asked for."""
+
+    are_there: bool
+    resolves: bool = False
+
+
+def _requests_on(on_port: OnPort) -> _Requests:
+    return _Requests(bool(on_port.by_host), any(map(looks_up_hosts, on_port.by_host)))
+
+
+def looks_up_hosts(upstream: Upstream) -> bool:
+    return upstream.service.resolution is Resolution.DNS_OF_REQUEST
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """Connections that a name or a range of addresses chooses, and where they go. `looks_up`: to whatever the name leads to."""
+
+    names: tuple[str, ...]
+    ranges: tuple[str, ...]
+    to: _Bytes
+    clusters: tuple[tuple[str, int], ...]
+    looks_up: bool = False
+
+
+def _chosen(on_port: OnPort) -> Iterator[_Chosen]:
+    """Envoy refuses a listener in which two chains match alike, so the first service that claims a name or range keeps it."""
+    claimed: set[str] = set()
+
+    def new(found: Iterable[str]) -> tuple[str, ...]:
+        kept = tuple(each for each in dict.fromkeys(found) if each not in claimed)
+        claimed.update(kept)
+        return kept
+
+    for upstream in on_port.by_range:
+        if ranges := new(upstream.service.address_ranges):
+            to = _bytes_to(upstream)
+            yield _Chosen((), ranges, to, to.elsewhere())
+    for upstream in on_port.by_name:
+        to = _bytes_to(upstream)
+        for route in to.routes:
+            if names := new(route.sni_hosts or (upstream.service.hostname,)):
+                yield _Chosen(names, (), to, route.clusters or ((to.cluster, 1),))
+        if names := new((upstream.service.hostname,)):
+            yield _Chosen(names, (), to, ((to.cluster, 1),), looks_up=looks_up_hosts(upstream))
+
+
 def _bytes_to(upstream: Upstream) -> _Bytes:
-    return _Bytes(upstream.name, upstream.connections)
+    pool = upstream.policy.pool
+    idle = pool.tcp_idle_seconds if pool else None
+    return _Bytes(upstream.name, upstream.connections, idle or 0, upstream.policy.tunnel)
 
 
 @cache
@@ -161,17 +237,19 @@ def virtual_outbound(other_to: str) -> Resource:
 
 
 @lru_cache(maxsize=4096)
-def _for_port(number: int, by_host: bool, rest: _Bytes) -> Resource:
-    """Services on a port that are told apart by host.
+def _for_port(number: int, requests: _Requests, chosen: tuple[_Chosen, ...], rest: _Bytes) -> Resource:
+    """Services on a port that are told apart by host, name or address range.
 
     A client may wait as long as it likes before its first request: giving up on it would send it past its service.
     """
     name = f"0.0.0.0_{number}"
     listener = _captured("0.0.0.0", number)
-    if by_host:
+    listener.filter_chains.extend(_chosen_chain(each, number) for each in chosen)
+    if requests.are_there:
         listener.listener_filters.append(filters.http_inspector())
         listener.listener_filters_timeout.CopyFrom(seconds(0))
-        listener.filter_chains.append(_http_chain([filters.http_by_rds(f"outbound_{name}", str(number))]))
+        serve = filters.http_by_rds(f"outbound_{name}", str(number), resolves=requests.resolves)
+        listener.filter_chains.append(_http_chain([serve]))
     _add_bytes(listener, rest)
     return Resource.of(name, listener)
 
@@ -209,27 +287,41 @@ def _captured(ip: str, port: int) -> Any:
 
 def _add_bytes(listener: Any, to: _Bytes) -> None:
     """A chain for each rule that looks at the SNI; the first rule that does not takes the rest, and so does the service itself."""
-    rest: Sequence[tuple[str, int]] = ((to.cluster, 1),)
-    for route in to.routes:
-        if not route.sni_hosts:
-            rest = route.clusters or rest
-            break
-        chain = _tcp_chain(to.cluster, route.clusters)
-        chain.filter_chain_match.CopyFrom(Match(server_names=route.sni_hosts))
-        listener.filter_chains.append(chain)
+    claimed = {name for chain in listener.filter_chains for name in chain.filter_chain_match.server_names}
+    for route in itertools.takewhile(lambda route: route.sni_hosts, to.routes):
+        names = [name for name in route.sni_hosts if name not in claimed]
+        claimed.update(names)
+        if names:
+            chain = _tcp_chain(to, route.clusters)
+            chain.filter_chain_match.CopyFrom(Match(server_names=names))
+            listener.filter_chains.append(chain)
     if any(chain.filter_chain_match.server_names for chain in listener.filter_chains):
         listener.listener_filters.insert(0, filters.tls_inspector())
-        listener.listener_filters_timeout.CopyFrom(seconds(_DETECTION_SECONDS))
-        listener.continue_on_listener_filters_timeout = True
+        if not any(each.name == filters.HTTP_INSPECTOR for each in listener.listener_filters):
+            listener.listener_filters_timeout.CopyFrom(seconds(_DETECTION_SECONDS))
+            listener.continue_on_listener_filters_timeout = True
     if to.cluster in (PASSTHROUGH, BLACK_HOLE):
         chain = Chain(name="PassthroughFilterChain", filters=[filters.tcp(to.cluster, to.cluster)])
     else:
-        chain = _tcp_chain(to.cluster, rest)
+        chain = _tcp_chain(to, to.elsewhere())
     listener.default_filter_chain.CopyFrom(chain)
 
 
-def _tcp_chain(name: str, clusters: Sequence[tuple[str, int]]) -> Any:
-    return Chain(name=name, filters=[filters.tcp_to(name, clusters, connect_attempts=_CONNECT_ATTEMPTS)])
+def _chosen_chain(chosen: _Chosen, port: int) -> Any:
+    chain = _tcp_chain(chosen.to, chosen.clusters)
+    if chosen.looks_up:
+        chain.filters.insert(0, filters.look_up_name(port))
+    chain.filter_chain_match.CopyFrom(
+        Match(server_names=chosen.names, prefix_ranges=[cidr(each) for each in chosen.ranges])
+    )
+    return chain
+
+
+def _tcp_chain(to: _Bytes, clusters: Sequence[tuple[str, int]]) -> Any:
+    serve = filters.tcp_to(
+        to.cluster, clusters, connect_attempts=_CONNECT_ATTEMPTS, idle_seconds=to.idle_seconds, tunnel=to.tunnel
+    )
+    return Chain(name=to.cluster, filters=[serve])
 
 
 def _http_chain(serve: Sequence[Any]) -> Any:

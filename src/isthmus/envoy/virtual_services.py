@@ -9,6 +9,7 @@ from envoy.config.route.v3 import route_components_pb2
 from envoy.extensions.filters.common.fault.v3 import fault_pb2 as common_fault_pb2
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
+from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
 from envoy.type.v3 import percent_pb2
 
@@ -40,7 +41,7 @@ _REDIRECTS = {
 
 def encoded(route: Route, default_retries: Any) -> Any:
     """`default_retries` holds where the rule says nothing about retries."""
-    found = route_components_pb2.Route(name=route.name, match=_match(route.match))
+    found = route_components_pb2.Route(name=route.name, match=_match(route.match), stat_prefix=route.match.stat_prefix)
     handling = route.handling
     if route.origin:
         found.metadata.CopyFrom(istio_metadata({"config": route.origin.path}))
@@ -53,7 +54,9 @@ def encoded(route: Route, default_retries: Any) -> Any:
         _redirect(found.redirect, handling)
     elif handling.response_status:
         found.direct_response.status = handling.response_status
-        if handling.response_body:
+        if isinstance(handling.response_body, bytes):
+            found.direct_response.body.inline_bytes = handling.response_body
+        elif handling.response_body:
             found.direct_response.body.inline_string = handling.response_body
     else:
         _forward(found.route, route, default_retries)
@@ -69,6 +72,8 @@ def _forward(action: Any, route: Route, default_retries: Any) -> None:
             for cluster, weight, changes in route.clusters:
                 one = action.weighted_clusters.clusters.add(name=cluster, weight=uint32(weight))
                 _change_headers(one, changes)
+                if changes.authority:
+                    one.host_rewrite_literal = changes.authority
     if handling.unresolved_status:
         action.cluster_not_found_response_code = route_components_pb2.RouteAction.INTERNAL_SERVER_ERROR
     action.timeout.CopyFrom(seconds(handling.timeout_seconds or 0))
@@ -80,8 +85,8 @@ def _forward(action: Any, route: Route, default_retries: Any) -> None:
         action.retry_policy.CopyFrom(_retries(handling.retries, default_retries))
     if handling.rewrite_path:
         action.prefix_rewrite = handling.rewrite_path
-    if handling.rewrite_authority:
-        action.host_rewrite_literal = handling.rewrite_authority
+    if authority := handling.rewrite_authority or handling.headers.authority:
+        action.host_rewrite_literal = authority
     if handling.rewrite_regex:
         pattern, substitution = handling.rewrite_regex
         action.regex_rewrite.pattern.regex = pattern
@@ -162,16 +167,35 @@ def _retries(said: Retries, default: Any) -> Any:
     policy.CopyFrom(default)
     policy.num_retries.value = said.attempts
     if said.on:
-        policy.retry_on = said.on
+        _repeat_on(policy, said.on)
     if said.codes:
         del policy.retriable_status_codes[:]
         policy.retriable_status_codes.extend(said.codes)
-    if said.back_off_seconds:
-        policy.retry_back_off.base_interval.CopyFrom(seconds(said.back_off_seconds))
-        policy.retry_back_off.max_interval.CopyFrom(seconds(10 * said.back_off_seconds))
     if said.per_try_seconds is not None:
         policy.per_try_timeout.CopyFrom(seconds(said.per_try_seconds))
+    if said.back_off_seconds is not None:
+        policy.retry_back_off.base_interval.CopyFrom(seconds(said.back_off_seconds))
+        policy.retry_back_off.max_interval.CopyFrom(seconds(10 * said.back_off_seconds))
+    if not said.elsewhere:
+        policy.ClearField("retry_host_predicate")
+        policy.ClearField("host_selection_retry_max_attempts")
+    if said.farther:
+        farther = previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=2)
+        policy.retry_priority.name = "envoy.retry_priorities.previous_priorities"
+        policy.retry_priority.typed_config.CopyFrom(packed(farther))
     return policy
+
+
+def _repeat_on(policy: Any, said: str) -> None:
+    """Istio's list has status codes among the conditions; Envoy has them apart."""
+    parts = [part.strip() for part in said.split(",") if part.strip()]
+    codes = [int(part) for part in parts if part.isdecimal()]
+    conditions = [part for part in parts if not part.isdecimal()]
+    if codes:
+        conditions = list(dict.fromkeys([*conditions, "retriable-status-codes"]))
+        policy.ClearField("retriable_status_codes")
+        policy.retriable_status_codes.extend(codes)
+    policy.retry_on = ",".join(conditions)
 
 
 def _fault(said: Fault) -> Any:
@@ -180,8 +204,11 @@ def _fault(said: Fault) -> Any:
         delay = common_fault_pb2.FaultDelay(fixed_delay=seconds(said.delay_seconds))
         delay.percentage.CopyFrom(_per_million(said.delay_percent))
         found.delay.CopyFrom(delay)
-    if said.abort_status:
-        found.abort.http_status = said.abort_status
+    if said.abort_percent and (said.abort_status or said.abort_grpc_status is not None):
+        if said.abort_grpc_status is not None:
+            found.abort.grpc_status = said.abort_grpc_status
+        else:
+            found.abort.http_status = said.abort_status
         found.abort.percentage.CopyFrom(_per_million(said.abort_percent))
     return found
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import msgspec
 
 from isthmus.api import networking as api
+from isthmus.ingest import labels
 from isthmus.ingest.durations import seconds_of
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, Namespace
@@ -16,11 +17,18 @@ from isthmus.model.traffic import (
     ConnectionPool,
     ConsistentHash,
     DestinationRule,
+    Keepalive,
     LocalityPreference,
+    Nearness,
     OutlierDetection,
+    RetryBudget,
     Subset,
     TlsOrigination,
     TrafficPolicy,
+    Tunnel,
+    Upgrade,
+    Warmup,
+    Wishes,
 )
 
 _BALANCING = {
@@ -38,15 +46,15 @@ def destination_rule_of(
     obj: api.DestinationRule, cluster: ClusterId, dns_domain: str
 ) -> tuple[DestinationRule, tuple[Issue, ...]]:
     """With an issue for each field that has no effect."""
-    reader = _Reader(obj, cluster)
+    reader = _Reader(Subject(cluster, "DestinationRule", obj.metadata.namespace, obj.metadata.name))
     spec = obj.spec
     namespace = Namespace(obj.metadata.namespace)
     policy, ports = reader.policy(spec.traffic_policy, "spec.trafficPolicy")
     subsets = []
     for index, subset in enumerate(spec.subsets):
         own, own_ports = reader.policy(subset.traffic_policy, f"spec.subsets[{index}].trafficPolicy")
-        labels = tuple(sorted(subset.labels.items()))
-        subsets.append(Subset(name=subset.name, labels=labels, policy=own, port_policies=own_ports))
+        chosen = tuple(sorted(subset.labels.items()))
+        subsets.append(Subset(name=subset.name, labels=chosen, policy=own, port_policies=own_ports))
     rule = DestinationRule(
         created=obj.metadata.creation_timestamp,
         namespace=namespace,
@@ -56,9 +64,28 @@ def destination_rule_of(
         port_policies=ports,
         subsets=tuple(subsets),
         export_to=tuple(spec.export_to),
+        wishes=wishes_of(obj.metadata.annotations),
         selector=tuple(sorted(spec.workload_selector.match_labels.items())) if spec.workload_selector else (),
     )
     return rule, tuple(reader.issues)
+
+
+def wishes_of(annotations: Mapping[str, str]) -> Wishes:
+    """Of a Service or a DestinationRule. What is neither true nor false says nothing."""
+    said = {"true": True, "false": False}
+    return Wishes(
+        said.get(annotations.get(labels.PREFER_LOCAL_CLUSTER, "").lower()),
+        said.get(annotations.get(labels.LOCALITY_FAILOVER, "").lower()),
+    )
+
+
+def mesh_policy_of(said: api.TrafficPolicy) -> TrafficPolicy:
+    """For every destination, from MeshConfig. Raises ValueError, with the field and what is wrong with it."""
+    reader = _Reader(Subject(ClusterId(""), "ConfigMap", "", ""))
+    policy, _ = reader.policy(said, "")
+    for issue in reader.issues:
+        raise ValueError(f"{issue.field.strip('.')}: {issue.what}")
+    return policy
 
 
 def full_name(host: str, namespace: Namespace, dns_domain: str) -> Hostname:
@@ -78,6 +105,22 @@ def locality_of(said: api.LocalitySetting) -> LocalityPreference:
     )
 
 
+def zone_aware_of(said: api.ZoneAwareSetting) -> LocalityPreference:
+    """The caller's region comes first; its zones are alike, because no proxy knows how many callers each zone has."""
+    return LocalityPreference(
+        enabled=said.enabled,
+        failover=tuple((entry.from_, entry.to) for entry in said.failover),
+        failover_priority=tuple(said.failover_priority),
+        nearness=Nearness.REGION,
+    )
+
+
+def _place(said: api.LoadBalancer) -> LocalityPreference | None:
+    if said.zone_aware_lb_setting:
+        return zone_aware_of(said.zone_aware_lb_setting)
+    return locality_of(said.locality_lb_setting) if said.locality_lb_setting else None
+
+
 def _origination(said: api.ClientTls) -> TlsOrigination:
     return TlsOrigination(
         mutual=said.mode == ClientTls.MUTUAL,
@@ -90,11 +133,17 @@ def _origination(said: api.ClientTls) -> TlsOrigination:
     )
 
 
+def _budget(said: api.RetryBudget) -> RetryBudget:
+    """Envoy's defaults, which are Istio's, where one of them is not said."""
+    percent, least = said.percent, said.min_retry_concurrency
+    return RetryBudget(20.0 if percent is None else percent, 3 if least is None else least)
+
+
 class _Reader:
     """One rule's policies, and what was not understood in them."""
 
-    def __init__(self, obj: api.DestinationRule, cluster: ClusterId) -> None:
-        self._subject = Subject(cluster, "DestinationRule", obj.metadata.namespace, obj.metadata.name)
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
         self.issues: list[Issue] = []
 
     def policy(
@@ -128,9 +177,11 @@ class _Reader:
             pool=self._pool(said.connection_pool, f"{field}.connectionPool"),
             outliers=self._outliers(said.outlier_detection, f"{field}.outlierDetection"),
             tls=self._tls(said.tls, f"{field}.tls"),
-            locality=locality_of(said.load_balancer.locality_lb_setting)
-            if said.load_balancer and said.load_balancer.locality_lb_setting
-            else None,
+            locality=_place(said.load_balancer) if said.load_balancer else None,
+            warmup=self._warmup(said.load_balancer, f"{field}.loadBalancer") if said.load_balancer else None,
+            tunnel=self._tunnel(said.tunnel, f"{field}.tunnel") if said.tunnel else None,
+            proxy_protocol=said.proxy_protocol.version if said.proxy_protocol else "",
+            retry_budget=_budget(said.retry_budget) if said.retry_budget else None,
         )
 
     def _balancing(self, said: api.LoadBalancer | None, field: str) -> Balancing | None:
@@ -157,26 +208,68 @@ class _Reader:
     def _pool(self, said: api.ConnectionPool | None, field: str) -> ConnectionPool | None:
         if said is None:
             return None
+        tcp, http = said.tcp, said.http
+        keepalive = tcp.tcp_keepalive
         return ConnectionPool(
-            max_connections=said.tcp.max_connections,
-            connect_seconds=self._seconds(said.tcp.connect_timeout, f"{field}.tcp.connectTimeout"),
-            max_pending_requests=said.http.http1_max_pending_requests,
-            max_requests=said.http.http2_max_requests,
-            max_requests_per_connection=said.http.max_requests_per_connection,
-            max_retries=said.http.max_retries,
+            max_connections=tcp.max_connections,
+            connect_seconds=self._seconds(tcp.connect_timeout, f"{field}.tcp.connectTimeout"),
+            max_pending_requests=http.http1_max_pending_requests,
+            max_requests=http.http2_max_requests,
+            max_requests_per_connection=http.max_requests_per_connection,
+            max_retries=http.max_retries,
+            keepalive=self._keepalive(keepalive, f"{field}.tcp.tcpKeepalive") if keepalive else None,
+            max_connection_seconds=self._seconds(tcp.max_connection_duration, f"{field}.tcp.maxConnectionDuration"),
+            idle_seconds=self._seconds(http.idle_timeout, f"{field}.http.idleTimeout"),
+            tcp_idle_seconds=self._seconds(tcp.idle_timeout, f"{field}.tcp.idleTimeout"),
+            upgrade=self._upgrade(http, f"{field}.http.h2UpgradePolicy"),
+            max_concurrent_streams=http.max_concurrent_streams,
         )
+
+    def _keepalive(self, said: api.TcpKeepalive, field: str) -> Keepalive:
+        return Keepalive(
+            said.probes, self._seconds(said.time, f"{field}.time"), self._seconds(said.interval, f"{field}.interval")
+        )
+
+    def _upgrade(self, said: api.HttpPool, field: str) -> Upgrade | None:
+        if said.use_client_protocol:
+            return Upgrade.AS_CALLED
+        if said.h2_upgrade_policy in ("", "DEFAULT"):
+            return None
+        if said.h2_upgrade_policy not in (Upgrade.YES, Upgrade.NO):
+            self._tell(Severity.ERROR, field, f"there is no {said.h2_upgrade_policy}", "use UPGRADE or DO_NOT_UPGRADE")
+            return None
+        return Upgrade(said.h2_upgrade_policy)
 
     def _outliers(self, said: api.OutlierDetection | None, field: str) -> OutlierDetection | None:
         if said is None:
             return None
+        gateway = said.consecutive_gateway_errors
         return OutlierDetection(
+            split=said.split_external_local_origin_errors,
+            consecutive_local_failures=said.consecutive_local_origin_failures,
             consecutive_errors=said.consecutive5xx_errors,
-            consecutive_gateway_errors=said.consecutive_gateway_errors,
+            # An older Istio's name for errors of gateways.
+            consecutive_gateway_errors=said.consecutive_errors if gateway is None else gateway,
             interval_seconds=self._seconds(said.interval, f"{field}.interval"),
             base_ejection_seconds=self._seconds(said.base_ejection_time, f"{field}.baseEjectionTime"),
             max_ejection_percent=said.max_ejection_percent,
             min_health_percent=said.min_health_percent,
         )
+
+    def _warmup(self, said: api.LoadBalancer, field: str) -> Warmup | None:
+        if said.warmup:
+            seconds = self._seconds(said.warmup.duration, f"{field}.warmup.duration")
+            return Warmup(seconds, said.warmup.minimum_percent, said.warmup.aggression) if seconds else None
+        seconds = self._seconds(said.warmup_duration_secs, f"{field}.warmupDurationSecs")
+        return Warmup(seconds) if seconds else None
+
+    def _tunnel(self, said: api.Tunnel, field: str) -> Tunnel | None:
+        if said.protocol not in ("", "CONNECT", "POST") or not said.target_host or not said.target_port:
+            fix = "give it a protocol of CONNECT or POST, a targetHost and a targetPort; until then there is no tunnel"
+            self._tell(Severity.ERROR, field, "cannot be done", fix)
+            return None
+        host = f"[{said.target_host}]" if ":" in said.target_host else said.target_host
+        return Tunnel(f"{host}:{said.target_port}", by_post=said.protocol == "POST")
 
     def _tls(self, said: api.ClientTls | None, field: str) -> ClientTls | None:
         if said is None or not said.mode:

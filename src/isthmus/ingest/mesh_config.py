@@ -10,8 +10,10 @@ import msgspec
 import yaml
 
 from isthmus.api.core import ConfigMap
-from isthmus.api.networking import LocalitySetting
-from isthmus.ingest.destination_rules import locality_of
+from isthmus.api.networking import ConnectionPool as ConnectionPoolObject
+from isthmus.api.networking import LocalitySetting, TcpKeepalive, ZoneAwareSetting
+from isthmus.api.networking import TrafficPolicy as TrafficPolicyObject
+from isthmus.ingest.destination_rules import locality_of, mesh_policy_of, zone_aware_of
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
 from isthmus.ingest.providers import providers_of
 from isthmus.ingest.sidecars import REGISTRY_ONLY
@@ -19,7 +21,7 @@ from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, covers
 from isthmus.model.snapshot import MeshSettings
-from isthmus.model.traffic import LocalityPreference
+from isthmus.model.traffic import LocalityPreference, TrafficPolicy
 
 CONFIG_MAP = "istio"
 _KEY = "mesh"
@@ -33,6 +35,11 @@ _READ = frozenset(
         "rootNamespace",
         "serviceSettings",
         "localityLbSetting",
+        "zoneAwareLbSetting",
+        "defaultTrafficPolicy",
+        "connectTimeout",
+        "tcpKeepalive",
+        "h2UpgradePolicy",
         "outboundTrafficPolicy",
         "extensionProviders",
         *_EXPORTS,
@@ -52,7 +59,8 @@ def with_mesh_config(settings: MeshSettings, config: Mapping[str, Any]) -> MeshS
         settings,
         trust_domain_aliases=tuple(domain for domain in map(_trust_domain, aliases) if domain != settings.trust_domain),
         peer_trust_domains=_peer_domains(config.get("caCertificates") or (), settings.trust_domain),
-        locality=_locality(config.get("localityLbSetting")) or settings.locality,
+        locality=_locality(config) or settings.locality,
+        traffic_policy=_traffic_policy(config),
         providers=providers_of(config)[0],
         registry_only=_is_registry_only(config.get("outboundTrafficPolicy")),
         service_export_to=services,
@@ -144,13 +152,35 @@ def _names(key: str, said: object) -> tuple[str, ...]:
     return tuple(map(str, said))
 
 
-def _locality(said: object) -> LocalityPreference | None:
-    if said is None:
-        return None
+def _locality(config: Mapping[str, Any]) -> LocalityPreference | None:
+    """Zone awareness comes before places, where the mesh says both (as in Istio)."""
+    zones, places = config.get("zoneAwareLbSetting"), config.get("localityLbSetting")
     try:
-        return locality_of(msgspec.convert(said, type=LocalitySetting))
+        if zones is not None:
+            return zone_aware_of(msgspec.convert(zones, type=ZoneAwareSetting))
+        return None if places is None else locality_of(msgspec.convert(places, type=LocalitySetting))
     except msgspec.ValidationError as error:
-        raise BadMeshConfig(f"localityLbSetting: {error}") from None
+        raise BadMeshConfig(f"{'localityLbSetting' if zones is None else 'zoneAwareLbSetting'}: {error}") from None
+
+
+def _traffic_policy(config: Mapping[str, Any]) -> TrafficPolicy:
+    """What holds for every destination: defaultTrafficPolicy, and what older MeshConfigs say one by one."""
+    try:
+        whole = msgspec.convert(config.get("defaultTrafficPolicy") or {}, type=TrafficPolicyObject)
+        pool = whole.connection_pool or ConnectionPoolObject()
+        keepalive = config.get("tcpKeepalive")
+        tcp = msgspec.structs.replace(
+            pool.tcp,
+            connect_timeout=pool.tcp.connect_timeout or str(config.get("connectTimeout") or ""),
+            tcp_keepalive=pool.tcp.tcp_keepalive
+            or (msgspec.convert(keepalive, type=TcpKeepalive) if keepalive else None),
+        )
+        upgrade = pool.http.h2_upgrade_policy or str(config.get("h2UpgradePolicy") or "")
+        pool = ConnectionPoolObject(tcp=tcp, http=msgspec.structs.replace(pool.http, h2_upgrade_policy=upgrade))
+        said = pool != ConnectionPoolObject()
+        return mesh_policy_of(msgspec.structs.replace(whole, connection_pool=pool if said else None))
+    except (msgspec.ValidationError, ValueError) as error:
+        raise BadMeshConfig(f"defaultTrafficPolicy, connectTimeout, tcpKeepalive or h2UpgradePolicy: {error}") from None
 
 
 def _peer_domains(authorities: object, own: TrustDomain) -> tuple[TrustDomain, ...]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterator
+from itertools import chain
 
 import msgspec
 
@@ -75,12 +77,25 @@ def authorization_policy_of(
                 "use ALLOW, DENY, CUSTOM or AUDIT",
             )
         )  # fmt: skip
+    rules = []
+    for index, rule in enumerate(spec.rules or ()):
+        read, unusable = _usable(_rule(rule or api.Rule()), action)
+        rules += [read] if read else []
+        issues += [
+            _issue(
+                obj, cluster, "ISM0305", Severity.ERROR, f"spec.rules[{index}]",
+                f"{value!r} is neither an address nor a range of addresses: "
+                + ("the rule allows nobody" if action is Action.ALLOW else "the rule holds for every address"),
+                "write it as 10.0.0.1 or 10.0.0.0/8",
+            )
+            for value in unusable
+        ]  # fmt: skip
     policy = AuthorizationPolicy(
         action=action,
         namespace=Namespace(obj.metadata.namespace),
         name=obj.metadata.name,
         selector=_labels(spec.selector),
-        rules=tuple(_rule(rule or api.Rule()) for rule in spec.rules or ()),
+        rules=tuple(rules),
         provider=spec.provider.name if spec.provider else "",
         dry_run=obj.metadata.annotations.get(DRY_RUN, "").lower() == "true",
     )
@@ -150,6 +165,42 @@ def _rule(rule: api.Rule) -> Rule:
             Attribute(condition.key, tuple(condition.values), tuple(condition.not_values)) for condition in rule.when
         ),
     )
+
+
+_ADDRESSES = ("ip_blocks", "remote_ip_blocks", "source.ip", "remote.ip", "destination.ip")
+
+
+def _usable(rule: Rule, action: Action) -> tuple[Rule | None, list[str]]:
+    """Without what nobody can compare addresses with. An ALLOW rule that had some is gone, any other holds for every address: what
+    cannot be read never lets in more."""
+    unusable = [
+        value
+        for attribute in (*chain(*rule.sources), *chain(*rule.operations), *rule.conditions)
+        if attribute.name in _ADDRESSES
+        for value in (*attribute.values, *attribute.not_values)
+        if not _is_range(value)
+    ]
+    if not unusable:
+        return rule, []
+    if action is Action.ALLOW:
+        return None, unusable
+
+    def kept(attributes: tuple[Attribute, ...]) -> tuple[Attribute, ...]:
+        return tuple(
+            each
+            for each in attributes
+            if each.name not in _ADDRESSES or all(map(_is_range, (*each.values, *each.not_values)))
+        )
+
+    return Rule(tuple(map(kept, rule.sources)), tuple(map(kept, rule.operations)), kept(rule.conditions)), unusable
+
+
+def _is_range(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return True
 
 
 def _attributes(said: api.Source | api.Operation) -> Iterator[Attribute]:

@@ -18,7 +18,15 @@ from isthmus.model.services import Resolution, Service, ServicePort
 from isthmus.model.topology import ClusterNetwork, Locality
 from isthmus.model.workloads import Endpoint, Health, Workload
 
-_RESOLUTIONS = {"NONE": Resolution.NONE, "": Resolution.NONE, "STATIC": Resolution.ENDPOINTS, "DNS": Resolution.DNS}
+_RESOLUTIONS = {
+    "NONE": Resolution.NONE,
+    "": Resolution.NONE,
+    "STATIC": Resolution.ENDPOINTS,
+    "DNS": Resolution.DNS,
+    "DNS_ROUND_ROBIN": Resolution.DNS_FIRST,
+    "DYNAMIC_DNS": Resolution.DNS_OF_REQUEST,
+}
+_BY_NAME = (Resolution.DNS, Resolution.DNS_FIRST)
 _INTERNAL = "MESH_INTERNAL"
 
 
@@ -66,7 +74,7 @@ def service_entry_of(obj: api.ServiceEntry, where: Where) -> tuple[ServiceEntry 
             code="ISM0403",
             severity=Severity.ERROR,
             what=f"resolution {spec.resolution} is not done by this version: the entry is left out",
-            fix="use STATIC, DNS or NONE",
+            fix="use STATIC, DNS, DNS_ROUND_ROBIN, DYNAMIC_DNS or NONE",
             field="spec.resolution",
         )
         return None, (issue,)
@@ -140,7 +148,7 @@ def _targets(declaration: Declaration, own: Mapping[str, int]) -> Iterator[tuple
 
 def _service(host: Hostname, obj: api.ServiceEntry, resolution: Resolution, where: Where) -> Service:
     spec = obj.spec
-    addresses = tuple(address for address in spec.addresses if _is_ip(address))
+    addresses = tuple(address for each in spec.addresses if _is_ip(address := _without_length(each)))
     return Service(
         namespace=Namespace(obj.metadata.namespace),
         hostname=host,
@@ -153,6 +161,7 @@ def _service(host: Hostname, obj: api.ServiceEntry, resolution: Resolution, wher
         export_to=tuple(spec.export_to),
         resolution=resolution,
         subject_names=tuple(spec.subject_alt_names),
+        address_ranges=tuple(address for address in spec.addresses if _is_range(address)) if not addresses else (),
         registry="External",
     )
 
@@ -166,10 +175,10 @@ def _written(
     service: Service, obj: api.ServiceEntry, resolution: Resolution, targets: tuple[tuple[str, int], ...], where: Where
 ) -> Iterator[Endpoint]:
     """Those in the entry; a DNS entry without any is found under its own host."""
-    if resolution is Resolution.NONE or obj.spec.workload_selector:
+    if resolution in (Resolution.NONE, Resolution.DNS_OF_REQUEST) or obj.spec.workload_selector:
         return
-    entries = obj.spec.endpoints
-    if not entries and resolution is Resolution.DNS:
+    entries = obj.spec.endpoints[:1] if resolution is Resolution.DNS_FIRST else obj.spec.endpoints
+    if not entries and resolution in _BY_NAME:
         entries = [api.WorkloadEntrySpec(address=service.hostname)]
     for entry in entries:
         own = dict(targets) | entry.ports
@@ -211,6 +220,19 @@ def _outside(workload: Workload, entry: api.WorkloadEntrySpec) -> Workload:
 
 def _said_network(entry: api.WorkloadEntrySpec) -> NetworkId:
     return NetworkId(entry.network or entry.labels.get(labels.NETWORK, ""))
+
+
+def _without_length(address: str) -> str:
+    """A range of one address is that address."""
+    return address.removesuffix("/32") if ":" not in address else address.removesuffix("/128")
+
+
+def _is_range(text: str) -> bool:
+    try:
+        ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        return False
+    return "/" in text
 
 
 def _is_ip(text: str) -> bool:

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import reduce
 
 from isthmus.api.core import Service as ServiceObject
 from isthmus.api.core import ServicePort as PortObject
 from isthmus.ingest import labels
+from isthmus.ingest.destination_rules import wishes_of
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, Namespace, ServiceKey
 from isthmus.model.security import Labels
 from isthmus.model.services import Protocol, Service, ServicePort
+from isthmus.model.traffic import Wishes
 
 _BY_NAME = {
     "http": Protocol.HTTP,
@@ -48,6 +51,7 @@ class Declaration:
     traffic_distribution: str = ""
     export_to: tuple[str, ...] = ()
     publishes_not_ready: bool = False
+    wishes: Wishes = field(default_factory=Wishes)
     selector: Labels = ()
     targets: tuple[tuple[str, int | str], ...] = ()
     """Port names, with the number (or the name) that workloads listen on."""
@@ -74,6 +78,7 @@ def declaration_of(service: ServiceObject, *, cluster: ClusterId, dns_domain: st
         export_to=tuple(
             part.strip() for part in service.metadata.annotations.get(labels.EXPORT_TO, "").split(",") if part.strip()
         ),
+        wishes=wishes_of(service.metadata.annotations),
         selector=tuple(sorted(service.spec.selector.items())),
         targets=tuple((port.name, port.target_port or port.port) for port in service.spec.ports),
     )
@@ -108,6 +113,7 @@ def merged(declarations: Sequence[Declaration], *, cluster_local: bool) -> tuple
         declared_in=tuple(declaration.cluster for declaration in ordered),
         traffic_distribution=next((each.traffic_distribution for each in ordered if each.traffic_distribution), ""),
         export_to=first.export_to,
+        wishes=reduce(Wishes.over, (each.wishes for each in ordered)),
     )
     return service, tuple(issues)
 

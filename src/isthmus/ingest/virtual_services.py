@@ -29,6 +29,14 @@ from isthmus.model.routing import (
     VirtualService,
 )
 
+_HOST = ("host", ":authority")
+_GRPC_STATUS = (
+    "OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS", "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED", "INTERNAL", "UNAVAILABLE", "DATA_LOSS",
+    "UNAUTHENTICATED",
+)  # fmt: skip
+"""By number (gRPC's status codes)."""
+
 
 def virtual_service_of(
     obj: api.VirtualService, cluster: ClusterId, dns_domain: str
@@ -130,14 +138,12 @@ class _Reader:
         for entry in route.route:
             weight = 1 if len(route.route) == 1 else entry.weight
             if weight:
-                yield self._target(entry.destination), weight, _changes(entry.headers)
+                yield self._target(entry.destination), weight, self._changes(entry.headers, f"{field}.route.headers")
 
     def _mirrors(self, route: api.HttpRoute) -> Iterator[tuple[Target, float]]:
         if route.mirror:
-            yield (
-                self._target(route.mirror),
-                100.0 if route.mirror_percentage is None else route.mirror_percentage.value,
-            )
+            said = 100.0 if route.mirror_percent is None else float(route.mirror_percent)
+            yield self._target(route.mirror), said if route.mirror_percentage is None else route.mirror_percentage.value
         for mirror in route.mirrors:
             yield self._target(mirror.destination), 100.0 if mirror.percentage is None else mirror.percentage.value
 
@@ -151,16 +157,63 @@ class _Reader:
         return Handling(
             redirect=_redirect(route.redirect) if route.redirect else None,
             response_status=response.status if response else 0,
-            response_body=response.body.string if response else "",
+            response_body=(response.body.string or response.body.octets) if response else "",
             rewrite_path=rewrite.uri,
             rewrite_authority=rewrite.authority,
             rewrite_regex=(regex.match, regex.rewrite) if regex else None,
             timeout_seconds=_seconds(route.timeout, f"{field}.timeout"),
             retries=_retries(route.retries, f"{field}.retries") if route.retries else None,
-            fault=_fault(route.fault, f"{field}.fault") if route.fault else None,
+            fault=self._fault(route.fault, f"{field}.fault") if route.fault else None,
             cors=_cors(route.cors_policy, f"{field}.corsPolicy") if route.cors_policy else None,
-            headers=_changes(route.headers),
+            headers=self._changes(route.headers, f"{field}.headers"),
         )
+
+    def _fault(self, said: api.Fault, field: str) -> Fault:
+        """A fault without a percentage happens to nobody (Istio's API reference)."""
+        delay, abort = said.delay or api.Delay(), said.abort or api.Abort()
+        for name, given in (
+            ("delay.exponentialDelay", delay.exponential_delay),
+            ("abort.http2Error", abort.http2_error),
+        ):
+            if given:
+                self.left_out(f"{field}.{name}", "is reserved in Istio's API, and nobody does it")
+        if abort.grpc_status and abort.grpc_status not in _GRPC_STATUS:
+            raise _Unreadable(f"{field}.abort.grpcStatus", f"there is no gRPC status {abort.grpc_status}")
+        return Fault(
+            delay_percent=delay.percentage.value if delay.percentage else delay.percent,
+            delay_seconds=_seconds(delay.fixed_delay, f"{field}.delay.fixedDelay") or 0,
+            abort_percent=abort.percentage.value if abort.percentage else 0,
+            abort_status=abort.http_status,
+            abort_grpc_status=_GRPC_STATUS.index(abort.grpc_status) if abort.grpc_status else None,
+        )
+
+    def _changes(self, said: api.Headers, field: str) -> HeaderChanges:
+        """The host is no header that can be set beside others: what is set becomes the request's host. It cannot be removed, nor can
+        what HTTP/2 begins with a colon be."""
+        request, response = said.request, said.response
+        for part, operations in (("request", request), ("response", response)):
+            for operation, names in (("set", operations.set), ("add", operations.add), ("remove", operations.remove)):
+                for name in names:
+                    if _is_fixed(name) and not (part == "request" and operation == "set" and name.lower() in _HOST):
+                        self.left_out(f"{field}.{part}.{operation}", f"{name} is not a header that can be changed")
+        return HeaderChanges(
+            authority=next((value for name, value in sorted(request.set.items()) if name.lower() in _HOST), ""),
+            request_set=_free(request.set),
+            request_add=_free(request.add),
+            request_remove=tuple(name for name in request.remove if not _is_fixed(name)),
+            response_set=_free(response.set),
+            response_add=_free(response.add),
+            response_remove=tuple(name for name in response.remove if not _is_fixed(name)),
+        )
+
+
+def _free(said: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    return tuple((name, value) for name, value in sorted(said.items()) if not _is_fixed(name))
+
+
+def _is_fixed(name: str) -> bool:
+    """Envoy refuses a whole table of routes in which one of these is changed like any header."""
+    return name.startswith(":") or name.lower() in _HOST
 
 
 def _match(said: api.HttpMatch, gateways: tuple[str, ...]) -> RequestMatch:
@@ -177,6 +230,8 @@ def _match(said: api.HttpMatch, gateways: tuple[str, ...]) -> RequestMatch:
         source_namespace=said.source_namespace,
         source_labels=tuple(sorted(said.source_labels.items())),
         gateways=gateways,
+        name=said.name,
+        stat_prefix=said.stat_prefix,
     )
 
 
@@ -214,27 +269,25 @@ def _text(said: api.StringMatch | None) -> TextMatch | None:
 
 def _redirect(said: api.Redirect) -> Redirect:
     return Redirect(
-        path=said.uri, authority=said.authority, port=said.port, scheme=said.scheme, code=said.redirect_code
+        path=said.uri,
+        authority=said.authority,
+        port=said.port,
+        as_called=said.derive_port == "FROM_REQUEST_PORT",
+        scheme=said.scheme,
+        code=said.redirect_code,
     )
 
 
 def _retries(said: api.Retries, field: str) -> Retries:
     per_try = _seconds(said.per_try_timeout, f"{field}.perTryTimeout")
-    return Retries(attempts=said.attempts, per_try_seconds=per_try, on=said.retry_on)
-
-
-def _fault(said: api.Fault, field: str) -> Fault:
-    delay, abort = said.delay or api.Delay(), said.abort or api.Abort()
-    return Fault(
-        delay_percent=_percent(delay.percentage) if said.delay else 0,
-        delay_seconds=_seconds(delay.fixed_delay, f"{field}.delay.fixedDelay") or 0,
-        abort_percent=_percent(abort.percentage) if abort.http_status else 0,
-        abort_status=abort.http_status,
+    return Retries(
+        attempts=said.attempts,
+        per_try_seconds=per_try,
+        on=said.retry_on,
+        back_off_seconds=_seconds(said.backoff, f"{field}.backoff"),
+        elsewhere=said.retry_ignore_previous_hosts is not False,
+        farther=bool(said.retry_remote_localities),
     )
-
-
-def _percent(said: api.Percent | None) -> float:
-    return 100.0 if said is None else said.value
 
 
 def _seconds(text: str, field: str) -> float | None:
@@ -242,15 +295,3 @@ def _seconds(text: str, field: str) -> float | None:
         return seconds_of(text) if text else None
     except ValueError as error:
         raise _Unreadable(field, str(error)) from None
-
-
-def _changes(said: api.Headers) -> HeaderChanges:
-    request, response = said.request, said.response
-    return HeaderChanges(
-        request_set=tuple(sorted(request.set.items())),
-        request_add=tuple(sorted(request.add.items())),
-        request_remove=tuple(request.remove),
-        response_set=tuple(sorted(response.set.items())),
-        response_add=tuple(sorted(response.add.items())),
-        response_remove=tuple(response.remove),
-    )

@@ -49,11 +49,16 @@ class RequestMatch:
     source_namespace: str = ""
     source_labels: Labels = ()
     gateways: tuple[str, ...] = ()
+    name: str = ""
+    stat_prefix: str = ""
+    """Under which name Envoy counts what matches."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HeaderChanges:
-    """In this order: set, add, remove."""
+    """In this order: set, add, remove. `authority`: what the host of requests becomes."""
+
+    authority: str = ""
 
     request_set: tuple[tuple[str, str], ...] = ()
     request_add: tuple[tuple[str, str], ...] = ()
@@ -74,26 +79,31 @@ class Target:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Redirect:
-    """Of the path at most one is said: a whole one, one for the matched prefix, or a regular expression with its substitute."""
+    """Of the path at most one is said: a whole one, one for the matched prefix, or a regular expression with its substitute. `as_called`: to the
+    port that was asked; else a `port` of 0 is that of the scheme."""
 
     path: str = ""
     prefix: str = ""
     regex: tuple[str, str] | None = None
     authority: str = ""
     port: int = 0
+    as_called: bool = False
     scheme: str = ""
     code: int = 301
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """`on` empty is the default; so are `codes`, the statuses of answers that are asked for again."""
+    """`on` empty is the default, and so is a `back_off_seconds` of None, and so are empty `codes`, the statuses of answers that are asked for
+    again. `elsewhere`: endpoints that were tried are left alone; `farther`: a retry also goes to places that are farther away."""
 
     attempts: int
     per_try_seconds: float | None = None
     on: str = ""
     codes: tuple[int, ...] = ()
     back_off_seconds: float | None = None
+    elsewhere: bool = True
+    farther: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +114,7 @@ class Fault:
     delay_seconds: float = 0
     abort_percent: float = 0
     abort_status: int = 0
+    abort_grpc_status: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,7 +139,7 @@ class Handling:
 
     redirect: Redirect | None = None
     response_status: int = 0
-    response_body: str = ""
+    response_body: str | bytes = ""
     rewrite_path: str = ""
     rewrite_authority: str = ""
     rewrite_regex: tuple[str, str] | None = None

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from isthmus.model.names import ClusterId, Hostname, Namespace, ServiceKey
+from isthmus.model.traffic import Wishes
 
 
 class Protocol(StrEnum):
@@ -32,16 +33,24 @@ class Protocol(StrEnum):
         return not self.is_http and self is not Protocol.AUTO
 
     @property
+    def is_tls(self) -> bool:
+        """Whether clients begin with a TLS handshake of their own, which tells the name that they ask for."""
+        return self in (Protocol.HTTPS, Protocol.TLS)
+
+    @property
     def is_http2(self) -> bool:
         """Whether it is HTTP/2 from the first byte."""
         return self in (Protocol.HTTP2, Protocol.GRPC, Protocol.GRPC_WEB)
 
 
 class Resolution(StrEnum):
-    """How a caller's proxy finds addresses: the control plane tells it, it asks DNS itself, or the application has chosen one."""
+    """How a caller's proxy finds addresses: the control plane tells it; it asks DNS itself (and uses all answers, or the first of one name);
+    it asks DNS for whatever host a request names; or the application has chosen one."""
 
     ENDPOINTS = "endpoints"
     DNS = "dns"
+    DNS_FIRST = "dns-first"
+    DNS_OF_REQUEST = "dns-of-request"
     NONE = "none"
 
 
@@ -78,6 +87,9 @@ class Service:
     """Whether callers are given endpoints before these are ready."""
     subject_names: tuple[str, ...] = ()
     """What the servers' own certificates say, where they have any that are not the mesh's."""
+    address_ranges: tuple[str, ...] = ()
+    """Ranges of addresses that applications connect to, where a service has no single ones."""
+    wishes: Wishes = field(default_factory=Wishes)
     registry: str = "Kubernetes"
     """Or `External`, as Istio's name table calls a ServiceEntry's."""
 

@@ -21,7 +21,7 @@ from isthmus.model.security import AuthorizationPolicy, AuthorizationProvider, P
 from isthmus.model.services import Service
 from isthmus.model.sidecars import Sidecar
 from isthmus.model.topology import Cluster, MeshNetworks, NetworkGateway
-from isthmus.model.traffic import DestinationRule, LocalityPreference
+from isthmus.model.traffic import DestinationRule, LocalityPreference, TrafficPolicy, Wishes
 from isthmus.model.workloads import Endpoint
 
 ClusterAddress = tuple[ClusterId, str]
@@ -62,6 +62,9 @@ class MeshSettings:
     policies_mean_any_trust_domain: bool = False
     """Whether `namespaces` and `serviceAccounts` of policies mean those of every trust domain, as in Istio, not the mesh's own alone."""
     locality: LocalityPreference = field(default_factory=LocalityPreference)
+    wishes: Wishes = field(default_factory=Wishes)
+    traffic_policy: TrafficPolicy = field(default_factory=TrafficPolicy)
+    """Of every destination, where its own rules are silent."""
     networks: MeshNetworks = field(default_factory=MeshNetworks)
     providers: tuple[AuthorizationProvider, ...] = ()
     registry_only: bool = False

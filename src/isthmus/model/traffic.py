@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields, replace
 from enum import StrEnum
 
 from isthmus.model.names import Hostname, Namespace
@@ -58,19 +58,77 @@ class TlsOrigination:
     verify: bool = True
 
 
+class Upgrade(StrEnum):
+    """Whether requests that come as HTTP/1.1 go on as HTTP/2, on a port that does not say itself."""
+
+    YES = "UPGRADE"
+    NO = "DO_NOT_UPGRADE"
+    AS_CALLED = "use the client's protocol"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Keepalive:
+    """TCP probes on idle connections."""
+
+    probes: int | None = None
+    time_seconds: float | None = None
+    interval_seconds: float | None = None
+
+
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class ConnectionPool:
+    """`idle_seconds` is of connections without requests, `tcp_idle_seconds` of those of which only bytes are seen; 0 is for ever."""
+
     max_connections: int | None = None
     connect_seconds: float | None = None
     max_pending_requests: int | None = None
     max_requests: int | None = None
     max_requests_per_connection: int | None = None
     max_retries: int | None = None
+    keepalive: Keepalive | None = None
+    max_connection_seconds: float | None = None
+    idle_seconds: float | None = None
+    tcp_idle_seconds: float | None = None
+    upgrade: Upgrade | None = None
+    max_concurrent_streams: int | None = None
+
+    def over(self, wider: ConnectionPool) -> ConnectionPool:
+        """This one, completed by a wider one field by field."""
+        said = {each.name: value for each in fields(self) if (value := getattr(self, each.name)) is not None}
+        return replace(wider, **said)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Warmup:
+    """A new endpoint's share grows for so long, from `least_percent` of its weight, the faster the greater `aggression` (1: evenly)."""
+
+    seconds: float
+    least_percent: float | None = None
+    aggression: float | None = None
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Tunnel:
+    """Connections go on inside an HTTP CONNECT (or POST) to the destination, which connects to `target` (host:port)."""
+
+    target: str
+    by_post: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class RetryBudget:
+    """Retries at once, as a percentage of the requests under way, but at least `least`."""
+
+    percent: float
+    least: int
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class OutlierDetection:
-    """`consecutive_errors` 0 turns that detector off."""
+    """`consecutive_errors` 0 turns that detector off. `split`: connections that fail count for themselves, not among the errors."""
+
+    split: bool = False
+    consecutive_local_failures: int | None = None
 
     consecutive_errors: int | None = None
     consecutive_gateway_errors: int | None = None
@@ -80,15 +138,43 @@ class OutlierDetection:
     min_health_percent: int | None = None
 
 
+class Nearness(StrEnum):
+    """What of two places is compared: region, zone and subzone; the region alone; or nothing."""
+
+    PLACE = "place"
+    REGION = "region"
+    NONE = "none"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Wishes:
+    """What users ask of failover beyond Istio's objects; None leaves it to the next wider one (DestinationRule, Service, mesh).
+
+    `own_cluster_first`: other clusters only when the caller's own has nothing left. `fails_over`: near before far, also without outlier
+    detection that somebody has written.
+    """
+
+    own_cluster_first: bool | None = None
+    fails_over: bool | None = None
+
+    def over(self, wider: Wishes) -> Wishes:
+        return Wishes(
+            wider.own_cluster_first if self.own_cluster_first is None else self.own_cluster_first,
+            wider.fails_over if self.fails_over is None else self.fails_over,
+        )
+
+
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class LocalityPreference:
     """How a caller's place counts. `distribute`: from a place, percentages to places; `failover`: from a region to a region;
-    `failover_priority`: labels in order of importance, each `name` or `name=value`."""
+    `failover_priority`: labels in order of importance, each `name` or `name=value`. `own_cluster_first` comes before all of it."""
 
     enabled: bool = True
     distribute: tuple[tuple[str, tuple[tuple[str, int], ...]], ...] = ()
     failover: tuple[tuple[str, str], ...] = ()
     failover_priority: tuple[str, ...] = ()
+    nearness: Nearness = Nearness.PLACE
+    own_cluster_first: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,6 +187,12 @@ class TrafficPolicy:
     hash: ConsistentHash | None = None
     origination: TlsOrigination | None = None
     """How, where `tls` is SIMPLE or MUTUAL."""
+    warmup: Warmup | None = None
+    tunnel: Tunnel | None = None
+    proxy_protocol: str = ""
+    """Which version of it (`V1`, `V2`) tells the destination who called; empty for none."""
+    wishes: Wishes = field(default_factory=Wishes)
+    retry_budget: RetryBudget | None = None
 
     def over(self, wider: TrafficPolicy) -> TrafficPolicy:
         """This policy, completed by a wider one field by field."""
@@ -112,7 +204,17 @@ class TrafficPolicy:
             outliers=self.outliers or wider.outliers,
             tls=self.tls or wider.tls,
             locality=self.locality or wider.locality,
+            warmup=self.warmup or wider.warmup,
+            tunnel=self.tunnel or wider.tunnel,
+            proxy_protocol=self.proxy_protocol or wider.proxy_protocol,
+            wishes=self.wishes.over(wider.wishes),
+            retry_budget=self.retry_budget or wider.retry_budget,
         )
+
+    def with_defaults(self, mesh: TrafficPolicy) -> TrafficPolicy:
+        """This policy, completed by what holds for the whole mesh; of the connection pool each field for itself."""
+        both = self.over(mesh)
+        return replace(both, pool=self.pool.over(mesh.pool)) if self.pool and mesh.pool else both
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,6 +241,7 @@ class DestinationRule:
     export_to: tuple[str, ...]
     selector: Labels = ()
     """Labels of the callers for which it holds."""
+    wishes: Wishes = field(default_factory=Wishes)
 
     @property
     def origin(self) -> Origin:
@@ -146,7 +249,7 @@ class DestinationRule:
 
     def policy_for(self, port: int, subset: Subset | None) -> TrafficPolicy:
         """A port's own policy takes the place of the general one; a subset's completes itself from the rule's."""
-        general = dict(self.port_policies).get(port, self.policy)
+        general = replace(dict(self.port_policies).get(port, self.policy), wishes=self.wishes)
         if subset is None:
             return general
         return dict(subset.port_policies).get(port, subset.policy).over(general)
