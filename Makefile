@@ -6,7 +6,7 @@ TOPOLOGY ?= examples/two-shores.yaml
 # So that the system programs in /sbin are found for users, too.
 export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 
-.PHONY: help up down test check unit live measure bench-apiserver fuzz-apiserver format
+.PHONY: help up down test check unit live measure bench-apiserver bench-validate findings fuzz-apiserver format
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -36,6 +36,12 @@ bench-apiserver: .venv/runtime ## what the embedded API server does under load: 
 
 fuzz-apiserver: .venv/dev ## hostile bodies and queries against the embedded API server, for SECONDS (300) each kind
 	ISTHMUS_FUZZ_SECONDS=$(SECONDS) pytest -n 2 tests/apiserver/test_hostile_bodies.py
+
+bench-validate: .venv/runtime ## how long validation of 10,000 objects takes
+	@python tools/bench_validate.py $(BENCH)
+
+findings: .venv/runtime ## write the pages of docs/findings from the catalogue of codes
+	@python tools/findings_pages.py
 
 format: .venv/dev ## let ruff lay out and mend the code
 	@ruff format . && ruff check --fix .

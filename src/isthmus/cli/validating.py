@@ -3,56 +3,137 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import click
-import yaml
 
+from isthmus.assurance.validation import problems_of, verdict
+from isthmus.assurance.validation.mesh_settings import problems_of_mesh_config, problems_of_mesh_networks
+from isthmus.assurance.validation.problems import Problem
 from isthmus.cli.errors import BAD_INPUT, Failed
+from isthmus.cli.findings_output import FindingLine, junit, print_findings
+from isthmus.cli.object_files import FileObject, objects_in
+from isthmus.cli.suppression import suppress_option, suppressed
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """One object with what is wrong with it."""
+
+    source: FileObject
+    kind: str
+    namespace: str
+    name: str
+    problems: list[Problem]
+
+    @property
+    def origin(self) -> str:
+        place = f"{self.namespace}/{self.name}" if self.namespace else self.name
+        return f"{self.kind} {place}".strip()
 
 
 @click.command("validate")
-@click.option(
-    "-f", "--filename", "files", multiple=True, required=True, metavar="FILE", help="YAML or JSON; repeatable."
-)
+@click.argument("paths", nargs=-1, metavar="[FILE|DIR|-]...")
+@click.option("-f", "--filename", "files", multiple=True, metavar="FILE|DIR|-", help="The same as an argument.")
+@click.option("-R", "--recursive", is_flag=True, help="Look into folders of folders, too.")
 @click.option("--mesh-config", default="", metavar="FILE", help="A MeshConfig to check too.")
 @click.option("--mesh-networks", default="", metavar="FILE", help="A MeshNetworks to check too.")
-def validate_command(files: tuple[str, ...], mesh_config: str, mesh_networks: str) -> None:
-    """Check objects: unknown fields, wrong types, and what they mean. Exit 0 when all are valid, 65 otherwise.
+@suppress_option
+@click.option("-o", "--output", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True)
+def validate_command(
+    paths: tuple[str, ...],
+    files: tuple[str, ...],
+    recursive: bool,
+    mesh_config: str,
+    mesh_networks: str,
+    suppress: tuple[str, ...],
+    output: str,
+) -> None:
+    """Check objects, each by itself: their fields, and what they mean.
+
+    Prints a line for each finding: where, how bad, which code, which object and field, what is wrong; what to do. docs/findings.md explains
+    the codes. Exit 0 when all objects are valid (warnings are no reason to fail), 65 when one is not.
 
     \b
-    Example:
-      isthmus validate -f routes.yaml -f policies.yaml
+    Examples:
+      isthmus validate routes.yaml policies.yaml
+      kubectl get virtualservices -A -o yaml | isthmus validate -
+      isthmus validate -R manifests/ -o json
     """
-    from isthmus.assurance.validation import validate, validate_mesh
-
-    results: list[dict[str, Any]] = []
-    for name in files:
-        for item in _documents(name):
-            metadata = item.get("metadata") if isinstance(item, dict) else None
-            metadata = metadata if isinstance(metadata, dict) else {}
-            kind = item.get("kind", "") if isinstance(item, dict) else ""
-            where = {"kind": kind, "namespace": metadata.get("namespace", ""), "name": metadata.get("name", "")}
-            results.append({**where, **validate(item)})
-    for kind, name in (("MeshConfig", mesh_config), ("MeshNetworks", mesh_networks)):
-        for document in _documents(name) if name else []:
-            found = validate_mesh(document) if kind == "MeshConfig" else validate_mesh(None, document)
-            results.append({"kind": kind, "namespace": "", "name": name, **found})
-    lines: dict[str, list[str]] = {"errors": [], "warnings": []}
-    for result in results:
-        origin = f"{result['kind']} {result['namespace']}/{result['name']}"
-        for level, said in lines.items():
-            said += [f"{origin}: {line}" for line in result[level]]
-    click.echo(json.dumps({"valid": not lines["errors"], **lines, "results": results}, indent=2))
-    if lines["errors"]:
+    sources = [*files, *paths]
+    if not sources and not mesh_config and not mesh_networks:
+        raise click.UsageError("name a file or a folder, or - for stdin")
+    leaves_out = suppressed(suppress)
+    judged = [_judged(source) for source in objects_in(sources, recursive=recursive)]
+    judged += _settings("MeshConfig", mesh_config) + _settings("MeshNetworks", mesh_networks)
+    for each in judged:
+        each.problems[:] = [problem for problem in each.problems if not leaves_out(problem.code.id, each.origin)]
+    if output == "json":
+        click.echo(json.dumps(_document(judged), indent=2))
+    elif output == "junit":
+        click.echo(junit("isthmus validate", [(each.origin, each.source.file, _lines(each)) for each in judged]))
+    else:
+        print_findings([line for each in judged for line in _lines(each)])
+    bad = sum(any(problem.is_error for problem in each.problems) for each in judged)
+    unchecked = sum(any(problem.code.id == "ISM0734" for problem in each.problems) for each in judged)
+    others = f", {unchecked} of kinds that are not checked" if unchecked else ""
+    click.echo(f"{_counted(len(judged), 'object')}: {len(judged) - bad} valid, {bad} not valid{others}", err=True)
+    if bad:
         raise click.exceptions.Exit(BAD_INPUT)
 
 
-def _documents(name: str) -> list[Any]:
-    try:
-        documents = [item for item in yaml.safe_load_all(Path(name).read_text()) if item is not None]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise Failed(f"validate: cannot read {name}: {error}", exit_code=BAD_INPUT) from None
-    lists = [item["items"] if isinstance(item, dict) and item.get("kind") == "List" else [item] for item in documents]
-    return [item for items in lists for item in items]
+def _judged(source: FileObject) -> _Judged:
+    value = source.value
+    problems = problems_of(value)
+    names: dict[str, Any] = {}
+    if isinstance(value, dict) and isinstance(value.get("metadata"), dict):
+        names = value["metadata"]
+    kind = value.get("kind", "") if isinstance(value, dict) else ""
+    return _Judged(source, str(kind or ""), str(names.get("namespace") or ""), str(names.get("name") or ""), problems)
+
+
+def _settings(kind: str, file: str) -> list[_Judged]:
+    if not file:
+        return []
+    judge = problems_of_mesh_config if kind == "MeshConfig" else problems_of_mesh_networks
+    found = objects_in([file], recursive=False)
+    if len(found) > 1:
+        raise Failed(f"{file}: is not one {kind}, but {len(found)} documents", exit_code=BAD_INPUT)
+    return [_Judged(source, kind, "", file, list(judge(source.value))) for source in found]
+
+
+def _lines(judged: _Judged) -> Sequence[FindingLine]:
+    return [
+        FindingLine(
+            reference=judged.source.reference_of(problem.path),
+            severity=problem.code.severity,
+            code=problem.code.id,
+            origin=judged.origin,
+            message=str(problem),
+            fix=problem.fix,
+        )
+        for problem in judged.problems
+    ]
+
+
+def _document(judged: Sequence[_Judged]) -> dict[str, Any]:
+    """One result for each object; all errors and warnings with their object before them."""
+    results = []
+    lines: dict[str, list[str]] = {"errors": [], "warnings": []}
+    for each in judged:
+        found = verdict(each.problems)
+        for finding, problem in zip(found["findings"], each.problems, strict=True):
+            finding["reference"] = each.source.reference_of(problem.path)
+        results.append(
+            {"kind": each.kind, "namespace": each.namespace, "name": each.name, "reference": each.source.reference}
+            | found
+        )
+        for level, said in lines.items():
+            said += [f"{each.origin}: {line}" for line in found[level]]
+    return {"schemaVersion": "1", "valid": not lines["errors"], **lines, "results": results}
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -2,6 +2,13 @@
 
 from __future__ import annotations
 
-from isthmus.assurance.validation.validating import validate, validate_mesh
+from isthmus.assurance.validation.validating import (
+    has_known_types,
+    normalized,
+    problems_of,
+    validate,
+    validate_mesh,
+    verdict,
+)
 
-__all__ = ["validate", "validate_mesh"]
+__all__ = ["has_known_types", "normalized", "problems_of", "validate", "validate_mesh", "verdict"]

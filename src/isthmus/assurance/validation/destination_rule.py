@@ -2,102 +2,187 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 
-from isthmus.assurance.validation.terms import Object, bad_host, dns_label, export_to, labels, positive_port
+from isthmus.assurance.catalogue import validation as codes
+from isthmus.assurance.validation.localities import locality_setting
+from isthmus.assurance.validation.problems import Problem
+from isthmus.assurance.validation.terms import Object, bad_host, dns_label, export_to, labels, positive_port, selector
+
+# Envoy's limit for Maglev tables (MaglevLbConfig.table_size).
+_TABLE_MAX = 5000011
 
 
-def destination_rule(item: Object, warnings: list[str]) -> Iterator[str]:
+def destination_rule(item: Object) -> Iterator[Problem]:
     spec = item.get("spec") or {}
-    if bad_host(spec.get("host") or ""):
-        yield f"spec.host: {bad_host(spec.get('host') or '')}"
-    yield from export_to(spec.get("exportTo") or [], "spec.exportTo")
-    if spec.get("workloadSelector") and any(value != "." for value in spec.get("exportTo") or []):
-        yield "spec.exportTo: a rule with workloadSelector is for its own namespace only"
-    yield from _policy(spec.get("trafficPolicy"), "spec.trafficPolicy", warnings)
+    problem = bad_host(spec.get("host") or "")
+    if problem:
+        yield Problem(codes.NOT_A_HOST, "$.spec.host", problem)
+    yield from export_to(spec.get("exportTo") or [], "$.spec.exportTo")
+    chosen = spec.get("workloadSelector")
+    if chosen is not None:
+        yield from selector(chosen.get("matchLabels") or {}, "$.spec.workloadSelector.matchLabels")
+    if chosen and any(value != "." for value in spec.get("exportTo") or []):
+        yield Problem(
+            codes.CONTRADICTION,
+            "$.spec.exportTo",
+            "a rule with workloadSelector is for its own namespace only",
+            "export it to . alone",
+        )
+    yield from _policy(spec.get("trafficPolicy"), "$.spec.trafficPolicy")
+    counts = Counter(subset["name"] for subset in spec.get("subsets") or [])
     for index, subset in enumerate(spec.get("subsets") or []):
-        path = f"spec.subsets[{index}]"
+        path = f"$.spec.subsets[{index}]"
         if not dns_label(subset["name"]):
-            yield f"{path}.name: {subset['name']!r} is not a DNS label"
+            yield Problem(codes.NOT_A_NAME, f"{path}.name", f"{subset['name']!r} is not a DNS label")
+        elif counts[subset["name"]] > 1:
+            counts[subset["name"]] = 0
+            yield Problem(codes.TWICE, f"{path}.name", f"subset {subset['name']} is given twice")
         yield from labels(subset.get("labels") or {}, f"{path}.labels")
-        yield from _policy(subset.get("trafficPolicy"), f"{path}.trafficPolicy", warnings)
+        yield from _policy(subset.get("trafficPolicy"), f"{path}.trafficPolicy")
 
 
-def _policy(policy: Object | None, path: str, warnings: list[str]) -> Iterator[str]:
+def _policy(policy: Object | None, path: str) -> Iterator[Problem]:
     if policy is None:
         return
     if not policy:
-        yield f"{path}: says nothing"
-    if policy.get("connectionPool") == {}:
-        yield f"{path}.connectionPool: needs tcp or http"
-    yield from _balancer(policy, path, warnings)
-    yield from _tls(policy.get("tls"), f"{path}.tls", warnings)
-    for inner in policy.get("portLevelSettings") or []:
-        yield from positive_port((inner.get("port") or {}).get("number"), f"{path}.portLevelSettings.port")
-        yield from _policy(
-            {key: value for key, value in inner.items() if key != "port"}, path + ".portLevelSettings", warnings
-        )
+        yield Problem(codes.SAYS_NOTHING, path, "says nothing")
+    yield from _pool(policy, path)
+    yield from _balancer(policy, path)
+    yield from _outliers(policy.get("outlierDetection"), f"{path}.outlierDetection")
+    yield from client_tls(policy.get("tls"), f"{path}.tls")
+    yield from _tunnel(policy.get("tunnel"), f"{path}.tunnel")
+    seen: set[object] = set()
+    for index, inner in enumerate(policy.get("portLevelSettings") or []):
+        where = f"{path}.portLevelSettings[{index}]"
+        number = (inner.get("port") or {}).get("number")
+        yield from positive_port(number, f"{where}.port.number")
+        if number in seen:
+            yield Problem(codes.TWICE, f"{where}.port.number", f"port {number} is given twice")
+        seen.add(number)
+        yield from _policy({key: value for key, value in inner.items() if key != "port"}, where)
 
 
-def _balancer(policy: Object, path: str, warnings: list[str]) -> Iterator[str]:
+def _pool(policy: Object, path: str) -> Iterator[Problem]:
+    pool = policy.get("connectionPool")
+    if pool == {}:
+        yield Problem(codes.SAYS_NOTHING, f"{path}.connectionPool", "needs tcp or http")
+    alive = ((pool or {}).get("http") or {}).get("http2KeepAlive")
+    if alive is not None:
+        for key in ("interval", "timeout"):
+            if not alive.get(key):
+                yield Problem(codes.MISSING, f"{path}.connectionPool.http.http2KeepAlive.{key}", "is required")
+
+
+def _balancer(policy: Object, path: str) -> Iterator[Problem]:
     balancer = policy.get("loadBalancer") or {}
+    yield from _hash(balancer.get("consistentHash"), f"{path}.loadBalancer.consistentHash")
+    if balancer.get("simple") == "LEAST_CONN":
+        yield Problem(
+            codes.OUTDATED, f"{path}.loadBalancer.simple", "LEAST_CONN is outdated", "use LEAST_REQUEST, its new name"
+        )
+    if balancer.get("warmupDurationSecs"):
+        yield Problem(
+            codes.OUTDATED,
+            f"{path}.loadBalancer.warmupDurationSecs",
+            "warmupDurationSecs is outdated",
+            "use warmup.duration",
+        )
     for key in ("localityLbSetting", "zoneAwareLbSetting"):
         setting = balancer.get(key)
         if setting is None:
             continue
-        yield from _locality(setting, f"{path}.loadBalancer.{key}")
-        if key == "zoneAwareLbSetting":
-            for label in setting.get("failoverPriority") or []:
-                if label.partition("=")[0] == "topology.kubernetes.io/zone":
-                    yield f"{path}.loadBalancer.{key}: the zone is not a failover priority here"
+        where = f"{path}.loadBalancer.{key}"
+        yield from locality_setting(setting, where, zone_aware=key == "zoneAwareLbSetting")
         if (setting.get("failover") or setting.get("failoverPriority")) and policy.get("outlierDetection") is None:
-            warnings.append(f"{path}.loadBalancer.{key}: without outlierDetection nothing fails over")
+            yield Problem(
+                codes.HAS_NO_EFFECT,
+                where,
+                "without outlierDetection nothing fails over",
+                f"set {path.removeprefix('$.')}.outlierDetection",
+            )
 
 
-def _locality(setting: Object, path: str) -> Iterator[str]:
-    distribute, failover = setting.get("distribute") or [], setting.get("failover") or []
-    priorities = setting.get("failoverPriority") or []
-    if distribute and (failover or priorities):
-        yield f"{path}: distribute excludes failover"
-    for entry in distribute:
-        shares = entry.get("to") or {}
-        if sum(shares.values()) != 100 or 0 in shares.values():
-            yield f"{path}.distribute: the weights must be above 0 and sum up to 100"
-        yield from _localities(list(shares), f"{path}.distribute")
-    yield from _localities([entry.get("from") or "" for entry in distribute], f"{path}.distribute")
-    for move in failover:
-        origin, target = move.get("from") or "", move.get("to") or ""
-        if not origin or not target or origin == target or any(char in origin + target for char in "*/"):
-            yield f"{path}.failover: moves from one region to another, not {origin!r} to {target!r}"
-    if len({label.partition("=")[0] for label in priorities}) != len(priorities):
-        yield f"{path}.failoverPriority: a label is given twice"
+def _hash(given: Object | None, path: str) -> Iterator[Problem]:
+    if given is None:
+        return
+    keys = ("httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName")
+    if not any(given.get(key) for key in keys):
+        yield Problem(
+            codes.HAS_NO_EFFECT, path, "has nothing to hash, so requests are spread at random", f"set {keys[0]}"
+        )
+    for index, attribute in enumerate((given.get("httpCookie") or {}).get("attributes") or []):
+        if not attribute["name"]:
+            yield Problem(
+                codes.SAYS_NOTHING, f"{path}.httpCookie.attributes[{index}].name", "an attribute must have a name"
+            )
+    size = (given.get("maglev") or {}).get("tableSize")
+    if size is not None and (size > _TABLE_MAX or not _is_prime(size)):
+        yield Problem(
+            codes.OUT_OF_BOUNDS,
+            f"{path}.maglev.tableSize",
+            f"{size} is not a prime number up to {_TABLE_MAX}",
+            "use a prime number, such as 65537",
+        )
+    if given.get("minimumRingSize"):
+        yield Problem(
+            codes.OUTDATED, f"{path}.minimumRingSize", "minimumRingSize is outdated", "use ringHash.minimumRingSize"
+        )
 
 
-def _localities(given: list[str], path: str) -> Iterator[str]:
-    """Region/zone/subzone, a wildcard only at the end, and no place covered twice."""
-    seen: list[tuple[str, ...]] = []
-    for locality in given:
-        parts = tuple(locality.split("/"))
-        if "" in parts or "*" in parts[:-1] or len(parts) > 3:
-            yield f"{path}: {locality!r} is not a locality"
-        head = parts[:-1] if parts[-1] == "*" else parts
-        for other in seen:
-            short, long = sorted((head, other), key=len)
-            if long[: len(short)] == short:
-                yield f"{path}: {locality!r} overlaps with another"
-        seen.append(head)
+def _is_prime(number: int) -> bool:
+    if number < 2:
+        return False
+    return all(number % divisor for divisor in range(2, int(number**0.5) + 1))
 
 
-def _tls(tls: Object | None, path: str, warnings: list[str]) -> Iterator[str]:
+def _outliers(given: Object | None, path: str) -> Iterator[Problem]:
+    if not given:
+        return
+    if given.get("consecutiveLocalOriginFailures") is not None and not given.get("splitExternalLocalOriginErrors"):
+        yield Problem(
+            codes.NEEDS,
+            f"{path}.consecutiveLocalOriginFailures",
+            "counts only with splitExternalLocalOriginErrors",
+            "set splitExternalLocalOriginErrors: true",
+        )
+    if given.get("consecutiveErrors"):
+        yield Problem(
+            codes.OUTDATED,
+            f"{path}.consecutiveErrors",
+            "consecutiveErrors is outdated",
+            "use consecutive5xxErrors or consecutiveGatewayErrors",
+        )
+
+
+def _tunnel(given: Object | None, path: str) -> Iterator[Problem]:
+    if not given:
+        return
+    if given.get("protocol") not in (None, "", "CONNECT", "POST"):
+        yield Problem(codes.UNKNOWN_VALUE, f"{path}.protocol", f"{given['protocol']!r} is neither CONNECT nor POST")
+    if bad_host(given["targetHost"]) or given["targetHost"].startswith("*"):
+        yield Problem(codes.NOT_A_HOST, f"{path}.targetHost", f"{given['targetHost']!r} is not a host to tunnel to")
+    yield from positive_port(given["targetPort"], f"{path}.targetPort")
+
+
+def client_tls(tls: Object | None, path: str) -> Iterator[Problem]:
+    """How a client speaks TLS to a host."""
     if not tls:
         return
     mode = tls.get("mode", "DISABLE")
     if tls.get("insecureSkipVerify") and (tls.get("caCertificates") or tls.get("subjectAltNames")):
-        yield f"{path}: insecureSkipVerify excludes caCertificates and subjectAltNames"
+        yield Problem(
+            codes.CONTRADICTION,
+            f"{path}.insecureSkipVerify",
+            "insecureSkipVerify excludes caCertificates and subjectAltNames",
+        )
     files = tls.get("clientCertificate"), tls.get("privateKey")
     if mode == "MUTUAL" and not tls.get("credentialName") and not all(files):
-        yield f"{path}: MUTUAL needs credentialName, or clientCertificate and privateKey"
+        yield Problem(codes.BAD_CREDENTIALS, path, "MUTUAL needs credentialName, or clientCertificate and privateKey")
     if tls.get("credentialName") and (any(files) or tls.get("caCertificates")) and mode in ("MUTUAL", "SIMPLE"):
-        yield f"{path}: credentialName excludes certificates in files"
+        yield Problem(codes.BAD_CREDENTIALS, path, "credentialName excludes certificates in files")
     if mode == "ISTIO_MUTUAL" and (any(files) or tls.get("caCertificates")):
-        yield f"{path}: ISTIO_MUTUAL brings its own certificates"
+        yield Problem(codes.BAD_CREDENTIALS, path, "ISTIO_MUTUAL brings its own certificates")
+    if mode == "DISABLE" and any(tls.get(key) for key in ("sni", "caCertificates", "credentialName", *("privateKey",))):
+        yield Problem(codes.HAS_NO_EFFECT, path, "has settings, but its mode is DISABLE", "set the mode")

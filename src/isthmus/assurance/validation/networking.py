@@ -38,11 +38,16 @@ _HTTP_MATCH = record({
     "queryParams": mapping(_STRING), "ignoreUriCase": FLAG, "withoutHeaders": mapping(_STRING),
     "sourceNamespace": text(), "statPrefix": text(),
 })  # fmt: skip
+HTTP_RETRIES = record({
+    "attempts": whole(), "perTryTimeout": duration(0.001), "retryOn": text(), "retryRemoteLocalities": FLAG,
+    "retryIgnorePreviousHosts": FLAG, "backoff": duration(0.001),
+})  # fmt: skip
 _HTTP = record({
     "name": text(), "match": many(_HTTP_MATCH), "timeout": duration(0.001), "headers": _HEADERS,
     "route": many(record({"destination": _DESTINATION, "weight": whole(0), "headers": _HEADERS}, ("destination",))),
     "redirect": record({
-        "uri": text(), "authority": text(), "port": PORT, "scheme": text(), "redirectCode": whole(0),
+        "uri": text(), "prefixRewrite": text(), "authority": text(), "port": PORT, "scheme": text(),
+        "redirectCode": whole(0),
         "derivePort": enum("FROM_PROTOCOL_DEFAULT", "FROM_REQUEST_PORT"),
     }, one_of=(("port", "derivePort"),)),
     "directResponse": record(
@@ -53,10 +58,7 @@ _HTTP = record({
     "rewrite": record(
         {"uri": text(), "authority": text(), "uriRegexRewrite": record({"match": text(), "rewrite": text()})}
     ),
-    "retries": record({
-        "attempts": whole(), "perTryTimeout": duration(0.001), "retryOn": text(), "retryRemoteLocalities": FLAG,
-        "retryIgnorePreviousHosts": FLAG, "backoff": duration(0.001),
-    }),
+    "retries": HTTP_RETRIES,
     "fault": record({
         "delay": record({
             "percent": whole(0, 100), "percentage": _PERCENT, "fixedDelay": duration(0.001),
@@ -88,11 +90,11 @@ VIRTUAL_SERVICE = record({
 })  # fmt: skip
 
 _FAILOVER = many(record({"from": text(), "to": text()}))
-_LOCALITY = record({
+LOCALITY = record({
     "distribute": many(record({"from": text(), "to": mapping(whole(0))})), "failover": _FAILOVER,
     "failoverPriority": WORDS, "enabled": FLAG,
 })  # fmt: skip
-_ZONE_AWARE = record({
+ZONE_AWARE = record({
     "enabled": FLAG, "failover": _FAILOVER, "failoverPriority": WORDS, "minClusterSize": ANY,
     "routingEnabled": ANY, "failTrafficOnPanic": FLAG, "forceLocalZone": ANY,
 })  # fmt: skip
@@ -107,16 +109,17 @@ _BALANCER = record({
         ),
         "ringHash": record({"minimumRingSize": whole(0)}), "maglev": record({"tableSize": whole(0)}),
     }, one_of=(("httpHeaderName", "httpCookie", "useSourceIp", "httpQueryParameterName"), ("ringHash", "maglev"))),
-    "localityLbSetting": _LOCALITY, "zoneAwareLbSetting": _ZONE_AWARE, "warmupDurationSecs": duration(0.001),
+    "localityLbSetting": LOCALITY, "zoneAwareLbSetting": ZONE_AWARE, "warmupDurationSecs": duration(0.001),
     "warmup": record(
         {"duration": duration(0.001), "minimumPercent": number(0, 100), "aggression": number(1)}, ("duration",)
     ),
 }, one_of=(("simple", "consistentHash"), ("warmup", "warmupDurationSecs")))  # fmt: skip
+TCP_KEEPALIVE = record({"probes": whole(0), "time": duration(0.001), "interval": duration(0.001)})
 _POOL = record({
     "tcp": record({
         "maxConnections": whole(0), "connectTimeout": duration(0.001), "maxConnectionDuration": duration(0.001),
         "idleTimeout": duration(),
-        "tcpKeepalive": record({"probes": whole(0), "time": duration(0.001), "interval": duration(0.001)}),
+        "tcpKeepalive": TCP_KEEPALIVE,
     }),
     "http": record({
         "http1MaxPendingRequests": whole(0), "http2MaxRequests": whole(0), "maxRequestsPerConnection": whole(0),

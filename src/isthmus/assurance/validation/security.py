@@ -1,9 +1,10 @@
-"""The shapes of security.istio.io and telemetry.istio.io."""
+"""The shapes of security.istio.io, telemetry.istio.io and extensions.istio.io."""
 
 from __future__ import annotations
 
 from isthmus.assurance.validation.networking import SELECTOR, TARGETS
 from isthmus.assurance.validation.shapes import (
+    ANY,
     FLAG,
     Shape,
     duration,
@@ -13,6 +14,7 @@ from isthmus.assurance.validation.shapes import (
     number,
     record,
     text,
+    whole,
 )
 
 _FILLED = text(low=1)
@@ -28,6 +30,7 @@ _JWT_RULE = record({
         {"header": text("[-_A-Za-z0-9]+", low=1), "claim": _FILLED}, ("header", "claim")
     )),
     "timeout": duration(0.001), "spaceDelimitedClaims": many(_FILLED),
+    "presence": enum("UNSPECIFIED", "OPTIONAL", "REQUIRED"),
 }, (), (("jwksUri", "jwks_uri", "jwks"),))  # fmt: skip
 REQUEST_AUTHENTICATION = record({**_TARGETED, "jwtRules": many(_JWT_RULE, high=4096)}, one_of=_ONE_TARGET)
 _SOURCE = record({name: many(_FILLED) for name in (
@@ -80,3 +83,20 @@ TELEMETRY = record({
         "filter": record({"expression": text()}),
     })),
 }, one_of=_ONE_TARGET)  # fmt: skip
+
+_VARIABLE = record(
+    {"name": text(low=1, high=256), "valueFrom": enum("INLINE", "HOST"), "value": text(high=2048)}, ("name",)
+)
+WASM_PLUGIN = record({
+    **_TARGETED, "url": text(low=1), "sha256": text("([a-f0-9]{64})?"), "verificationKey": text(), "pluginConfig": ANY,
+    "imagePullPolicy": enum("UNSPECIFIED_POLICY", "IfNotPresent", "Always"), "priority": whole(),
+    "imagePullSecret": text(low=1, high=253), "pluginName": text(low=1, high=256),
+    "phase": enum("UNSPECIFIED_PHASE", "AUTHN", "AUTHZ", "STATS"),
+    "failStrategy": enum("FAIL_CLOSE", "FAIL_OPEN", "FAIL_RELOAD"),
+    "vmConfig": record({"env": many(_VARIABLE, high=256)}),
+    "match": many(record({
+        "mode": enum("UNDEFINED", "CLIENT", "SERVER", "CLIENT_AND_SERVER"),
+        "ports": many(record({"number": whole(1, 65535)}, ("number",))),
+    })),
+    "type": enum("UNSPECIFIED_PLUGIN_TYPE", "HTTP", "NETWORK"),
+}, ("url",), _ONE_TARGET)  # fmt: skip

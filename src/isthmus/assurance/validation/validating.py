@@ -2,110 +2,148 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
-from isthmus.assurance.validation import networking, networking_rules, security, security_rules
+from isthmus.assurance.catalogue import validation as codes
+from isthmus.assurance.validation import envoy_filter, gateway_api, networking, policies, security, service_entry
+from isthmus.assurance.validation.authorization import authorization_policy
+from isthmus.assurance.validation.core_shapes import CORE, METADATA
 from isthmus.assurance.validation.destination_rule import destination_rule
-from isthmus.assurance.validation.shapes import ANY, PORT, Shape, duration, findings, many, mapping, record, text
-from isthmus.assurance.validation.terms import Object, bad_host, dns_label, is_cidr, is_ip
+from isthmus.assurance.validation.gateway import gateway
+from isthmus.assurance.validation.mesh_settings import problems_of_mesh_config, problems_of_mesh_networks
+from isthmus.assurance.validation.problems import Problem
+from isthmus.assurance.validation.shapes import Shape, problems_of_shape
+from isthmus.assurance.validation.sidecar import sidecar
+from isthmus.assurance.validation.terms import Object
 from isthmus.assurance.validation.virtual_service import virtual_service
 
-Rules = Callable[[Object, list[str]], Iterator[str]]
-_KINDS: dict[str, tuple[Shape, Rules]] = {
-    "VirtualService": (networking.VIRTUAL_SERVICE, virtual_service),
-    "DestinationRule": (networking.DESTINATION_RULE, destination_rule),
-    "Gateway": (networking.GATEWAY, networking_rules.gateway),
-    "ServiceEntry": (networking.SERVICE_ENTRY, networking_rules.service_entry),
-    "WorkloadEntry": (networking.WORKLOAD_ENTRY, networking_rules.workload_entry),
-    "WorkloadGroup": (networking.WORKLOAD_GROUP, networking_rules.workload_group),
-    "Sidecar": (networking.SIDECAR, networking_rules.sidecar),
-    "ProxyConfig": (networking.PROXY_CONFIG, networking_rules.proxy_config),
-    "EnvoyFilter": (networking.ENVOY_FILTER, networking_rules.envoy_filter),
-    "PeerAuthentication": (security.PEER_AUTHENTICATION, security_rules.peer_authentication),
-    "RequestAuthentication": (security.REQUEST_AUTHENTICATION, security_rules.request_authentication),
-    "AuthorizationPolicy": (security.AUTHORIZATION_POLICY, security_rules.authorization_policy),
-    "Telemetry": (security.TELEMETRY, security_rules.telemetry),
+Rules = Callable[[Object], Iterator[Problem]]
+Kind = tuple[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """`shape` is the spec's; objects of some kinds are nothing without one."""
+
+    shape: Shape
+    rules: Rules
+    needs_spec: bool = False
+
+
+def _no_more(item: Object) -> Iterator[Problem]:
+    """For kinds whose shape says all."""
+    yield from ()
+
+
+_NETWORKING, _SECURITY = "networking.istio.io", "security.istio.io"
+_GATEWAYS, _CLUSTER_SET = "gateway.networking.k8s.io", "multicluster.x-k8s.io"
+_KINDS: dict[Kind, _Known] = {
+    (_NETWORKING, "VirtualService"): _Known(networking.VIRTUAL_SERVICE, virtual_service),
+    (_NETWORKING, "DestinationRule"): _Known(networking.DESTINATION_RULE, destination_rule),
+    (_NETWORKING, "Gateway"): _Known(networking.GATEWAY, gateway),
+    (_NETWORKING, "ServiceEntry"): _Known(networking.SERVICE_ENTRY, service_entry.service_entry, True),
+    (_NETWORKING, "WorkloadEntry"): _Known(networking.WORKLOAD_ENTRY, service_entry.workload_entry, True),
+    (_NETWORKING, "WorkloadGroup"): _Known(networking.WORKLOAD_GROUP, service_entry.workload_group, True),
+    (_NETWORKING, "Sidecar"): _Known(networking.SIDECAR, sidecar),
+    (_NETWORKING, "ProxyConfig"): _Known(networking.PROXY_CONFIG, envoy_filter.proxy_config),
+    (_NETWORKING, "EnvoyFilter"): _Known(networking.ENVOY_FILTER, envoy_filter.envoy_filter),
+    ("extensions.istio.io", "WasmPlugin"): _Known(security.WASM_PLUGIN, envoy_filter.wasm_plugin, True),
+    (_SECURITY, "PeerAuthentication"): _Known(security.PEER_AUTHENTICATION, policies.peer_authentication),
+    (_SECURITY, "RequestAuthentication"): _Known(security.REQUEST_AUTHENTICATION, policies.request_authentication),
+    (_SECURITY, "AuthorizationPolicy"): _Known(security.AUTHORIZATION_POLICY, authorization_policy),
+    ("telemetry.istio.io", "Telemetry"): _Known(security.TELEMETRY, policies.telemetry),
+    (_GATEWAYS, "Gateway"): _Known(gateway_api.GATEWAY, gateway_api.gateway, True),
+    (_GATEWAYS, "GatewayClass"): _Known(gateway_api.GATEWAY_CLASS, _no_more, True),
+    (_GATEWAYS, "HTTPRoute"): _Known(gateway_api.HTTP_ROUTE, gateway_api.route),
+    (_GATEWAYS, "GRPCRoute"): _Known(gateway_api.GRPC_ROUTE, gateway_api.route),
+    (_GATEWAYS, "TLSRoute"): _Known(gateway_api.L4_ROUTE, gateway_api.route, True),
+    (_GATEWAYS, "TCPRoute"): _Known(gateway_api.L4_ROUTE, gateway_api.route, True),
+    (_GATEWAYS, "ReferenceGrant"): _Known(gateway_api.REFERENCE_GRANT, _no_more, True),
+    (_CLUSTER_SET, "ServiceExport"): _Known(gateway_api.SERVICE_EXPORT, _no_more),
+    (_CLUSTER_SET, "ServiceImport"): _Known(gateway_api.SERVICE_IMPORT, _no_more, True),
 }
-_NEEDS_SPEC = {"ServiceEntry", "WorkloadEntry", "WorkloadGroup"}
-_NETWORKS = record({
-    "networks": mapping(record({
-        "endpoints": many(record({"fromCidr": text(), "fromRegistry": text()}, one_of=(("fromCidr", "fromRegistry"),))),
-        "gateways": many(record(
-            {"address": text(), "registryServiceName": text(), "port": PORT, "locality": text()},
-            ("port",), (("address", "registryServiceName"),),
-        )),
-    })),
-})  # fmt: skip
+# Groups of which every kind should be known: a kind that is not is likely misspelt.
+_OWN_GROUPS = {group for group, _ in _KINDS}
+
+
+def problems_of(item: Any) -> list[Problem]:
+    """All that is wrong with one object by itself, and what is doubtful about it."""
+    if not isinstance(item, dict) or not isinstance(item.get("kind"), str):
+        return [Problem(codes.NOT_AN_OBJECT, "$", "is not an object with a kind")]
+    group = str(item.get("apiVersion") or "").rpartition("/")[0]
+    kind = (group, item["kind"])
+    problems = list(problems_of_shape(METADATA, item.get("metadata"), "$.metadata"))
+    if kind in CORE:
+        for name, shape in CORE[kind].items():
+            problems += problems_of_shape(shape, item.get(name), f"$.{name}")
+        return problems
+    known = _KINDS.get(kind)
+    if known is None:
+        return [*problems, _unknown(kind, item)]
+    if known.needs_spec and item.get("spec") is None:
+        return [*problems, Problem(codes.MISSING, "$.spec", "is required")]
+    problems += problems_of_shape(known.shape, item.get("spec"), "$.spec")
+    if not any(problem.is_error for problem in problems):
+        problems += known.rules(normalized(item))
+    return problems
+
+
+def has_known_types(problems: Iterable[Problem]) -> bool:
+    """Whether every field that is read has the type that its readers expect."""
+    return not any(problem.code in (codes.WRONG_TYPE, codes.NULL, codes.NOT_AN_OBJECT) for problem in problems)
 
 
 def validate(item: Any) -> Object:
-    """{valid, errors, warnings} of one object."""
-    if not isinstance(item, dict) or not isinstance(item.get("kind"), str):
-        return _verdict(["is not an object with a kind"], [])
-    kind, group = item["kind"], str(item.get("apiVersion", "")).partition("/")[0]
-    if kind not in _KINDS or not group.endswith(".istio.io"):
-        return _verdict([], [f"{kind}: this kind is not checked"])
-    shape, rules = _KINDS[kind]
-    if kind in _NEEDS_SPEC and item.get("spec") is None:
-        return _verdict(["spec: is required"], [])
-    errors = list(findings(shape, item.get("spec"), "spec"))
-    warnings: list[str] = []
-    if not errors:
-        errors += rules(_without_nulls(item), warnings)
-    return _verdict(errors, warnings)
+    """{valid, errors, warnings, findings} of one object."""
+    return verdict(problems_of(item))
 
 
 def validate_mesh(mesh_config: Any = None, mesh_networks: Any = None) -> Object:
     """The same of a MeshConfig, a MeshNetworks, or both."""
-    errors: list[str] = []
+    problems: list[Problem] = []
     if mesh_config is not None:
-        errors += _of_mesh_config(mesh_config)
+        problems += problems_of_mesh_config(mesh_config)
     if mesh_networks is not None:
-        found = list(findings(_NETWORKS, mesh_networks, "meshNetworks"))
-        errors += found or _of_networks(mesh_networks.get("networks") or {})
-    return _verdict(errors, [])
+        problems += problems_of_mesh_networks(mesh_networks)
+    return verdict(problems)
 
 
-# What is read of a MeshConfig has a shape; the rest is passed over.
-_CONFIG = {
-    "trustDomain": text(), "trustDomainAliases": many(text()), "connectTimeout": duration(0.001),
-    "protocolDetectionTimeout": duration(0), "defaultConfig": ANY, "proxyListenPort": PORT,
-}  # fmt: skip
+def verdict(problems: Iterable[Problem]) -> Object:
+    """Errors make an object invalid; what is doubtful is a warning; both with their places and codes under `findings`."""
+    errors: list[str] = []
+    warnings: list[str] = []
+    findings: list[Object] = []
+    for problem in problems:
+        (errors if problem.is_error else warnings).append(str(problem))
+        findings.append({
+            "code": problem.code.id, "level": problem.code.severity.name.title(), "path": problem.path,
+            "message": problem.what, "fix": problem.fix,
+        })  # fmt: skip
+    return {"valid": not errors, "errors": errors, "warnings": warnings, "findings": findings}
 
 
-def _of_mesh_config(config: Any) -> Iterator[str]:
-    if not isinstance(config, dict):
-        yield "meshConfig: must be an object"
-        return
-    known = {name: value for name, value in config.items() if name in _CONFIG}
-    problems = list(findings(record(_CONFIG), known, "meshConfig"))
-    yield from problems
-    if problems:
-        return
-    for domain in [known.get("trustDomain") or "cluster.local", *(known.get("trustDomainAliases") or [])]:
-        if not domain or not all(dns_label(label) for label in domain.split(".")):
-            yield f"meshConfig.trustDomain: {domain!r} is not a trust domain"
+def _unknown(kind: Kind, item: Object) -> Problem:
+    group, name = kind
+    alike = sorted(known for known in _KINDS if known[1] == name or known[0] == group)
+    if group in _OWN_GROUPS:
+        names = ", ".join(known for _, known in alike)
+        return Problem(codes.NOT_AN_OBJECT, "$.kind", f"{group} has no kind {name}", f"there is: {names}")
+    fix = f"apiVersion {alike[0][0]}/v1, if Isthmus is to read it" if alike else ""
+    return Problem(codes.NOT_CHECKED, "$.kind", f"{item.get('apiVersion')} {name}: this kind is not checked", fix)
 
 
-def _of_networks(networks: Object) -> Iterator[str]:
-    for name, network in networks.items():
-        for endpoint in (network or {}).get("endpoints") or []:
-            if endpoint.get("fromCidr") and not is_cidr(endpoint["fromCidr"]):
-                yield f"meshNetworks.networks[{name}]: {endpoint['fromCidr']!r} is not a CIDR"
-        for gateway in (network or {}).get("gateways") or []:
-            address, service = gateway.get("address") or "", gateway.get("registryServiceName") or ""
-            if (address and not is_ip(address) and bad_host(address)) or (service and bad_host(service)):
-                yield f"meshNetworks.networks[{name}].gateways: {address or service!r} is not an address or host"
-            if not gateway["port"]:
-                yield f"meshNetworks.networks[{name}].gateways.port: must not be 0"
-
-
-def _without_nulls(value: Any) -> Any:
+def normalized(value: Any) -> Any:
+    """As an API server would have it: keys are text (YAML has `8080:`), and what is null is not there."""
     if isinstance(value, dict):
-        return {key: _without_nulls(inner) for key, inner in value.items() if inner is not None}
-    return [_without_nulls(inner) for inner in value] if isinstance(value, list) else value
+        return {
+            key if isinstance(key, str) else json.dumps(key, default=str): normalized(inner)
+            for key, inner in value.items()
+            if inner is not None
+        }
+    return [normalized(inner) for inner in value if inner is not None] if isinstance(value, list) else value
 
 
-def _verdict(errors: list[str], warnings: list[str]) -> Object:
-    return {"valid": not errors, "errors": errors, "warnings": warnings}
+__all__ = ["has_known_types", "normalized", "problems_of", "validate", "validate_mesh", "verdict"]
