@@ -1,8 +1,9 @@
 """Which addresses a name gets from this proxy's point of view: virtual addresses, and the DNS name table.
 
-A proxy's own cluster's address wins; a service that only other clusters declare gets the first declaring cluster's, which is also what its
-outbound listeners match, so it works. A headless service resolves to its endpoints on the proxy's own network. Addresses that a proxy
-cannot call, because it has IPv4 or IPv6 alone, are not told.
+A proxy's own cluster's address wins. A name that its cluster has no address for gets one of the whole mesh, where its applications ask this
+mesh for names: another cluster's address may be somebody else's here. Where they do not ask, the first declaring cluster's stands for it,
+as in Istio. A headless service resolves to its endpoints on the proxy's own network. Addresses that a proxy cannot call, because it has
+IPv4 or IPv6 alone, are not told.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from isthmus.model.workloads import Endpoint, Health
 def virtual_ips(scope: Scope, service: Service) -> tuple[str, ...]:
     """What applications beside this proxy resolve the service to; empty for a headless one."""
     own = service.ips_in(scope.cluster)
-    for ips in (own, *(ips for _, ips in service.virtual_ips)):
+    of_mesh = service.allocated if scope.captures_names else ()
+    for ips in (own, of_mesh, *(ips for _, ips in service.virtual_ips)):
         usable = tuple(ip for ip in ips if family_of(ip) in scope.ip_families)
         if usable:
             return usable

@@ -29,6 +29,7 @@ def proxy_of(node_id: str, metadata: Mapping[str, object], locality: Locality, i
     ips = tuple(part for part in _text(metadata, "INSTANCE_IPS").split(",") if part) or (ip,)
     claimed = _labels(metadata)
     views = sorted(part.strip() for part in _text(metadata, "REQUESTED_NETWORK_VIEW").split(",") if part.strip())
+    captures_names = _text(metadata, "DNS_CAPTURE").lower() in ("true", "1")
     scope = Scope(
         kind=kind,
         cluster=ClusterId(_text(metadata, "CLUSTER_ID") or "Kubernetes"),
@@ -38,6 +39,7 @@ def proxy_of(node_id: str, metadata: Mapping[str, object], locality: Locality, i
         network_view=tuple(NetworkId(view) for view in views),
         labels=claimed if kind is ProxyKind.ROUTER else (),
         ip_families=_families(ips),
+        captures_names=captures_names,
     )
     return Proxy(
         id=node_id,
@@ -46,7 +48,7 @@ def proxy_of(node_id: str, metadata: Mapping[str, object], locality: Locality, i
         labels=claimed,
         service_account=_text(metadata, "SERVICE_ACCOUNT"),
         identity=identity,
-        dns_capture=_text(metadata, "DNS_CAPTURE").lower() in ("true", "1"),
+        dns_capture=captures_names,
     )
 
 

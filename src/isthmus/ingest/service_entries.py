@@ -51,6 +51,8 @@ class ServiceEntry:
     selector: Labels | None
     ports: tuple[tuple[str, int], ...]
     """Port names with the numbers that selected workloads listen on."""
+    wants_addresses: bool = True
+    """Whether names without one may be given an address."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,6 +93,7 @@ def service_entry_of(obj: api.ServiceEntry, where: Where) -> tuple[ServiceEntry 
             ),
             selector=tuple(sorted(spec.workload_selector.labels.items())) if spec.workload_selector else None,
             ports=targets,
+            wants_addresses=metadata.labels.get(labels.AUTO_ALLOCATE, "").lower() != "false",
         ),
         (),
     )

@@ -52,6 +52,7 @@ class Declaration:
     export_to: tuple[str, ...] = ()
     publishes_not_ready: bool = False
     wishes: Wishes = field(default_factory=Wishes)
+    created: str = ""
     selector: Labels = ()
     targets: tuple[tuple[str, int | str], ...] = ()
     """Port names, with the number (or the name) that workloads listen on."""
@@ -79,6 +80,7 @@ def declaration_of(service: ServiceObject, *, cluster: ClusterId, dns_domain: st
             part.strip() for part in service.metadata.annotations.get(labels.EXPORT_TO, "").split(",") if part.strip()
         ),
         wishes=wishes_of(service.metadata.annotations),
+        created=service.metadata.creation_timestamp,
         selector=tuple(sorted(service.spec.selector.items())),
         targets=tuple((port.name, port.target_port or port.port) for port in service.spec.ports),
     )

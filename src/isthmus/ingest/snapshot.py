@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import cast
 
 from isthmus.api.core import EndpointSlice, Node, Pod, Service, SliceEndpoint
 from isthmus.ingest import labels
+from isthmus.ingest.allocation import addresses_at, places_of
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.cluster_set import apply_cluster_set
 from isthmus.ingest.configuration import Configuration, configuration_of
@@ -21,7 +22,7 @@ from isthmus.ingest.gateway_api.backends import backend_issues
 from isthmus.ingest.gateways import entrances_of, gateways_of, is_on_node_ports
 from isthmus.ingest.inputs import ClusterInput, network_of
 from isthmus.ingest.mesh_config import is_cluster_local
-from isthmus.ingest.service_entries import Candidate, chosen_by, selected
+from isthmus.ingest.service_entries import Candidate, ServiceEntry, chosen_by, selected
 from isthmus.ingest.services import Declaration, declaration_of, merged
 from isthmus.ingest.workloads import address_only, health_of, workload_of
 from isthmus.model import services as model_services
@@ -75,6 +76,7 @@ def snapshot_of(
     services, service_issues = _merge_services(facts, context)
     endpoints = _merge_endpoints(facts, services, context)
     _add_entries(services, endpoints, configuration, facts)
+    _allocate(services, configuration, facts, context)
     apply_cluster_set(services, endpoints, clusters, context.settings)
     gateways = _by_network(facts, context.settings, configuration.network_gateways)
     found = [*issues, *(issue for fact in facts for issue in fact.issues), *service_issues, *configuration.issues]
@@ -281,6 +283,41 @@ def _add_entries(
             if first.resolution is not service.resolution:
                 continue
             _add_endpoints(endpoints, service.key, tuple(each for each in chosen if each.service == service.key))
+
+
+def _allocate(
+    services: dict[ServiceKey, model_services.Service],
+    configuration: Configuration,
+    facts: Sequence[_ClusterFacts],
+    context: _Context,
+) -> None:
+    """Addresses of the mesh, for names that have none in some cluster. Every name has its place, so that this does not depend on where."""
+    declarations = [declaration for fact in facts for declaration in fact.declarations if not declaration.headless]
+    entries = [entry for entry in configuration.service_entries if entry.wants_addresses]
+    places = context.cache.once("places", (*declarations, *entries), lambda: places_of(_named(declarations, entries)))
+    for key, place in places.items():
+        service = services[key]
+        is_everywhere = service.registry == "Kubernetes" and len(service.declared_in) == len(facts)
+        has_its_own = service.registry != "Kubernetes" and (service.virtual_ips or service.address_ranges)
+        if not service.headless and not is_everywhere and not has_its_own:
+            addresses = addresses_at(place)
+            services[key] = context.cache.once(
+                ("allocated", key),
+                (service, addresses),
+                lambda service=service, addresses=addresses: replace(service, allocated=addresses),  # type: ignore[misc]
+            )
+
+
+def _named(declarations: Sequence[Declaration], entries: Sequence[ServiceEntry]) -> Iterator[tuple[str, ServiceKey]]:
+    """Each name once, with the oldest time. A pattern for names is none, and where applications choose addresses themselves, none is missing."""
+    oldest: dict[ServiceKey, str] = {}
+    for declaration in declarations:
+        oldest[declaration.key] = min(declaration.created, oldest.get(declaration.key, declaration.created))
+    for entry in entries:
+        for service in entry.services:
+            if "*" not in service.hostname and service.resolution is not model_services.Resolution.NONE:
+                oldest.setdefault(service.key, entry.created)
+    return ((created, key) for key, created in oldest.items())
 
 
 def _add_endpoints(

@@ -87,6 +87,8 @@ class Service:
     """Whether callers are given endpoints before these are ready."""
     subject_names: tuple[str, ...] = ()
     """What the servers' own certificates say, where they have any that are not the mesh's."""
+    allocated: tuple[str, ...] = ()
+    """Addresses of the whole mesh, for callers that ask this mesh for names and whose cluster has none for this one."""
     address_ranges: tuple[str, ...] = ()
     """Ranges of addresses that applications connect to, where a service has no single ones."""
     wishes: Wishes = field(default_factory=Wishes)

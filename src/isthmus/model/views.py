@@ -44,6 +44,8 @@ class Scope:
     network_view: tuple[NetworkId, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     ip_families: tuple[int, ...] = (4,)
+    captures_names: bool = False
+    """Whether its applications' questions for names are answered by this mesh."""
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)

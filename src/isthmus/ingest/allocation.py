@@ -1,0 +1,44 @@
+"""Addresses for names that have none where they are called: one for each name, the same in the whole mesh.
+
+A name's place in the range follows from the name alone, so control planes agree without asking each other. Where two names meet in one
+place the older one keeps it and the younger goes on to the next free one: a new name never takes the address of another from under its callers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address
+
+from isthmus.model.names import ServiceKey
+
+_FIRST_IPV4 = IPv4Address("240.240.0.0")
+_FIRST_IPV6 = IPv6Address("2001:2::f0f0:0")
+"""Istio's ranges: of class E, which is nobody's, and of benchmarking (RFC 5180), which no network routes."""
+
+_PLACES = 2**16 - 2
+"""Neither the first nor the last address of the range."""
+
+
+def places_of(named: Iterable[tuple[str, ServiceKey]]) -> Mapping[ServiceKey, int]:
+    """Of names with the times of their creation. When the range is full, the youngest have none."""
+    taken: dict[int, ServiceKey] = {}
+    for _, key in sorted(named):
+        first = _place_of(key)
+        for step in range(_PLACES):
+            if taken.setdefault((first + step) % _PLACES, key) is key:
+                break
+    return {key: place for place, key in taken.items()}
+
+
+@lru_cache(maxsize=2**16)
+def addresses_at(place: int) -> tuple[str, ...]:
+    """IPv4, then IPv6."""
+    return str(_FIRST_IPV4 + place + 1), str(_FIRST_IPV6 + place + 1)
+
+
+@lru_cache(maxsize=2**17)
+def _place_of(key: ServiceKey) -> int:
+    digest = hashlib.blake2b(str(key).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % _PLACES
