@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from isthmus.api.registry import UndecodableObject, decode, kind_of
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.ingest.mesh_config import BadMeshConfig, with_mesh_config
@@ -85,7 +87,7 @@ def cluster_input(cluster: ClusterId, objects: Iterable[Any], warnings: list[str
             )
             continue
         try:
-            decoded = decode(kind, _with_text_keys(_at_rest(obj, index)))
+            decoded = decode(kind, _as_json(_at_rest(obj, index)))
         except UndecodableObject as error:
             warnings.append(f"{cluster}: {name}: {error}: left out")
             continue
@@ -103,6 +105,14 @@ def _at_rest(obj: Object, index: int) -> Object:
         "creationTimestamp": stamp,
     }
     return obj | {"metadata": filled | {key: value for key, value in obj["metadata"].items() if value is not None}}
+
+
+def _as_json(obj: Object) -> bytes | Object:
+    """As an API server would hand it out. YAML may have keys and values that JSON does not know."""
+    try:
+        return msgspec.json.encode(obj)
+    except TypeError:
+        return dict(_with_text_keys(obj))
 
 
 def _with_text_keys(value: Any) -> Any:

@@ -55,8 +55,6 @@ def _with_options(command: Callable[..., Any], *, needed: bool) -> Callable[...,
 
 def documents(source: str) -> list[Any]:
     """Every YAML or JSON document of a file, of the files in a folder, or of stdin (`-`). Raises Failed with the line of a mistake."""
-    import yaml
-
     if source == "-":
         texts = {"stdin": sys.stdin.read()}
     else:
@@ -70,6 +68,11 @@ def documents(source: str) -> list[Any]:
             raise Failed(f"{source}: cannot be read: {error}", exit_code=BAD_INPUT) from None
     found: list[Any] = []
     for name, text in texts.items():
+        if (whole := _json_document(text)) is not None:
+            found += [whole] if whole else []
+            continue
+        import yaml
+
         try:
             found += [doc for doc in yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)) if doc]
         except yaml.YAMLError as error:
@@ -77,6 +80,16 @@ def documents(source: str) -> list[Any]:
             where = f"{name}:{mark.line + 1}" if mark else name
             raise Failed(f"{where}: is not YAML: {getattr(error, 'problem', error)}", exit_code=BAD_INPUT) from None
     return found
+
+
+def _json_document(text: str) -> Any:
+    """A text that is one JSON document, which is YAML too, but read a hundred times faster; None for any other."""
+    if not text.lstrip().startswith(("{", "[")):
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        return None
 
 
 def _document(

@@ -126,11 +126,14 @@ def _canonical(workload: Workload) -> tuple[str, str]:
 
 @lru_cache(maxsize=65536)
 def _metadata(mutual_tls: bool, workload: str) -> bytes:
-    tls_mode = _filter_metadata("envoy.transport_socket_match", "tlsMode", "istio") if mutual_tls else b""
-    return tls_mode + _filter_metadata("istio", "workload", workload)
+    named = _filter_metadata("istio", "workload", workload)
+    return _MUTUAL_TLS + named if mutual_tls else named
 
 
 def _filter_metadata(name: str, key: str, value: str) -> bytes:
     """An entry of Metadata.filter_metadata: a Struct with one string field."""
     struct = block(1, text(1, key) + block(2, block(3, value.encode())))
     return block(1, text(1, name) + block(2, struct))
+
+
+_MUTUAL_TLS = _filter_metadata("envoy.transport_socket_match", "tlsMode", "istio")

@@ -9,12 +9,12 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
-from google.protobuf import json_format
 
 # The compiler's modules bring the description of every message that they pack into an Any; without it none could be expanded.
 from isthmus.envoy import compile as _compile  # noqa: F401
 from isthmus.envoy import name_table
 from isthmus.envoy import secrets as _secrets  # noqa: F401
+from isthmus.envoy.proto_json import to_json
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, SECRET, Resource, ResourceSet
 
 _MESSAGES: dict[str, Any] = {
@@ -34,7 +34,7 @@ def decoded(type_url: str, body: bytes) -> Any:
 
 def as_json(type_url: str, resource: Resource) -> dict[str, Any]:
     """One resource as proto3 JSON."""
-    found: dict[str, Any] = json_format.MessageToDict(decoded(type_url, resource.body))
+    found: dict[str, Any] = to_json(decoded(type_url, resource.body))
     return found
 
 

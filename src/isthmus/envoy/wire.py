@@ -23,8 +23,14 @@ def number(field: int, value: int) -> bytes:
     return varint(field << 3) + varint(value) if value else b""
 
 
+_SHORT_HEADS = [[bytes((field << 3 | 2, size)) for size in range(0x80)] for field in range(16)]
+"""The first two bytes of a field, for nearly all there are."""
+
+
 def block(field: int, payload: bytes) -> bytes:
     """A field that holds a message, a string or bytes, present even when empty."""
+    if field < 16 and len(payload) < 0x80:
+        return _SHORT_HEADS[field][len(payload)] + payload
     return varint(field << 3 | 2) + varint(len(payload)) + payload
 
 
