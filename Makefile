@@ -6,7 +6,7 @@ TOPOLOGY ?= examples/two-shores.yaml
 # So that the system programs in /sbin are found for users, too.
 export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 
-.PHONY: help up down test check unit live measure bench-apiserver bench-validate findings fuzz-apiserver format
+.PHONY: help up down test check unit live measure bench-apiserver bench-validate findings fuzz-apiserver format bench-render
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -33,6 +33,9 @@ measure: .venv/runtime ## boot times, memory and processes of TOPOLOGY
 
 bench-apiserver: .venv/runtime ## what the embedded API server does under load: rates, CPU, memory
 	@python tools/bench_apiserver.py $(BENCH)
+
+bench-render: .venv/runtime ## how long `isthmus render` takes for one sidecar of 1000 services with 10 endpoints each
+	@python tools/bench_render.py $(BENCH)
 
 fuzz-apiserver: .venv/dev ## hostile bodies and queries against the embedded API server, for SECONDS (300) each kind
 	ISTHMUS_FUZZ_SECONDS=$(SECONDS) pytest -n 2 tests/apiserver/test_hostile_bodies.py

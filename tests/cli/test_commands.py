@@ -30,6 +30,24 @@ def run(*arguments: str, stdin: str = "", **changed: str) -> subprocess.Complete
     )
 
 
+def test_rendering_gives_the_same_bytes_in_every_process():
+    ask = (
+        "render",
+        "--scenario",
+        str(SCENARIO),
+        "--proxy",
+        "sidecar/client-0.sample",
+        "--in-cluster",
+        "east",
+        "--explain",
+    )
+
+    first, second = run(*ask, PYTHONHASHSEED="1"), run(*ask, PYTHONHASHSEED="2")
+
+    assert first.returncode == 0, first.stderr
+    assert first.stdout == second.stdout
+
+
 @pytest.mark.parametrize("command", EVERY)
 def test_help_begins_with_an_example(command):
     shown = CliRunner().invoke(isthmus, [command, "--help"]).output

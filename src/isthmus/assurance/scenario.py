@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -28,7 +29,7 @@ class BadScenario(ValueError):
     """A scenario that cannot be used: which part, and why."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Scenario:
     """The clusters' objects, decoded. `warnings` name what was left out, and why."""
 
@@ -38,7 +39,11 @@ class Scenario:
     warnings: tuple[str, ...]
 
     def snapshot(self) -> Snapshot:
-        """What the control plane of the config cluster knows."""
+        """What the control plane of the config cluster knows. Computed once, however often it is asked."""
+        return self._snapshot
+
+    @cached_property
+    def _snapshot(self) -> Snapshot:
         return snapshot_of(self.settings, self.clusters, self.config_cluster)
 
     def cluster(self, cluster: ClusterId) -> ClusterInput | None:

@@ -1,7 +1,7 @@
 """Messages as proto3 JSON, as `google.protobuf.json_format` gives them, at a third of its time.
 
 How a field is written depends on its descriptor alone, so that is decided once for each field. A law in tests/envoy/test_proto_json.py holds
-both equal. What is rare is left to json_format itself.
+both equal. What is rare is left to json_format itself. Entries of maps are sorted: their order in a message is chance.
 """
 
 from __future__ import annotations
@@ -54,8 +54,8 @@ def _map(field: Any) -> Convert:
     entry = field.message_type.fields_by_name
     one = _of_one(entry["value"]) or (lambda value: value)
     if entry["key"].cpp_type == field.CPPTYPE_BOOL:
-        return lambda values: {"true" if key else "false": one(values[key]) for key in values}
-    return lambda values: {str(key): one(values[key]) for key in values}
+        return lambda values: {"true" if key else "false": one(values[key]) for key in sorted(values)}
+    return lambda values: {str(key): one(values[key]) for key in sorted(values)}
 
 
 def _of_one(field: Any) -> Convert | None:
@@ -78,6 +78,10 @@ def _of_message(full_name: str) -> Convert:
         return _any
     if full_name == "google.protobuf.Duration":
         return _duration
+    if full_name == "google.protobuf.Struct":
+        return _struct
+    if full_name == "google.protobuf.Value":
+        return _value
     if full_name in ("google.protobuf.UInt32Value", "google.protobuf.BoolValue", "google.protobuf.StringValue"):
         return lambda message: message.value
     if full_name in _LEFT_TO_JSON_FORMAT:
@@ -106,6 +110,21 @@ def _duration(message: Any) -> Any:
     if key not in _DURATIONS:
         _DURATIONS[key] = json_format.MessageToDict(message)
     return _DURATIONS[key]
+
+
+def _struct(message: Any) -> Any:
+    return {key: _value(message.fields[key]) for key in sorted(message.fields)}
+
+
+def _value(message: Any) -> Any:
+    match message.WhichOneof("kind"):
+        case "string_value":
+            return message.string_value
+        case "struct_value":
+            return _struct(message.struct_value)
+        case "list_value":
+            return [_value(each) for each in message.list_value.values]
+    return json_format.MessageToDict(message)
 
 
 def _enum(kind: Any) -> Convert:

@@ -37,6 +37,10 @@ class Workload:
     identity: SpiffeId | None
     meshed: bool
 
+    def __hash__(self) -> int:
+        """Of what tells most of them apart: hashing every field of ten thousand took a fifth of a view's time."""
+        return hash((self.cluster, self.namespace, self.name))
+
     def label(self, key: str) -> str:
         """The label's value, empty where it is not set."""
         return dict(self.labels).get(key, "")
@@ -59,6 +63,10 @@ class Endpoint:
     hostname: str = ""
     own_cluster_only: bool = False
     """Whether callers of its own cluster alone may use it (MCS: its cluster does not export the service)."""
+
+    def __hash__(self) -> int:
+        """As of Workload."""
+        return hash((self.ip, self.service.hostname, self.workload.cluster))
 
     @property
     def cluster(self) -> ClusterId:
