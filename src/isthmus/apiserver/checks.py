@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
-from isthmus.apiserver import role_shapes, webhook_shapes
+from isthmus.apiserver import json_paths, role_shapes, validation, webhook_shapes
 from isthmus.apiserver.kinds import BUILT_IN, Kind, kinds_of
-from isthmus.apiserver.status import invalid
+from isthmus.apiserver.status import invalid, invalid_fields
+from isthmus.apiserver.validation import Fault
 
 Object = dict[str, Any]
 
@@ -26,6 +28,37 @@ def definition(kind: Kind, obj: Object) -> None:
         raise invalid(kind, obj["metadata"]["name"], "metadata.name", message)
     if any(spec["group"] == built_in.group for built_in in BUILT_IN):
         raise invalid(kind, wanted, "spec.group", f"{spec['group']} is the server's own")
+    faults = [
+        fault for position, version in enumerate(spec["versions"]) for fault in _version_faults(position, version)
+    ]
+    if sum(bool(version.get("storage")) for version in spec["versions"]) != 1:
+        faults.append(
+            Fault("spec.versions", "FieldValueInvalid", "Invalid value: exactly one version is the one that is stored")
+        )
+    if spec.get("scope") not in ("Namespaced", "Cluster"):
+        faults.append(Fault("spec.scope", "FieldValueNotSupported", f"Unsupported value: {spec.get('scope')!r}"))
+    if (spec.get("conversion") or {}).get("strategy", "None") != "None":
+        message = (
+            "Unsupported value: this server converts by strategy None only: versions differ in nothing but their name"
+        )
+        faults.append(Fault("spec.conversion.strategy", "FieldValueNotSupported", message))
+    if faults:
+        raise invalid_fields(kind, wanted, faults)
+
+
+def _version_faults(position: int, version: Object) -> Iterator[Fault]:
+    path = f"spec.versions[{position}].schema.openAPIV3Schema"
+    schema = (version.get("schema") or {}).get("openAPIV3Schema")
+    if schema is None:
+        yield Fault(path, "FieldValueRequired", "Required value: schemas are required")
+        return
+    yield from validation.schema_faults(schema, path)
+    for number, column in enumerate(version.get("additionalPrinterColumns") or ()):
+        try:
+            json_paths.find(column["jsonPath"], {})
+        except json_paths.BadPath as error:
+            where = f"spec.versions[{position}].additionalPrinterColumns[{number}].jsonPath"
+            yield Fault(where, "FieldValueInvalid", f"Invalid value: {error}")
 
 
 def change(kind: Kind, old: Object, new: Object) -> None:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isthmus.apiserver.builtin_schemas import metadata_schema
+from isthmus.apiserver.scale_paths import WORKLOADS, ScalePaths
 from isthmus.apiserver.schemas import Schema, of_custom_kind
 
 VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update", "watch")
@@ -14,7 +15,7 @@ VERBS = ("create", "delete", "deletecollection", "get", "list", "patch", "update
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Kind:
-    """One kind in one version. `columns` are printer columns of a custom kind: (name, type, JSON path)."""
+    """One kind in one version. `columns` are printer columns of a custom kind: (name, type, JSON path, priority)."""
 
     group: str
     version: str
@@ -26,7 +27,8 @@ class Kind:
     subresources: tuple[str, ...] = ()
     has_spec: bool = False
     is_custom: bool = False
-    columns: tuple[tuple[str, str, str], ...] = ()
+    columns: tuple[tuple[str, str, str, int], ...] = ()
+    scale: ScalePaths = WORKLOADS
     schema: Schema | None = None
     """Of a custom kind; those of built-in kinds are in `builtin_schemas`."""
 
@@ -163,7 +165,7 @@ def kinds_of(crd: dict[str, Any]) -> Iterator[Kind]:
         if not version.get("served", False):
             continue
         columns = tuple(
-            (column["name"], column.get("type", "string"), column["jsonPath"])
+            (column["name"], column.get("type", "string"), column["jsonPath"], column.get("priority", 0))
             for column in version.get("additionalPrinterColumns", ())
         )
         yield Kind(
@@ -178,5 +180,15 @@ def kinds_of(crd: dict[str, Any]) -> Iterator[Kind]:
             has_spec=True,
             is_custom=True,
             columns=columns,
+            scale=_scale_paths((version.get("subresources") or {}).get("scale") or {}),
             schema=of_custom_kind(version, metadata_schema()),
         )
+
+
+def _scale_paths(scale: dict[str, Any]) -> ScalePaths:
+    known = WORKLOADS
+    return ScalePaths(
+        scale.get("specReplicasPath", known.spec),
+        scale.get("statusReplicasPath", known.status),
+        scale.get("labelSelectorPath", ".status.selector"),
+    )

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from isthmus.apiserver import allocation, checks, defaults, ownership, shapes
+from isthmus.apiserver import allocation, checks, defaults, ownership, shapes, validation
 from isthmus.apiserver.admission import Change
 from isthmus.apiserver.authors import SERVER, Author
 from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds, kinds_of
@@ -202,7 +202,7 @@ class Objects:
                 _keep_identity(change.kind, before, change.new)
                 self._complete(change.kind, change.new, change.author)
         if change.new is not None:
-            self._check(change.kind, change.old, change.new)
+            self._check(change, change.new)
         if asked:
             await self._webhooks.validated(change)
         obj = change.new if change.new is not None else change.old
@@ -215,9 +215,13 @@ class Objects:
         checks.shape(kind, obj)
         defaults.fill(kind, obj)
 
-    def _check(self, kind: Kind, old: Object | None, new: Object) -> None:
+    def _check(self, change: Change, new: Object) -> None:
+        kind, old = change.kind, change.old
+        shapes.check(kind, old, new)
         if kind is _DEFINITION:
             checks.definition(kind, new)
+            if validation.has_expressions(new["spec"]):
+                change.author.warn("x-kubernetes-validations are kept, but this server does not evaluate them")
         if kind.is_custom and not new["metadata"].get("deletionTimestamp"):
             self._require_definition(kind)
         if old is not None:

@@ -11,11 +11,11 @@ import msgspec
 from aiohttp import web
 
 from isthmus.apiserver import answers, bodies, tables
-from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.paths import Target
+from isthmus.apiserver.scales import scale_of
 from isthmus.apiserver.selectors import field_selector, label_selector
 from isthmus.apiserver.status import Refused, bad_request, expired, unprocessable
-from isthmus.apiserver.store import Object, Store, Stored, name_of, served_as
+from isthmus.apiserver.store import Store, Stored, name_of, served_as
 from isthmus.apiserver.watching import JSON, TABLE, Watches, WatchOptions, partial_metadata
 
 _encode = msgspec.json.Encoder().encode
@@ -32,7 +32,7 @@ class Reading:
     async def get(self, request: web.Request, target: Target) -> web.StreamResponse:
         stored = self._store.get(target.kind, (target.namespace, target.name))
         if target.subresource == "scale":
-            return answers.json(scale_of(target.kind, stored.obj))
+            return answers.json(scale_of(target.kind.scale, stored.obj))
         if target.subresource == "log":
             raise Refused(501, "NotImplemented", "logs are read with `isthmus logs`")
         return answers.one(request, target.kind, stored)
@@ -85,26 +85,6 @@ def options_of(request: web.Request, target: Target) -> WatchOptions:
         initial_events=initial,
         form=bodies.wanted_form(request),
     )
-
-
-def scale_of(kind: Kind, obj: Object) -> Object:
-    """The Scale of a Deployment or ReplicaSet (autoscaling/v1)."""
-    metadata = {
-        k: v
-        for k, v in obj["metadata"].items()
-        if k in ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
-    }
-    labels = (obj["spec"].get("selector") or {}).get("matchLabels") or {}
-    return {
-        "kind": "Scale",
-        "apiVersion": "autoscaling/v1",
-        "metadata": metadata,
-        "spec": {"replicas": obj["spec"].get("replicas", 0)},
-        "status": {
-            "replicas": obj.get("status", {}).get("replicas", 0),
-            "selector": ",".join(f"{key}={value}" for key, value in sorted(labels.items())),
-        },
-    }
 
 
 def _page(chosen: list[Stored], query: Mapping[str, str], now: int) -> tuple[list[Stored], dict[str, Any]]:

@@ -6,11 +6,11 @@ from typing import Any
 
 import msgspec
 
-from isthmus.apiserver import builtin_schemas, schemas
+from isthmus.apiserver import builtin_schemas, schemas, validation
 from isthmus.apiserver.authors import STRICT, WARN, Author
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.schemas import Schema
-from isthmus.apiserver.status import bad_request
+from isthmus.apiserver.status import bad_request, invalid_fields
 
 Object = dict[str, Any]
 
@@ -42,6 +42,26 @@ def settle(kind: Kind, obj: Object, author: Author) -> None:
             unknown = list(schemas.prune(schema_of(kind), obj))
             _require(kind, obj, shape)
     _tell(kind, unknown, author)
+
+
+def check(kind: Kind, old: Object | None, new: Object) -> None:
+    """Values of a custom object. A wrong one that was there before does not keep its object from being deleted. Raises Refused (Invalid)."""
+    if kind.schema is None:
+        return
+    found = validation.first_faults(kind.schema.rules, new)
+    if (
+        found
+        and old is not None
+        and new["metadata"].get("deletionTimestamp")
+        and _without_metadata(old) == _without_metadata(new)
+    ):
+        return
+    if found:
+        raise invalid_fields(kind, new["metadata"]["name"], found)
+
+
+def _without_metadata(obj: Object) -> Object:
+    return {key: value for key, value in obj.items() if key != "metadata"}
 
 
 def _tell(kind: Kind, unknown: list[str], author: Author) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from isthmus.apiserver.kinds import Kind
@@ -64,6 +65,15 @@ def invalid(kind: Kind, name: str, field: str, message: str, reason: str = "Fiel
     return Refused(
         422, "Invalid", f'{kind.name}.{kind.group or "core"} "{name}" is invalid: {field}: {message}', details
     )
+
+
+def invalid_fields(kind: Kind, name: str, faults: Sequence[tuple[str, str, str]]) -> Refused:
+    """Several at once: (field, reason, message) each."""
+    causes = [{"reason": reason, "message": message, "field": field} for field, reason, message in faults]
+    details = _details(kind, name) | {"kind": kind.name, "causes": causes}
+    told = [f"{field}: {message}" for field, _, message in faults]
+    text = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
+    return Refused(422, "Invalid", f'{kind.name}.{kind.group or "core"} "{name}" is invalid: {text}', details)
 
 
 def bad_request(message: str) -> Refused:

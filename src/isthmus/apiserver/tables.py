@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
+import msgspec
+
+from isthmus.apiserver import json_paths
 from isthmus.apiserver.kinds import Kind
+
+_encode = msgspec.json.Encoder().encode
 
 Object = dict[str, Any]
 Column = tuple[str, str, int, Callable[[Object], Any]]
@@ -58,17 +62,18 @@ def columns_of(kind: Kind) -> list[Column]:
     return [name, *_COLUMNS.get(kind.name, ()), age, *_WIDE.get(kind.name, ())]
 
 
-def _custom(name: str, type_: str, path: str) -> Column:
+def _custom(name: str, type_: str, path: str, priority: int) -> Column:
     def value(obj: Object) -> Any:
-        found: Any = obj
-        for part in re.findall(r"[^.\[\]]+", path):
-            if isinstance(found, list):
-                found = found[int(part)] if part.isdigit() and int(part) < len(found) else None
-            else:
-                found = found.get(part) if isinstance(found, dict) else None
-        return _since(found) if type_ == "date" and isinstance(found, str) else found
+        found = json_paths.find(path, obj)
+        if not found:
+            return None
+        if type_ == "date":
+            return _since(found[0]) if isinstance(found[0], str) else None
+        if type_ == "string":
+            return ",".join(each if isinstance(each, str) else _encode(each).decode() for each in found)
+        return found[0]
 
-    return (name, "string" if type_ == "date" else type_, 0, value)
+    return (name, type_ if type_ != "date" else "string", priority, value)
 
 
 def _age(obj: Object) -> str:

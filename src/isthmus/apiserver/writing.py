@@ -13,7 +13,8 @@ from isthmus.apiserver.authors import Author, is_dry_run
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.objects import Objects
 from isthmus.apiserver.paths import Target
-from isthmus.apiserver.reading import options_of, scale_of
+from isthmus.apiserver.reading import options_of
+from isthmus.apiserver.scales import scale_of, scaled
 from isthmus.apiserver.status import Refused, bad_request, method_not_allowed, unprocessable, unsupported_media_type
 from isthmus.apiserver.store import Object
 from isthmus.apiserver.virtual import Virtual
@@ -77,8 +78,8 @@ class Writing:
         for attempt in range(_CONFLICT_TRIES):
             stored = self._store.get(target.kind, (target.namespace, target.name))
             if target.subresource == "scale":
-                scaled = _patched(scale_of(target.kind, stored.obj), patch, content_type, target.kind)
-                return await self._scale(target, scaled, author)
+                scale = _patched(scale_of(target.kind.scale, stored.obj), patch, content_type, target.kind)
+                return await self._scale(target, scale, author)
             wanted = _patched(stored.obj, patch, content_type, target.kind)
             if (wanted["metadata"].get("name"), wanted["metadata"].get("namespace", "")) != (
                 target.name,
@@ -126,16 +127,14 @@ class Writing:
         return answers.changed(request, target.kind, obj, status=201 if is_new else 200)
 
     async def _scale(self, target: Target, scale: Object, author: Author) -> web.StreamResponse:
+        said = (scale.get("metadata") or {}).get("resourceVersion")
         stored = self._store.get(target.kind, (target.namespace, target.name))
-        replicas = (scale.get("spec") or {}).get("replicas", 0)
-        if not isinstance(replicas, int) or replicas < 0:
-            raise unprocessable(f"spec.replicas: Invalid value: {replicas!r}: must be a whole number, 0 or more")
-        wanted = stored.obj | {
-            "spec": stored.obj["spec"] | {"replicas": replicas},
-            "metadata": {k: v for k, v in stored.obj["metadata"].items() if k != "resourceVersion"},
-        }
+        wanted = scaled(target.kind.scale, stored.obj, scale)
+        wanted["metadata"] = {k: v for k, v in stored.obj["metadata"].items() if k != "resourceVersion"}
+        if said:
+            wanted["metadata"]["resourceVersion"] = said
         changed = await self._objects.replace(target.kind, wanted, author=author)
-        return answers.json(scale_of(target.kind, changed))
+        return answers.json(scale_of(target.kind.scale, changed))
 
     async def delete(self, request: web.Request, target: Target, author: Author) -> web.StreamResponse:
         options = await bodies.read_object(request)

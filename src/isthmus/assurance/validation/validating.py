@@ -69,6 +69,11 @@ _KINDS: dict[Kind, _Known] = {
 _OWN_GROUPS = {group for group, _ in _KINDS}
 
 
+def known_shapes() -> dict[Kind, Shape]:
+    """The shape of each kind's spec, by group and kind."""
+    return {kind: known.shape for kind, known in _KINDS.items()}
+
+
 def problems_of(item: Any) -> list[Problem]:
     """All that is wrong with one object by itself, and what is doubtful about it."""
     if not isinstance(item, dict) or not isinstance(item.get("kind"), str):

@@ -1,0 +1,31 @@
+"""Fields of other people's APIs that Isthmus does not read, by type: they are theirs, and kept where somebody writes them."""
+
+from __future__ import annotations
+
+_TARGET = "group namespace"
+
+UNREAD: dict[str, str] = {
+    "gateway.GatewayPort": "targetPort",
+    "gateway.GatewayServer": "defaultEndpoint",
+    "gateway.GatewayTls": "caCrl tlsCertificates verifyCertificateHash verifyCertificateSpki",
+    "gateway_api.GatewayClassSpec": "description parametersRef",
+    "gateway_api.GatewayInfrastructure": "parametersRef",
+    "gateway_api.GatewayTlsConfig": "backend",
+    "gateway_api.KubernetesGatewaySpec": "allowedListeners backendTLS defaultScope",
+    "gateway_api.ObjectReference": "port",
+    "gateway_api.RouteFilter": "extensionRef externalAuth",
+    "gateway_api.RouteSpec": "useDefaultGateways",
+    "multicluster.ServiceImportSpec": (
+        "internalTrafficPolicy ipFamilies ports sessionAffinity sessionAffinityConfig trafficDistribution"
+    ),
+    "networking.ClientTls": "caCrl",
+    "networking.HashCookie": "attributes",
+    "networking.HttpPool": "http2KeepAlive",
+    "networking.SidecarPort": "targetPort",
+    "networking.ZoneAwareSetting": "failTrafficOnPanic forceLocalZone routingEnabled",
+    "security.JwtRule": "jwks_uri presence spaceDelimitedClaims",
+    "security.TargetReference": _TARGET,
+    "virtual_service.ConnectionMatch": "sourceSubnet",
+    "virtual_service.Redirect": "prefixRewrite",
+}
+"""Words by `module.Type`. A subclass has those of its bases."""

@@ -1,0 +1,57 @@
+"""Generated definitions: they know every field that there is in the APIs that they stand for."""
+
+from __future__ import annotations
+
+import importlib
+
+import pytest
+
+from isthmus.api.crds import all_crds, crd
+from isthmus.api.registry import KINDS
+from isthmus.api.unread import UNREAD
+from isthmus.assurance.validation.validating import known_shapes
+
+CUSTOM = {key: kind for key, kind in KINDS.items() if kind.is_custom}
+TYPES = {"text": "string", "enum": "string", "duration": "string", "flag": "boolean", "whole": "integer", "number": "number"}  # fmt: skip
+
+
+def differences(shape, schema, path):
+    """Where a definition would not take what `isthmus validate` calls right."""
+    if schema.get("x-kubernetes-preserve-unknown-fields") or shape.type == "any":
+        return
+    if shape.type == "record":
+        for name, inner in shape.fields.items():
+            known = schema.get("properties", {}).get(name)
+            if known is None:
+                yield f"{path}.{name} is unknown"
+            else:
+                yield from differences(inner, known, f"{path}.{name}")
+    elif shape.type == "many":
+        yield from differences(shape.item, schema["items"], f"{path}[]")
+    elif shape.type == "mapping":
+        yield from differences(shape.item, schema["additionalProperties"], f"{path}{{}}")
+    elif schema.get("type") != TYPES.get(shape.type, schema.get("type")):
+        yield f"{path} is {schema.get('type')}, not {shape.type}"
+
+
+@pytest.mark.parametrize("key", CUSTOM)
+def test_a_definition_takes_every_field_that_its_api_has(key):
+    kind = CUSTOM[key]
+    shape = known_shapes().get((kind.group, kind.name))
+    spec = crd(kind)["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+
+    assert shape is not None or key == "UDPRoute"
+    assert shape is None or list(differences(shape, spec, key)) == []
+
+
+def test_an_unread_field_belongs_to_a_type_that_there_is():
+    for name in UNREAD:
+        module, struct = name.split(".")
+        assert hasattr(importlib.import_module(f"isthmus.api.{module}"), struct)
+
+
+def test_versions_in_which_people_still_write_are_served_and_one_is_stored():
+    (definition,) = [crd for crd in all_crds() if crd["metadata"]["name"] == "virtualservices.networking.istio.io"]
+
+    versions = [(version["name"], version["storage"]) for version in definition["spec"]["versions"]]
+    assert versions == [("v1", True), ("v1beta1", False), ("v1alpha3", False)]
