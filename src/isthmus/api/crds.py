@@ -117,7 +117,9 @@ def _approval(kind: Kind) -> dict[str, Any]:
 
 def _object_schema(kind: Kind) -> Schema:
     """Of a whole object: everything but what every object has. A status is anybody's."""
-    schema = _struct_schema(kind, kind.type)
+    found = inspect.type_info(kind.type)
+    assert isinstance(found, inspect.StructType), "wire shapes are structs"
+    schema = _struct_schema(kind, found)
     properties = schema.get("properties", {})
     properties.pop("metadata", None)
     properties |= {"status": {"type": "object"} | _ANYTHING}
@@ -126,9 +128,7 @@ def _object_schema(kind: Kind) -> Schema:
     return {"type": "object", "properties": properties}
 
 
-def _struct_schema(kind: Kind, struct: type) -> Schema:
-    found = inspect.type_info(struct)
-    assert isinstance(found, inspect.StructType), "wire shapes are structs"
+def _struct_schema(kind: Kind, found: inspect.StructType) -> Schema:
     properties: Schema = {}
     for field in found.fields:
         schema = _schema(kind, field.type)
@@ -141,7 +141,7 @@ def _struct_schema(kind: Kind, struct: type) -> Schema:
         ):
             schema["default"] = field.default
         properties[field.encode_name] = schema
-    for name in _unread(struct):
+    for name in _unread(found.cls):
         properties.setdefault(name, _ANYTHING)
     required = [field.encode_name for field in found.fields if field.required]
     return {"type": "object", "properties": properties} | ({"required": required} if required else {})
@@ -154,8 +154,8 @@ def _unread(struct: type) -> Iterator[str]:
 
 def _schema(kind: Kind, found: inspect.Type) -> Schema:
     match found:
-        case inspect.StructType(cls=struct):
-            return _struct_schema(kind, struct)
+        case inspect.StructType():
+            return _struct_schema(kind, found)
         case inspect.UnionType(types=types):
             others = [each for each in types if not isinstance(each, inspect.NoneType)]
             return _schema(kind, others[0]) if len(others) == 1 else _union(others)
