@@ -40,7 +40,7 @@ def test_spliced_bytes_are_what_protobuf_writes(mesh, hello):
         mesh.group(mesh.through("172.30.2.1", there, weight=70_000), zone="b", priority=1),
     )
 
-    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], *groups), "outbound|5000||h")
+    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], *groups).groups, "outbound|5000||h")
 
     understood = endpoint_pb2.ClusterLoadAssignment.FromString(resource.body)
     assert understood.SerializeToString(deterministic=True) == resource.body
@@ -58,7 +58,7 @@ def test_spliced_bytes_are_what_protobuf_writes(mesh, hello):
 
 
 def test_no_destination_is_an_empty_answer(mesh, hello):
-    resource = endpoints_of(mesh.upstream(hello, hello.ports[0]), "outbound|5000||h")
+    resource = endpoints_of(mesh.upstream(hello, hello.ports[0]).groups, "outbound|5000||h")
 
     assert resource.body == endpoint_pb2.ClusterLoadAssignment(cluster_name="outbound|5000||h").SerializeToString()
 
@@ -72,7 +72,7 @@ def test_gateway_of_two_localities_is_written_once_with_the_weight_of_both(mesh,
         mesh.group(mesh.direct(here, 5000), mesh.through("172.30.2.1", in_b, weight=3), zone="b"),
     )
 
-    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], *groups), "h")
+    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], *groups).groups, "h")
 
     assert lines(resource) == ["0 eu/a(5): 172.30.2.1:15443 x5", "0 eu/b(1): 10.10.0.12:5000 x1"]
 
@@ -85,7 +85,7 @@ def test_gateway_of_two_priorities_keeps_the_better_one(mesh, hello):
         mesh.group(mesh.through("172.30.2.1", near, weight=2), zone="b"),
     )
 
-    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], *groups), "h")
+    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], *groups).groups, "h")
 
     assert lines(resource) == ["0 eu/b(2): 172.30.2.1:15443 x2"]
 
@@ -94,7 +94,7 @@ def test_one_address_with_two_ports_is_two_hosts(mesh, hello):
     here = mesh.endpoint(hello, "10.10.0.10")
     group = mesh.group(mesh.direct(here, 5000), mesh.direct(here, 5001))
 
-    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], group), "h")
+    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], group).groups, "h")
 
     assert lines(resource) == ["0 eu/a(2): 10.10.0.10:5000 x1, 10.10.0.10:5001 x1"]
 
@@ -105,7 +105,7 @@ def test_weights_are_never_zero_and_never_more_than_envoy_takes(mesh, hello):
         mesh.direct(first, 5000, 2**32 - 1), mesh.direct(second, 5000, 2**32 - 1), mesh.direct(third, 5000, 0)
     )
 
-    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], group), "h")
+    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], group).groups, "h")
 
     written = endpoint_pb2.ClusterLoadAssignment.FromString(resource.body).endpoints[0]
     weights = [each.load_balancing_weight.value for each in written.lb_endpoints]
@@ -118,7 +118,7 @@ def test_unknown_locality_and_names_beyond_ascii_are_spliced_alike(mesh, hello):
     here = mesh.endpoint(hello, "fd00::1", labels={"app": "grüße" * 60})
     group = mesh.LocalityGroup(locality=Locality(), priority=0, weight=1, destinations=(mesh.direct(here, 5000),))
 
-    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], group), "h")
+    resource = endpoints_of(mesh.upstream(hello, hello.ports[0], group).groups, "h")
 
     understood = endpoint_pb2.ClusterLoadAssignment.FromString(resource.body)
     assert understood.SerializeToString(deterministic=True) == resource.body
@@ -129,6 +129,6 @@ def test_a_share_that_a_place_was_given_is_kept(mesh, hello):
     group = mesh.group(mesh.direct(mesh.endpoint(hello, "10.0.0.1"), 5000, 3))
     shared = mesh.replace(group, weight=700)
 
-    found = [endpoints_of(mesh.upstream(hello, hello.ports[0], each), "x") for each in (group, shared)]
+    found = [endpoints_of(mesh.upstream(hello, hello.ports[0], each).groups, "x") for each in (group, shared)]
 
     assert [line.partition("(")[2].partition(")")[0] for each in found for line in lines(each)] == ["3", "700"]

@@ -1,107 +1,231 @@
 """The drawing: what is derived from what, from the snapshot to each proxy's resources.
 
-    snapshot ─▶ outbound view (scope) ─▶ outbound resources (scope) ─┐
-        ├─────▶ scope (proxy) ──────────▶ which of them ──────────────┤
-        └─────▶ inbound view (proxy) ─────────────────────────────────┴─▶ resources (proxy)
+    snapshot ─▶ sight ──▶ hosts ───────────────────────────────┐
+        ├─────▶ rule, held ──▶ part (host) ──▶ resources ──────┼─▶ table (scope) ─┐
+        ├─────▶ told (use) ──▶ shape ─┘ │                      │                  ├─▶ what a proxy is given
+        │           └───────────────────┼──▶ endpoints ────────┤                  │
+        │                               └──▶ faces ──▶ frame ──┘                  │
+        └─────▶ scope, inbound (proxy) ──▶ own resources ─────────────────────────┘
 
-A scope's part is computed and encoded once for all its proxies. A derivation that fails keeps its last good value: the proxies that depend
-on it keep their last good configuration, and the failure is shown on the debug page.
+*Use*: a service port under one policy. *Told*: its endpoints, encoded. *Part*: all that a host adds, but endpoints. *Frame*: what is one for
+all hosts. Each is computed once for all the scopes that agree on what it looked at: endpoints mostly by network, parts by cluster, frames by
+namespace. The functions are those of `discovery` and `envoy`, given a snapshot whose reads are recorded; so a change costs what read it, and
+nothing here says what that is. The meaning is `compile_view(view_for(proxy, snapshot))`: tests hold both equal.
+
+A derivation that fails keeps its last good value: the proxies that depend on it keep their last good configuration, and the failure is shown
+on the debug page.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 from isthmus.discovery.callers import scope_for
+from isthmus.discovery.destination_rules import rule_for
 from isthmus.discovery.inbound import inbound_view
-from isthmus.discovery.view import outbound_view
-from isthmus.envoy.compile import compile_outbound, compile_view
-from isthmus.envoy.resources import ResourceSet
-from isthmus.incremental.graph import Derived, Fetch, Graph, Source
-from isthmus.model.snapshot import Snapshot
-from isthmus.model.views import InboundView, OutboundView, Proxy, Scope, View
+from isthmus.discovery.routing import rules_held
+from isthmus.discovery.sight import Sight, sight_of
+from isthmus.discovery.spreading import Spread, Use, spread, uses_of
+from isthmus.discovery.view import identities_of, upstream_of, uses_exposed, whole_view
+from isthmus.discovery.visibility import exposures_for
+from isthmus.envoy.compile import Typed, frame, names_of_clusters, of_proxy
+from isthmus.envoy.endpoints import endpoints_of
+from isthmus.envoy.resources import Resource
+from isthmus.envoy.upstreams import has_endpoints
+from isthmus.envoy.upstreams import outbound as cluster_of
+from isthmus.envoy.upstreams import passed_through as cluster_of_exposed
+from isthmus.incremental.graph import Derived, Fetch, Graph
+from isthmus.incremental.recorded import RecordSource
+from isthmus.incremental.shared import Shared
+from isthmus.model.identity import SpiffeId
+from isthmus.model.names import Hostname, ServiceKey
+from isthmus.model.routing import VirtualService
+from isthmus.model.snapshot import Snapshot, addresses_of, places_of
+from isthmus.model.traffic import DestinationRule
+from isthmus.model.views import InboundView, LocalityGroup, OutboundView, Proxy, ProxyKind, Scope, Upstream, Ways
 
-_NOW = "now"
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host name as a scope sees it: the services that have it, in order, each with the ports that are seen, or None for not at all."""
+
+    name: Hostname
+    services: tuple[tuple[ServiceKey, frozenset[int] | None], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a use's cluster, listeners and routes depend on of its endpoints. `groups` only where these need them."""
+
+    ways: Ways
+    locality_weighted: bool
+    groups: tuple[LocalityGroup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What callers are told of a use: the encoded endpoints (absent where they find them otherwise), and the shape."""
+
+    endpoints: Resource | None
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a host adds to a scope: clusters, and the uses whose endpoints go with them. Names are unique; `faces` are for the frame."""
+
+    clusters: tuple[Resource, ...]
+    uses: tuple[Use, ...]
+    faces: Faces
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """A host's upstreams without their endpoints, and those that are passed through, each with the gateway's port."""
+
+    upstreams: tuple[Upstream, ...]
+    exposed: tuple[tuple[int, Upstream], ...]
 
 
 class Derivations:
-    """Every connected proxy's resources, kept current with the newest snapshot."""
+    """Everything that is derived. Who observes what is for `Tables` to say."""
 
     def __init__(self) -> None:
         self.graph = Graph()
-        self._snapshot: Source[str, Snapshot] = self.graph.source("snapshot")
-        self._outbound: Derived[Scope, OutboundView] = self.graph.derive("outbound view", self._view_outbound)
-        self._encoded: Derived[Scope, ResourceSet] = self.graph.derive("outbound resources", self._encode_outbound)
-        self._scope: Derived[Proxy, Scope] = self.graph.derive("scope", self._scope_of)
-        self._inbound: Derived[Proxy, InboundView] = self.graph.derive("inbound view", self._view_inbound)
-        self._resources: Derived[Proxy, ResourceSet] = self.graph.derive("resources", self._encode)
-        self._connected: Counter[Proxy] = Counter()
+        self.record: RecordSource[Snapshot] = RecordSource(self.graph, "snapshot", Snapshot)
+        self.record.indexed("keys_by_host", "services", lambda service: (service.hostname,))
+        self.record.indexed("keys_by_address", "endpoints", addresses_of)
+        self.record.indexed("keys_by_place", "endpoints", places_of)
+        self.sight: Shared[None, Scope, Sight] = Shared(self.graph, "sight", self._sight)
+        self.hosts: Shared[None, Scope, tuple[Host, ...]] = Shared(self.graph, "hosts", self._hosts)
+        self.rule: Shared[ServiceKey, Scope, DestinationRule | None] = Shared(self.graph, "rule", self._rule)
+        self.held: Shared[Hostname, Scope, VirtualService | None] = Shared(self.graph, "held", self._held)
+        self.identities: Derived[ServiceKey, tuple[SpiffeId, ...]] = self.graph.derive("identities", self._identities)
+        self.told: Shared[Use, Scope, Told] = Shared(self.graph, "told", self._told)
+        self.shape: Shared[Use, Scope, Shape] = Shared(
+            self.graph, "shape", lambda f, use, s: self.told.of(f, use, s).shape
+        )
+        self.part: Shared[Host, Scope, Part] = Shared(self.graph, "part", self._part)
+        self.faces: Shared[Host, Scope, Faces] = Shared(
+            self.graph, "faces", lambda f, host, s: self.part.of(f, host, s).faces
+        )
+        self.frame: Shared[None, Scope, tuple[Typed, ...]] = Shared(self.graph, "frame", self._frame)
+        self.cluster_names: Shared[None, Scope, frozenset[str]] = Shared(
+            self.graph, "cluster names", self._cluster_names
+        )
+        self.scope: Derived[Proxy, Scope] = self.graph.derive("scope", self._scope)
+        self.inbound: Derived[Proxy, InboundView] = self.graph.derive("inbound", self._inbound)
+        self.inbound_resources: Derived[tuple[InboundView, frozenset[str]], tuple[Typed, ...]] = self.graph.derive(
+            "inbound resources", lambda _, key: tuple(of_proxy(ProxyKind.SIDECAR, *key))
+        )
+        self.own: Derived[Proxy, tuple[Typed, ...]] = self.graph.derive("own resources", self._own)
 
-    @property
-    def snapshot(self) -> Snapshot | None:
-        """The newest snapshot; None before the first."""
-        return self._snapshot.values().get(_NOW)
+    def _snapshot(self, fetch: Fetch) -> Snapshot:
+        return self.record.seen_through(fetch)
 
-    def learn(self, snapshot: Snapshot) -> None:
-        """Makes this the newest snapshot. What it changes is computed by the next `settling`."""
-        self._snapshot.set(_NOW, snapshot)
+    def _sight(self, fetch: Fetch, _: None, scope: Scope) -> Sight:
+        return sight_of(scope, self._snapshot(fetch))
 
-    def connect(self, proxy: Proxy) -> None:
-        """From now on this proxy's resources are wanted. Calls are counted: an agent asks for the same proxy as its Envoy."""
-        self._connected[proxy] += 1
-        self._resources.observe(proxy)
+    def _hosts(self, fetch: Fetch, _: None, scope: Scope) -> tuple[Host, ...]:
+        """In the order of services. A network gateway's also have what it does not see itself, and passes through."""
+        ports = self.sight.of(fetch, None, scope).ports
+        snapshot = self._snapshot(fetch)
+        keys: Iterable[ServiceKey] = snapshot.services if exposures_for(scope, snapshot) else ports
+        by_name: dict[Hostname, list[tuple[ServiceKey, frozenset[int] | None]]] = {}
+        for key in sorted(keys):
+            by_name.setdefault(key.hostname, []).append((key, ports.get(key)))
+        return tuple(Host(name, tuple(services)) for name, services in by_name.items())
 
-    def disconnect(self, proxy: Proxy) -> None:
-        """Ends one `connect`."""
-        self._connected[proxy] -= 1
-        if not self._connected[proxy]:
-            del self._connected[proxy]
-            self._resources.release(proxy)
+    def _rule(self, fetch: Fetch, key: ServiceKey, scope: Scope) -> DestinationRule | None:
+        snapshot = self._snapshot(fetch)
+        return rule_for(scope, snapshot.services[key], snapshot)
 
-    def settling(self) -> Iterator[None]:
-        """Computes what is due, one proxy at a time, so that a caller can let others run in between."""
-        return self.graph.settling()
+    def _held(self, fetch: Fetch, host: Hostname, scope: Scope) -> VirtualService | None:
+        snapshot = self._snapshot(fetch)
+        if not snapshot.virtual_services_by_host.get(host):
+            return None
+        return rules_held(host, self.sight.of(fetch, None, scope), snapshot)
 
-    def changed(self) -> dict[Proxy, ResourceSet]:
-        """The proxies whose resources the last settling made different."""
-        return {change.key: change.new for change in self.graph.settle() if isinstance(change.key, Proxy)}
+    def _identities(self, fetch: Fetch, key: ServiceKey) -> tuple[SpiffeId, ...]:
+        return identities_of(key, self._snapshot(fetch))
 
-    def resources(self, proxy: Proxy) -> ResourceSet | None:
-        """A connected proxy's resources as of the last settling."""
-        return self._resources.value(proxy)
+    def _told(self, fetch: Fetch, use: Use, scope: Scope) -> Told:
+        snapshot = self._snapshot(fetch)
+        service = snapshot.services[use.service]
+        found = spread(scope, use, snapshot)
+        needed = service.frame_depends_on_endpoints
+        told = use.passed_through or has_endpoints(service, use.policy, scope.kind)
+        return Told(
+            endpoints=endpoints_of(found.groups, use.name) if told else None,
+            shape=Shape(found.ways, found.locality_weighted, found.groups if needed else ()),
+        )
 
-    @property
-    def proxies(self) -> list[Proxy]:
-        return list(self._connected)
+    def _part(self, fetch: Fetch, host: Host, scope: Scope) -> Part:
+        """Where several services have one host, the last one's cluster of a name counts, as in the whole."""
+        snapshot = self._snapshot(fetch)
+        held = self.held.of(fetch, host.name, scope)
+        clusters: dict[str, Resource] = {}
+        uses: dict[str, Use] = {}
+        upstreams: list[Upstream] = []
+        exposed: list[tuple[int, Upstream]] = []
+        for key, ports in host.services:
+            service = snapshot.services[key]
+            if ports is not None:
+                seen = [port for port in service.ports if not ports or port.number in ports]
+                for use in uses_of(service, seen, self.rule.of(fetch, key, scope)):
+                    upstream = self._upstream(fetch, use, scope, held)
+                    upstreams.append(upstream)
+                    clusters[use.name], uses[use.name] = cluster_of(upstream, scope.kind), use
+            if scope.kind is ProxyKind.ROUTER:
+                numbers, passed = uses_exposed(scope, service, exposures_for(scope, snapshot), snapshot)
+                for use in passed:
+                    upstream = self._upstream(fetch, use, scope, None)
+                    exposed += [(number, upstream) for number in numbers]
+                    clusters[use.name], uses[use.name] = cluster_of_exposed(upstream), use
+        return Part(tuple(clusters.values()), tuple(uses.values()), Faces(tuple(upstreams), tuple(exposed)))
 
-    def _scope_of(self, fetch: Fetch, proxy: Proxy) -> Scope:
-        return scope_for(proxy, self._current(fetch))
+    def _upstream(self, fetch: Fetch, use: Use, scope: Scope, held: VirtualService | None) -> Upstream:
+        shape = self.shape.of(fetch, use, scope)
+        found = Spread(shape.groups, (), shape.ways, shape.locality_weighted)
+        identities = fetch.get(self.identities, use.service) or ()
+        return upstream_of(scope, use, found, identities, held, self._snapshot(fetch))
 
-    def _view_outbound(self, fetch: Fetch, scope: Scope) -> OutboundView:
-        return outbound_view(scope, self._current(fetch))
+    def _view(self, fetch: Fetch, scope: Scope) -> OutboundView:
+        """The scope's view, without endpoints."""
+        hosts = self.hosts.of(fetch, None, scope)
+        found = [self.faces.of(fetch, host, scope) for host in hosts]
+        upstreams = [upstream for faces in found for upstream in faces.upstreams]
+        exposed = [each for faces in found for each in faces.exposed]
+        if any(len(host.services) > 1 for host in hosts):
+            # Back into the order of services, which such hosts interleave.
+            upstreams.sort(key=lambda upstream: upstream.service.key)
+            exposed.sort(key=lambda each: each[1].service.key)
+        sight = self.sight.of(fetch, None, scope)
+        return whole_view(scope, sight, tuple(upstreams), tuple(exposed), self._snapshot(fetch))
 
-    def _encode_outbound(self, fetch: Fetch, scope: Scope) -> ResourceSet:
-        view = fetch.get(self._outbound, scope)
+    def _frame(self, fetch: Fetch, _: None, scope: Scope) -> tuple[Typed, ...]:
+        view = self._view(fetch, scope)
+        return tuple(frame(view, names_of_clusters(view)))
+
+    def _cluster_names(self, fetch: Fetch, _: None, scope: Scope) -> frozenset[str]:
+        hosts = self.hosts.of(fetch, None, scope)
+        return frozenset(use.name for host in hosts for use in self.part.of(fetch, host, scope).uses)
+
+    def _scope(self, fetch: Fetch, proxy: Proxy) -> Scope:
+        return scope_for(proxy, self._snapshot(fetch))
+
+    def _inbound(self, fetch: Fetch, proxy: Proxy) -> InboundView:
+        return inbound_view(proxy, self._snapshot(fetch))
+
+    def _own(self, fetch: Fetch, proxy: Proxy) -> tuple[Typed, ...]:
+        """Proxies that let in the same share it. Only for keys of tokens does it matter which clusters there are."""
+        if proxy.scope.kind is ProxyKind.ROUTER:
+            return ()
+        view = fetch.get(self.inbound, proxy)
+        scope = fetch.get(self.scope, proxy)
         assert view is not None, "a view is never None"
-        return compile_outbound(view)
-
-    def _view_inbound(self, fetch: Fetch, proxy: Proxy) -> InboundView:
-        return inbound_view(proxy, self._current(fetch))
-
-    def _encode(self, fetch: Fetch, proxy: Proxy) -> ResourceSet:
-        scope = fetch.get(self._scope, proxy)
         assert scope is not None, "a scope is never None"
-        outbound = fetch.get(self._outbound, scope)
-        encoded = fetch.get(self._encoded, scope)
-        inbound = fetch.get(self._inbound, proxy)
-        assert outbound is not None, "a view is never None"
-        assert encoded is not None, "a resource set is never None"
-        assert inbound is not None, "a view is never None"
-        view = View(proxy=proxy, outbound=outbound, inbound=inbound)
-        return compile_view(view, encoded)
-
-    def _current(self, fetch: Fetch) -> Snapshot:
-        snapshot = fetch.get(self._snapshot, _NOW)
-        assert snapshot is not None, "proxies are admitted after the first snapshot"
-        return snapshot
+        asks = any(token.jwks_uri for token in view.authorization.tokens)
+        names = self.cluster_names.of(fetch, None, scope) if asks else frozenset[str]()
+        return fetch.get(self.inbound_resources, (view, names)) or ()

@@ -43,8 +43,12 @@ def gateway_ports(scope: Scope, snapshot: Snapshot) -> tuple[GatewayPort, ...]:
 def _target_ports(scope: Scope, snapshot: Snapshot) -> dict[int, set[int]]:
     """The port numbers of the gateway's own services, with those that its proxies have for them."""
     found: dict[int, set[int]] = defaultdict(set)
-    for key, endpoints in snapshot.endpoints.items():
-        own = [e for e in endpoints if e.cluster == scope.cluster and e.workload.namespace == scope.namespace]
+    for key in sorted(snapshot.keys_by_place.get((scope.cluster, scope.namespace), ())):
+        own = [
+            e
+            for e in snapshot.endpoints.get(key, ())
+            if e.cluster == scope.cluster and e.workload.namespace == scope.namespace
+        ]
         for endpoint in own:
             if endpoint.workload.labels == scope.labels:
                 for port in snapshot.services[key].ports:

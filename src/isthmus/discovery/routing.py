@@ -65,12 +65,11 @@ def extra_hosts(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[ExtraHo
     """
     if scope.kind is ProxyKind.ROUTER:
         return ()
-    visible = [snapshot.services[key] for key in sight.ports]
     found: dict[tuple[Hostname, int], ExtraHost] = {}
     for rule in sight.virtual_services:
         if not rule.is_for(MESH) or not rule.rules:
             continue
-        behind = {host: [each for each in visible if covers(host, each.hostname)] for host in rule.hosts}
+        behind = {host: _visible(host, sight, snapshot) for host in rule.hosts}
         ports = {
             port.number
             for services in behind.values()
@@ -84,6 +83,13 @@ def extra_hosts(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[ExtraHo
                 if routes:
                     found.setdefault((host, number), ExtraHost(host=host, port=number, routes=routes))
     return tuple(each for _, each in sorted(found.items()))
+
+
+def _visible(host: Hostname, sight: Sight, snapshot: Snapshot) -> list[Service]:
+    """The visible services that the host, as a rule writes it, covers."""
+    if host.startswith("*"):
+        return [snapshot.services[key] for key in sight.ports if covers(host, key.hostname)]
+    return [snapshot.services[key] for key in snapshot.keys_by_host.get(host, ()) if key in sight.ports]
 
 
 def http_routes(found: VirtualService, scope: Scope, port: int, snapshot: Snapshot, gateway: str) -> tuple[Route, ...]:

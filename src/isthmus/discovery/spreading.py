@@ -20,7 +20,7 @@ from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.topology import Standing
 from isthmus.model.traffic import DestinationRule, Subset, TrafficPolicy
-from isthmus.model.views import LeftOut, LocalityGroup, Reason, Scope, Unreachable, Ways
+from isthmus.model.views import LeftOut, LocalityGroup, Reason, Scope, Unreachable, Ways, sni_name, upstream_name
 from isthmus.model.workloads import Endpoint
 
 
@@ -38,6 +38,12 @@ class Use:
     rule: Origin | None = None
     """The DestinationRule that policy and subset are of."""
     passed_through: bool = False
+
+    @property
+    def name(self) -> str:
+        """Of the upstream that it becomes; of what is passed through, the SNI."""
+        name = sni_name if self.passed_through else upstream_name
+        return name(self.port.number, self.subset.name if self.subset else "", self.service.hostname)
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,12 +49,28 @@ def outbound_view(scope: Scope, snapshot: Snapshot) -> OutboundView:
     sight = sight_of(scope, snapshot)
     exposures = exposures_for(scope, snapshot)
     services = [service for _, service in sorted(snapshot.services.items())]
-    seen = [service for service in services if sight.sees(service)]
+    upstreams = tuple(
+        each for service in services if sight.sees(service) for each in upstreams_of(scope, service, sight, snapshot)
+    )
+    exposed = tuple(
+        each for service in services if exposures for each in exposed_of(scope, service, exposures, snapshot)
+    )
+    return whole_view(scope, sight, upstreams, exposed, snapshot)
+
+
+def whole_view(
+    scope: Scope,
+    sight: Sight,
+    upstreams: tuple[Upstream, ...],
+    exposed: tuple[tuple[int, Upstream], ...],
+    snapshot: Snapshot,
+) -> OutboundView:
+    """With what is one for all upstreams. Of these it needs nothing."""
     return OutboundView(
         scope=scope,
         trust_domain=snapshot.settings.trust_domain,
         dns_domain=snapshot.settings.dns_domain,
-        upstreams=tuple(each for service in seen for each in upstreams_of(scope, service, sight, snapshot)),
+        upstreams=upstreams,
         names=name_table(scope, sight, snapshot),
         registry_only=sight.registry_only,
         extra_hosts=extra_hosts(scope, sight, snapshot),
@@ -62,18 +78,17 @@ def outbound_view(scope: Scope, snapshot: Snapshot) -> OutboundView:
         authorization=authorization_for(scope.namespace, scope.labels, snapshot)
         if scope.kind is ProxyKind.ROUTER
         else Authorization(),
-        exposed=tuple(
-            each for service in services if exposures for each in exposed_of(scope, service, exposures, snapshot)
-        ),
+        exposed=exposed,
     )
 
 
 def upstreams_of(scope: Scope, service: Service, sight: Sight, snapshot: Snapshot) -> Iterator[Upstream]:
     """A seen service's ports, by number, each whole and then by subset."""
     held = rules_held(service.hostname, scope, sight, snapshot)
+    identities = identities_of(service.key, snapshot)
     seen = [port for port in service.ports if sight.sees(service, port)]
     for use in uses_of(service, seen, rule_for(scope, service, snapshot), snapshot.settings.traffic_policy):
-        yield upstream_of(scope, use, spread(scope, use, snapshot), held, snapshot)
+        yield upstream_of(scope, use, spread(scope, use, snapshot), identities, held, snapshot)
 
 
 def exposed_of(
@@ -81,8 +96,9 @@ def exposed_of(
 ) -> Iterator[tuple[int, Upstream]]:
     """What a network gateway passes through to the service, and on which of its own ports."""
     numbers, uses = uses_exposed(scope, service, exposures, snapshot)
+    identities = identities_of(service.key, snapshot) if uses else ()
     for use in uses:
-        upstream = upstream_of(scope, use, spread(scope, use, snapshot), None, snapshot)
+        upstream = upstream_of(scope, use, spread(scope, use, snapshot), identities, None, snapshot)
         yield from ((number, upstream) for number in numbers)
 
 
@@ -100,7 +116,14 @@ def uses_exposed(
     return numbers, list(uses_of(service, service.ports, rule, snapshot.settings.traffic_policy, passed_through=True))
 
 
-def upstream_of(scope: Scope, use: Use, found: Spread, held: VirtualService | None, snapshot: Snapshot) -> Upstream:
+def upstream_of(
+    scope: Scope,
+    use: Use,
+    found: Spread,
+    identities: tuple[SpiffeId, ...],
+    held: VirtualService | None,
+    snapshot: Snapshot,
+) -> Upstream:
     """With what a VirtualService says of its requests, and of connections whose requests nobody looks at."""
     service, port = snapshot.services[use.service], use.port
     ips = virtual_ips(scope, service)
@@ -118,7 +141,7 @@ def upstream_of(scope: Scope, use: Use, found: Spread, held: VirtualService | No
         groups=found.groups,
         left_out=found.left_out,
         ways=found.ways,
-        expected_identities=identities_of(use.service, snapshot),
+        expected_identities=identities,
         policy=use.policy,
         rule=use.rule,
         locality_weighted=found.locality_weighted,

@@ -12,6 +12,9 @@ from typing import assert_never
 
 from isthmus.envoy import endpoints, inbound, ingress, name_table, network_gateway, outbound, routes, tokens, upstreams
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, Resource, ResourceSet
+from isthmus.envoy.upstreams import has_endpoints
+from isthmus.envoy.upstreams import outbound as cluster_of
+from isthmus.envoy.upstreams import passed_through as cluster_of_exposed
 from isthmus.model.services import Protocol
 from isthmus.model.views import InboundView, OutboundView, ProxyKind, Upstream, View
 
@@ -35,15 +38,15 @@ def compile_view(view: View, outbound: ResourceSet) -> ResourceSet:
 
 def of_upstream(upstream: Upstream, kind: ProxyKind) -> Iterator[Typed]:
     """A service port's cluster and, where callers' proxies are told them, its endpoints."""
-    yield CLUSTER, upstreams.outbound(upstream, kind)
-    if upstreams.has_endpoints(upstream, kind):
-        yield ENDPOINTS, endpoints.endpoints_of(upstream, upstream.name)
+    yield CLUSTER, cluster_of(upstream, kind)
+    if has_endpoints(upstream.service, upstream.policy, kind):
+        yield ENDPOINTS, endpoints.endpoints_of(upstream.groups, upstream.name)
 
 
 def of_exposed(upstream: Upstream) -> Iterator[Typed]:
     """The same for what a network gateway passes through: under the SNI."""
-    yield CLUSTER, upstreams.passed_through(upstream)
-    yield ENDPOINTS, endpoints.endpoints_of(upstream, upstream.sni)
+    yield CLUSTER, cluster_of_exposed(upstream)
+    yield ENDPOINTS, endpoints.endpoints_of(upstream.groups, upstream.sni)
 
 
 def frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:

@@ -15,7 +15,7 @@ from typing import assert_never
 from isthmus.envoy.resources import Resource
 from isthmus.envoy.wire import block, number, text, varint
 from isthmus.model.topology import Locality
-from isthmus.model.views import Destination, LocalityGroup, Upstream
+from isthmus.model.views import Destination, LocalityGroup
 from isthmus.model.workloads import Health, Workload
 
 _WEIGHT_MAX = 2**32 - 1
@@ -32,9 +32,9 @@ class _Group:
     """Of the locality among others of its priority."""
 
 
-def endpoints_of(upstream: Upstream, name: str) -> Resource:
-    """The upstream's endpoints under the name that its cluster asks for them. Empty, not absent, when there are none."""
-    body = text(1, name) + b"".join(block(2, _locality(group)) for group in _each_address_once(upstream.groups))
+def endpoints_of(groups: Sequence[LocalityGroup], name: str) -> Resource:
+    """An upstream's endpoints under the name that its cluster asks for them. Empty, not absent, when there are none."""
+    body = text(1, name) + b"".join(block(2, _locality(group)) for group in _each_address_once(groups))
     return Resource.of_bytes(name, body)
 
 

@@ -32,7 +32,7 @@ from isthmus.envoy.resources import Resource
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ServiceKey
 from isthmus.model.origins import Origin
-from isthmus.model.services import Protocol, Resolution, ServicePort
+from isthmus.model.services import Protocol, Resolution, Service, ServicePort
 from isthmus.model.traffic import Balancing, TlsOrigination, TrafficPolicy
 from isthmus.model.views import InboundPort, ProxyKind, Upstream
 
@@ -69,7 +69,7 @@ def outbound(upstream: Upstream, kind: ProxyKind) -> Resource:
             return _looked_up(_facts(upstream, upstream.name))
         case Resolution.NONE:
             return _original_destination(_facts(upstream, upstream.name), mutual_tls=False)
-    if has_endpoints(upstream, kind):
+    if has_endpoints(upstream.service, upstream.policy, kind):
         return _balanced(_facts(upstream, upstream.name))
     return _original_destination(_facts(upstream, upstream.name), mutual_tls=upstream.ways.direct_are_meshed)
 
@@ -79,11 +79,11 @@ def passed_through(upstream: Upstream) -> Resource:
     return _passed_through(_facts(upstream, upstream.sni))
 
 
-def has_endpoints(upstream: Upstream, kind: ProxyKind) -> bool:
+def has_endpoints(service: Service, policy: TrafficPolicy, kind: ProxyKind) -> bool:
     """Whether the proxy chooses among endpoints that it is told. Of a headless service the application has chosen one already."""
-    if upstream.service.resolution is not Resolution.ENDPOINTS or upstream.policy.balancing is Balancing.PASSTHROUGH:
+    if service.resolution is not Resolution.ENDPOINTS or policy.balancing is Balancing.PASSTHROUGH:
         return False
-    return kind is ProxyKind.ROUTER or not upstream.service.headless
+    return kind is ProxyKind.ROUTER or not service.headless
 
 
 @lru_cache(maxsize=4096)
@@ -175,7 +175,7 @@ def _found_by_dns(upstream: Upstream) -> Resource:
     cluster.ClearField("eds_cluster_config")
     cluster.dns_lookup_family = Cluster.V4_ONLY
     cluster.respect_dns_ttl = True
-    cluster.load_assignment.ParseFromString(endpoints_of(upstream, upstream.name).body)
+    cluster.load_assignment.ParseFromString(endpoints_of(upstream.groups, upstream.name).body)
     return Resource.of(cluster.name, cluster)
 
 

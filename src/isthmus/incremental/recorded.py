@@ -6,12 +6,13 @@ dependency is ever written by hand.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import fields
-from types import MappingProxyType
+from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
-from isthmus.incremental.graph import Fetch, Graph, Source
+from isthmus.incremental.graph import Derived, Fetch, Graph, Source
+from isthmus.incremental.indexes import Index
 
 R = TypeVar("R")
 K = TypeVar("K", bound=Hashable)
@@ -24,16 +25,31 @@ Lookup = Callable[[Fetch, Any], Any]
 
 
 class RecordSource(Generic[R]):
-    """The newest record, as sources. `lookups` are the record's attributes that are derived from its fields and asked by key."""
+    """The newest record, as sources.
+
+    A cached property of the record is a mapping that is asked by key: it is derived once, and each entry that is asked for stands on its own.
+    `indexed` keeps one that would be costly to derive again after each change.
+    """
 
     def __init__(self, graph: Graph, name: str, kind: type[R]) -> None:
+        self._graph = graph
+        self._name = name
         record: Any = kind
         self.fields: dict[str, Source[Any, Any]] = {
             field.name: graph.source(f"{name}.{field.name}") for field in fields(record)
         }
-        self.lookups: dict[str, Lookup] = {}
+        self.lookups: dict[str, Lookup] = {
+            attribute: self._entries(attribute, found.func)
+            for attribute, found in vars(kind).items()
+            if isinstance(found, cached_property)
+        }
         self._mappings: frozenset[str] = frozenset()
         self.newest: R | None = None
+
+    def indexed(self, lookup: str, field: str, under: Callable[[Any], Iterable[Any]]) -> None:
+        """Keeps a lookup that gives the keys of a mapping field by what is in their values."""
+        index: Index[Any, Any] = Index(self._graph, f"{self._name}.{lookup} index", self.fields[field], under)
+        self.lookups[lookup] = index.keys
 
     def set(self, record: R) -> None:
         """What differs from the one before is due. Of a mapping field, keys whose values are the same objects cost next to nothing."""
@@ -53,6 +69,19 @@ class RecordSource(Generic[R]):
 
     def is_mapping(self, name: str) -> bool:
         return name in self._mappings
+
+    def _entries(self, attribute: str, whole_of: Callable[[Any], Mapping[Any, Any]]) -> Lookup:
+        whole: Derived[None, Mapping[Any, Any]] = self._graph.derive(
+            f"{self._name}.{attribute}", lambda fetch, _: whole_of(self.seen_through(fetch))
+        )
+
+        def entry_of(fetch: Fetch, key: Hashable) -> Any:
+            found = fetch.get(whole, None)
+            assert found is not None, "a lookup is a mapping"
+            return found.get(key)
+
+        entry: Derived[Hashable, Any] = self._graph.derive(f"{self._name}.{attribute} entry", entry_of)
+        return lambda fetch, key: fetch.get(entry, key)
 
 
 class _Recorded:
@@ -125,6 +154,3 @@ class _RecordedLookup(Mapping[Any, Any]):
 
     def __len__(self) -> int:
         raise TypeError("a lookup is asked by key: count the field that it is derived from")
-
-
-EMPTY: Mapping[Any, Any] = MappingProxyType({})

@@ -39,6 +39,9 @@ class ByHost(Mapping[Hostname, tuple[V, ...]], Generic[V]):
         found.update((position, value) for position, pattern, value in self._wild if covers(pattern, host))
         return tuple(found[position] for position in sorted(found))
 
+    __eq__ = object.__eq__
+    __hash__ = object.__hash__
+
     def __iter__(self) -> Iterator[Hostname]:
         return (Hostname(host) for host in self._exact)
 

@@ -107,3 +107,8 @@ class Service:
     def ips_in(self, cluster: ClusterId) -> tuple[str, ...]:
         """The virtual addresses that this cluster gave the service; empty where it does not declare it."""
         return dict(self.virtual_ips).get(cluster, ())
+
+    @property
+    def frame_depends_on_endpoints(self) -> bool:
+        """Whether callers' listeners or clusters name the endpoints: applications connect to them, or proxies ask DNS for them."""
+        return self.headless or self.resolution is not Resolution.ENDPOINTS

@@ -129,6 +129,11 @@ class Snapshot:
         return grouped(self.endpoints, under=lambda key: addresses_of(self.endpoints[key]))
 
     @cached_property
+    def keys_by_place(self) -> Mapping[tuple[ClusterId, Namespace], tuple[ServiceKey, ...]]:
+        """Services that have an endpoint in a namespace of a cluster."""
+        return grouped(self.endpoints, under=lambda key: places_of(self.endpoints[key]))
+
+    @cached_property
     def rules_by_host(self) -> Mapping[Hostname, tuple[DestinationRule, ...]]:
         """DestinationRules that cover a host."""
         return ByHost(self.destination_rules, lambda rule: (rule.host,))
@@ -154,3 +159,8 @@ class Snapshot:
 def addresses_of(endpoints: Iterable[Endpoint]) -> frozenset[ClusterAddress]:
     """Where the endpoints are. An address means nothing without its cluster; its network is the endpoint's to say."""
     return frozenset((endpoint.cluster, endpoint.ip) for endpoint in endpoints)
+
+
+def places_of(endpoints: Iterable[Endpoint]) -> frozenset[tuple[ClusterId, Namespace]]:
+    """In which namespaces of which clusters the endpoints' workloads are."""
+    return frozenset((endpoint.cluster, endpoint.workload.namespace) for endpoint in endpoints)

@@ -6,7 +6,7 @@ Everything is sorted, so equal meshes give equal views; equal views mean that no
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from isthmus.model.gateways import GatewayPort, ServerTls
@@ -15,7 +15,7 @@ from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId
 from isthmus.model.origins import Origin
 from isthmus.model.routing import ConnectionRoute, Route
 from isthmus.model.security import Authorization, MutualTlsMode
-from isthmus.model.services import Protocol, Resolution, Service, ServicePort
+from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.topology import Locality, NetworkGateway
 from isthmus.model.traffic import TrafficPolicy
 from isthmus.model.workloads import Endpoint, Health
@@ -188,23 +188,21 @@ class Upstream:
 
     @property
     def name(self) -> str:
-        """`outbound|80||helloworld.sample.svc.cluster.local`, as Istio names it."""
-        return f"outbound|{self.port.number}|{self.subset}|{self.service.hostname}"
-
-    @property
-    def frame_depends_on_endpoints(self) -> bool:
-        """Whether applications connect to the endpoints themselves, or a proxy is told of them with the cluster."""
-        return self.service.headless or self.service.resolution is not Resolution.ENDPOINTS
-
-    def without_endpoints(self) -> Upstream:
-        """What listeners and routes depend on."""
-        groups = self.groups if self.frame_depends_on_endpoints else ()
-        return replace(self, groups=groups, left_out=())
+        return upstream_name(self.port.number, self.subset, self.service.hostname)
 
     @property
     def sni(self) -> str:
-        """`outbound_.80_._.helloworld.sample.svc.cluster.local`: what network gateways select by."""
-        return f"outbound_.{self.port.number}_.{self.subset}_.{self.service.hostname}"
+        return sni_name(self.port.number, self.subset, self.service.hostname)
+
+
+def upstream_name(port: int, subset: str, host: Hostname) -> str:
+    """`outbound|80||helloworld.sample.svc.cluster.local`, as Istio names it."""
+    return f"outbound|{port}|{subset}|{host}"
+
+
+def sni_name(port: int, subset: str, host: Hostname) -> str:
+    """`outbound_.80_._.helloworld.sample.svc.cluster.local`: what network gateways select by."""
+    return f"outbound_.{port}_.{subset}_.{host}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

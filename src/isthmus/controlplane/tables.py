@@ -1,0 +1,279 @@
+"""Tables: what each scope's proxies, and each proxy alone, are given; changed in place as derivations change.
+
+A table is shared by all proxies of its scope, and a change costs its own names, not the table. Whoever tells proxies takes the changed names, by
+type, and looks up what is there now: the newest state, however many changes led to it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Set
+from types import MappingProxyType
+from typing import Any
+
+from isthmus.controlplane.derivations import Derivations, Host, Part
+from isthmus.discovery.spreading import Use
+from isthmus.envoy.compile import Typed
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, Resource, ResourceSet
+from isthmus.incremental.shared import Shared
+from isthmus.model.snapshot import Snapshot
+from isthmus.model.views import Proxy, Scope
+
+TYPES = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, NAME_TABLE)
+
+Names = Mapping[str, Set[str]]
+"""Names of resources by type URL."""
+
+
+class Table:
+    """Resources by type and name, and which names have changed since somebody asked."""
+
+    def __init__(self) -> None:
+        self.by_type: dict[str, dict[str, Resource]] = {type_url: {} for type_url in TYPES}
+        self._changed: dict[str, set[str]] = {}
+
+    def put(self, type_url: str, resource: Resource) -> None:
+        """The resource is this from now on."""
+        table = self.by_type[type_url]
+        known = table.get(resource.name)
+        if known is None or known.version != resource.version:
+            table[resource.name] = resource
+            self._changed.setdefault(type_url, set()).add(resource.name)
+
+    def drop(self, type_url: str, name: str) -> None:
+        """There is none of this name any longer."""
+        if self.by_type[type_url].pop(name, None) is not None:
+            self._changed.setdefault(type_url, set()).add(name)
+
+    def replace(self, old: Iterable[Typed], new: Iterable[Typed]) -> None:
+        """What one derivation gave before, and gives now."""
+        kept = set()
+        for type_url, resource in new:
+            self.put(type_url, resource)
+            kept.add((type_url, resource.name))
+        for type_url, resource in old:
+            if (type_url, resource.name) not in kept:
+                self.drop(type_url, resource.name)
+
+    def take_changed(self) -> dict[str, set[str]]:
+        """The names that have changed since the last call."""
+        changed, self._changed = self._changed, {}
+        return changed
+
+
+class ScopeTable(Table):
+    """One scope's, with what is observed for it and for whom."""
+
+    def __init__(self, scope: Scope, derivations: Derivations) -> None:
+        super().__init__()
+        self.scope = scope
+        self.proxies: dict[Proxy, None] = {}
+        self._derivations = derivations
+        self._hosts: dict[Host, Part] = {}
+        self._wanted: frozenset[Host] = frozenset()
+        self._frame: tuple[Typed, ...] = ()
+        derivations.frame.observe(None, scope)
+        derivations.hosts.observe(None, scope)
+
+    def end(self) -> None:
+        """Observes nothing any longer."""
+        self.want(())
+        self._derivations.hosts.release(None, self.scope)
+        self._derivations.frame.release(None, self.scope)
+
+    def want(self, hosts: Iterable[Host]) -> None:
+        """These are the hosts that the scope sees."""
+        wanted = frozenset(hosts)
+        for host in wanted - self._wanted:
+            self._derivations.part.observe(host, self.scope)
+        for host in self._wanted - wanted:
+            self._derivations.part.release(host, self.scope)
+            self._took(self._hosts.pop(host, None), None)
+        self._wanted = wanted
+
+    def take_part(self, host: Host, part: Part) -> None:
+        if host in self._wanted:
+            self._took(self._hosts.get(host), part)
+            self._hosts[host] = part
+
+    def take_endpoints(self, use: Use, resource: Resource | None) -> None:
+        if resource is None:
+            self.drop(ENDPOINTS, use.name)
+        else:
+            self.put(ENDPOINTS, resource)
+
+    def take_frame(self, found: tuple[Typed, ...]) -> None:
+        self.replace(self._frame, found)
+        self._frame = found
+
+    def _took(self, old: Part | None, new: Part | None) -> None:
+        before, after = old.uses if old else (), new.uses if new else ()
+        clusters = (old.clusters if old else (), new.clusters if new else ())
+        self.replace(*([(CLUSTER, cluster) for cluster in each] for each in clusters))
+        kept, had = set(after), set(before)
+        names = {use.name for use in after}
+        for use in after:
+            if use not in had:
+                self._derivations.told.observe(use, self.scope)
+        for use in before:
+            if use not in kept:
+                self._derivations.told.release(use, self.scope)
+                if use.name not in names:
+                    self.drop(ENDPOINTS, use.name)
+
+
+class Tables:
+    """Every connected proxy's resources, kept current with the newest snapshot."""
+
+    def __init__(self) -> None:
+        self.derivations = Derivations()
+        self._scopes: dict[Scope, ScopeTable] = {}
+        self._own: dict[Proxy, Table] = {}
+        self._at: dict[Proxy, ScopeTable] = {}
+        self._connected: Counter[Proxy] = Counter()
+        self._moved: dict[Proxy, None] = {}
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The newest snapshot; None before the first."""
+        return self.derivations.record.newest
+
+    @property
+    def proxies(self) -> list[Proxy]:
+        return list(self._connected)
+
+    @property
+    def scopes(self) -> int:
+        """How many tables the connected proxies share."""
+        return len(self._scopes)
+
+    def learn(self, snapshot: Snapshot) -> None:
+        """Makes this the newest snapshot. What it changes is computed by the next `settling`."""
+        self.derivations.record.set(snapshot)
+
+    def connect(self, proxy: Proxy) -> None:
+        """From now on this proxy's resources are wanted. Calls are counted: an agent asks for the same proxy as its Envoy."""
+        self._connected[proxy] += 1
+        if self._connected[proxy] == 1:
+            self._own[proxy] = Table()
+            self.derivations.scope.observe(proxy)
+            self.derivations.own.observe(proxy)
+
+    def disconnect(self, proxy: Proxy) -> None:
+        """Ends one `connect`."""
+        self._connected[proxy] -= 1
+        if not self._connected[proxy]:
+            del self._connected[proxy], self._own[proxy]
+            self._moved.pop(proxy, None)
+            self.derivations.own.release(proxy)
+            self.derivations.scope.release(proxy)
+            self._leave(proxy)
+
+    def resources(self, proxy: Proxy) -> ResourceSet | None:
+        """A connected proxy's resources as of the last settling: a living view, that later settlings change."""
+        table = self._at.get(proxy)
+        if table is None:
+            return None
+        own = self._own[proxy].by_type
+        return ResourceSet(
+            MappingProxyType({kind: _Layered(own[kind], shared) for kind, shared in table.by_type.items()})
+        )
+
+    def settling(self) -> Iterator[None]:
+        """Computes what is due, piece by piece, so that a caller can let others run in between."""
+        derived = self.derivations
+        observed: tuple[Shared[Any, Scope, Any], ...] = (derived.hosts, derived.part, derived.told, derived.frame)
+        while True:
+            for each in observed:
+                yield from each.settling()
+            yield from derived.graph.settling()
+            self._apply()
+            if not derived.graph.is_due and all(each.is_settled for each in observed):
+                return
+
+    def changed(self) -> dict[Proxy, Names | None]:
+        """For each proxy that was touched since the last call: the names that are different; None for all of them."""
+        found: dict[Proxy, Names | None] = {}
+        for table in self._scopes.values():
+            names = table.take_changed()
+            if names:
+                found.update(dict.fromkeys(table.proxies, names))
+        for proxy, own in self._own.items():
+            names = own.take_changed()
+            if names:
+                found[proxy] = _both(found.get(proxy, {}), names)
+        found.update(dict.fromkeys(self._moved, None))
+        self._moved.clear()
+        return found
+
+    def _apply(self) -> None:
+        derived = self.derivations
+        for change in derived.graph.take_changes():
+            if isinstance(change.key, Proxy) and change.key in self._connected:
+                if isinstance(change.new, Scope):
+                    self._enter(change.key, change.new)
+                else:
+                    self._own[change.key].replace(change.old or (), change.new)
+        for subject, _, hosts in _each(derived.hosts, self._scopes):
+            subject.want(hosts)
+        for subject, host, part in _each(derived.part, self._scopes):
+            subject.take_part(host, part)
+        for subject, use, told in _each(derived.told, self._scopes):
+            subject.take_endpoints(use, told.endpoints)
+        for subject, _, found in _each(derived.frame, self._scopes):
+            subject.take_frame(found)
+
+    def _enter(self, proxy: Proxy, scope: Scope) -> None:
+        self._leave(proxy)
+        table = self._scopes.get(scope)
+        if table is None:
+            table = self._scopes[scope] = ScopeTable(scope, self.derivations)
+        table.proxies[proxy] = None
+        self._at[proxy] = table
+        self._moved[proxy] = None
+
+    def _leave(self, proxy: Proxy) -> None:
+        table = self._at.pop(proxy, None)
+        if table is not None:
+            del table.proxies[proxy]
+            if not table.proxies:
+                del self._scopes[table.scope]
+                table.end()
+
+
+def _each(found: Shared[Any, Scope, Any], tables: Mapping[Scope, ScopeTable]) -> Iterator[tuple[ScopeTable, Any, Any]]:
+    for change in found.take_changes():
+        for scope in change.subjects:
+            table = tables.get(scope)  # type: ignore[call-overload]
+            if table is not None:
+                yield table, change.key, change.new
+
+
+def _both(one: Names | None, other: Names) -> Names | None:
+    if one is None:
+        return None
+    return {kind: one.get(kind, frozenset()) | other.get(kind, frozenset()) for kind in one.keys() | other.keys()}
+
+
+class _Layered(Mapping[str, Resource]):
+    """What is a proxy's own, before what it shares."""
+
+    __slots__ = ("_own", "_shared")
+
+    def __init__(self, own: Mapping[str, Resource], shared: Mapping[str, Resource]) -> None:
+        self._own = own
+        self._shared = shared
+
+    def __getitem__(self, name: str) -> Resource:
+        found = self._own.get(name)
+        return self._shared[name] if found is None else found
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._own or name in self._shared
+
+    def __iter__(self) -> Iterator[str]:
+        yield from self._own
+        yield from (name for name in self._shared if name not in self._own)
+
+    def __len__(self) -> int:
+        return len(self._shared) + sum(1 for name in self._own if name not in self._shared)
