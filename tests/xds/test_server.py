@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
-from isthmus.envoy.resources import CLUSTER, NAME_TABLE, Resource, ResourceSet
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, NAME_TABLE, Resource, ResourceSet
 from isthmus.model.identity import TrustDomain
 from isthmus.trust.authority import CertificateAuthority, ServingCertificate
 from isthmus.xds.client import subscribe
@@ -196,4 +196,20 @@ async def test_newest_gives_the_newest_and_each_value_once():
     feed.put(tables(a="three"))
     taken.append(await feed.take())
 
-    assert taken == [tables(a="two"), tables(a="three")]
+    assert [news.resources for news in taken] == [tables(a="two"), tables(a="three")]
+
+
+async def test_newest_gives_the_names_of_everything_that_changed_in_between():
+    feed = Newest()
+    feed.put(tables(a="one"))
+    await feed.take()
+
+    feed.put(tables(a="two"), {CLUSTER: {"a"}})
+    feed.put(tables(a="three", b="one"), {CLUSTER: {"b"}, ENDPOINTS: {"c"}})
+    known = await feed.take()
+    feed.put(tables(a="four"), {CLUSTER: {"a"}})
+    feed.put(tables(a="five"))
+    unknown = await feed.take()
+
+    assert known.names == {CLUSTER: {"a", "b"}, ENDPOINTS: {"c"}}
+    assert unknown.names is None

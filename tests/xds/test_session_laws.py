@@ -11,7 +11,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, ResourceSet
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, Names, ResourceSet
 from isthmus.xds.session import Session
 
 NAMES = ("a", "b", "c")
@@ -49,6 +49,7 @@ class Client:
 
     delta: bool
     make: Any
+    told_names: bool
     newest: ResourceSet | None = None
     session: Session = field(init=False)
     has: dict[str, dict[str, str]] = field(default_factory=lambda: {t: {} for t in TYPES})
@@ -71,8 +72,17 @@ class Client:
             self.say(request)
 
     def publish(self, world: World) -> None:
-        self.newest = ResourceSet({t: {n: self.make(n, r) for n, r in found.items()} for t, found in world.items()})
-        self.hear(self.session.publish(self.newest))
+        before, self.newest = (
+            self.newest,
+            ResourceSet({t: {n: self.make(n, r) for n, r in found.items()} for t, found in world.items()}),
+        )
+        self.hear(self.session.publish(self.newest, self.changed_since(before) if self.told_names else None))
+
+    def changed_since(self, before: ResourceSet | None) -> Names | None:
+        if before is None:
+            return None
+        pairs = {t: (before.of_type(t), self.newest.of_type(t)) for t in TYPES}
+        return {t: {n for n in old.keys() | new.keys() if old.get(n) != new.get(n)} for t, (old, new) in pairs.items()}
 
     def want(self, name: str, yes: bool) -> None:
         if (name in self.wanted) == yes:
@@ -154,11 +164,12 @@ def play(client: Client, todo: list[tuple[str, Any]], *, reconnecting: bool) -> 
     return seen
 
 
+@pytest.mark.parametrize("told_names", [True, False], ids=["told what changed", "told nothing"])
 @pytest.mark.parametrize("delta", [True, False], ids=["delta", "state of the world"])
 @settings(max_examples=300, deadline=None)
 @given(steps, worlds())
-def test_in_the_end_the_client_has_what_is_newest(talk, delta, todo, last):
-    client = Client(delta, talk.resource)
+def test_in_the_end_the_client_has_what_is_newest(talk, delta, told_names, todo, last):
+    client = Client(delta, talk.resource, told_names)
 
     play(client, [*todo, ("publish", last)], reconnecting=True)
 
@@ -167,11 +178,12 @@ def test_in_the_end_the_client_has_what_is_newest(talk, delta, todo, last):
     assert client.session.settled
 
 
+@pytest.mark.parametrize("told_names", [True, False], ids=["told what changed", "told nothing"])
 @pytest.mark.parametrize("delta", [True, False], ids=["delta", "state of the world"])
 @settings(max_examples=300, deadline=None)
 @given(steps)
-def test_on_the_way_no_listener_names_a_cluster_that_the_client_does_not_have(talk, delta, todo):
-    client = Client(delta, talk.resource)
+def test_on_the_way_no_listener_names_a_cluster_that_the_client_does_not_have(talk, delta, told_names, todo):
+    client = Client(delta, talk.resource, told_names)
 
     seen = play(client, todo, reconnecting=False)
 

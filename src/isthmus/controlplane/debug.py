@@ -52,7 +52,7 @@ class DebugPages:
             "/debug/syncz": self._syncz,
             "/debug/clusterz": lambda _: self._clusters.table(),
             "/debug/issues": self._issues,
-            "/debug/graph": lambda _: [summary_of(s) for s in summaries(self._delivery.derivations.graph)],
+            "/debug/graph": lambda _: [summary_of(s) for s in summaries(self._delivery.tables.derivations.graph)],
             "/debug/config_dump": self._config_dump,
         }.items():
             application.router.add_get(path, _answering(answer, local_only=True))
@@ -69,7 +69,7 @@ class DebugPages:
 
     async def _drawing(self, request: web.Request) -> web.Response:
         _require_local(request)
-        return web.Response(text=mermaid(self._delivery.derivations.graph))
+        return web.Response(text=mermaid(self._delivery.tables.derivations.graph))
 
     def _syncz(self, _: web.Request) -> list[dict[str, Any]]:
         """One row for each proxy: its streams (its Envoy's, its agent's) put together."""
@@ -100,9 +100,9 @@ class DebugPages:
         return [by_node[node] for node in sorted(by_node)]
 
     def _issues(self, _: web.Request) -> list[dict[str, Any]]:
-        snapshot = self._delivery.derivations.snapshot
+        snapshot = self._delivery.tables.snapshot
         found = snapshot.issues if snapshot else ()
-        failures = self._delivery.derivations.graph.failures
+        failures = self._delivery.tables.derivations.graph.failures
         return [
             {
                 "code": issue.code,
@@ -128,14 +128,14 @@ class DebugPages:
     def _config_dump(self, request: web.Request) -> dict[str, Any]:
         name = request.query.get("proxyID", "")
         proxy = self._delivery.find(name)
-        resources = self._delivery.derivations.resources(proxy) if proxy else None
+        resources = self._delivery.tables.resources(proxy) if proxy else None
         if proxy is None or resources is None:
             raise web.HTTPNotFound(text=f"no proxy {name!r} is connected here\n")
         return document_of({"id": proxy.id}, resources)
 
     async def _metrics(self, _: web.Request) -> web.Response:
         registry = CollectorRegistry()
-        snapshot = self._delivery.derivations.snapshot
+        snapshot = self._delivery.tables.snapshot
 
         def gauge(name: str, meaning: str, value: float) -> None:
             Gauge(name, meaning, registry=registry).set(value)
@@ -145,7 +145,7 @@ class DebugPages:
         add_metrics(registry, self._clusters.table(), self._clusters.events, self._clusters.timeouts)
         gauge("isthmus_issues", "Objects with something wrong.", len(snapshot.issues) if snapshot else 0)
         gauge("isthmus_rounds_total", "Rounds of delivery since the start.", self._delivery.rounds)
-        for summary in summaries(self._delivery.derivations.graph):
+        for summary in summaries(self._delivery.tables.derivations.graph):
             label = summary.name.replace(" ", "_")
             gauge(f"isthmus_{label}_cells", f"Values kept of {summary.name}.", summary.cells)
             gauge(f"isthmus_{label}_computed_total", f"Computations of {summary.name}.", summary.computed)

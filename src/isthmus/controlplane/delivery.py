@@ -10,7 +10,7 @@ import asyncio
 
 import structlog
 
-from isthmus.controlplane.derivations import Derivations
+from isthmus.controlplane.tables import Tables
 from isthmus.controlplane.world import World
 from isthmus.ingest.proxies import BadClaims, placed, proxy_of
 from isthmus.model.topology import Locality
@@ -22,6 +22,7 @@ from isthmus.xds.node import NodeClaims
 _PAUSE_SECONDS_MIN = 0.005
 _PAUSE_PER_COST = 2.0
 _FIRST_SNAPSHOT_SECONDS = 60.0
+_TURN_SECONDS = 0.005
 
 log = structlog.get_logger()
 
@@ -32,8 +33,10 @@ class Delivery:
     def __init__(self, world: World, authenticator: Authenticator) -> None:
         self._world = world
         self._authenticator = authenticator
-        self.derivations = Derivations()
+        self.tables = Tables()
+        self._settling = asyncio.Lock()
         self._feeds: dict[Newest, Proxy] = {}
+        self._of: dict[Proxy, dict[Newest, None]] = {}
         self._ready = asyncio.Event()
         self.rounds = 0
 
@@ -43,10 +46,8 @@ class Delivery:
         while True:
             self._world.changed.clear()
             started = loop.time()
-            self.derivations.learn(self._world.snapshot())
-            for _ in self.derivations.settling():
-                await asyncio.sleep(0)
-            self._tell()
+            self.tables.learn(self._world.snapshot())
+            await self._settle()
             self._ready.set()
             self.rounds += 1
             await asyncio.sleep(max(_PAUSE_SECONDS_MIN, (loop.time() - started) * _PAUSE_PER_COST))
@@ -70,9 +71,14 @@ class Delivery:
         await self._until_ready()
         feed = Newest()
         self._feeds[feed] = proxy
-        self.derivations.connect(proxy)
-        self._tell()
-        resources = self.derivations.resources(proxy)
+        self._of.setdefault(proxy, {})[feed] = None
+        self.tables.connect(proxy)
+        try:
+            await self._settle()
+        except BaseException:  # Whoever called has hung up meanwhile.
+            self.gone(feed)
+            raise
+        resources = self.tables.resources(proxy)
         if resources is not None:
             feed.put(resources)
         log.info("proxy connected", node=claims.id, identity=str(caller.identity), how=caller.how, peer=call.peer)
@@ -80,7 +86,10 @@ class Delivery:
 
     def gone(self, feed: Newest) -> None:
         proxy = self._feeds.pop(feed)
-        self.derivations.disconnect(proxy)
+        del self._of[proxy][feed]
+        if not self._of[proxy]:
+            del self._of[proxy]
+        self.tables.disconnect(proxy)
         log.info("proxy disconnected", node=proxy.id)
 
     def find(self, node_id: str) -> Proxy | None:
@@ -90,11 +99,17 @@ class Delivery:
                 return proxy
         return None
 
-    def _tell(self) -> None:
-        changed = self.derivations.changed()
-        for feed, proxy in self._feeds.items():
-            if proxy in changed:
-                feed.put(changed[proxy])
+    async def _settle(self) -> None:
+        """Computes what is due, a few milliseconds at a time, and tells those whom it concerns."""
+        async with self._settling:
+            turn = _Turn()
+            for _ in self.tables.settling():
+                await turn.over()
+            for proxy, names in self.tables.changed().items():
+                resources = self.tables.resources(proxy)
+                if resources is not None:
+                    for feed in self._of[proxy]:
+                        feed.put(resources, names)
 
     async def _authenticate(self, call: CallFacts, claims: NodeClaims) -> Caller:
         try:
@@ -112,6 +127,19 @@ class Delivery:
                 await self._ready.wait()
         except TimeoutError:
             raise Refused("UNAVAILABLE", "the control plane has not read its clusters yet") from None
+
+
+class _Turn:
+    """Lets others run when this one has had its few milliseconds."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._end = self._loop.time() + _TURN_SECONDS
+
+    async def over(self) -> None:
+        if self._loop.time() > self._end:
+            await asyncio.sleep(0)
+            self._end = self._loop.time() + _TURN_SECONDS
 
 
 def _check(caller: Caller, proxy: Proxy) -> None:

@@ -7,22 +7,19 @@ type, and looks up what is there now: the newest state, however many changes led
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
 from isthmus.controlplane.derivations import Derivations, Host, Part
 from isthmus.discovery.spreading import Use
 from isthmus.envoy.compile import Typed
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, Resource, ResourceSet
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, Names, Resource, ResourceSet
 from isthmus.incremental.shared import Shared
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import Proxy, Scope
 
 TYPES = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, NAME_TABLE)
-
-Names = Mapping[str, Set[str]]
-"""Names of resources by type URL."""
 
 
 class Table:

@@ -6,7 +6,7 @@ Versions survive restarts and are equal on two control planes of one release, so
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,10 @@ LISTENER = "type.googleapis.com/envoy.config.listener.v3.Listener"
 ROUTES = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
 SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 NAME_TABLE = "type.googleapis.com/istio.networking.nds.v1.NameTable"
+
+
+Names = Mapping[str, Set[str]]
+"""Names of resources by type URL."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from isthmus.envoy.resources import ResourceSet
+from isthmus.envoy.resources import Names, ResourceSet
 from isthmus.xds.node import NodeClaims
 from isthmus.xds.session import Session
 
@@ -40,16 +40,31 @@ class CallFacts:
     peer: str
 
 
+@dataclass(frozen=True, slots=True)
+class News:
+    """What a client may have now. `names`, by type, are those that can differ from what it had before; None: all of them."""
+
+    resources: ResourceSet
+    names: Names | None
+
+
 class Newest:
-    """Carries a value from one writer to one reader. The reader gets the newest; what it missed in between is gone."""
+    """Carries resources from one writer to one reader. The reader gets the newest; of what it missed in between it gets the names."""
 
     def __init__(self) -> None:
         self._value: ResourceSet | None = None
+        self._names: dict[str, set[str]] | None = {}
         self._news = asyncio.Event()
         self._listener: Callable[[], None] | None = None
 
-    def put(self, value: ResourceSet) -> None:
+    def put(self, value: ResourceSet, names: Names | None = None) -> None:
+        """`names` are those that changed since the last `put`; None if that is not known."""
         self._value = value
+        if names is None:
+            self._names = None
+        elif self._names is not None:
+            for type_url, changed in names.items():
+                self._names.setdefault(type_url, set()).update(changed)
         self._news.set()
         if self._listener is not None:
             self._listener()
@@ -58,19 +73,20 @@ class Newest:
         """From now on `listener` is called with each `put`. It takes the value when it pleases."""
         self._listener = listener
 
-    def taken(self) -> ResourceSet | None:
-        """The newest value, or None if that was taken already."""
-        if not self._news.is_set():
+    def taken(self) -> News | None:
+        """The newest, or None if that was taken already."""
+        if not self._news.is_set() or self._value is None:
             return None
         self._news.clear()
-        return self._value
+        names, self._names = self._names, {}
+        return News(self._value, names)
 
-    async def take(self) -> ResourceSet:
-        """The newest value, once there is one that was not taken yet."""
+    async def take(self) -> News:
+        """The newest, once there is one that was not taken yet."""
         await self._news.wait()
-        value = self.taken()
-        assert value is not None, "set together with the event"
-        return value
+        found = self.taken()
+        assert found is not None, "set together with the event"
+        return found
 
 
 class Directory(Protocol):

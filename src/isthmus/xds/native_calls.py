@@ -212,9 +212,9 @@ class AdsCall(Call):
 
     def publish(self) -> None:
         """Sends what is new. Called by the server, which takes care that nobody has to wait for long."""
-        resources = self._feed.taken() if self._feed is not None else None
-        if resources is not None and self.ending is None:
-            self._send(self._session.publish(resources))
+        news = self._feed.taken() if self._feed is not None else None
+        if news is not None and self.ending is None:
+            self._send(self._session.publish(news.resources, news.names))
 
     def gone(self) -> None:
         self._timer.cancel()

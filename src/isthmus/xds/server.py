@@ -111,7 +111,8 @@ class AdsServer:
 
         async def learn() -> None:
             while True:
-                for response in stream.session.publish(await feed.take()):
+                news = await feed.take()
+                for response in stream.session.publish(news.resources, news.names):
                     send(response)
 
         async def write() -> None:

@@ -18,7 +18,17 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Any
 
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, SECRET, Resource, ResourceSet
+from isthmus.envoy.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    NAME_TABLE,
+    ROUTES,
+    SECRET,
+    Names,
+    Resource,
+    ResourceSet,
+)
 from isthmus.xds.wire import delta_response, full_response
 
 _ORDER = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, NAME_TABLE)
@@ -65,6 +75,8 @@ class _Type:
     resources_sent: int = 0
     retained: dict[str, Resource] = field(default_factory=dict)
     """State of the world: what the client has, kept to be sent again while its removal waits."""
+    suspects: set[str] | None = None
+    """Names that may differ from what the client has; None: any of them may."""
 
     def wants(self, name: str) -> bool:
         return self.wildcard or name in self.names
@@ -81,9 +93,14 @@ class Session:
         self._clusters_sent: set[str] = set()
         """Before the client asked for endpoints on this stream."""
 
-    def publish(self, resources: ResourceSet) -> list[bytes]:
-        """The newest resources that this client may have."""
+    def publish(self, resources: ResourceSet, names: Names | None = None) -> list[bytes]:
+        """The newest resources that this client may have. `names` are those that can differ from the last time; None: all of them."""
         self._resources = resources
+        for type_url, state in self._types.items():
+            if names is None:
+                state.suspects = None
+            elif state.suspects is not None and type_url in names:
+                state.suspects |= names[type_url] if state.wildcard else names[type_url] & state.names
         return self._due()
 
     def receive(self, request: Any) -> list[bytes]:
@@ -131,7 +148,7 @@ class Session:
     def _subscribe_delta(self, state: _Type, request: Any, *, first: bool) -> None:
         added = set(request.resource_names_subscribe)
         if _EVERYTHING in added or (first and not added and request.type_url in _WILDCARD):
-            state.wildcard = True
+            state.wildcard, state.suspects = True, None
         if first:
             state.has = dict(request.initial_resource_versions)
         if first and request.type_url == ENDPOINTS:
@@ -159,6 +176,7 @@ class Session:
         if request.type_url in _WILDCARD and not names:
             state.wildcard = True
         if first or not request.response_nonce:
+            state.suspects = None
             state.has.clear()
             state.retained.clear()
             state.owed = set(names)
@@ -195,9 +213,11 @@ class Session:
         if state.in_flight or (type_url in _WAIT_FOR_CLUSTERS and self._clusters_under_way()):
             return None
         changed, removed = self._news(type_url, state)
-        may_remove = type_url != CLUSTER or not self._still_named(changed)
-        if not may_remove:
-            removed = [name for name in removed if not state.has.get(name)]
+        kept: set[str] = set()
+        if removed and type_url == CLUSTER and self._still_named(changed):
+            kept = {name for name in removed if state.has.get(name)}
+            removed = [name for name in removed if name not in kept]
+        state.suspects = kept
         greets = state.wildcard and not state.greeted
         if not changed and not removed and not greets:
             return None
@@ -239,18 +259,21 @@ class Session:
         """What is new to the client, and what it has (or asked for) and is not there any more."""
         assert self._resources is not None, "asked only when there are resources"
         current = self._resources.of_type(type_url)
-        names = current.keys() if state.wildcard else state.names
-        changed = [
-            current[name]
-            for name in sorted(names)
-            if name in current and (name in state.owed or state.has.get(name) != current[name].version)
-        ]
-        candidates = state.has.keys() | state.owed
-        removed = [
-            name
-            for name in sorted(candidates)
-            if name not in current and (state.has.get(name) or name in state.owed) and state.wants(name)
-        ]
+        if state.suspects is None:
+            looked_at = (current.keys() if state.wildcard else state.names) | state.has.keys() | state.owed
+        else:
+            looked_at = state.suspects | state.owed
+        changed: list[Resource] = []
+        removed: list[str] = []
+        for name in sorted(looked_at):
+            resource = current.get(name)
+            if not state.wants(name):
+                continue
+            if resource is not None:
+                if name in state.owed or state.has.get(name) != resource.version:
+                    changed.append(resource)
+            elif state.has.get(name) or name in state.owed:
+                removed.append(name)
         return changed, removed
 
     def _has_news(self, type_url: str, state: _Type) -> bool:
