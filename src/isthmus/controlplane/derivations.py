@@ -145,7 +145,7 @@ class Derivations:
         snapshot = self._snapshot(fetch)
         if not snapshot.virtual_services_by_host.get(host):
             return None
-        return rules_held(host, self.sight.of(fetch, None, scope), snapshot)
+        return rules_held(host, scope, self.sight.of(fetch, None, scope), snapshot)
 
     def _identities(self, fetch: Fetch, key: ServiceKey) -> tuple[SpiffeId, ...]:
         return identities_of(key, self._snapshot(fetch))
@@ -173,7 +173,7 @@ class Derivations:
             service = snapshot.services[key]
             if ports is not None:
                 seen = [port for port in service.ports if not ports or port.number in ports]
-                for use in uses_of(service, seen, self.rule.of(fetch, key, scope)):
+                for use in uses_of(service, seen, self.rule.of(fetch, key, scope), snapshot.settings.traffic_policy):
                     upstream = self._upstream(fetch, use, scope, held)
                     upstreams.append(upstream)
                     clusters[use.name], uses[use.name] = cluster_of(upstream, scope.kind), use

@@ -41,7 +41,7 @@ class Questions:
 
     async def _answer(self, request: web.Request, question: Callable[[Asked], Object]) -> Object:
         name = request.query.get("proxyID", "")
-        proxy, snapshot = self._delivery.find(name), self._delivery.derivations.snapshot
+        proxy, snapshot = self._delivery.find(name), self._delivery.tables.snapshot
         if proxy is None or snapshot is None:
             raise web.HTTPNotFound(text=f"no proxy {name!r} is connected here\n")
         try:

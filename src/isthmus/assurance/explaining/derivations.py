@@ -43,7 +43,7 @@ def _made(view: View) -> Iterator[_Made]:
 
 def _of_upstream(upstream: Upstream, name: str, kind: ProxyKind) -> Iterator[_Made]:
     parts = ["clusters"]
-    if name == upstream.sni or has_endpoints(upstream, kind):
+    if name == upstream.sni or has_endpoints(upstream.service, upstream.policy, kind):
         parts.append("endpoints")
     for part in parts:
         yield part, name, service_of(upstream)
