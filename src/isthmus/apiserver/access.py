@@ -163,7 +163,7 @@ def default_roles() -> list[dict[str, Any]]:
     everything = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, {"nonResourceURLs": ["*"], "verbs": ["*"]}]
     read = ["get", "list", "watch"]
     write = [*read, "create", "delete", "deletecollection", "patch", "update"]
-    groups = ["", "apps", "batch", "discovery.k8s.io", "networking.k8s.io", "coordination.k8s.io", "gateway.networking.k8s.io", "networking.istio.io",
+    groups = ["", "apps", "batch", "discovery.k8s.io", "networking.k8s.io", "coordination.k8s.io", "networking.istio.io",
               "security.istio.io", "telemetry.istio.io", "gateway.networking.k8s.io", "multicluster.x-k8s.io"]  # fmt: skip
     workloads = ["bindings", "configmaps", "endpoints", "endpointslices", "events", "persistentvolumeclaims", "pods", "pods/*",
                  "replicationcontrollers", "services", "services/*", "serviceaccounts", "deployments", "deployments/*", "replicasets",

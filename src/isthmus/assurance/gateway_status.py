@@ -32,13 +32,14 @@ Object = dict[str, Any]
 Status = dict[str, Any]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class WantedStatus:
-    """The status that an object should have. `kind` is the registry's key; `is_there`: it has it already."""
+    """The status that an object of this version should have. `kind` is the registry's key; `is_there`: it has it already."""
 
     kind: str
     namespace: str
     name: str
+    version: str
     status: Status
     is_there: bool
 
@@ -83,7 +84,14 @@ def documents(wanted: Iterable[WantedStatus]) -> list[Object]:
 
 def _wanted(obj: Any, kind: str, status: Status) -> WantedStatus:
     metadata = obj.metadata
-    return WantedStatus(kind, metadata.namespace, metadata.name, status, is_there=_has(obj.status, status))
+    return WantedStatus(
+        kind=kind,
+        namespace=metadata.namespace,
+        name=metadata.name,
+        version=metadata.resource_version,
+        status=status,
+        is_there=_has(obj.status, status),
+    )
 
 
 def _has(current: Mapping[str, Any], wanted: Status) -> bool:

@@ -10,8 +10,10 @@ import asyncio
 
 import structlog
 
+from isthmus.controlplane.gateway_credentials import GatewayCredentials
 from isthmus.controlplane.tables import Tables
 from isthmus.controlplane.world import World
+from isthmus.envoy.resources import SECRET, Names, ResourceSet
 from isthmus.ingest.proxies import BadClaims, placed, proxy_of
 from isthmus.model.topology import Locality
 from isthmus.model.views import Proxy
@@ -37,6 +39,10 @@ class Delivery:
         self._settling = asyncio.Lock()
         self._feeds: dict[Newest, Proxy] = {}
         self._of: dict[Proxy, dict[Newest, None]] = {}
+        self._credentials = GatewayCredentials(world.secrets)
+        self._secrets: dict[Newest, dict[str, str]] = {}
+        """Of those whose configuration names Secrets: the versions that they were given."""
+        self._after_round = asyncio.Event()
         self._ready = asyncio.Event()
         self.rounds = 0
 
@@ -48,14 +54,21 @@ class Delivery:
             started = loop.time()
             self.tables.learn(self._world.snapshot())
             await self._settle()
+            self._renew_secrets()
             self._ready.set()
             self.rounds += 1
+            self._after_round.set()
+            self._after_round = asyncio.Event()
             await asyncio.sleep(max(_PAUSE_SECONDS_MIN, (loop.time() - started) * _PAUSE_PER_COST))
             await self._world.changed.wait()
 
     @property
     def is_ready(self) -> bool:
         return self._ready.is_set()
+
+    async def after_round(self) -> None:
+        """Returns when the next round is over: the newest snapshot is that of `tables`."""
+        await self._after_round.wait()
 
     async def admit(self, claims: NodeClaims, call: CallFacts) -> Newest:
         """What the caller proved must agree with what it claims. Raises Refused."""
@@ -80,12 +93,13 @@ class Delivery:
             raise
         resources = self.tables.resources(proxy)
         if resources is not None:
-            feed.put(resources)
+            self._put(feed, proxy, resources, None)
         log.info("proxy connected", node=claims.id, identity=str(caller.identity), how=caller.how, peer=call.peer)
         return feed
 
     def gone(self, feed: Newest) -> None:
         proxy = self._feeds.pop(feed)
+        self._secrets.pop(feed, None)
         del self._of[proxy][feed]
         if not self._of[proxy]:
             del self._of[proxy]
@@ -109,7 +123,28 @@ class Delivery:
                 resources = self.tables.resources(proxy)
                 if resources is not None:
                     for feed in self._of[proxy]:
-                        feed.put(resources, names)
+                        self._put(feed, proxy, resources, names)
+
+    def _put(self, feed: Newest, proxy: Proxy, resources: ResourceSet, names: Names | None) -> None:
+        """With the Secrets that the resources name, in the place of their stand-ins."""
+        asked = resources.of_type(SECRET)
+        if not asked:
+            self._secrets.pop(feed, None)
+            feed.put(resources, names)
+            return
+        filled = self._credentials.filled(resources, proxy.scope.namespace)
+        self._secrets[feed] = {name: found.version for name, found in filled.of_type(SECRET).items()}
+        feed.put(filled, None if names is None else {**names, SECRET: {*names.get(SECRET, ()), *asked}})
+
+    def _renew_secrets(self) -> None:
+        """A Secret that has changed is sent at once to those who show it, though nothing else is different for them."""
+        for feed, given in list(self._secrets.items()):
+            proxy = self._feeds[feed]
+            resources = self.tables.resources(proxy)
+            if resources is not None:
+                filled = self._credentials.filled(resources, proxy.scope.namespace).of_type(SECRET)
+                if given != {name: found.version for name, found in filled.items()}:
+                    self._put(feed, proxy, resources, {})
 
     async def _authenticate(self, call: CallFacts, claims: NodeClaims) -> Caller:
         try:

@@ -25,6 +25,8 @@ from isthmus.controlplane.clusters import RemoteClusters, RemoteSettings
 from isthmus.controlplane.debug import DebugPages
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.feeds import ClusterFeed, kinds_of
+from isthmus.controlplane.gateway_deployments import GatewayDeployer
+from isthmus.controlplane.gateway_writer import LEASE, GatewayWriter
 from isthmus.controlplane.ports import MUTUAL_TLS_PORT, TOKEN_PORT, methods_of, proxy_ports
 from isthmus.controlplane.roots import RootPublisher
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
@@ -34,6 +36,7 @@ from isthmus.controlplane.world import World
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import ApiUnavailable, KubernetesError, NotFound
 from isthmus.kubernetes.kubeconfig import BadKubeconfig, address_from_secret, load_file
+from isthmus.kubernetes.lease_client import Leadership
 from isthmus.kubernetes.resources import SECRETS
 from isthmus.model.names import ClusterId
 from isthmus.model.snapshot import MeshSettings
@@ -122,6 +125,8 @@ async def serve(settings: ControlPlaneSettings) -> None:
                     clusters=[row.id for row in remotes.table() if row.syncStatus != "synced"],
                 )
             tasks.create_task(delivery.run(), name="delivery")
+            leadership = Leadership(client, settings.system_namespace, LEASE, f"{settings.home}/{settings.pod_name}")
+            tasks.create_task(leadership.run(partial(_lead, client, world, delivery)), name="gateways of Gateway API")
             registration = RegistrationAuthority(
                 settings.trust_domain,
                 lambda: authority,
@@ -131,6 +136,13 @@ async def serve(settings: ControlPlaneSettings) -> None:
                 node_agents=NodeAgents(settings.node_agents, partial(_pods_of, world)),
             )
             await _serve_ports(settings, authority, registration, delivery, remotes)
+
+
+async def _lead(client: ApiClient, world: World, delivery: Delivery) -> None:
+    """What one control plane does for all of the config cluster."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(GatewayWriter(client, world, delivery).run(), name="statuses")
+        tasks.create_task(GatewayDeployer(client, world, delivery).run(), name="deployments of gateways")
 
 
 async def _serve_ports(

@@ -46,6 +46,11 @@ class World:
     def clusters(self) -> Mapping[ClusterId, ImportedCluster]:
         return self._clusters
 
+    def secrets(self) -> Mapping[ObjectName, object]:
+        """The config cluster's, as they are now. Whoever asks hands them to nobody but their readers."""
+        imported = self._clusters.get(self.config_cluster)
+        return imported.objects.get("Secret", {}) if imported is not None else {}
+
     def put(self, cluster: ClusterId, imported: ImportedCluster) -> None:
         """The cluster's objects are these from now on; what was known of it before goes in the same step."""
         self._clusters[cluster] = imported

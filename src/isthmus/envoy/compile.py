@@ -10,8 +10,19 @@ from collections.abc import Iterable, Iterator
 from types import MappingProxyType
 from typing import assert_never
 
-from isthmus.envoy import endpoints, inbound, ingress, name_table, network_gateway, outbound, routes, tokens, upstreams
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, Resource, ResourceSet
+from isthmus.envoy import (
+    endpoints,
+    inbound,
+    ingress,
+    name_table,
+    network_gateway,
+    outbound,
+    requested_secrets,
+    routes,
+    tokens,
+    upstreams,
+)
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, SECRET, Resource, ResourceSet
 from isthmus.envoy.upstreams import has_endpoints
 from isthmus.envoy.upstreams import outbound as cluster_of
 from isthmus.envoy.upstreams import passed_through as cluster_of_exposed
@@ -74,6 +85,8 @@ def of_proxy(kind: ProxyKind, inbound_view: InboundView, clusters: frozenset[str
     yield from ((CLUSTER, upstreams.inbound(port)) for port in inbound_view.ports)
     yield from ((CLUSTER, each) for each in tokens.key_servers(inbound_view.authorization.tokens, clusters))
     yield LISTENER, inbound.virtual_inbound(inbound_view)
+    asked = [port.own_tls for port in inbound_view.ports if port.own_tls is not None]
+    yield from ((SECRET, each) for each in requested_secrets.of(asked))
 
 
 def names_of_clusters(view: OutboundView) -> frozenset[str]:
@@ -86,6 +99,8 @@ def _frame_of_router(view: OutboundView, clusters: frozenset[str]) -> Iterator[T
     listeners += ingress.listeners(view.gateway_ports, view.authorization)
     yield from ((LISTENER, each) for each in listeners)
     yield from ((ROUTES, each) for each in ingress.tables(view.gateway_ports))
+    asked = [chain.tls for port in view.gateway_ports for chain in port.chains if chain.tls is not None]
+    yield from ((SECRET, each) for each in requested_secrets.of(asked))
     if listeners:
         yield CLUSTER, upstreams.black_hole()
     yield from ((CLUSTER, each) for each in tokens.key_servers(view.authorization.tokens, clusters))
@@ -106,7 +121,8 @@ def _routes(view: OutboundView, planned: outbound.Plan) -> Iterable[Resource]:
 
 def _resources(found: Iterable[Typed]) -> ResourceSet:
     """Sorted by name, so that what is sent and printed has one order."""
-    by_type: dict[str, dict[str, Resource]] = {kind: {} for kind in (CLUSTER, ENDPOINTS, LISTENER, ROUTES, NAME_TABLE)}
+    kinds = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, NAME_TABLE)
+    by_type: dict[str, dict[str, Resource]] = {kind: {} for kind in kinds}
     for kind, resource in sorted(found, key=lambda each: each[1].name):
         by_type[kind][resource.name] = resource
     return ResourceSet(MappingProxyType({kind: MappingProxyType(each) for kind, each in by_type.items()}))

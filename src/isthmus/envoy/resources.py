@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 CLUSTER = "type.googleapis.com/envoy.config.cluster.v3.Cluster"
@@ -24,10 +24,13 @@ Names = Mapping[str, Set[str]]
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """`body` is the message's deterministic serialization, without its Any; `version` is 16 hex digits of its BLAKE2b hash."""
+    """`body` is the message's deterministic serialization, without its Any; `version` is 16 hex digits of its BLAKE2b hash.
+
+    The body is never printed: it may be a private key.
+    """
 
     name: str
-    body: bytes
+    body: bytes = field(repr=False)
     version: str
 
     @staticmethod

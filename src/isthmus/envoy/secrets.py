@@ -33,6 +33,29 @@ def workload_secret(chain_pem: str, key_pem: str) -> Resource:
     return Resource.of(WORKLOAD_CERTIFICATE, secret)
 
 
+def certificate_secret(name: str, chain_pem: bytes, key_pem: bytes) -> Resource:
+    """What a gateway shows its callers."""
+    secret = secret_pb2.Secret(
+        name=name,
+        tls_certificate=common_pb2.TlsCertificate(
+            certificate_chain=base_pb2.DataSource(inline_bytes=chain_pem),
+            private_key=base_pb2.DataSource(inline_bytes=key_pem),
+        ),
+    )
+    return Resource.of(name, secret)
+
+
+def authorities_secret(name: str, authorities_pem: bytes) -> Resource:
+    """Whose word a gateway takes for its callers."""
+    secret = secret_pb2.Secret(
+        name=name,
+        validation_context=common_pb2.CertificateValidationContext(
+            trusted_ca=base_pb2.DataSource(inline_bytes=authorities_pem)
+        ),
+    )
+    return Resource.of(name, secret)
+
+
 def bundle_secret(bundles: Mapping[TrustDomain, Sequence[bytes]]) -> Resource:
     """Each trust domain's authorities (DER), valid for that trust domain only."""
     validator = tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig(

@@ -137,12 +137,11 @@ def gateway_socket(
     else:
         own = common.tls_certificates.add()
         own.certificate_chain.filename, own.private_key.filename = said.certificate, said.private_key
-    asks = said.mode in (TlsMode.MUTUAL, TlsMode.OPTIONAL_MUTUAL)
+    asks = said.asks_for_certificates
     if asks and said.credentials:
         combined = common.combined_validation_context
         combined.default_validation_context.match_typed_subject_alt_names.extend(_named(said.names))
-        authorities = said.authorities or said.credentials[0]
-        combined.validation_context_sds_secret_config.name = f"{secret_name(authorities)}{AUTHORITIES}"
+        combined.validation_context_sds_secret_config.name = authorities_name(said)
         combined.validation_context_sds_secret_config.sds_config.CopyFrom(from_ads())
     elif asks:
         common.validation_context.trusted_ca.filename = said.ca_certificates
@@ -156,6 +155,11 @@ def gateway_socket(
 def secret_name(credential: str) -> str:
     """What a gateway asks for a Secret by."""
     return f"{GATEWAY_CREDENTIAL if '/' in credential else CREDENTIAL}{credential}"
+
+
+def authorities_name(said: ServerTls) -> str:
+    """The same for the authorities by which callers are judged."""
+    return f"{secret_name(said.authorities or said.credentials[0])}{AUTHORITIES}"
 
 
 def _named(names: Sequence[str]) -> list[common_pb2.SubjectAltNameMatcher]:

@@ -25,6 +25,7 @@ _CONNECT_SECONDS = 5.0
 MERGE = "application/merge-patch+json"
 STRATEGIC = "application/strategic-merge-patch+json"
 JSON_PATCH = "application/json-patch+json"
+APPLY = "application/apply-patch+yaml"
 
 Json = dict[str, Any]
 
@@ -82,6 +83,13 @@ class ApiClient:
     ) -> Json:
         path = resource.item(namespace, name)
         return await self._json("PATCH", f"{path}/{subresource}" if subresource else path, body=body, content_type=kind)
+
+    async def apply(self, resource: ResourcePath, body: Json, *, manager: str) -> Json:
+        """Server-side apply: makes the object, or changes what `body` says of it, which is the manager's from then on."""
+        metadata = body["metadata"]
+        path = resource.item(metadata.get("namespace", ""), metadata["name"])
+        how = {"fieldManager": manager, "force": "true"}
+        return await self._json("PATCH", path, body=body, parameters=how, content_type=APPLY)
 
     async def delete(
         self, resource: ResourcePath, name: str, namespace: str = "", *, grace_seconds: int | None = None

@@ -286,7 +286,7 @@ def remote_secret(cluster: ClusterPlan, ca_pem: str, token: str) -> Object:
 
 
 def _control_plane_rules() -> list[Object]:
-    """What it reads of its own cluster, and the two things that it writes: roots for everybody, its own authority."""
+    """What it reads of its own cluster, and what it writes: roots for everybody, its own authority, statuses of gateways and routes."""
     return [
         *_reader_rules(writes_roots=True),
         {
@@ -295,6 +295,11 @@ def _control_plane_rules() -> list[Object]:
             "verbs": _READ,
         },
         {"apiGroups": [""], "resources": ["secrets"], "verbs": [*_READ, "create"]},
+        {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["*/status"], "verbs": ["patch", "update"]},
+        {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["gatewayclasses"], "verbs": ["create"]},
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
+        {"apiGroups": [""], "resources": ["services", "serviceaccounts"], "verbs": [*_READ, "create", "patch"]},
+        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": [*_READ, "create", "patch"]},
     ]
 
 

@@ -43,13 +43,14 @@ class ListenerAttachments:
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class GatewayAttachments:
-    """A Gateway that is ours. `addresses` are those where it is reached, with their types."""
+    """A Gateway that is ours. `addresses` are those where it is reached, with their types. `is_deployed`: its proxies are run for it."""
 
     namespace: Namespace
     name: str
     conditions: tuple[Condition, ...]
     addresses: tuple[tuple[str, str], ...]
     listeners: tuple[ListenerAttachments, ...]
+    is_deployed: bool = False
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)

@@ -47,6 +47,11 @@ class ServerTls:
     maximum: str = ""
     ciphers: tuple[str, ...] = ()
 
+    @property
+    def asks_for_certificates(self) -> bool:
+        """Whether callers show certificates that are not the mesh's own."""
+        return self.mode in (TlsMode.MUTUAL, TlsMode.OPTIONAL_MUTUAL)
+
 
 @dataclass(frozen=True, slots=True, order=True)
 class ServerHost:

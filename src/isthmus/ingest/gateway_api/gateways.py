@@ -95,6 +95,7 @@ class OpenGateway:
             conditions=(accepted, RESOLVED, self.programmed),
             addresses=self.addresses,
             listeners=found,
+            is_deployed=bool(self.selectors) and not is_manual(self.gateway),
         )
 
 

@@ -201,6 +201,7 @@ class _Reader:
         return Referrer(
             kind=kind,
             namespace=route.metadata.namespace,
+            name=route.metadata.name,
             grants=self._grants,
             dns_domain=settings.dns_domain,
             cluster_set_domain=settings.cluster_set.domain,

@@ -58,6 +58,7 @@ class Referrer:
 
     kind: str
     namespace: str
+    name: str
     grants: Grants
     dns_domain: str
     cluster_set_domain: str

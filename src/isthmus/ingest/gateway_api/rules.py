@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from isthmus.api import gateway_api as api
 from isthmus.ingest.durations import seconds_of
 from isthmus.ingest.gateway_api.references import Referrer, resolved
 from isthmus.model.attachments import Backend, Condition
+from isthmus.model.origins import Origin
 from isthmus.model.routing import (
     Comparison,
     ConnectionRule,
@@ -61,6 +62,10 @@ class Place:
 
     referrer: Referrer
     port: int = 0
+
+    @property
+    def origin(self) -> Origin:
+        return Origin(self.referrer.kind, self.referrer.namespace, self.referrer.name)
 
 
 class Unsupported(ValueError):
@@ -147,6 +152,14 @@ _FIRST = (Comparison.EXACT, Comparison.REGEX)
 
 
 def _rule(name: str, match: RequestMatch, rule: api.HttpRouteRule, at: Place, findings: Findings) -> HttpRule:
+    failing = HttpRule(
+        name=name,
+        matches=(match,),
+        targets=(),
+        mirrors=(),
+        handling=Handling(response_status=_UNRESOLVED),
+        origin=at.origin,
+    )
     found: list[tuple[Target, int, HeaderChanges]] = []
     try:
         handling = _handling(rule, match, at)
@@ -155,15 +168,11 @@ def _rule(name: str, match: RequestMatch, rule: api.HttpRouteRule, at: Place, fi
     except Unsupported as error:
         if f"{name}: {error}" not in findings.unsupported:
             findings.unsupported.append(f"{name}: {error}")
-        return HttpRule(name=name, matches=(match,), targets=(), mirrors=(), handling=_failing())
+        return failing
     targets = tuple(each for each in found if each[1])
     if not targets and not handling.redirect:
-        return HttpRule(name=name, matches=(match,), targets=(), mirrors=(), handling=_failing())
-    return HttpRule(name=name, matches=(match,), targets=targets, mirrors=mirrors, handling=handling)
-
-
-def _failing() -> Handling:
-    return Handling(response_status=_UNRESOLVED)
+        return failing
+    return replace(failing, targets=targets, mirrors=mirrors, handling=handling)
 
 
 def _backend(reference: api.TargetReference, by: Referrer, findings: Findings) -> Target:

@@ -12,6 +12,7 @@ from isthmus.kubernetes.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
+    GATEWAYS,
     NAMESPACES,
     NODES,
     PODS,
@@ -33,6 +34,7 @@ WATCHED = (
     DEPLOYMENTS,
     REPLICA_SETS,
     PODS,
+    GATEWAYS,
 )
 
 Subscriber = Callable[[ResourcePath, list[Change[Object]]], None]

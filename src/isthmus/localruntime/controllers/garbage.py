@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from isthmus.kubernetes.resources import DEPLOYMENTS, ENDPOINT_SLICES, PODS, REPLICA_SETS, SERVICES, ResourcePath
+from isthmus.kubernetes.resources import (
+    DEPLOYMENTS,
+    ENDPOINT_SLICES,
+    GATEWAYS,
+    PODS,
+    REPLICA_SETS,
+    SERVICE_ACCOUNTS,
+    SERVICES,
+    ResourcePath,
+)
 from isthmus.localruntime.controllers.actions import Action, Delete, State, is_going
 
 _OWNERS: dict[ResourcePath, tuple[str, ResourcePath]] = {
+    SERVICE_ACCOUNTS: ("Gateway", GATEWAYS),
+    SERVICES: ("Gateway", GATEWAYS),
+    DEPLOYMENTS: ("Gateway", GATEWAYS),
     REPLICA_SETS: ("Deployment", DEPLOYMENTS),
     PODS: ("ReplicaSet", REPLICA_SETS),
     ENDPOINT_SLICES: ("Service", SERVICES),

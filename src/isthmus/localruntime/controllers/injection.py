@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from isthmus.injection.injecting import TEMPLATES
 from isthmus.injection.selection import DEFAULT_REVISION, Entry, entries, objection, selected
 from isthmus.injection.sidecar import PROXY as SIDECAR
 from isthmus.injection.workloads import mesh_labels
@@ -32,6 +33,8 @@ def inject(pod: Object, namespace_labels: Mapping[str, str], settings: Injection
     """The Pod with its sidecar, if it is to have one and has none."""
     metadata = pod["metadata"]
     labels = metadata.setdefault("labels", {})
+    if (metadata.get("annotations") or {}).get(TEMPLATES) == "gateway":
+        return _gateway(pod, settings)
     names = [container["name"] for container in pod["spec"].get("containers", [])]
     if SIDECAR in names or not selected(settings.entries, namespace_labels, labels):
         return pod
@@ -40,6 +43,15 @@ def inject(pod: Object, namespace_labels: Mapping[str, str], settings: Injection
     labels |= mesh_labels(labels, network=settings.network, fallback_name=names[0])
     # First, so that the workload starts with its proxy there already.
     pod["spec"]["containers"].insert(0, _sidecar())
+    return pod
+
+
+def _gateway(pod: Object, settings: InjectionSettings) -> Object:
+    """A Pod that is nothing but a gateway: the place that it keeps for its proxy is filled in."""
+    pod["metadata"]["labels"].setdefault("topology.istio.io/network", settings.network)
+    for container in pod["spec"].get("containers", []):
+        if container["name"] == SIDECAR and container.get("image", "auto") == "auto":
+            container |= {"image": PROXY, "args": ["proxy", "router"]}
     return pod
 
 

@@ -1,0 +1,71 @@
+"""Credentials of gateways: private keys from Secrets, put into a proxy's resources at the last moment.
+
+A proxy is given the Secrets that its own listeners name, and those of its own namespace alone; another namespace's only where a Gateway of
+Gateway API refers to it and a ReferenceGrant there allows it (which was judged when the Gateway was read). Its namespace was proved by its
+credentials. No key enters the snapshot, a view or a page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+
+from isthmus.api.core import Secret
+from isthmus.envoy.requested_secrets import RequestedSecret
+from isthmus.envoy.resources import SECRET, Resource, ResourceSet
+from isthmus.envoy.secrets import authorities_secret, certificate_secret
+from isthmus.ingest.gateway_api.certificates import (
+    AUTHORITY_KEYS,
+    CERTIFICATE_KEYS,
+    PRIVATE_KEY_KEYS,
+    part_of,
+    problem_with_authorities,
+    problem_with_pair,
+)
+
+Secrets = Mapping[tuple[str, str], object]
+
+_COMPANION = "-cacert"
+
+
+class GatewayCredentials:
+    """`secrets` gives the config cluster's Secrets as they are now."""
+
+    def __init__(self, secrets: Callable[[], Secrets]) -> None:
+        self._secrets = secrets
+        self._encoded: dict[tuple[str, int], tuple[Secret, Resource | None]] = {}
+
+    def filled(self, resources: ResourceSet, namespace: str) -> ResourceSet:
+        """With Secrets in the place of their stand-ins. What is not there, or is no certificate, is left out: the proxy is told so."""
+        asked = resources.of_type(SECRET)
+        if not asked:
+            return resources
+        found = {name: secret for name in asked if (secret := self._resource(name, namespace)) is not None}
+        return ResourceSet(MappingProxyType({**resources.by_type, SECRET: MappingProxyType(found)}))
+
+    def _resource(self, name: str, namespace: str) -> Resource | None:
+        asked = RequestedSecret.parse(name)
+        secrets, own = self._secrets(), asked.namespace or namespace
+        found = secrets.get((own, asked.name))
+        if asked.authorities:
+            found = secrets.get((own, asked.name + _COMPANION), found)
+        if not isinstance(found, Secret):
+            return None
+        known = self._encoded.get((name, id(found)))
+        if known is None or known[0] is not found:
+            known = self._encoded[name, id(found)] = (found, _encoded(name, found, authorities=asked.authorities))
+            self._forget(secrets)
+        return known[1]
+
+    def _forget(self, secrets: Secrets) -> None:
+        """Keys of Secrets that are there no longer do not stay in memory."""
+        current = {id(secret) for secret in secrets.values()}
+        self._encoded = {key: value for key, value in self._encoded.items() if key[1] in current}
+
+
+def _encoded(name: str, secret: Secret, *, authorities: bool) -> Resource | None:
+    if authorities:
+        return None if problem_with_authorities(secret) else authorities_secret(name, part_of(secret, AUTHORITY_KEYS))
+    if problem_with_pair(secret):
+        return None
+    return certificate_secret(name, part_of(secret, CERTIFICATE_KEYS), part_of(secret, PRIVATE_KEY_KEYS))
