@@ -14,7 +14,17 @@ from typing import Any
 from isthmus.controlplane.derivations import Derivations, Host, Part
 from isthmus.discovery.spreading import Use
 from isthmus.envoy.compile import Typed
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, SECRET, Names, Resource, ResourceSet
+from isthmus.envoy.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    LISTENER,
+    NAME_TABLE,
+    ROUTES,
+    SECRET,
+    Names,
+    Resource,
+    ResourceSet,
+)
 from isthmus.incremental.shared import Shared
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import Proxy, Scope
