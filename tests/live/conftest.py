@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -221,8 +222,8 @@ def run_step(isthmus: Isthmus, step: Step) -> None:
 
 def until(what: str, holds: Callable[[], Any]) -> Any:
     """Waits for something that other processes do; asks again and again, up to a deadline."""
-    pause, deadline = threading.Event(), _DEADLINE_SECONDS / 0.05
-    for _ in range(int(deadline)):
+    pause, deadline = threading.Event(), time.monotonic() + _DEADLINE_SECONDS
+    while time.monotonic() < deadline:
         found = holds()
         if found:
             return found

@@ -172,7 +172,9 @@ class Proxy:
         content = bootstrap(
             BootstrapSettings(
                 node=node_of(self.spec, self._settings),
-                control_planes=tuple((_host(a), _MUTUAL_TLS_PORT) for a in self._settings.control_planes),
+                control_planes=tuple(
+                    (_host(a), _MUTUAL_TLS_PORT) for a in self.spec.control_planes or self._settings.control_planes
+                ),
                 control_plane_name=self._settings.control_plane_name,
                 root_certificates=self.spec.root_cert_file,
                 sds_socket=str(self._paths.secrets),

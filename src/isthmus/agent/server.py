@@ -37,7 +37,8 @@ class AgentServer:
     def __init__(self, settings: AgentSettings, tasks: asyncio.TaskGroup) -> None:
         self._settings = settings
         self._tasks = tasks
-        self._control_planes = ControlPlanes(settings.control_planes, settings.control_plane_name)
+        self._control_planes: dict[tuple[str, ...], ControlPlanes] = {}
+        """By their addresses: which of them answers is found out once for all proxies that use them."""
         self._proxies: dict[str, _Running] = {}
 
     def application(self) -> web.Application:
@@ -109,7 +110,10 @@ class AgentServer:
         return running
 
     def _start(self, key: str, spec: ProxySpec) -> _Running:
-        running = _Running(Proxy(spec, self._settings, self._control_planes))
+        addresses = tuple(spec.control_planes or self._settings.control_planes)
+        if addresses not in self._control_planes:
+            self._control_planes[addresses] = ControlPlanes(addresses, self._settings.control_plane_name)
+        running = _Running(Proxy(spec, self._settings, self._control_planes[addresses]))
         running.task = self._tasks.create_task(_run(key, running), name=f"proxy {key}")
         self._proxies[key] = running
         return running

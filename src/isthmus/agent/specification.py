@@ -19,7 +19,7 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     the audience `istio-ca`, `root_cert_file` the roots that the control plane's certificate is checked against; both are re-read.
     `network_view` is sent as REQUESTED_NETWORK_VIEW. `name_servers` and `search_domains` are the Pod's own. `marks_sockets`: capture knows
     the proxy's connections by a mark, else by the user that it runs as. `metadata` is added to what Envoy says of itself. `concurrency` is
-    Envoy's number of threads, 0 for one on each core.
+    Envoy's number of threads, 0 for one on each core. `control_planes` take the place of the agent's own, where there are any.
     """
 
     kind: str
@@ -43,6 +43,7 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     metadata: dict[str, Any] = {}
     concurrency: int = 1
     log_level: str = "warning"
+    control_planes: list[str] = []
 
 
 class ProxyReady(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

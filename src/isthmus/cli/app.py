@@ -31,6 +31,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "link": ("linking", "Let the control planes of clusters discover each other."),
         "unlink": ("linking", "Take away what link made."),
         "create-remote-secret": ("remote_secret_creation", "Print the Secret by which another cluster discovers one."),
+        "tag": ("tags", "Name revisions of a control plane, and move namespaces between them."),
         "remote-clusters": ("remote_clusters", "Show which clusters each control plane discovers."),
         "remote-secrets": (
             "linking_questions",

@@ -37,7 +37,8 @@ def proxy_status_command(pod: str, cluster: str, name: str, output: str) -> None
     rows = []
     for entry in asked(mesh.status)["clusters"]:
         if entry["role"] != "remote":
-            rows += _connected(mesh, entry["id"])
+            names = [pod["name"] for pod in entry["pods"] if pod["labels"].get("app") == "istiod"]
+            rows += [row for name in names or ["istiod"] for row in _connected(mesh, entry["id"], name)]
     rows = [row for row in rows if row["proxy"].startswith(pod) and (not cluster or row["cluster_id"] == cluster)]
     if output == "json":
         print_json({"proxies": rows})
@@ -57,12 +58,12 @@ def proxy_status_command(pod: str, cluster: str, name: str, output: str) -> None
     )
 
 
-def _connected(mesh: MeshClient, cluster: str) -> list[dict[str, Any]]:
-    """The proxies that a cluster's control plane has; one that does not answer has none, and that is said."""
+def _connected(mesh: MeshClient, cluster: str, pod: str) -> list[dict[str, Any]]:
+    """The proxies that one of a cluster's control planes has; one that does not answer has none, and that is said."""
     from isthmus.localruntime.mesh_client import MeshRefused
 
     try:
-        rows = mesh.control_plane(cluster, "debug/syncz")
+        rows = mesh.control_plane(cluster, "debug/syncz", pod)
     except MeshRefused as refusal:
         click.echo(str(refusal), err=True)
         return []

@@ -89,6 +89,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
             mesh=settings.mesh,
             trust_domain=settings.trust_domain,
             root_namespace=settings.system_namespace,
+            revision=settings.revision,
             cluster_set=settings.cluster_set,
             unreachable_networks_direct=settings.unreachable_networks_direct,
             wishes=settings.wishes,

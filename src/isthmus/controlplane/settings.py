@@ -39,8 +39,8 @@ class ControlPlaneSettings:
     """`kubeconfig` is a path; its current context is the config cluster. Empty: the cluster whose Pod this is, as `in_cluster` tells.
 
     A control plane that runs outside the mesh runs in `home`, not in its config cluster; then `kubeconfig` leads to home, and `config_secret`
-    names the Secret there that holds a kubeconfig for the config cluster. Its authority's keys stay at home, too. `revision` and `tags`
-    choose configuration: what is labelled for another revision is not this one's.
+    names the Secret there that holds a kubeconfig for the config cluster. Its authority's keys stay at home, too. What is labelled for another
+    `revision` is not this one's.
 
     `remote_sync_seconds`: how long a remote cluster may hold up the first answer to proxies; 0 is for ever. `remote_kubeconfigs` is a
     directory of kubeconfigs that are read instead of remote secrets, or empty. `served_names` are the DNS names in the
@@ -58,7 +58,6 @@ class ControlPlaneSettings:
     system_namespace: Namespace
     pod_name: str
     revision: str
-    tags: tuple[str, ...]
     bind: str
     remote_sync_seconds: float
     remote_rules: RemoteRules
@@ -91,7 +90,6 @@ class ControlPlaneSettings:
             system_namespace=Namespace(namespace),
             pod_name=environment.get("POD_NAME", "istiod"),
             revision=revision,
-            tags=tuple(tag for tag in environment.get("ISTHMUS_TAGS", "").split(",") if tag),
             bind=environment.get("BIND_ADDRESS", "0.0.0.0"),
             remote_sync_seconds=_seconds(environment, "PILOT_REMOTE_CLUSTER_TIMEOUT", 30.0),
             remote_rules=RemoteRules(
@@ -101,11 +99,7 @@ class ControlPlaneSettings:
             ),
             remote_kubeconfigs=environment.get("PILOT_MULTICLUSTER_KUBECONFIG_PATH", ""),
             stale_policy=_stale_policy(environment),
-            served_names=_served_names(
-                namespace,
-                [revision, *environment.get("ISTHMUS_TAGS", "").split(",")],
-                environment.get("ISTIOD_CUSTOM_HOST", ""),
-            ),
+            served_names=_served_names(namespace, revision, environment.get("ISTIOD_CUSTOM_HOST", "")),
             unreachable_networks_direct=_flag(environment, "ISTHMUS_UNREACHABLE_NETWORKS_DIRECT"),
             wishes=Wishes(
                 own_cluster_first=_flag(environment, "ISTHMUS_PREFER_LOCAL_CLUSTER"),
@@ -176,9 +170,10 @@ def _aliases(text: str) -> dict[str, ClusterId]:
     return found
 
 
-def _served_names(namespace: str, revisions: list[str], custom: str) -> tuple[str, ...]:
+def _served_names(namespace: str, revision: str, custom: str) -> tuple[str, ...]:
     services = ["istiod", "istiod-remote", "istio-pilot"]
-    services += [f"istiod-{revision}" for revision in revisions if revision not in ("", "default")]
+    if revision != "default":
+        services.append(f"istiod-{revision}")
     extra = [name.strip() for name in custom.split(",") if name.strip()]
     return tuple([f"{service}.{namespace}.svc" for service in services] + extra)
 

@@ -19,6 +19,7 @@ from isthmus.ingest.gateways import exposures_of, servers_of
 from isthmus.ingest.inputs import ClusterInput, network_of
 from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map
 from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of, request_authentication_of
+from isthmus.ingest.revisions import is_of, revisions_of
 from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, service_entry_of, workload_entry_of
 from isthmus.ingest.sidecars import sidecar_of
 from isthmus.ingest.virtual_services import virtual_service_of
@@ -61,7 +62,7 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
     """`settings` are the control plane's own; the answer has them as MeshConfig changes them. Without a config cluster, no more."""
     if cluster is None:
         return Configuration(settings=settings)
-    reader = _Reader(cluster, cache)
+    reader = _Reader(cluster, cache, revisions_of(cluster, settings))
     settings = reader.settings(settings)
     network = reader.network = network_of(cluster, settings)
     domain = settings.dns_domain
@@ -72,7 +73,15 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
         settings=settings,
         exposures=tuple(
             sorted(
-                [*(found for gateway in exposed.values() for found in exposures_of(gateway)), *routes.exposures],
+                [
+                    *(
+                        found
+                        for gateway in exposed.values()
+                        if is_of(gateway, reader.revisions)
+                        for found in exposures_of(gateway)
+                    ),
+                    *routes.exposures,
+                ],
             )
         ),
         servers=tuple(
@@ -122,8 +131,9 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
 class _Reader:
     """Reads each object once, and gathers what is wrong."""
 
-    def __init__(self, cluster: ClusterInput, cache: IngestCache) -> None:
+    def __init__(self, cluster: ClusterInput, cache: IngestCache, revisions: frozenset[str]) -> None:
         self._cluster = cluster
+        self.revisions = revisions
         self.network = ClusterNetwork(default=NetworkId(""))
         self._cache = cache
         self.issues: list[Issue] = []
@@ -159,6 +169,8 @@ class _Reader:
         found: list[Value] = []
         objects = cast("Mapping[tuple[str, str], Read]", self._cluster.objects.get(kind.__name__, {}))
         for name, obj in objects.items():
+            if not is_of(obj, self.revisions):
+                continue
             value, issues = self._cache.once((kind.__name__, name, self.network), (obj,), lambda obj=obj: read(obj))  # type: ignore[misc]
             self.issues += issues
             if value is not None:

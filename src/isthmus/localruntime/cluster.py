@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from isthmus.apiserver.settings import ApiServerSettings
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import AlreadyExists, KubernetesError, NotFound
 from isthmus.kubernetes.kubeconfig import ApiAddress, ContextEntry
-from isthmus.kubernetes.resources import ResourcePath
+from isthmus.kubernetes.resources import SERVICES, ResourcePath
 from isthmus.localruntime.agents import AgentClient
 from isthmus.localruntime.controllers.actions import condition
 from isthmus.localruntime.controllers.cache import ClusterCache
@@ -28,6 +29,7 @@ from isthmus.localruntime.manifests import (
     SYSTEM,
     config_secret,
     control_plane_addresses,
+    control_plane_name,
     remote_secret,
     system,
 )
@@ -207,7 +209,13 @@ class Cluster:
             logs=self._state.logs / self.plan.id,
             api_ca_pem=self.ca_pem,
             environment=self._environment,
+            control_planes=partial(self._control_planes, cache),
         )
+
+    def _control_planes(self, cache: ClusterCache, revision: str) -> list[str]:
+        """For proxies of a revision, or of a tag, that has a Service here; the first one's where there is none."""
+        service = cache.state[SERVICES].get((SYSTEM, control_plane_name(revision)), {}) if revision else {}
+        return control_plane_addresses(self._mesh, self.plan, str(service.get("spec", {}).get("clusterIP", "")))
 
     async def _follow_agent(self, kubelet: Kubelet) -> None:
         """Whenever the agent has been started anew, it is told its proxies again."""

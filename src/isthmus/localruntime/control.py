@@ -37,7 +37,7 @@ class ControlServer:
         routes.add_get("/memory", self._memory)
         routes.add_get("/pods/{cluster}/{namespace}/{name}", self._pod)
         routes.add_get("/envoy/{cluster}/{namespace}/{name}/{path:.*}", self._envoy)
-        routes.add_get("/control-plane/{cluster}/{path:.*}", self._control_plane)
+        routes.add_get("/control-plane/{cluster}/{pod}/{path:.*}", self._control_plane)
         runner = web.AppRunner(application, access_log=None)
         await runner.setup()
         await serve_privately(runner, self._mesh.state.control_socket)
@@ -118,7 +118,7 @@ class ControlServer:
     async def _control_plane(self, request: web.Request) -> web.Response:
         """A page of a cluster's control plane, as it shows it to its own host."""
         cluster = self._cluster(request)
-        pod = cluster.kubelet.find(SYSTEM, "istiod") if cluster.kubelet else None
+        pod = cluster.kubelet.find(SYSTEM, request.match_info["pod"]) if cluster.kubelet else None
         if pod is None:
             raise web.HTTPNotFound(text=f"cluster {cluster.plan.id} runs no control plane\n")
         async with session_inside(pod.net_namespace_path) as session:

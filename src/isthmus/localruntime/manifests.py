@@ -93,7 +93,6 @@ def control_plane(plan: Plan, cluster: ClusterPlan, revision: str) -> Iterator[O
         "MESH_ID": plan.mesh,
         "TRUST_DOMAIN": plan.trust_domain,
         "REVISION": revision,
-        "ISTHMUS_TAGS": ",".join(tag for tag, named in cluster.tags.items() if named == revision),
         "ISTHMUS_HOME_CLUSTER": cluster.id,
         **({"EXTERNAL_ISTIOD": "true", "ISTHMUS_CONFIG_SECRET": CONFIG_SECRET} if outside else {}),
         **cluster.environment,
@@ -108,7 +107,8 @@ def control_plane(plan: Plan, cluster: ClusterPlan, revision: str) -> Iterator[O
         ],
         "readinessProbe": {"httpGet": {"path": "/ready", "port": 8080}, "periodSeconds": 3},
     }
-    yield _deployment(control_plane_name(revision), SYSTEM, _control_plane_labels(revision), "istiod", [container])
+    labels = _control_plane_labels(revision) | {"sidecar.istio.io/inject": "false"}
+    yield _deployment(control_plane_name(revision), SYSTEM, labels, "istiod", [container])
 
 
 def control_plane_name(revision: str) -> str:
@@ -123,6 +123,7 @@ def _control_plane_labels(revision: str) -> Object:
 
 def _control_plane_service(plan: Plan, cluster: ClusterPlan, name: str, revision: str) -> Object:
     """By a revision's own name, or by a tag's."""
+    labels = _control_plane_labels(revision) | ({"istio.io/tag": name} if name in cluster.tags else {})
     balanced = {"type": "LoadBalancer", "loadBalancerIP": cluster.control_plane_balanced}
     is_shared = name == cluster.revisions[0] and any(
         cluster.role is Role.EXTERNAL or plan.cluster(user).network == cluster.network for user in cluster.serves
@@ -130,7 +131,7 @@ def _control_plane_service(plan: Plan, cluster: ClusterPlan, name: str, revision
     return {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": control_plane_name(name), "namespace": SYSTEM, "labels": _control_plane_labels(revision)},
+        "metadata": {"name": control_plane_name(name), "namespace": SYSTEM, "labels": labels},
         "spec": {
             "clusterIP": control_plane_address(cluster, name),
             "selector": {"app": "istiod", "istio.io/rev": revision},
@@ -142,12 +143,12 @@ def _control_plane_service(plan: Plan, cluster: ClusterPlan, name: str, revision
 
 def control_plane_address(cluster: ClusterPlan, name: str = "") -> str:
     """The fixed ClusterIP of a revision's or a tag's `istiod`: agents know it before anything else runs. The first revision's by default."""
-    names = [*cluster.revisions, *cluster.tags]
+    names = cluster.control_plane_names
     return f"{cluster.service_cidr.rpartition('.')[0]}.{15 + names.index(name or names[0])}"
 
 
-def control_plane_addresses(plan: Plan, cluster: ClusterPlan) -> list[str]:
-    """How proxies of `cluster` reach each of their control planes, in order of preference, as host:port.
+def control_plane_addresses(plan: Plan, cluster: ClusterPlan, own: str = "") -> list[str]:
+    """How proxies of `cluster` reach each of their control planes, in order of preference, as host:port. `own` is the address of its own.
 
     Its own by its ClusterIP; another one on the same network, or outside the mesh, by its load balancer; another network's through the gateway.
     """
@@ -155,7 +156,7 @@ def control_plane_addresses(plan: Plan, cluster: ClusterPlan) -> list[str]:
     for name in cluster.control_planes:
         used = plan.cluster(name)
         if name == cluster.id:
-            host = control_plane_address(cluster)
+            host = own or control_plane_address(cluster)
         elif used.role is Role.EXTERNAL or used.network == cluster.network:
             host = used.control_plane_balanced
         else:

@@ -39,9 +39,9 @@ class MeshClient:
         """A page of a Pod's Envoy's admin interface."""
         return self._request("GET", f"/envoy/{cluster}/{namespace}/{name}/{page}")
 
-    def control_plane(self, cluster: str, page: str) -> Any:
-        """A debug page of a cluster's control plane, decoded."""
-        return json.loads(self._request("GET", f"/control-plane/{cluster}/{page}"))
+    def control_plane(self, cluster: str, page: str, pod: str = "istiod") -> Any:
+        """A debug page of a cluster's control plane, decoded. `pod` is its name, or the beginning of it, where several run."""
+        return json.loads(self._request("GET", f"/control-plane/{cluster}/{pod}/{page}"))
 
     def _request(self, method: str, path: str) -> bytes:
         connection = _UnixConnection(str(self.state.control_socket))

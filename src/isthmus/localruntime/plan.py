@@ -96,6 +96,11 @@ class ClusterPlan:
         return self.role is not Role.REMOTE
 
     @property
+    def control_plane_names(self) -> tuple[str, ...]:
+        """By which its Pods may choose a control plane: revisions and tags. A remote's are those of the first that it uses."""
+        return (*self.revisions, *self.tags)
+
+    @property
     def gateway_address(self) -> str:
         """Of its network gateways, on the transit network."""
         return self._balanced(240)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -65,6 +66,8 @@ class Place:
     logs: Path
     api_ca_pem: str
     environment: dict[str, str]
+    control_planes: Callable[[str], list[str]]
+    """Addresses, in order, for proxies of a revision or tag; empty is the first one."""
 
 
 class PodRunner:
@@ -268,6 +271,7 @@ class PodRunner:
             directory=str(self._files.proxy),
             name_servers=[],
             search_domains=search_domains(self.namespace),
+            control_planes=self._place.control_planes(labels.get("istio.io/rev", "")),
         )
 
     def _proxy_kind(self) -> str:

@@ -40,7 +40,9 @@ def is_versioned(name: str) -> bool:
 def samples(cluster: ClusterPlan) -> Iterator[Object]:
     """All workloads that the plan has for a cluster."""
     if cluster.workloads:
-        labels = {"istio-injection": "enabled"}
+        by_default = "default" in cluster.control_plane_names
+        named = (*cluster.tags, *cluster.revisions)[0]
+        labels = {"istio-injection": "enabled"} if by_default else {"istio.io/rev": named}
         yield {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
     for name in sorted({workload.sample for workload in cluster.workloads}):
         yield {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": _metadata(name)}

@@ -46,6 +46,7 @@ class ClusterSet:
 class MeshSettings:
     """What holds for the whole mesh.
 
+    `revision` of the control plane: rules that are labelled for another one are not its own; empty takes all.
     `unreachable_networks_direct`: send another network's endpoints by their own address when that network has no gateway,
     as Istio does; off, they are left out with a reason. `cluster_local` are host
     patterns and whether they stay in their cluster; the most specific one counts. `registry_only`: what no service is, is not passed
@@ -56,6 +57,7 @@ class MeshSettings:
     trust_domain: TrustDomain
     dns_domain: str = "cluster.local"
     root_namespace: Namespace = Namespace("istio-system")
+    revision: str = ""
     trust_domain_aliases: tuple[TrustDomain, ...] = ()
     peer_trust_domains: tuple[TrustDomain, ...] = ()
     """Others, for whose identities MeshConfig has authorities (`caCertificates`). They may connect; policies say what they may do."""

@@ -14,6 +14,7 @@ from isthmus.localruntime.images import PROXY
 
 Object = dict[str, Any]
 
+REVISION, TAG = "istio.io/rev", "istio.io/tag"
 READINESS_PORT = 15021
 
 
@@ -30,7 +31,7 @@ class InjectionSettings:
 
 
 def inject(pod: Object, namespace_labels: Mapping[str, str], settings: InjectionSettings) -> Object:
-    """The Pod with its sidecar, if it is to have one and has none."""
+    """The Pod with its sidecar, if it is to have one and has none. Its label `istio.io/rev` says whose control plane the sidecar uses."""
     metadata = pod["metadata"]
     labels = metadata.setdefault("labels", {})
     if (metadata.get("annotations") or {}).get(TEMPLATES) == "gateway":
@@ -40,6 +41,7 @@ def inject(pod: Object, namespace_labels: Mapping[str, str], settings: Injection
         return pod
     if objection(pod, str(metadata.get("namespace", ""))):
         return pod
+    labels.setdefault(REVISION, namespace_labels.get(REVISION, DEFAULT_REVISION))
     labels |= mesh_labels(labels, network=settings.network, fallback_name=names[0])
     # First, so that the workload starts with its proxy there already.
     pod["spec"]["containers"].insert(0, _sidecar())

@@ -5,14 +5,17 @@ from __future__ import annotations
 import copy
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 
-from isthmus.kubernetes.resources import NAMESPACES, NODES, PODS
+from isthmus.kubernetes.resources import NAMESPACES, NODES, PODS, SERVICES
 from isthmus.localruntime.controllers.actions import Action, Object, Replace, State, is_going
-from isthmus.localruntime.controllers.injection import InjectionSettings, inject
+from isthmus.localruntime.controllers.injection import TAG, InjectionSettings, inject
 
 
 def scheduling(state: State, settings: InjectionSettings) -> Iterator[Action]:
     """Onto the Node with the fewest Pods among those that the Pod's nodeSelector allows."""
+    tags = {(service["metadata"].get("labels") or {}).get(TAG, "") for service in state[SERVICES].values()}
+    settings = replace(settings, revisions=(*settings.revisions, *sorted(tags - {"", *settings.revisions})))
     load = Counter(pod["spec"].get("nodeName", "") for pod in state[PODS].values())
     for pod in sorted(state[PODS].values(), key=lambda pod: str(pod["metadata"]["name"])):
         if pod["spec"].get("nodeName") or is_going(pod):
