@@ -6,7 +6,10 @@ TOPOLOGY ?= examples/two-shores.yaml
 # So that the system programs in /sbin are found for users, too.
 export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 
-.PHONY: help up down test check unit live measure bench-apiserver bench-validate findings fuzz-apiserver format bench-render
+# A KUBECONFIG that happens to be in the environment is no invitation to fill that cluster.
+BENCH_OPTIONS = $(if $(TARGET),--target $(TARGET) --kubeconfig $(KUBECONFIG)) $(BENCH)
+
+.PHONY: help up down test check unit live measure bench bench-apiserver bench-validate findings fuzz-apiserver format bench-render
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -30,6 +33,13 @@ live: .venv/dev ## tests on a running mesh, with real Envoys
 
 measure: .venv/runtime ## boot times, memory and processes of TOPOLOGY
 	@python tools/measure.py $(TOPOLOGY)
+
+bench: .venv/runtime tools/bench/drones ## a control plane under simulated proxies; TARGET=host:port KUBECONFIG=… for another one, BENCH='--workload M'
+	@PYTHONPATH=tools python -m bench $(BENCH_OPTIONS)
+
+tools/bench/drones: tools/bench/drones.c
+	@command -v cc >/dev/null || { echo "make bench needs a C compiler: install gcc or clang, and OpenSSL's headers (libssl-dev)"; exit 1; }
+	cc -O2 -Wall -Wextra -o $@ $< -lssl -lcrypto
 
 bench-apiserver: .venv/runtime ## what the embedded API server does under load: rates, CPU, memory
 	@python tools/bench_apiserver.py $(BENCH)

@@ -1,0 +1,222 @@
+"""The processes of a run: API servers, the control plane, and the drones. Each is started here, measured here, and ended here."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from isthmus.apiserver.settings import ApiServerSettings
+from isthmus.kubernetes.kubeconfig import ContextEntry, render
+
+_API_SERVER = "import sys; from isthmus.apiserver.process import main; sys.exit(main(sys.argv[1]))"
+_CONTROL_PLANE = "import sys; from isthmus.controlplane.process import main; sys.exit(main())"
+_TICKS = os.sysconf("SC_CLK_TCK")
+_START_SECONDS = 60.0
+
+
+class BenchFailed(Exception):
+    """The benchmark cannot go on: why, and what may be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process has used up: CPU seconds since its start; memory now and at most, in MB."""
+
+    cpu: float
+    memory: float
+    memory_peak: float
+
+
+class Child:
+    """A process of ours, with its log in a file."""
+
+    def __init__(
+        self, name: str, command: list[str], environment: dict[str, str], log: Path, *, pass_fd: int = -1
+    ) -> None:
+        self.name = name
+        self._log = log
+        with log.open("wb") as file:
+            self.process = subprocess.Popen(
+                command, env=environment, stderr=file, stdout=file, pass_fds=(pass_fd,) if pass_fd >= 0 else ()
+            )
+
+    def until_logged(self, text: str, seconds: float) -> None:
+        """Raises BenchFailed."""
+        end = time.monotonic() + seconds
+        pause = 0.01
+        while text not in (said := self._log.read_text(errors="replace")):
+            if self.process.poll() is not None or time.monotonic() > end:
+                raise BenchFailed(f"{self.name} does not serve. Its log ends with:\n{said[-2000:]}")
+            try:
+                self.process.wait(pause)
+            except subprocess.TimeoutExpired:
+                continue
+
+    def stop(self) -> None:
+        self.process.terminate()
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+
+def usage_of(process: int) -> Usage:
+    """From /proc. Raises BenchFailed when there is no such process."""
+    try:
+        stat = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+        status = Path(f"/proc/{process}/status").read_text()
+    except OSError as error:
+        raise BenchFailed(f"process {process} cannot be measured: {error}") from None
+    sizes = {line.split(":")[0]: int(line.split()[1]) / 1024 for line in status.splitlines() if line.startswith("Vm")}
+    return Usage((int(stat[11]) + int(stat[12])) / _TICKS, sizes["VmRSS"], sizes["VmHWM"])
+
+
+def api_server(name: str, folder: Path) -> tuple[Child, Path]:
+    """An embedded API server and the path of its administrator's kubeconfig."""
+    directory = folder / name
+    directory.mkdir()
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    settings = ApiServerSettings(cluster_id=name, directory=str(directory / "state"), inherited_fds=[listener.fileno()])
+    path = directory / "settings.json"
+    path.write_bytes(msgspec.json.encode(settings))
+    child = Child(
+        f"the API server of {name}",
+        [sys.executable, "-c", _API_SERVER, str(path)],
+        dict(os.environ),
+        directory / "log",
+        pass_fd=listener.fileno(),
+    )
+    listener.close()
+    child.until_logged("serving", _START_SECONDS)
+    state = directory / "state"
+    entry = ContextEntry(
+        name=name,
+        server=f"https://127.0.0.1:{port}",
+        ca_pem=(state / "ca.crt").read_text(),
+        token=(state / "admin-token").read_text().strip(),
+    )
+    kubeconfig = directory / "kubeconfig"
+    kubeconfig.write_text(render([entry]))
+    return child, kubeconfig
+
+
+def control_plane(kubeconfig: Path, cluster: str, bind: str, log: Path) -> Child:
+    """Ours, as users run it; settings of the environment go through to it."""
+    environment = {
+        **os.environ,
+        "KUBECONFIG": str(kubeconfig),
+        "CLUSTER_ID": cluster,
+        "BIND_ADDRESS": bind,
+        "MALLOC_ARENA_MAX": "2",
+    }
+    return Child("the control plane", [sys.executable, "-c", _CONTROL_PLANE], environment, log)
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """When a change had reached drones (CLOCK_MONOTONIC, ns): the first, half, 99 %, the last; and how many it has not."""
+
+    wanted: int
+    first: int
+    half: int
+    most: int
+    last: int
+    missing: int
+
+
+@dataclass(frozen=True, slots=True)
+class Traffic:
+    """Of all drones since their start."""
+
+    received_bytes: int
+    sent_bytes: int
+    messages: int
+    failures: int
+    complete: int
+    cpu: float
+
+
+class Drones:
+    """The load generator's process."""
+
+    def __init__(
+        self, target: tuple[str, int], server_name: str, roots: str, specification: Path, *, delta: bool, window: int
+    ) -> None:
+        program = built()
+        host, port = target
+        protocol = "delta" if delta else "sotw"
+        self._process = subprocess.Popen(
+            [program, host, str(port), server_name, roots, str(specification), protocol, str(window)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            bufsize=1,
+        )
+        self.count = int(self._answer()[1])
+
+    def connect(self, count: int, at_once: int, seconds: float) -> Reached:
+        return self._reached(f"connect {count} {at_once} {seconds}")
+
+    def storm(self, at_once: int, seconds: float) -> Reached:
+        return self._reached(f"storm {at_once} {seconds}")
+
+    def expect(self, text: str) -> None:
+        self._say(f"expect {text}")
+
+    def wait(self, seconds: float) -> Reached:
+        """Until all have been sent what is expected."""
+        return self._reached(f"wait 0 {seconds}")
+
+    def wait_for(self, count: int, seconds: float) -> Reached:
+        """Until so many have."""
+        return self._reached(f"wait {count} {seconds}")
+
+    def traffic(self) -> Traffic:
+        fields = self._say("stats")
+        received, sent, messages, failures, complete = (int(field) for field in fields[1:6])
+        return Traffic(received, sent, messages, failures, complete, float(fields[6]))
+
+    def stop(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def _reached(self, command: str) -> Reached:
+        return Reached(*(int(field) for field in self._say(command)[1:]))
+
+    def _say(self, command: str) -> list[str]:
+        assert self._process.stdin is not None, "piped"
+        self._process.stdin.write(command + "\n")
+        return self._answer()
+
+    def _answer(self) -> list[str]:
+        assert self._process.stdout is not None, "piped"
+        line = self._process.stdout.readline()
+        if not line:
+            raise BenchFailed("the load generator has stopped: see above")
+        return line.split()
+
+
+def built() -> str:
+    """The path of the load generator. Raises BenchFailed if it has not been compiled."""
+    program = Path(__file__).with_name("drones")
+    if not program.exists():
+        missing = "" if shutil.which("cc") else " There is no C compiler (cc) on this machine: install gcc or clang."
+        raise BenchFailed(
+            f"the load generator is not compiled: `make bench` does it, with cc and OpenSSL's headers (libssl-dev).{missing}"
+        )
+    return str(program)
