@@ -171,6 +171,27 @@ async def test_a_role_counts_from_the_next_request_on_and_only_where_it_is(api, 
     assert after.code == 403
 
 
+async def test_who_may_read_one_name_may_list_and_watch_that_name(api, robot, token_of, namespace):
+    token = await token_of(robot)
+    where = f"{RBAC}/namespaces/{namespace}"
+    read = ["get", "list", "watch"]
+    rules = [{"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["mesh"], "verbs": read}]
+    await api.made(f"{where}/roles", {"metadata": {"name": "mesh-reader"}, "rules": rules})
+    subject = {"kind": "ServiceAccount", "name": "robot", "namespace": namespace}
+    role = {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "mesh-reader"}
+    await api.made(f"{where}/rolebindings", {"metadata": {"name": "x"}, "subjects": [subject], "roleRef": role})
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+
+    async def code(**asked):
+        return (await api.call("GET", path, token=token, timeoutSeconds="1", **asked)).code
+
+    assert await code(fieldSelector="metadata.name=mesh") == 200
+    assert await code(fieldSelector="metadata.name=mesh", watch="1") == 200
+    assert await code(fieldSelector="metadata.name=other") == 403
+    assert await code(fieldSelector="metadata.name!=mesh") == 403
+    assert await code() == 403
+
+
 async def test_nobody_in_particular_may_ask_whether_the_server_is_well(api):
     well = await api.call("GET", "/readyz", token="")
     pods = await api.call("GET", "/api/v1/pods", token="")

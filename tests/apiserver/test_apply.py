@@ -65,6 +65,39 @@ async def test_applying_creates_and_the_applier_owns_what_it_said(apply, config_
     }
 
 
+async def test_labels_and_annotations_that_are_applied_again_stay(apply, config_maps):
+    body = config_map(x="1")
+    body["metadata"] |= {"labels": {"app": "shop"}, "annotations": {"note": "n"}}
+    made = await apply(f"{config_maps}/a", body)
+
+    assert (await apply(f"{config_maps}/a", body)).body == made.body
+
+
+async def test_a_definition_that_is_applied_again_changes_nothing(apply):
+    definition = {
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": "ships.again.example.org"},
+        "spec": {
+            "group": "again.example.org",
+            "scope": "Namespaced",
+            "names": {"kind": "Ship", "plural": "ships"},
+            "versions": [
+                {"name": "v1", "served": True, "storage": True, "schema": {"openAPIV3Schema": {"type": "object"}}}
+            ],
+        },
+    }
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions/ships.again.example.org"
+    made = await apply(path, definition)
+    stamps = {condition["lastTransitionTime"] for condition in made.body["status"]["conditions"]}
+
+    other = definition | {"metadata": {"name": "ships.again.example.org", "labels": {"a": "b"}}}
+    changed = await apply(path, other)
+
+    assert {condition["lastTransitionTime"] for condition in changed.body["status"]["conditions"]} == stamps
+    assert (await apply(path, other)).body == changed.body
+
+
 async def test_applying_the_same_again_changes_nothing(apply, config_maps):
     made = await apply(f"{config_maps}/a", config_map(x="1"))
     again = await apply(f"{config_maps}/a", config_map(x="1"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -21,6 +22,10 @@ import pytest
 import yaml
 
 from isthmus.apiserver.settings import ApiServerSettings
+from isthmus.kubernetes.client import ApiClient
+from isthmus.kubernetes.kubeconfig import load_file
+from isthmus.kubernetes.resources import NAMESPACES
+from isthmus.localruntime.controllers.actions import EmptyNamespace, carry_out
 
 _SECONDS = 60.0
 _API = "127.0.0.1:6443"
@@ -111,8 +116,15 @@ class Cell:
         self._running.append(running)
         return running
 
-    def control_plane(self, **environment: str) -> Running:
-        told = {"KUBECONFIG": str(self.directory / "inside.yaml"), "CLUSTER_ID": "east", "NETWORK": "n1", **environment}
+    def control_plane(self, account: str = "", **environment: str) -> Running:
+        """As the administrator, or with the rights of an account in istio-system and no others."""
+        kubeconfig = self.directory / "inside.yaml"
+        if account:
+            path = f"/api/v1/namespaces/istio-system/serviceaccounts/{account}/token"
+            token = self.made(path, {"spec": {"expirationSeconds": 3600}})["status"]["token"]
+            kubeconfig = self.directory / f"{account}.yaml"
+            kubeconfig.write_text(self._kubeconfig(f"https://{_API}", {"token": token}))
+        told = {"KUBECONFIG": str(kubeconfig), "CLUSTER_ID": "east", "NETWORK": "n1", **environment}
         running = self.start("control-plane", **told)
         running.until_said("serving")
         return running
@@ -153,6 +165,22 @@ class Cell:
         assert code in (200, 201), answer
         return answer
 
+    def end_namespaces(self) -> None:
+        """What a cluster's namespace controller does with those that are going."""
+
+        async def empty() -> None:
+            async with ApiClient(load_file(self.directory / "outside.yaml")) as client:
+                for item in (await client.list_objects(NAMESPACES))["items"]:
+                    if item["metadata"].get("deletionTimestamp"):
+                        while (
+                            await client.list_objects(
+                                NAMESPACES, fieldSelector=f"metadata.name={item['metadata']['name']}"
+                            )
+                        )["items"]:
+                            await carry_out(client, EmptyNamespace(item["metadata"]["name"]))
+
+        asyncio.run(empty())
+
     def until(self, what: str, holds: Callable[[], Any]) -> Any:
         """The first answer that is true, watching what changes."""
         deadline = threading.Event()
@@ -182,9 +210,9 @@ class Cell:
     def _ca_pem(self) -> str:
         return (self.directory / "api" / "ca.crt").read_text()
 
-    def _kubeconfig(self, server: str) -> str:
+    def _kubeconfig(self, server: str, user: dict[str, str] | None = None) -> str:
         files = {"certificate-authority": str(self.directory / "api" / "ca.crt")}
-        user = {"tokenFile": str(self.directory / "api" / "admin-token")}
+        user = user or {"tokenFile": str(self.directory / "api" / "admin-token")}
         return yaml.safe_dump(
             {
                 "apiVersion": "v1",

@@ -140,12 +140,19 @@ def _crd(obj: Object) -> None:
     names.setdefault("singular", str(names.get("kind", "")).lower())
     names.setdefault("listKind", f"{names.get('kind', '')}List")
     spec.setdefault("conversion", {"strategy": "None"})
-    stamp = now()
+    conditions = (obj.get("status") or {}).get("conditions") or ()
+    since = {condition["type"]: condition["lastTransitionTime"] for condition in conditions}
     obj["status"] = {
         "acceptedNames": names,
         "storedVersions": [version["name"] for version in spec.get("versions", ()) if version.get("storage")],
         "conditions": [
-            {"type": kind, "status": "True", "reason": reason, "message": message, "lastTransitionTime": stamp}
+            {
+                "type": kind,
+                "status": "True",
+                "reason": reason,
+                "message": message,
+                "lastTransitionTime": since.get(kind) or now(),
+            }
             for kind, reason, message in (
                 ("NamesAccepted", "NoConflicts", "no conflicts found"),
                 ("Established", "InitialNamesAccepted", "the initial names have been accepted"),

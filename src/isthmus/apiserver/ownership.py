@@ -32,7 +32,7 @@ _NEVER_OWNED: Fields = {
                                         "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds")},
     },
 }  # fmt: skip
-_RESET = "f:status"
+_NAME: Fields = {"f:metadata": {"f:name": {}}}
 
 
 class _Entry(msgspec.Struct, rename="camel"):
@@ -112,7 +112,7 @@ def apply(live: Object | None, config: Object, schema: Schema, me: Owner, *, for
         kept = mine
         for owner in others:
             kept = field_sets.union(kept, owner.fields)
-        after = field_sets.without(after, last.fields, kept | {"f:metadata": {"f:name": {}}}, schema)
+        after = field_sets.without(after, last.fields, field_sets.union(kept, _NAME), schema)
     changed, removed = _differences(before, after, schema)
     if not force:
         _check_conflicts(others, changed, config)

@@ -9,6 +9,7 @@ from aiohttp import web
 from isthmus.apiserver import bodies
 from isthmus.apiserver.access import Attributes
 from isthmus.apiserver.kinds import Kind, Kinds
+from isthmus.apiserver.selectors import only_name
 from isthmus.apiserver.status import method_not_allowed, no_such_path
 
 
@@ -21,15 +22,17 @@ class Target:
     name: str
     subresource: str
 
-    def attributes(self, verb: str) -> Attributes:
-        """A Namespace counts as being in itself, so that a Role there can let somebody read it."""
+    def attributes(self, verb: str, fields: str = "") -> Attributes:
+        """A Namespace counts as being in itself, so that a Role there can let somebody read it. Who lists or watches one name only, by a
+        selector of fields, needs leave for that name.
+        """
         return Attributes(
             verb=verb,
             group=self.kind.group,
             resource=self.kind.plural,
             subresource=self.subresource,
             namespace=self.namespace or (self.name if self.kind.name == "Namespace" else ""),
-            name=self.name,
+            name=self.name or (only_name(fields) if verb in ("list", "watch") else ""),
         )
 
 

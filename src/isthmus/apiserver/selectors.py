@@ -42,6 +42,15 @@ def label_selector(text: str) -> Matches | None:
     return lambda obj: all(test(obj["metadata"].get("labels") or {}) for test in tests)
 
 
+def only_name(text: str) -> str:
+    """The one name that a selector of fields leaves; empty if it leaves others."""
+    for part in text.split(","):
+        found = re.fullmatch(r"\s*metadata\.name\s*==?\s*([^\s/%]+)\s*", part)
+        if found:
+            return found[1]
+    return ""
+
+
 def field_selector(text: str, kind: Kind) -> Matches | None:
     """`metadata.name` and `metadata.namespace` everywhere, and what a kind adds. Raises Refused for any other field."""
     tests: list[Matches] = []

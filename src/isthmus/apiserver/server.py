@@ -102,7 +102,7 @@ class ApiServer:
             return answers.json(self._virtual.create(virtual, body, user, namespace), status=201)
         target = target_of(self._kinds, group, version, parts)
         verb = verb_of(request, target)
-        self._access.require(user, target.attributes(verb))
+        self._access.require(user, target.attributes(verb, request.query.get("fieldSelector", "")))
         if verb in self._reads:
             return await self._reads[verb](request, target)
         author = author_of(request, user)

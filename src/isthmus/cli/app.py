@@ -21,6 +21,8 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "kubeconfig": ("running", "Print the path of a kubeconfig for all clusters."),
         "exec": ("running", "Run a command inside a workload."),
         "traffic": ("running", "Send requests, and show who answered and which way they went."),
+        "install": ("installing", "Install the mesh on a Kubernetes cluster: print the objects, or apply them."),
+        "uninstall": ("installing", "Take away what install made."),
         "control-plane": ("processes", "Run a control plane."),
         "agent": ("processes", "Run an agent: of one Pod with its Envoy, or for the Envoys of a machine."),
         "gateway": ("processes", "Run a gateway: an Envoy and its agent."),

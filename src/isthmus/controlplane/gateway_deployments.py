@@ -165,7 +165,7 @@ class GatewayDeployer:
         if is_there and self._applied.get(key) == body:
             return True
         try:
-            await self._client.apply(resource, body, manager=_MANAGER)
+            await self._client.apply(resource, body, manager=_MANAGER, force=True)
         except KubernetesError as error:
             log.warning("cannot deploy a gateway", kind=body["kind"], name=metadata["name"], error=str(error))
             return False

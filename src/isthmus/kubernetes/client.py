@@ -15,7 +15,7 @@ import aiohttp
 import msgspec
 
 from isthmus.kubernetes.credentials import Credentials, Headers
-from isthmus.kubernetes.errors import ApiUnavailable, KubernetesError, error_for
+from isthmus.kubernetes.errors import ApiUnavailable, KubernetesError, NotFound, error_for
 from isthmus.kubernetes.kubeconfig import ApiAddress
 from isthmus.kubernetes.resources import TOKEN_REVIEWS, ResourcePath
 
@@ -84,12 +84,26 @@ class ApiClient:
         path = resource.item(namespace, name)
         return await self._json("PATCH", f"{path}/{subresource}" if subresource else path, body=body, content_type=kind)
 
-    async def apply(self, resource: ResourcePath, body: Json, *, manager: str) -> Json:
-        """Server-side apply: makes the object, or changes what `body` says of it, which is the manager's from then on."""
+    async def apply(
+        self, resource: ResourcePath, body: Json, *, manager: str, force: bool = False, dry_run: bool = False
+    ) -> Json:
+        """Server-side apply: what this manager says of the object, no less and no more. Raises Conflict where another says otherwise."""
         metadata = body["metadata"]
+        parameters = {"fieldManager": manager, "force": "true" if force else "false"}
+        if dry_run:
+            parameters["dryRun"] = "All"
         path = resource.item(metadata.get("namespace", ""), metadata["name"])
-        how = {"fieldManager": manager, "force": "true"}
-        return await self._json("PATCH", path, body=body, parameters=how, content_type=APPLY)
+        return await self._json("PATCH", path, body=body, parameters=parameters, content_type=APPLY)
+
+    async def resource_of(self, api_version: str, kind: str) -> ResourcePath:
+        """What the server calls the kind. Raises NotFound for one that it does not have."""
+        group, _, version = api_version.rpartition("/")
+        path = f"/apis/{api_version}" if group else f"/api/{version}"
+        listed = await self._json("GET", path)
+        for entry in listed.get("resources") or ():
+            if entry["kind"] == kind and "/" not in entry["name"]:
+                return ResourcePath(group=group, version=version, plural=entry["name"], namespaced=entry["namespaced"])
+        raise NotFound(f"GET {self.address.server}{path}", 404, "NotFound", f"there is no kind {kind} in {api_version}")
 
     async def delete(
         self, resource: ResourcePath, name: str, namespace: str = "", *, grace_seconds: int | None = None

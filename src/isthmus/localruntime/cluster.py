@@ -16,7 +16,7 @@ import yaml
 from isthmus.agent.specification import AgentSettings
 from isthmus.apiserver.settings import ApiServerSettings
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.errors import AlreadyExists, KubernetesError, NotFound
+from isthmus.kubernetes.errors import AlreadyExists, KubernetesError
 from isthmus.kubernetes.kubeconfig import ApiAddress, ContextEntry
 from isthmus.kubernetes.resources import SERVICES, ResourcePath
 from isthmus.localruntime.agents import AgentClient
@@ -255,7 +255,7 @@ class Cluster:
             api_version, kind, metadata = obj["apiVersion"], obj["kind"], obj["metadata"]
             try:
                 if (api_version, kind) not in known:
-                    known[api_version, kind] = await _resource(client, api_version, kind)
+                    known[api_version, kind] = await client.resource_of(api_version, kind)
                 resource = known[api_version, kind]
                 namespace = metadata.get("namespace", "default") if resource.namespaced else ""
                 await client.create(resource, obj, namespace)
@@ -263,16 +263,6 @@ class Cluster:
                 continue
             except KubernetesError as error:
                 raise NotApplied(f"{self.plan.id}: {kind} {metadata['name']}: {error}") from None
-
-
-async def _resource(client: ApiClient, api_version: str, kind: str) -> ResourcePath:
-    """Asks the server what it calls the kind. Raises KubernetesError."""
-    group, _, version = api_version.rpartition("/")
-    path = f"/apis/{api_version}" if group else f"/api/{version}"
-    for entry in msgspec.json.decode(await client.read(path)).get("resources", []):
-        if entry["kind"] == kind and "/" not in entry["name"]:
-            return ResourcePath(group=group, version=version, plural=entry["name"], namespaced=entry["namespaced"])
-    raise NotFound(path, 404, "NotFound", f"the server has no kind {kind} in {api_version}")
 
 
 def _objects(path: Path) -> Iterable[Object]:

@@ -1,0 +1,167 @@
+"""Gateways: Envoys that serve others. The network gateway passes other networks' connections through; the ingress gateway is for the world."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from isthmus.injection.selection import POD_LABEL
+from isthmus.injection.settings import PodWishes, wishes_of
+from isthmus.injection.sidecar import proxy_container, volumes
+from isthmus.injection.workloads import NETWORK_LABEL, Owner, mesh_labels
+from isthmus.installation.control_plane import PROXY_PORTS
+from isthmus.installation.rights import account
+from isthmus.installation.settings import InstallSettings
+
+Object = dict[str, Any]
+
+NETWORK_GATEWAY = "istio-eastwestgateway"
+INGRESS_GATEWAY = "istio-ingressgateway"
+_STATUS = {"name": "status-port", "port": 15021, "targetPort": 15021}
+
+
+def network_gateway(settings: InstallSettings, labels: Object) -> Iterator[Object]:
+    """For the cluster's network. Remote clusters may reach their control plane through it, too."""
+    network = settings["network"]
+    leads_to_control_plane = settings["controlPlane.exposed"] == "gateway"
+    own = {"app": NETWORK_GATEWAY, "istio": "eastwestgateway", NETWORK_LABEL: network}
+    ports = [
+        _STATUS,
+        {"name": "tls", "port": 15443, "targetPort": 15443},
+        *(
+            {"name": f"tls-istiod-{port}", "port": port, "targetPort": port}
+            for port in (exposed_ports() if leads_to_control_plane else ())
+        ),
+    ]
+    environment = {"ISTIO_META_REQUESTED_NETWORK_VIEW": network}
+    yield from _gateway(settings, NETWORK_GATEWAY, own, labels, ports, environment, settings["networkGateway.replicas"])
+
+
+def ingress_gateway(settings: InstallSettings, labels: Object) -> Iterator[Object]:
+    """What it serves, Gateway objects say."""
+    own = {"app": INGRESS_GATEWAY, "istio": "ingressgateway"}
+    ports = [
+        _STATUS,
+        {"name": "http2", "port": 80, "targetPort": 80},
+        {"name": "https", "port": 443, "targetPort": 443},
+    ]
+    yield from _gateway(settings, INGRESS_GATEWAY, own, labels, ports, {}, "")
+
+
+def _gateway(
+    settings: InstallSettings,
+    name: str,
+    own: Object,
+    labels: Object,
+    ports: list[Object],
+    environment: Mapping[str, str],
+    replicas: str,
+) -> Iterator[Object]:
+    namespace, service_account = settings["namespace"], f"{name}-service-account"
+    yield account(service_account, namespace, labels)
+    yield {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": name, "namespace": namespace, "labels": {**labels, **own}},
+        "spec": {"type": "LoadBalancer", "selector": own, "ports": ports},
+    }
+    pod_labels = {**labels, **own}
+    pod_labels |= mesh_labels(pod_labels, network=settings["network"], fallback_name=name)
+    yield {
+        "apiVersion": "apps/v1",
+        "kind": "Deployment",
+        "metadata": {"name": name, "namespace": namespace, "labels": {**labels, **own}},
+        "spec": {
+            **({"replicas": int(replicas)} if replicas else {}),
+            "selector": {"matchLabels": own},
+            "strategy": {"rollingUpdate": {"maxSurge": "100%", "maxUnavailable": "25%"}, "type": "RollingUpdate"},
+            "template": {
+                # It is a proxy already: nothing is to be put beside it.
+                "metadata": {"labels": {**pod_labels, POD_LABEL: "false"}},
+                "spec": {
+                    "serviceAccountName": service_account,
+                    # Ports below 1024, for a process that is not root.
+                    "securityContext": {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]},
+                    "containers": [_container(settings, name, environment, service_account)],
+                    "volumes": volumes(),
+                },
+            },
+        },
+    }
+
+
+def _container(settings: InstallSettings, name: str, environment: Mapping[str, str], service_account: str) -> Object:
+    told = settings.injection
+    wishes: PodWishes = replace(wishes_of({}, told), proxy_config={})
+    container = proxy_container(
+        "router", told, wishes, Owner("apps/v1", "Deployment", name), service_account=service_account
+    )
+    container["env"] += [{"name": key, "value": value} for key, value in environment.items()]
+    return container
+
+
+def exposed_ports() -> list[int]:
+    """Of the control plane, through a network gateway: proxies', and the webhooks'."""
+    return [*PROXY_PORTS.values(), 15017]
+
+
+def cross_network(namespace: str, labels: Object) -> Object:
+    """Whoever comes by mutual TLS is passed through to the workload that the SNI names."""
+    return _passing_through(
+        "cross-network-gateway", namespace, labels, {15443: "tls"}, mode="AUTO_PASSTHROUGH", host="*.local"
+    )
+
+
+def exposed_control_plane(namespace: str, service: str, ports: list[int], labels: Object) -> Iterator[Object]:
+    """Nothing is decrypted at the gateway: who asks for the control plane by its name is led to it."""
+    host = f"{service}.{namespace}.svc"
+    name = f"{service}-gateway"
+    yield _passing_through(
+        name, namespace, labels, {port: f"tls-istiod-{port}" for port in ports}, mode="PASSTHROUGH", host=host
+    )
+    yield {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": service, "namespace": namespace, "labels": labels},
+        "spec": {
+            "hosts": [host],
+            "gateways": [name],
+            "tls": [
+                {
+                    "match": [{"port": port, "sniHosts": [host]}],
+                    "route": [
+                        {
+                            "destination": {
+                                "host": f"{host}.cluster.local",
+                                # The Service has the webhooks on 443.
+                                "port": {"number": 443 if port == 15017 else port},
+                            }
+                        }
+                    ],
+                }
+                for port in ports
+            ],
+        },
+    }
+
+
+def _passing_through(
+    name: str, namespace: str, labels: Object, ports: Mapping[int, str], *, mode: str, host: str
+) -> Object:
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": name, "namespace": namespace, "labels": labels},
+        "spec": {
+            "selector": {"istio": "eastwestgateway"},
+            "servers": [
+                {
+                    "port": {"number": number, "name": port_name, "protocol": "TLS"},
+                    "tls": {"mode": mode},
+                    "hosts": [host],
+                }
+                for number, port_name in ports.items()
+            ],
+        },
+    }
