@@ -214,6 +214,7 @@ def test_a_gateway_is_a_proxy_alone_without_capture(settings, pod):
     found = injected(own, settings)["spec"]
 
     assert "initContainers" not in found
+    assert found["securityContext"]["sysctls"] == [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]
     assert [(each["name"], each["image"], each["args"]) for each in found["containers"]] == [
         ("istio-proxy", "isthmus/proxy:1", ["agent", "router"])
     ]

@@ -17,7 +17,15 @@ import msgspec
 from isthmus.injection.probes import PROBERS, rewritten
 from isthmus.injection.selection import REVISION_LABEL, STATUS_ANNOTATION, objection
 from isthmus.injection.settings import BadRequest, InjectionSettings, PodWishes, wishes_of
-from isthmus.injection.sidecar import INIT, PROXY, capture_container, names, proxy_container, volumes
+from isthmus.injection.sidecar import (
+    INIT,
+    PROXY,
+    capture_container,
+    names,
+    proxy_container,
+    unprivileged_ports,
+    volumes,
+)
 from isthmus.injection.workloads import mesh_labels, owner_of
 
 Object = dict[str, Any]
@@ -132,6 +140,10 @@ def _place(
     others = [each for each in spec.get("initContainers") or () if each["name"] not in (INIT, PROXY)]
     if first or others:
         spec["initContainers"] = [*first, *others]
+    if role == "router":
+        # It serves ports below 1024, too, and is not root.
+        security = spec["securityContext"] = dict(spec.get("securityContext") or {})
+        security.setdefault("sysctls", unprivileged_ports())
     own = {each["name"] for each in spec.get("volumes") or ()}
     spec["volumes"] = [*(spec.get("volumes") or ()), *(each for each in volumes() if each["name"] not in own)]
 

@@ -140,5 +140,10 @@ def volumes() -> list[Object]:
     ]
 
 
+def unprivileged_ports() -> list[Object]:
+    """For a Pod whose proxy serves ports below 1024 without being root."""
+    return [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]
+
+
 def names(parts: Sequence[Object]) -> list[str]:
     return [str(part["name"]) for part in parts]

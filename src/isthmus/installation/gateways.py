@@ -8,7 +8,7 @@ from typing import Any
 
 from isthmus.injection.selection import POD_LABEL
 from isthmus.injection.settings import PodWishes, wishes_of
-from isthmus.injection.sidecar import proxy_container, volumes
+from isthmus.injection.sidecar import proxy_container, unprivileged_ports, volumes
 from isthmus.injection.workloads import NETWORK_LABEL, Owner, mesh_labels
 from isthmus.installation.control_plane import PROXY_PORTS
 from isthmus.installation.rights import account
@@ -81,8 +81,7 @@ def _gateway(
                 "metadata": {"labels": {**pod_labels, POD_LABEL: "false"}},
                 "spec": {
                     "serviceAccountName": service_account,
-                    # Ports below 1024, for a process that is not root.
-                    "securityContext": {"sysctls": [{"name": "net.ipv4.ip_unprivileged_port_start", "value": "0"}]},
+                    "securityContext": {"sysctls": unprivileged_ports()},
                     "containers": [_container(settings, name, environment, service_account)],
                     "volumes": volumes(),
                 },
