@@ -15,6 +15,7 @@ from isthmus.envoy import requested_secrets
 from isthmus.envoy.resources import SECRET, ResourceSet
 from isthmus.model.gateways import ServerTls, TlsMode
 from isthmus.model.identity import TrustDomain
+from isthmus.model.names import ClusterId
 from isthmus.trust import x509
 
 MADE = x509.new_root(TrustDomain.parse("cluster.local"), datetime.now(UTC), timedelta(days=1))
@@ -121,3 +122,17 @@ def test_keys_are_in_no_text_that_is_printed_of_them():
 
     assert "PRIVATE" not in printed
     assert KEY.decode().splitlines()[1] not in printed
+
+
+def test_what_cannot_be_shown_is_told_until_it_can_be():
+    now: dict[tuple[str, str], Secret] = {}
+    credentials = GatewayCredentials(lambda: now)
+    asked = ResourceSet({SECRET: {each.name: each for each in requested_secrets.of([serving(TlsMode.SIMPLE, "web")])}})
+
+    def told() -> list[str]:
+        credentials.filled(asked, "edge")
+        return [f"{each.code} {each.subject}: {each.what}" for each in credentials.take_problems(ClusterId("east"))]
+
+    assert told() == ["ISM0408 Secret edge/web in east: a gateway is to show it, and cannot: there is no such Secret"]
+    now["edge", "web"] = secret("edge", "web", **PAIR)
+    assert told() == []

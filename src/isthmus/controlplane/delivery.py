@@ -94,6 +94,8 @@ class Delivery:
         resources = self.tables.resources(proxy)
         if resources is not None:
             self._put(feed, proxy, resources, None)
+            if feed in self._secrets:
+                self._renew_secrets()
         log.info("proxy connected", node=claims.id, identity=str(caller.identity), how=caller.how, peer=call.peer)
         return feed
 
@@ -145,6 +147,7 @@ class Delivery:
                 filled = self._credentials.filled(resources, proxy.scope.namespace).of_type(SECRET)
                 if given != {name: found.version for name, found in filled.items()}:
                     self._put(feed, proxy, resources, {})
+        self._world.report("gateway credentials", self._credentials.take_problems(self._world.config_cluster))
 
     async def _authenticate(self, call: CallFacts, claims: NodeClaims) -> Caller:
         try:

@@ -22,6 +22,8 @@ from isthmus.ingest.gateway_api.certificates import (
     problem_with_authorities,
     problem_with_pair,
 )
+from isthmus.model.issues import Issue, Severity, Subject
+from isthmus.model.names import ClusterId
 
 Secrets = Mapping[tuple[str, str], object]
 
@@ -33,7 +35,8 @@ class GatewayCredentials:
 
     def __init__(self, secrets: Callable[[], Secrets]) -> None:
         self._secrets = secrets
-        self._encoded: dict[tuple[str, int], tuple[Secret, Resource | None]] = {}
+        self._encoded: dict[tuple[str, int], tuple[Secret, Resource]] = {}
+        self._problems: dict[tuple[str, str], str] = {}
 
     def filled(self, resources: ResourceSet, namespace: str) -> ResourceSet:
         """With Secrets in the place of their stand-ins. What is not there, or is no certificate, is left out: the proxy is told so."""
@@ -43,19 +46,38 @@ class GatewayCredentials:
         found = {name: secret for name in asked if (secret := self._resource(name, namespace)) is not None}
         return ResourceSet(MappingProxyType({**resources.by_type, SECRET: MappingProxyType(found)}))
 
+    def take_problems(self, cluster: ClusterId) -> list[Issue]:
+        """What is wrong with the Secrets that were asked for since the last call."""
+        found, self._problems = self._problems, {}
+        return [
+            Issue(
+                subject=Subject(cluster, "Secret", namespace, name),
+                code="ISM0408",
+                severity=Severity.ERROR,
+                what=f"a gateway is to show it, and cannot: {problem}",
+                fix="create it in the gateway's namespace, with tls.crt and tls.key (ca.crt for callers' authorities)",
+            )
+            for (namespace, name), problem in sorted(found.items())
+        ]
+
     def _resource(self, name: str, namespace: str) -> Resource | None:
         asked = RequestedSecret.parse(name)
         secrets, own = self._secrets(), asked.namespace or namespace
         found = secrets.get((own, asked.name))
         if asked.authorities:
             found = secrets.get((own, asked.name + _COMPANION), found)
-        if not isinstance(found, Secret):
+        secret = found if isinstance(found, Secret) else None
+        known = self._encoded.get((name, id(secret)))
+        if known is not None and known[0] is secret:
+            return known[1]
+        problem = (problem_with_authorities if asked.authorities else problem_with_pair)(secret)
+        if problem or secret is None:
+            self._problems[own, asked.name] = problem
             return None
-        known = self._encoded.get((name, id(found)))
-        if known is None or known[0] is not found:
-            known = self._encoded[name, id(found)] = (found, _encoded(name, found, authorities=asked.authorities))
-            self._forget(secrets)
-        return known[1]
+        made = _encoded(name, secret, authorities=asked.authorities)
+        self._encoded[name, id(secret)] = (secret, made)
+        self._forget(secrets)
+        return made
 
     def _forget(self, secrets: Secrets) -> None:
         """Keys of Secrets that are there no longer do not stay in memory."""
@@ -63,9 +85,7 @@ class GatewayCredentials:
         self._encoded = {key: value for key, value in self._encoded.items() if key[1] in current}
 
 
-def _encoded(name: str, secret: Secret, *, authorities: bool) -> Resource | None:
+def _encoded(name: str, secret: Secret, *, authorities: bool) -> Resource:
     if authorities:
-        return None if problem_with_authorities(secret) else authorities_secret(name, part_of(secret, AUTHORITY_KEYS))
-    if problem_with_pair(secret):
-        return None
+        return authorities_secret(name, part_of(secret, AUTHORITY_KEYS))
     return certificate_secret(name, part_of(secret, CERTIFICATE_KEYS), part_of(secret, PRIVATE_KEY_KEYS))

@@ -32,12 +32,15 @@ def gateway_ports(scope: Scope, snapshot: Snapshot) -> tuple[GatewayPort, ...]:
     if not chosen:
         return ()
     translated = _target_ports(scope, snapshot)
-    by_port: dict[int, list[Server]] = defaultdict(list)
+    by_port: dict[tuple[int, str], list[Server]] = defaultdict(list)
     for server in chosen:
         for number in sorted(translated.get(server.port, {server.port})):
-            by_port[number].append(server)
+            by_port[number, server.bind].append(server)
     rules = _rules(scope, snapshot)
-    return tuple(_port(number, servers, rules, scope, snapshot) for number, servers in sorted(by_port.items()))
+    return tuple(
+        replace(_port(number, servers, rules, scope, snapshot), bind=bind)
+        for (number, bind), servers in sorted(by_port.items())
+    )
 
 
 def _target_ports(scope: Scope, snapshot: Snapshot) -> dict[int, set[int]]:
@@ -70,13 +73,14 @@ def _rules(scope: Scope, snapshot: Snapshot) -> list[VirtualService]:
 def _port(
     number: int, servers: Sequence[Server], rules: Sequence[VirtualService], scope: Scope, snapshot: Snapshot
 ) -> GatewayPort:
-    kind = _kind(servers[0])
-    alike = [server for server in servers if _kind(server) is kind]
+    kind = servers[0].kind
+    alike = [server for server in servers if server.kind is kind]
     if kind is Traffic.HTTP:
         hosts = _merged(
             table for server in alike for table in _own(server, alike, _hosts(server, rules, scope, snapshot))
         )
-        return GatewayPort(number=number, chains=(GatewayChain(table=f"http.{number}", hosts=hosts),))
+        table = f"http.{number}{_at(servers[0])}"
+        return GatewayPort(number=number, chains=(GatewayChain(table=table, hosts=hosts),))
     if kind is Traffic.TCP:
         return GatewayPort(number=number, chains=tuple(_connections(alike[0], rules, scope, snapshot)))
     claimed: set[str] = set()
@@ -90,9 +94,9 @@ def _port(
     return GatewayPort(number=number, chains=tuple(chains))
 
 
-def _kind(server: Server) -> Traffic:
-    """HTTPS and TLS share a port: both begin with a name."""
-    return Traffic.TLS if server.traffic is Traffic.HTTPS else server.traffic
+def _at(server: Server) -> str:
+    """The end of a table's name, where its server is bound to an address."""
+    return f".{server.bind}" if server.bind else ""
 
 
 def _tls_chains(
@@ -104,7 +108,7 @@ def _tls_chains(
         return
     names = () if any(host.host == "*" for host in server.hosts) else tuple(host.host for host in server.hosts)
     if server.traffic is Traffic.HTTPS:
-        table = f"https.{server.port}.{server.port_name}.{server.gateway}.{server.namespace}"
+        table = f"https.{server.port}.{server.port_name}.{server.gateway}.{server.namespace}{_at(server)}"
         hosts = _merged(_hosts(server, rules, scope, snapshot))
         yield GatewayChain(sni_hosts=names, tls=tls, table=table, hosts=hosts)
         return

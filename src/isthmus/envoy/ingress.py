@@ -18,6 +18,7 @@ from isthmus.envoy.resources import Resource
 from isthmus.model.gateways import GatewayChain, GatewayPort, HostTable
 from isthmus.model.security import Authorization
 
+_ANY = "0.0.0.0"
 _CONNECT_ATTEMPTS = 3
 _HANDSHAKE_SECONDS = 15
 
@@ -27,8 +28,8 @@ def listeners(ports: Sequence[GatewayPort], authorization: Authorization) -> Ite
     for port in ports:
         if port.chains:
             listener = listener_pb2.Listener(
-                name=f"0.0.0.0_{port.number}",
-                address=address("0.0.0.0", port.number),
+                name=f"{port.bind or _ANY}_{port.number}",
+                address=address(port.bind or _ANY, port.number),
                 traffic_direction=base_pb2.OUTBOUND,
                 filter_chains=[_chain(port.number, chain, authorization) for chain in port.chains],
             )

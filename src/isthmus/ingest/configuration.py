@@ -15,6 +15,7 @@ from isthmus.ingest.delegation import with_delegates
 from isthmus.ingest.destination_rules import destination_rule_of
 from isthmus.ingest.gateway_api.objects import inputs_of, objects_of
 from isthmus.ingest.gateway_api.reading import GatewayApi, gateway_api_of
+from isthmus.ingest.gateway_conflicts import gateway_conflicts
 from isthmus.ingest.gateways import exposures_of, servers_of
 from isthmus.ingest.inputs import ClusterInput, network_of
 from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map
@@ -69,6 +70,9 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
     where = Where(cluster=cluster.id, network=network, trust_domain=settings.trust_domain)
     exposed = cast("Mapping[object, Gateway]", cluster.objects.get("Gateway", {}))
     routes = reader.gateway_api(settings)
+    own = [server for found in reader.each(Gateway, lambda obj: servers_of(obj, cluster.id)) for server in found]
+    servers = tuple(sorted([*own, *routes.servers]))
+    reader.issues += gateway_conflicts(servers, cluster.id)
     return Configuration(
         settings=settings,
         exposures=tuple(
@@ -84,18 +88,7 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
                 ],
             )
         ),
-        servers=tuple(
-            sorted(
-                [
-                    *(
-                        each
-                        for found in reader.each(Gateway, lambda obj: servers_of(obj, cluster.id))
-                        for each in found
-                    ),
-                    *routes.servers,
-                ]
-            )
-        ),
+        servers=servers,
         peer_authentications=tuple(
             sorted(reader.each(security.PeerAuthentication, lambda obj: peer_authentication_of(obj, cluster.id)))
         ),

@@ -133,6 +133,7 @@ def _server(gateway: Gateway, index: int, server: GatewayServer, traffic: Traffi
         gateway=metadata.name,
         index=index,
         selector=tuple(sorted(gateway.spec.selector.items())),
+        bind=server.bind,
         port=server.port.number,
         port_name=server.port.name,
         traffic=traffic,

@@ -91,6 +91,11 @@ class Server:
     is_isolated: bool = False
 
     @property
+    def kind(self) -> Traffic:
+        """What it can share a port with. HTTPS and TLS do: both begin with a name."""
+        return Traffic.TLS if self.traffic is Traffic.HTTPS else self.traffic
+
+    @property
     def bound_by(self) -> str:
         """What VirtualServices call the Gateway."""
         return f"{self.namespace}/{self.gateway}"
