@@ -49,11 +49,17 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "validate": ("validating", "Check objects: their fields and what they mean."),
         "ca": ("certificates", "Ask the certificate service, without any server."),
         "batch": ("offline", "Answer questions read as JSON lines."),
+        "drift": ("drifting", "Show in what the rules of several primaries differ."),
         "examples": ("files", "List the example topologies."),
         "explain": ("explaining", "Tell what becomes of a request; or explain a topology file."),
         "why": ("explaining", "Tell why requests go where they go."),
         "why-not": ("explaining", "Tell why an endpoint gets no requests, and what would change that."),
         "version": ("files", "Print the version."),
+    },
+    "Change": {
+        "sync": ("drifting", "Replicate the rules of one primary to others."),
+        "drain": ("draining", "Send traffic away from a cluster, for a while."),
+        "undrain": ("draining", "Let it come back."),
     },
 }
 

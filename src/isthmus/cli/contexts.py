@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+import yaml
 
 from isthmus.cli.errors import BAD_INPUT, Failed
 from isthmus.kubernetes.errors import KubernetesError
@@ -49,6 +50,18 @@ def chosen(kubeconfig: str, name: str) -> Context:
         raise Failed(f"kubeconfig {shown}: {error}", exit_code=BAD_INPUT) from None
     between = {id_: server for path in reversed(paths) for id_, server in _addresses_between(path).items()}
     return Context(name=name, address=address, server=between.get(name, address.server))
+
+
+def every(kubeconfig: str, names: Sequence[str]) -> list[Context]:
+    """The contexts of these names, or all that there are, by name. Raises Failed."""
+    if not names:
+        documents = [yaml.safe_load(path.read_text()) or {} for path in _paths(kubeconfig) if path.exists()]
+        names = [str(entry["name"]) for document in documents for entry in document.get("contexts") or ()]
+    if not names:
+        raise Failed(
+            "no context: name a kubeconfig with --kubeconfig, or boot a mesh with `isthmus up`", exit_code=BAD_INPUT
+        )
+    return [chosen(kubeconfig, name) for name in dict.fromkeys(part for given in names for part in given.split(","))]
 
 
 def over_the_network(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

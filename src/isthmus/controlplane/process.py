@@ -24,6 +24,7 @@ from isthmus.controlplane.authority import load_authority
 from isthmus.controlplane.clusters import RemoteClusters, RemoteSettings
 from isthmus.controlplane.debug import DebugPages
 from isthmus.controlplane.delivery import Delivery
+from isthmus.controlplane.drains import Drains
 from isthmus.controlplane.feeds import ClusterFeed, kinds_of
 from isthmus.controlplane.gateway_deployments import GatewayDeployer
 from isthmus.controlplane.gateway_writer import LEASE, GatewayWriter
@@ -115,6 +116,8 @@ async def serve(settings: ControlPlaneSettings) -> None:
             tasks.create_task(own.run(visible.set), name="own cluster")
             tasks.create_task(remotes.run(), name="remote clusters")
             tasks.create_task(publisher(settings.cluster, client).run(), name="roots")
+            drains = Drains(client, world, settings.cluster, settings.system_namespace)
+            tasks.create_task(drains.run(), name="drains")
             webhooks = WebhookAuthority(
                 client, authority.root_pem, revision=settings.revision, namespace=settings.system_namespace
             )

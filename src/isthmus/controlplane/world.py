@@ -39,6 +39,7 @@ class World:
         self.config_cluster = config_cluster
         self.changed = asyncio.Event()
         self._clusters: dict[ClusterId, ImportedCluster] = {}
+        self._shares: dict[ClusterId, int] = {}
         self._issues: dict[str, tuple[Issue, ...]] = {}
         self._cache = IngestCache()
 
@@ -55,6 +56,13 @@ class World:
         """The cluster's objects are these from now on; what was known of it before goes in the same step."""
         self._clusters[cluster] = imported
         self.changed.set()
+
+    def set_shares(self, shares: Mapping[ClusterId, int]) -> None:
+        """Percent of its traffic that each cluster keeps; one that is not named keeps all."""
+        drained = {cluster: share for cluster, share in shares.items() if share < 100}
+        if drained != self._shares:
+            self._shares = drained
+            self.changed.set()
 
     def remove(self, cluster: ClusterId) -> None:
         """Forgets the cluster, all its endpoints, and what was wrong with its objects."""
@@ -83,6 +91,7 @@ class World:
                 state=imported.state,
                 stale_since=imported.stale_since,
                 standing=imported.standing,
+                share=self._shares.get(name, 100),
                 objects=imported.objects,
             )
             for name, imported in sorted(self._clusters.items())

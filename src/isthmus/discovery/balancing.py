@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from math import lcm
 
 from isthmus.discovery.families import family_of
-from isthmus.model.names import NetworkId
+from isthmus.model.names import ClusterId, NetworkId
 from isthmus.model.services import ServicePort
 from isthmus.model.topology import Locality, NetworkGateway
 from isthmus.model.views import Destination, Direct, LocalityGroup, ThroughGateways
@@ -22,6 +22,17 @@ from isthmus.model.workloads import Endpoint, Health
 _WEIGHT_MAX = 2**32 - 1
 
 Reached = tuple[Endpoint, Direct | ThroughGateways]
+
+
+@dataclass(frozen=True, slots=True)
+class Scales:
+    """What one endpoint weighs: `whole`, times the share of its cluster where clusters have different ones (percent)."""
+
+    whole: int
+    shares: Mapping[ClusterId, int] = field(default_factory=dict)
+
+    def weight(self, endpoint: Endpoint) -> int:
+        return endpoint.weight * self.whole * self.shares.get(endpoint.cluster, 1)
 
 
 def scale_of(gateways: Mapping[NetworkId, tuple[NetworkGateway, ...]]) -> int:
@@ -39,7 +50,7 @@ def scale_of(gateways: Mapping[NetworkId, tuple[NetworkGateway, ...]]) -> int:
 def groups_of(
     reached: Sequence[Reached],
     port: ServicePort,
-    scale: int,
+    scales: Scales,
     mutual: frozenset[Endpoint],
     priorities: Mapping[Endpoint, int],
 ) -> tuple[LocalityGroup, ...]:
@@ -52,7 +63,7 @@ def groups_of(
         by_place[priorities[endpoint], endpoint.workload.locality].append((endpoint, how))
     groups = []
     for priority, locality in sorted(by_place):
-        destinations = _destinations(by_place[priority, locality], port, scale, mutual)
+        destinations = _destinations(by_place[priority, locality], port, scales, mutual)
         groups.append(_group(locality, priority, destinations))
     return _within_bounds(groups)
 
@@ -76,13 +87,13 @@ def _within_bounds(groups: Sequence[LocalityGroup]) -> tuple[LocalityGroup, ...]
 
 
 def _destinations(
-    reached: Sequence[Reached], port: ServicePort, scale: int, mutual: frozenset[Endpoint]
+    reached: Sequence[Reached], port: ServicePort, scales: Scales, mutual: frozenset[Endpoint]
 ) -> tuple[Destination, ...]:
     direct: list[Destination] = []
     behind: dict[NetworkGateway, list[Endpoint]] = defaultdict(list)
     weights: dict[NetworkGateway, int] = defaultdict(int)
     for endpoint, how in reached:
-        weight = endpoint.weight * scale
+        weight = scales.weight(endpoint)
         match how:
             case Direct():
                 direct.append(_direct(endpoint, port, weight, mutual_tls=endpoint in mutual))

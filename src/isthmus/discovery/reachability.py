@@ -64,6 +64,13 @@ def standing_of(scope: Scope, endpoint: Endpoint, snapshot: Snapshot) -> Standin
     return cluster.standing
 
 
+def is_last(scope: Scope, endpoint: Endpoint, snapshot: Snapshot) -> bool:
+    """Whether it comes after all others: its cluster has not been heard of for long, or is drained."""
+    cluster = snapshot.clusters.get(endpoint.cluster)
+    drained = cluster is not None and cluster.share == 0
+    return drained or standing_of(scope, endpoint, snapshot) is Standing.DEMOTED
+
+
 def _across_networks(
     scope: Scope, service: Service, port: ServicePort, endpoint: Endpoint, snapshot: Snapshot, tls: ClientTls | None
 ) -> Reach:

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 
-from isthmus.discovery.balancing import Reached, groups_of, scale_of
+from isthmus.discovery.balancing import Reached, Scales, groups_of, scale_of
 from isthmus.discovery.destination_rules import is_in
 from isthmus.discovery.locality import behind, preference_for, priorities, shared_out
-from isthmus.discovery.reachability import reach, standing_of
+from isthmus.discovery.reachability import is_last, reach
 from isthmus.discovery.security import takes_mutual_tls
-from isthmus.model.names import ServiceKey
+from isthmus.model.names import ClusterId, ServiceKey
 from isthmus.model.origins import Origin
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import Snapshot
-from isthmus.model.topology import Standing
 from isthmus.model.traffic import DestinationRule, Subset, TrafficPolicy
 from isthmus.model.views import LeftOut, LocalityGroup, Reason, Scope, Unreachable, Ways, sni_name, upstream_name
 from isthmus.model.workloads import Endpoint
@@ -80,9 +79,10 @@ def spread(scope: Scope, use: Use, snapshot: Snapshot) -> Spread:
     if use.passed_through:
         partition = partition.only_mutual_tls()
     preference = preference_for(service, use.policy, snapshot)
-    demoted = frozenset(e for e, _ in partition.reached if standing_of(scope, e, snapshot) is Standing.DEMOTED)
+    demoted = frozenset(e for e, _ in partition.reached if is_last(scope, e, snapshot))
     near = behind(priorities(scope, (endpoint for endpoint, _ in partition.reached), preference), demoted)
-    groups = groups_of(partition.reached, use.port, scale_of(snapshot.gateways), partition.mutual, near)
+    scales = Scales(scale_of(snapshot.gateways), _shares(snapshot))
+    groups = groups_of(partition.reached, use.port, scales, partition.mutual, near)
     shared = shared_out(scope, groups, preference)
     return Spread(
         groups=shared,
@@ -90,6 +90,12 @@ def spread(scope: Scope, use: Use, snapshot: Snapshot) -> Spread:
         ways=Ways.of(shared),
         locality_weighted=preference is not None,
     )
+
+
+def _shares(snapshot: Snapshot) -> dict[ClusterId, int]:
+    """Of every cluster, while some are on their way to being drained, or back."""
+    partly = any(0 < cluster.share < 100 for cluster in snapshot.clusters.values())
+    return {cluster.id: cluster.share or 100 for cluster in snapshot.clusters.values()} if partly else {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ class ClusterInput:
     objects: Objects
     stale_since: str = ""
     standing: Standing = Standing.FULL
+    share: int = 100
 
 
 def network_of(cluster: ClusterInput, settings: MeshSettings) -> ClusterNetwork:

@@ -142,6 +142,7 @@ def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Contex
             state=cluster.state,
             stale_since=cluster.stale_since,
             standing=cluster.standing,
+            share=cluster.share,
         ),
         declarations=declarations,
         endpoints=_endpoints_in(cluster, network, context, workloads),

@@ -19,6 +19,9 @@ CONFIG_SECRET = "istio-kubeconfig"
 TOKEN_PORT = 15012
 _PROXIES_PORTS = (TOKEN_PORT, 15013)
 _CONTROL_PLANE_PORTS = {"https-dns": TOKEN_PORT, "https-mtls": 15013, "http-monitoring": 15014}
+_OWN_CLUSTER_ONLY = {"isthmus.io/drift": "ignored"}
+"""What each cluster has for itself is no difference between their rules."""
+
 _READ = ["get", "list", "watch"]
 
 
@@ -203,7 +206,7 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
     yield {
         "apiVersion": "networking.istio.io/v1",
         "kind": "Gateway",
-        "metadata": {"name": "cross-network-gateway", "namespace": SYSTEM},
+        "metadata": {"name": "cross-network-gateway", "namespace": SYSTEM, "annotations": _OWN_CLUSTER_ONLY},
         "spec": {
             "selector": {"istio": "eastwestgateway"},
             "servers": [
@@ -226,7 +229,7 @@ def _exposed_control_plane() -> Iterator[Object]:
     yield {
         "apiVersion": "networking.istio.io/v1",
         "kind": "Gateway",
-        "metadata": {"name": "istiod-gateway", "namespace": SYSTEM},
+        "metadata": {"name": "istiod-gateway", "namespace": SYSTEM, "annotations": _OWN_CLUSTER_ONLY},
         "spec": {
             "selector": {"istio": "eastwestgateway"},
             "servers": [
@@ -242,7 +245,7 @@ def _exposed_control_plane() -> Iterator[Object]:
     yield {
         "apiVersion": "networking.istio.io/v1",
         "kind": "VirtualService",
-        "metadata": {"name": "istiod", "namespace": SYSTEM},
+        "metadata": {"name": "istiod", "namespace": SYSTEM, "annotations": _OWN_CLUSTER_ONLY},
         "spec": {
             "hosts": [host],
             "gateways": ["istiod-gateway"],

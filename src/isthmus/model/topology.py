@@ -123,3 +123,5 @@ class Cluster:
     state: ImportState
     stale_since: str = ""
     standing: Standing = Standing.FULL
+    share: int = 100
+    """Percent of its traffic that it keeps while it is drained; at 0 its endpoints come after all others, for its own proxies, too."""

@@ -1,0 +1,122 @@
+"""Traffic away from a cluster and back; rules that are one primary's own, compared and replicated."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+pytestmark = pytest.mark.live
+
+
+def command(mesh, *arguments: str):
+    return mesh.isthmus(*arguments, KUBECONFIG=str(mesh.client.state.kubeconfig))
+
+
+def answering(status: int) -> dict:
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "VirtualService",
+        "metadata": {"name": "answered", "namespace": "sample"},
+        "spec": {
+            "hosts": ["helloworld"],
+            "http": [
+                {"match": [{"uri": {"exact": "/hello"}}], "directResponse": {"status": status}},
+                {"route": [{"destination": {"host": "helloworld"}}]},
+            ],
+        },
+    }
+
+
+def answered(mesh, cluster: str) -> set[str]:
+    return {answer.get("cluster", "failed") for answer in mesh.ask(cluster, 20)}
+
+
+def dump(mesh, cluster: str, app: str) -> str:
+    """All that an Envoy was given, without when that was."""
+    [pod, *_] = mesh.pods(cluster, app)
+    found = json.loads(mesh.envoy(cluster, pod["namespace"], pod["name"], "config_dump?include_eds"))
+    return json.dumps(
+        [config for config in found["configs"] if "SecretsConfigDump" not in config["@type"]], sort_keys=True
+    )
+
+
+def test_a_cluster_is_drained_under_load_and_comes_back_and_no_request_fails(mesh, until):
+    until("both answer", lambda: answered(mesh, "east") == answered(mesh, "west") == {"east", "west"})
+    with mesh.load("east") as east, mesh.load("west") as west:
+        done = command(mesh, "drain", "west", "--over", "2s", "--for", "1h")
+        until("west has nothing to do", lambda: answered(mesh, "east") == answered(mesh, "west") == {"east"})
+        east.goes_on(50)
+        back = command(mesh, "undrain", "west")
+        until("west is back", lambda: answered(mesh, "east") == answered(mesh, "west") == {"east", "west"})
+
+    print(f"\n{done.stdout}{done.stderr}from east: {east.summary}\nfrom west: {west.summary}")
+    assert (done.returncode, back.returncode) == (0, 0), done.stderr + back.stderr
+    assert east.summary.failed == west.summary.failed == 0
+
+
+def test_a_drain_ends_by_itself(mesh, until):
+    command(mesh, "drain", "west", "--over", "1s", "--for", "4s")
+
+    until("west has nothing to do", lambda: answered(mesh, "east") == {"east"})
+    until("west is back", lambda: answered(mesh, "east") == {"east", "west"})
+
+
+def test_a_service_that_is_nowhere_else_is_told_and_goes_on_to_be_answered(mesh, until):
+    mesh.scale("east", "helloworld-v1", 0)
+    until("east has none", lambda: answered(mesh, "west") == {"west"})
+
+    refused = command(mesh, "drain", "west", "--over", "1s")
+    drained = command(mesh, "drain", "west", "--over", "1s", "--yes")
+    answers = mesh.ask("east", 20)
+    command(mesh, "undrain", "west")
+    mesh.scale("east", "helloworld-v1", 1)
+
+    assert refused.returncode == 1
+    assert "1 services stay in west" in refused.stderr
+    assert "stays: no other cluster has a ready endpoint" in drained.stdout
+    assert {answer.get("cluster", "failed") for answer in answers} == {"west"}
+    until("both answer", lambda: answered(mesh, "east") == {"east", "west"})
+
+
+def test_a_cluster_that_is_not_there_cannot_be_drained(mesh):
+    assert command(mesh, "drain", "north").returncode == 65
+    assert command(mesh, "undrain", "west-nowhere").returncode == 65
+
+
+def test_a_rule_of_one_primary_leaves_the_other_s_proxies_byte_identical(mesh, until):
+    until("both answer", lambda: answered(mesh, "west") == {"east", "west"})
+    before = {app: dump(mesh, "west", app) for app in ("client", "helloworld")}
+
+    mesh.apply("east", answering(418))
+    until("east obeys", lambda: "error" in mesh.ask("east", 1, path="/hello")[0])
+    after = {app: dump(mesh, "west", app) for app in ("client", "helloworld")}
+    differs = command(mesh, "drift")
+
+    print(f"\n{differs.stdout}")
+    assert after == before
+    assert differs.returncode == 2
+    assert differs.stdout.splitlines()[1].split() == ["VirtualService", "sample", "answered", "west", "<none>"]
+
+
+def test_rules_are_replicated_on_request_and_another_hand_s_are_left_alone(mesh, until):
+    shown = command(mesh, "sync", "--from", "east", "--dry-run")
+    assert (
+        "error" not in mesh.ask("west", 1, path="/hello")[0]
+        or mesh.ask("west", 1, path="/hello")[0]["error"][:8] != "HTTP 418"
+    )
+    done = command(mesh, "sync", "--from", "east")
+    until("west obeys, too", lambda: mesh.ask("west", 1, path="/hello")[0].get("error", "").startswith("HTTP 418"))
+    same = command(mesh, "drift")
+
+    mesh.apply("west", answering(451))
+    conflict = command(mesh, "sync", "--from", "east")
+    forced = command(mesh, "sync", "--from", "east", "--overwrite")
+    mesh.remove("east", answering(418))
+    pruned = command(mesh, "sync", "--from", "east", "--prune")
+
+    print(f"\n{shown.stdout}{same.stdout}{conflict.stdout}{conflict.stderr}{forced.stdout}{pruned.stdout}")
+    assert [run.returncode for run in (shown, done, same, conflict, forced, pruned)] == [0, 0, 0, 1, 0, 0]
+    assert "conflict" in conflict.stdout
+    assert "it was made there by another hand" in conflict.stdout
+    assert command(mesh, "drift").returncode == 0
