@@ -120,3 +120,10 @@ def test_of_several_search_lines_the_last_counts():
     text = "# comment\nnameserver 1.1.1.1\nnameserver fd00::a\nsearch a b\noptions ndots:5\nsearch c d\nsearch\n"
 
     assert resolver_of(text) == (["1.1.1.1", "fd00::a"], ["c", "d"])
+
+
+def test_a_grpc_application_has_no_envoy_and_asks_its_clusters_dns():
+    proxy = agent(GRPC_XDS_BOOTSTRAP="/etc/istio/proxy/grpc-bootstrap.json").proxy
+
+    assert proxy.grpc_bootstrap == "/etc/istio/proxy/grpc-bootstrap.json"
+    assert not proxy.dns_capture

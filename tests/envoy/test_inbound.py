@@ -24,7 +24,9 @@ MATRIX = {
     ("HTTP", "PERMISSIVE"): [f"tls[{ANY}] -> mTLS http", "raw_buffer -> http"],
     ("HTTP", "STRICT"): [f"tls[{ANY}] -> mTLS http"],
     ("HTTP", "DISABLE"): ["raw_buffer -> http"],
-    ("GRPC", "PERMISSIVE"): [f"tls[{ANY}] -> mTLS http", "raw_buffer -> http"],
+    # A gRPC application without a proxy offers h2 alone.
+    ("GRPC", "PERMISSIVE"): ["tls -> mTLS http", "raw_buffer -> http"],
+    ("GRPC", "STRICT"): ["tls -> mTLS http"],
     ("TCP", "PERMISSIVE"): [f"tls[{ANY}] -> mTLS tcp", "raw_buffer -> tcp", "tls -> tcp"],
     ("TCP", "STRICT"): [f"tls[{ANY}] -> mTLS tcp"],
     ("TCP", "DISABLE"): ["raw_buffer -> tcp", "tls -> tcp"],

@@ -84,7 +84,10 @@ def pod_agent(role: str, environment: Mapping[str, str], paths: PodPaths, texts:
             # The Pod's label is what the mesh goes by; the variable is what the injector thought of the whole cluster.
             network=labels.get(_NETWORK_LABEL, environment.get("ISTIO_META_NETWORK", "")),
             network_view=str(metadata.pop("REQUESTED_NETWORK_VIEW", "")),
-            dns_capture=role == "sidecar" and _flag(environment, "ISTIO_META_DNS_CAPTURE", default=True),
+            dns_capture=role == "sidecar"
+            and not environment.get("GRPC_XDS_BOOTSTRAP")
+            and _flag(environment, "ISTIO_META_DNS_CAPTURE", default=True),
+            grpc_bootstrap=environment.get("GRPC_XDS_BOOTSTRAP", ""),
             token_file=str(paths.token),
             root_cert_file=str(paths.roots),
             net_namespace="",

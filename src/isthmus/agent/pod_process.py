@@ -82,6 +82,10 @@ async def _with_envoy(agent: PodAgent, proxy: Proxy, envoy: str, stopped: asynci
         if not ready.done():
             ready.cancel()
             return 0
+    if agent.proxy.grpc_bootstrap:
+        log.info("grpc may start", bootstrap=agent.proxy.grpc_bootstrap)
+        await stopped
+        return 0
     process = await asyncio.create_subprocess_exec(envoy, *ready.result().arguments)
     log.info("envoy runs", pid=process.pid)
     try:

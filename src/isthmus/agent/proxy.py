@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import socket
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from aiohttp import web
 from isthmus.agent import namespaces
 from isthmus.agent.certificates import Certificate, CertificateHolder, ControlPlanes
 from isthmus.agent.envoy_admin import EnvoyAdmin, EnvoyUnavailable
+from isthmus.agent.grpc_bootstrap import CertificateFiles, grpc_bootstrap, write_certificate, write_privately
 from isthmus.agent.names import NameSubscription
 from isthmus.agent.secrets_server import SecretsServer
 from isthmus.agent.sockets import serve_privately
@@ -127,6 +127,8 @@ class Proxy:
             missing.append(f"no certificate yet: {self._certificate.last_error or 'asked for'}")
         if self.spec.dns_capture and self._dns.table is None:
             missing.append(f"no name table yet: {self._names.last_error or 'asked for'}")
+        if self.spec.grpc_bootstrap:
+            return missing
         if not await self._admin.is_live():
             missing.append("Envoy is not live")
             return missing
@@ -157,6 +159,8 @@ class Proxy:
         }
 
     def _certified(self, certificate: Certificate) -> None:
+        if self.spec.grpc_bootstrap:
+            write_certificate(certificate, CertificateFiles(Path(self.spec.grpc_bootstrap).parent))
         self._secrets.put(certificate)
         self._has_certificate.set()
 
@@ -169,6 +173,11 @@ class Proxy:
         )
 
     def _write_bootstrap(self) -> None:
+        if self.spec.grpc_bootstrap:
+            path = Path(self.spec.grpc_bootstrap)
+            targets = [f"{_host(each)}:{_MUTUAL_TLS_PORT}" for each in self._settings.control_planes]
+            node = node_of(self.spec, self._settings)
+            write_privately(path, grpc_bootstrap(node, targets, CertificateFiles(path.parent)))
         content = bootstrap(
             BootstrapSettings(
                 node=node_of(self.spec, self._settings),
@@ -183,9 +192,7 @@ class Proxy:
                 marks_sockets=self.spec.marks_sockets,
             )
         )
-        descriptor = os.open(self._paths.bootstrap, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+        write_privately(self._paths.bootstrap, content)
 
     def _health_pages(self) -> web.Application:
         async def ready(_: web.Request) -> web.Response:

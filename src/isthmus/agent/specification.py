@@ -19,7 +19,8 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     the audience `istio-ca`, `root_cert_file` the roots that the control plane's certificate is checked against; both are re-read.
     `network_view` is sent as REQUESTED_NETWORK_VIEW. `name_servers` and `search_domains` are the Pod's own. `marks_sockets`: capture knows
     the proxy's connections by a mark, else by the user that it runs as. `metadata` is added to what Envoy says of itself. `concurrency` is
-    Envoy's number of threads, 0 for one on each core. `control_planes` take the place of the agent's own, where there are any.
+    Envoy's number of threads, 0 for one on each core. `control_planes` take the place of the agent's own, where there are any. `grpc_bootstrap` is
+    where gRPC's own bootstrap is to be written, beside the certificate's files, for an application that has no Envoy; empty for all others.
     """
 
     kind: str
@@ -44,6 +45,7 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     concurrency: int = 1
     log_level: str = "warning"
     control_planes: list[str] = []
+    grpc_bootstrap: str = ""
 
 
 class ProxyReady(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from isthmus.discovery.callers import scope_for
 from isthmus.discovery.security import authorization_for, mutual_tls_rule, port_modes
 from isthmus.discovery.sight import sidecar_for
+from isthmus.model.security import MutualTlsMode
 from isthmus.model.services import Protocol
 from isthmus.model.sidecars import Ingress
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import InboundPort, InboundView, Proxy, ProxyKind
+
+_TLS_MODE = "security.istio.io/tlsMode"
 
 
 def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
@@ -22,6 +26,10 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
     of_services = inbound_ports(proxy, snapshot)
     mode, origin = mutual_tls_rule(namespace, proxy.labels, 0, snapshot)
     ports = of_services if sidecar is None or sidecar.ingress is None else _of_sidecar(sidecar.ingress, proxy, snapshot)
+    if proxy.scope.kind is ProxyKind.PROXYLESS:
+        serves = tuple(replace(port, tls=_one_of_two(port.tls, proxy)) for port in of_services)
+        authorization = authorization_for(namespace, proxy.labels, snapshot)
+        return InboundView(ports=serves, addresses=proxy.ips, authorization=authorization)
     return InboundView(
         ports=ports,
         other_ports=tuple(
@@ -33,6 +41,13 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
         tls_origin=origin,
         authorization=authorization_for(namespace, proxy.labels, snapshot),
     )
+
+
+def _one_of_two(mode: MutualTlsMode, proxy: Proxy) -> MutualTlsMode:
+    """A server without a proxy cannot take both TLS and plaintext on one port: it takes what callers are told of it."""
+    if mode is not MutualTlsMode.PERMISSIVE:
+        return mode
+    return MutualTlsMode.STRICT if (_TLS_MODE, "istio") in proxy.labels else MutualTlsMode.DISABLE
 
 
 def _of_sidecar(ingress: Sequence[Ingress], proxy: Proxy, snapshot: Snapshot) -> tuple[InboundPort, ...]:

@@ -19,7 +19,18 @@ from isthmus.model.origins import Origin
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.traffic import DestinationRule, Subset, TrafficPolicy
-from isthmus.model.views import LeftOut, LocalityGroup, Reason, Scope, Unreachable, Ways, sni_name, upstream_name
+from isthmus.model.views import (
+    Direct,
+    LeftOut,
+    LocalityGroup,
+    ProxyKind,
+    Reason,
+    Scope,
+    Unreachable,
+    Ways,
+    sni_name,
+    upstream_name,
+)
 from isthmus.model.workloads import Endpoint
 
 
@@ -78,6 +89,8 @@ def spread(scope: Scope, use: Use, snapshot: Snapshot) -> Spread:
     partition = _partition(scope, service, use, snapshot)
     if use.passed_through:
         partition = partition.only_mutual_tls()
+    elif scope.kind is ProxyKind.PROXYLESS:
+        partition = partition.all_alike()
     preference = preference_for(service, use.policy, snapshot)
     demoted = frozenset(e for e, _ in partition.reached if is_last(scope, e, snapshot))
     near = behind(priorities(scope, (endpoint for endpoint, _ in partition.reached), preference), demoted)
@@ -111,6 +124,17 @@ class _Partition:
         plain = tuple(LeftOut(e, _why_plain(e)) for e, _ in self.reached if e not in self.mutual)
         meshed = tuple((endpoint, how) for endpoint, how in self.reached if endpoint in self.mutual)
         return replace(self, reached=meshed, left_out=(*self.left_out, *plain))
+
+    def all_alike(self) -> _Partition:
+        """For a caller that does mutual TLS with all or with none. With none it cannot pass a gateway, which goes by TLS."""
+        if all(endpoint in self.mutual for endpoint, _ in self.reached):
+            return self
+        direct = tuple((endpoint, how) for endpoint, how in self.reached if isinstance(how, Direct))
+        why = Unreachable(
+            Reason.MIXED_TLS, "other network, and a client without a proxy does mutual TLS with all or none"
+        )
+        behind = tuple(LeftOut(endpoint, why) for endpoint, how in self.reached if not isinstance(how, Direct))
+        return _Partition(direct, (*self.left_out, *behind), frozenset())
 
 
 def _why_plain(endpoint: Endpoint) -> Unreachable:

@@ -17,6 +17,7 @@ from isthmus.envoy import (
     name_table,
     network_gateway,
     outbound,
+    proxyless,
     requested_secrets,
     routes,
     tokens,
@@ -73,6 +74,9 @@ def frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
             planned = outbound.plan(view)
             yield from ((LISTENER, each) for each in outbound.listeners(planned, registry_only=view.registry_only))
             yield from ((ROUTES, each) for each in _routes(view, planned))
+        case ProxyKind.PROXYLESS:
+            yield from ((LISTENER, each) for each in proxyless.listeners(view))
+            yield from ((ROUTES, each) for each in proxyless.tables(view))
         case _:
             assert_never(view.scope.kind)
 
@@ -80,6 +84,9 @@ def frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
 def of_proxy(kind: ProxyKind, inbound_view: InboundView, clusters: frozenset[str]) -> Iterator[Typed]:
     """What is one proxy's own. `clusters` are the names of those that it shares."""
     if kind is ProxyKind.ROUTER:
+        return
+    if kind is ProxyKind.PROXYLESS:
+        yield from ((LISTENER, each) for each in proxyless.servers(inbound_view))
         return
     yield CLUSTER, upstreams.inbound_passthrough()
     yield from ((CLUSTER, upstreams.inbound(port)) for port in inbound_view.ports)

@@ -130,7 +130,9 @@ def _mutual_tls(served: _Served, asked: _Guards) -> Iterator[Any]:
             yield _chain(served, "tls", tls.MESH_HTTP, _http(served, asked, authenticated=True), http)
             yield _chain(served, "tls", tls.MESH_TCP, _tcp(served, asked), tcp)
         case protocol if protocol.is_http:
-            yield _chain(served, "tls", tls.MESH_ANY, _http(served, asked, authenticated=True), http)
+            # gRPC applications without a proxy do not offer the mesh's names; no other TLS has a place on such a port either.
+            offered = () if protocol.is_http2 else tls.MESH_ANY
+            yield _chain(served, "tls", offered, _http(served, asked, authenticated=True), http)
         case _:
             yield _chain(served, "tls", tls.MESH_ANY, _tcp(served, asked), tcp)
 

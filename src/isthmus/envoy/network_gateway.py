@@ -51,7 +51,7 @@ def _chain(sni: str) -> Any:
     return listener_components_pb2.FilterChain(
         name=sni,
         filter_chain_match=listener_components_pb2.FilterChainMatch(
-            server_names=[sni], transport_protocol="tls", application_protocols=tls.MESH_ANY
+            server_names=[sni], transport_protocol="tls", application_protocols=tls.MESH_THROUGH_GATEWAY
         ),
         filters=[filters.tcp(sni, sni, connect_attempts=_CONNECT_ATTEMPTS)],
     )

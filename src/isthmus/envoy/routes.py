@@ -98,7 +98,7 @@ def _domains_by_upstream(
         for ip in upstream.virtual_ips:
             owner.setdefault(f"[{ip}]" if ":" in ip else ip, upstream)
     for upstream in by_closeness:
-        for short in _short_names(upstream, view.scope.namespace, view.dns_domain):
+        for short in short_names(upstream, view.scope.namespace, view.dns_domain):
             owner.setdefault(short, upstream)
     domains: dict[str, list[str]] = {}
     for domain, upstream in owner.items():
@@ -108,7 +108,7 @@ def _domains_by_upstream(
             yield upstream, tuple(claimed)
 
 
-def _short_names(upstream: Upstream, namespace: Namespace, dns_domain: str) -> Iterator[str]:
+def short_names(upstream: Upstream, namespace: Namespace, dns_domain: str) -> Iterator[str]:
     """What the search domains of a Pod in this namespace complete to the full name; and Pods of a headless service."""
     service = upstream.service
     if service.hostname == f"{service.name}.{service.namespace}.svc.{dns_domain}":

@@ -32,6 +32,9 @@ MESH_TCP = ("istio-peer-exchange", "istio")
 
 MESH_ANY = MESH_TCP + MESH_HTTP
 
+MESH_THROUGH_GATEWAY = (*MESH_ANY, "h2")
+"""gRPC applications without a proxy offer no more than the last. Who may talk to whom is decided at both ends, not by what is offered."""
+
 DETECTED_HTTP = ("istio-http/1.1", "istio")
 """Offered for requests on a port of undeclared protocol: nothing to select, so the server looks at the first bytes instead."""
 
@@ -69,9 +72,13 @@ def client_socket(sni: str, identities: Sequence[SpiffeId], protocol: Protocol) 
 
     None known means nobody, not anybody: Envoy takes an empty list for the latter.
     """
-    expected = [str(identity) for identity in identities] or [_NOBODY]
-    context = tls_pb2.UpstreamTlsContext(common_tls_context=_common(_offered(protocol), expected), sni=sni)
+    context = tls_pb2.UpstreamTlsContext(common_tls_context=_common(_offered(protocol), expected(identities)), sni=sni)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def expected(identities: Sequence[SpiffeId]) -> list[str]:
+    """The names that an answering end may show; one that nobody has, where none are known."""
+    return [str(identity) for identity in identities] or [_NOBODY]
 
 
 def originating_socket(

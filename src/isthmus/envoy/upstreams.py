@@ -16,7 +16,7 @@ from envoy.extensions.clusters.dynamic_forward_proxy.v3 import cluster_pb2 as dy
 from envoy.extensions.transport_sockets.proxy_protocol.v3 import upstream_proxy_protocol_pb2
 from envoy.type.v3 import percent_pb2
 
-from isthmus.envoy import filters, tls, traffic_policy
+from isthmus.envoy import filters, proxyless, tls, traffic_policy
 from isthmus.envoy.common import (
     BLACK_HOLE,
     INBOUND_PASSTHROUGH,
@@ -62,6 +62,8 @@ class _Facts:
 
 def outbound(upstream: Upstream, kind: ProxyKind) -> Resource:
     """A service port as a caller's proxy connects to it: mutual TLS to endpoints that take part in it, plain to others."""
+    if kind is ProxyKind.PROXYLESS:
+        return proxyless.cluster(upstream)
     match upstream.service.resolution:
         case Resolution.DNS | Resolution.DNS_FIRST:
             return _found_by_dns(upstream)
@@ -81,6 +83,8 @@ def passed_through(upstream: Upstream) -> Resource:
 
 def has_endpoints(service: Service, policy: TrafficPolicy, kind: ProxyKind) -> bool:
     """Whether the proxy chooses among endpoints that it is told. Of a headless service the application has chosen one already."""
+    if kind is ProxyKind.PROXYLESS:
+        return proxyless.may_dial(service)
     if service.resolution is not Resolution.ENDPOINTS or policy.balancing is Balancing.PASSTHROUGH:
         return False
     return kind is ProxyKind.ROUTER or not service.headless

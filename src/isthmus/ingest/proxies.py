@@ -25,6 +25,8 @@ class BadClaims(ValueError):
 def proxy_of(node_id: str, metadata: Mapping[str, object], locality: Locality, identity: SpiffeId | None) -> Proxy:
     """From `TYPE~IP~NAME.NAMESPACE~DOMAIN` and Istio's metadata keys. Raises BadClaims."""
     kind, ip, _name, namespace = _parse_id(node_id)
+    if kind is ProxyKind.SIDECAR and _text(metadata, "GENERATOR") == "grpc":
+        kind = ProxyKind.PROXYLESS
     claimed_namespace = _text(metadata, "NAMESPACE") or namespace
     ips = tuple(part for part in _text(metadata, "INSTANCE_IPS").split(",") if part) or (ip,)
     claimed = _labels(metadata)
@@ -69,7 +71,7 @@ def _parse_id(node_id: str) -> tuple[ProxyKind, str, str, str]:
     parts = node_id.split("~")
     if len(parts) != 4:
         raise BadClaims(f"node id {node_id!r} is not TYPE~IP~NAME.NAMESPACE~DOMAIN")
-    kinds = {kind.value: kind for kind in ProxyKind}
+    kinds = {kind.value: kind for kind in (ProxyKind.SIDECAR, ProxyKind.ROUTER)}
     if parts[0] not in kinds:
         raise BadClaims(f"node id {node_id!r} has type {parts[0]!r}: use one of {', '.join(sorted(kinds))}")
     name, dot, namespace = parts[2].rpartition(".")

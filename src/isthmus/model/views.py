@@ -22,10 +22,11 @@ from isthmus.model.workloads import Endpoint, Health
 
 
 class ProxyKind(StrEnum):
-    """`SIDECAR` is beside a workload; `ROUTER` is a gateway of any kind."""
+    """`SIDECAR` is beside a workload; `ROUTER` is a gateway of any kind; `PROXYLESS` is a gRPC application that speaks xDS itself."""
 
     SIDECAR = "sidecar"
     ROUTER = "router"
+    PROXYLESS = "proxyless"
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
@@ -92,6 +93,7 @@ class Reason(StrEnum):
     NETWORK_NOT_REQUESTED = "network_not_requested"
     NO_SUCH_PORT = "no_such_port"
     NOT_READY = "not_ready"
+    MIXED_TLS = "mixed_tls"
     TERMINATING = "terminating"
     CLUSTER_STALE = "cluster_stale"
 
@@ -270,6 +272,8 @@ class InboundView:
     tls: MutualTlsMode = MutualTlsMode.PERMISSIVE
     tls_origin: Origin | None = None
     other_ports: tuple[tuple[int, MutualTlsMode], ...] = ()
+    addresses: tuple[str, ...] = ()
+    """Of the workload itself, where it is the one that listens (gRPC without a proxy)."""
     authorization: Authorization = field(default_factory=Authorization)
 
 

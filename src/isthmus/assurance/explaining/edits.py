@@ -43,6 +43,8 @@ def edit_for(left: LeftOut, upstream: Upstream, scope: Scope, snapshot: Snapshot
             return (
                 f"name a port {upstream.port.name!r} in Service {service.namespace}/{service.name} of cluster {cluster}"
             )
+        case Reason.MIXED_TLS:
+            return f"run every workload of {service.namespace}/{service.name} with a sidecar, or the caller"
         case Reason.NOT_READY:
             return "let its readiness probe pass, or set publishNotReadyAddresses: true in the Service"
         case Reason.TERMINATING:
