@@ -44,7 +44,6 @@ def test_what_only_an_envoy_finds_by_dns_cannot_be_dialled(mesh):
     found = known(mesh, hello(mesh, lambda e: mesh.direct(e, 80), resolution=Resolution.DNS))
 
     assert not found.of_type(LISTENER)
-    assert not found.of_type(CLUSTER)
 
 
 def test_a_gateway_is_told_by_sni_where_connections_belong(mesh):

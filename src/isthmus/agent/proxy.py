@@ -175,7 +175,10 @@ class Proxy:
     def _write_bootstrap(self) -> None:
         if self.spec.grpc_bootstrap:
             path = Path(self.spec.grpc_bootstrap)
-            targets = [f"{_host(each)}:{_MUTUAL_TLS_PORT}" for each in self._settings.control_planes]
+            targets = [
+                f"{_host(each)}:{_MUTUAL_TLS_PORT}"
+                for each in self.spec.control_planes or self._settings.control_planes
+            ]
             node = node_of(self.spec, self._settings)
             write_privately(path, grpc_bootstrap(node, targets, CertificateFiles(path.parent)))
         content = bootstrap(
