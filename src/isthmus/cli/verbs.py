@@ -36,6 +36,15 @@ def _validate(params: Object) -> Object:
     return validate(params["object"])
 
 
+def _analyze(params: Object) -> Object:
+    from isthmus.assurance.analysis.analyzing import analyze
+    from isthmus.assurance.analysis.messages import message_of
+    from isthmus.cli.analysis_input import asked_by_files
+
+    question, reference = asked_by_files(params)
+    return {"messages": [message_of(issue, reference) for issue in analyze(question)]}
+
+
 def _validate_mesh(params: Object) -> Object:
     from isthmus.assurance.validation import validate_mesh
 
@@ -66,6 +75,7 @@ def _create_remote_secret(params: Object) -> Object:
 
 
 VERBS: dict[str, Callable[[Object], Object]] = {
+    "analyze": _analyze,
     "create-remote-secret": _create_remote_secret,
     "dns-query": _dns_query,
     "gateway-status": _gateway_status,

@@ -5,11 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType, ModuleType
 
-from isthmus.assurance.catalogue import validation
+from isthmus.assurance.catalogue import gateways, mesh, objects, policies, routing, validation, workloads
 from isthmus.assurance.catalogue.code import Code
 
 # In the order in which the documentation lists them.
-SUBJECTS: tuple[tuple[str, ModuleType], ...] = (("One object by itself", validation),)
+SUBJECTS: tuple[tuple[str, ModuleType], ...] = (
+    ("One object by itself", validation),
+    ("Objects", objects),
+    ("Routes, hosts and services", routing),
+    ("Gateways and webhooks", gateways),
+    ("Workloads and injection", workloads),
+    ("Policies", policies),
+    ("The mesh: clusters, networks, trust", mesh),
+)
 
 
 def codes_of(module: ModuleType) -> list[Code]:

@@ -31,6 +31,9 @@ def sidecar(item: Object) -> Iterator[Problem]:
     if proxy:
         where = "$.spec.outboundTrafficPolicy.egressProxy"
         yield from destination(proxy, where)
+        yield Problem(
+            codes.OUTDATED, where, "egressProxy is outdated", "route to the egress gateway by a VirtualService"
+        )
         if not proxy.get("port"):
             yield Problem(codes.MISSING, f"{where}.port", "is required")
 

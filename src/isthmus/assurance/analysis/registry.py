@@ -1,0 +1,68 @@
+"""The list of analyzers. A new one is a function in the module of its subject, and a line here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+from isthmus.assurance.analysis import (
+    control_plane,
+    credentials,
+    destination_rules,
+    destinations,
+    envoy_filters,
+    gateways,
+    injection,
+    selectors,
+    service_entries,
+    services,
+    statuses,
+    telemetry,
+    virtual_services,
+    webhooks,
+)
+from isthmus.assurance.analysis.annotations import annotated
+from isthmus.assurance.analysis.items import Index, Settings
+from isthmus.model.issues import Issue
+
+Analyzer = Callable[[Index], Iterator[Issue]]
+
+OF_ONE_CLUSTER: tuple[Analyzer, ...] = (
+    annotated,
+    webhooks.external_control_planes,
+    webhooks.injection_webhooks,
+    gateways.gateway_ports,
+    gateways.conflicting_gateways,
+    gateways.duplicate_certificates,
+    credentials.gateway_credentials,
+    injection.injection,
+    injection.proxy_images,
+    injection.image_auto,
+    services.port_names,
+    services.application_users,
+    services.deployments,
+    selectors.sidecars,
+    selectors.telemetries,
+    selectors.authorization_policies,
+    selectors.gateway_api_selectors,
+    virtual_services.conflicting_mesh_hosts,
+    virtual_services.bound_gateways,
+    virtual_services.token_claims,
+    destinations.destination_hosts,
+    destinations.subsets,
+    destinations.ingress_subsets,
+    destination_rules.server_verification,
+    destination_rules.subset_workloads,
+    service_entries.needed_addresses,
+    service_entries.conflicting_protocols,
+    envoy_filters.patches,
+    telemetry.providers,
+    telemetry.outdated_providers,
+    statuses.conditions,
+    statuses.crd_versions,
+    control_plane.mesh_networks,
+    control_plane.key_fetching,
+)
+
+MeshAnalyzer = Callable[[Sequence[Index], Settings], Iterator[Issue]]
+
+OF_THE_MESH: tuple[MeshAnalyzer, ...] = ()
