@@ -10,6 +10,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from isthmus.assurance.analysis.analyzing import GivenCluster, Question, analyze
 from isthmus.assurance.rendering import render
 from isthmus.assurance.scenario import scenario_of
 from isthmus.assurance.validation import validate, validate_mesh
@@ -38,6 +39,10 @@ def seeds() -> list[dict[str, Any]]:
             objects.append(
                 {"apiVersion": version, "kind": kind, "metadata": {"name": "a", "namespace": "b"}, "spec": case[kind]}
             )
+    for file in sorted((HERE / "analysis/cases").glob("*.yaml")):
+        for case in yaml.safe_load_all(file.read_text()):
+            for found in (case.get("clusters") or {"": case.get("objects")}).values():
+                objects += found
     return objects
 
 
@@ -118,6 +123,18 @@ SIDECAR = {
     "id": "sidecar~10.0.0.1~cart-1.shop~shop.svc.cluster.local",
     "metadata": {"CLUSTER_ID": "east", "NAMESPACE": "shop", "LABELS": {"app": "cart"}, "INSTANCE_IPS": "10.0.0.1"},
 }
+
+
+@given(objects=st.lists(mutated(), min_size=1, max_size=4))
+def test_no_object_ends_an_analysis(objects: list[Any]) -> None:
+    clusters = [
+        GivenCluster(id="east", objects=[*EVERY_RULE["clusters"][0]["objects"], *objects]),
+        GivenCluster(id="west", objects=[*objects, BYSTANDER]),
+    ]
+
+    found = analyze(Question(clusters=clusters))
+
+    assert [issue.what for issue in found if issue.subject.kind == "Analyzer"] == []
 
 
 @settings(max_examples=50)

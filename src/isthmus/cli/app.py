@@ -46,7 +46,8 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "render": ("offline", "Compute what a proxy would be given, without any server."),
         "dns": ("names", "Ask a name table, without any server."),
         "gateway-status": ("gateway_status", "Compute what Gateway API objects are told, without any server."),
-        "validate": ("validating", "Check objects: their fields and what they mean."),
+        "validate": ("validating", "Check objects, each by itself: their fields and what they mean."),
+        "analyze": ("analyzing", "Check whether objects fit together, in one cluster and over several."),
         "ca": ("certificates", "Ask the certificate service, without any server."),
         "batch": ("offline", "Answer questions read as JSON lines."),
         "drift": ("drifting", "Show in what the rules of several primaries differ."),
@@ -101,7 +102,7 @@ def isthmus(context: click.Context, verbose: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point. Exit codes: 0 pass, 1 error, 64 bad usage, 65 bad input, 124 timed out."""
+    """The entry point. Exit codes: 0 pass, 1 error, 64 bad usage, 65 bad input, 79 findings, 124 timed out."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     sys.exit(run_guarded(lambda: isthmus.main(given, standalone_mode=False), "-v" in given or "--verbose" in given))

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import click
 
-FAILED, BAD_USAGE, BAD_INPUT, TIMED_OUT = 1, 64, 65, 124
+FAILED, BAD_USAGE, BAD_INPUT, FINDINGS, TIMED_OUT = 1, 64, 65, 79, 124
 
 
 class Failed(click.ClickException):

@@ -9,16 +9,18 @@ from typing import Any
 
 import yaml
 
+from isthmus.assurance.analysis.across.whole_mesh import WholeMesh
 from isthmus.assurance.analysis.items import ClusterItems, Index, Item, Object, Settings
 from isthmus.assurance.analysis.registry import OF_ONE_CLUSTER, OF_THE_MESH
 from isthmus.assurance.catalogue import objects as codes
 from isthmus.assurance.catalogue import validation
 from isthmus.assurance.scenario import BadScenario, scenario_of
-from isthmus.assurance.validation import has_known_types, normalized, problems_of
+from isthmus.assurance.validation import has_known_types, known_kinds, normalized, problems_of
 from isthmus.assurance.validation.mesh_settings import problems_of_mesh_config, problems_of_mesh_networks
 from isthmus.assurance.validation.problems import Problem
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId
+from isthmus.model.snapshot import Snapshot
 
 _CONFIG_MAP, _MESH, _NETWORKS = "istio", "mesh", "meshNetworks"
 # What a computation finds that validation has found before it, and said better.
@@ -32,6 +34,8 @@ class GivenCluster:
 
     id: str
     objects: Sequence[Any]
+    unread: frozenset[str] = frozenset()
+    """Kinds of which nothing is known, because they could not be read."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,10 +60,10 @@ def analyze(question: Question) -> list[Issue]:
     for index in indexes:
         for analyzer in OF_ONE_CLUSTER:
             found += _guarded(analyzer.__name__, index.cluster, lambda analyzer=analyzer, index=index: analyzer(index))
-    for mesh_analyzer in OF_THE_MESH:
-        name = mesh_analyzer.__name__
-        found += _guarded(name, config, lambda analyzer=mesh_analyzer: analyzer(indexes, settings))
-    found += _computed(question, config, settings)
+    snapshot = _computed(question, config, settings, found)
+    mesh = WholeMesh(indexes, settings, config, snapshot)
+    for mesh_analyzer in OF_THE_MESH if indexes else ():
+        found += _guarded(mesh_analyzer.__name__, config, lambda analyzer=mesh_analyzer: analyzer(mesh))
     return sorted(set(found), key=_rank)
 
 
@@ -86,17 +90,18 @@ def _guarded(name: str, cluster: ClusterId, ask: Any) -> list[Issue]:
 def _cluster(given: GivenCluster, config: ClusterId, found: list[Issue]) -> ClusterItems:
     """Its objects. What is wrong with one by itself is told; an object with wrong types is not looked at any further."""
     items: dict[tuple[str, str, str, str], Item] = {}
+    known = known_kinds()
     for value in given.objects:
         problems = problems_of(value)
         item = _item(value, ClusterId(given.id))
         found += (_as_issue(problem, item) for problem in problems if problem.code is not validation.NOT_CHECKED)
-        if has_known_types(problems) and item.kind:
+        if (item.group, item.kind) in known and has_known_types(problems):
             items[item.group, item.kind, item.namespace, item.name] = item
     own_control_plane = any(
         item.kind in ("Deployment", "Pod") and item.labels.get("app") == "istiod" for item in items.values()
     )
     is_remote = ClusterId(given.id) != config and not own_control_plane
-    return ClusterItems(id=ClusterId(given.id), items=tuple(items.values()), is_remote=is_remote)
+    return ClusterItems(id=ClusterId(given.id), items=tuple(items.values()), is_remote=is_remote, unread=given.unread)
 
 
 def _item(value: Any, cluster: ClusterId) -> Item:
@@ -179,8 +184,8 @@ def _camel(name: str) -> str:
     return head + "".join(part.title() for part in rest) if name in fields else name
 
 
-def _computed(question: Question, config: ClusterId, settings: Settings) -> Iterator[Issue]:
-    """What a control plane finds while it computes the mesh from the same objects."""
+def _computed(question: Question, config: ClusterId, settings: Settings, found: list[Issue]) -> Snapshot | None:
+    """What the config cluster's control plane makes of the same objects, with what it finds."""
     state = {
         "configCluster": config,
         "clusters": [{"id": cluster.id, "objects": list(_readable(cluster.objects))} for cluster in question.clusters],
@@ -192,12 +197,15 @@ def _computed(question: Question, config: ClusterId, settings: Settings) -> Iter
         snapshot = scenario_of(state).snapshot()
     except BadScenario as error:
         subject = Subject(config, "MeshConfig", settings.root_namespace, "meshconfig")
-        yield Issue(
-            subject=subject, code="ISM0107", severity=Severity.ERROR, what=f"cannot be used: {error}",
-            fix="mend the field that is named",
+        found.append(
+            Issue(
+                subject=subject, code="ISM0107", severity=Severity.ERROR, what=f"cannot be used: {error}",
+                fix="mend the field that is named",
+            )
         )  # fmt: skip
-        return
-    yield from (issue for issue in snapshot.issues if issue.code not in _SAID_BY_VALIDATION)
+        return None
+    found += (issue for issue in snapshot.issues if issue.code not in _SAID_BY_VALIDATION)
+    return snapshot
 
 
 def _readable(objects: Iterable[Any]) -> Iterator[Any]:

@@ -52,8 +52,9 @@ def _credential(index: Index, gateway: Item, name: str, path: str, mode: str) ->
 
 def _secret(index: Index, gateway: Item, namespace: str, name: str, path: str) -> Iterator[Issue]:
     secrets = [secret for secret in index.anywhere("Secret") if (secret.namespace, secret.name) == (namespace, name)]
-    if not secrets:
+    if not secrets and "Secret" not in index.unread:
         yield gateway.finding(routing.NOT_FOUND, f"there is no Secret {namespace}/{name}", path=path)
+    if not secrets:
         return
     code, problem = bad_pair(secrets[0], index.settings.now)
     if problem:

@@ -77,13 +77,6 @@ def _has_workload(index: Index, known: KnownHost, labels: Labels) -> bool:
 
 def _labels_of(index: Index, pod: Item) -> Labels:
     """With what the control plane adds: the labels of its Node's place, its cluster and network."""
-    node = next(
-        (
-            node
-            for node in index.anywhere("Node")
-            if node.name == pod.spec.get("nodeName") and node.cluster == pod.cluster
-        ),
-        None,
-    )
+    node = index.nodes.get((pod.cluster, pod.spec.get("nodeName") or ""))
     place = {key: node.labels[key] for key in _ADDED if node is not None and node.labels.get(key)}
     return {**place, **({CLUSTER: pod.cluster} if pod.cluster else {}), **pod.labels}

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any
 
 from isthmus.assurance.catalogue.code import Code
+from isthmus.assurance.validation import known_kinds
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId
 
@@ -84,6 +85,7 @@ class ClusterItems:
     id: ClusterId
     items: tuple[Item, ...]
     is_remote: bool = False
+    unread: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -109,12 +111,13 @@ class Index:
     def __init__(self, own: ClusterItems, clusters: Sequence[ClusterItems], settings: Settings) -> None:
         self.cluster = own.id
         self.is_remote = own.is_remote
+        self.unread = own.unread
         self.settings = settings
         self._own = _by_kind(own.items)
         self._others = _by_kind(item for other in clusters if other is not own for item in other.items)
 
     def each(self, kind: str, group: str = "") -> Sequence[Item]:
-        """This cluster's objects of a kind. Without a group: Istio's or Kubernetes' own, whichever has the kind."""
+        """This cluster's objects of a kind. Of two kinds with one name, Istio's is meant where no group is named."""
         return _of(self._own, kind, group)
 
     def anywhere(self, kind: str, group: str = "") -> Sequence[Item]:
@@ -123,16 +126,13 @@ class Index:
 
     def get(self, kind: str, namespace: str, name: str, group: str = "") -> Item | None:
         """In this cluster."""
-        return self._named.get((group, kind, namespace, name))
+        return self._named.get((group or _GROUP_OF[kind], kind, namespace, name))
 
     @cached_property
     def _named(self) -> dict[tuple[str, str, str, str], Item]:
-        found = {}
-        for items in self._own.values():
-            for item in items:
-                for group in {item.group, ""}:
-                    found[group, item.kind, item.namespace, item.name] = item
-        return found
+        return {
+            (item.group, item.kind, item.namespace, item.name): item for items in self._own.values() for item in items
+        }
 
     @cached_property
     def pods_by_namespace(self) -> Mapping[str, Sequence[Item]]:
@@ -162,6 +162,11 @@ class Index:
         return found
 
     @cached_property
+    def nodes(self) -> Mapping[tuple[str, str], Item]:
+        """By cluster and name."""
+        return {(node.cluster, node.name): node for node in self.anywhere("Node")}
+
+    @cached_property
     def namespaces(self) -> Mapping[str, Item]:
         """Those that are given, by name: this cluster's before others'."""
         found: dict[str, Item] = {}
@@ -177,18 +182,14 @@ def _by_kind(items: Iterable[Item]) -> dict[tuple[str, str], list[Item]]:
     return found
 
 
-_GROUPS = ("", "apps", "networking.istio.io", "security.istio.io", "telemetry.istio.io", "extensions.istio.io",
-           "gateway.networking.k8s.io", "admissionregistration.k8s.io", "apiextensions.k8s.io",
-           "multicluster.x-k8s.io", "discovery.k8s.io")  # fmt: skip
+# Of the kind Gateway, there are two: Istio's is meant where no group is named.
+_GROUP_OF = {kind: group for group, kind in sorted(known_kinds()) if kind != "Gateway"} | {
+    "Gateway": "networking.istio.io"
+}
 
 
 def _of(items: Mapping[tuple[str, str], Sequence[Item]], kind: str, group: str) -> Sequence[Item]:
-    if group:
-        return items.get((group, kind), ())
-    for known in _GROUPS:
-        if (known, kind) in items:
-            return items[known, kind]
-    return ()
+    return items.get((group or _GROUP_OF[kind], kind), ())
 
 
 def selects(selector: Labels, labels: Labels) -> bool:
@@ -203,3 +204,9 @@ def ports_of(service: Item) -> list[Object]:
 
 def is_system(namespace: str) -> bool:
     return namespace in SYSTEM_NAMESPACES
+
+
+def listed(names: Sequence[str], at_most: int = 5) -> str:
+    """Some names, and how many more."""
+    shown = ", ".join(names[:at_most])
+    return f"{shown} and {len(names) - at_most} more" if len(names) > at_most else shown

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 
 from isthmus.assurance.analysis import (
     control_plane,
@@ -20,8 +20,10 @@ from isthmus.assurance.analysis import (
     virtual_services,
     webhooks,
 )
+from isthmus.assurance.analysis.across import agreement, discovery, networks, trust
+from isthmus.assurance.analysis.across.whole_mesh import WholeMesh
 from isthmus.assurance.analysis.annotations import annotated
-from isthmus.assurance.analysis.items import Index, Settings
+from isthmus.assurance.analysis.items import Index
 from isthmus.model.issues import Issue
 
 Analyzer = Callable[[Index], Iterator[Issue]]
@@ -63,6 +65,28 @@ OF_ONE_CLUSTER: tuple[Analyzer, ...] = (
     control_plane.key_fetching,
 )
 
-MeshAnalyzer = Callable[[Sequence[Index], Settings], Iterator[Issue]]
+MeshAnalyzer = Callable[[WholeMesh], Iterator[Issue]]
 
-OF_THE_MESH: tuple[MeshAnalyzer, ...] = ()
+OF_THE_MESH: tuple[MeshAnalyzer, ...] = (
+    networks.clusters_without_network,
+    networks.label_and_settings,
+    networks.exposures,
+    networks.gateways_of_unknown_networks,
+    networks.single_gateways,
+    networks.headless_services,
+    discovery.cluster_ids,
+    discovery.secrets,
+    discovery.both_ways,
+    discovery.ignored_configuration,
+    discovery.exports,
+    discovery.names_that_do_not_resolve,
+    trust.roots,
+    trust.roots_in_namespaces,
+    trust.trust_domains,
+    trust.webhook_bundles,
+    agreement.rules,
+    agreement.subsets_of_rules,
+    agreement.subset_workloads,
+    agreement.mesh_settings,
+    agreement.inert_localities,
+)

@@ -75,6 +75,7 @@ def _selects_entry(index: Index, namespace: str, labels: Labels) -> bool:
 
 
 def authorization_policies(index: Index) -> Iterator[Issue]:
+    known = set(index.namespaces) | set(index.workload_labels) | {index.settings.root_namespace}
     for policy in index.each("AuthorizationPolicy"):
         if not policy.spec.get("targetRef") and not policy.spec.get("targetRefs"):
             yield from _nobody(index, policy)
@@ -83,7 +84,7 @@ def authorization_policies(index: Index) -> Iterator[Issue]:
                 for key in ("namespaces", "notNamespaces"):
                     path = f"$.spec.rules[{number}].from[{place}].source.{key}"
                     for position, name in enumerate((origin.get("source") or {}).get(key) or []):
-                        if not _is_namespace(index, name):
+                        if not any(fnmatchcase(each, name) for each in known):
                             yield policy.finding(
                                 routing.NOT_FOUND, f"no namespace is called {name}", path=f"{path}[{position}]"
                             )
@@ -99,12 +100,6 @@ def _nobody(index: Index, policy: Item) -> Iterator[Issue]:
         shown = ", ".join(f"{key}={value}" for key, value in labels.items())
         what = f"no workload has the labels {shown}" if labels else "its namespace has no workload"
         yield policy.finding(codes.NOBODY_SELECTED, what, path="$.spec.selector" if labels else "")
-
-
-def _is_namespace(index: Index, name: str) -> bool:
-    """Namespaces that are given, or that something is in: people do not always write them down."""
-    known = set(index.namespaces) | set(index.workload_labels) | {index.settings.root_namespace}
-    return any(fnmatchcase(each, name) for each in known)
 
 
 def gateway_api_selectors(index: Index) -> Iterator[Issue]:

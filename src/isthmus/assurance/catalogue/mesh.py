@@ -10,12 +10,6 @@ UNKNOWN_REGISTRY = error(
     "Nobody is in the network by that name, so its workloads are taken for others'.",
     "Use the id that the cluster has in its remote secret.",
 )
-NETWORK_WITHOUT_GATEWAY = error(
-    "ISM0801",
-    "A network has workloads but no gateway that others can reach.",
-    "Workloads of other networks get no endpoint there, so a service that runs only there cannot be called.",
-    "Run a network gateway: a LoadBalancer Service with the label topology.istio.io/network and port 15443.",
-)
 CLUSTER_WITHOUT_NETWORK = warning(
     "ISM0802",
     "Some clusters say which network they are in, and one does not.",
@@ -42,8 +36,8 @@ WRONG_CLUSTER_ID = error(
 )
 CLUSTER_KNOWN_TWICE = error(
     "ISM0806",
-    "Several remote secrets are for one cluster id.",
-    "One of them counts; the other's endpoints never appear.",
+    "Several remote secrets are for one cluster.",
+    "Under one id, one of them counts; under two ids, its endpoints count twice.",
     "Keep one of them.",
 )
 SECRET_FOR_NOBODY = info(
@@ -63,18 +57,6 @@ RULE_DIFFERS = warning(
     "A DestinationRule's subsets differ between control planes.",
     "A gateway passes a subset's requests through by the name that its own control plane knows; others are refused.",
     "Apply the same DestinationRule to every primary cluster.",
-)
-PORTS_DIFFER = warning(
-    "ISM0810",
-    "A service's ports differ between clusters.",
-    "Endpoints match ports by name: those of a cluster that names the port differently get no traffic.",
-    "Give each port the same name, number and protocol in every cluster.",
-)
-SERVICES_DIFFER = warning(
-    "ISM0811",
-    "A service is headless, external or of another kind in one cluster than in another.",
-    "It is one service for the mesh; the cluster that comes first by id decides for all.",
-    "Declare it alike in every cluster.",
 )
 ROOTS_DIFFER = error(
     "ISM0812",
@@ -159,4 +141,34 @@ HEADLESS_ACROSS_NETWORKS = warning(
     "A headless service has Pods on several networks.",
     "Its clients look up Pods' addresses, which mean nothing on another network.",
     "Call it through a Service with an address, or keep clients and Pods on one network.",
+)
+ONE_WAY_DISCOVERY = warning(
+    "ISM0827",
+    "One control plane discovers a cluster that does not discover it.",
+    "Workloads of the one cluster get the other's endpoints, but not the other way round.",
+    "Run isthmus link, or create the missing remote secret; or mean it so.",
+)
+CONFIGURATION_DIFFERS = info(
+    "ISM0828",
+    "A rule is in some primary clusters, and missing or different in others.",
+    "What a request meets depends on which control plane configured its proxy.",
+    "Apply the same configuration to every primary cluster.",
+)
+EXPORT_OF_NOTHING = error(
+    "ISM0829",
+    "A ServiceExport has no Service of its name.",
+    "Nothing is exported.",
+    "Create the Service, or correct the export's name and namespace.",
+)
+WRONG_CA_BUNDLE = error(
+    "ISM0830",
+    "A webhook trusts another authority than its control plane has.",
+    "The API server refuses to call it: Pods cannot be created, or are created without a sidecar.",
+    "Set the webhook's caBundle to the control plane's root certificate.",
+)
+ROOTS_IN_NAMESPACES = error(
+    "ISM0831",
+    "Namespaces of one cluster were given different root certificates.",
+    "Proxies of the one do not trust the control plane or the workloads of the other.",
+    "Delete the ConfigMaps istio-ca-root-cert that are old; the control plane writes them anew.",
 )

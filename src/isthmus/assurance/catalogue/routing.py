@@ -7,8 +7,8 @@ from isthmus.assurance.catalogue.code import error, warning
 NOT_FOUND = error(
     "IST0101",
     "Something that is referred to does not exist.",
-    "Requests that need it fail, or the rule never applies.",
-    "Create what is named, or correct the reference; a name without a namespace is looked for in the object's own.",
+    "Requests that need it fail, or the rule never applies. A name without a namespace is looked for in the object's own.",
+    "Create what is named, or correct the reference.",
 )
 CONFLICTING_MESH_HOSTS = error(
     "IST0109",
@@ -21,12 +21,6 @@ PORT_NEEDED = error(
     "A route leads to a service with several ports and does not say which one.",
     "The port is guessed from the one that was called, and may be wrong.",
     "Set destination.port.number.",
-)
-BAD_REGEX_IN_ROUTE = warning(
-    "IST0122",
-    "A regular expression of a route cannot be used.",
-    "Envoy would refuse it.",
-    "Correct the expression; Envoy uses RE2.",
 )
 HOST_NOT_IN_GATEWAY = warning(
     "IST0132",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from isthmus.assurance.validation.validating import (
     has_known_types,
+    known_kinds,
     normalized,
     problems_of,
     validate,
@@ -11,4 +12,4 @@ from isthmus.assurance.validation.validating import (
     verdict,
 )
 
-__all__ = ["has_known_types", "normalized", "problems_of", "validate", "validate_mesh", "verdict"]
+__all__ = ["has_known_types", "known_kinds", "normalized", "problems_of", "validate", "validate_mesh", "verdict"]

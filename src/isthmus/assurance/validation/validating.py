@@ -74,6 +74,11 @@ def known_shapes() -> dict[Kind, Shape]:
     return {kind: known.shape for kind, known in _KINDS.items()}
 
 
+def known_kinds() -> frozenset[Kind]:
+    """Group and name of every kind whose types are checked."""
+    return frozenset(_KINDS) | frozenset(CORE)
+
+
 def problems_of(item: Any) -> list[Problem]:
     """All that is wrong with one object by itself, and what is doubtful about it."""
     if not isinstance(item, dict) or not isinstance(item.get("kind"), str):
@@ -151,4 +156,4 @@ def normalized(value: Any) -> Any:
     return [normalized(inner) for inner in value if inner is not None] if isinstance(value, list) else value
 
 
-__all__ = ["has_known_types", "normalized", "problems_of", "validate", "validate_mesh", "verdict"]
+__all__ = ["has_known_types", "known_kinds", "normalized", "problems_of", "validate", "validate_mesh", "verdict"]
