@@ -22,8 +22,8 @@ def test_up_ends_with_who_answered_which_way_and_what_to_do_next(isthmus):
 
     assert done.returncode == 0, done.stderr
     assert "direct 10.10.0." in done.stdout
-    assert "gateway of west 172.30.2.1:15443" in done.stdout
-    assert "gateway of east 172.30.1.1:15443" in done.stdout
+    assert "gateway of west 172.30.2.240:15443" in done.stdout
+    assert "gateway of east 172.30.1.240:15443" in done.stdout
     assert done.stdout.count("spiffe://cluster.local/ns/sample/sa/client") == 4
     assert "isthmus down" in done.stdout
     assert "east: istio-system/istiod is ready" in done.stderr, "progress is talk, not data"
@@ -46,7 +46,7 @@ def test_rootless_is_the_same(isthmus):
     done = isthmus("up", TWO_SHORES, "--rootless")
 
     assert done.returncode == 0, done.stderr
-    assert "gateway of west 172.30.2.1:15443" in done.stdout
+    assert "gateway of west 172.30.2.240:15443" in done.stdout
     assert isthmus("exec", "client", "--cluster", "east", "--", "id", "-u").stdout.strip() == "0"
 
 
@@ -99,12 +99,14 @@ def test_a_second_up_is_refused_and_disturbs_nothing(isthmus):
 
 def test_a_mistake_is_refused_before_anything_starts(isthmus, tmp_path):
     topology = tmp_path / "wrong.yaml"
-    topology.write_text(Path(TWO_SHORES).read_text().replace("network: n2", "network: n3"))
+    text = Path(TWO_SHORES).read_text().replace("network: n2", "network: n3")
+    topology.write_text(text)
+    line = text[: text.index("network: n3")].count("\n") + 1
 
     done = isthmus("up", str(topology))
 
     assert done.returncode == 65
-    assert f"{topology}:13: spec.clusters.west.network: 'n3' is not a network" in done.stderr
+    assert f"{topology}:{line}: spec.clusters.west.network: 'n3' is not a network" in done.stderr
     assert done.stdout == ""
     assert isthmus.processes() == []
 
