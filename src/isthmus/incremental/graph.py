@@ -58,7 +58,7 @@ class State(Enum):
 class Cell:
     """One value of one node, with what it read and who read it. For the modules of this package."""
 
-    __slots__ = ("key", "node", "observed", "readers", "reads", "state", "value")
+    __slots__ = ("doubts", "key", "node", "observed", "readers", "reads", "state", "value")
 
     def __init__(self, node: Node, key: Hashable) -> None:
         self.node = node
@@ -67,6 +67,8 @@ class Cell:
         self.state = State.DIRTY if node.compute else State.CLEAN
         self.reads: dict[Cell, None] = {}
         self.readers: dict[Cell, None] = {}
+        self.doubts: list[Cell] = []
+        """Of what it read, what may have changed: while it is suspect."""
         self.observed = False
 
 
@@ -302,18 +304,27 @@ class Graph:
             self.changed(cell)
 
     def changed(self, cell: Cell) -> None:
-        """Marks direct readers dirty and everything behind them suspect."""
-        stack = [(reader, State.DIRTY) for reader in cell.readers]
+        """Marks direct readers dirty and everything behind them suspect, each with what it has to doubt."""
+        stack: list[Cell] = []
+        for reader in cell.readers:
+            if self._mark(reader, State.DIRTY):
+                stack.append(reader)
         while stack:
-            current, wanted = stack.pop()
-            if current.state is State.COMPUTING or current.state.value >= wanted.value:
-                continue
-            was_clean = current.state is State.CLEAN
-            current.state = wanted
-            if current.observed:
-                self._due[current] = None
-            if was_clean:
-                stack.extend((reader, State.SUSPECT) for reader in current.readers)
+            current = stack.pop()
+            for reader in current.readers:
+                reader.doubts.append(current)
+                if self._mark(reader, State.SUSPECT):
+                    stack.append(reader)
+
+    def _mark(self, cell: Cell, wanted: State) -> bool:
+        """Whether the cell was clean until now, so that its readers have to hear of it."""
+        was = cell.state
+        if was is State.COMPUTING or was.value >= wanted.value:
+            return False
+        cell.state = wanted
+        if cell.observed:
+            self._due[cell] = None
+        return was is State.CLEAN
 
     def refresh(self, cell: Cell) -> None:
         """Makes the cell clean: by finding that nothing it read has changed, or by computing it."""
@@ -326,8 +337,9 @@ class Graph:
             self._compute(cell)
 
     def _read_something_new(self, cell: Cell) -> bool:
-        """Brings what the cell read up to date, in order, until one of these has changed (and so made the cell dirty)."""
-        for read in list(cell.reads):
+        """Brings what is in doubt up to date, until some of it has changed (and so made the cell dirty)."""
+        doubts, cell.doubts = cell.doubts, []
+        for read in doubts:
             if read.state is not State.CLEAN:
                 self.refresh(read)
             if cell.state is State.DIRTY:
@@ -341,6 +353,7 @@ class Graph:
         for read in before:
             read.readers.pop(cell, None)
         cell.reads = {}
+        cell.doubts = []
         cell.state = State.COMPUTING
         cell.node.computed += 1
         identity = (cell.node.name, cell.key)
