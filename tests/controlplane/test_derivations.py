@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import generated_meshes
 import pytest
 import yaml
 from hypothesis import HealthCheck, given, settings
@@ -55,6 +56,33 @@ def test_after_any_changes_every_proxy_has_what_it_would_be_given_from_scratch(p
         for proxy in connected:
             view = view_for(proxy, snapshot)
             assert plain(kept.resources(proxy)) == plain(compile_view(view, compile_outbound(view.outbound)))
+
+
+@settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    generated_meshes.histories,
+    st.lists(st.one_of(generated_meshes.changes, generated_meshes.callers, st.none()), max_size=25),
+)
+def test_incremental_is_from_scratch_whatever_happens_in_whatever_mesh(before, events):
+    """Objects come, change and go in two clusters, proxies connect (or, the second time, leave); None is a moment to settle."""
+    world, kept, connected = generated_meshes.World(before), Tables(), {}
+    kept.learn(world.snapshot())
+    for event in [*events, None]:
+        match event:
+            case None:
+                snapshot = world.snapshot()
+                kept.learn(snapshot)
+                settle(kept)
+                for proxy in connected.values():
+                    view = view_for(proxy, snapshot)
+                    assert plain(kept.resources(proxy)) == plain(compile_view(view, compile_outbound(view.outbound)))
+            case (str(), dict()) if str(event) in connected:
+                kept.disconnect(connected.pop(str(event)))
+            case (str(), dict()):
+                proxy = connected[str(event)] = world.proxy(event)
+                kept.connect(proxy)
+            case _:
+                world.happens(*event)
 
 
 def test_proxies_of_one_scope_share_what_was_computed_once(proxies):

@@ -10,7 +10,7 @@ import pytest
 from isthmus.api.registry import KINDS, decode, kind_of
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.inputs import ClusterInput
-from isthmus.ingest.snapshot import snapshot_of
+from isthmus.ingest.snapshot import read
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId
 from isthmus.model.snapshot import MeshSettings, Snapshot
@@ -60,11 +60,11 @@ def cluster(name: str, *objects: dict[str, Any]) -> ClusterInput:
 
 
 def snapshot(*clusters: ClusterInput, cache: IngestCache | None = None) -> Snapshot:
-    return snapshot_of(SETTINGS, clusters, clusters[0].id, cache=cache)
+    return read(SETTINGS, clusters, clusters[0].id, cache or IngestCache()).snapshot
 
 
 def snapshot_with(clusters: list[ClusterInput], config: str, cache: IngestCache | None) -> Snapshot:
-    return snapshot_of(SETTINGS, clusters, ClusterId(config), cache=cache)
+    return read(SETTINGS, clusters, ClusterId(config), cache or IngestCache()).snapshot
 
 
 @pytest.fixture

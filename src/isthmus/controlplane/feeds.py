@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
+import msgspec
+
 from isthmus.api.meta import KubernetesObject
 from isthmus.api.registry import KINDS, Kind, decode
 from isthmus.controlplane.staleness import HOLD, StalePolicy
@@ -156,6 +158,7 @@ class ClusterFeed:
         return Reflector(self.client, path_of(kind), read, taken, selector=selector, optional=optional)
 
     def _taken(self, kind: Kind, objects: dict[Name, object], changes: list[Change[KubernetesObject]]) -> None:
+        touched = [change.name for change in changes if not _says_the_same(objects.get(change.name), change.new)]
         for change in changes:
             if change.new is None:
                 objects.pop(change.name, None)
@@ -166,7 +169,8 @@ class ClusterFeed:
         if reflector.refusal:
             found.append(self._not_allowed(kind, reflector.refusal))
         self._world.report(f"{self.cluster}/{kind.key}", found)
-        self._world.touched(self.imported)
+        if touched:
+            self._world.touched(self.imported, kind.key, touched)
 
     def _not_allowed(self, kind: Kind, why: str) -> Issue:
         return Issue(
@@ -185,3 +189,11 @@ class ClusterFeed:
             what=f"cannot be read, and is left out: {why}",
             fix="correct the field that is named; other objects are not affected",
         )
+
+
+def _says_the_same(old: object, new: KubernetesObject | None) -> bool:
+    """Whether nothing that the mesh reads has changed: most writes are of a status, or of nothing at all."""
+    if not isinstance(old, KubernetesObject) or new is None:
+        return old is new
+    version = new.metadata.resource_version
+    return msgspec.structs.replace(old, metadata=msgspec.structs.replace(old.metadata, resource_version=version)) == new

@@ -11,7 +11,8 @@ from collections.abc import Iterable, Mapping
 
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.inputs import ClusterInput
-from isthmus.ingest.snapshot import snapshot_of
+from isthmus.ingest.patching import patched
+from isthmus.ingest.snapshot import Reading, read
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId
 from isthmus.model.snapshot import MeshSettings, Snapshot
@@ -42,6 +43,10 @@ class World:
         self._shares: dict[ClusterId, int] = {}
         self._issues: dict[str, tuple[Issue, ...]] = {}
         self._cache = IngestCache()
+        self._reading: Reading | None = None
+        self._changes: dict[ClusterId, dict[str, set[ObjectName]]] = {}
+        self._is_new = True
+        """Whether something other than objects has changed since the last snapshot."""
 
     @property
     def clusters(self) -> Mapping[ClusterId, ImportedCluster]:
@@ -55,7 +60,7 @@ class World:
     def put(self, cluster: ClusterId, imported: ImportedCluster) -> None:
         """The cluster's objects are these from now on; what was known of it before goes in the same step."""
         self._clusters[cluster] = imported
-        self.changed.set()
+        self._anew()
 
     def set_shares(self, shares: Mapping[ClusterId, int]) -> None:
         """Percent of its traffic that each cluster keeps; one that is not named keeps all."""
@@ -68,12 +73,17 @@ class World:
         """Forgets the cluster, all its endpoints, and what was wrong with its objects."""
         for source in [source for source in self._issues if source.startswith(f"{cluster}/")]:
             self.report(source, ())
+        self._changes.pop(cluster, None)
         if self._clusters.pop(cluster, None) is not None:
-            self.changed.set()
+            self._anew()
 
-    def touched(self, imported: ImportedCluster) -> None:
-        """Says that an imported cluster has changed; silent while nobody can see it."""
-        if imported.state is not ImportState.SYNCING and imported in self._clusters.values():
+    def touched(self, imported: ImportedCluster, kind: str = "", names: Iterable[ObjectName] = ()) -> None:
+        """Says that objects of an imported cluster have changed, or the cluster itself; silent while nobody can see it."""
+        if imported.state is ImportState.SYNCING:
+            return
+        cluster = next((name for name, each in self._clusters.items() if each is imported), None)
+        if cluster is not None:
+            self._changes.setdefault(cluster, {}).setdefault(kind, set()).update(names)
             self.changed.set()
 
     def report(self, source: str, issues: Iterable[Issue]) -> None:
@@ -81,11 +91,27 @@ class World:
         found = tuple(issues)
         if self._issues.get(source, ()) != found:
             self._issues[source] = found
-            self.changed.set()
+            self._anew()
+
+    def _anew(self) -> None:
+        self._is_new = True
+        self.changed.set()
 
     def snapshot(self) -> Snapshot:
         """The newest snapshot. Clusters that never synced are left out."""
-        inputs = [
+        changes, self._changes = self._changes, {}
+        if self._reading is not None and not self._is_new:
+            objects = {cluster: self._clusters[cluster].objects for cluster in changes if cluster in self._clusters}
+            self._reading = patched(self._reading, changes, objects) if objects.keys() == changes.keys() else None
+        else:
+            self._reading = None
+        self._is_new = False
+        if self._reading is None:
+            self._reading = read(self.settings, self._inputs(), self.config_cluster, self._cache, self._all_issues())
+        return self._reading.snapshot
+
+    def _inputs(self) -> list[ClusterInput]:
+        return [
             ClusterInput(
                 id=name,
                 state=imported.state,
@@ -97,5 +123,6 @@ class World:
             for name, imported in sorted(self._clusters.items())
             if imported.state is not ImportState.SYNCING
         ]
-        issues = tuple(issue for source in sorted(self._issues) for issue in self._issues[source])
-        return snapshot_of(self.settings, inputs, self.config_cluster, cache=self._cache, issues=issues)
+
+    def _all_issues(self) -> tuple[Issue, ...]:
+        return tuple(issue for source in sorted(self._issues) for issue in self._issues[source])

@@ -305,10 +305,7 @@ class Graph:
 
     def changed(self, cell: Cell) -> None:
         """Marks direct readers dirty and everything behind them suspect, each with what it has to doubt."""
-        stack: list[Cell] = []
-        for reader in cell.readers:
-            if self._mark(reader, State.DIRTY):
-                stack.append(reader)
+        stack = [reader for reader in cell.readers if self._mark(reader, State.DIRTY)]
         while stack:
             current = stack.pop()
             for reader in current.readers:

@@ -11,27 +11,26 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import cast
 
-from isthmus.api.core import EndpointSlice, Node, Pod, Service, SliceEndpoint
+from isthmus.api.core import Node, Pod, Service
 from isthmus.ingest import labels
 from isthmus.ingest.allocation import addresses_at, places_of
 from isthmus.ingest.cache import IngestCache
+from isthmus.ingest.cluster_endpoints import ClusterEndpoints
 from isthmus.ingest.cluster_set import apply_cluster_set
 from isthmus.ingest.configuration import Configuration, configuration_of
-from isthmus.ingest.endpoints import endpoints_of, pod_named_by, service_of
 from isthmus.ingest.gateway_api.backends import backend_issues
 from isthmus.ingest.gateways import entrances_of, gateways_of, is_on_node_ports
 from isthmus.ingest.inputs import ClusterInput, network_of
 from isthmus.ingest.mesh_config import is_cluster_local
 from isthmus.ingest.service_entries import Candidate, ServiceEntry, chosen_by, selected
 from isthmus.ingest.services import Declaration, declaration_of, merged
-from isthmus.ingest.workloads import address_only, health_of, workload_of
+from isthmus.ingest.workloads import health_of
 from isthmus.model import services as model_services
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
-from isthmus.model.names import Namespace as NamespaceName
 from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.topology import Cluster, ClusterNetwork, NetworkGateway
-from isthmus.model.workloads import Endpoint, Health, Workload
+from isthmus.model.workloads import Endpoint, Health
 
 _PREFERENCE = {Health.HEALTHY: 0, Health.UNHEALTHY: 1, Health.TERMINATING: 2}
 
@@ -50,23 +49,38 @@ class _ClusterFacts:
 
     cluster: Cluster
     declarations: list[Declaration]
-    endpoints: dict[ServiceKey, list[tuple[Endpoint, ...]]]
+    endpoints: ClusterEndpoints
     gateways: list[NetworkGateway]
     pods: Mapping[tuple[str, str], Pod]
-    workloads: Mapping[tuple[str, str], Workload]
     issues: list[Issue]
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A snapshot, with what is kept to patch it. `stands_alone`: endpoints come from EndpointSlices and nothing else."""
+
+    snapshot: Snapshot
+    endpoints: Mapping[ClusterId, ClusterEndpoints]
+    stands_alone: bool
 
 
 def snapshot_of(
     settings: MeshSettings,
     clusters: Sequence[ClusterInput],
     config_cluster: ClusterId,
-    *,
-    cache: IngestCache | None = None,
-    issues: tuple[Issue, ...] = (),
 ) -> Snapshot:
+    """The picture of the mesh."""
+    return read(settings, clusters, config_cluster, IngestCache()).snapshot
+
+
+def read(
+    settings: MeshSettings,
+    clusters: Sequence[ClusterInput],
+    config_cluster: ClusterId,
+    cache: IngestCache,
+    issues: tuple[Issue, ...] = (),
+) -> Reading:
     """The picture of the mesh. `cache` is handed in again with each call to spare what did not change; `issues` are added."""
-    cache = cache or IngestCache()
     config = next((cluster for cluster in clusters if cluster.id == config_cluster), None)
     configuration = configuration_of(settings, config, cache)
     context = _Context(configuration.settings, cache)
@@ -83,7 +97,8 @@ def snapshot_of(
     found += _networks_without_gateway(context.settings, endpoints, gateways)
     found += backend_issues(configuration.attachments, services, config_cluster)
     context.cache.end_round()
-    return Snapshot(
+    rules = context.settings.cluster_set
+    snapshot = Snapshot(
         settings=context.settings,
         clusters=MappingProxyType({fact.cluster.id: fact.cluster for fact in facts}),
         gateways=MappingProxyType(gateways),
@@ -101,6 +116,13 @@ def snapshot_of(
         attachments=configuration.attachments,
         issues=tuple(sorted(set(found))),
     )
+    return Reading(
+        snapshot=snapshot,
+        endpoints={fact.cluster.id: fact.endpoints for fact in facts},
+        stands_alone=not (
+            configuration.workload_entries or configuration.service_entries or rules.exports or rules.hosts
+        ),
+    )
 
 
 def _selector_keys(configuration: Configuration) -> frozenset[str]:
@@ -114,7 +136,6 @@ def _selector_keys(configuration: Configuration) -> frozenset[str]:
 
 def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Context) -> _ClusterFacts:
     network = network_of(cluster, context.settings)
-    workloads = dict(_workloads_in(cluster, network, context))
     services = cast("Mapping[tuple[str, str], Service]", cluster.objects.get("Service", {}))
     nodes = tuple(cast("Mapping[tuple[str, str], Node]", cluster.objects.get("Node", {})).values())
     declarations: list[Declaration] = []
@@ -145,78 +166,22 @@ def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Contex
             share=cluster.share,
         ),
         declarations=declarations,
-        endpoints=_endpoints_in(cluster, network, context, workloads),
+        endpoints=_endpoints_in(cluster, network, context),
         gateways=gateways,
         pods=cast("Mapping[tuple[str, str], Pod]", cluster.objects.get("Pod", {})),
-        workloads=workloads,
         issues=issues,
     )
 
 
-def _endpoints_in(
-    cluster: ClusterInput,
-    network: ClusterNetwork,
-    context: _Context,
-    workloads: Mapping[tuple[str, str], Workload],
-) -> dict[ServiceKey, list[tuple[Endpoint, ...]]]:
-    by_address = _by_address(cluster, workloads)
-    found: dict[ServiceKey, list[tuple[Endpoint, ...]]] = defaultdict(list)
-    slices = cast("Mapping[tuple[str, str], EndpointSlice]", cluster.objects.get("EndpointSlice", {}))
-    for name, slice_ in sorted(slices.items()):
-        key = service_of(slice_, context.settings.dns_domain)
-        if key is None:
-            continue
-
-        def known(endpoint: SliceEndpoint, address: str, slice_: EndpointSlice = slice_) -> Workload | None:
-            """By the Pod's name; by its address where the slice does not name it."""
-            name = pod_named_by(slice_, endpoint)
-            return workloads.get(name) if name else by_address.get(address)
-
-        def find(endpoint: SliceEndpoint, address: str, slice_: EndpointSlice = slice_) -> Workload:
-            namespace = NamespaceName(slice_.metadata.namespace)
-            return known(endpoint, address) or address_only(
-                address, cluster=cluster.id, network=network, namespace=namespace
-            )
-
-        behind = tuple(known(each, address) for each in slice_.endpoints or () for address in each.addresses)
-
-        found[key].append(
-            context.cache.once(
-                ("slice", cluster.id, network, name),
-                (slice_, *behind),
-                lambda slice_=slice_, key=key, find=find: endpoints_of(slice_, key, find),  # type: ignore[misc]
-            )
-        )
-    return found
-
-
-def _workloads_in(
-    cluster: ClusterInput, network: ClusterNetwork, context: _Context
-) -> Iterator[tuple[tuple[str, str], Workload]]:
-    nodes = cast("Mapping[tuple[str, str], Node]", cluster.objects.get("Node", {}))
-    pods = cast("Mapping[tuple[str, str], Pod]", cluster.objects.get("Pod", {}))
-    for name, pod in pods.items():
-        node = nodes.get(("", pod.spec.node_name))
-        yield (
-            name,
-            context.cache.once(
-                ("workload", cluster.id, network, name),
-                (pod, node),
-                lambda pod=pod, node=node: workload_of(  # type: ignore[misc]
-                    pod, node, cluster=cluster.id, network=network, trust_domain=context.settings.trust_domain
-                ),
-            ),
-        )
-
-
-def _by_address(cluster: ClusterInput, workloads: Mapping[tuple[str, str], Workload]) -> Mapping[str, Workload | None]:
-    """Not those that are over, whose addresses are others' by now; and nobody where several Pods have one (their Node's own)."""
-    pods = cast("Mapping[tuple[str, str], Pod]", cluster.objects.get("Pod", {}))
-    found: dict[str, Workload | None] = {}
-    for name, workload in workloads.items():
-        if not pods[name].is_over:
-            for ip in workload.ips:
-                found[ip] = None if ip in found else workload
+def _endpoints_in(cluster: ClusterInput, network: ClusterNetwork, context: _Context) -> ClusterEndpoints:
+    """Those of the last round, brought up to date, if the cluster is as it was."""
+    settings = context.settings
+    found = context.cache.once(
+        ("endpoints in", cluster.id, network, settings.trust_domain, settings.dns_domain),
+        (),
+        lambda: ClusterEndpoints(cluster.id, network, settings.trust_domain, settings.dns_domain),
+    )
+    found.refresh(cluster.objects)
     return found
 
 
@@ -245,18 +210,10 @@ def _merge_endpoints(
     facts: Sequence[_ClusterFacts], services: Mapping[ServiceKey, object], context: _Context
 ) -> dict[ServiceKey, tuple[Endpoint, ...]]:
     """In the order of clusters, then of addresses: the order in which proxies get them."""
-    parts: dict[ServiceKey, list[tuple[Endpoint, ...]]] = {key: [] for key in services}
-    for fact in facts:
-        for key, slices in fact.endpoints.items():
-            if key in parts:
-                parts[key] += slices
+    parts = {key: tuple(part for fact in facts for part in fact.endpoints.endpoints(key)) for key in services}
     return {
-        key: context.cache.once(
-            ("endpoints", key),
-            tuple(slices),
-            lambda slices=slices: _distinct(slices),  # type: ignore[misc]
-        )
-        for key, slices in parts.items()
+        key: context.cache.once(("endpoints", key), found, lambda found=found: distinct(found))  # type: ignore[misc]
+        for key, found in parts.items()
     }
 
 
@@ -325,19 +282,19 @@ def _add_endpoints(
     endpoints: dict[ServiceKey, tuple[Endpoint, ...]], key: ServiceKey, more: tuple[Endpoint, ...]
 ) -> None:
     known = endpoints.get(key, ())
-    endpoints[key] = _distinct([known, more]) if more else known
+    endpoints[key] = distinct([known, more]) if more else known
 
 
 def _candidates(facts: Sequence[_ClusterFacts]) -> Iterator[Candidate]:
     """Every cluster's Pods that answer, or soon will, or did until now."""
     for fact in facts:
-        for name, workload in fact.workloads.items():
+        for name, workload in fact.endpoints.workloads.items():
             health = health_of(fact.pods[name])
             if health is not None:
                 yield Candidate(workload=workload, health=health)
 
 
-def _distinct(slices: Sequence[tuple[Endpoint, ...]]) -> tuple[Endpoint, ...]:
+def distinct(slices: Sequence[tuple[Endpoint, ...]]) -> tuple[Endpoint, ...]:
     """One endpoint may be in two slices for a while, in two states (EndpointSlice API reference): the better one counts, and of two alike
     the one whose workload is known.
     """

@@ -1,0 +1,50 @@
+"""Patching: the next snapshot when nothing but Pods and EndpointSlices has changed, which is nearly always.
+
+Reading every object again costs what the mesh is large; this costs what the services are large whose endpoints changed. Where a change could
+reach beyond these services, this step declines, and the whole is read again. The law, held by tests/ingest/test_patching.py: a patched snapshot
+equals the one that is read from scratch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Set
+from dataclasses import replace
+from types import MappingProxyType
+
+from isthmus.ingest.cluster_endpoints import POD, SLICE, Name
+from isthmus.ingest.snapshot import Reading, distinct
+from isthmus.model.names import ClusterId, NetworkId, ServiceKey
+from isthmus.model.workloads import Endpoint
+
+Changes = Mapping[ClusterId, Mapping[str, Set[Name]]]
+"""Names of objects that came, went or changed, by cluster and kind."""
+
+
+def patched(
+    reading: Reading, changes: Changes, objects: Mapping[ClusterId, Mapping[str, Mapping[Name, object]]]
+) -> Reading | None:
+    """The reading after the changes, when `objects` are there; None where they may concern more than the endpoints of some services."""
+    if not reading.stands_alone or any(kind not in (POD, SLICE) for found in changes.values() for kind in found):
+        return None
+    if any(cluster not in reading.endpoints for cluster in changes):
+        return None
+    known, services = reading.snapshot.endpoints, reading.snapshot.services
+    fresh: dict[ServiceKey, tuple[Endpoint, ...]] = {}
+    for cluster, found in changes.items():
+        for key in reading.endpoints[cluster].update(objects[cluster], found.get(POD, ()), found.get(SLICE, ())):
+            if key in services:
+                fresh[key] = distinct(
+                    [part for _, each in sorted(reading.endpoints.items()) for part in each.endpoints(key)]
+                )
+    before = _networks(known[key] for key in fresh)
+    if _networks(fresh.values()) != before:
+        return None  # Whether a network is without a gateway is told, and depends on who has endpoints there.
+    changed = {key: found for key, found in fresh.items() if found != known[key]}
+    if not changed:
+        return reading
+    snapshot = replace(reading.snapshot, endpoints=MappingProxyType({**known, **changed}))
+    return replace(reading, snapshot=snapshot)
+
+
+def _networks(found: Iterable[tuple[Endpoint, ...]]) -> frozenset[NetworkId]:
+    return frozenset(endpoint.network for endpoints in found for endpoint in endpoints)

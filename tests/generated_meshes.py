@@ -1,0 +1,200 @@
+"""Generated meshes: histories of objects in several clusters, and proxies that ask. For laws over whatever may happen."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+
+from hypothesis import strategies as st
+
+from isthmus.api.registry import KINDS, decode
+from isthmus.ingest.cache import IngestCache
+from isthmus.ingest.inputs import ClusterInput
+from isthmus.ingest.proxies import placed, proxy_of
+from isthmus.ingest.snapshot import Reading, read
+from isthmus.model.identity import TrustDomain
+from isthmus.model.names import ClusterId, MeshId
+from isthmus.model.snapshot import MeshSettings, Snapshot
+from isthmus.model.topology import ImportState, Locality
+
+SETTINGS = MeshSettings(mesh=MeshId("m"), trust_domain=TrustDomain("cluster.local"))
+CLUSTERS = ("a", "b", "c")
+CONFIG = "b"
+ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "nonsense", "")
+APPS, SERVICES, NETWORKS = ("x", "y"), ("s1", "s2"), ("n1", "n2", "n3")
+
+
+def obj(kind, name, namespace="ns", labels=None, **fields):
+    return kind, {"metadata": {"name": name, "namespace": namespace, "labels": labels or {}}, **fields}
+
+
+def pick(*values):
+    return st.sampled_from(values)
+
+
+meshed = st.fixed_dictionaries(
+    {},
+    optional={
+        "security.istio.io/tlsMode": pick("istio", "disabled"),
+        "topology.istio.io/network": pick(*NETWORKS),
+        "topology.istio.io/locality": pick("eu.a", "us"),
+        "app": pick(*APPS),
+    },
+)
+pods = st.builds(
+    lambda name, ip, labels, phase, ready, account: obj(
+        "Pod", name, labels=labels, spec={"nodeName": "n", "serviceAccountName": account},
+        status={"podIP": ip, "phase": phase, "conditions": [{"type": "Ready", "status": ready}]},
+    ),
+    pick("p1", "p2", "p3"), pick(*ADDRESSES), meshed, pick("Running", "Succeeded"), pick("True", "False"), pick("", "sa"),
+)  # fmt: skip
+nodes = st.builds(
+    lambda region, zone: obj(
+        "Node", "n", "", {"topology.kubernetes.io/region": region, "topology.kubernetes.io/zone": zone}
+    ),
+    pick("eu", "us"),
+    pick("a", "b"),
+)
+namespaces = pick(*NETWORKS, "").map(
+    lambda name: obj("Namespace", "istio-system", "", {"topology.istio.io/network": name})
+)
+ports = st.lists(
+    st.builds(
+        lambda number, name, protocol: {"port": number, "name": name, "protocol": protocol},
+        pick(53, 80, 81), pick("http", "tcp", "dns"), pick("TCP", "UDP"),
+    ), max_size=3,
+)  # fmt: skip
+services = st.builds(
+    lambda name, ip, ports, export: (
+        obj("Service", name, spec={"clusterIP": ip, "ports": ports})
+        if not export
+        else (
+            "Service",
+            {
+                "metadata": {"name": name, "namespace": "ns", "annotations": {"networking.istio.io/exportTo": export}},
+                "spec": {"clusterIP": ip, "ports": ports},
+            },
+        )
+    ),
+    pick(*SERVICES),
+    pick("10.96.0.1", "10.96.0.2", "None", "fd00:96::1", ""),
+    ports,
+    pick("", "*", ".", "other", "~"),
+)
+gateways = st.builds(
+    lambda name, network, ips, port: obj(
+        "Service", name, "istio-system", {"topology.istio.io/network": network},
+        spec={"externalIPs": ips, "ports": [{"port": port, "name": "tls"}]},
+    ),
+    pick("gw1", "gw2"), pick(*NETWORKS), st.lists(pick("1.1.1.1", "1.1.1.2", "fd00:1::1", "lb.example.com"), max_size=3), pick(15443, 443),
+)  # fmt: skip
+slice_endpoints = st.builds(
+    lambda ip, pod, conditions: {
+        "addresses": [ip],
+        "conditions": conditions,
+        **({"targetRef": {"kind": "Pod", "name": pod}} if pod else {}),
+    },
+    pick(*ADDRESSES),
+    pick("", "p1", "p2"),
+    st.dictionaries(pick("ready", "serving", "terminating"), st.booleans(), max_size=2),
+)
+slices = st.builds(
+    lambda name, service, endpoints, port: obj(
+        "EndpointSlice", name, labels={"kubernetes.io/service-name": service} if service else {},
+        endpoints=endpoints, ports=[{"name": port, "port": 8080}],
+    ),
+    pick("e1", "e2"), pick(*SERVICES, ""), st.lists(slice_endpoints, max_size=3), pick("http", "tcp"),
+)  # fmt: skip
+written = st.builds(
+    lambda ip, network, account, labels, weight: {
+        "address": ip, "network": network, "serviceAccount": account, "labels": labels, "weight": weight,
+    },
+    pick(*ADDRESSES), pick("", *NETWORKS), pick("", "vm"), meshed, pick(0, 1, 7, 2**32 - 1),
+)  # fmt: skip
+entries = st.builds(
+    lambda name, host, resolution, endpoints, location, app: obj(
+        "ServiceEntry", name,
+        spec={
+            "hosts": [host], "ports": [{"number": 80, "name": "http"}], "resolution": resolution,
+            "endpoints": endpoints, "location": location,
+        } | ({"workloadSelector": {"labels": {"app": app}}} if app else {}),
+    ),
+    pick("x1", "x2"), pick("x.example", "s1.ns.svc.cluster.local"), pick("STATIC", "DNS", "NONE", "ODD"), st.lists(written, max_size=3),
+    pick("MESH_INTERNAL", "MESH_EXTERNAL"), pick("", *APPS),
+)  # fmt: skip
+machines = st.builds(lambda name, spec: obj("WorkloadEntry", name, spec=spec), pick("w1", "w2"), written)
+rules = st.builds(
+    lambda host, tls, subset: obj(
+        "DestinationRule", host.partition(".")[0],
+        spec={"host": host, "trafficPolicy": {"tls": {"mode": tls}}, "subsets": [{"name": "v", "labels": subset}]},
+    ),
+    pick("s1", "s2.ns.svc.cluster.local"), pick("", "DISABLE", "ISTIO_MUTUAL"), meshed,
+)  # fmt: skip
+exposures = st.just(
+    obj("Gateway", "g", "istio-system", spec={"servers": [{"port": {"number": 15443}, "hosts": ["*"], "tls": {"mode": "AUTO_PASSTHROUGH"}}]})
+)  # fmt: skip
+peers = pick("STRICT", "DISABLE").map(lambda mode: obj("PeerAuthentication", "p", spec={"mtls": {"mode": mode}}))
+configs = pick(
+    "serviceSettings: [{settings: {clusterLocal: true}, hosts: ['*']}]",
+    "localityLbSetting: {distribute: [{from: 'eu/*', to: {'eu/*': 80, 'us/*': 20}}]}",
+    "{",
+).map(lambda text: obj("ConfigMap", "istio", "istio-system", data={"mesh": text}))
+
+things = st.one_of(
+    pods, pods, nodes, namespaces, services, services, gateways, slices, slices, entries, machines, rules, exposures, peers, configs
+)  # fmt: skip
+changes = st.tuples(st.sampled_from(CLUSTERS), st.booleans(), things)
+"""In which cluster, whether the object goes, and the object as it is then."""
+callers = st.builds(
+    lambda kind, cluster, network, families, view, namespace: (
+        f"{kind}~10.0.0.1~p1.{namespace}~d",
+        {"CLUSTER_ID": cluster, "NETWORK": network, "INSTANCE_IPS": families, "REQUESTED_NETWORK_VIEW": view},
+    ),
+    pick("sidecar", "router"), pick(*CLUSTERS), pick("", *NETWORKS), pick("10.0.0.1", "10.0.0.1,fd00::1", "fd00::1"),
+    pick("", "n1", "n1,n2"), pick("ns", "other"),
+)  # fmt: skip
+
+
+class World:
+    """What the API servers of all clusters have."""
+
+    def __init__(self, happened=()):
+        self.objects: dict[tuple[str, str, str, str], object] = {}
+        for change in happened:
+            self.happens(*change)
+
+    def happens(self, cluster, goes, thing):
+        kind, body = thing
+        key = (cluster, kind, body["metadata"]["namespace"], body["metadata"]["name"])
+        if goes:
+            self.objects.pop(key, None)
+        else:
+            self.objects[key] = decode(KINDS[kind], body)
+
+    def inputs(self, chance: random.Random | None = None) -> list[ClusterInput]:
+        found: dict[str, dict[str, dict[tuple[str, str], object]]] = {cluster: {} for cluster in CLUSTERS}
+        items = list(self.objects.items())
+        if chance:
+            chance.shuffle(items)
+        for (cluster, kind, namespace, name), each in items:
+            found[cluster].setdefault(kind, {})[namespace, name] = each
+        inputs = [ClusterInput(id=ClusterId(c), state=ImportState.LIVE, objects=o) for c, o in found.items()]
+        if chance:
+            chance.shuffle(inputs)
+        return inputs
+
+    def snapshot(self, *, cache=None, chance=None) -> Snapshot:
+        return self.reading(cache or IngestCache(), chance).snapshot
+
+    def reading(self, cache: IngestCache, chance: random.Random | None = None) -> Reading:
+        return read(SETTINGS, self.inputs(chance), ClusterId(CONFIG), cache)
+
+    def proxy(self, caller):
+        node, metadata = caller
+        own: Mapping[str, Mapping[tuple[str, str], object]] = next(
+            each.objects for each in self.inputs() if each.id == metadata["CLUSTER_ID"]
+        )
+        return placed(proxy_of(node, metadata, Locality("eu", "a"), None), own)
+
+
+histories = st.lists(changes, min_size=10, max_size=30)
