@@ -49,13 +49,13 @@ class Talk:
         for part in text.split("|"):
             short, *items = part.split()
             by_type[TYPES[short]] = {name: self.resource(name, revision) for name, revision in map(pair, items)}
-        return [self.shown(response) for response in self.session.publish(ResourceSet(by_type))]
+        return [self.shown(b"".join(response)) for response in self.session.publish(ResourceSet(by_type))]
 
     def say(self, text: str) -> list[str]:
         short, *words = shlex.split(text)
         request = self._delta(words) if self.session.delta else self._full(words)
         request.type_url = TYPES[short]
-        return [self.shown(response) for response in self.session.receive(request)]
+        return [self.shown(b"".join(response)) for response in self.session.receive(request)]
 
     def shown(self, response: bytes) -> str:
         if not self.session.delta:

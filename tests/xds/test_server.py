@@ -199,17 +199,17 @@ async def test_newest_gives_the_newest_and_each_value_once():
     assert [news.resources for news in taken] == [tables(a="two"), tables(a="three")]
 
 
-async def test_newest_gives_the_names_of_everything_that_changed_in_between():
+async def test_newest_gives_everything_that_changed_in_between_with_the_oldest_version_of_each():
     feed = Newest()
     feed.put(tables(a="one"))
     await feed.take()
 
-    feed.put(tables(a="two"), {CLUSTER: {"a"}})
-    feed.put(tables(a="three", b="one"), {CLUSTER: {"b"}, ENDPOINTS: {"c"}})
+    feed.put(tables(a="two"), {CLUSTER: {"a": "1"}})
+    feed.put(tables(a="three", b="one"), {CLUSTER: {"a": "2", "b": ""}, ENDPOINTS: {"c": "1"}})
     known = await feed.take()
-    feed.put(tables(a="four"), {CLUSTER: {"a"}})
+    feed.put(tables(a="four"), {CLUSTER: {"a": "3"}})
     feed.put(tables(a="five"))
     unknown = await feed.take()
 
-    assert known.names == {CLUSTER: {"a", "b"}, ENDPOINTS: {"c"}}
-    assert unknown.names is None
+    assert known.changes == {CLUSTER: {"a": "1", "b": ""}, ENDPOINTS: {"c": "1"}}
+    assert unknown.changes is None

@@ -217,6 +217,6 @@ def test_the_version_is_equal_for_equal_states_on_every_stream(talk):
         stream = talk(delta=False)
         stream.say("CDS")
         (response,) = stream.session.publish(ResourceSet({CLUSTER: {"a": talk.resource("a", revision)}}))
-        versions.append(discovery_pb2.DiscoveryResponse.FromString(response).version_info)
+        versions.append(discovery_pb2.DiscoveryResponse.FromString(b"".join(response)).version_info)
 
     assert versions[0] == versions[1] != versions[2]

@@ -11,8 +11,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, Names, ResourceSet
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, Changes, ResourceSet
 from isthmus.xds.session import Session
+from isthmus.xds.wire import Response
 
 NAMES = ("a", "b", "c")
 WILDCARD = (CLUSTER, LISTENER)
@@ -78,11 +79,14 @@ class Client:
         )
         self.hear(self.session.publish(self.newest, self.changed_since(before) if self.told_names else None))
 
-    def changed_since(self, before: ResourceSet | None) -> Names | None:
+    def changed_since(self, before: ResourceSet | None) -> Changes | None:
         if before is None:
             return None
         pairs = {t: (before.of_type(t), self.newest.of_type(t)) for t in TYPES}
-        return {t: {n for n in old.keys() | new.keys() if old.get(n) != new.get(n)} for t, (old, new) in pairs.items()}
+        return {
+            t: {n: old[n].version if n in old else "" for n in old.keys() | new.keys() if old.get(n) != new.get(n)}
+            for t, (old, new) in pairs.items()
+        }
 
     def want(self, name: str, yes: bool) -> None:
         if (name in self.wanted) == yes:
@@ -106,9 +110,9 @@ class Client:
     def say(self, request: Any) -> None:
         self.hear(self.session.receive(request))
 
-    def hear(self, responses: list[bytes]) -> None:
+    def hear(self, responses: list[Response]) -> None:
         kind = discovery_pb2.DeltaDiscoveryResponse if self.delta else discovery_pb2.DiscoveryResponse
-        self.unread.extend(kind.FromString(response) for response in responses)
+        self.unread.extend(kind.FromString(b"".join(response)) for response in responses)
         under_way = [response.type_url for response in self.unread]
         assert len(under_way) == len(set(under_way)), "one response of a type is under way at most"
 

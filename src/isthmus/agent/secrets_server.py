@@ -86,7 +86,7 @@ class SecretsServer:
             while True:
                 if self._resources is not None:
                     for response in session.publish(self._resources):
-                        await context.write(response)
+                        await context.write(b"".join(response))
                 await news.wait()
                 news.clear()
 
@@ -95,7 +95,7 @@ class SecretsServer:
                 learning = tasks.create_task(learn(), name="secrets")
                 async for request in requests:
                     for response in session.receive(request):
-                        await context.write(response)
+                        await context.write(b"".join(response))
                 learning.cancel()
         except* (asyncio.InvalidStateError, grpc.aio.UsageError, grpc.aio.AbortError):
             pass  # Envoy went away while a response was on its way.

@@ -13,7 +13,7 @@ import structlog
 from isthmus.controlplane.gateway_credentials import GatewayCredentials
 from isthmus.controlplane.tables import Tables
 from isthmus.controlplane.world import World
-from isthmus.envoy.resources import SECRET, Names, ResourceSet
+from isthmus.envoy.resources import SECRET, Changes, ResourceSet
 from isthmus.ingest.proxies import BadClaims, placed, proxy_of
 from isthmus.model.topology import Locality
 from isthmus.model.views import Proxy
@@ -121,22 +121,22 @@ class Delivery:
             turn = _Turn()
             for _ in self.tables.settling():
                 await turn.over()
-            for proxy, names in self.tables.changed().items():
+            for proxy, changes in self.tables.changed().items():
                 resources = self.tables.resources(proxy)
                 if resources is not None:
                     for feed in self._of[proxy]:
-                        self._put(feed, proxy, resources, names)
+                        self._put(feed, proxy, resources, changes)
 
-    def _put(self, feed: Newest, proxy: Proxy, resources: ResourceSet, names: Names | None) -> None:
+    def _put(self, feed: Newest, proxy: Proxy, resources: ResourceSet, changes: Changes | None) -> None:
         """With the Secrets that the resources name, in the place of their stand-ins."""
         asked = resources.of_type(SECRET)
-        if not asked:
-            self._secrets.pop(feed, None)
-            feed.put(resources, names)
-            return
-        filled = self._credentials.filled(resources, proxy.scope.namespace)
-        self._secrets[feed] = {name: found.version for name, found in filled.of_type(SECRET).items()}
-        feed.put(filled, None if names is None else {**names, SECRET: {*names.get(SECRET, ()), *asked}})
+        given = self._secrets.pop(feed, {})
+        if asked:
+            resources = self._credentials.filled(resources, proxy.scope.namespace)
+            self._secrets[feed] = {name: found.version for name, found in resources.of_type(SECRET).items()}
+        if changes is not None and (asked or given):
+            changes = {**changes, SECRET: {name: given.get(name, "") for name in given.keys() | asked.keys()}}
+        feed.put(resources, changes)
 
     def _renew_secrets(self) -> None:
         """A Secret that has changed is sent at once to those who show it, though nothing else is different for them."""

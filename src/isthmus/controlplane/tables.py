@@ -21,7 +21,7 @@ from isthmus.envoy.resources import (
     NAME_TABLE,
     ROUTES,
     SECRET,
-    Names,
+    Changes,
     Resource,
     ResourceSet,
 )
@@ -33,11 +33,11 @@ TYPES = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, NAME_TABLE)
 
 
 class Table:
-    """Resources by type and name, and which names have changed since somebody asked."""
+    """Resources by type and name, and which have changed since somebody asked, with the versions that they had then."""
 
     def __init__(self) -> None:
         self.by_type: dict[str, dict[str, Resource]] = {type_url: {} for type_url in TYPES}
-        self._changed: dict[str, set[str]] = {}
+        self._changed: dict[str, dict[str, str]] = {}
 
     def put(self, type_url: str, resource: Resource) -> None:
         """The resource is this from now on."""
@@ -45,12 +45,13 @@ class Table:
         known = table.get(resource.name)
         if known is None or known.version != resource.version:
             table[resource.name] = resource
-            self._changed.setdefault(type_url, set()).add(resource.name)
+            self._changed.setdefault(type_url, {}).setdefault(resource.name, known.version if known else "")
 
     def drop(self, type_url: str, name: str) -> None:
         """There is none of this name any longer."""
-        if self.by_type[type_url].pop(name, None) is not None:
-            self._changed.setdefault(type_url, set()).add(name)
+        known = self.by_type[type_url].pop(name, None)
+        if known is not None:
+            self._changed.setdefault(type_url, {}).setdefault(name, known.version)
 
     def replace(self, old: Iterable[Typed], new: Iterable[Typed]) -> None:
         """What one derivation gave before, and gives now."""
@@ -62,8 +63,16 @@ class Table:
             if (type_url, resource.name) not in kept:
                 self.drop(type_url, resource.name)
 
-    def take_changed(self) -> dict[str, set[str]]:
-        """The names that have changed since the last call."""
+    @property
+    def told(self) -> Changes:
+        """The versions of everything as of the last `take_changed`."""
+        return {
+            kind: {**{name: resource.version for name, resource in found.items()}, **self._changed.get(kind, {})}
+            for kind, found in self.by_type.items()
+        }
+
+    def take_changed(self) -> dict[str, dict[str, str]]:
+        """What has changed since the last call."""
         changed, self._changed = self._changed, {}
         return changed
 
@@ -138,7 +147,9 @@ class Tables:
         self._own: dict[Proxy, Table] = {}
         self._at: dict[Proxy, ScopeTable] = {}
         self._connected: Counter[Proxy] = Counter()
-        self._moved: dict[Proxy, None] = {}
+        self._moved: dict[Proxy, Changes] = {}
+        """The versions that a proxy had before it came to another scope."""
+        self._views: dict[Proxy, ResourceSet] = {}
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -178,13 +189,7 @@ class Tables:
 
     def resources(self, proxy: Proxy) -> ResourceSet | None:
         """A connected proxy's resources as of the last settling: a living view, that later settlings change."""
-        table = self._at.get(proxy)
-        if table is None:
-            return None
-        own = self._own[proxy].by_type
-        return ResourceSet(
-            MappingProxyType({kind: _Layered(own[kind], shared) for kind, shared in table.by_type.items()})
-        )
+        return self._views.get(proxy)
 
     def settling(self) -> Iterator[None]:
         """Computes what is due, piece by piece, so that a caller can let others run in between."""
@@ -198,20 +203,28 @@ class Tables:
             if not derived.graph.is_due and all(each.is_settled for each in observed):
                 return
 
-    def changed(self) -> dict[Proxy, Names | None]:
-        """For each proxy that was touched since the last call: the names that are different; None for all of them."""
-        found: dict[Proxy, Names | None] = {}
+    def changed(self) -> dict[Proxy, Changes]:
+        """For each proxy that was touched since the last call: what is different, with the versions that there were."""
+        found: dict[Proxy, Changes] = {}
         for table in self._scopes.values():
-            names = table.take_changed()
-            if names:
-                found.update(dict.fromkeys(table.proxies, names))
+            changes = table.take_changed()
+            if changes:
+                found.update(dict.fromkeys(table.proxies, changes))
         for proxy, own in self._own.items():
-            names = own.take_changed()
-            if names:
-                found[proxy] = _both(found.get(proxy, {}), names)
-        found.update(dict.fromkeys(self._moved, None))
+            changes = own.take_changed()
+            if changes:
+                found[proxy] = _both(found.get(proxy, {}), changes)
+        for proxy, before in self._moved.items():
+            had = {
+                kind: {name: before.get(kind, {}).get(name, "") for name in self._names(proxy, kind)} for kind in TYPES
+            }
+            found[proxy] = _both(_both(found.get(proxy, {}), had), before)
         self._moved.clear()
         return found
+
+    def _names(self, proxy: Proxy, kind: str) -> Iterable[str]:
+        table = self._at.get(proxy)
+        return () if table is None else table.by_type[kind]
 
     def _apply(self) -> None:
         derived = self.derivations
@@ -231,16 +244,22 @@ class Tables:
             subject.take_frame(found)
 
     def _enter(self, proxy: Proxy, scope: Scope) -> None:
+        before = self._at.get(proxy)
+        if before is not None:
+            self._moved.setdefault(proxy, before.told)
         self._leave(proxy)
         table = self._scopes.get(scope)
         if table is None:
             table = self._scopes[scope] = ScopeTable(scope, self.derivations)
         table.proxies[proxy] = None
         self._at[proxy] = table
-        self._moved[proxy] = None
+        own = self._own[proxy].by_type
+        both = {kind: _Layered(own[kind], shared) for kind, shared in table.by_type.items()}
+        self._views[proxy] = ResourceSet(MappingProxyType(both), own)
 
     def _leave(self, proxy: Proxy) -> None:
         table = self._at.pop(proxy, None)
+        self._views.pop(proxy, None)
         if table is not None:
             del table.proxies[proxy]
             if not table.proxies:
@@ -256,10 +275,9 @@ def _each(found: Shared[Any, Scope, Any], tables: Mapping[Scope, ScopeTable]) ->
                 yield table, change.key, change.new
 
 
-def _both(one: Names | None, other: Names) -> Names | None:
-    if one is None:
-        return None
-    return {kind: one.get(kind, frozenset()) | other.get(kind, frozenset()) for kind in one.keys() | other.keys()}
+def _both(one: Changes, other: Changes) -> Changes:
+    """Of what is in both, the other's."""
+    return {kind: {**one.get(kind, {}), **other.get(kind, {})} for kind in one.keys() | other.keys()}
 
 
 class _Layered(Mapping[str, Resource]):

@@ -6,7 +6,7 @@ Versions survive restarts and are equal on two control planes of one release, so
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +18,8 @@ SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 NAME_TABLE = "type.googleapis.com/istio.networking.nds.v1.NameTable"
 
 
-Names = Mapping[str, Set[str]]
-"""Names of resources by type URL."""
+Changes = Mapping[str, Mapping[str, str]]
+"""By type URL, the names of resources that are different now, each with the version that it had; empty for one that was not there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,9 +45,10 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class ResourceSet:
-    """Everything that one proxy may be given: type URL → name → resource."""
+    """Everything that one proxy may be given: type URL → name → resource. `own` are those of them that it does not share with others."""
 
     by_type: Mapping[str, Mapping[str, Resource]]
+    own: Mapping[str, Mapping[str, Resource]] = field(default_factory=dict)
 
     def of_type(self, type_url: str) -> Mapping[str, Resource]:
         return self.by_type.get(type_url, {})

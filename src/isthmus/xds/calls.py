@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from urllib.parse import quote
 
 from isthmus.xds.header_blocks import Request, response_block
 
 MESSAGE_HEAD_BYTES = 5
 _SHOWN_BYTES_MAX = 1024
+_SMALL_BYTES = 16_000
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _SECONDS_EACH = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _CONTENT = (b"content-type", b"application/grpc")
@@ -86,9 +88,13 @@ class Messages:
         return found
 
 
-def framed(message: bytes) -> bytes:
-    """A message, not compressed, with its head."""
-    return b"\0" + len(message).to_bytes(4, "big") + message
+def framed(message: Sequence[bytes]) -> list[bytes]:
+    """A message, not compressed, with its head. Small pieces are put together; large ones stay what they are, as others send them, too."""
+    size = sum(map(len, message))
+    head = b"\0" + size.to_bytes(4, "big")
+    if size <= _SMALL_BYTES:
+        return [b"".join((head, *message))]
+    return [head + message[0], *(piece for piece in message[1:] if piece)]
 
 
 def not_a_call(request: Request) -> bytes | None:

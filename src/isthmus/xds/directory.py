@@ -10,9 +10,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
-from isthmus.envoy.resources import Names, ResourceSet
+from isthmus.envoy.resources import Changes, ResourceSet
 from isthmus.xds.node import NodeClaims
 from isthmus.xds.session import Session
+from isthmus.xds.wire import Encoded
 
 SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
 DELTA = "DeltaAggregatedResources"
@@ -42,29 +43,38 @@ class CallFacts:
 
 @dataclass(frozen=True, slots=True)
 class News:
-    """What a client may have now. `names`, by type, are those that can differ from what it had before; None: all of them."""
+    """What a client may have now, and what of it is different from what it had before; None at first."""
 
     resources: ResourceSet
-    names: Names | None
+    changes: Changes | None
 
 
 class Newest:
-    """Carries resources from one writer to one reader. The reader gets the newest; of what it missed in between it gets the names."""
+    """Carries resources from one writer to one reader. The reader gets the newest; of what it missed in between it gets the names.
 
-    def __init__(self) -> None:
+    `when_taken` is called when the reader takes what was put: a writer may wait until all its readers have.
+    """
+
+    def __init__(self, when_taken: Callable[[], None] | None = None) -> None:
         self._value: ResourceSet | None = None
-        self._names: dict[str, set[str]] | None = {}
+        self._changes: Changes | None = {}
         self._news = asyncio.Event()
         self._listener: Callable[[], None] | None = None
+        self._when_taken = when_taken
 
-    def put(self, value: ResourceSet, names: Names | None = None) -> None:
-        """`names` are those that changed since the last `put`; None if that is not known."""
+    @property
+    def waits(self) -> bool:
+        """Whether something was put that was not taken."""
+        return self._news.is_set()
+
+    def put(self, value: ResourceSet, changes: Changes | None = None) -> None:
+        """`changes` are those since the last `put`; None if that is not known."""
         self._value = value
-        if names is None:
-            self._names = None
-        elif self._names is not None:
-            for type_url, changed in names.items():
-                self._names.setdefault(type_url, set()).update(changed)
+        if changes is None or not self._news.is_set():
+            self._changes = changes
+        elif self._changes is not None:
+            both = {kind: {**changed, **self._changes.get(kind, {})} for kind, changed in changes.items()}
+            self._changes = {**self._changes, **both}
         self._news.set()
         if self._listener is not None:
             self._listener()
@@ -78,8 +88,10 @@ class Newest:
         if not self._news.is_set() or self._value is None:
             return None
         self._news.clear()
-        names, self._names = self._names, {}
-        return News(self._value, names)
+        changes, self._changes = self._changes, {}
+        if self._when_taken is not None:
+            self._when_taken()
+        return News(self._value, changes)
 
     async def take(self) -> News:
         """The newest, once there is one that was not taken yet."""
@@ -118,9 +130,10 @@ class Stream:
 
 
 class Streams:
-    """Who is connected, over whichever transport."""
+    """Who is connected, over whichever transport, and what they share."""
 
     def __init__(self) -> None:
+        self.encoded = Encoded()
         self._streams: dict[Stream, None] = {}
         self._opened = 0
 

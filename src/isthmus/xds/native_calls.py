@@ -31,8 +31,9 @@ from isthmus.xds.directory import (
 )
 from isthmus.xds.node import claims_of
 from isthmus.xds.session import Session
+from isthmus.xds.wire import Response
 
-_OUTBOX_MAX = 8
+_OUTBOX_MAX = 24
 _ADMISSIONS_AT_ONCE = 64
 
 log = structlog.get_logger()
@@ -73,8 +74,9 @@ class Call:
     def __init__(self, transport: Transport, stream: int) -> None:
         self.stream = stream
         self.outbox: deque[bytes] = deque()
+        """Messages in their frames, in pieces."""
         self.offset = 0
-        """How much of the first message in the outbox has been sent."""
+        """How much of the first piece in the outbox has been sent."""
         self.answered = False
         self.ending: tuple[str, str] | None = None
         self._transport = transport
@@ -179,7 +181,7 @@ class UnaryCall(Call):
             log.error("a call failed", peer=self._facts.peer, traceback=traceback.format_exc())
             self.end("INTERNAL", "the control plane made a mistake: see its log")
         else:
-            self.outbox.append(framed(answer))
+            self.outbox.extend(framed((answer,)))
             self.end("OK")
 
 
@@ -199,7 +201,7 @@ class AdsCall(Call):
         super().__init__(transport, stream)
         self._services = services
         self._facts = facts
-        self._session = Session(delta=delta)
+        self._session = Session(delta=delta, encoded=services.streams.encoded)
         loop = asyncio.get_running_loop()
         self._parse: Callable[[bytes], Any] = (
             discovery_pb2.DeltaDiscoveryRequest if delta else discovery_pb2.DiscoveryRequest
@@ -214,7 +216,7 @@ class AdsCall(Call):
         """Sends what is new. Called by the server, which takes care that nobody has to wait for long."""
         news = self._feed.taken() if self._feed is not None else None
         if news is not None and self.ending is None:
-            self._send(self._session.publish(news.resources, news.names))
+            self._send(self._session.publish(news.resources, news.changes))
 
     def gone(self) -> None:
         self._timer.cancel()
@@ -267,9 +269,10 @@ class AdsCall(Call):
         self.publish()
         self.go_on()
 
-    def _send(self, responses: list[bytes]) -> None:
+    def _send(self, responses: list[Response]) -> None:
         if responses:
-            self.outbox.extend(framed(response) for response in responses)
+            for response in responses:
+                self.outbox.extend(framed(response))
             self._transport.ready(self)
 
     def _news(self) -> None:

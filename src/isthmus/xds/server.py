@@ -30,6 +30,7 @@ from isthmus.xds.directory import (
 )
 from isthmus.xds.node import claims_of
 from isthmus.xds.session import Session
+from isthmus.xds.wire import Response
 
 SERVER_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.max_receive_message_length", REQUEST_BYTES_MAX),
@@ -52,6 +53,7 @@ class AdsServer:
     def __init__(self, directory: Directory, streams: Streams | None = None) -> None:
         self._directory = directory
         self._streams = Streams() if streams is None else streams
+        self._encoded = self._streams.encoded
 
     @property
     def streams(self) -> list[Stream]:
@@ -72,10 +74,10 @@ class AdsServer:
         }
 
     async def _full(self, requests: AsyncIterator[Any], context: Any) -> None:
-        await self._serve(requests, context, Session(delta=False))
+        await self._serve(requests, context, Session(delta=False, encoded=self._encoded))
 
     async def _delta(self, requests: AsyncIterator[Any], context: Any) -> None:
-        await self._serve(requests, context, Session(delta=True))
+        await self._serve(requests, context, Session(delta=True, encoded=self._encoded))
 
     async def _serve(self, requests: AsyncIterator[Any], context: Any, session: Session) -> None:
         first = await self._first_request(requests)
@@ -106,18 +108,18 @@ class AdsServer:
 
     async def _run(self, stream: Stream, first: Any, requests: AsyncIterator[Any], feed: Newest, context: Any) -> None:
         """Until the client ends its side. Writing has a task of its own: a client that does not read stops nothing but itself."""
-        outbox: asyncio.Queue[bytes] = asyncio.Queue()
+        outbox: asyncio.Queue[Response] = asyncio.Queue()
         send = outbox.put_nowait
 
         async def learn() -> None:
             while True:
                 news = await feed.take()
-                for response in stream.session.publish(news.resources, news.names):
+                for response in stream.session.publish(news.resources, news.changes):
                     send(response)
 
         async def write() -> None:
             while True:
-                await context.write(await outbox.get())
+                await context.write(b"".join(await outbox.get()))
 
         for response in stream.session.receive(first):
             send(response)

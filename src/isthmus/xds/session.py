@@ -10,11 +10,14 @@ What it holds to, for delta and state of the world alike:
 - one unacknowledged response of a type is under way at most. What changes meanwhile merges, so a slow client gets the newest state, not a
   backlog;
 - what a client refused is kept with its reason, and is not sent again until it is different.
+
+What a client has is not kept: it is what there is now, but for a few names that differ. So a stream costs little, however much it was sent.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Set
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,11 +28,11 @@ from isthmus.envoy.resources import (
     NAME_TABLE,
     ROUTES,
     SECRET,
-    Names,
+    Changes,
     Resource,
     ResourceSet,
 )
-from isthmus.xds.wire import delta_response, full_response
+from isthmus.xds.wire import Encoded, Response, full_response
 
 _ORDER = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, NAME_TABLE)
 _WILDCARD = frozenset({CLUSTER, LISTENER, NAME_TABLE})
@@ -62,9 +65,12 @@ class _Type:
     """What the client subscribed to, has, and still has to answer, for one type."""
 
     wildcard: bool = False
-    names: set[str] = field(default_factory=set)
-    has: dict[str, str] = field(default_factory=dict)
-    """Name → version that the client was sent, or reported. An empty version: it was told that there is none."""
+    names: frozenset[str] = frozenset()
+    known: bool = False
+    """Whether the client has what there is, but for `differs`. Until then, it has what is in `reported`, and nothing else."""
+    reported: dict[str, str] = field(default_factory=dict)
+    differs: dict[str, str] = field(default_factory=dict)
+    """Name → version that the client has, where that may be another one than there is. Empty: it knows that there is none."""
     owed: set[str] = field(default_factory=set)
     """Names to be answered even if nothing about them changed."""
     greeted: bool = False
@@ -75,40 +81,51 @@ class _Type:
     resources_sent: int = 0
     retained: dict[str, Resource] = field(default_factory=dict)
     """State of the world: what the client has, kept to be sent again while its removal waits."""
-    suspects: set[str] | None = None
-    """Names that may differ from what the client has; None: any of them may."""
 
     def wants(self, name: str) -> bool:
         return self.wildcard or name in self.names
 
+    @property
+    def is_quiet(self) -> bool:
+        """Whether there is nothing to look at."""
+        return self.known and not self.differs and not self.owed and (self.greeted or not self.wildcard)
+
 
 class Session:
-    """The stream's state. `receive` and `publish` return the responses to send, in order."""
+    """The stream's state. `receive` and `publish` return the responses to send, in order. `encoded` is shared by a server's streams."""
 
-    def __init__(self, *, delta: bool) -> None:
+    def __init__(self, *, delta: bool, encoded: Encoded | None = None) -> None:
         self.delta = delta
+        self._encoded = Encoded() if encoded is None else encoded
         self._types: dict[str, _Type] = {}
+        """In the order of delivery."""
         self._resources: ResourceSet | None = None
         self._nonce = 0
         self._clusters_sent: set[str] = set()
         """Before the client asked for endpoints on this stream."""
 
-    def publish(self, resources: ResourceSet, names: Names | None = None) -> list[bytes]:
-        """The newest resources that this client may have. `names` are those that can differ from the last time; None: all of them."""
+    def publish(self, resources: ResourceSet, changes: Changes | None = None) -> list[Response]:
+        """The newest resources that this client may have, and what is different from the last time; None: look for it."""
+        if changes is None and self._resources is not None:
+            changes = _differences(self._resources, resources, self._types)
         self._resources = resources
-        for type_url, state in self._types.items():
-            if names is None:
-                state.suspects = None
-            elif state.suspects is not None and type_url in names:
-                state.suspects |= names[type_url] if state.wildcard else names[type_url] & state.names
+        for type_url, changed in (changes or {}).items():
+            state = self._types.get(type_url)
+            if state is not None and state.known:
+                for name, version in changed.items():
+                    if state.wants(name):
+                        state.differs.setdefault(name, version)
         return self._due()
 
-    def receive(self, request: Any) -> list[bytes]:
+    def receive(self, request: Any) -> list[Response]:
         """A DeltaDiscoveryRequest or DiscoveryRequest, as the stream's kind has it."""
         state = self._types.get(request.type_url)
         first = state is None
         if state is None:
-            state = self._types[request.type_url] = _Type()
+            state = _Type()
+            self._types = dict(
+                sorted([*self._types.items(), (request.type_url, state)], key=lambda item: _rank(item[0]))
+            )
         if self.delta:
             self._answered(state, request)
             self._subscribe_delta(state, request, first=first)
@@ -130,7 +147,7 @@ class Session:
                 error=state.error,
                 resources_sent=state.resources_sent,
             )
-            for type_url, state in sorted(self._types.items(), key=lambda item: _rank(item[0]))
+            for type_url, state in self._types.items()
         ]
 
     @property
@@ -147,24 +164,41 @@ class Session:
 
     def _subscribe_delta(self, state: _Type, request: Any, *, first: bool) -> None:
         added = set(request.resource_names_subscribe)
-        if _EVERYTHING in added or (first and not added and request.type_url in _WILDCARD):
-            state.wildcard, state.suspects = True, None
         if first:
-            state.has = dict(request.initial_resource_versions)
+            state.reported = dict(request.initial_resource_versions)
+        if _EVERYTHING in added or (first and not added and request.type_url in _WILDCARD):
+            self._widen(request.type_url, state)
         if first and request.type_url == ENDPOINTS:
             state.owed |= added & self._clusters_sent
             self._clusters_sent.clear()
         added.discard(_EVERYTHING)
-        state.names |= added
+        if added:
+            state.names = self._encoded.names(state.names | added)
         # A name asked for again is answered again: Envoy asks when it has forgotten the answer.
-        state.owed |= {name for name in added if not first or name not in state.has}
-        for name in request.resource_names_unsubscribe:
-            if name == _EVERYTHING:
-                state.wildcard = False
-            state.names.discard(name)
-            state.owed.discard(name)
-            if not state.wildcard:
-                state.has.pop(name, None)
+        state.owed |= {name for name in added if not first or name not in state.reported}
+        gone = set(request.resource_names_unsubscribe)
+        if _EVERYTHING in gone:
+            state.wildcard = False
+        if gone:
+            state.names = self._encoded.names(state.names - gone)
+            self._forget(state, gone)
+
+    def _widen(self, type_url: str, state: _Type) -> None:
+        """From now on the client gets everything. What it has of it, by name, it keeps."""
+        if state.known and self._resources is not None:
+            current = self._resources.of_type(type_url)
+            state.reported = {name: current[name].version for name in state.names if name in current} | state.differs
+        state.wildcard, state.known = True, False
+        state.differs = {}
+
+    def _forget(self, state: _Type, names: set[str]) -> None:
+        """The client does not want these any longer."""
+        state.owed -= names
+        if not state.wildcard:
+            for name in names:
+                state.differs.pop(name, None)
+                state.reported.pop(name, None)
+                state.retained.pop(name, None)
 
     def _receive_full(self, state: _Type, request: Any, *, first: bool) -> bool:
         """Whether the request is current. A stale one is ignored: its newer twin is under way."""
@@ -172,21 +206,18 @@ class Session:
             return False
         refused = request.HasField("error_detail")
         self._answered(state, request)
-        names = set(request.resource_names)
+        names = self._encoded.names(frozenset(request.resource_names))
         if request.type_url in _WILDCARD and not names:
             state.wildcard = True
         if first or not request.response_nonce:
-            state.suspects = None
-            state.has.clear()
+            state.known = False
+            state.reported.clear()
+            state.differs.clear()
             state.retained.clear()
             state.owed = set(names)
         elif not refused:
             state.owed |= names - state.names
-        for name in state.names - names:
-            state.owed.discard(name)
-            if not state.wildcard:
-                state.has.pop(name, None)
-                state.retained.pop(name, None)
+        self._forget(state, set(state.names - names))
         state.names = names
         return True
 
@@ -199,80 +230,85 @@ class Session:
         else:
             endpoints.owed |= endpoints.names & names
 
-    def _due(self) -> list[bytes]:
+    def _due(self) -> list[Response]:
         if self._resources is None:
             return []
         responses = []
-        for type_url in sorted(self._types, key=_rank):
-            response = self._response(type_url, self._types[type_url])
-            if response is not None:
-                responses.append(response)
+        for type_url, state in self._types.items():
+            if not state.in_flight and not state.is_quiet:
+                response = self._response(type_url, state)
+                if response is not None:
+                    responses.append(response)
         return responses
 
-    def _response(self, type_url: str, state: _Type) -> bytes | None:
-        if state.in_flight or (type_url in _WAIT_FOR_CLUSTERS and self._clusters_under_way()):
+    def _response(self, type_url: str, state: _Type) -> Response | None:
+        if type_url in _WAIT_FOR_CLUSTERS and self._clusters_under_way():
             return None
         changed, removed = self._news(type_url, state)
-        kept: set[str] = set()
+        kept: dict[str, str] = {}
         if removed and type_url == CLUSTER and self._still_named(changed):
-            kept = {name for name in removed if state.has.get(name)}
+            has = state.differs if state.known else state.reported
+            kept = {name: has[name] for name in removed if has.get(name)}
             removed = [name for name in removed if name not in kept]
-        state.suspects = kept
+        state.known, state.reported, state.differs = True, {}, kept
         greets = state.wildcard and not state.greeted
         if not changed and not removed and not greets:
             return None
         state.greeted = True
         return self._send(type_url, state, changed, removed)
 
-    def _send(self, type_url: str, state: _Type, changed: list[Resource], removed: list[str]) -> bytes:
+    def _send(self, type_url: str, state: _Type, changed: list[Resource], removed: list[str]) -> Response:
         self._nonce += 1
         nonce = state.in_flight = state.sent = str(self._nonce)
         if type_url == CLUSTER:
             self._owe_endpoints(changed)
         state.resources_sent += len(changed)
-        for resource in changed:
-            state.has[resource.name] = resource.version
-            state.owed.discard(resource.name)
-        for name in removed:
-            state.owed.discard(name)
-            if state.wildcard:
-                state.has.pop(name, None)
-            else:
-                state.has[name] = ""
-        if self.delta:
-            return delta_response(type_url, changed, removed, nonce)
-        return self._send_full(type_url, state, changed, removed, nonce)
+        if state.owed:
+            # A new set, because one that was large stays large.
+            state.owed = state.owed.difference([resource.name for resource in changed], removed)
+        if not self.delta:
+            return self._send_full(type_url, state, changed, removed, nonce)
+        assert self._resources is not None, "sent only when there are resources"
+        own = self._resources.own.get(type_url)
+        if not own:
+            return self._encoded.delta(type_url, nonce, [changed], removed)
+        parts = [[found for found in changed if (found.name in own) is mine] for mine in (False, True)]
+        return self._encoded.delta(type_url, nonce, parts, removed)
 
-    def _send_full(self, type_url: str, state: _Type, changed: list[Resource], removed: list[str], nonce: str) -> bytes:
+    def _send_full(
+        self, type_url: str, state: _Type, changed: list[Resource], removed: list[str], nonce: str
+    ) -> Response:
         """Everything, for the types of which a response is the whole truth; for the others what changed, and empty for what is gone."""
-        for resource in changed:
-            state.retained[resource.name] = resource
-        for name in removed:
-            state.retained.pop(name, None)
         if type_url in _WILDCARD:
+            for resource in changed:
+                state.retained[resource.name] = resource
+            for name in removed:
+                state.retained.pop(name, None)
             body = [state.retained[name] for name in sorted(state.retained)]
         else:
             body = [*changed, *(empty for name in removed if (empty := _nothing(type_url, name)) is not None)]
-        return full_response(type_url, body, _version(state.has), nonce)
+        return full_response(type_url, body, _version(body), nonce)
 
     def _news(self, type_url: str, state: _Type) -> tuple[list[Resource], list[str]]:
         """What is new to the client, and what it has (or asked for) and is not there any more."""
         assert self._resources is not None, "asked only when there are resources"
         current = self._resources.of_type(type_url)
-        if state.suspects is None:
-            looked_at = (current.keys() if state.wildcard else state.names) | state.has.keys() | state.owed
+        if state.known:
+            has = state.differs
+            looked_at: Set[str] = has.keys() | state.owed
         else:
-            looked_at = state.suspects | state.owed
+            has = state.reported
+            looked_at = (current.keys() if state.wildcard else state.names) | has.keys() | state.owed
         changed: list[Resource] = []
         removed: list[str] = []
         for name in sorted(looked_at):
-            resource = current.get(name)
             if not state.wants(name):
                 continue
+            resource = current.get(name)
             if resource is not None:
-                if name in state.owed or state.has.get(name) != resource.version:
+                if name in state.owed or has.get(name) != resource.version:
                     changed.append(resource)
-            elif state.has.get(name) or name in state.owed:
+            elif has.get(name) or name in state.owed:
                 removed.append(name)
         return changed, removed
 
@@ -295,11 +331,23 @@ def _rank(type_url: str) -> tuple[int, str]:
     return (_ORDER.index(type_url) if type_url in _ORDER else len(_ORDER), type_url)
 
 
-def _version(has: dict[str, str]) -> str:
-    """One version for the whole state: equal for equal states."""
+def _differences(old: ResourceSet, new: ResourceSet, types: Iterable[str]) -> Changes:
+    """What is different in these types, with the versions that there were."""
+    found: dict[str, dict[str, str]] = {}
+    for type_url in types:
+        before, after = old.of_type(type_url), new.of_type(type_url)
+        changed = {name: was.version for name, was in before.items() if name not in after or after[name] != was}
+        changed |= {name: "" for name in after if name not in before}
+        if changed:
+            found[type_url] = changed
+    return found
+
+
+def _version(resources: list[Resource]) -> str:
+    """One version for a whole response: equal for equal ones."""
     digest = hashlib.blake2b(digest_size=8)
-    for item in sorted(has.items()):
-        digest.update(repr(item).encode())
+    for resource in resources:
+        digest.update(f"{resource.name}\0{resource.version}\0".encode())
     return digest.hexdigest()
 
 

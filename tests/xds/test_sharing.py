@@ -1,0 +1,103 @@
+"""What a thousand streams share: a change is encoded once for all of them, and a stream that has everything costs next to nothing."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+from envoy.service.discovery.v3 import discovery_pb2
+
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, Resource, ResourceSet
+from isthmus.xds.session import Session
+from isthmus.xds.wire import Encoded
+
+NAMES = [f"outbound|80||service-{number}.namespace.svc.cluster.local" for number in range(1000)]
+
+
+def resource(name: str, revision: str) -> Resource:
+    return Resource.of_bytes(name, f"{name} {revision}".encode() * 20)
+
+
+def world(**own: Resource) -> ResourceSet:
+    shared = {name: resource(name, "1") for name in NAMES}
+    by_type = {CLUSTER: {**shared, **own}, ENDPOINTS: dict(shared)}
+    return ResourceSet(by_type, {CLUSTER: own})
+
+
+def settled(session: Session, resources: ResourceSet) -> Session:
+    """A client that asks for everything, and acknowledges it."""
+    session.publish(resources)
+    session.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER))
+    session.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=ENDPOINTS, resource_names_subscribe=NAMES))
+    for type_url in (CLUSTER, ENDPOINTS):
+        status = next(found for found in session.status if found.type_url == type_url)
+        session.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=status.sent_nonce))
+    assert session.settled
+    return session
+
+
+def test_a_change_is_encoded_once_for_all_streams():
+    encoded, resources = Encoded(), world()
+    sessions = [settled(Session(delta=True, encoded=encoded), resources) for _ in range(100)]
+    before = encoded.made
+
+    changed = ResourceSet(
+        {**resources.by_type, ENDPOINTS: {**resources.of_type(ENDPOINTS), NAMES[0]: resource(NAMES[0], "2")}}
+    )
+    responses = [
+        session.publish(changed, {ENDPOINTS: {NAMES[0]: resources.of_type(ENDPOINTS)[NAMES[0]].version}})
+        for session in sessions
+    ]
+
+    assert encoded.made == before + 1
+    assert len({id(response[-1]) for (response,) in responses}) == 1
+
+
+def test_what_is_a_clients_own_does_not_keep_it_from_sharing_the_rest():
+    encoded, shared = Encoded(), world()
+    bodies = []
+    for number in range(3):
+        own = {f"inbound|{number}": resource(f"inbound|{number}", "1")}
+        resources = ResourceSet({CLUSTER: {**shared.of_type(CLUSTER), **own}}, {CLUSTER: own})
+        session = Session(delta=True, encoded=encoded)
+        session.publish(resources)
+        (response,) = session.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER))
+        bodies.append(response)
+
+    read = [discovery_pb2.DeltaDiscoveryResponse.FromString(b"".join(parts)) for parts in bodies]
+    assert [len(response.resources) for response in read] == [len(NAMES) + 1] * 3
+    assert len({id(parts[1]) for parts in bodies}) == 1
+    assert len({parts[2] for parts in bodies}) == 3
+
+
+def test_a_stream_that_has_everything_costs_a_few_kilobytes_however_much_that_is():
+    encoded, resources = Encoded(), world()
+    kept = [settled(Session(delta=True, encoded=encoded), resources)]
+    tracemalloc.start()
+    before = tracemalloc.get_traced_memory()[0]
+    kept += [settled(Session(delta=True, encoded=encoded), resources) for _ in range(50)]
+    each = (tracemalloc.get_traced_memory()[0] - before) / 50
+    tracemalloc.stop()
+
+    assert each < 8_000
+
+
+def test_what_went_back_to_what_the_client_has_is_not_sent():
+    resources = world()
+    session = settled(Session(delta=True), resources)
+    was = resources.of_type(ENDPOINTS)[NAMES[0]].version
+    session.publish(
+        ResourceSet(
+            {**resources.by_type, ENDPOINTS: {**resources.of_type(ENDPOINTS), NAMES[1]: resource(NAMES[1], "2")}}
+        ),
+        {ENDPOINTS: {NAMES[1]: was}},
+    )
+    other = ResourceSet(
+        {**resources.by_type, ENDPOINTS: {**resources.of_type(ENDPOINTS), NAMES[0]: resource(NAMES[0], "2")}}
+    )
+    under_way = session.publish(other, {ENDPOINTS: {NAMES[0]: was}})
+    back = session.publish(resources, {ENDPOINTS: {NAMES[0]: other.of_type(ENDPOINTS)[NAMES[0]].version}})
+    status = next(found for found in session.status if found.type_url == ENDPOINTS)
+    after = session.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=ENDPOINTS, response_nonce=status.sent_nonce))
+
+    assert under_way == back == []
+    assert [name for response in after for name in NAMES[:1] if name.encode() + b" 1" in b"".join(response)] == []
