@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
-from typing import cast
+from typing import Any, cast
 
 from isthmus.api.core import Node, Pod, Service
 from isthmus.ingest import labels
@@ -104,17 +104,9 @@ def read(
         gateways=MappingProxyType(gateways),
         services=MappingProxyType(services),
         endpoints=MappingProxyType(endpoints),
-        exposures=configuration.exposures,
-        servers=configuration.servers,
-        peer_authentications=configuration.peer_authentications,
-        authorization_policies=configuration.authorization_policies,
-        request_authentications=configuration.request_authentications,
-        destination_rules=configuration.destination_rules,
-        virtual_services=configuration.virtual_services,
-        sidecars=configuration.sidecars,
         selector_keys=_selector_keys(configuration),
-        attachments=configuration.attachments,
         issues=tuple(sorted(set(found))),
+        **_carried_over(configuration),
     )
     return Reading(
         snapshot=snapshot,
@@ -123,6 +115,15 @@ def read(
             configuration.workload_entries or configuration.service_entries or rules.exports or rules.hosts
         ),
     )
+
+
+_DECIDED_HERE = {"settings", "issues"}
+
+
+def _carried_over(configuration: Configuration) -> dict[str, Any]:
+    """What the Snapshot has as the config cluster says it: each field of that name, so that a new kind of rule needs no line here."""
+    common = {field.name for field in fields(Configuration)} & {field.name for field in fields(Snapshot)}
+    return {name: getattr(configuration, name) for name in common - _DECIDED_HERE}
 
 
 def _selector_keys(configuration: Configuration) -> frozenset[str]:
