@@ -13,6 +13,7 @@ from typing import Any
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
 from envoy.type.matcher.v3 import regex_pb2, string_pb2
 
 from isthmus.envoy import hashing, virtual_services
@@ -183,8 +184,15 @@ def _method_is_idempotent() -> Any:
 
 @cache
 def _retries(on: str) -> Any:
-    """Elsewhere, and at once: Envoy's own 25 ms before the first retry is longer than most requests."""
+    """Elsewhere, and at once: Envoy's own 25 ms before the first retry is longer than most requests.
+
+    The second retry leaves the places that were tried: while nobody has noticed yet that all near endpoints are gone, it goes far.
+    """
+    farther = previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=2)
     return route_components_pb2.RetryPolicy(
+        retry_priority=route_components_pb2.RetryPolicy.RetryPriority(
+            name="envoy.retry_priorities.previous_priorities", typed_config=packed(farther)
+        ),
         retry_on=on,
         retriable_status_codes=[503],
         num_retries=uint32(2),

@@ -180,7 +180,8 @@ def _retries(said: Retries, default: Any) -> Any:
         policy.ClearField("retry_host_predicate")
         policy.ClearField("host_selection_retry_max_attempts")
     if said.farther:
-        farther = previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=2)
+        # From the first retry on; the default, where a rule does not ask for it, is the second.
+        farther = previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=1)
         policy.retry_priority.name = "envoy.retry_priorities.previous_priorities"
         policy.retry_priority.typed_config.CopyFrom(packed(farther))
     return policy
