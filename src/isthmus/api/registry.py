@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import msgspec
 
-from isthmus.api import core, gateway, gateway_api, multicluster, networking, security, virtual_service
+from isthmus.api import core, envoy_filter, gateway, gateway_api, multicluster, networking, security, virtual_service
 from isthmus.api.meta import KubernetesObject
 
 
@@ -82,6 +82,10 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="Sidecar", group="networking.istio.io", version="v1", plural="sidecars", namespaced=True,
             type=networking.Sidecar, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="EnvoyFilter", group="networking.istio.io", version="v1alpha3", plural="envoyfilters", namespaced=True,
+            type=envoy_filter.EnvoyFilter, from_every_cluster=False, is_custom=True,
         ),
         Kind(
             name="WorkloadEntry", group="networking.istio.io", version="v1", plural="workloadentries", namespaced=True,

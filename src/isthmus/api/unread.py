@@ -5,6 +5,9 @@ from __future__ import annotations
 _TARGET = "group namespace"
 
 UNREAD: dict[str, str] = {
+    "envoy_filter.EnvoyFilterSpec": "targetRef",
+    "envoy_filter.FilterMatch": "destinationPort",
+    "envoy_filter.PatchMatch": "waypoint",
     "gateway.GatewayPort": "targetPort",
     "gateway.GatewayServer": "defaultEndpoint",
     "gateway.GatewayTls": "caCrl tlsCertificates verifyCertificateHash verifyCertificateSpki",

@@ -11,6 +11,7 @@ from isthmus.assurance.scenario import BadScenario, Scenario
 from isthmus.discovery.view import view_for
 from isthmus.envoy.compile import compile_outbound, compile_view
 from isthmus.envoy.expand import document_of
+from isthmus.envoy.patches.values import issues_of
 from isthmus.ingest.labels import NETWORK
 from isthmus.ingest.proxies import BadClaims, placed, proxy_of
 from isthmus.model.names import ClusterId
@@ -30,7 +31,7 @@ def render(
     view = view_for(proxy_in(scenario, node), snapshot)
     document = document_of(dict(node), compile_view(view, compile_outbound(view.outbound)))
     kept = {part: document[part] for part in PARTS if part in set(only)}
-    warnings = [*scenario.warnings, *(f"{issue.subject}: {issue.what}; {issue.fix}" for issue in snapshot.issues)]
+    warnings = [*scenario.warnings, *(f"{issue.subject}: {issue.what}; {issue.fix}" for issue in issues_of(snapshot))]
     answer = {"node": document["node"], **kept, "warnings": warnings}
     return answer | ({"explanation": explanation(view), "derivations": derivations(view)} if explain else {})
 

@@ -19,6 +19,7 @@ from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.questions import Questions
 from isthmus.controlplane.settings import ControlPlaneSettings
 from isthmus.envoy.expand import document_of
+from isthmus.envoy.patches.values import issues_of
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES
 from isthmus.incremental.describe import mermaid, summaries
 from isthmus.xds.directory import Streams
@@ -101,7 +102,7 @@ class DebugPages:
 
     def _issues(self, _: web.Request) -> list[dict[str, Any]]:
         snapshot = self._delivery.tables.snapshot
-        found = snapshot.issues if snapshot else ()
+        found = issues_of(snapshot) if snapshot else ()
         failures = self._delivery.tables.derivations.graph.failures
         return [
             {
@@ -143,7 +144,7 @@ class DebugPages:
         gauge("pilot_xds", "Connected xDS streams.", len(self._streams.all))
         gauge("pilot_services", "Services in the mesh.", len(snapshot.services) if snapshot else 0)
         add_metrics(registry, self._clusters.table(), self._clusters.events, self._clusters.timeouts)
-        gauge("isthmus_issues", "Objects with something wrong.", len(snapshot.issues) if snapshot else 0)
+        gauge("isthmus_issues", "Objects with something wrong.", len(issues_of(snapshot)) if snapshot else 0)
         gauge("isthmus_rounds_total", "Rounds of delivery since the start.", self._delivery.rounds)
         for summary in summaries(self._delivery.tables.derivations.graph):
             label = summary.name.replace(" ", "_")

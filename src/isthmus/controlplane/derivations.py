@@ -29,12 +29,10 @@ from isthmus.discovery.sight import Sight, sight_of
 from isthmus.discovery.spreading import Spread, Use, spread, uses_of
 from isthmus.discovery.view import identities_of, upstream_of, uses_exposed, whole_view
 from isthmus.discovery.visibility import exposures_for
-from isthmus.envoy.compile import Typed, frame, names_of_clusters, of_proxy
+from isthmus.envoy.compile import Typed, cluster_for, cluster_for_exposed, frame, names_of_clusters, of_proxy
 from isthmus.envoy.endpoints import endpoints_of
 from isthmus.envoy.resources import Resource
 from isthmus.envoy.upstreams import has_endpoints
-from isthmus.envoy.upstreams import outbound as cluster_of
-from isthmus.envoy.upstreams import passed_through as cluster_of_exposed
 from isthmus.incremental.graph import Derived, Fetch, Graph
 from isthmus.incremental.recorded import RecordSource
 from isthmus.incremental.shared import Shared
@@ -176,13 +174,15 @@ class Derivations:
                 for use in uses_of(service, seen, self.rule.of(fetch, key, scope), snapshot.settings.traffic_policy):
                     upstream = self._upstream(fetch, use, scope, held)
                     upstreams.append(upstream)
-                    clusters[use.name], uses[use.name] = cluster_of(upstream, scope.kind), use
+                    _keep(clusters, cluster_for(upstream, scope.kind))
+                    uses[use.name] = use
             if scope.kind is ProxyKind.ROUTER:
                 numbers, passed = uses_exposed(scope, service, exposures_for(scope, snapshot), snapshot)
                 for use in passed:
                     upstream = self._upstream(fetch, use, scope, None)
                     exposed += [(number, upstream) for number in numbers]
-                    clusters[use.name], uses[use.name] = cluster_of_exposed(upstream), use
+                    _keep(clusters, cluster_for_exposed(upstream))
+                    uses[use.name] = use
         return Part(tuple(clusters.values()), tuple(uses.values()), Faces(tuple(upstreams), tuple(exposed)))
 
     def _upstream(self, fetch: Fetch, use: Use, scope: Scope, held: VirtualService | None) -> Upstream:
@@ -229,3 +229,9 @@ class Derivations:
         asks = any(token.jwks_uri for token in view.authorization.tokens)
         names = self.cluster_names.of(fetch, None, scope) if asks else frozenset[str]()
         return fetch.get(self.inbound_resources, (view, names)) or ()
+
+
+def _keep(clusters: dict[str, Resource], found: Resource | None) -> None:
+    """What an EnvoyFilter removes is None."""
+    if found is not None:
+        clusters[found.name] = found

@@ -16,8 +16,11 @@ _CLUSTER, _NETWORK = "topology.istio.io/cluster", "topology.istio.io/network"
 
 
 def scope_for(proxy: Proxy, snapshot: Snapshot) -> Scope:
-    """The proxy's scope, with the labels that rules ask for, also those that say where it is (Istio's label augmentation)."""
+    """The proxy's scope, with the labels and claims that rules ask for, also labels that say where it is (Istio's label augmentation)."""
     scope = proxy.scope
+    if snapshot.claim_keys:
+        asked = tuple((key, value) for key, value in proxy.claims if key in snapshot.claim_keys)
+        scope = replace(scope, claims=asked)
     if scope.kind is ProxyKind.ROUTER or not snapshot.selector_keys:
         return scope
     labels = dict(proxy.labels) | labels_of_place(scope)

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from isthmus.discovery.callers import scope_for
+from isthmus.discovery.envoy_filters import patches_for
 from isthmus.discovery.security import authorization_for, mutual_tls_rule, port_modes
 from isthmus.discovery.sight import sidecar_for
 from isthmus.model.security import MutualTlsMode
@@ -40,6 +41,7 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
         tls=mode,
         tls_origin=origin,
         authorization=authorization_for(namespace, proxy.labels, snapshot),
+        patches=patches_for(scope_for(proxy, snapshot), snapshot),
     )
 
 

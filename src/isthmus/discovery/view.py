@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from isthmus.discovery.callers import scope_for
 from isthmus.discovery.destination_rules import rule_for
+from isthmus.discovery.envoy_filters import cluster_patches_for, patches_for
 from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.ingress import gateway_ports
 from isthmus.discovery.naming import name_table, virtual_ips
@@ -78,6 +79,7 @@ def whole_view(
         authorization=authorization_for(scope.namespace, scope.labels, snapshot)
         if scope.kind is ProxyKind.ROUTER
         else Authorization(),
+        patches=patches_for(scope, snapshot),
         exposed=exposed,
     )
 
@@ -144,6 +146,7 @@ def upstream_of(
         expected_identities=identities,
         policy=use.policy,
         rule=use.rule,
+        patches=cluster_patches_for(scope, snapshot),
         locality_weighted=found.locality_weighted,
         routes=routes,
         connections=connections,

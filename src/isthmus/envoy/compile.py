@@ -23,10 +23,12 @@ from isthmus.envoy import (
     tokens,
     upstreams,
 )
+from isthmus.envoy.patches.applying import added, patched, side_of
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, SECRET, Resource, ResourceSet
 from isthmus.envoy.upstreams import has_endpoints
 from isthmus.envoy.upstreams import outbound as cluster_of
 from isthmus.envoy.upstreams import passed_through as cluster_of_exposed
+from isthmus.model.envoy_filters import Context
 from isthmus.model.services import Protocol
 from isthmus.model.views import InboundView, OutboundView, ProxyKind, Upstream, View
 
@@ -50,20 +52,42 @@ def compile_view(view: View, outbound: ResourceSet) -> ResourceSet:
 
 def of_upstream(upstream: Upstream, kind: ProxyKind) -> Iterator[Typed]:
     """A service port's cluster and, where callers' proxies are told them, its endpoints."""
-    yield CLUSTER, cluster_of(upstream, kind)
+    cluster = cluster_for(upstream, kind)
+    if cluster:
+        yield CLUSTER, cluster
     if has_endpoints(upstream.service, upstream.policy, kind):
         yield ENDPOINTS, endpoints.endpoints_of(upstream.groups, upstream.name)
 
 
 def of_exposed(upstream: Upstream) -> Iterator[Typed]:
     """The same for what a network gateway passes through: under the SNI."""
-    yield CLUSTER, cluster_of_exposed(upstream)
+    cluster = cluster_for_exposed(upstream)
+    if cluster:
+        yield CLUSTER, cluster
     yield ENDPOINTS, endpoints.endpoints_of(upstream.groups, upstream.sni)
+
+
+def cluster_for(upstream: Upstream, kind: ProxyKind) -> Resource | None:
+    """As EnvoyFilters leave it; None where one removes it."""
+    side = side_of(kind, inbound=False)
+    return next((each for _, each in patched([(CLUSTER, cluster_of(upstream, kind))], upstream.patches, side)), None)
+
+
+def cluster_for_exposed(upstream: Upstream) -> Resource | None:
+    """The same for what a network gateway passes through."""
+    found = [(CLUSTER, cluster_of_exposed(upstream))]
+    return next((each for _, each in patched(found, upstream.patches, Context.GATEWAY)), None)
 
 
 def frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
     """What is one for all the upstreams: listeners, routes, names. It depends on an upstream's endpoints only where applications choose
     among them by address (see `Upstream.without_endpoints`)."""
+    side = side_of(view.scope.kind, inbound=False)
+    yield from patched(_frame(view, clusters), view.patches, side)
+    yield from added(view.patches, side)
+
+
+def _frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
     yield NAME_TABLE, name_table.encode(view.names)
     match view.scope.kind:
         case ProxyKind.ROUTER:
@@ -83,11 +107,16 @@ def frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
 
 def of_proxy(kind: ProxyKind, inbound_view: InboundView, clusters: frozenset[str]) -> Iterator[Typed]:
     """What is one proxy's own. `clusters` are the names of those that it shares."""
-    if kind is ProxyKind.ROUTER:
-        return
     if kind is ProxyKind.PROXYLESS:
         yield from ((LISTENER, each) for each in proxyless.servers(inbound_view))
-        return
+    if kind is ProxyKind.SIDECAR:
+        side = side_of(kind, inbound=True)
+        yield from patched(_of_sidecar(inbound_view, clusters), inbound_view.patches, side)
+        inbound_only = tuple(patch for patch in inbound_view.patches if patch.context is side)
+        yield from added(inbound_only, side)
+
+
+def _of_sidecar(inbound_view: InboundView, clusters: frozenset[str]) -> Iterator[Typed]:
     yield CLUSTER, upstreams.inbound_passthrough()
     yield from ((CLUSTER, upstreams.inbound(port)) for port in inbound_view.ports)
     yield from ((CLUSTER, each) for each in tokens.key_servers(inbound_view.authorization.tokens, clusters))

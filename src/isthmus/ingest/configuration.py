@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from isthmus.api import networking, security, virtual_service
+from isthmus.api import envoy_filter, networking, security, virtual_service
 from isthmus.api.core import ConfigMap
 from isthmus.api.gateway import Gateway
 from isthmus.api.meta import KubernetesObject
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.delegation import with_delegates
 from isthmus.ingest.destination_rules import destination_rule_of
+from isthmus.ingest.envoy_filters import envoy_filter_of
 from isthmus.ingest.gateway_api.objects import inputs_of, objects_of
 from isthmus.ingest.gateway_api.reading import GatewayApi, gateway_api_of
 from isthmus.ingest.gateway_conflicts import gateway_conflicts
@@ -25,6 +26,7 @@ from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, servi
 from isthmus.ingest.sidecars import sidecar_of
 from isthmus.ingest.virtual_services import virtual_service_of
 from isthmus.model.attachments import Attachments
+from isthmus.model.envoy_filters import EnvoyFilter
 from isthmus.model.gateways import Server
 from isthmus.model.issues import Issue
 from isthmus.model.names import NetworkId
@@ -52,6 +54,7 @@ class Configuration:
     destination_rules: tuple[DestinationRule, ...] = ()
     virtual_services: tuple[VirtualService, ...] = ()
     sidecars: tuple[Sidecar, ...] = ()
+    envoy_filters: tuple[EnvoyFilter, ...] = ()
     service_entries: tuple[ServiceEntry, ...] = ()
     workload_entries: tuple[Candidate, ...] = ()
     network_gateways: tuple[NetworkGateway, ...] = ()
@@ -106,6 +109,12 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
         ),
         virtual_services=tuple(sorted([*reader.virtual_services(domain), *routes.virtual_services], key=_age)),
         sidecars=tuple(sorted(reader.each(networking.Sidecar, lambda obj: sidecar_of(obj, cluster.id)), key=_age)),
+        envoy_filters=tuple(
+            sorted(
+                reader.each(envoy_filter.EnvoyFilter, lambda obj: envoy_filter_of(obj, cluster.id)),
+                key=lambda each: (each.priority, each.namespace != settings.root_namespace, each.created, each.name),
+            )
+        ),
         service_entries=tuple(
             sorted(reader.each(networking.ServiceEntry, lambda obj: service_entry_of(obj, where)), key=_age)
         ),

@@ -51,6 +51,7 @@ def proxy_of(node_id: str, metadata: Mapping[str, object], locality: Locality, i
         service_account=_text(metadata, "SERVICE_ACCOUNT"),
         identity=identity,
         dns_capture=captures_names,
+        claims=tuple(sorted((key, value) for key, value in metadata.items() if isinstance(value, str))),
     )
 
 

@@ -26,6 +26,7 @@ from isthmus.ingest.service_entries import Candidate, ServiceEntry, chosen_by, s
 from isthmus.ingest.services import Declaration, declaration_of, merged
 from isthmus.ingest.workloads import health_of
 from isthmus.model import services as model_services
+from isthmus.model.envoy_filters import VERSION
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
 from isthmus.model.snapshot import MeshSettings, Snapshot
@@ -104,6 +105,7 @@ def read(
         gateways=MappingProxyType(gateways),
         services=MappingProxyType(services),
         endpoints=MappingProxyType(endpoints),
+        claim_keys=_claim_keys(configuration),
         selector_keys=_selector_keys(configuration),
         issues=tuple(sorted(set(found))),
         **_carried_over(configuration),
@@ -130,9 +132,17 @@ def _selector_keys(configuration: Configuration) -> frozenset[str]:
     """Every label by which some rule tells callers apart."""
     selectors = [sidecar.selector for sidecar in configuration.sidecars]
     selectors += [rule.selector for rule in configuration.destination_rules]
+    selectors += [each.selector for each in configuration.envoy_filters]
     for rule in configuration.virtual_services:
         selectors += [match.source_labels for match in rule.all_matches()]
     return frozenset(key for selector in selectors for key, _ in selector)
+
+
+def _claim_keys(configuration: Configuration) -> frozenset[str]:
+    """What proxies say about themselves by which some EnvoyFilter chooses them."""
+    patches = [patch for each in configuration.envoy_filters for patch in each.patches]
+    versions = {VERSION for patch in patches if patch.proxy_version}
+    return frozenset(versions | {key for patch in patches for key, _ in patch.claims})
 
 
 def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Context) -> _ClusterFacts:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from isthmus.model.attachments import Attachments
+from isthmus.model.envoy_filters import EnvoyFilter
 from isthmus.model.gateways import Server
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue
@@ -115,6 +116,9 @@ class Snapshot:
     destination_rules: tuple[DestinationRule, ...] = ()
     virtual_services: tuple[VirtualService, ...] = ()
     sidecars: tuple[Sidecar, ...] = ()
+    envoy_filters: tuple[EnvoyFilter, ...] = ()
+    claim_keys: frozenset[str] = frozenset()
+    """The same of what proxies say about themselves."""
     selector_keys: frozenset[str] = frozenset()
     """Labels by which rules choose callers. Of a sidecar's labels no others matter to what it calls."""
     attachments: Attachments = field(default_factory=Attachments)

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from isthmus.model.envoy_filters import ConfigPatch
 from isthmus.model.gateways import GatewayPort, ServerTls
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId
@@ -45,6 +46,8 @@ class Scope:
     network_view: tuple[NetworkId, ...] = ()
     labels: tuple[tuple[str, str], ...] = ()
     ip_families: tuple[int, ...] = (4,)
+    claims: tuple[tuple[str, str], ...] = ()
+    """What the proxy says about itself, of that by which some rule chooses."""
     captures_names: bool = False
     """Whether its applications' questions for names are answered by this mesh."""
 
@@ -60,6 +63,8 @@ class Proxy:
     service_account: str
     identity: SpiffeId | None
     dns_capture: bool
+    claims: tuple[tuple[str, str], ...] = ()
+    """Everything that it says about itself as text (node metadata)."""
 
     @property
     def cluster(self) -> ClusterId:
@@ -181,6 +186,8 @@ class Upstream:
     policy: TrafficPolicy = field(default_factory=TrafficPolicy)
     rule: Origin | None = None
     """The DestinationRule that the policy and the subset are of."""
+    patches: tuple[ConfigPatch, ...] = ()
+    """EnvoyFilters' changes of Envoy's clusters, which may be of this one."""
     locality_weighted: bool = False
     """Whether places are weighed against each other, by the groups' weights."""
     routes: tuple[Route, ...] = ()
@@ -262,6 +269,8 @@ class OutboundView:
     gateway_ports: tuple[GatewayPort, ...] = ()
     """Of an ingress gateway; and what it asks before it lets requests in."""
     authorization: Authorization = field(default_factory=Authorization)
+    patches: tuple[ConfigPatch, ...] = ()
+    """Of EnvoyFilters, in the order in which they are applied."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -275,6 +284,7 @@ class InboundView:
     addresses: tuple[str, ...] = ()
     """Of the workload itself, where it is the one that listens (gRPC without a proxy)."""
     authorization: Authorization = field(default_factory=Authorization)
+    patches: tuple[ConfigPatch, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
