@@ -65,6 +65,7 @@ class Bench:
             usage=self._usage(),
             folder=self._folder,
             changes=self.options.changes,
+            every=self.options.every,
             at_once=200,
             cold_seconds=self.options.seconds,
         )
@@ -75,8 +76,8 @@ class Bench:
         _say("cold start measured")
         steps = [events.endpoint_changes]
         if not self.options.growth:
-            steps += [events.rule_changes, events.services_added, events.gateway_changes, events.remote_cluster_joins]
-            steps.append(partial(events.reconnect_storm, what="reconnect storm"))
+            steps += [events.rule_changes, events.services_added, events.gateway_changes]
+            steps += [partial(events.reconnect_storm, what="reconnect storm"), events.remote_cluster_joins]
         for step in steps:
             figures = await step(run)
             found += figures
@@ -197,6 +198,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--changes", type=int, default=10, help="how often the endpoint changes; rules change half as often"
     )
+    parser.add_argument("--every", type=float, default=0.3, help="seconds from one change to the next")
     parser.add_argument("--protocol", choices=("delta", "sotw"), default="delta")
     parser.add_argument("--credentials", choices=("certificate", "token"), default="certificate")
     parser.add_argument("--trust-domain", default="cluster.local")

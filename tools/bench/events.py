@@ -34,6 +34,7 @@ class Run:
     usage: Callable[[], Usage] | None
     folder: Path
     changes: int
+    every: float
     at_once: int
     cold_seconds: float
 
@@ -62,11 +63,12 @@ async def cold_start(run: Run) -> list[Figure]:
 
 
 async def changes(run: Run, what: str, act: Act, count: int) -> list[Figure]:
-    """Makes changes, each when the one before has reached everybody."""
+    """Makes changes, each a while after the one before has reached everybody."""
     lasts, halves = [], []
     before, cpu = run.drones.traffic(), run.cpu()
     for number in range(count):
         mark = _mark(what, number)
+        await asyncio.sleep(run.every)
         run.drones.expect(mark)
         began = time.monotonic_ns()
         await act(mark, number)
@@ -158,7 +160,7 @@ async def gateway_changes(run: Run) -> list[Figure]:
 
 
 async def changes_elsewhere(run: Run, what: str, act: Act, count: int) -> list[Figure]:
-    """Changes that do not concern every proxy: until nothing has come for half a second."""
+    """Changes that do not concern the proxies of one network."""
     lasts = []
     before, cpu = run.drones.traffic(), run.cpu()
     elsewhere = sum(
@@ -167,6 +169,7 @@ async def changes_elsewhere(run: Run, what: str, act: Act, count: int) -> list[F
         if place.number < run.workload.proxies and place.cluster != run.workload.clusters - 1
     )
     for number in range(count):
+        await asyncio.sleep(run.every)
         run.drones.expect(_mark(what, number))
         began = time.monotonic_ns()
         await act(_mark(what, number), number)

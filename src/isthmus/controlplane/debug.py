@@ -16,6 +16,7 @@ from isthmus import __version__
 from isthmus.controlplane.cluster_table import add_metrics
 from isthmus.controlplane.clusters import RemoteClusters
 from isthmus.controlplane.delivery import Delivery
+from isthmus.controlplane.delivery_metrics import add_delivery_metrics
 from isthmus.controlplane.questions import Questions
 from isthmus.controlplane.settings import ControlPlaneSettings
 from isthmus.envoy.expand import document_of
@@ -141,7 +142,7 @@ class DebugPages:
         def gauge(name: str, meaning: str, value: float) -> None:
             Gauge(name, meaning, registry=registry).set(value)
 
-        gauge("pilot_xds", "Connected xDS streams.", len(self._streams.all))
+        add_delivery_metrics(registry, self._streams, self._delivery.convergence, self._delivery.tables.scopes)
         gauge("pilot_services", "Services in the mesh.", len(snapshot.services) if snapshot else 0)
         add_metrics(registry, self._clusters.table(), self._clusters.events, self._clusters.timeouts)
         gauge("isthmus_issues", "Objects with something wrong.", len(issues_of(snapshot)) if snapshot else 0)

@@ -7,9 +7,11 @@ reading, acknowledging and connecting are never starved.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import structlog
 
+from isthmus.controlplane.delivery_metrics import Convergence
 from isthmus.controlplane.gateway_credentials import GatewayCredentials
 from isthmus.controlplane.tables import Tables
 from isthmus.controlplane.world import World
@@ -24,6 +26,7 @@ from isthmus.xds.node import NodeClaims
 _PAUSE_SECONDS_MIN = 0.005
 _PAUSE_PER_COST = 2.0
 _FIRST_SNAPSHOT_SECONDS = 60.0
+_TELLING_SECONDS_MAX = 10.0
 _TURN_SECONDS = 0.005
 
 log = structlog.get_logger()
@@ -45,13 +48,18 @@ class Delivery:
         self._after_round = asyncio.Event()
         self._ready = asyncio.Event()
         self.rounds = 0
+        self.convergence = Convergence()
+        self._began = 0.0
+        self._waiting = 0
+        """Feeds with news that their streams have not taken yet."""
+        self._all_told = asyncio.Event()
 
     async def run(self) -> None:
         """Learns every change of the world. Until cancelled; call it once the world is complete enough to be shown."""
         loop = asyncio.get_running_loop()
         while True:
             self._world.changed.clear()
-            started = loop.time()
+            self._began = loop.time()
             self.tables.learn(self._world.snapshot())
             await self._settle()
             self._renew_secrets()
@@ -59,7 +67,8 @@ class Delivery:
             self.rounds += 1
             self._after_round.set()
             self._after_round = asyncio.Event()
-            await asyncio.sleep(max(_PAUSE_SECONDS_MIN, (loop.time() - started) * _PAUSE_PER_COST))
+            await self._until_told()
+            await asyncio.sleep(max(_PAUSE_SECONDS_MIN, (loop.time() - self._began) * _PAUSE_PER_COST))
             await self._world.changed.wait()
 
     @property
@@ -82,7 +91,7 @@ class Delivery:
             proxy = placed(proxy, imported.objects)
         _check(caller, proxy)
         await self._until_ready()
-        feed = Newest()
+        feed = Newest(self._taken)
         self._feeds[feed] = proxy
         self._of.setdefault(proxy, {})[feed] = None
         self.tables.connect(proxy)
@@ -102,6 +111,8 @@ class Delivery:
     def gone(self, feed: Newest) -> None:
         proxy = self._feeds.pop(feed)
         self._secrets.pop(feed, None)
+        if feed.waits:
+            self._one_less()
         del self._of[proxy][feed]
         if not self._of[proxy]:
             del self._of[proxy]
@@ -136,7 +147,29 @@ class Delivery:
             self._secrets[feed] = {name: found.version for name, found in resources.of_type(SECRET).items()}
         if changes is not None and (asked or given):
             changes = {**changes, SECRET: {name: given.get(name, "") for name in given.keys() | asked.keys()}}
+        if not feed.waits:
+            self._waiting += 1
         feed.put(resources, changes)
+
+    def _taken(self) -> None:
+        """A stream has sent its news, or has them under way."""
+        self.convergence.took(max(0.0, asyncio.get_running_loop().time() - self._began))
+        self._one_less()
+
+    def _one_less(self) -> None:
+        self._waiting -= 1
+        if not self._waiting:
+            self._all_told.set()
+
+    async def _until_told(self) -> None:
+        """Until every stream has taken its news: what sending costs is part of what a round costs. Streams take them also while their
+        clients do not read; the time limit is for a transport that has stopped.
+        """
+        self._all_told.clear()
+        if self._waiting:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_TELLING_SECONDS_MAX):
+                    await self._all_told.wait()
 
     def _renew_secrets(self) -> None:
         """A Secret that has changed is sent at once to those who show it, though nothing else is different for them."""

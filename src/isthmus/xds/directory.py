@@ -134,6 +134,7 @@ class Streams:
 
     def __init__(self) -> None:
         self.encoded = Encoded()
+        self.sent_bytes = 0
         self._streams: dict[Stream, None] = {}
         self._opened = 0
 

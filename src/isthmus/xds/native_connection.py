@@ -131,6 +131,7 @@ class Connection:
                 return
             self.moved = now
             budget -= sent
+            self._services.streams.sent_bytes += sent
             self._chunk = b"" if sent == len(self._chunk) else memoryview(self._chunk)[sent:]
         self._want(True)
 

@@ -161,6 +161,8 @@ class Session:
             state.in_flight = ""
             state.acknowledged = request.response_nonce
             state.error = request.error_detail.message if request.HasField("error_detail") else ""
+            if state.error:
+                self._encoded.count_refused(request.type_url)
 
     def _subscribe_delta(self, state: _Type, request: Any, *, first: bool) -> None:
         added = set(request.resource_names_subscribe)
@@ -263,6 +265,7 @@ class Session:
         if type_url == CLUSTER:
             self._owe_endpoints(changed)
         state.resources_sent += len(changed)
+        self._encoded.count_sent(type_url)
         if state.owed:
             # A new set, because one that was large stays large.
             state.owed = state.owed.difference([resource.name for resource in changed], removed)

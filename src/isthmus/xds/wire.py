@@ -28,11 +28,20 @@ class Encoded:
         self._names: WeakValueDictionary[int, frozenset[str]] = WeakValueDictionary()
         self.made = 0
         self.shared = 0
+        self.sent: dict[str, int] = {}
+        """Responses, by type."""
+        self.refused: dict[str, int] = {}
 
     def delta(self, type_url: str, nonce: str, parts: Iterable[Sequence[Resource]], removed: Sequence[str]) -> Response:
         """DeltaDiscoveryResponse: type_url (4), nonce (5), resources (2), removed_resources (6). `parts` are shared each for itself."""
         head = _text(4, type_url) + _text(5, nonce) + b"".join([_text(6, name) for name in removed])
         return (head, *(self._body(type_url, part) for part in parts if part))
+
+    def count_sent(self, type_url: str) -> None:
+        self.sent[type_url] = self.sent.get(type_url, 0) + 1
+
+    def count_refused(self, type_url: str) -> None:
+        self.refused[type_url] = self.refused.get(type_url, 0) + 1
 
     def names(self, names: frozenset[str]) -> frozenset[str]:
         """The same names; for equal ones the same object, as long as somebody has it."""
