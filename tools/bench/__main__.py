@@ -34,6 +34,17 @@ _OPEN_FILES = 65_536
 _BEGAN = time.monotonic()
 
 
+_STEPS = {
+    "endpoints": events.endpoint_changes,
+    "rules": events.rule_changes,
+    "services": events.services_added,
+    "gateways": events.gateway_changes,
+    "storm": partial(events.reconnect_storm, what="reconnect storm"),
+    "join": events.remote_cluster_joins,
+}
+_RESTART = "restart"
+
+
 class Bench:
     """One run of one workload: everything started, told, measured and ended."""
 
@@ -74,10 +85,7 @@ class Bench:
     async def _happen(self, run: Run, kubeconfig: Path) -> list[Figure]:
         found = await events.cold_start(run)
         _say("cold start measured")
-        steps = [events.endpoint_changes]
-        if not self.options.growth:
-            steps += [events.rule_changes, events.services_added, events.gateway_changes]
-            steps += [partial(events.reconnect_storm, what="reconnect storm"), events.remote_cluster_joins]
+        steps = [step for name, step in _STEPS.items() if name in self.options.steps]
         for step in steps:
             figures = await step(run)
             found += figures
@@ -91,7 +99,7 @@ class Bench:
             ]
         traffic = run.drones.traffic()
         found.append(Figure("all that was sent to proxies", traffic.received_bytes / 1e6, "MB"))
-        if self._process is not None and not self.options.growth:
+        if self._process is not None and _RESTART in self.options.steps:
             self._process.kill()
             self._process = self._start(kubeconfig)
             found += await events.reconnect_storm(run, "control plane killed and started anew")
@@ -123,7 +131,9 @@ class Bench:
         return _BIND, _TOKEN_PORT if self.options.credentials == "token" else _MUTUAL_TLS_PORT
 
     def _start(self, kubeconfig: Path) -> Child:
-        child = control_plane(kubeconfig, cluster_of(0), _BIND, self._folder / "control-plane.log")
+        child = control_plane(
+            kubeconfig, cluster_of(0), _BIND, self._folder / "control-plane.log", self.options.profile
+        )
         self._stack.callback(child.stop)
         child.until_logged("serving", 120.0)
         return child
@@ -193,6 +203,11 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--growth", action="store_true", help="the workload, then ten times services, endpoints, proxies"
     )
+    everything = [*_STEPS, _RESTART]
+    parser.add_argument(
+        "--steps", type=lambda text: text.split(","), default=everything, help=f"what happens: {','.join(everything)}"
+    )
+    parser.add_argument("--profile", default="", help="a file for cProfile's statistics of the control plane")
     parser.add_argument("--proxies", type=int, help="another number of proxies than the workload's")
     parser.add_argument("--clusters", type=int, help="another number of clusters than the workload's")
     parser.add_argument(
@@ -213,6 +228,8 @@ def _options() -> argparse.Namespace:
 
 def main() -> int:
     options = _options()
+    if options.growth:
+        options.steps = ["endpoints"]
     if options.target and not options.kubeconfig:
         sys.stderr.write("bench: TARGET needs KUBECONFIG: where the other control plane reads its objects\n")
         return 1

@@ -18,6 +18,7 @@ from isthmus.kubernetes.kubeconfig import ContextEntry, render
 
 _API_SERVER = "import sys; from isthmus.apiserver.process import main; sys.exit(main(sys.argv[1]))"
 _CONTROL_PLANE = "import sys; from isthmus.controlplane.process import main; sys.exit(main())"
+_PROFILED = "import cProfile, sys; from isthmus.controlplane.process import main; cProfile.run('main()', sys.argv[1])"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_SECONDS = 60.0
 
@@ -115,8 +116,8 @@ def api_server(name: str, folder: Path) -> tuple[Child, Path]:
     return child, kubeconfig
 
 
-def control_plane(kubeconfig: Path, cluster: str, bind: str, log: Path) -> Child:
-    """Ours, as users run it; settings of the environment go through to it."""
+def control_plane(kubeconfig: Path, cluster: str, bind: str, log: Path, profile: str) -> Child:
+    """Ours, as users run it; settings of the environment go through to it. With `profile`, it writes that file when it ends."""
     environment = {
         **os.environ,
         "KUBECONFIG": str(kubeconfig),
@@ -124,7 +125,8 @@ def control_plane(kubeconfig: Path, cluster: str, bind: str, log: Path) -> Child
         "BIND_ADDRESS": bind,
         "MALLOC_ARENA_MAX": "2",
     }
-    return Child("the control plane", [sys.executable, "-c", _CONTROL_PLANE], environment, log)
+    program = [sys.executable, "-c", _PROFILED, profile] if profile else [sys.executable, "-c", _CONTROL_PLANE]
+    return Child("the control plane", program, environment, log)
 
 
 @dataclass(frozen=True, slots=True)
