@@ -9,7 +9,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from dataclasses import replace
 from functools import partial
@@ -34,7 +34,7 @@ _OPEN_FILES = 65_536
 _BEGAN = time.monotonic()
 
 
-_STEPS = {
+_STEPS: dict[str, Callable[[Run], Awaitable[list[Figure]]]] = {
     "endpoints": events.endpoint_changes,
     "rules": events.rule_changes,
     "services": events.services_added,
