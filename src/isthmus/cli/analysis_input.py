@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -10,10 +11,12 @@ from typing import Any
 import click
 
 from isthmus.api.manifests import Manifest
-from isthmus.assurance.analysis.analyzing import GivenCluster, Question
+from isthmus.assurance.analysis.across.discovery import claimed_id
+from isthmus.assurance.analysis.analyzing import GivenCluster, Question, item_of
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, Failed
 from isthmus.cli.object_files import FileObject, objects_in
 from isthmus.model.issues import Issue
+from isthmus.model.names import ClusterId
 
 Object = dict[str, Any]
 Key = tuple[str, str, str, str]
@@ -122,11 +125,23 @@ def add_context(sources: Sources, cluster: str, context: str, kubeconfig: str) -
 
     click.echo(f"reading {context} ...", err=True)
     read_ = over_the_network(read)
-    name = cluster or context
+    name = cluster or _own_id(read_.objects) or context
+    if name in sources.clusters:
+        raise Failed(
+            f"{context}: cluster {name} is looked at already; name it with --cluster ID=context:{context}",
+            exit_code=BAD_USAGE,
+        )
     sources.clusters[name] = [FileObject(value, "", Manifest(value, 0, "", 0)) for value in read_.objects]
     sources.unread[name] = frozenset(read_.unread)
     if read_.unread:
         click.echo(f"{context}: these kinds may not be read: {', '.join(read_.unread)}", err=True)
+
+
+def _own_id(objects: Sequence[Object]) -> str:
+    """What most of a cluster's proxies and control planes call it; "" where none says."""
+    workloads = (item_of(value, ClusterId("")) for value in objects if value.get("kind") in ("Pod", "Deployment"))
+    claims = Counter(said for said in map(claimed_id, workloads) if said)
+    return claims.most_common(1)[0][0] if claims else ""
 
 
 def from_scenario(file: str) -> Sources:

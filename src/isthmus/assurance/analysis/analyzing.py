@@ -93,7 +93,7 @@ def _cluster(given: GivenCluster, config: ClusterId, found: list[Issue]) -> Clus
     known = known_kinds()
     for value in given.objects:
         problems = problems_of(value)
-        item = _item(value, ClusterId(given.id))
+        item = item_of(value, ClusterId(given.id))
         found += (_as_issue(problem, item) for problem in problems if problem.code is not validation.NOT_CHECKED)
         if (item.group, item.kind) in known and has_known_types(problems):
             items[item.group, item.kind, item.namespace, item.name] = item
@@ -104,7 +104,8 @@ def _cluster(given: GivenCluster, config: ClusterId, found: list[Issue]) -> Clus
     return ClusterItems(id=ClusterId(given.id), items=tuple(items.values()), is_remote=is_remote, unread=given.unread)
 
 
-def _item(value: Any, cluster: ClusterId) -> Item:
+def item_of(value: Any, cluster: ClusterId) -> Item:
+    """An object as analyzers see it."""
     plain: Object = normalized(value) if isinstance(value, dict) else {}
     metadata = plain.get("metadata") if isinstance(plain.get("metadata"), dict) else {}
     assert isinstance(metadata, dict)
@@ -212,4 +213,4 @@ def _readable(objects: Iterable[Any]) -> Iterator[Any]:
     return (value for value in objects if isinstance(value, dict) and isinstance(value.get("metadata"), dict))
 
 
-__all__ = ["GivenCluster", "Question", "analyze"]
+__all__ = ["GivenCluster", "Question", "analyze", "item_of"]
