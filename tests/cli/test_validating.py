@@ -122,3 +122,34 @@ def test_files_that_cannot_be_read_are_all_named_and_nothing_is_judged(tmp_path:
         f"{tmp_path}/b.yaml",
         f"{tmp_path}/c.yaml",
     ]
+
+
+def test_an_empty_input_is_not_taken_for_a_good_one() -> None:
+    seen = run("-", stdin="# nothing\n---\n")
+
+    assert seen.exit_code != 0
+    assert seen.stdout == ""
+    assert seen.stderr == "-: there is no object in it\n"
+
+
+def test_what_is_no_object_is_named_by_its_line(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text("just text\n")
+
+    assert run(str(file)).stdout.startswith(f"{file}:1: Error ISM0701: $: is not an object")
+
+
+def test_topologies_are_checked_as_up_does(tmp_path: Path) -> None:
+    file = tmp_path / "mesh.yaml"
+    file.write_text(
+        "apiVersion: isthmus.io/v1alpha1\nkind: Topology\nmetadata: {name: a}\nspec:\n  clusters:\n    c1: {regoin: a}\n"
+    )
+
+    seen = run(str(file))
+
+    assert seen.exit_code == 65
+    assert seen.stdout.startswith(f"{file}:6: Error ISM0709 Topology a: $.spec.clusters.c1.regoin: ")
+
+
+def test_the_examples_are_valid() -> None:
+    assert run(str(Path(__file__).parents[2] / "examples")).exit_code == 0

@@ -100,10 +100,10 @@ def _built(document: str, offset: int) -> _Builder:
             raise
         try:
             plain = json.dumps(json.loads(document), ensure_ascii=False)
-        except (ValueError, RecursionError):
-            plain = ""
-        if not plain:
-            raise
+        except json.JSONDecodeError as error:
+            raise BadManifest(error.lineno + offset, f"is neither JSON ({error.msg}) nor YAML") from None
+        except RecursionError:
+            raise BadManifest(1 + offset, "is nested too deep") from None
         return _Builder(yaml.parse(plain, Loader=_LOADER), plain, offset)
 
 

@@ -14,7 +14,7 @@ from isthmus.api.manifests import Manifest
 from isthmus.assurance.analysis.across.discovery import claimed_id
 from isthmus.assurance.analysis.analyzing import GivenCluster, Question, item_of
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, Failed
-from isthmus.cli.object_files import FileObject, objects_in
+from isthmus.cli.object_files import FileObject, objects_in, some_objects_in
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId
 
@@ -82,7 +82,7 @@ def _key(cluster: str, value: Any) -> Key:
 
 def from_files(files: Sequence[str], recursive: bool) -> Sources:
     """Files as one cluster."""
-    return Sources(clusters={ONE_CLUSTER: objects_in(files, recursive=recursive)}, config_cluster=ONE_CLUSTER)
+    return Sources(clusters={ONE_CLUSTER: some_objects_in(files, recursive=recursive)}, config_cluster=ONE_CLUSTER)
 
 
 def from_clusters(named: Sequence[str], kubeconfig: str) -> Sources:

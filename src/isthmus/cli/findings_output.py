@@ -34,7 +34,8 @@ def print_findings(lines: Iterable[FindingLine]) -> None:
     for line in lines:
         level = click.style(f"{line.level} {line.code}", fg=_COLOURS[line.severity])
         where = f"{line.reference}: " if line.reference else ""
-        click.echo(f"{where}{level} {line.origin}: {line.message}; {line.fix[:1].lower()}{line.fix[1:]}")
+        who = f" {line.origin}" if line.origin else ""
+        click.echo(f"{where}{level}{who}: {line.message}; {line.fix[:1].lower()}{line.fix[1:]}")
 
 
 def junit(suite: str, cases: Sequence[tuple[str, str, Sequence[FindingLine]]]) -> str:

@@ -52,6 +52,14 @@ def objects_in(sources: Sequence[str], *, recursive: bool) -> list[FileObject]:
     return found
 
 
+def some_objects_in(sources: Sequence[str], *, recursive: bool) -> list[FileObject]:
+    """The same, where an empty file is likely a mistake, such as the output of a command that failed."""
+    found = objects_in(sources, recursive=recursive)
+    if sources and not found:
+        raise Failed(f"{', '.join(sources)}: there is no object in it", exit_code=BAD_INPUT)
+    return found
+
+
 def _texts(sources: Sequence[str], recursive: bool, problems: list[str]) -> Iterator[tuple[str, str]]:
     for source in sources:
         if source == "-":

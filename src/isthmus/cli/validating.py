@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import click
 
+from isthmus.assurance.catalogue import validation as codes
 from isthmus.assurance.validation import problems_of, verdict
 from isthmus.assurance.validation.mesh_settings import problems_of_mesh_config, problems_of_mesh_networks
 from isthmus.assurance.validation.problems import Problem
 from isthmus.cli.errors import BAD_INPUT, Failed
 from isthmus.cli.findings_output import FindingLine, junit, print_findings
-from isthmus.cli.object_files import FileObject, objects_in
+from isthmus.cli.object_files import FileObject, objects_in, some_objects_in
 from isthmus.cli.suppression import suppress_option, suppressed
+
+_OURS = "isthmus.io/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,7 @@ def validate_command(
     if not sources and not mesh_config and not mesh_networks:
         raise click.UsageError("name a file or a folder, or - for stdin")
     leaves_out = suppressed(suppress)
-    judged = [_judged(source) for source in objects_in(sources, recursive=recursive)]
+    judged = [_judged(source) for source in some_objects_in(sources, recursive=recursive)]
     judged += _settings("MeshConfig", mesh_config) + _settings("MeshNetworks", mesh_networks)
     for each in judged:
         each.problems[:] = [problem for problem in each.problems if not leaves_out(problem.code.id, each.origin)]
@@ -86,12 +90,31 @@ def validate_command(
 
 def _judged(source: FileObject) -> _Judged:
     value = source.value
-    problems = problems_of(value)
+    problems = _of_topology(source) if _is_topology(value) and source.file != "stdin" else problems_of(value)
     names: dict[str, Any] = {}
     if isinstance(value, dict) and isinstance(value.get("metadata"), dict):
         names = value["metadata"]
     kind = value.get("kind", "") if isinstance(value, dict) else ""
     return _Judged(source, str(kind or ""), str(names.get("namespace") or ""), str(names.get("name") or ""), problems)
+
+
+def _is_topology(value: Any) -> bool:
+    return isinstance(value, dict) and value.get("kind") == "Topology" and _OURS in str(value.get("apiVersion"))
+
+
+def _of_topology(source: FileObject) -> list[Problem]:
+    """By the same checks as `isthmus up` makes."""
+    from isthmus.localruntime.marked_yaml import BadInput
+    from isthmus.localruntime.topology import load
+
+    try:
+        load(Path(source.file))
+    except BadInput as error:
+        return [
+            Problem(codes.MALFORMED, f"$.{found.field}" if found.field else "$", found.what, found.fix)
+            for found in error.findings
+        ]
+    return []
 
 
 def _settings(kind: str, file: str) -> list[_Judged]:

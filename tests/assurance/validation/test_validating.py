@@ -115,3 +115,25 @@ def test_mesh_networks_are_judged(network: Any, finds: list[str]) -> None:
     answer = validate_mesh(mesh_networks={"networks": {"a": network}})
 
     assert sorted(f"{finding['code']} {finding['path']}" for finding in answer["findings"]) == finds
+
+
+@pytest.mark.parametrize(
+    ("metadata", "finds"),
+    [
+        ({"name": "a.b-c", "namespace": "d"}, []),
+        ({"generateName": "a-"}, []),
+        (None, ["ISM0704 $.metadata.name"]),
+        ({"name": "Cart"}, ["ISM0712 $.metadata.name"]),
+        ({"name": "cart", "namespace": "a.b"}, ["ISM0712 $.metadata.namespace"]),
+    ],
+)
+def test_names_are_such_as_an_api_server_takes(metadata: Any, finds: list[str]) -> None:
+    found = problems_of({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {}})
+
+    assert [f"{problem.code.id} {problem.path}" for problem in found] == finds
+
+
+def test_a_list_without_items_is_none() -> None:
+    assert validate({"apiVersion": "v1", "kind": "List", "items": 5})["errors"] == [
+        "$.items: a List must have a list of items"
+    ]

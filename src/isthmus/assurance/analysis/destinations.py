@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 
 from isthmus.assurance.analysis.hosts import Hosts, KnownHost, full_host
 from isthmus.assurance.analysis.items import Index, Item, Object
@@ -86,24 +87,23 @@ def _hidden(index: Index, rule: Item, path: str, host: str, seen: Sequence[Known
 
 def subsets(index: Index) -> Iterator[Issue]:
     """A subset is known when some DestinationRule that may apply names it."""
-    known = {
-        (full_host(rule.spec.get("host") or "", rule.namespace), subset.get("name"))
-        for rule in index.each("DestinationRule")
-        for subset in rule.spec.get("subsets") or []
-    }
+    known: dict[str, set[str]] = defaultdict(set)
+    for rule in index.each("DestinationRule"):
+        names = {subset.get("name") or "" for subset in rule.spec.get("subsets") or []}
+        known[full_host(rule.spec.get("host") or "", rule.namespace)] |= names
+    wildcards = {host: names for host, names in known.items() if host.startswith("*")}
     for rule in index.each("VirtualService"):
         for path, destination in destinations_of(rule):
             host, subset = destination.get("host") or "", destination.get("subset")
-            if subset and not _is_known(known, full_host(host, rule.namespace), subset):
+            if subset and not _is_known(known, wildcards, full_host(host, rule.namespace), subset):
                 yield rule.finding(codes.NOT_FOUND, f"host {host} has no subset {subset}", path=f"{path}.subset")
 
 
-def _is_known(known: set[tuple[str, str | None]], host: str, subset: str) -> bool:
-    names = {host, f"{host}.svc.cluster.local", f"{host}.cluster.local"}
-    return any(
-        name == subset and (rule in names or (rule.startswith("*") and any(each.endswith(rule[1:]) for each in names)))
-        for rule, name in known
-    )
+def _is_known(known: Mapping[str, set[str]], wildcards: Mapping[str, set[str]], host: str, subset: str) -> bool:
+    names = (host, f"{host}.svc.cluster.local", f"{host}.cluster.local")
+    if any(subset in known.get(name, ()) for name in names):
+        return True
+    return any(subset in found and any(name.endswith(rule[1:]) for name in names) for rule, found in wildcards.items())
 
 
 def ingress_subsets(index: Index) -> Iterator[Issue]:

@@ -145,11 +145,24 @@ class Index:
 
     def pods(self, namespace: str, selector: Labels) -> list[Item]:
         """The Pods of a namespace that have these labels."""
-        return [pod for pod in self.pods_by_namespace.get(namespace, ()) if selects(selector, pod.labels)]
+        candidates = self.pods_by_namespace.get(namespace, ())
+        for key, value in selector.items():
+            with_label = self._pods_by_label.get((namespace, key, value), ())
+            candidates = min(candidates, with_label, key=len)
+        return [pod for pod in candidates if selects(selector, pod.labels)]
+
+    @cached_property
+    def _pods_by_label(self) -> Mapping[tuple[str, str, str], Sequence[Item]]:
+        found: dict[tuple[str, str, str], list[Item]] = defaultdict(list)
+        for namespace, pods in self.pods_by_namespace.items():
+            for pod in pods:
+                for key, value in pod.labels.items():
+                    found[namespace, key, value].append(pod)
+        return found
 
     def pods_of_every_namespace(self, selector: Labels) -> Iterator[Item]:
-        for pods in self.pods_by_namespace.values():
-            yield from (pod for pod in pods if selects(selector, pod.labels))
+        for namespace in self.pods_by_namespace:
+            yield from self.pods(namespace, selector)
 
     @cached_property
     def workload_labels(self) -> Mapping[str, Sequence[Labels]]:

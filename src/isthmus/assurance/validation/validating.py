@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -65,6 +66,8 @@ _KINDS: dict[Kind, _Known] = {
     (_CLUSTER_SET, "ServiceExport"): _Known(gateway_api.SERVICE_EXPORT, _no_more),
     (_CLUSTER_SET, "ServiceImport"): _Known(gateway_api.SERVICE_IMPORT, _no_more, True),
 }
+_NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 # Groups of which every kind should be known: a kind that is not is likely misspelt.
 _OWN_GROUPS = {group for group, _ in _KINDS}
 
@@ -85,7 +88,11 @@ def problems_of(item: Any) -> list[Problem]:
         return [Problem(codes.NOT_AN_OBJECT, "$", "is not an object with a kind")]
     group = str(item.get("apiVersion") or "").rpartition("/")[0]
     kind = (group, item["kind"])
+    if kind == ("", "List"):
+        return [Problem(codes.WRONG_TYPE, "$.items", "a List must have a list of items")]
     problems = list(problems_of_shape(METADATA, item.get("metadata"), "$.metadata"))
+    if not problems and (kind in CORE or kind in _KINDS):
+        problems += _names(item.get("metadata") or {})
     if kind in CORE:
         for name, shape in CORE[kind].items():
             problems += problems_of_shape(shape, item.get(name), f"$.{name}")
@@ -133,6 +140,19 @@ def verdict(problems: Iterable[Problem]) -> Object:
             "message": problem.what, "fix": problem.fix,
         })  # fmt: skip
     return {"valid": not errors, "errors": errors, "warnings": warnings, "findings": findings}
+
+
+def _names(metadata: Object) -> Iterator[Problem]:
+    """As every API server wants them (Kubernetes API conventions, object names)."""
+    name = metadata.get("name")
+    if not name and not metadata.get("generateName"):
+        yield Problem(codes.MISSING, "$.metadata.name", "is required")
+    elif name and (len(name) > 253 or not _NAME.fullmatch(name)):
+        fix = f"write {name.lower()}" if _NAME.fullmatch(name.lower()) else ""
+        yield Problem(codes.NOT_A_NAME, "$.metadata.name", f"{name!r} is not the name of an object", fix)
+    namespace = metadata.get("namespace")
+    if namespace and (len(namespace) > 63 or not _NAMESPACE.fullmatch(namespace)):
+        yield Problem(codes.NOT_A_NAME, "$.metadata.namespace", f"{namespace!r} is not a namespace")
 
 
 def _unknown(kind: Kind, item: Object) -> Problem:
