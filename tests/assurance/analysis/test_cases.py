@@ -1,6 +1,7 @@
 """What is found between objects: the situations are in cases/*.yaml, each with every error and warning that it gives, as CODE OBJECT.
 
-Infos, and what the computation of a mesh adds, are compared where a case lists some. A case has `objects` of one cluster, or `clusters`; the first one's configuration counts.
+Infos, and what the computation of a mesh adds, are compared where a case lists some. A case has `objects` of one cluster, or
+`clusters`; the first one's configuration counts.
 """
 
 from __future__ import annotations
