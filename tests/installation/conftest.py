@@ -11,6 +11,7 @@ import ssl
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,16 +20,14 @@ from typing import Any
 
 import msgspec
 import pytest
-import yaml
 
 from isthmus.apiserver.settings import ApiServerSettings
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.kubeconfig import load_file
+from isthmus.kubernetes.kubeconfig import ContextEntry, address_of, render
 from isthmus.kubernetes.resources import NAMESPACES
 from isthmus.localruntime.controllers.actions import EmptyNamespace, carry_out
 
 _SECONDS = 60.0
-_API = "127.0.0.1:6443"
 
 
 class Running:
@@ -75,8 +74,81 @@ class Running:
             self.process.stderr.close()
 
 
+class ApiServer:
+    """One cluster's, reached from outside by a URL of its own and from inside on a port of 127.0.0.1."""
+
+    def __init__(self, cell: Cell, cluster: str, port: int) -> None:
+        self.cluster = cluster
+        self.inside = f"https://127.0.0.1:{port}"
+        self.directory = cell.directory / cluster
+        self.directory.mkdir()
+        with socket.socket() as listener:
+            listener.bind(("127.0.0.1", 0))
+            self.url = f"https://127.0.0.1:{listener.getsockname()[1]}"
+            settings = ApiServerSettings(
+                cluster_id=cluster,
+                directory=str(self.directory / "api"),
+                bind=[f"127.0.0.1:{port}"],
+                inherited_fds=[listener.fileno()],
+                api_address=f"127.0.0.1:{port}",
+            )
+            file = self.directory / "api.json"
+            file.write_bytes(msgspec.json.encode(settings))
+            cell.start("apiserver", "--settings", str(file), pass_fds=(listener.fileno(),)).until_said("serving")
+
+    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
+        """As the administrator: (code, answer)."""
+        headers = {"Authorization": f"Bearer {self._admin_token}", "Content-Type": content_type}
+        data = None if body is None else json.dumps(body).encode()
+        asked = urllib.request.Request(self.url + path, data, headers, method=method)
+        context = ssl.create_default_context(cadata=self._ca_pem)
+        try:
+            with urllib.request.urlopen(asked, timeout=_SECONDS, context=context) as answer:
+                return answer.status, json.load(answer)
+        except urllib.error.HTTPError as refusal:
+            return refusal.code, json.load(refusal)
+
+    def made(self, path: str, body: Any) -> Any:
+        code, answer = self.request("POST", path, body)
+        assert code in (200, 201), answer
+        return answer
+
+    def token(self, namespace: str, account: str, *audiences: str) -> str:
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token"
+        spec = {"audiences": list(audiences), "expirationSeconds": 3600}
+        token: str = self.made(path, {"spec": spec})["status"]["token"]
+        return token
+
+    def context(self, server: str, token: str = "") -> ContextEntry:
+        return ContextEntry(name=self.cluster, server=server, ca_pem=self._ca_pem, token=token or self._admin_token)
+
+    def end_namespaces(self) -> None:
+        """What a cluster's namespace controller does with those that are going."""
+
+        async def empty() -> None:
+            async with ApiClient(address_of(render([self.context(self.url)]))) as client:
+                for item in (await client.list_objects(NAMESPACES))["items"]:
+                    name = item["metadata"]["name"]
+                    while item["metadata"].get("deletionTimestamp") and await _is_there(client, name):
+                        await carry_out(client, EmptyNamespace(name))
+
+        asyncio.run(empty())
+
+    @property
+    def _admin_token(self) -> str:
+        return (self.directory / "api" / "admin-token").read_text().strip()
+
+    @property
+    def _ca_pem(self) -> str:
+        return (self.directory / "api" / "ca.crt").read_text()
+
+
+async def _is_there(client: ApiClient, name: str) -> bool:
+    return bool((await client.list_objects(NAMESPACES, fieldSelector=f"metadata.name={name}"))["items"])
+
+
 class Cell:
-    """`start` runs something inside; whatever runs at the end is ended."""
+    """`start` runs something inside; whatever runs at the end is ended. `east` is its first cluster."""
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -89,26 +161,20 @@ class Cell:
         assert self._holder.stdout is not None
         assert self._holder.stdout.readline() == "up\n"
         self._running: list[Running] = []
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-            settings = ApiServerSettings(
-                cluster_id="east",
-                directory=str(directory / "api"),
-                bind=[_API],
-                inherited_fds=[listener.fileno()],
-                api_address=_API,
-            )
-            (directory / "api.json").write_bytes(msgspec.json.encode(settings))
-            self.start(
-                "apiserver", "--settings", str(directory / "api.json"), pass_fds=(listener.fileno(),)
-            ).until_said("serving")
-        (directory / "inside.yaml").write_text(self._kubeconfig(f"https://{_API}"))
-        (directory / "outside.yaml").write_text(self._kubeconfig(self.url))
+        self._servers: list[ApiServer] = []
+        self.east = self.cluster("east")
+        self.request, self.made, self.end_namespaces = self.east.request, self.east.made, self.east.end_namespaces
 
     @property
     def inside(self) -> list[str]:
         return ["nsenter", "-t", str(self._holder.pid), "-U", "-n", "--preserve-credentials"]
+
+    def cluster(self, name: str) -> ApiServer:
+        """Another one."""
+        server = ApiServer(self, name, 6443 + len(self._servers))
+        self._servers.append(server)
+        self._kubeconfig.write_text(render([each.context(each.url) for each in self._servers]))
+        return server
 
     def start(self, *arguments: str, pass_fds: tuple[int, ...] = (), **environment: str) -> Running:
         command = [*self.inside, sys.executable, "-m", "isthmus.cli.app", *arguments]
@@ -117,21 +183,18 @@ class Cell:
         return running
 
     def control_plane(self, account: str = "", **environment: str) -> Running:
-        """As the administrator, or with the rights of an account in istio-system and no others."""
-        kubeconfig = self.directory / "inside.yaml"
-        if account:
-            path = f"/api/v1/namespaces/istio-system/serviceaccounts/{account}/token"
-            token = self.made(path, {"spec": {"expirationSeconds": 3600}})["status"]["token"]
-            kubeconfig = self.directory / f"{account}.yaml"
-            kubeconfig.write_text(self._kubeconfig(f"https://{_API}", {"token": token}))
+        """Of east; as the administrator, or with the rights of an account in istio-system and no others."""
+        token = self.east.token("istio-system", account) if account else ""
+        kubeconfig = self.directory / f"inside-{account or 'admin'}.yaml"
+        kubeconfig.write_text(render([self.east.context(self.east.inside, token)]))
         told = {"KUBECONFIG": str(kubeconfig), "CLUSTER_ID": "east", "NETWORK": "n1", **environment}
         running = self.start("control-plane", **told)
         running.until_said("serving")
         return running
 
     def isthmus(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
-        """The command, from outside."""
-        told = os.environ | {"KUBECONFIG": str(self.directory / "outside.yaml")} | environment
+        """The command, from outside; every cluster is a context, and east the current one."""
+        told = os.environ | {"KUBECONFIG": str(self._kubeconfig)} | environment
         command = [sys.executable, "-m", "isthmus.cli.app", *arguments]
         return subprocess.run(command, env=told, capture_output=True, text=True, timeout=_SECONDS, check=False)
 
@@ -147,53 +210,15 @@ class Cell:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
-        """As the administrator: (code, answer)."""
-        token = (self.directory / "api" / "admin-token").read_text().strip()
-        headers = {"Authorization": f"Bearer {token}", "Content-Type": content_type}
-        data = None if body is None else json.dumps(body).encode()
-        asked = urllib.request.Request(self.url + path, data, headers, method=method)
-        context = ssl.create_default_context(cadata=self._ca_pem)
-        try:
-            with urllib.request.urlopen(asked, timeout=_SECONDS, context=context) as answer:
-                return answer.status, json.load(answer)
-        except urllib.error.HTTPError as refusal:
-            return refusal.code, json.load(refusal)
-
-    def made(self, path: str, body: Any) -> Any:
-        code, answer = self.request("POST", path, body)
-        assert code in (200, 201), answer
-        return answer
-
-    def end_namespaces(self) -> None:
-        """What a cluster's namespace controller does with those that are going."""
-
-        async def empty() -> None:
-            async with ApiClient(load_file(self.directory / "outside.yaml")) as client:
-                for item in (await client.list_objects(NAMESPACES))["items"]:
-                    if item["metadata"].get("deletionTimestamp"):
-                        while (
-                            await client.list_objects(
-                                NAMESPACES, fieldSelector=f"metadata.name={item['metadata']['name']}"
-                            )
-                        )["items"]:
-                            await carry_out(client, EmptyNamespace(item["metadata"]["name"]))
-
-        asyncio.run(empty())
-
     def until(self, what: str, holds: Callable[[], Any]) -> Any:
-        """The first answer that is true, watching what changes."""
-        deadline = threading.Event()
-        timer = threading.Timer(_SECONDS, deadline.set)
-        timer.start()
-        try:
-            while not deadline.is_set():
-                found = holds()
-                if found:
-                    return found
-                deadline.wait(0.05)
-        finally:
-            timer.cancel()
+        """The first answer that is true, asked again and again."""
+        pause = threading.Event()
+        deadline = time.monotonic() + _SECONDS
+        while time.monotonic() < deadline:
+            found = holds()
+            if found:
+                return found
+            pause.wait(0.05)
         raise AssertionError(f"in {_SECONDS:g} s not: {what}")
 
     def close(self) -> None:
@@ -207,22 +232,8 @@ class Cell:
         self._holder.wait(20)
 
     @property
-    def _ca_pem(self) -> str:
-        return (self.directory / "api" / "ca.crt").read_text()
-
-    def _kubeconfig(self, server: str, user: dict[str, str] | None = None) -> str:
-        files = {"certificate-authority": str(self.directory / "api" / "ca.crt")}
-        user = user or {"tokenFile": str(self.directory / "api" / "admin-token")}
-        return yaml.safe_dump(
-            {
-                "apiVersion": "v1",
-                "kind": "Config",
-                "clusters": [{"name": "east", "cluster": {"server": server, **files}}],
-                "users": [{"name": "east", "user": user}],
-                "contexts": [{"name": "east", "context": {"cluster": "east", "user": "east"}}],
-                "current-context": "east",
-            }
-        )
+    def _kubeconfig(self) -> Path:
+        return self.directory / "outside.yaml"
 
 
 @pytest.fixture(scope="module")

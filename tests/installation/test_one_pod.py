@@ -37,10 +37,9 @@ print(answer.status, answer.read().decode())
 
 def mounted(cell: Any, account: str) -> Path:
     """What the kubelet would have put into the Pod's volumes."""
-    directory = cell.directory / account
+    directory = cell.directory / f"{account}-files"
     directory.mkdir()
-    spec = {"spec": {"audiences": ["istio-ca"], "expirationSeconds": 3600}}
-    token = cell.made(f"/api/v1/namespaces/shop/serviceaccounts/{account}/token", spec)["status"]["token"]
+    token = cell.east.token("shop", account, "istio-ca")
     (directory / "istio-token").write_text(token)
     roots = cell.until(
         "the roots are published",

@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -25,13 +25,12 @@ from isthmus.controlplane.clusters import RemoteClusters, RemoteSettings
 from isthmus.controlplane.debug import DebugPages
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.drains import Drains
+from isthmus.controlplane.duties import duties
 from isthmus.controlplane.feeds import ClusterFeed, kinds_of
 from isthmus.controlplane.gateway_deployments import GatewayDeployer
 from isthmus.controlplane.gateway_writer import LEASE, GatewayWriter
 from isthmus.controlplane.ports import MUTUAL_TLS_PORT, TOKEN_PORT, methods_of, proxy_ports
-from isthmus.controlplane.roots import RootPublisher
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
-from isthmus.controlplane.webhook_authority import WebhookAuthority
 from isthmus.controlplane.webhooks import WEBHOOK_PORT, Webhooks, serving_webhooks
 from isthmus.controlplane.world import World
 from isthmus.kubernetes.client import ApiClient
@@ -103,9 +102,9 @@ async def serve(settings: ControlPlaneSettings) -> None:
         _config_cluster(home, settings) as client,
     ):
         authority = await _authority(home, settings)
-        publisher = partial(_publisher, world, settings, authority)
+        writing = duties(settings, authority.root_pem, world.report)
         own = ClusterFeed(settings.cluster, client, world, kinds_of(is_config_cluster=True))
-        remotes = RemoteClusters(world, client, _remote_settings(settings, publisher))
+        remotes = RemoteClusters(world, client, _remote_settings(settings, writing))
         review = partial(_review, client, remotes, settings)
         authenticator = Authenticator(
             settings.trust_domain, settings.cluster, review, time.monotonic, settings.cluster_aliases
@@ -115,13 +114,9 @@ async def serve(settings: ControlPlaneSettings) -> None:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(own.run(visible.set), name="own cluster")
             tasks.create_task(remotes.run(), name="remote clusters")
-            tasks.create_task(publisher(settings.cluster, client).run(), name="roots")
+            tasks.create_task(writing(settings.cluster, client), name="roots and webhooks")
             drains = Drains(client, world, settings.cluster, settings.system_namespace)
             tasks.create_task(drains.run(), name="drains")
-            webhooks = WebhookAuthority(
-                client, authority.root_pem, revision=settings.revision, namespace=settings.system_namespace
-            )
-            tasks.create_task(webhooks.run(), name="authority of webhooks")
             await visible.wait()
             if not await remotes.settled():
                 log.warning(
@@ -218,29 +213,11 @@ async def _config_cluster(home: ApiClient, settings: ControlPlaneSettings) -> As
         yield client
 
 
-def _publisher(
-    world: World,
-    settings: ControlPlaneSettings,
-    authority: CertificateAuthority,
-    cluster: ClusterId,
-    client: ApiClient,
-) -> RootPublisher:
-    return RootPublisher(
-        client,
-        authority.root_pem,
-        cluster=cluster,
-        home=settings.home,
-        is_own=cluster == settings.cluster,
-        system_namespace=settings.system_namespace,
-        report=partial(world.report, f"{cluster}/roots"),
-    )
-
-
 def _remote_settings(
-    settings: ControlPlaneSettings, publisher: Callable[[ClusterId, ApiClient], RootPublisher]
+    settings: ControlPlaneSettings, writing: Callable[[ClusterId, ApiClient], Coroutine[None, None, None]]
 ) -> RemoteSettings:
     return RemoteSettings(
-        duties=lambda cluster, client: publisher(cluster, client).run(),
+        duties=writing,
         rules=settings.remote_rules,
         sync_seconds=settings.remote_sync_seconds,
         policy=settings.stale_policy,

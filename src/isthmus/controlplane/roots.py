@@ -59,6 +59,9 @@ class RootPublisher:
         self._system = system_namespace
         self._report = report
         self._work = asyncio.Event()
+        self.trusted = asyncio.Event()
+        """We may write into the cluster, and what it is given are our roots, so that it trusts what we sign."""
+
         self._namespaces: Reflector[KubernetesObject] = Reflector(
             client, NAMESPACES, partial(msgspec.json.decode, type=KubernetesObject), self._due
         )
@@ -93,15 +96,18 @@ class RootPublisher:
     async def _publish(self) -> None:
         if not self._may_write():
             self._report(())
+            self.trusted.clear()
             return
         data = self._data
         first = self._published.values.get((self._system, CONFIG_MAP))
         if first is not None and not self._is_mine(first):
             if not holds(first.data.get(KEY, ""), self._data[KEY]):
                 self._report((self._contradicted(first),))
+                self.trusted.clear()
                 return
             data = first.data
         self._report(())
+        self.trusted.set()
         for namespace in sorted((n for _, n in self._namespaces.values), key=lambda n: (n != self._system, n)):
             present = self._published.values.get((namespace, CONFIG_MAP))
             if present is None:

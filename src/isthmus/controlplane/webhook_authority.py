@@ -57,12 +57,15 @@ class _Quarrel:
 
 
 class WebhookAuthority:
-    """Of one cluster. `run` until cancelled."""
+    """Of one cluster, for as long as it trusts us. `run` until cancelled."""
 
-    def __init__(self, client: ApiClient, root_pem: str, *, revision: str, namespace: str) -> None:
+    def __init__(
+        self, client: ApiClient, root_pem: str, *, revision: str, namespace: str, trusted: asyncio.Event
+    ) -> None:
         self._client = client
         self._bundle = base64.b64encode(root_pem.encode()).decode()
         self._namespace = namespace
+        self._trusted = trusted
         self._due = asyncio.Event()
         self._quarrels: dict[tuple[str, str], _Quarrel] = {}
         decode = partial(msgspec.json.decode, type=WebhookConfiguration)
@@ -79,10 +82,12 @@ class WebhookAuthority:
         }
 
     async def run(self) -> None:
+        await self._trusted.wait()
         async with asyncio.TaskGroup() as tasks:
             for resource, reflector in self._found.items():
                 tasks.create_task(reflector.run(), name=f"watch {resource.plural}")
             while True:
+                await self._trusted.wait()
                 pause = await self._once()
                 try:
                     async with asyncio.timeout(pause):

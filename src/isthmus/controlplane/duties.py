@@ -1,0 +1,44 @@
+"""What a control plane writes into each cluster that it serves: its roots, and the authority of its webhooks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterable
+
+from isthmus.controlplane.roots import RootPublisher
+from isthmus.controlplane.settings import ControlPlaneSettings
+from isthmus.controlplane.webhook_authority import WebhookAuthority
+from isthmus.kubernetes.client import ApiClient
+from isthmus.model.issues import Issue
+from isthmus.model.names import ClusterId
+
+Report = Callable[[str, Iterable[Issue]], None]
+
+
+def duties(
+    settings: ControlPlaneSettings, root_pem: str, report: Report
+) -> Callable[[ClusterId, ApiClient], Coroutine[None, None, None]]:
+    """For any cluster, with a client for it; until cancelled. `report` takes issues under a name."""
+
+    async def run(cluster: ClusterId, client: ApiClient) -> None:
+        publisher = RootPublisher(
+            client,
+            root_pem,
+            cluster=cluster,
+            home=settings.home,
+            is_own=cluster == settings.cluster,
+            system_namespace=settings.system_namespace,
+            report=lambda issues: report(f"{cluster}/roots", issues),
+        )
+        webhooks = WebhookAuthority(
+            client,
+            root_pem,
+            revision=settings.revision,
+            namespace=settings.system_namespace,
+            trusted=publisher.trusted,
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(publisher.run(), name=f"roots in {cluster}")
+            tasks.create_task(webhooks.run(), name=f"authority of webhooks in {cluster}")
+
+    return run
