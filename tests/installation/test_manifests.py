@@ -9,6 +9,8 @@ import yaml
 from click.testing import CliRunner
 
 from isthmus.cli.installing import install_command
+from isthmus.controlplane import drains, roots
+from isthmus.ingest import mesh_config
 from isthmus.installation.manifests import as_yaml, installed
 from isthmus.installation.settings import BadValue, Profile, install_settings
 
@@ -169,6 +171,13 @@ def test_a_control_plane_patches_its_own_webhooks_only():
     assert patched == [
         ["istio-sidecar-injector-canary", "istio-validator-canary-istio-system", "istio-revision-tag-prod"]
     ]
+
+
+def test_every_config_map_that_a_control_plane_asks_for_may_be_read():
+    allowed = rules(rendered(), "ClusterRole istiod-clusterrole-istio-system")
+
+    names = {name for rule in allowed if rule["resources"] == ["configmaps"] for name in rule.get("resourceNames", ())}
+    assert names == {mesh_config.CONFIG_MAP, drains.CONFIG_MAP, roots.CONFIG_MAP}
 
 
 def test_secrets_of_other_namespaces_can_be_left_out():

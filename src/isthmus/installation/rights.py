@@ -13,7 +13,9 @@ from isthmus.kubernetes import reader_access
 Object = dict[str, Any]
 
 ROOTS_CONFIG_MAP = "istio-ca-root-cert"
-MESH_CONFIG_MAP = "istio"
+READ_CONFIG_MAPS = ("istio", "isthmus-drains")
+"""The mesh's settings, and which clusters are drained."""
+
 _READ = ["get", "list", "watch"]
 _GATEWAY_API = "gateway.networking.k8s.io"
 _RBAC = "rbac.authorization.k8s.io"
@@ -24,7 +26,7 @@ def control_plane_rules(settings: InstallSettings) -> list[Object]:
     return [
         *reader_access.rules(),
         *_configuration(),
-        _named_config_maps([MESH_CONFIG_MAP], _READ),
+        _named_config_maps([*READ_CONFIG_MAPS], _READ),
         *([_secrets(_READ)] if settings.is_on("gatewaySecrets") else []),
         *_gateways(),
         *writer_rules(settings),
