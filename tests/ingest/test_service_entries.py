@@ -121,6 +121,27 @@ def test_a_service_selects_workload_entries_beside_pods(words):
     assert [(each.ip, each.ports) for each in found] == [("1.1.1.1", (("http", 8080),)), ("1.1.1.2", ())]
 
 
+def test_workload_entries_of_a_discovered_cluster_are_chosen_by_entries_and_by_its_own_services(words):
+    chosen = {"app": "s"}
+    here = words.cluster(
+        "east",
+        words.network("n1"),
+        entry(words, resolution="STATIC", workloadSelector={"labels": chosen}),
+        words.service("t", selector=chosen),
+    )
+    vm = words.obj("WorkloadEntry", "vm", "ns", spec={"address": "2.2.2.2", "labels": chosen})
+    there = words.cluster("west", words.network("n2"), vm, words.service(selector=chosen))
+
+    snapshot = words.snapshot(here, there)
+
+    found = {
+        (key.hostname.split(".")[0], each.ip, each.cluster, each.network)
+        for key, each_of in snapshot.endpoints.items()
+        for each in each_of
+    }
+    assert found == {("a", "2.2.2.2", "west", "n2"), ("s", "2.2.2.2", "west", "n2")}
+
+
 def test_a_resolution_that_is_not_done_is_told(words):
     snapshot = read(words, entry(words, resolution="GUESSING"))
 

@@ -286,3 +286,24 @@ def until_fixture() -> Callable[[str, Callable[[], Any]], Any]:
 @pytest.fixture(scope="session", name="loads")
 def loads_fixture() -> Callable[[str], Any]:
     return json.loads
+
+
+_FIGURES = pytest.StashKey[list[str]]()
+
+
+@pytest.fixture
+def figure(request: pytest.FixtureRequest) -> Callable[[str], None]:
+    """Keeps what a test has measured: it is shown at the end of the run, whether or not anything failed."""
+
+    def keep(text: str) -> None:
+        request.config.stash.setdefault(_FIGURES, []).append(f"{request.node.name}: {text}")
+
+    return keep
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    figures = config.stash.get(_FIGURES, [])
+    if figures:
+        terminalreporter.section("figures")
+        for line in figures:
+            terminalreporter.write_line(line)

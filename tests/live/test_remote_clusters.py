@@ -1,4 +1,4 @@
-"""Bad days of remote clusters: each prints what it saw (`pytest -s`)."""
+"""Bad days of remote clusters: what each test saw is in the summary, under figures."""
 
 from __future__ import annotations
 
@@ -102,7 +102,7 @@ def remote_secret(name: str, **kubeconfigs: str) -> dict[str, Any]:
     return {"metadata": {"name": name, "labels": {"istio/multiCluster": "true"}}, "data": as_data(**kubeconfigs)}
 
 
-def test_a_credential_is_rotated_under_load(mesh, until):
+def test_a_credential_is_rotated_under_load(mesh, until, figure):
     core = mesh.core("east")
     secret = core.read_namespaced_secret(SECRET, SYSTEM)
     document = kubeconfig_of(secret)
@@ -120,13 +120,13 @@ def test_a_credential_is_rotated_under_load(mesh, until):
         seconds = time.monotonic() - started
         load.goes_on(until)
 
-    print(f"\nrotated in {seconds:.2f} s: {load.told}")
+    figure(f"rotated in {seconds:.2f} s: {load.told}")
     assert load.failed == []
     assert load.looks
     assert all(load.looks), "endpoints never vanish"
 
 
-def test_a_bad_secret_is_told_and_touches_no_other(mesh, until):
+def test_a_bad_secret_is_told_and_touches_no_other(mesh, until, figure):
     core = mesh.core("east")
     good = yaml.safe_dump(kubeconfig_of(core.read_namespaced_secret(SECRET, SYSTEM)))
     runs_a_program = yaml.safe_load(good)
@@ -142,7 +142,7 @@ def test_a_bad_secret_is_told_and_touches_no_other(mesh, until):
         assert row(mesh)["state"] == "live"
     core.delete_namespaced_secret("bad", SYSTEM)
 
-    print(f"\ntold in {seconds:.2f} s: {[issue['message'][:70] for issue in found]}: {load.told}")
+    figure(f"told in {seconds:.2f} s: {[issue['message'][:70] for issue in found]}: {load.told}")
     assert "exec is not allowed in a remote secret" in found[0]["message"]
     assert {issue["origin"] for issue in found} == {"Secret istio-system/bad in east"}
     assert load.failed == []
@@ -150,7 +150,7 @@ def test_a_bad_secret_is_told_and_touches_no_other(mesh, until):
     until("nothing is wrong any longer", lambda: issues(mesh) == [])
 
 
-def test_a_cluster_that_is_unreachable_at_the_start_holds_nothing_up_for_long(mesh, until):
+def test_a_cluster_that_is_unreachable_at_the_start_holds_nothing_up_for_long(mesh, until, figure):
     core, apps = mesh.core("east"), mesh.apps("east")
     document = kubeconfig_of(core.read_namespaced_secret(SECRET, SYSTEM))
     document["clusters"][0]["cluster"]["server"] = "https://172.30.0.99:6443"
@@ -166,7 +166,7 @@ def test_a_cluster_that_is_unreachable_at_the_start_holds_nothing_up_for_long(me
         assert row(mesh)["syncStatus"] == "synced"
     core.delete_namespaced_secret("dead", SYSTEM)
 
-    print(f"\nready without north after {seconds:.2f} s: {load.told}")
+    figure(f"ready without north after {seconds:.2f} s: {load.told}")
     assert load.failed == []
     assert all(load.looks)
     until("north is gone", lambda: row(mesh, "north").get("state") == "gone")
@@ -177,7 +177,7 @@ def with_timeout(text: str) -> dict[str, Any]:
     return {"spec": {"template": {"spec": {"containers": [{"name": "discovery", "env": [variable]}]}}}}
 
 
-def test_a_cluster_whose_api_server_hangs_is_stale_and_its_endpoints_stay(mesh, until):
+def test_a_cluster_whose_api_server_hangs_is_stale_and_its_endpoints_stay(mesh, until, figure):
     pid = host_pid(supervisor_of(mesh.running()), mesh.cluster("west")["processIds"]["apiserver"])
     assert row(mesh)["state"] == "live"
 
@@ -193,13 +193,13 @@ def test_a_cluster_whose_api_server_hangs_is_stale_and_its_endpoints_stay(mesh, 
         until("it is live again", lambda: row(mesh)["state"] == "live")
         live = time.monotonic() - started
 
-    print(f"\nstale after {stale:.1f} s ({found['reason']}), live again after {live:.2f} s: {load.told}")
+    figure(f"stale after {stale:.1f} s ({found['reason']}), live again after {live:.2f} s: {load.told}")
     assert found["staleSince"]
     assert load.failed == []
     assert all(load.looks)
 
 
-def test_a_cluster_leaves_with_its_secret_and_comes_back_with_it(mesh, until):
+def test_a_cluster_leaves_with_its_secret_and_comes_back_with_it(mesh, until, figure):
     core = mesh.core("east")
     secret = core.read_namespaced_secret(SECRET, SYSTEM)
 
@@ -220,7 +220,7 @@ def test_a_cluster_leaves_with_its_secret_and_comes_back_with_it(mesh, until):
         load.goes_on(until)
         answered_when_back = {answer.get("cluster") for answer in load.answers[-50:]}
 
-    print(f"\ngone after {gone:.2f} s, back after {back:.2f} s: {load.told}")
+    figure(f"gone after {gone:.2f} s, back after {back:.2f} s: {load.told}")
     assert answered_when_gone == {"east"}
     assert answered_when_back == {"east", "west"}
     assert load.failed == []

@@ -46,7 +46,10 @@ KINDS: dict[str, Kind] = {
             type=core.Namespace, from_every_cluster=True,
         ),
         Kind(name="Node", group="", version="v1", plural="nodes", namespaced=False, type=core.Node, from_every_cluster=True),
-        Kind(name="Pod", group="", version="v1", plural="pods", namespaced=True, type=core.Pod, from_every_cluster=True),
+        Kind(
+            name="Pod", group="", version="v1", plural="pods", namespaced=True,
+            type=core.Pod, from_every_cluster=True, field_selector="status.phase!=Failed",
+        ),
         Kind(
             name="Service", group="", version="v1", plural="services", namespaced=True,
             type=core.Service, from_every_cluster=True,
@@ -89,7 +92,7 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             name="WorkloadEntry", group="networking.istio.io", version="v1", plural="workloadentries", namespaced=True,
-            type=networking.WorkloadEntry, from_every_cluster=False, is_custom=True,
+            type=networking.WorkloadEntry, from_every_cluster=True, is_custom=True,
         ),
         Kind(
             name="ServiceExport", group="multicluster.x-k8s.io", version="v1alpha1", plural="serviceexports", namespaced=True,

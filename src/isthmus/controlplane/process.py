@@ -104,7 +104,8 @@ async def serve(settings: ControlPlaneSettings) -> None:
         authority = await _authority(home, settings)
         writing = duties(settings, authority.root_pem, world.report)
         own = ClusterFeed(settings.cluster, client, world, kinds_of(is_config_cluster=True))
-        remotes = RemoteClusters(world, client, _remote_settings(settings, writing))
+        secrets = home if settings.remote_secrets_at_home else client
+        remotes = RemoteClusters(world, secrets, _remote_settings(settings, writing))
         review = partial(_review, client, remotes, settings)
         authenticator = Authenticator(
             settings.trust_domain, settings.cluster, review, time.monotonic, settings.cluster_aliases

@@ -43,7 +43,8 @@ class ControlPlaneSettings:
     `revision` is not this one's.
 
     `remote_sync_seconds`: how long a remote cluster may hold up the first answer to proxies; 0 is for ever. `remote_kubeconfigs` is a
-    directory of kubeconfigs that are read instead of remote secrets, or empty. `served_names` are the DNS names in the
+    directory of kubeconfigs that are read instead of remote secrets, or empty. `remote_secrets_at_home`: remote secrets are
+    where the control plane runs, not in the config cluster. `served_names` are the DNS names in the
     serving certificate. `bind` is the address that all ports listen on. `node_agents` are namespace and service account of those who may
     ask for certificates of the workloads on their node. `ads_transport` is what speaks HTTP/2 to proxies.
     """
@@ -62,6 +63,7 @@ class ControlPlaneSettings:
     remote_sync_seconds: float
     remote_rules: RemoteRules
     remote_kubeconfigs: str
+    remote_secrets_at_home: bool
     stale_policy: StalePolicy
     served_names: tuple[str, ...]
     unreachable_networks_direct: bool
@@ -98,6 +100,7 @@ class ControlPlaneSettings:
                 allowed=accepted_risks(environment.get(RISKS, "")),
             ),
             remote_kubeconfigs=environment.get("PILOT_MULTICLUSTER_KUBECONFIG_PATH", ""),
+            remote_secrets_at_home=_flag(environment, "LOCAL_CLUSTER_SECRET_WATCHER"),
             stale_policy=_stale_policy(environment),
             served_names=_served_names(namespace, revision, environment.get("ISTIOD_CUSTOM_HOST", "")),
             unreachable_networks_direct=_flag(environment, "ISTHMUS_UNREACHABLE_NETWORKS_DIRECT"),

@@ -13,6 +13,7 @@ from isthmus.api.meta import KubernetesObject
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.delegation import with_delegates
 from isthmus.ingest.destination_rules import destination_rule_of
+from isthmus.ingest.discovery_selectors import discovered
 from isthmus.ingest.envoy_filters import envoy_filter_of
 from isthmus.ingest.gateway_api.objects import inputs_of, objects_of
 from isthmus.ingest.gateway_api.reading import GatewayApi, gateway_api_of
@@ -68,6 +69,7 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
         return Configuration(settings=settings)
     reader = _Reader(cluster, cache, revisions_of(cluster, settings))
     settings = reader.settings(settings)
+    reader.cluster = cluster = discovered(cluster, settings.discovery)
     network = reader.network = network_of(cluster, settings)
     domain = settings.dns_domain
     where = Where(cluster=cluster.id, network=network, trust_domain=settings.trust_domain)
@@ -134,32 +136,32 @@ class _Reader:
     """Reads each object once, and gathers what is wrong."""
 
     def __init__(self, cluster: ClusterInput, cache: IngestCache, revisions: frozenset[str]) -> None:
-        self._cluster = cluster
+        self.cluster = cluster
         self.revisions = revisions
         self.network = ClusterNetwork(default=NetworkId(""))
         self._cache = cache
         self.issues: list[Issue] = []
 
     def settings(self, settings: MeshSettings) -> MeshSettings:
-        found = self._cluster.objects.get("ConfigMap", {}).get((settings.root_namespace, CONFIG_MAP))
+        found = self.cluster.objects.get("ConfigMap", {}).get((settings.root_namespace, CONFIG_MAP))
         config_map = cast("ConfigMap | None", found)
         changed, issues = self._cache.once(
-            ("mesh config", settings), (config_map,), lambda: from_config_map(settings, config_map, self._cluster.id)
+            ("mesh config", settings), (config_map,), lambda: from_config_map(settings, config_map, self.cluster.id)
         )
         self.issues += issues
         return changed
 
     def virtual_services(self, domain: str) -> tuple[VirtualService, ...]:
         """The oldest first, with their delegates' rules."""
-        found = self.each(virtual_service.VirtualService, lambda obj: virtual_service_of(obj, self._cluster.id, domain))
+        found = self.each(virtual_service.VirtualService, lambda obj: virtual_service_of(obj, self.cluster.id, domain))
         found.sort(key=_age)
-        whole, issues = self._cache.once("delegates", tuple(found), lambda: with_delegates(found, self._cluster.id))
+        whole, issues = self._cache.once("delegates", tuple(found), lambda: with_delegates(found, self.cluster.id))
         self.issues += issues
         return whole
 
     def gateway_api(self, settings: MeshSettings) -> GatewayApi:
         """Read as one, because its objects hold only together: a route at a listener, a reference by a grant."""
-        objects = objects_of(self._cluster, settings)
+        objects = objects_of(self.cluster, settings)
         if objects is None:
             return GatewayApi()
         found = self._cache.once(("gateway api", settings), inputs_of(objects), lambda: gateway_api_of(objects))
@@ -169,7 +171,7 @@ class _Reader:
     def each(self, kind: type[Read], read: Callable[[Read], tuple[Value | None, tuple[Issue, ...]]]) -> list[Value]:
         """The values of all objects of a kind; `read` gives None for one that says nothing."""
         found: list[Value] = []
-        objects = cast("Mapping[tuple[str, str], Read]", self._cluster.objects.get(kind.__name__, {}))
+        objects = cast("Mapping[tuple[str, str], Read]", self.cluster.objects.get(kind.__name__, {}))
         for name, obj in objects.items():
             if not is_of(obj, self.revisions):
                 continue

@@ -14,12 +14,14 @@ from isthmus.api.networking import ConnectionPool as ConnectionPoolObject
 from isthmus.api.networking import LocalitySetting, TcpKeepalive, ZoneAwareSetting
 from isthmus.api.networking import TrafficPolicy as TrafficPolicyObject
 from isthmus.ingest.destination_rules import locality_of, mesh_policy_of, zone_aware_of
+from isthmus.ingest.discovery_selectors import BadSelector, selectors_of
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
 from isthmus.ingest.providers import providers_of
 from isthmus.ingest.sidecars import REGISTRY_ONLY
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, covers
+from isthmus.model.selectors import LabelSelector
 from isthmus.model.snapshot import MeshSettings
 from isthmus.model.traffic import LocalityPreference, TrafficPolicy
 
@@ -41,6 +43,7 @@ _READ = frozenset(
         "tcpKeepalive",
         "h2UpgradePolicy",
         "outboundTrafficPolicy",
+        "discoverySelectors",
         "extensionProviders",
         *_EXPORTS,
     }
@@ -62,6 +65,7 @@ def with_mesh_config(settings: MeshSettings, config: Mapping[str, Any]) -> MeshS
         locality=_locality(config) or settings.locality,
         traffic_policy=_traffic_policy(config),
         providers=providers_of(config)[0],
+        discovery=_discovery(config.get("discoverySelectors")),
         registry_only=_is_registry_only(config.get("outboundTrafficPolicy")),
         service_export_to=services,
         virtual_service_export_to=virtual_services,
@@ -138,6 +142,13 @@ def _cluster_local(service_settings: Sequence[Any]) -> Iterator[tuple[str, bool]
             raise BadMeshConfig(f"serviceSettings[{index}] is not an object")
         local = bool((entry.get("settings") or {}).get("clusterLocal", False))
         yield from ((str(host), local) for host in entry.get("hosts") or ())
+
+
+def _discovery(said: object) -> tuple[LabelSelector, ...]:
+    try:
+        return selectors_of(said)
+    except BadSelector as error:
+        raise BadMeshConfig(str(error)) from None
 
 
 def _is_registry_only(said: object) -> bool:

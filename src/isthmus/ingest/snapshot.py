@@ -12,17 +12,19 @@ from types import MappingProxyType
 from typing import Any, cast
 
 from isthmus.api.core import Node, Pod, Service
+from isthmus.api.networking import WorkloadEntry
 from isthmus.ingest import labels
 from isthmus.ingest.allocation import addresses_at, places_of
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.cluster_endpoints import ClusterEndpoints
 from isthmus.ingest.cluster_set import apply_cluster_set
 from isthmus.ingest.configuration import Configuration, configuration_of
+from isthmus.ingest.discovery_selectors import discovered, left_out
 from isthmus.ingest.gateway_api.backends import backend_issues
 from isthmus.ingest.gateways import entrances_of, gateways_of, is_on_node_ports
 from isthmus.ingest.inputs import ClusterInput, network_of
 from isthmus.ingest.mesh_config import is_cluster_local
-from isthmus.ingest.service_entries import Candidate, ServiceEntry, chosen_by, selected
+from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, chosen_by, selected, workload_entry_of
 from isthmus.ingest.services import Declaration, declaration_of, merged
 from isthmus.ingest.workloads import health_of
 from isthmus.model import services as model_services
@@ -54,6 +56,8 @@ class _ClusterFacts:
     gateways: list[NetworkGateway]
     pods: Mapping[tuple[str, str], Pod]
     issues: list[Issue]
+    entries: tuple[Candidate, ...]
+    """Its WorkloadEntries: hosts that are in no cluster, and known to this one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +89,12 @@ def read(
     config = next((cluster for cluster in clusters if cluster.id == config_cluster), None)
     configuration = configuration_of(settings, config, cache)
     context = _Context(configuration.settings, cache)
+    selectors = context.settings.discovery
+    unknown = [issue for cluster in clusters for issue in left_out(cluster, selectors)]
+    clusters = [discovered(cluster, selectors) for cluster in clusters]
     facts = [
-        _facts_of(cluster, config_cluster, context) for cluster in sorted(clusters, key=lambda cluster: cluster.id)
+        _facts_of(cluster, config_cluster, context, configuration)
+        for cluster in sorted(clusters, key=lambda cluster: cluster.id)
     ]
     services, service_issues = _merge_services(facts, context)
     endpoints = _merge_endpoints(facts, services, context)
@@ -94,7 +102,13 @@ def read(
     _allocate(services, configuration, facts, context)
     apply_cluster_set(services, endpoints, clusters, context.settings)
     gateways = _by_network(facts, context.settings, configuration.network_gateways)
-    found = [*issues, *(issue for fact in facts for issue in fact.issues), *service_issues, *configuration.issues]
+    found = [
+        *issues,
+        *unknown,
+        *(issue for fact in facts for issue in fact.issues),
+        *service_issues,
+        *configuration.issues,
+    ]
     found += _networks_without_gateway(context.settings, endpoints, gateways)
     found += backend_issues(configuration.attachments, services, config_cluster)
     context.cache.end_round()
@@ -114,7 +128,11 @@ def read(
         snapshot=snapshot,
         endpoints={fact.cluster.id: fact.endpoints for fact in facts},
         stands_alone=not (
-            configuration.workload_entries or configuration.service_entries or rules.exports or rules.hosts
+            any(fact.entries for fact in facts)
+            or configuration.service_entries
+            or selectors
+            or rules.exports
+            or rules.hosts
         ),
     )
 
@@ -145,7 +163,9 @@ def _claim_keys(configuration: Configuration) -> frozenset[str]:
     return frozenset(versions | {key for patch in patches for key, _ in patch.claims})
 
 
-def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Context) -> _ClusterFacts:
+def _facts_of(
+    cluster: ClusterInput, config_cluster: ClusterId, context: _Context, configuration: Configuration
+) -> _ClusterFacts:
     network = network_of(cluster, context.settings)
     services = cast("Mapping[tuple[str, str], Service]", cluster.objects.get("Service", {}))
     nodes = tuple(cast("Mapping[tuple[str, str], Node]", cluster.objects.get("Node", {})).values())
@@ -181,7 +201,24 @@ def _facts_of(cluster: ClusterInput, config_cluster: ClusterId, context: _Contex
         gateways=gateways,
         pods=cast("Mapping[tuple[str, str], Pod]", cluster.objects.get("Pod", {})),
         issues=issues,
+        entries=(
+            configuration.workload_entries
+            if cluster.id == config_cluster
+            else tuple(_entries_in(cluster, network, context))
+        ),
     )
+
+
+def _entries_in(cluster: ClusterInput, network: ClusterNetwork, context: _Context) -> Iterator[Candidate]:
+    """Of a cluster that is discovered, in the order of their names."""
+    where = Where(cluster=cluster.id, network=network, trust_domain=context.settings.trust_domain)
+    objects = cast("Mapping[tuple[str, str], WorkloadEntry]", cluster.objects.get("WorkloadEntry", {}))
+    for name, obj in sorted(objects.items()):
+        yield context.cache.once(
+            ("workload entry", name, where),
+            (obj,),
+            lambda obj=obj: workload_entry_of(obj, where),  # type: ignore[misc]
+        )
 
 
 def _endpoints_in(cluster: ClusterInput, network: ClusterNetwork, context: _Context) -> ClusterEndpoints:
@@ -238,13 +275,11 @@ def _add_entries(
     answers for one of them answers for it, if callers find them in the same way.
     """
     for fact in facts:
-        if fact.cluster.is_config_cluster and configuration.workload_entries:
+        if fact.entries:
             for declaration in fact.declarations:
-                _add_endpoints(
-                    endpoints, declaration.key, tuple(chosen_by(declaration, configuration.workload_entries))
-                )
+                _add_endpoints(endpoints, declaration.key, tuple(chosen_by(declaration, fact.entries)))
     some_choose = any(entry.selector is not None for entry in configuration.service_entries)
-    candidates = [*_candidates(facts), *configuration.workload_entries] if some_choose else []
+    candidates = [*_candidates(facts), *(entry for fact in facts for entry in fact.entries)] if some_choose else []
     for entry in configuration.service_entries:
         chosen = [*entry.endpoints, *selected(entry, candidates)]
         for service in entry.services:

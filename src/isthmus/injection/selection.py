@@ -8,8 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
+
+from isthmus.model.selectors import Operator, Requirement
 
 Object = dict[str, Any]
 
@@ -21,41 +22,6 @@ DEFAULT_REVISION = "default"
 IGNORED_NAMESPACES = ("kube-node-lease", "kube-public", "kube-system", "local-path-storage")
 _NAME_LABEL = "kubernetes.io/metadata.name"
 _YES = frozenset(("y", "yes", "true", "on"))
-
-
-class Operator(StrEnum):
-    """Of a label selector's requirement."""
-
-    IN = "In"
-    NOT_IN = "NotIn"
-    EXISTS = "Exists"
-    DOES_NOT_EXIST = "DoesNotExist"
-
-
-@dataclass(frozen=True, slots=True)
-class Requirement:
-    """One of the requirements that all must hold."""
-
-    key: str
-    operator: Operator
-    values: tuple[str, ...] = ()
-
-    def holds(self, labels: Mapping[str, str]) -> bool:
-        """What is not there is not in anything, as Kubernetes has it."""
-        match self.operator:
-            case Operator.IN:
-                return labels.get(self.key) in self.values
-            case Operator.NOT_IN:
-                return labels.get(self.key) not in self.values
-            case Operator.EXISTS:
-                return self.key in labels
-            case Operator.DOES_NOT_EXIST:
-                return self.key not in labels
-
-    def wire(self) -> Object:
-        """As an item of matchExpressions."""
-        values = {"values": list(self.values)} if self.values else {}
-        return {"key": self.key, "operator": self.operator.value, **values}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,6 +91,12 @@ def objection(pod: Mapping[str, Any], namespace: str) -> str:
     if str(said).lower() not in _YES:
         return f"the Pod says {POD_LABEL}: {said}"
     return ""
+
+
+def wire(requirement: Requirement) -> Object:
+    """As an item of matchExpressions."""
+    values = {"values": list(requirement.values)} if requirement.values else {}
+    return {"key": requirement.key, "operator": requirement.operator.value, **values}
 
 
 def _absent(key: str) -> Requirement:

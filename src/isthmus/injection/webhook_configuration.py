@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from isthmus.injection.selection import DEFAULT_REVISION, REVISION_LABEL, entries
+from isthmus.injection.selection import DEFAULT_REVISION, REVISION_LABEL, entries, wire
 
 Object = dict[str, Any]
 
@@ -63,8 +63,8 @@ def injector(
                 "clientConfig": called.client_config(path),
                 "failurePolicy": "Fail",
                 "matchPolicy": "Equivalent",
-                "namespaceSelector": {"matchExpressions": [each.wire() for each in entry.namespace]},
-                "objectSelector": {"matchExpressions": [each.wire() for each in entry.pod]},
+                "namespaceSelector": {"matchExpressions": [wire(each) for each in entry.namespace]},
+                "objectSelector": {"matchExpressions": [wire(each) for each in entry.pod]},
                 "reinvocationPolicy": "Never",
                 "rules": [_rule([""], ["v1"], ["pods"], ["CREATE"])],
                 "sideEffects": "None",

@@ -19,6 +19,7 @@ from isthmus.model.lookups import ByHost, grouped
 from isthmus.model.names import ClusterId, Hostname, MeshId, Namespace, NetworkId, ServiceKey
 from isthmus.model.routing import VirtualService
 from isthmus.model.security import AuthorizationPolicy, AuthorizationProvider, PeerAuthentication, RequestAuthentication
+from isthmus.model.selectors import LabelSelector
 from isthmus.model.services import Service
 from isthmus.model.sidecars import Sidecar
 from isthmus.model.topology import Cluster, MeshNetworks, NetworkGateway
@@ -71,6 +72,8 @@ class MeshSettings:
     networks: MeshNetworks = field(default_factory=MeshNetworks)
     providers: tuple[AuthorizationProvider, ...] = ()
     registry_only: bool = False
+    discovery: tuple[LabelSelector, ...] = ()
+    """Which namespaces the mesh knows of, those that any of them selects; all, if there is none."""
     service_export_to: tuple[str, ...] = ()
     virtual_service_export_to: tuple[str, ...] = ()
     destination_rule_export_to: tuple[str, ...] = ()
