@@ -239,7 +239,7 @@ def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPr
     limits = Limits(
         connections=40,
         handshakes=8,
-        handshake_seconds=3.0,
+        handshake_seconds=2.0,
         head_seconds=0.5,
         body_seconds=0.5,
         idle_seconds=3.0,

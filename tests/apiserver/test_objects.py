@@ -157,11 +157,14 @@ async def test_a_pod_on_a_node_is_given_its_time(api, namespace):
 
 
 async def test_a_namespace_takes_nothing_new_while_it_ends(api, namespace, config_maps):
+    await api.made(config_maps, {"metadata": {"name": "held", "finalizers": ["example.com/held"]}})
     await api.call("DELETE", f"/api/v1/namespaces/{namespace}")
 
     refused = await api.call("POST", config_maps, {"metadata": {"name": "late"}})
     ending = (await api.get(f"/api/v1/namespaces/{namespace}")).body
-    await api.call("PUT", f"/api/v1/namespaces/{namespace}/finalize", ending | {"spec": {"finalizers": []}})
+    finalize = ending | {"spec": {"finalizers": []}}
+    finalize["metadata"].pop("resourceVersion")
+    await api.call("PUT", f"/api/v1/namespaces/{namespace}/finalize", finalize)
 
     assert (refused.code, refused.body["reason"]) == (403, "Forbidden")
     assert ending["status"]["phase"] == "Terminating"

@@ -119,13 +119,35 @@ async def test_a_list_comes_in_pages_that_a_watch_can_follow(api, config_maps):
         later = await watch.next_names(2)
 
     pages = [[item["metadata"]["name"] for item in page["items"]] for page in (first, second, third)]
-    assert pages == [["a", "b"], ["c", "d"], ["dd", "e"]]
+    assert pages == [["a", "b"], ["c", "d"], ["e"]]
     assert first["metadata"]["remainingItemCount"] == 3
     assert "continue" not in third["metadata"]
     assert {page["metadata"]["resourceVersion"] for page in (first, second, third)} == {
         first["metadata"]["resourceVersion"]
     }
     assert later == [("DELETED", "a"), ("ADDED", "dd")]
+
+
+async def test_a_page_of_a_list_that_is_forgotten_is_gone(fresh_server, connected):
+    maps = "/api/v1/namespaces/default/configmaps"
+    async with connected(fresh_server) as api:
+        for name in "abc":
+            await api.made(maps, {"metadata": {"name": name}})
+        token = (await api.get(maps, limit="1")).body["metadata"]["continue"]
+    fresh_server.stop()
+    fresh_server.start()
+
+    async with connected(fresh_server) as api:
+        answer = await api.get(maps, **{"continue": token})
+
+    assert (answer.code, answer.body["reason"]) == (410, "Expired")
+
+
+async def test_a_version_that_has_not_been_is_told_as_such(api, config_maps):
+    answer = await api.get(config_maps, resourceVersion="999999999999")
+
+    assert (answer.code, answer.body["reason"]) == (504, "Timeout")
+    assert answer.body["details"]["causes"][0]["reason"] == "ResourceVersionTooLarge"
 
 
 async def test_a_list_at_an_exact_version_that_has_passed_is_gone(api, config_maps):

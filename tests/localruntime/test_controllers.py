@@ -20,11 +20,10 @@ from isthmus.kubernetes.resources import (
     SERVICE_ACCOUNTS,
     SERVICES,
 )
-from isthmus.localruntime.controllers.actions import Create, Delete, EmptyNamespace, Patch, Replace, name_of
+from isthmus.localruntime.controllers.actions import Create, Delete, Patch, Replace, name_of
 from isthmus.localruntime.controllers.cache import WATCHED
 from isthmus.localruntime.controllers.deployments import deployments
 from isthmus.localruntime.controllers.endpoint_slices import endpoint_slices
-from isthmus.localruntime.controllers.garbage import garbage
 from isthmus.localruntime.controllers.injection import InjectionSettings, inject
 from isthmus.localruntime.controllers.load_balancers import load_balancers
 from isthmus.localruntime.controllers.namespaces import namespaces
@@ -66,7 +65,15 @@ class Cluster:
             case Replace(resource, body):
                 self.state[resource][name_of(body)] = body
             case Delete(resource, name):
-                del self.state[resource][name]
+                self._collect(self.state[resource].pop(name))
+
+    def _collect(self, owner: dict[str, Any]) -> None:
+        """As API servers do: what belonged to an object goes with it."""
+        for objects in self.state.values():
+            for name, obj in list(objects.items()):
+                uids = [reference["uid"] for reference in obj["metadata"].get("ownerReferences") or ()]
+                if owner["metadata"]["uid"] in uids and name in objects:
+                    self._collect(objects.pop(name))
 
     def settle(self) -> None:
         """Rounds until no controller asks for anything."""
@@ -76,7 +83,6 @@ class Cluster:
                 *replica_sets(self.state, NOW),
                 *scheduling(self.state, SETTINGS),
                 *endpoint_slices(self.state, NOW),
-                *garbage(self.state, NOW),
             ]
             if not actions:
                 return
@@ -209,7 +215,8 @@ def test_a_deleted_deployment_takes_everything_along(cluster):
     cluster.add(DEPLOYMENTS, deployment(2))
     cluster.settle()
 
-    cluster.state[DEPLOYMENTS].clear()
+    (name,) = cluster.state[DEPLOYMENTS]
+    cluster.carry_out(Delete(DEPLOYMENTS, name))
     cluster.settle()
 
     assert cluster.state[REPLICA_SETS] == {}
@@ -370,7 +377,7 @@ def test_balanced_services_get_addresses_that_stay(cluster):
     assert action.body["status"]["loadBalancer"]["ingress"][0]["ip"] == "172.30.1.1"
 
 
-def test_a_namespace_begins_with_an_account_and_the_roots_and_is_emptied_before_it_goes(cluster):
+def test_a_namespace_begins_with_an_account_and_the_roots_unless_it_is_going(cluster):
     begun = list(namespaces(cluster.state, "PEM"))
     assert [(a.resource, a.body["metadata"]["name"]) for a in begun] == [
         (SERVICE_ACCOUNTS, "default"),
@@ -379,4 +386,4 @@ def test_a_namespace_begins_with_an_account_and_the_roots_and_is_emptied_before_
 
     cluster.state[NAMESPACES][("", "ns")]["metadata"]["deletionTimestamp"] = NOW
 
-    assert list(namespaces(cluster.state, "PEM")) == [EmptyNamespace("ns")]
+    assert list(namespaces(cluster.state, "PEM")) == []

@@ -15,10 +15,10 @@ from isthmus.apiserver.tokens import ISSUER, Claims, Tokens
 _BY_NAME = {kind.name: kind for kind in BUILT_IN}
 _ROLE, _CLUSTER_ROLE = _BY_NAME["Role"], _BY_NAME["ClusterRole"]
 _ROLE_BINDING, _CLUSTER_ROLE_BINDING = _BY_NAME["RoleBinding"], _BY_NAME["ClusterRoleBinding"]
-_SERVICE_ACCOUNT, _POD = _BY_NAME["ServiceAccount"], _BY_NAME["Pod"]
+_SERVICE_ACCOUNT, _POD, _SECRET = _BY_NAME["ServiceAccount"], _BY_NAME["Pod"], _BY_NAME["Secret"]
 
 MASTERS = "system:masters"
-_AUTHENTICATED = "system:authenticated"
+AUTHENTICATED = "system:authenticated"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,38 +71,41 @@ class Access:
     def user_of_token(self, token: str, now: int, audience: str = ISSUER) -> User | None:
         """None for a token that is not valid here for the audience."""
         if hmac.compare_digest(token.encode(), self._admin_token):
-            return User("kubernetes-admin", (MASTERS, _AUTHENTICATED))
+            return User("kubernetes-admin", (MASTERS, AUTHENTICATED))
         claims = self._tokens.verified(token, now)
         if claims is None or audience not in claims.get("aud", ()):
             return None
         return self.user_of_claims(claims)
 
     def user_of_claims(self, claims: Claims) -> User | None:
-        """None if the service account is gone, or the Pod that the token was for; another one of the same name is another one."""
+        """None if the service account is gone, or the Pod or Secret that the token was for; another one of the same name is another one."""
         bound = claims.get("kubernetes.io", {})
         namespace, account = bound.get("namespace", ""), bound.get("serviceaccount", {})
         stored = self._store.find(_SERVICE_ACCOUNT, (namespace, account.get("name", "")))
         if stored is None or stored.obj["metadata"]["uid"] != account.get("uid"):
             return None
-        pod = bound.get("pod")
-        if pod is not None:
-            stored = self._store.find(_POD, (namespace, pod.get("name", "")))
-            if stored is None or stored.obj["metadata"]["uid"] != pod.get("uid"):
-                return None
+        for kind in (_POD, _SECRET):
+            holder = bound.get(kind.singular)
+            if holder is not None:
+                stored = self._store.find(kind, (namespace, holder.get("name", "")))
+                if stored is None or stored.obj["metadata"]["uid"] != holder.get("uid"):
+                    return None
         extra: list[tuple[str, tuple[str, ...]]] = [
             ("authentication.kubernetes.io/credential-id", (f"JTI={claims.get('jti', '')}",))
         ]
-        for kind in ("pod", "node"):
-            if kind in bound:
-                extra.append((f"authentication.kubernetes.io/{kind}-name", (str(bound[kind].get("name", "")),)))
-                extra.append((f"authentication.kubernetes.io/{kind}-uid", (str(bound[kind].get("uid", "")),)))
-        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", _AUTHENTICATED)
+        extra += [
+            (f"authentication.kubernetes.io/{name}-{field}", (str(bound[name][field]),))
+            for name in ("pod", "node")
+            for field in ("name", "uid")
+            if bound.get(name, {}).get(field)
+        ]
+        groups = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}", AUTHENTICATED)
         return User(str(claims["sub"]), groups, str(account["uid"]), tuple(extra))
 
     def reviewed(self, token: str, audiences: list[str], now: int) -> dict[str, Any]:
         """A TokenReview's status: the intersection of audiences, or why not."""
         if hmac.compare_digest(token.encode(), self._admin_token) and not audiences:
-            return {"authenticated": True, "user": User("kubernetes-admin", (MASTERS, _AUTHENTICATED)).document}
+            return {"authenticated": True, "user": User("kubernetes-admin", (MASTERS, AUTHENTICATED)).document}
         claims = self._tokens.verified(token, now)
         if claims is None:
             return {"authenticated": False, "user": {}, "error": "invalid bearer token"}
@@ -115,7 +118,11 @@ class Access:
             }
         user = self.user_of_claims(claims)
         if user is None:
-            return {"authenticated": False, "user": {}, "error": "the service account or Pod of the token is gone"}
+            return {
+                "authenticated": False,
+                "user": {},
+                "error": "the service account, Pod or Secret of the token is gone",
+            }
         return {"authenticated": True, "user": user.document, "audiences": shared}
 
     def allows(self, user: User, wanted: Attributes) -> bool:
@@ -128,16 +135,16 @@ class Access:
 
     def rules(self, user: User, namespace: str) -> Iterator[dict[str, Any]]:
         """Every rule that applies to the user in the namespace (empty: cluster-wide only)."""
-        yield from _EVERYBODY if _AUTHENTICATED in user.groups else _PUBLIC
         for binding in self._store.items(_CLUSTER_ROLE_BINDING):
             if _binds(binding.obj, user):
-                yield from self._role_rules(binding.obj["roleRef"], "")
+                yield from self.rules_of(binding.obj["roleRef"], "")
         if namespace:
             for binding in self._store.items(_ROLE_BINDING, namespace):
                 if _binds(binding.obj, user):
-                    yield from self._role_rules(binding.obj["roleRef"], namespace)
+                    yield from self.rules_of(binding.obj["roleRef"], namespace)
 
-    def _role_rules(self, reference: dict[str, Any], namespace: str) -> Iterator[dict[str, Any]]:
+    def rules_of(self, reference: dict[str, Any], namespace: str) -> Iterator[dict[str, Any]]:
+        """What a role says that a binding refers to; nothing for one that is not there."""
         kind: Kind = _CLUSTER_ROLE if reference.get("kind") == "ClusterRole" else _ROLE
         where = "" if kind is _CLUSTER_ROLE else namespace
         role = self._store.find(kind, (where, reference.get("name", "")))
@@ -156,76 +163,6 @@ def forbidden_message(user: User, wanted: Attributes) -> str:
         f'{qualified}{name} is forbidden: User "{user.name}" cannot {wanted.verb} resource "{wanted.full_resource}" '
         f'in API group "{wanted.group}" {scope}'
     )
-
-
-def default_roles() -> list[dict[str, Any]]:
-    """The ClusterRoles that people bind to, and the binding that makes administrators."""
-    everything = [{"apiGroups": ["*"], "resources": ["*"], "verbs": ["*"]}, {"nonResourceURLs": ["*"], "verbs": ["*"]}]
-    read = ["get", "list", "watch"]
-    write = [*read, "create", "delete", "deletecollection", "patch", "update"]
-    groups = ["", "apps", "batch", "discovery.k8s.io", "networking.k8s.io", "coordination.k8s.io", "networking.istio.io",
-              "security.istio.io", "telemetry.istio.io", "gateway.networking.k8s.io", "multicluster.x-k8s.io"]  # fmt: skip
-    workloads = ["bindings", "configmaps", "endpoints", "endpointslices", "events", "persistentvolumeclaims", "pods", "pods/*",
-                 "replicationcontrollers", "services", "services/*", "serviceaccounts", "deployments", "deployments/*", "replicasets",
-                 "replicasets/*", "statefulsets", "statefulsets/*", "daemonsets", "jobs", "cronjobs", "ingresses", "networkpolicies",
-                 "leases"]  # fmt: skip
-    istio = [{"apiGroups": groups[6:], "resources": ["*"]}]
-    namespaces = {"apiGroups": [""], "resources": ["namespaces"], "verbs": read}
-
-    def role(name: str, verbs: list[str], *extra: dict[str, Any]) -> dict[str, Any]:
-        rules = [{"apiGroups": groups[:6], "resources": workloads, "verbs": verbs}]
-        rules += [rule | {"verbs": verbs} for rule in istio]
-        return _role(name, [*rules, namespaces, *extra])
-
-    secrets = {"apiGroups": [""], "resources": ["secrets", "serviceaccounts/token"], "verbs": write}
-    rbac = {"apiGroups": ["rbac.authorization.k8s.io"], "resources": ["roles", "rolebindings"], "verbs": write}
-    return [
-        _role("cluster-admin", everything),
-        role("admin", write, secrets, rbac),
-        role("edit", write, secrets),
-        role("view", read),
-        {
-            "apiVersion": "rbac.authorization.k8s.io/v1",
-            "kind": "ClusterRoleBinding",
-            "metadata": {"name": "cluster-admin"},
-            "subjects": [{"kind": "Group", "apiGroup": "rbac.authorization.k8s.io", "name": MASTERS}],
-            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
-        },
-    ]
-
-
-def _role(name: str, rules: list[dict[str, Any]]) -> dict[str, Any]:
-    return {
-        "apiVersion": "rbac.authorization.k8s.io/v1",
-        "kind": "ClusterRole",
-        "metadata": {"name": name, "labels": {"kubernetes.io/bootstrapping": "rbac-defaults"}},
-        "rules": rules,
-    }
-
-
-_PUBLIC = ({"nonResourceURLs": ["/healthz", "/livez", "/readyz", "/version", "/version/"], "verbs": ["get"]},)
-_EVERYBODY = (
-    *_PUBLIC,
-    {
-        "nonResourceURLs": [
-            "/api",
-            "/api/*",
-            "/apis",
-            "/apis/*",
-            "/openapi",
-            "/openapi/*",
-            "/.well-known/*",
-            "/openid/*",
-        ],
-        "verbs": ["get"],
-    },
-    {
-        "apiGroups": ["authorization.k8s.io"],
-        "resources": ["selfsubjectaccessreviews", "selfsubjectrulesreviews"],
-        "verbs": ["create"],
-    },
-    {"apiGroups": ["authentication.k8s.io"], "resources": ["selfsubjectreviews"], "verbs": ["create"]},
-)
 
 
 def _binds(binding: dict[str, Any], user: User) -> bool:

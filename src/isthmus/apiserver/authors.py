@@ -23,15 +23,23 @@ class Author:
     dry_run: bool = False
     validation: str = IGNORE
     warnings: list[str] = field(default_factory=list)
+    listens: bool = True
+    """Whether there is anybody to be told."""
 
     def warn(self, text: str) -> None:
         """Told once, however often it is found."""
-        if text not in self.warnings:
+        if self.listens and text not in self.warnings:
             self.warnings.append(text)
 
 
-SERVER = Author(user=User("system:apiserver", (MASTERS,)), manager="isthmus-apiserver")
+SERVER = Author(user=User("system:apiserver", (MASTERS,)), manager="isthmus-apiserver", listens=False)
 """The server itself."""
+
+
+def controller(name: str) -> Author:
+    """One of the controllers inside the server, named as Kubernetes names its own."""
+    user = User(f"system:serviceaccount:kube-system:{name}", (MASTERS,))
+    return Author(user=user, manager=name, listens=False)
 
 
 def author_of(request: web.Request, user: User) -> Author:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import time
+from urllib.parse import unquote
 
 from aiohttp import web
 
-from isthmus.apiserver.access import ANONYMOUS, Access, Attributes, User
+from isthmus.apiserver.access import ANONYMOUS, AUTHENTICATED, Access, Attributes, User
 from isthmus.apiserver.status import bad_request, unauthorized
+
+_AUTHENTICATION = "authentication.k8s.io"
+_EXTRA = "impersonate-extra-"
 
 
 def user_of(request: web.Request, access: Access) -> User:
@@ -20,26 +24,53 @@ def user_of(request: web.Request, access: Access) -> User:
             raise unauthorized()
     else:
         user = _user_of_certificate(request) or ANONYMOUS
+    return _acting(request, user, access)
+
+
+def _acting(request: web.Request, user: User, access: Access) -> User:
+    """Whoever acts for somebody else must be allowed each part of it: groups, too, are power. Raises Refused."""
     wanted = request.headers.get("Impersonate-User")
     groups = tuple(request.headers.getall("Impersonate-Group", []))
-    if not wanted and groups:
-        raise bad_request("requested groups without impersonating a user")
-    return _impersonated(user, wanted, groups, access) if wanted else user
-
-
-def _impersonated(user: User, wanted: str, groups: tuple[str, ...], access: Access) -> User:
-    """Whoever acts for somebody else must be allowed each part of it: groups, too, are power."""
+    uid = request.headers.get("Impersonate-Uid", "")
+    extra = _extra(request)
+    if not wanted:
+        if groups or uid or extra:
+            raise bad_request("requested groups, uid or extra without impersonating a user")
+        return user
     account = wanted.removeprefix("system:serviceaccount:").split(":")
+    implied: tuple[str, ...] = ()
     if wanted.startswith("system:serviceaccount:") and len(account) == 2:
         namespace, name = account
-        access.require(user, Attributes(verb="impersonate", resource="serviceaccounts", namespace=namespace, name=name))
-        implied: tuple[str, ...] = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
+        access.require(user, _act("serviceaccounts", name, namespace=namespace))
+        if not groups:
+            implied = ("system:serviceaccounts", f"system:serviceaccounts:{namespace}")
     else:
-        access.require(user, Attributes(verb="impersonate", resource="users", name=wanted))
-        implied = ()
+        access.require(user, _act("users", wanted))
     for group in groups:
-        access.require(user, Attributes(verb="impersonate", resource="groups", name=group))
-    return User(wanted, (*groups, *implied, "system:authenticated"))
+        access.require(user, _act("groups", group))
+    if uid:
+        access.require(user, _act("uids", uid, group=_AUTHENTICATION))
+    for key, values in extra:
+        for value in values:
+            access.require(user, _act("userextras", value, group=_AUTHENTICATION, subresource=key))
+    everybody = AUTHENTICATED if wanted != ANONYMOUS.name else ANONYMOUS.groups[0]
+    named = (*groups, *implied)
+    return User(wanted, named if everybody in named else (*named, everybody), uid, extra)
+
+
+def _extra(request: web.Request) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """Keys are written as percent-encoded ends of header names."""
+    found: dict[str, list[str]] = {}
+    for name, value in request.headers.items():
+        if name.lower().startswith(_EXTRA):
+            found.setdefault(unquote(name[len(_EXTRA) :]).lower(), []).append(value)
+    return tuple((key, tuple(values)) for key, values in found.items())
+
+
+def _act(resource: str, name: str, *, namespace: str = "", group: str = "", subresource: str = "") -> Attributes:
+    return Attributes(
+        verb="impersonate", group=group, resource=resource, subresource=subresource, namespace=namespace, name=name
+    )
 
 
 def _user_of_certificate(request: web.Request) -> User | None:
@@ -51,4 +82,4 @@ def _user_of_certificate(request: web.Request) -> User | None:
     fields = [pair for part in certificate.get("subject", ()) for pair in part]
     name = next((value for key, value in fields if key == "commonName"), "")
     groups = tuple(value for key, value in fields if key == "organizationName")
-    return User(name, (*groups, "system:authenticated")) if name else None
+    return User(name, (*groups, AUTHENTICATED)) if name else None

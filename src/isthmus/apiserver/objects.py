@@ -6,6 +6,7 @@ A change is made in memory, then made durable, then told to watchers, in the ord
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 from isthmus.apiserver import allocation, checks, defaults, ownership, shapes, validation
@@ -13,7 +14,7 @@ from isthmus.apiserver.admission import Change
 from isthmus.apiserver.authors import SERVER, Author
 from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds, kinds_of
 from isthmus.apiserver.persistence import Persistence
-from isthmus.apiserver.status import Refused, already_exists, bad_request, conflict, not_found
+from isthmus.apiserver.status import Refused, already_exists, bad_request, conflict, not_found, unprocessable
 from isthmus.apiserver.store import Event, Name, Object, Store, Stored, name_of
 from isthmus.apiserver.webhooks import Webhooks
 
@@ -21,6 +22,7 @@ _BY_NAME = {kind.name: kind for kind in BUILT_IN}
 _NAMESPACE = _BY_NAME["Namespace"]
 _DEFINITION = _BY_NAME["CustomResourceDefinition"]
 _SERVICE = _BY_NAME["Service"]
+FOREGROUND, ORPHAN = "foregroundDeletion", "orphan"
 _LASTING = ("default", "kube-system", "kube-public")
 _TRIES = 5
 """A write without a resourceVersion is made again on what another left while webhooks were asked."""
@@ -32,11 +34,20 @@ _SERVER_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGrac
 class Objects:
     """Creates, changes and deletes. Every method may raise Refused."""
 
-    def __init__(self, store: Store, kinds: Kinds, persistence: Persistence, service_cidr: str) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kinds: Kinds,
+        persistence: Persistence,
+        service_cidr: str,
+        check_grant: Callable[[Change], None],
+    ) -> None:
+        """`check_grant` raises Refused for a change that gives away what its author has not."""
         self.store = store
         self.kinds = kinds
         self._persistence = persistence
         self._webhooks = Webhooks(store, kinds)
+        self._check_grant = check_grant
         self._addresses = allocation.AddressPool(service_cidr)
         self._load()
 
@@ -177,10 +188,23 @@ class Objects:
         old = self.store.get(kind, name)
         _check_preconditions(kind, old, options)
         grace = _grace_seconds(kind, old.obj, options.get("gracePeriodSeconds"))
-        if not grace and not _guarded(kind, old.obj):
+        finalizers = _finalizers(old.obj, options)
+        if (
+            not grace
+            and not finalizers
+            and not _guarded(kind, old.obj | {"metadata": old.obj["metadata"] | {"finalizers": []}})
+        ):
             return await self._remove(kind, name), True
         new = copy.deepcopy(old.obj)
-        if "deletionTimestamp" not in new["metadata"] or grace < new["metadata"].get("deletionGracePeriodSeconds", 0):
+        new["metadata"]["finalizers"] = finalizers
+        if not finalizers:
+            del new["metadata"]["finalizers"]
+        shorter = grace < new["metadata"].get("deletionGracePeriodSeconds", 0)
+        if (
+            "deletionTimestamp" not in new["metadata"]
+            or shorter
+            or finalizers != old.obj["metadata"].get("finalizers", [])
+        ):
             new["metadata"].setdefault("deletionTimestamp", defaults.now())
             new["metadata"]["deletionGracePeriodSeconds"] = grace
             if kind is _NAMESPACE:
@@ -203,6 +227,7 @@ class Objects:
                 self._complete(change.kind, change.new, change.author)
         if change.new is not None:
             self._check(change, change.new)
+            self._check_grant(change)
         if asked:
             await self._webhooks.validated(change)
         obj = change.new if change.new is not None else change.old
@@ -373,6 +398,22 @@ def _held(kind: Kind, obj: Object) -> bool:
     """Whether something still has to be done before the object may go: a Pod's containers are given their time."""
     waits = kind.name == "Pod" and obj["metadata"].get("deletionGracePeriodSeconds")
     return bool(waits) or _guarded(kind, obj)
+
+
+def _finalizers(obj: Object, options: Object) -> list[str]:
+    """Those of the object, with the one that the deleter's policy needs and without the others'. Raises Refused."""
+    policy = options.get("propagationPolicy")
+    if policy is None and options.get("orphanDependents") is not None:
+        policy = "Orphan" if options["orphanDependents"] else "Background"
+    said = list(obj["metadata"].get("finalizers") or ())
+    if policy is None:
+        return said
+    needed = {"Foreground": [FOREGROUND], "Orphan": [ORPHAN], "Background": []}.get(policy)
+    if needed is None:
+        supported = 'supported values: "Background", "Foreground", "Orphan"'
+        raise unprocessable(f'DeleteOptions: propagationPolicy: Unsupported value: "{policy}": {supported}')
+    others = [each for each in said if each not in (FOREGROUND, ORPHAN)]
+    return [*others, *needed]
 
 
 def _grace_seconds(kind: Kind, obj: Object, wanted: Any) -> int:

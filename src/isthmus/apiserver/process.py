@@ -16,9 +16,13 @@ import structlog
 import uvloop
 from aiohttp import web
 
-from isthmus.apiserver.access import Access, default_roles
+from isthmus.apiserver.access import Access
+from isthmus.apiserver.aggregation import aggregate
 from isthmus.apiserver.connections import Connections
 from isthmus.apiserver.credentials import Credentials, load_or_create
+from isthmus.apiserver.default_roles import default_roles
+from isthmus.apiserver.escalation import Escalation
+from isthmus.apiserver.housekeeping import Housekeeping
 from isthmus.apiserver.kinds import Kinds
 from isthmus.apiserver.objects import Objects
 from isthmus.apiserver.persistence import Persistence, StorageFailed
@@ -58,22 +62,28 @@ async def serve(settings: ApiServerSettings) -> None:
     persistence = Persistence(directory / "objects.db")
     store = Store(persistence.first_version)
     kinds = Kinds()
-    objects = Objects(store, kinds, persistence, settings.service_cidr)
-    persistence.start(on_failure=stop.set)
-    await _begin(objects, settings)
     tokens = Tokens(credentials.signing_key)
-    server = ApiServer(objects, kinds, Access(store, tokens, credentials.admin_token), tokens)
+    access = Access(store, tokens, credentials.admin_token)
+    objects = Objects(store, kinds, persistence, settings.service_cidr, Escalation(access).check)
+    persistence.start(on_failure=stop.set)
+    housekeeping = Housekeeping(objects, tokens, credentials.ca_pem)
+    housekeeping.begin()
+    await _begin(objects, settings)
+    await aggregate(objects)
+    server = ApiServer(objects, kinds, access, tokens)
     runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=_STOP_SECONDS)
     await runner.setup()
     assert runner.server is not None, "set up"
     connections = Connections(runner.server, _tls(credentials), settings.limits)
     async with asyncio.TaskGroup() as group:
+        tidying = group.create_task(housekeeping.run(), name="housekeeping")
         accepting = group.create_task(connections.serve(_sockets(settings)), name="accept")
         gc.collect()
         gc.freeze()
         log.info("serving", cluster=settings.cluster_id, bind=settings.bind)
         await stop.wait()
         accepting.cancel()
+        tidying.cancel()
     server.watches.close()
     await runner.cleanup()
     await objects.close()
@@ -112,8 +122,28 @@ async def _begin(objects: Objects, settings: ApiServerSettings) -> None:
         await _ensure(objects, "v1", "Namespace", {"metadata": {"name": name}}, "")
     for role in default_roles():
         await _ensure(objects, role["apiVersion"], role["kind"], role, "")
+        await _complete_role(objects, role)
     if settings.api_address:
         await _kubernetes_service(objects, settings)
+
+
+async def _complete_role(objects: Objects, wanted: dict[str, Any]) -> None:
+    """A database from an older version has older roles: rules are added, and what people took away by hand is theirs if they say so."""
+    kind = objects.kinds.by_name(wanted["apiVersion"], wanted["kind"])
+    assert kind is not None, "a built-in kind"
+    stored = objects.store.get(kind, ("", wanted["metadata"]["name"])).obj
+    if (stored["metadata"].get("annotations") or {}).get("rbac.authorization.kubernetes.io/autoupdate") == "false":
+        return
+    missing = [rule for rule in wanted.get("rules", ()) if rule not in (stored.get("rules") or ())]
+    if not missing and stored.get("aggregationRule") == wanted.get("aggregationRule"):
+        return
+    labels = (stored["metadata"].get("labels") or {}) | wanted["metadata"]["labels"]
+    completed = stored | {"metadata": stored["metadata"] | {"labels": labels}}
+    if "aggregationRule" in wanted:
+        completed["aggregationRule"] = wanted["aggregationRule"]
+    if missing:
+        completed["rules"] = [*(stored.get("rules") or ()), *missing]
+    await objects.replace(kind, completed)
 
 
 async def _kubernetes_service(objects: Objects, settings: ApiServerSettings) -> None:

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-from collections.abc import Mapping
-from typing import Any
-
 import msgspec
 from aiohttp import web
 
 from isthmus.apiserver import answers, bodies, tables
+from isthmus.apiserver.pages import Pages
 from isthmus.apiserver.paths import Target
 from isthmus.apiserver.scales import scale_of
 from isthmus.apiserver.selectors import field_selector, label_selector
-from isthmus.apiserver.status import Refused, bad_request, expired, unprocessable
-from isthmus.apiserver.store import Store, Stored, name_of, served_as
+from isthmus.apiserver.status import Refused, bad_request, expired, too_large_version, unprocessable
+from isthmus.apiserver.store import Store, served_as
 from isthmus.apiserver.watching import JSON, TABLE, Watches, WatchOptions, partial_metadata
 
 _encode = msgspec.json.Encoder().encode
@@ -27,6 +23,7 @@ class Reading:
 
     def __init__(self, store: Store) -> None:
         self._store = store
+        self._pages = Pages()
         self.watches = Watches(store)
 
     async def get(self, request: web.Request, target: Target) -> web.StreamResponse:
@@ -38,14 +35,24 @@ class Reading:
         return answers.one(request, target.kind, stored)
 
     async def list(self, request: web.Request, target: Target) -> web.StreamResponse:
-        """In pages if a limit is given. Every page shows the present state, but has the version of the first: a watch from there misses nothing."""
-        version = request.query.get("resourceVersion", "")
+        """In pages if a limit is given, all of one moment: a watch from there misses nothing."""
+        version, token = request.query.get("resourceVersion", ""), request.query.get("continue", "")
         exact = request.query.get("resourceVersionMatch") == "Exact" and version.isdigit()
         if exact and int(version) != self._store.version:
             raise expired(int(version), self._store.version)
         options = options_of(request, target)
-        chosen = [stored for stored in self._store.items(target.kind, target.namespace) if options.matches(stored.obj)]
-        page, metadata = _page(chosen, request.query, self._store.version)
+        if token and version not in ("", "0"):
+            raise bad_request("specifying resource version is not allowed when using continue")
+        if not token and version.isdigit() and int(version) > self._store.version:
+            raise too_large_version(int(version), self._store.version)
+        if token:
+            page, metadata = self._pages.next(token, request.query)
+        else:
+            there = self._store.items(target.kind, target.namespace)
+            chosen = [stored for stored in there if options.matches(stored.obj)]
+            page, metadata = self._pages.first(chosen, request.query.get("limit", ""), self._store.version)
+            if options.selects:
+                metadata.pop("remainingItemCount", None)
         if options.form == TABLE:
             body = tables.table(
                 target.kind, [s.obj for s in page], metadata["resourceVersion"], head=True, remaining=metadata
@@ -85,20 +92,3 @@ def options_of(request: web.Request, target: Target) -> WatchOptions:
         initial_events=initial,
         form=bodies.wanted_form(request),
     )
-
-
-def _page(chosen: list[Stored], query: Mapping[str, str], now: int) -> tuple[list[Stored], dict[str, Any]]:
-    """The page that the query asks for, and the list's metadata. Raises Refused for a token that is none of ours."""
-    version, token, limit = now, query.get("continue", ""), query.get("limit", "")
-    if token:
-        try:
-            version, *after = msgspec.json.decode(base64.urlsafe_b64decode(token), type=tuple[int, str, str])
-        except (msgspec.MsgspecError, binascii.Error, ValueError):
-            raise bad_request("continue key is not valid") from None
-        chosen = [stored for stored in chosen if list(name_of(stored.obj)) > after]
-    metadata: dict[str, Any] = {"resourceVersion": str(version)}
-    size = int(limit) if limit.isdigit() else 0
-    if not size or len(chosen) <= size:
-        return chosen, metadata
-    key = base64.urlsafe_b64encode(_encode([version, *name_of(chosen[size - 1].obj)])).decode()
-    return chosen[:size], metadata | {"continue": key, "remainingItemCount": len(chosen) - size}

@@ -108,3 +108,10 @@ def expired(wanted: int, oldest: int) -> Refused:
 
 def unprocessable(message: str) -> Refused:
     return Refused(422, "Invalid", message)
+
+
+def too_large_version(wanted: int, newest: int) -> Refused:
+    """A version that has not been: a client of another life of the server, which lists anew when it is told so."""
+    causes = [{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]
+    message = f"Timeout: Too large resource version: {wanted}, current: {newest}"
+    return Refused(504, "Timeout", message, {"causes": causes, "retryAfterSeconds": 1})

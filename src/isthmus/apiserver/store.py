@@ -67,6 +67,7 @@ class Store:
         """The newest version that watchers know; a change that is being made durable is newer."""
         self._since = first_version
         self._collections: dict[str, _Collection] = {}
+        self._listeners: list[Callable[[Kind, Event], None]] = []
 
     def load(self, storage: str, name: Name, version: int, raw: bytes) -> None:
         """An object from the disk, before anything is served."""
@@ -128,6 +129,12 @@ class Store:
         self.published = event.version
         for watcher in list(collection.watchers):
             watcher(event)
+        for listener in self._listeners:
+            listener(kind, event)
+
+    def listen(self, listener: Callable[[Kind, Event], None]) -> None:
+        """For events of every kind."""
+        self._listeners.append(listener)
 
     def watch(self, kind: Kind, since: int, watcher: Watcher) -> list[Event]:
         """Registers the watcher, and returns what has happened after `since` already. Raises Refused (Expired).

@@ -9,13 +9,14 @@ from typing import Any
 from isthmus.apiserver.access import Access, Attributes, User
 from isthmus.apiserver.kinds import BUILT_IN, Kind
 from isthmus.apiserver.objects import Objects
-from isthmus.apiserver.status import bad_request, invalid, no_such_path
+from isthmus.apiserver.status import bad_request, conflict, invalid, no_such_path
 from isthmus.apiserver.tokens import ISSUER, SECONDS_MIN, Tokens
 
 Object = dict[str, Any]
 
 _SERVICE_ACCOUNT = next(kind for kind in BUILT_IN if kind.name == "ServiceAccount")
 _POD = next(kind for kind in BUILT_IN if kind.name == "Pod")
+_SECRET = next(kind for kind in BUILT_IN if kind.name == "Secret")
 _TOKEN_REQUEST = Kind(
     group="authentication.k8s.io", version="v1", name="TokenRequest", plural="tokenrequests", namespaced=True
 )
@@ -45,8 +46,7 @@ class Virtual:
             case "SelfSubjectAccessReview":
                 status = self._verdict(user, spec)
             case "SubjectAccessReview" | "LocalSubjectAccessReview":
-                asked = User(str(spec.get("user", "")), (*spec.get("groups", ()), "system:authenticated"))
-                status = self._verdict(asked, spec)
+                status = self._verdict(_asked_about(kind, spec, namespace), spec)
             case "SelfSubjectRulesReview":
                 status = self._rules(user, str(spec.get("namespace", "")) or namespace)
             case _:
@@ -82,16 +82,20 @@ class Virtual:
         }
 
     def _bound(self, reference: Object, namespace: str, account: str) -> Object:
-        if reference.get("kind") != "Pod":
-            raise bad_request(f"cannot bind a token to a {reference.get('kind')}: only to a Pod")
-        pod = self._objects.store.get(_POD, (namespace, str(reference.get("name", ""))))
-        metadata = pod.obj["metadata"]
+        """Claims of a token that lives as long as a Pod or a Secret."""
+        kind = {"Pod": _POD, "Secret": _SECRET}.get(str(reference.get("kind")))
+        if kind is None:
+            raise bad_request(f"cannot bind a token to a {reference.get('kind')}: only to a Pod or a Secret")
+        obj = self._objects.store.get(kind, (namespace, str(reference.get("name", "")))).obj
+        metadata = obj["metadata"]
         if reference.get("uid") not in (None, "", metadata["uid"]):
-            raise bad_request(f"the Pod {metadata['name']} has another uid")
-        if pod.obj["spec"].get("serviceAccountName") != account:
+            raise conflict(kind, metadata["name"], f"the {kind.name} has another uid")
+        claims: Object = {kind.singular: {"name": metadata["name"], "uid": metadata["uid"]}}
+        if kind is _SECRET:
+            return claims
+        if obj["spec"].get("serviceAccountName") != account:
             raise bad_request(f"the Pod {metadata['name']} does not run as {account}")
-        node = pod.obj["spec"].get("nodeName", "")
-        claims: Object = {"pod": {"name": metadata["name"], "uid": metadata["uid"]}}
+        node = obj["spec"].get("nodeName", "")
         return claims | ({"node": {"name": node}} if node else {})
 
     def _verdict(self, user: User, spec: Object) -> Object:
@@ -118,3 +122,14 @@ class Virtual:
             "nonResourceRules": [rule for rule in rules if rule.get("nonResourceURLs")],
             "incomplete": False,
         }
+
+
+def _asked_about(kind: Kind, spec: Object, namespace: str) -> User:
+    """Exactly the user and the groups that are named. Raises Refused."""
+    inside = (spec.get("resourceAttributes") or {}).get("namespace", "")
+    if kind.name == "LocalSubjectAccessReview" and inside != namespace:
+        raise bad_request(f"spec.resourceAttributes.namespace must be {namespace!r}, the one that is asked in")
+    user, groups = spec.get("user") or "", spec.get("groups") or ()
+    if not user and not groups:
+        raise bad_request("at least one of user or group must be specified")
+    return User(str(user), tuple(str(group) for group in groups), str(spec.get("uid") or ""))

@@ -42,6 +42,10 @@ class WatchOptions:
     initial_events: bool
     form: str
 
+    @property
+    def selects(self) -> bool:
+        return self.labels is not None or self.fields is not None
+
     def matches(self, obj: Object) -> bool:
         if self.namespace and obj["metadata"].get("namespace", "") != self.namespace:
             return False

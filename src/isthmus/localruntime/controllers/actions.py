@@ -6,11 +6,9 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import msgspec
-
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.errors import AlreadyExists, ApiError, Conflict, NotFound
-from isthmus.kubernetes.resources import NAMESPACES, ResourcePath
+from isthmus.kubernetes.errors import AlreadyExists, Conflict, NotFound
+from isthmus.kubernetes.resources import ResourcePath
 from isthmus.kubernetes.watch import Name
 
 Object = dict[str, Any]
@@ -48,14 +46,7 @@ class Delete:
     name: Name
 
 
-@dataclass(frozen=True, slots=True)
-class EmptyNamespace:
-    """Deletes everything in a namespace that is going, and lets it go when nothing is left."""
-
-    name: str
-
-
-Action = Create | Patch | Replace | Delete | EmptyNamespace
+Action = Create | Patch | Replace | Delete
 
 
 async def carry_out(client: ApiClient, action: Action) -> tuple[ResourcePath, Object] | None:
@@ -70,42 +61,9 @@ async def carry_out(client: ApiClient, action: Action) -> tuple[ResourcePath, Ob
                 return resource, await client.replace(resource, body)
             case Delete(resource, (namespace, name)):
                 await client.delete(resource, name, namespace)
-            case EmptyNamespace(name):
-                await _empty(client, name)
     except (AlreadyExists, Conflict, NotFound):
         pass
     return None
-
-
-async def _empty(client: ApiClient, namespace: str) -> None:
-    left = 0
-    for resource in [found async for found in _namespaced(client)]:
-        for item in (await client.list_objects(resource, namespace)).get("items", []):
-            left += 1
-            if not item["metadata"].get("deletionTimestamp"):
-                try:
-                    await client.delete(resource, item["metadata"]["name"], namespace)
-                except NotFound:
-                    continue
-    if not left:
-        current = await client.get(NAMESPACES, namespace)
-        current["spec"] = {"finalizers": []}
-        await client.replace(NAMESPACES, current, "finalize")
-
-
-async def _namespaced(client: ApiClient):  # type: ignore[no-untyped-def]  # noqa: ANN202 - an async generator of ResourcePath
-    groups = msgspec.json.decode(await client.read("/apis")).get("groups", [])
-    versions = ["v1", *(group["preferredVersion"]["groupVersion"] for group in groups)]
-    for version in versions:
-        path = f"/apis/{version}" if "/" in version else f"/api/{version}"
-        try:
-            found = msgspec.json.decode(await client.read(path))
-        except ApiError:
-            continue
-        group, _, number = version.rpartition("/")
-        for entry in found.get("resources", []):
-            if entry["namespaced"] and "/" not in entry["name"] and {"list", "delete"} <= set(entry["verbs"]):
-                yield ResourcePath(group=group, version=number, plural=entry["name"], namespaced=True)
 
 
 def owner_reference(owner: Object, kind: str, api_version: str) -> Object:

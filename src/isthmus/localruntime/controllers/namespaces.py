@@ -1,20 +1,19 @@
-"""Namespaces: what each has from its beginning, and its end."""
+"""Namespaces: what each has from its beginning. Their end is the API server's business."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 from isthmus.kubernetes.resources import CONFIG_MAPS, NAMESPACES, SERVICE_ACCOUNTS
-from isthmus.localruntime.controllers.actions import Action, Create, EmptyNamespace, State, is_going
+from isthmus.localruntime.controllers.actions import Action, Create, State, is_going
 
 ROOT_CA = "kube-root-ca.crt"
 
 
 def namespaces(state: State, api_ca_pem: str) -> Iterator[Action]:
-    """A default ServiceAccount, and the certificate authority of the API server; everything is deleted before the namespace goes."""
+    """A default ServiceAccount, and the certificate authority of the API server."""
     for (_, name), namespace in state[NAMESPACES].items():
         if is_going(namespace):
-            yield EmptyNamespace(name)
             continue
         metadata = {"namespace": name}
         if (name, "default") not in state[SERVICE_ACCOUNTS]:

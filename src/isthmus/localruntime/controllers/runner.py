@@ -17,7 +17,6 @@ from isthmus.localruntime.controllers.actions import Action, carry_out
 from isthmus.localruntime.controllers.cache import ClusterCache
 from isthmus.localruntime.controllers.deployments import deployments
 from isthmus.localruntime.controllers.endpoint_slices import endpoint_slices
-from isthmus.localruntime.controllers.garbage import garbage
 from isthmus.localruntime.controllers.injection import InjectionSettings
 from isthmus.localruntime.controllers.load_balancers import load_balancers
 from isthmus.localruntime.controllers.namespaces import namespaces
@@ -66,7 +65,6 @@ class Controllers:
         yield from scheduling(state, self._injection)
         yield from load_balancers(state, self._plan.load_balancer_cidr)
         yield from endpoint_slices(state, now)
-        yield from garbage(state, now)
 
     async def _carry_out(self, action: Action) -> None:
         written = await carry_out(self._client, action)
