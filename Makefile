@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 # A KUBECONFIG that happens to be in the environment is no invitation to fill that cluster.
 BENCH_OPTIONS = $(if $(TARGET),--target $(TARGET) --kubeconfig $(KUBECONFIG)) $(BENCH)
 
-.PHONY: help up down test check unit live measure bench profile bench-apiserver bench-validate findings fuzz-apiserver format bench-render
+.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate findings fuzz-apiserver format bench-render
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -30,6 +30,10 @@ unit: .venv/dev ## all tests that need no mesh
 
 live: .venv/dev ## tests on a running mesh, with real Envoys
 	pytest -m live
+
+conformance: .venv/dev ## laws of API servers; of another one than the embedded: KUBECONFIG=~/.kube/config CONTEXT=...
+	@ISTHMUS_CONFORMANCE_KUBECONFIG="$(if $(filter command line,$(origin KUBECONFIG)),$(KUBECONFIG))" \
+	 ISTHMUS_CONFORMANCE_CONTEXT="$(CONTEXT)" pytest -n 2 -rs tests/conformance
 
 measure: .venv/runtime ## boot times, memory and processes of TOPOLOGY
 	@python tools/measure.py $(TOPOLOGY)

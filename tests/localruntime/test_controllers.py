@@ -12,7 +12,6 @@ from isthmus.kubernetes.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
-    GATEWAYS,
     NAMESPACES,
     NODES,
     PODS,
@@ -297,21 +296,6 @@ def test_a_gateways_pod_is_filled_in_where_it_keeps_a_place_for_its_proxy():
     [container] = filled["spec"]["containers"]
     assert (container["image"], container["args"]) == ("isthmus/proxy", ["proxy", "router"])
     assert filled["metadata"]["labels"] == {"app": "front", "topology.istio.io/network": "n1"}
-
-
-def test_what_was_deployed_for_a_gateway_goes_with_it(cluster):
-    gateway = cluster.add(GATEWAYS, {"metadata": {"name": "front"}})
-    owned = {
-        "metadata": {"name": "front-istio", "ownerReferences": [{"kind": "Gateway", "uid": gateway["metadata"]["uid"]}]}
-    }
-    for resource in (SERVICES, DEPLOYMENTS, SERVICE_ACCOUNTS):
-        cluster.add(resource, owned)
-    assert list(garbage(cluster.state, NOW)) == []
-
-    cluster.state[GATEWAYS].clear()
-
-    gone = {action.resource for action in garbage(cluster.state, NOW)}
-    assert gone == {SERVICES, DEPLOYMENTS, SERVICE_ACCOUNTS}
 
 
 def test_a_service_without_pods_has_an_empty_slice(cluster):

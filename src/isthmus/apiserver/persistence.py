@@ -164,7 +164,7 @@ class Persistence:
 
     def _stored_counter(self) -> int:
         row = self._connection.execute("SELECT value FROM counter WHERE name = 'reserved'").fetchone()
-        return int(row[0]) if row else 0
+        return int(row[0]) if row else _RESERVED
 
     def _reserve(self, above: int) -> int:
         reserved = above + _RESERVED

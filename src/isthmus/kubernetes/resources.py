@@ -42,7 +42,6 @@ SERVICE_ACCOUNTS = _core("serviceaccounts")
 ENDPOINT_SLICES = ResourcePath(group="discovery.k8s.io", version="v1", plural="endpointslices", namespaced=True)
 DEPLOYMENTS = ResourcePath(group="apps", version="v1", plural="deployments", namespaced=True)
 REPLICA_SETS = ResourcePath(group="apps", version="v1", plural="replicasets", namespaced=True)
-GATEWAYS = ResourcePath(group="gateway.networking.k8s.io", version="v1", plural="gateways", namespaced=True)
 LEASES = ResourcePath(group="coordination.k8s.io", version="v1", plural="leases", namespaced=True)
 TOKEN_REVIEWS = ResourcePath(group="authentication.k8s.io", version="v1", plural="tokenreviews", namespaced=False)
 _ADMISSION = "admissionregistration.k8s.io"

@@ -12,7 +12,6 @@ from isthmus.kubernetes.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
     ENDPOINT_SLICES,
-    GATEWAYS,
     NAMESPACES,
     NODES,
     PODS,
@@ -34,7 +33,6 @@ WATCHED = (
     DEPLOYMENTS,
     REPLICA_SETS,
     PODS,
-    GATEWAYS,
 )
 
 Subscriber = Callable[[ResourcePath, list[Change[Object]]], None]
