@@ -5,8 +5,10 @@ from __future__ import annotations
 import base64
 import random
 import re
+import time
 import uuid
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from isthmus.apiserver import webhook_shapes
@@ -23,7 +25,12 @@ _LOOSE_NAMES = frozenset({"Role", "ClusterRole", "RoleBinding", "ClusterRoleBind
 
 def now() -> str:
     """Seconds, as metadata times are written."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return _written(int(time.time()))
+
+
+@lru_cache(maxsize=4)
+def _written(seconds: int) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def new_metadata(kind: Kind, obj: Object, namespace: str) -> None:

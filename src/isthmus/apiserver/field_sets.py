@@ -37,6 +37,25 @@ def owned(value: Any, schema: Schema) -> Fields:
     return found
 
 
+def added(value: Any, schema: Schema) -> Fields:
+    """All that a new value has: what `compare` finds between nothing and it, in one walk."""
+    found: Fields = {}
+    if isinstance(value, dict):
+        fields, values = schema.fields, schema.values or ANY
+        for name, child in value.items():
+            if isinstance(child, dict | list):
+                known = fields.get(name) or values
+                inside = added(child, known) if _is_container(child, known) else None
+                found[f"f:{name}"] = inside | {_DOT: {}} if inside else {}
+            else:
+                found[f"f:{name}"] = {}
+        return found
+    for key, child, known in _children(value, schema):
+        inside = added(child, known) if _is_container(child, known) else None
+        found[key] = inside | {_DOT: {}} if inside else {}
+    return found
+
+
 def compare(old: Any, new: Any, schema: Schema) -> tuple[Fields, Fields]:
     """What is new or other in `new`, and what it has no more."""
     changed: Fields = {}

@@ -32,6 +32,7 @@ _NEVER_OWNED: Fields = {
                                         "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds")},
     },
 }  # fmt: skip
+_HEAD = ("apiVersion", "kind", "metadata")
 _NAME: Fields = {"f:metadata": {"f:name": {}}}
 
 
@@ -90,7 +91,10 @@ def record_update(old: Object | None, new: Object, schema: Schema, me: Owner) ->
     if old is not None and not owners and not old["metadata"].get("managedFields"):
         new["metadata"].pop("managedFields", None)
         return
-    changed, removed = _differences(old or {}, new, schema)
+    if old is None:
+        _write(new, [replace(me, fields=_added(new, schema))])
+        return
+    changed, removed = _differences(old, new, schema)
     _write(new, _after_change(owners, changed, removed, me))
 
 
@@ -103,7 +107,7 @@ def apply(live: Object | None, config: Object, schema: Schema, me: Owner, *, for
     before: Object = live or {"metadata": {}}
     owners = _owners(live, before, of_subresource=False)
     if live is not None and not owners:
-        everything = _differences({}, live, schema)[0]
+        everything = _added(live, schema)
         owners = [replace(me, manager=_BEFORE, operation="Update", subresource="", fields=everything)]
     last = next((owner for owner in owners if owner.key == me.key), None)
     others = [owner for owner in owners if owner.key != me.key]
@@ -145,6 +149,14 @@ def _after_change(owners: Sequence[Owner], changed: Fields, removed: Fields, me:
 def _without(owner: Owner, gone: Fields, now: str) -> Owner:
     fields = field_sets.difference(owner.fields, gone)
     return owner if fields == owner.fields else replace(owner, fields=fields, time=now)
+
+
+def _added(obj: Object, schema: Schema) -> Fields:
+    """All that can be owned of an object."""
+    fields = field_sets.added({name: part for name, part in obj.items() if name not in _HEAD}, schema)
+    metadata = {name: part for name, part in obj["metadata"].items() if f"f:{name}" not in _NEVER_OWNED["f:metadata"]}
+    of_metadata = field_sets.added(metadata, schema.child("metadata"))
+    return fields | ({"f:metadata": of_metadata} if of_metadata else {})
 
 
 def _differences(old: Object, new: Object, schema: Schema) -> tuple[Fields, Fields]:
