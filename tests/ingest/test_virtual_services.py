@@ -50,10 +50,11 @@ def test_everything_that_is_done(words):
             "mirrorPercentage": {"value": 5},
         },
         {"redirect": {"uri": "/new", "redirectCode": 302}},
+        {"match": [{"uri": {"prefix": "/a"}}], "redirect": {"prefixRewrite": "/b"}},
     )
 
     assert issues == ()
-    first, second = found.rules
+    first, second, third = found.rules
     [match] = first.matches
     assert match.uri == TextMatch(Comparison.PREFIX, "/a")
     assert match.headers == (("x", TextMatch(Comparison.REGEX, "y.*")), ("z", TextMatch(Comparison.PRESENT)))
@@ -68,6 +69,7 @@ def test_everything_that_is_done(words):
     assert handling.retries == Retries(attempts=4, per_try_seconds=1, on="5xx")
     assert handling.fault == Fault(delay_percent=0.5, delay_seconds=2, abort_percent=100, abort_status=503)
     assert second.handling.redirect == Redirect(path="/new", code=302)
+    assert third.handling.redirect == Redirect(prefix="/b")
 
 
 @pytest.mark.parametrize(

@@ -29,6 +29,5 @@ UNREAD: dict[str, str] = {
     "security.JwtRule": "jwks_uri presence spaceDelimitedClaims",
     "security.TargetReference": _TARGET,
     "virtual_service.ConnectionMatch": "sourceSubnet",
-    "virtual_service.Redirect": "prefixRewrite",
 }
 """Words by `module.Type`. A subclass has those of its bases."""

@@ -59,6 +59,7 @@ class RouteDestination(Wire, frozen=True):
 
 class Redirect(Wire, frozen=True):
     uri: str = ""
+    prefix_rewrite: str = ""
     authority: str = ""
     port: int = 0
     derive_port: str = ""

@@ -270,6 +270,7 @@ def _text(said: api.StringMatch | None) -> TextMatch | None:
 def _redirect(said: api.Redirect) -> Redirect:
     return Redirect(
         path=said.uri,
+        prefix=said.prefix_rewrite,
         authority=said.authority,
         port=said.port,
         as_called=said.derive_port == "FROM_REQUEST_PORT",

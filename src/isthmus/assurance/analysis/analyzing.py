@@ -119,7 +119,7 @@ def item_of(value: Any, cluster: ClusterId) -> Item:
 def _as_issue(problem: Problem, item: Item) -> Issue:
     """Under Istio's codes for what Istio's catalogue has; with the check's own code in the message."""
     said = f"{problem} ({problem.code.id})"
-    if problem.code.id.startswith("IST"):
+    if problem.code.id.startswith("IST") or problem.code.severity is Severity.INFO:
         return item.finding(problem.code, str(problem), problem.fix, problem.path)
     if problem.code is validation.OUTDATED:
         return item.finding(codes.DEPRECATED, said, problem.fix, problem.path)

@@ -232,3 +232,9 @@ INEFFECTIVE_MATCH = info(
     "An earlier match takes every request that it could take.",
     "Delete it, or move it before the other one.",
 )
+NOT_READ = info(
+    "ISM0737",
+    "A field is not read by this version.",
+    "It belongs to the API and is kept, but nothing is done about it.",
+    "Know that it has no effect here, or leave it out.",
+)

@@ -19,6 +19,7 @@ from isthmus.assurance.validation.problems import Problem
 from isthmus.assurance.validation.shapes import Shape, problems_of_shape
 from isthmus.assurance.validation.sidecar import sidecar
 from isthmus.assurance.validation.terms import Object
+from isthmus.assurance.validation.unread import unread_fields
 from isthmus.assurance.validation.virtual_service import virtual_service
 
 Rules = Callable[[Object], Iterator[Problem]]
@@ -62,6 +63,7 @@ _KINDS: dict[Kind, _Known] = {
     (_GATEWAYS, "GRPCRoute"): _Known(gateway_api.GRPC_ROUTE, gateway_api.route),
     (_GATEWAYS, "TLSRoute"): _Known(gateway_api.L4_ROUTE, gateway_api.route, True),
     (_GATEWAYS, "TCPRoute"): _Known(gateway_api.L4_ROUTE, gateway_api.route, True),
+    (_GATEWAYS, "UDPRoute"): _Known(gateway_api.L4_ROUTE, gateway_api.route, True),
     (_GATEWAYS, "ReferenceGrant"): _Known(gateway_api.REFERENCE_GRANT, _no_more, True),
     (_CLUSTER_SET, "ServiceExport"): _Known(gateway_api.SERVICE_EXPORT, _no_more),
     (_CLUSTER_SET, "ServiceImport"): _Known(gateway_api.SERVICE_IMPORT, _no_more, True),
@@ -105,6 +107,7 @@ def problems_of(item: Any) -> list[Problem]:
     problems += problems_of_shape(known.shape, item.get("spec"), "$.spec")
     if not any(problem.is_error for problem in problems):
         problems += known.rules(normalized(item))
+        problems += unread_fields(group, item["kind"], item.get("spec"))
     return problems
 
 
