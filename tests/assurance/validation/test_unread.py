@@ -18,6 +18,7 @@ from isthmus.assurance.validation.validating import _KINDS
 ELSEWHERE = {
     "spec.tls.route.headers",
     "spec.tcp.route.headers",
+    "spec.tcp.match.sniHosts",
     "spec.trafficPolicy.port",
     "spec.subsets.trafficPolicy.port",
 }
