@@ -18,20 +18,34 @@ on the debug page.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from isthmus.discovery import naming
 from isthmus.discovery.callers import scope_for
 from isthmus.discovery.destination_rules import rule_for
+from isthmus.discovery.envoy_filters import patches_for
 from isthmus.discovery.inbound import inbound_view
-from isthmus.discovery.routing import rules_held
-from isthmus.discovery.sight import Sight, sight_of
+from isthmus.discovery.routing import extra_hosts, rules_held
+from isthmus.discovery.sight import Sight, everybody_sees, sight_of
 from isthmus.discovery.spreading import Spread, Use, spread, uses_of
 from isthmus.discovery.view import identities_of, upstream_of, uses_exposed, whole_view
 from isthmus.discovery.visibility import exposures_for
-from isthmus.envoy.compile import Typed, cluster_for, cluster_for_exposed, frame, names_of_clusters, of_proxy
+from isthmus.envoy import name_table
+from isthmus.envoy.compile import (
+    Typed,
+    cluster_for,
+    cluster_for_exposed,
+    frame,
+    frame_of_sidecar,
+    names_of_clusters,
+    of_proxy,
+)
 from isthmus.envoy.endpoints import endpoints_of
-from isthmus.envoy.resources import Resource
+from isthmus.envoy.outbound import Plan, plan
+from isthmus.envoy.resources import NAME_TABLE, Resource
+from isthmus.envoy.route_tables import tables_of
+from isthmus.envoy.routes import virtual_host_of
 from isthmus.envoy.upstreams import has_endpoints
 from isthmus.incremental.graph import Derived, Fetch, Graph
 from isthmus.incremental.recorded import RecordSource
@@ -41,7 +55,17 @@ from isthmus.model.names import Hostname, ServiceKey
 from isthmus.model.routing import VirtualService
 from isthmus.model.snapshot import Snapshot, addresses_of, places_of
 from isthmus.model.traffic import DestinationRule
-from isthmus.model.views import InboundView, LocalityGroup, OutboundView, Proxy, ProxyKind, Scope, Upstream, Ways
+from isthmus.model.views import (
+    ExtraHost,
+    InboundView,
+    LocalityGroup,
+    OutboundView,
+    Proxy,
+    ProxyKind,
+    Scope,
+    Upstream,
+    Ways,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +110,25 @@ class Faces:
     exposed: tuple[tuple[int, Upstream], ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """A service port in a route table, under its domains."""
+
+    host: Host
+    service: ServiceKey
+    port: int
+    domains: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """A route table before its virtual hosts are encoded. `rest` comes after them, encoded."""
+
+    name: str
+    hosted: tuple[Hosted, ...]
+    rest: tuple[bytes, ...]
+
+
 class Derivations:
     """Everything that is derived. Who observes what is for `Tables` to say."""
 
@@ -108,14 +151,20 @@ class Derivations:
         self.faces: Shared[Host, Scope, Faces] = Shared(
             self.graph, "faces", lambda f, host, s: self.part.of(f, host, s).faces
         )
+        self.outlines: Shared[Host, Scope, tuple[Upstream, ...]] = Shared(self.graph, "outlines", self._outlines)
+        self.plan: Shared[None, Scope, Plan] = Shared(self.graph, "plan", self._plan)
+        self.extra_hosts: Shared[None, Scope, tuple[ExtraHost, ...]] = Shared(self.graph, "extra hosts", self._extra)
+        self.names: Shared[None, Scope, Resource] = Shared(self.graph, "names", self._names)
         self.frame: Shared[None, Scope, tuple[Typed, ...]] = Shared(self.graph, "frame", self._frame)
+        self.layouts: Shared[None, Scope, tuple[Layout, ...]] = Shared(self.graph, "layouts", self._layouts)
+        self.virtual_host: Shared[Hosted, Scope, bytes] = Shared(self.graph, "virtual host", self._virtual_host)
         self.cluster_names: Shared[None, Scope, frozenset[str]] = Shared(
             self.graph, "cluster names", self._cluster_names
         )
         self.scope: Derived[Proxy, Scope] = self.graph.derive("scope", self._scope)
         self.inbound: Derived[Proxy, InboundView] = self.graph.derive("inbound", self._inbound)
-        self.inbound_resources: Derived[tuple[InboundView, frozenset[str]], tuple[Typed, ...]] = self.graph.derive(
-            "inbound resources", lambda _, key: tuple(of_proxy(ProxyKind.SIDECAR, *key))
+        self.inbound_resources: Derived[tuple[ProxyKind, InboundView, frozenset[str]], tuple[Typed, ...]] = (
+            self.graph.derive("inbound resources", lambda _, key: tuple(of_proxy(*key)))
         )
         self.own: Derived[Proxy, tuple[Typed, ...]] = self.graph.derive("own resources", self._own)
 
@@ -141,8 +190,11 @@ class Derivations:
 
     def _held(self, fetch: Fetch, host: Hostname, scope: Scope) -> VirtualService | None:
         snapshot = self._snapshot(fetch)
-        if not snapshot.virtual_services_by_host.get(host):
+        known = snapshot.virtual_services_by_host.get(host, ())
+        if not known:
             return None
+        if everybody_sees(known, snapshot):
+            return rules_held(host, scope, Sight.of({}, known, registry_only=False), snapshot)
         return rules_held(host, scope, self.sight.of(fetch, None, scope), snapshot)
 
     def _identities(self, fetch: Fetch, key: ServiceKey) -> tuple[SpiffeId, ...]:
@@ -195,18 +247,79 @@ class Derivations:
         """The scope's view, without endpoints."""
         hosts = self.hosts.of(fetch, None, scope)
         found = [self.faces.of(fetch, host, scope) for host in hosts]
-        upstreams = [upstream for faces in found for upstream in faces.upstreams]
+        upstreams = _in_order([upstream for faces in found for upstream in faces.upstreams], hosts)
         exposed = [each for faces in found for each in faces.exposed]
-        if any(len(host.services) > 1 for host in hosts):
-            # Back into the order of services, which such hosts interleave.
-            upstreams.sort(key=lambda upstream: upstream.service.key)
-            exposed.sort(key=lambda each: each[1].service.key)
+        exposed.sort(key=lambda each: each[1].service.key)
         sight = self.sight.of(fetch, None, scope)
         return whole_view(scope, sight, tuple(upstreams), tuple(exposed), self._snapshot(fetch))
 
+    def _outlines(self, fetch: Fetch, host: Host, scope: Scope) -> tuple[Upstream, ...]:
+        """What tells the host's services apart from others: without what rules say of them."""
+        return tuple(each.outline() for each in self.faces.of(fetch, host, scope).upstreams if not each.subset)
+
+    def _plan(self, fetch: Fetch, _: None, scope: Scope) -> Plan:
+        hosts = self.hosts.of(fetch, None, scope)
+        outlines = [each for host in hosts for each in self.outlines.of(fetch, host, scope)]
+        return plan(_in_order(outlines, hosts), scope)
+
+    def _extra(self, fetch: Fetch, _: None, scope: Scope) -> tuple[ExtraHost, ...]:
+        return extra_hosts(scope, self.sight.of(fetch, None, scope), self._snapshot(fetch))
+
+    def _names(self, fetch: Fetch, _: None, scope: Scope) -> Resource:
+        return name_table.encode(naming.name_table(scope, self.sight.of(fetch, None, scope), self._snapshot(fetch)))
+
     def _frame(self, fetch: Fetch, _: None, scope: Scope) -> tuple[Typed, ...]:
-        view = self._view(fetch, scope)
-        return tuple(frame(view, names_of_clusters(view)))
+        if not self._has_layouts(fetch, scope):
+            view = self._view(fetch, scope)
+            return tuple(frame(view, names_of_clusters(view)))
+        of_service = {key: host for host in self.hosts.of(fetch, None, scope) for key, _ in host.services}
+
+        def whole(upstream: Upstream) -> Upstream:
+            return self._face(
+                fetch, of_service[upstream.service.key], upstream.service.key, upstream.port.number, scope
+            )
+
+        planned = self.plan.of(fetch, None, scope).with_rules(whole)
+        registry_only = self.sight.of(fetch, None, scope).registry_only
+        names = (NAME_TABLE, self.names.of(fetch, None, scope))
+        return (names, *frame_of_sidecar(planned, registry_only=registry_only))
+
+    def _has_layouts(self, fetch: Fetch, scope: Scope) -> bool:
+        """Only sidecars have route tables that are as large as the mesh; and EnvoyFilters want them whole."""
+        return scope.kind is ProxyKind.SIDECAR and not patches_for(scope, self._snapshot(fetch))
+
+    def _layouts(self, fetch: Fetch, _: None, scope: Scope) -> tuple[Layout, ...]:
+        if not self._has_layouts(fetch, scope):
+            return ()
+        of_service = {key: host for host in self.hosts.of(fetch, None, scope) for key, _ in host.services}
+        found = tables_of(
+            self.plan.of(fetch, None, scope),
+            self.extra_hosts.of(fetch, None, scope),
+            scope,
+            self._snapshot(fetch).settings.dns_domain,
+            registry_only=self.sight.of(fetch, None, scope).registry_only,
+        )
+        return tuple(
+            Layout(
+                table.name,
+                tuple(
+                    Hosted(of_service[each.service.key], each.service.key, each.port.number, domains)
+                    for each, domains in table.hosts
+                ),
+                table.rest,
+            )
+            for table in found
+        )
+
+    def _virtual_host(self, fetch: Fetch, hosted: Hosted, scope: Scope) -> bytes:
+        return virtual_host_of(self._face(fetch, hosted.host, hosted.service, hosted.port, scope), hosted.domains)
+
+    def _face(self, fetch: Fetch, host: Host, service: ServiceKey, port: int, scope: Scope) -> Upstream:
+        return next(
+            each
+            for each in self.faces.of(fetch, host, scope).upstreams
+            if each.service.key == service and each.port.number == port and not each.subset
+        )
 
     def _cluster_names(self, fetch: Fetch, _: None, scope: Scope) -> frozenset[str]:
         hosts = self.hosts.of(fetch, None, scope)
@@ -228,10 +341,17 @@ class Derivations:
         assert scope is not None, "a scope is never None"
         asks = any(token.jwks_uri for token in view.authorization.tokens)
         names = self.cluster_names.of(fetch, None, scope) if asks else frozenset[str]()
-        return fetch.get(self.inbound_resources, (view, names)) or ()
+        return fetch.get(self.inbound_resources, (proxy.scope.kind, view, names)) or ()
 
 
 def _keep(clusters: dict[str, Resource], found: Resource | None) -> None:
     """What an EnvoyFilter removes is None."""
     if found is not None:
         clusters[found.name] = found
+
+
+def _in_order(upstreams: list[Upstream], hosts: Sequence[Host]) -> list[Upstream]:
+    """In the order of services, which hosts with several of them interleave."""
+    if any(len(host.services) > 1 for host in hosts):
+        upstreams.sort(key=lambda upstream: upstream.service.key)
+    return upstreams

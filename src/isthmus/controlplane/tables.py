@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
-from isthmus.controlplane.derivations import Derivations, Host, Part
+from isthmus.controlplane.derivations import Derivations, Host, Hosted, Layout, Part
 from isthmus.discovery.spreading import Use
 from isthmus.envoy.compile import Typed
 from isthmus.envoy.resources import (
@@ -25,6 +25,7 @@ from isthmus.envoy.resources import (
     Resource,
     ResourceSet,
 )
+from isthmus.envoy.routes import configuration
 from isthmus.incremental.shared import Shared
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import Proxy, Scope
@@ -88,14 +89,24 @@ class ScopeTable(Table):
         self._hosts: dict[Host, Part] = {}
         self._wanted: frozenset[Host] = frozenset()
         self._frame: tuple[Typed, ...] = ()
-        derivations.frame.observe(None, scope)
-        derivations.hosts.observe(None, scope)
+        self._layouts: dict[str, Layout] = {}
+        self._virtual_hosts: dict[Hosted, bytes] = {}
+        self._table_of: dict[Hosted, str] = {}
+        self._due: dict[str, None] = {}
+        for each in self._observed:
+            each.observe(None, scope)
 
     def end(self) -> None:
         """Observes nothing any longer."""
         self.want(())
-        self._derivations.hosts.release(None, self.scope)
-        self._derivations.frame.release(None, self.scope)
+        self.take_layouts(())
+        for each in self._observed:
+            each.release(None, self.scope)
+
+    @property
+    def _observed(self) -> tuple[Shared[None, Scope, Any], ...]:
+        derived = self._derivations
+        return derived.frame, derived.hosts, derived.layouts
 
     def want(self, hosts: Iterable[Host]) -> None:
         """These are the hosts that the scope sees."""
@@ -121,6 +132,35 @@ class ScopeTable(Table):
     def take_frame(self, found: tuple[Typed, ...]) -> None:
         self.replace(self._frame, found)
         self._frame = found
+
+    def take_layouts(self, layouts: tuple[Layout, ...]) -> None:
+        """These are the scope's route tables. Virtual hosts that stay are not asked for again."""
+        before, wanted = self._table_of, {hosted: layout.name for layout in layouts for hosted in layout.hosted}
+        for hosted in wanted.keys() - before.keys():
+            self._derivations.virtual_host.observe(hosted, self.scope)
+        for hosted in before.keys() - wanted.keys():
+            self._derivations.virtual_host.release(hosted, self.scope)
+            self._virtual_hosts.pop(hosted, None)
+        found = {layout.name: layout for layout in layouts}
+        for name in self._layouts.keys() - found.keys():
+            self.drop(ROUTES, name)
+        self._due.update((name, None) for name, layout in found.items() if self._layouts.get(name) != layout)
+        self._layouts, self._table_of = found, wanted
+
+    def take_virtual_host(self, hosted: Hosted, encoded: bytes) -> None:
+        name = self._table_of.get(hosted)
+        if name is not None:
+            self._virtual_hosts[hosted] = encoded
+            self._due[name] = None
+
+    def splice(self) -> None:
+        """Puts together the route tables of which something is new. A virtual host that could never be computed is not there."""
+        for name in self._due:
+            layout = self._layouts.get(name)
+            if layout is not None:
+                hosts = [self._virtual_hosts[each] for each in layout.hosted if each in self._virtual_hosts]
+                self.put(ROUTES, configuration(name, [*hosts, *layout.rest]))
+        self._due.clear()
 
     def _took(self, old: Part | None, new: Part | None) -> None:
         before, after = old.uses if old else (), new.uses if new else ()
@@ -194,14 +234,23 @@ class Tables:
     def settling(self) -> Iterator[None]:
         """Computes what is due, piece by piece, so that a caller can let others run in between."""
         derived = self.derivations
-        observed: tuple[Shared[Any, Scope, Any], ...] = (derived.hosts, derived.part, derived.told, derived.frame)
+        observed: tuple[Shared[Any, Scope, Any], ...] = (
+            derived.hosts,
+            derived.part,
+            derived.told,
+            derived.frame,
+            derived.layouts,
+            derived.virtual_host,
+        )
         while True:
             for each in observed:
                 yield from each.settling()
             yield from derived.graph.settling()
             self._apply()
             if not derived.graph.is_due and all(each.is_settled for each in observed):
-                return
+                break
+        for table in self._scopes.values():
+            table.splice()
 
     def changed(self) -> dict[Proxy, Changes]:
         """For each proxy that was touched since the last call: what is different, with the versions that there were."""
@@ -242,6 +291,10 @@ class Tables:
             subject.take_endpoints(use, told.endpoints)
         for subject, _, found in _each(derived.frame, self._scopes):
             subject.take_frame(found)
+        for subject, _, layouts in _each(derived.layouts, self._scopes):
+            subject.take_layouts(layouts)
+        for subject, hosted, encoded in _each(derived.virtual_host, self._scopes):
+            subject.take_virtual_host(hosted, encoded)
 
     def _enter(self, proxy: Proxy, scope: Scope) -> None:
         before = self._at.get(proxy)

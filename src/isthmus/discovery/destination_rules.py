@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from isthmus.discovery.visibility import is_exported
+from isthmus.discovery.visibility import is_exported, is_for_all
+from isthmus.model.names import Hostname, Namespace
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.traffic import DestinationRule, Subset
@@ -22,22 +23,30 @@ def rule_for(scope: Scope, service: Service, snapshot: Snapshot) -> DestinationR
     known = snapshot.rules_by_host.get(service.hostname, ())
     if not known:
         return None
+    default, root = snapshot.settings.destination_rule_export_to, snapshot.settings.root_namespace
+    if all(
+        rule.namespace in (service.namespace, root) and is_for_all(rule.export_to or default) and not rule.selector
+        for rule in known
+    ):
+        # The same for every caller, so nobody is asked who calls.
+        return _first((service.namespace, root), known, service.hostname)
     namespace, labels = scope.namespace, dict(scope.labels)
-    settings = snapshot.settings
-    root = snapshot.settings.root_namespace
-    places = [namespace] if namespace != root else []
-    for place in dict.fromkeys((*places, service.namespace, root)):
-        rules = [
-            rule
-            for rule in known
-            if rule.namespace == place
-            and is_exported(rule.export_to or settings.destination_rule_export_to, rule.namespace, namespace)
-            and all(labels.get(key) == value for key, value in rule.selector)
-            and (not rule.selector or place == namespace)
-        ]
-        if rules:
-            host = max((rule.host for rule in rules), key=lambda host: (host == service.hostname, len(host)))
-            alike = [rule for rule in rules if rule.host == host]
+    there = [
+        rule
+        for rule in known
+        if is_exported(rule.export_to or default, rule.namespace, namespace)
+        and all(labels.get(key) == value for key, value in rule.selector)
+        and (not rule.selector or rule.namespace == namespace)
+    ]
+    return _first((*(() if namespace == root else (namespace,)), service.namespace, root), there, service.hostname)
+
+
+def _first(places: Sequence[Namespace], rules: Sequence[DestinationRule], hostname: Hostname) -> DestinationRule | None:
+    for place in dict.fromkeys(places):
+        own = [rule for rule in rules if rule.namespace == place]
+        if own:
+            host = max((rule.host for rule in own), key=lambda host: (host == hostname, len(host)))
+            alike = [rule for rule in own if rule.host == host]
             return _merged([rule for rule in alike if rule.selector] or alike)
     return None
 

@@ -113,12 +113,11 @@ def _holds_for(
     match: RequestMatch | ConnectionMatch, found: VirtualService, scope: Scope, port: int, gateway: str
 ) -> bool:
     """What a match says of the caller is decided here; what it says of a request is left to Envoy."""
-    labels = dict(scope.labels)
     return (
         match.port in (0, port)
-        and match.source_namespace in ("", scope.namespace)
+        and (not match.source_namespace or match.source_namespace == scope.namespace)
         and gateway in (match.gateways or found.gateways)
-        and all(labels.get(name) == value for name, value in match.source_labels)
+        and (not match.source_labels or set(match.source_labels) <= set(scope.labels))
     )
 
 

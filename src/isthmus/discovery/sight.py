@@ -6,10 +6,10 @@ A service to which an imported VirtualService routes is seen, too, unless the Si
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from isthmus.discovery.visibility import is_exported
+from isthmus.discovery.visibility import is_exported, is_for_all
 from isthmus.model.names import Hostname, Namespace, ServiceKey
 from isthmus.model.origins import Origin
 from isthmus.model.routing import VirtualService
@@ -74,6 +74,12 @@ def sight_of(scope: Scope, snapshot: Snapshot) -> Sight:
         for key, seen in _routed_to(egress, imported, namespace, services):
             ports.setdefault(key, seen)
     return Sight.of(dict(sorted(ports.items())), imported, registry_only=registry_only)
+
+
+def everybody_sees(rules: Sequence[VirtualService], snapshot: Snapshot) -> bool:
+    """Whether the rules are there for every scope, so that it need not be asked who calls."""
+    default = snapshot.settings.virtual_service_export_to
+    return not snapshot.sidecars and all(is_for_all(rule.export_to or default) for rule in rules)
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,14 @@ from isthmus.model.views import ProxyKind, Scope
 
 def is_exported(export_to: Sequence[str], own: Namespace, namespace: Namespace) -> bool:
     """Whether an object of the namespace `own` is there for another namespace. Silence exports to all, `~` to nobody."""
-    if not export_to or "*" in export_to or namespace in export_to:
+    if is_for_all(export_to) or namespace in export_to:
         return True
     return "." in export_to and own == namespace
+
+
+def is_for_all(export_to: Sequence[str]) -> bool:
+    """Whether the object is there for every namespace."""
+    return not export_to or "*" in export_to
 
 
 def exposures_for(scope: Scope, snapshot: Snapshot) -> list[Exposure]:

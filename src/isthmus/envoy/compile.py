@@ -19,7 +19,7 @@ from isthmus.envoy import (
     outbound,
     proxyless,
     requested_secrets,
-    routes,
+    route_tables,
     tokens,
     upstreams,
 )
@@ -29,7 +29,6 @@ from isthmus.envoy.upstreams import has_endpoints
 from isthmus.envoy.upstreams import outbound as cluster_of
 from isthmus.envoy.upstreams import passed_through as cluster_of_exposed
 from isthmus.model.envoy_filters import Context
-from isthmus.model.services import Protocol
 from isthmus.model.views import InboundView, OutboundView, ProxyKind, Upstream, View
 
 Typed = tuple[str, Resource]
@@ -93,16 +92,24 @@ def _frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
         case ProxyKind.ROUTER:
             yield from _frame_of_router(view, clusters)
         case ProxyKind.SIDECAR:
-            yield CLUSTER, upstreams.passthrough()
-            yield CLUSTER, upstreams.black_hole()
-            planned = outbound.plan(view)
-            yield from ((LISTENER, each) for each in outbound.listeners(planned, registry_only=view.registry_only))
-            yield from ((ROUTES, each) for each in _routes(view, planned))
+            planned = outbound.plan(view.upstreams, view.scope)
+            yield from frame_of_sidecar(planned, registry_only=view.registry_only)
+            tables = route_tables.tables_of(
+                planned, view.extra_hosts, view.scope, view.dns_domain, registry_only=view.registry_only
+            )
+            yield from ((ROUTES, route_tables.encoded(table)) for table in tables)
         case ProxyKind.PROXYLESS:
             yield from ((LISTENER, each) for each in proxyless.listeners(view))
             yield from ((ROUTES, each) for each in proxyless.tables(view))
         case _:
             assert_never(view.scope.kind)
+
+
+def frame_of_sidecar(planned: outbound.Plan, *, registry_only: bool) -> Iterator[Typed]:
+    """All of a sidecar's that no single service is the reason for, but route tables and names."""
+    yield CLUSTER, upstreams.passthrough()
+    yield CLUSTER, upstreams.black_hole()
+    yield from ((LISTENER, each) for each in outbound.listeners(planned, registry_only=registry_only))
 
 
 def of_proxy(kind: ProxyKind, inbound_view: InboundView, clusters: frozenset[str]) -> Iterator[Typed]:
@@ -140,19 +147,6 @@ def _frame_of_router(view: OutboundView, clusters: frozenset[str]) -> Iterator[T
     if listeners:
         yield CLUSTER, upstreams.black_hole()
     yield from ((CLUSTER, each) for each in tokens.key_servers(view.authorization.tokens, clusters))
-
-
-def _routes(view: OutboundView, planned: outbound.Plan) -> Iterable[Resource]:
-    for on_port in planned.on_ports:
-        if on_port.by_host:
-            yield routes.port_routes(view, on_port.number, on_port.by_host)
-    detected = {
-        addressed.upstream.name: addressed.upstream
-        for addressed in planned.addressed
-        if addressed.upstream.port.protocol is Protocol.AUTO
-    }
-    for upstream in detected.values():
-        yield routes.own_routes(upstream)
 
 
 def _resources(found: Iterable[Typed]) -> ResourceSet:

@@ -15,8 +15,8 @@ from __future__ import annotations
 
 import itertools
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -29,7 +29,7 @@ from isthmus.envoy.resources import Resource
 from isthmus.model.routing import ConnectionRoute
 from isthmus.model.services import Protocol, Resolution
 from isthmus.model.traffic import Tunnel
-from isthmus.model.views import OutboundView, Upstream
+from isthmus.model.views import Scope, Upstream
 
 Chain = listener_components_pb2.FilterChain
 Match = listener_components_pb2.FilterChainMatch
@@ -74,8 +74,22 @@ class Plan:
     addressed: tuple[Addressed, ...]
     shadowed: tuple[Upstream, ...]
 
+    def with_rules(self, whole: Callable[[Upstream], Upstream]) -> Plan:
+        """The same plan, made of outlines, with the whole of those upstreams whose rules listeners say. What is told apart by host is routed."""
+        on_ports = tuple(
+            replace(
+                each,
+                rest=whole(each.rest) if each.rest else None,
+                by_name=tuple(map(whole, each.by_name)),
+                by_range=tuple(map(whole, each.by_range)),
+            )
+            for each in self.on_ports
+        )
+        addressed = tuple(replace(each, upstream=whole(each.upstream)) for each in self.addressed)
+        return replace(self, on_ports=on_ports, addressed=addressed)
 
-def plan(view: OutboundView) -> Plan:
+
+def plan(upstreams: Iterable[Upstream], scope: Scope) -> Plan:
     """Decides every conflict, so that writing listeners makes no choices."""
     by_host: dict[int, list[Upstream]] = defaultdict(list)
     by_name: dict[int, list[Upstream]] = defaultdict(list)
@@ -83,8 +97,8 @@ def plan(view: OutboundView) -> Plan:
     rest: dict[int, Upstream] = {}
     at: dict[tuple[str, int], Upstream] = {}
     shadowed: list[Upstream] = []
-    whole = [upstream for upstream in view.upstreams if not upstream.subset]
-    for upstream in sorted(whole, key=lambda upstream: view.scope.cluster not in upstream.service.declared_in):
+    whole = [upstream for upstream in upstreams if not upstream.subset]
+    for upstream in sorted(whole, key=lambda upstream: scope.cluster not in upstream.service.declared_in):
         number = upstream.port.number
         places = list(_places(upstream))
         if upstream.port.protocol.is_http and number not in RESERVED_PORTS:

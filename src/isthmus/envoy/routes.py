@@ -23,7 +23,7 @@ from isthmus.envoy.wire import block
 from isthmus.model.names import Namespace
 from isthmus.model.routing import Route
 from isthmus.model.traffic import ConsistentHash
-from isthmus.model.views import OutboundView, Upstream
+from isthmus.model.views import ExtraHost, Scope, Upstream
 
 _IDEMPOTENT = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
 """RFC 9110, section 9.2.2."""
@@ -34,26 +34,17 @@ _SAFE_TO_REPEAT = "connect-failure,refused-stream,unavailable,cancelled,retriabl
 _VIRTUAL_HOSTS_FIELD = 2
 
 
-def port_routes(view: OutboundView, port: int, upstreams: Sequence[Upstream]) -> Resource:
-    """Every service with requests on this port, hosts that VirtualServices add, then whatever else: to where the application wanted to
-    go, or nowhere.
-    """
-    hosts = [
-        _virtual_host(upstream.name, host_and_port(upstream), domains, upstream.routes, upstream.policy.hash)
-        for upstream, domains in _domains_by_upstream(view, upstreams)
-    ]
-    hosts += [
-        _virtual_host(BLACK_HOLE, f"{extra.host}:{port}", (extra.host,), extra.routes)
-        for extra in view.extra_hosts
-        if extra.port == port
-    ]
-    return configuration(str(port), [*hosts, _block_all() if view.registry_only else _allow_any()])
+def virtual_host_of(upstream: Upstream, domains: tuple[str, ...]) -> bytes:
+    """A service port's virtual host, encoded."""
+    return _virtual_host(upstream.name, host_and_port(upstream), domains, upstream.routes, upstream.policy.hash)
 
 
-def own_routes(upstream: Upstream) -> Resource:
-    """For a listener at one service's own address: every host means this service."""
-    name = host_and_port(upstream)
-    return configuration(name, [_virtual_host(upstream.name, name, ("*",), upstream.routes, upstream.policy.hash)])
+def rest_of_port(port: int, extra: Sequence[ExtraHost], *, registry_only: bool) -> Iterator[bytes]:
+    """Hosts that VirtualServices add, then whatever else: to where the application wanted to go, or nowhere."""
+    for each in extra:
+        if each.port == port:
+            yield _virtual_host(BLACK_HOLE, f"{each.host}:{port}", (each.host,), each.routes)
+    yield _block_all() if registry_only else _allow_any()
 
 
 def inbound_routes(cluster: str, port: int) -> Any:
@@ -86,10 +77,11 @@ def host_and_port(upstream: Upstream) -> str:
     return f"{upstream.service.hostname}:{upstream.port.number}"
 
 
-def _domains_by_upstream(
-    view: OutboundView, upstreams: Sequence[Upstream]
+def domains_by_upstream(
+    upstreams: Sequence[Upstream], scope: Scope, dns_domain: str
 ) -> Iterator[tuple[Upstream, tuple[str, ...]]]:
-    own = view.scope.cluster
+    """Who is meant by which domains, on one port."""
+    own = scope.cluster
     by_closeness = sorted(upstreams, key=lambda upstream: own not in upstream.service.declared_in)
     owner: dict[str, Upstream] = {}
     for upstream in upstreams:
@@ -99,7 +91,7 @@ def _domains_by_upstream(
         for ip in upstream.virtual_ips:
             owner.setdefault(f"[{ip}]" if ":" in ip else ip, upstream)
     for upstream in by_closeness:
-        for short in short_names(upstream, view.scope.namespace, view.dns_domain):
+        for short in short_names(upstream, scope.namespace, dns_domain):
             owner.setdefault(short, upstream)
     domains: dict[str, list[str]] = {}
     for domain, upstream in owner.items():

@@ -6,7 +6,7 @@ Everything is sorted, so equal meshes give equal views; equal views mean that no
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 from isthmus.model.envoy_filters import ConfigPatch
@@ -194,6 +194,12 @@ class Upstream:
     """Of requests to this service port, in the order in which they are tried; empty: all come here."""
     connections: tuple[ConnectionRoute, ...] = ()
     """The same of connections whose requests nobody looks at."""
+
+    def outline(self) -> Upstream:
+        """What it is called by: without what rules say of it, and without what is behind it but where applications connect to that."""
+        return replace(
+            self, left_out=(), expected_identities=(), policy=TrafficPolicy(), rule=None, routes=(), connections=()
+        )
 
     @property
     def name(self) -> str:
