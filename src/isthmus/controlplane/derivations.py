@@ -139,6 +139,7 @@ class Derivations:
         self.record.indexed("keys_by_address", "endpoints", addresses_of)
         self.record.indexed("keys_by_place", "endpoints", places_of)
         self.sight: Shared[None, Scope, Sight] = Shared(self.graph, "sight", self._sight)
+        self.seen: Shared[None, Scope, Sight] = Shared(self.graph, "seen", self._seen)
         self.hosts: Shared[None, Scope, tuple[Host, ...]] = Shared(self.graph, "hosts", self._hosts)
         self.rule: Shared[ServiceKey, Scope, DestinationRule | None] = Shared(self.graph, "rule", self._rule)
         self.held: Shared[Hostname, Scope, VirtualService | None] = Shared(self.graph, "held", self._held)
@@ -174,9 +175,14 @@ class Derivations:
     def _sight(self, fetch: Fetch, _: None, scope: Scope) -> Sight:
         return sight_of(scope, self._snapshot(fetch))
 
+    def _seen(self, fetch: Fetch, _: None, scope: Scope) -> Sight:
+        """The services alone: most of what depends on them does not depend on rules."""
+        sight = self.sight.of(fetch, None, scope)
+        return Sight.of(sight.ports, (), registry_only=sight.registry_only)
+
     def _hosts(self, fetch: Fetch, _: None, scope: Scope) -> tuple[Host, ...]:
         """In the order of services. A network gateway's also have what it does not see itself, and passes through."""
-        ports = self.sight.of(fetch, None, scope).ports
+        ports = self.seen.of(fetch, None, scope).ports
         snapshot = self._snapshot(fetch)
         keys: Iterable[ServiceKey] = snapshot.services if exposures_for(scope, snapshot) else ports
         by_name: dict[Hostname, list[tuple[ServiceKey, frozenset[int] | None]]] = {}
@@ -266,7 +272,7 @@ class Derivations:
         return extra_hosts(scope, self.sight.of(fetch, None, scope), self._snapshot(fetch))
 
     def _names(self, fetch: Fetch, _: None, scope: Scope) -> Resource:
-        return name_table.encode(naming.name_table(scope, self.sight.of(fetch, None, scope), self._snapshot(fetch)))
+        return name_table.encode(naming.name_table(scope, self.seen.of(fetch, None, scope), self._snapshot(fetch)))
 
     def _frame(self, fetch: Fetch, _: None, scope: Scope) -> tuple[Typed, ...]:
         if not self._has_layouts(fetch, scope):
@@ -280,7 +286,7 @@ class Derivations:
             )
 
         planned = self.plan.of(fetch, None, scope).with_rules(whole)
-        registry_only = self.sight.of(fetch, None, scope).registry_only
+        registry_only = self.seen.of(fetch, None, scope).registry_only
         names = (NAME_TABLE, self.names.of(fetch, None, scope))
         return (names, *frame_of_sidecar(planned, registry_only=registry_only))
 
@@ -297,7 +303,7 @@ class Derivations:
             self.extra_hosts.of(fetch, None, scope),
             scope,
             self._snapshot(fetch).settings.dns_domain,
-            registry_only=self.sight.of(fetch, None, scope).registry_only,
+            registry_only=self.seen.of(fetch, None, scope).registry_only,
         )
         return tuple(
             Layout(

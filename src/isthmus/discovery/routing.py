@@ -146,7 +146,7 @@ def _at_port(handling: Handling, port: int) -> Handling:
 def _hash(target: Target, port: int, scope: Scope, snapshot: Snapshot) -> ConsistentHash | None:
     """What the destination's rule has endpoints chosen by."""
     service = _service(target.host, snapshot)
-    rule = rule_for(scope, service, snapshot) if service and snapshot.destination_rules else None
+    rule = rule_for(scope, service, snapshot) if service else None
     if service is None or rule is None:
         return None
     subset = next((subset for subset in rule.subsets if subset.name == target.subset), None)
