@@ -140,8 +140,39 @@ configs = pick(
     "{",
 ).map(lambda text: obj("ConfigMap", "istio", "istio-system", data={"mesh": text}))
 
+virtual_services = st.builds(
+    lambda name, host, to, seconds, gateways, export: obj(
+        "VirtualService", name,
+        spec={
+            "hosts": [host], "gateways": gateways, "exportTo": export,
+            "http": [{"route": [{"destination": {"host": to}}], "timeout": f"{seconds}s"}],
+        },
+    ),
+    pick("v1", "v2"), pick("s1", "s2.ns.svc.cluster.local", "*.example", "v.example"), pick("s1", "s2", "nobody"), st.integers(1, 2),
+    pick(["mesh"], ["istio-system/g"]), pick([], ["."], ["*"]),
+)  # fmt: skip
+sidecars = st.builds(
+    lambda name, hosts, mode: obj(
+        "Sidecar", name, spec={"egress": [{"hosts": [hosts]}], "outboundTrafficPolicy": {"mode": mode}}
+    ),
+    pick("default"), pick("./*", "*/*", "~/*", "ns/s1.ns.svc.cluster.local"), pick("ALLOW_ANY", "REGISTRY_ONLY"),
+)  # fmt: skip
+policies = pick("ALLOW", "DENY").map(
+    lambda action: obj("AuthorizationPolicy", "a", spec={"action": action, "rules": [{}]})
+)
+filters = st.just(
+    obj(
+        "EnvoyFilter", "f",
+        spec={
+            "configPatches": [
+                {"applyTo": "CLUSTER", "match": {"context": "SIDECAR_OUTBOUND"}, "patch": {"operation": "MERGE", "value": {"connect_timeout": "3s"}}}
+            ]
+        },
+    )
+)  # fmt: skip
+
 things = st.one_of(
-    pods, pods, nodes, namespaces, services, services, gateways, slices, slices, entries, machines, rules, exposures, peers, configs
+    pods, pods, nodes, namespaces, services, services, gateways, slices, slices, entries, machines, rules, exposures, peers, configs, virtual_services, sidecars, policies, filters
 )  # fmt: skip
 changes = st.tuples(st.sampled_from(CLUSTERS), st.booleans(), things)
 """In which cluster, whether the object goes, and the object as it is then."""
