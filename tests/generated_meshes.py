@@ -172,7 +172,8 @@ filters = st.just(
 )  # fmt: skip
 
 things = st.one_of(
-    pods, pods, nodes, namespaces, services, services, gateways, slices, slices, entries, machines, rules, exposures, peers, configs, virtual_services, sidecars, policies, filters
+    pods, pods, nodes, namespaces, services, services, gateways, slices, slices, entries, machines, rules, exposures, peers, configs,
+    virtual_services, sidecars, policies, filters,
 )  # fmt: skip
 changes = st.tuples(st.sampled_from(CLUSTERS), st.booleans(), things)
 """In which cluster, whether the object goes, and the object as it is then."""
