@@ -133,6 +133,62 @@ rules = st.builds(
 exposures = st.just(
     obj("Gateway", "g", "istio-system", spec={"servers": [{"port": {"number": 15443}, "hosts": ["*"], "tls": {"mode": "AUTO_PASSTHROUGH"}}]})
 )  # fmt: skip
+listeners = st.lists(
+    st.builds(
+        lambda name, port, protocol, host, mode, allowed: {
+            "name": name, "port": port, "protocol": protocol, "hostname": host, "allowedRoutes": {"namespaces": {"from": allowed}},
+            **({"tls": {"mode": mode, "certificateRefs": [{"name": "c", "namespace": "other"}]}} if protocol in ("TLS", "HTTPS") else {}),
+        },
+        pick("l1", "l2", "l3"), pick(80, 81, 15443), pick("HTTP", "HTTPS", "TLS", "TCP", "UDP"), pick("", "*.example", "x.example"),
+        pick("Terminate", "Passthrough"), pick("All", "Same"),
+    ), max_size=3,
+)  # fmt: skip
+fronts = st.builds(
+    lambda name, cls, found, network: obj(
+        "KubernetesGateway", name, labels={"topology.istio.io/network": network} if network else {},
+        spec={"gatewayClassName": cls, "listeners": found, "addresses": [{"value": "1.1.1.9"}] if cls == "istio-remote" else []},
+    ),
+    pick("f1", "f2"), pick("istio", "istio-remote", "theirs"), listeners, pick("", "n1"),
+)  # fmt: skip
+parents = pick(
+    {"name": "f1", "namespace": "ns"},
+    {"name": "f2", "namespace": "ns", "sectionName": "l1"},
+    {"group": "", "kind": "Service", "name": "s1", "namespace": "ns"},
+    {"group": "", "kind": "Service", "name": "s2", "namespace": "ns", "port": 80},
+    {"group": "networking.istio.io", "kind": "ServiceEntry", "name": "x1", "namespace": "ns"},
+)
+backends = pick(
+    {"name": "s1", "namespace": "ns", "port": 80},
+    {"name": "s2", "namespace": "ns", "port": 80, "weight": 3},
+    {"name": "nobody", "port": 80},
+    {"kind": "Odd", "name": "s1"},
+)
+matches = st.lists(
+    pick(
+        {"path": {"value": "/a"}},
+        {"path": {"type": "Exact", "value": "/a"}},
+        {"headers": [{"name": "h", "value": "1"}]},
+    ),
+    max_size=2,
+)
+routes = st.builds(
+    lambda kind, name, namespace, parents, hosts, backends, matches: obj(
+        kind, name, namespace,
+        spec={
+            "parentRefs": parents, "hostnames": hosts,
+            "rules": [{"backendRefs": backends, **({"matches": matches} if kind == "HTTPRoute" else {})}],
+        },
+    ),
+    pick("HTTPRoute", "TCPRoute", "TLSRoute"), pick("r1", "r2"), pick("ns", "other"), st.lists(parents, min_size=1, max_size=3),
+    st.lists(pick("x.example", "*.example"), max_size=1), st.lists(backends, max_size=2), matches,
+)  # fmt: skip
+grants = st.builds(
+    lambda kind, name: obj(
+        "ReferenceGrant", "g", "ns" if kind == "HTTPRoute" else "other",
+        spec={"from": [{"group": "gateway.networking.k8s.io", "kind": kind, "namespace": "ns" if kind == "Gateway" else "other"}], "to": [name]},
+    ),
+    pick("HTTPRoute", "Gateway"), pick({"kind": "Service"}, {"kind": "Secret", "name": "c"}),
+)  # fmt: skip
 peers = pick("STRICT", "DISABLE").map(lambda mode: obj("PeerAuthentication", "p", spec={"mtls": {"mode": mode}}))
 configs = pick(
     "serviceSettings: [{settings: {clusterLocal: true}, hosts: ['*']}]",
@@ -174,6 +230,7 @@ filters = st.just(
 things = st.one_of(
     pods, pods, nodes, namespaces, services, services, gateways, slices, slices, entries, machines, rules, exposures, peers, configs,
     virtual_services, sidecars, policies, filters,
+    fronts, routes, routes, grants,
 )  # fmt: skip
 changes = st.tuples(st.sampled_from(CLUSTERS), st.booleans(), things)
 """In which cluster, whether the object goes, and the object as it is then."""

@@ -154,3 +154,15 @@ def test_certificates_are_judged_where_secrets_are_known():
     assert reason() == "ResolvedRefs: "
     assert reason(other) == "InvalidCertificateRef: Secret edge/shop-certificate: there is no such Secret"
     assert "not a chain of PEM certificates" in reason(broken)
+
+
+def test_a_listener_whose_secret_is_away_is_served_on_and_one_that_may_not_show_it_is_not():
+    other = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "another", "namespace": "edge"}, "data": {}}
+    state = story("gateway-api-references", pod("in", "edge", app="ingress"), other)
+    scenario = scenario_of(state)
+
+    document = render(scenario, node_of(scenario, "router/in.edge", "east"))
+
+    [secure] = [each for each in document["listeners"] if each["name"] == "0.0.0.0_443"]
+    shown = [each["filterChainMatch"]["serverNames"] for each in secure["filterChains"]]
+    assert shown == [["b.example.com"]], "a.example.com's Secret is another namespace's, which does not allow it"

@@ -164,6 +164,31 @@ def test_a_renewed_certificate_is_shown_without_one_failed_connection(mesh, fron
     assert found["seen"][-1] == digest
 
 
+def test_a_spoilt_or_deleted_secret_takes_nothing_down_and_is_told(mesh, front, objects, until):
+    before = ask(mesh, front, 443)["seen"]
+    nonsense = base64.b64encode(b"nonsense").decode()
+    objects.core.patch_namespaced_secret(SECRET, "sample", {"data": {"tls.crt": nonsense}})
+
+    def told(text: str) -> bool:
+        listeners = objects.status("Gateway", "front")["listeners"]
+        [secure] = [each for each in listeners if each["name"] == "secure"]
+        return any(text in each["message"] for each in secure["conditions"] if each["type"] == "ResolvedRefs")
+
+    until("its writer is told", lambda: told("not a chain of PEM certificates"))
+    assert "ISM0408" in {each["code"] for each in mesh.client.control_plane("east", "debug/issues")}
+    assert ask(mesh, front, 443, seconds=1) | {"answers": [], "count": 0} == {
+        "seen": before, "errors": [], "answers": [], "count": 0,
+    }  # fmt: skip
+    objects.core.delete_namespaced_secret(SECRET, "sample")
+    until("its writer is told", lambda: told("there is no such Secret"))
+    assert ask(mesh, front, 443)["errors"] == []
+
+    data, digest = made()
+    body = {"metadata": {"name": SECRET}, "type": "kubernetes.io/tls", "data": data}
+    objects.core.create_namespaced_secret("sample", body)
+    until("the new one is shown", lambda: ask(mesh, front, 443)["seen"] == [digest])
+
+
 def test_istios_gateway_and_virtual_service_share_the_port(mesh, front, objects, until):
     selector = {f"{GROUP}/gateway-name": "front"}
     server = {"port": {"number": 80, "name": "http", "protocol": "HTTP"}, "hosts": ["old.example.com"]}

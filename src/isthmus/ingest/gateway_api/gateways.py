@@ -54,7 +54,7 @@ class OpenGateway:
         namespace = Namespace(self.gateway.metadata.namespace)
         for selector in self.selectors:
             for listener in self.listeners:
-                if listener.is_auto_passthrough and listener.is_valid:
+                if listener.is_auto_passthrough and listener.is_served:
                     yield Exposure(
                         namespace=namespace,
                         name=self.gateway.metadata.name,

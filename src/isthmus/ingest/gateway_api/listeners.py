@@ -27,7 +27,11 @@ _SHARING_A_PORT = {"HTTP": "HTTP", "HTTPS": "TLS", "TLS": "TLS", "TCP": "TCP"}
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenListener:
-    """A listener as it is served; `tls` None is plaintext. `kinds` are the routes that it takes."""
+    """A listener as it is served; `tls` None is plaintext. `kinds` are the routes that it takes.
+
+    `is_served`: also one whose Secret is away or spoilt. Its proxies show the last good certificate, or, before there was one, none; a Secret
+    that is made anew must not take a listener down meanwhile.
+    """
 
     gateway: api.KubernetesGateway
     listener: api.Listener
@@ -35,10 +39,7 @@ class OpenListener:
     tls: ServerTls | None
     conditions: tuple[Condition, ...]
     is_auto_passthrough: bool
-
-    @property
-    def is_valid(self) -> bool:
-        return all(each.holds for each in self.conditions if each.type in ("Accepted", "Programmed"))
+    is_served: bool
 
     @property
     def host(self) -> Hostname:
@@ -56,7 +57,7 @@ class OpenListener:
 
     def server(self, index: int, selector: Labels) -> Server | None:
         """None for one that cannot be served, and for pass-through of the mesh's own."""
-        if not self.is_valid or self.is_auto_passthrough:
+        if not self.is_served or self.is_auto_passthrough:
             return None
         metadata = self.gateway.metadata
         return Server(
@@ -80,13 +81,16 @@ def open_listeners(gateway: api.KubernetesGateway, objects: Objects, grants: Gra
     found = [_open(gateway, listener, objects, grants) for listener in gateway.spec.listeners]
     for one in found:
         problem = _conflict(one.listener, [other.listener for other in found if other is not one])
-        yield one if problem is None else replace(one, conditions=_conflicting(one.conditions, *problem))
+        if problem is not None:
+            one = replace(one, conditions=_conflicting(one.conditions, *problem), is_served=False)
+        yield one
 
 
 def _open(gateway: api.KubernetesGateway, listener: api.Listener, objects: Objects, grants: Grants) -> OpenListener:
     supported = _supported_kinds(listener)
     kinds, kinds_problem = _allowed_kinds(listener, supported)
     tls, accepted, resolved = _tls(gateway, listener, objects, grants)
+    is_served = bool(supported) and (tls is not None or (accepted.holds and resolved.holds))
     if not supported:
         accepted = Condition("Accepted", False, "UnsupportedProtocol", f"protocol {listener.protocol!r} is not served")
     programmed = PROGRAMMED
@@ -101,6 +105,7 @@ def _open(gateway: api.KubernetesGateway, listener: api.Listener, objects: Objec
         tls=tls,
         conditions=(accepted, NOT_CONFLICTED, programmed, resolved),
         is_auto_passthrough=_is_auto_passthrough(gateway, listener),
+        is_served=is_served,
     )
 
 
@@ -141,7 +146,7 @@ def _is_auto_passthrough(gateway: api.KubernetesGateway, listener: api.Listener)
 def _tls(
     gateway: api.KubernetesGateway, listener: api.Listener, objects: Objects, grants: Grants
 ) -> tuple[ServerTls | None, Condition, Condition]:
-    """With the conditions Accepted and ResolvedRefs, as far as certificates decide them."""
+    """With the conditions Accepted and ResolvedRefs, as far as certificates decide them. None where there is nothing to serve it by."""
     if listener.protocol not in ("HTTPS", "TLS"):
         return None, ACCEPTED, RESOLVED
     said = listener.tls or api.ListenerTls()
@@ -157,24 +162,24 @@ def _tls(
     if mode == TlsMode.ISTIO_MUTUAL:
         return ServerTls(mode=TlsMode.ISTIO_MUTUAL), ACCEPTED, RESOLVED
     names, resolved = _certificates(gateway, said.certificate_refs, objects, grants)
-    tls = ServerTls(mode=TlsMode(mode), credentials=names, ciphers=ciphers)
+    tls = ServerTls(mode=TlsMode(mode), credentials=names, ciphers=ciphers) if names else None
     validation = validation_of(gateway, listener)
-    if validation is None or not validation.ca_certificate_refs or not resolved.holds:
+    if validation is None or not validation.ca_certificate_refs:
         return tls, ACCEPTED, resolved
     authorities, problem = _authorities(gateway, validation.ca_certificate_refs, objects, grants)
-    if problem is not None:
-        accepted = Condition("Accepted", False, "NoValidCACertificate", problem.message)
-        return tls, accepted, problem
     optional = validation.mode == "AllowInsecureFallback"
     judged = TlsMode.OPTIONAL_MUTUAL if optional else TlsMode.MUTUAL
-    return replace(tls, mode=judged, authorities=authorities), ACCEPTED, RESOLVED
+    tls = replace(tls, mode=judged, authorities=authorities) if tls and authorities else None
+    if problem is not None:
+        return tls, Condition("Accepted", False, "NoValidCACertificate", problem.message), problem
+    return tls, ACCEPTED, resolved
 
 
 def _certificates(
     gateway: api.KubernetesGateway, references: Sequence[api.ObjectReference], objects: Objects, grants: Grants
 ) -> tuple[tuple[str, ...], Condition]:
-    """The names of the Secrets, and the first thing that is wrong with any."""
-    names = []
+    """The names of the Secrets, none if one must not be shown; and the first thing that is wrong with any."""
+    names, resolved = [], RESOLVED
     if not references:
         return (), Condition("ResolvedRefs", False, "InvalidCertificateRef", "there is no certificateRef")
     for reference in references:
@@ -189,16 +194,16 @@ def _certificates(
             return (), Condition("ResolvedRefs", False, "RefNotPermitted", what)
         if objects.secrets is not None:
             problem = problem_with_pair(objects.secrets.get((namespace, reference.name)))
-            if problem:
-                return (), Condition("ResolvedRefs", False, "InvalidCertificateRef", f"{written}: {problem}")
+            if problem and resolved.holds:
+                resolved = Condition("ResolvedRefs", False, "InvalidCertificateRef", f"{written}: {problem}")
         names.append(f"{namespace}/{reference.name}")
-    return tuple(names), RESOLVED
+    return tuple(names), resolved
 
 
 def _authorities(
     gateway: api.KubernetesGateway, references: Sequence[api.ObjectReference], objects: Objects, grants: Grants
 ) -> tuple[str, Condition | None]:
-    """The Secret of the authorities that vouch for callers. One is taken."""
+    """The Secret of the authorities that vouch for callers, and what is wrong with it. One is taken."""
     reference = references[0]
     namespace = reference.namespace or gateway.metadata.namespace
     written = f"{reference.kind} {namespace}/{reference.name}"
@@ -211,7 +216,8 @@ def _authorities(
     if objects.secrets is not None:
         problem = problem_with_authorities(objects.secrets.get((namespace, reference.name)))
         if problem:
-            return "", Condition("ResolvedRefs", False, "InvalidCACertificateRef", f"{written}: {problem}")
+            wrong = Condition("ResolvedRefs", False, "InvalidCACertificateRef", f"{written}: {problem}")
+            return f"{namespace}/{reference.name}", wrong
     return f"{namespace}/{reference.name}", None
 
 

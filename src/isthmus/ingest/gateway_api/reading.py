@@ -100,7 +100,7 @@ def _gateway_issues(gateway: OpenGateway, cluster: ClusterId) -> Iterator[Issue]
     for index, listener in enumerate(gateway.listeners):
         wrong = [each for each in listener.conditions if not each.holds and each.type != "Conflicted"]
         for condition in wrong[:1]:
-            served = "is not served" if not listener.is_valid else "is served for the rest"
+            served = "is served as far as it goes" if listener.is_served else "is not served"
             yield Issue(
                 subject=subject,
                 code="ISM0605",
@@ -204,7 +204,8 @@ class _Reader:
             name=route.metadata.name,
             grants=self._grants,
             dns_domain=settings.dns_domain,
-            cluster_set_domain=settings.cluster_set.domain,
+            # Where services have no name of the cluster set, namespace sameness makes the imported one the one of that name.
+            import_domain=settings.cluster_set.domain if settings.cluster_set.hosts else settings.dns_domain,
             needs_grant=needs_grant,
         )
 
@@ -230,6 +231,21 @@ class _Reader:
                 found("ISM0603", parent.references.message, fix, "spec.rules")
             for other in parent.others:
                 found("ISM0604", other.message, "write the rule without it", "spec.rules")
+        for index in _with_sessions(route):
+            what = "sessions are not kept at one endpoint: the field has no effect"
+            found(
+                "ISM0604",
+                what,
+                "leave it out, or balance by a DestinationRule's consistentHash",
+                f"spec.rules[{index}]",
+            )
+
+
+def _with_sessions(route: api.Route) -> list[int]:
+    if not isinstance(route, api.HTTPRoute | api.GRPCRoute):
+        return []
+    rules: Sequence[api.HttpRouteRule | api.GrpcRouteRule] = route.spec.rules
+    return [index for index, rule in enumerate(rules) if rule.session_persistence is not None]
 
 
 def _requests(route: api.Route, at: Place, findings: Findings) -> Iterator[Ranked]:

@@ -61,7 +61,7 @@ class Referrer:
     name: str
     grants: Grants
     dns_domain: str
-    cluster_set_domain: str
+    import_domain: str
     needs_grant: bool
 
 
@@ -80,7 +80,7 @@ def resolved(reference: api.TargetReference, by: Referrer) -> Resolved:
     written = f"{reference.kind} {namespace}/{reference.name}"
     hosts: Mapping[tuple[str, str], str] = {
         ("", "Service"): f"{reference.name}.{namespace}.svc.{by.dns_domain}",
-        (_MULTICLUSTER, "ServiceImport"): f"{reference.name}.{namespace}.svc.{by.cluster_set_domain}",
+        (_MULTICLUSTER, "ServiceImport"): f"{reference.name}.{namespace}.svc.{by.import_domain}",
         (_ISTIO, "Hostname"): reference.name,
     }
     host = hosts.get((reference.group, reference.kind))
