@@ -198,7 +198,15 @@ class Upstream:
     def outline(self) -> Upstream:
         """What it is called by: without what rules say of it, and without what is behind it but where applications connect to that."""
         return replace(
-            self, left_out=(), expected_identities=(), policy=TrafficPolicy(), rule=None, routes=(), connections=()
+            self,
+            left_out=(),
+            ways=Ways(through_gateways=False, direct_are_meshed=False),
+            locality_weighted=False,
+            expected_identities=(),
+            policy=TrafficPolicy(),
+            rule=None,
+            routes=(),
+            connections=(),
         )
 
     @property
