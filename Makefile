@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 # A KUBECONFIG that happens to be in the environment is no invitation to fill that cluster.
 BENCH_OPTIONS = $(if $(TARGET),--target $(TARGET) --kubeconfig $(KUBECONFIG)) $(BENCH)
 
-.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate findings fuzz-apiserver format bench-render
+.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate findings fuzz-apiserver format bench-render bench-stages
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -40,6 +40,9 @@ measure: .venv/runtime ## boot times, memory and processes of TOPOLOGY
 
 bench: .venv/runtime tools/bench/drones ## a control plane under simulated proxies; TARGET=host:port KUBECONFIG=… for another one, BENCH='--workload M'
 	@PYTHONPATH=tools python -m bench $(BENCH_OPTIONS)
+
+bench-stages: .venv/dev ## what each stage costs by itself: decode, ingest, encode, settle, splice, tell, send
+	@PYTHONPATH=tools pytest tools/bench/test_stages.py -p no:xdist --benchmark-columns=min,median,rounds --benchmark-sort=name $(STAGES)
 
 profile: .venv/runtime tools/bench/drones ## where a control plane spends its time while endpoints change (BENCH='--steps rules' for others)
 	@PYTHONPATH=tools python -m bench --steps endpoints --changes 50 $(BENCH) --profile /tmp/isthmus.profile
