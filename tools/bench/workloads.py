@@ -196,7 +196,7 @@ def service(namespace: str, name: str) -> Object:
 def endpoint_slice(
     namespace: str, name: str, here: list[ProxyPlace], *, of_pods: bool = True, more: str = ""
 ) -> Object:
-    """`more` is one more address: the mark by which a change is recognized."""
+    """`more` is one more address, like the first: the mark by which a change is recognized."""
     endpoints: list[Object] = []
     for place in here:
         endpoint: Object = {
@@ -208,7 +208,7 @@ def endpoint_slice(
             endpoint["targetRef"] = {"kind": "Pod", "name": place.name, "namespace": namespace}
         endpoints.append(endpoint)
     if more:
-        endpoints.append({"addresses": [more], "conditions": {"ready": True, "serving": True, "terminating": False}})
+        endpoints.append({**endpoints[0], "addresses": [more]})
     return {
         **_object("discovery.k8s.io/v1", "EndpointSlice", f"{name}-1", namespace),
         "metadata": {"name": f"{name}-1", "namespace": namespace, "labels": {"kubernetes.io/service-name": name}},
