@@ -66,6 +66,10 @@ class Messages:
 
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that are complete now. Raises CallFailed for one that is too long, or compressed."""
+        if not self._data and len(data) > MESSAGE_HEAD_BYTES and not data[0]:
+            length = int.from_bytes(data[1:MESSAGE_HEAD_BYTES], "big")
+            if length == len(data) - MESSAGE_HEAD_BYTES and length <= self._bytes_max:
+                return [data[MESSAGE_HEAD_BYTES:]]
         buffer: bytes | bytearray = data
         if self._data:
             self._data += data
@@ -90,6 +94,8 @@ class Messages:
 
 def framed(message: Sequence[bytes]) -> list[bytes]:
     """A message, not compressed, with its head. Small pieces are put together; large ones stay what they are, as others send them, too."""
+    if len(message) == 1:
+        return [b"\0" + len(message[0]).to_bytes(4, "big") + message[0]]
     size = sum(map(len, message))
     head = b"\0" + size.to_bytes(4, "big")
     if size <= _SMALL_BYTES:

@@ -105,7 +105,8 @@ class Connection:
         elif self._http2.waiting_bytes > _UNREAD_BYTES_MAX and self.wants_to_write:
             self.close()  # It asks, and does not read the answers.
             return
-        self.writable(now)
+        if self._chunk or self._waiting or self._closing or self._http2.waiting_bytes:
+            self.writable(now)
 
     def writable(self, now: float) -> None:
         """Sends what there is, as far as the socket takes it."""
@@ -180,20 +181,20 @@ class Connection:
     # What happens on the connection.
 
     def _happened(self, event: http2.Event) -> None:
-        match event:
-            case http2.Received(stream, data, ended):
-                call = self._calls.get(stream)
-                if call is not None:
-                    self._received(call, data, ended=ended)
-            case http2.Requested(stream, request, ended):
-                self._requested(stream, request, ended=ended)
-            case http2.Reset(stream, _):
-                self._over(stream)
+        if isinstance(event, http2.Received):
+            call = self._calls.get(event.stream)
+            if call is not None:
+                self._received(call, event.data, ended=event.ended)
+        elif isinstance(event, http2.Requested):
+            self._requested(event.stream, event.request, ended=event.ended)
+        else:
+            self._over(event.stream)
 
     def _received(self, call: Call, data: bytes, *, ended: bool) -> None:
         before = call.waiting_bytes
         call.received(data, ended=ended)
-        if not self._owner.kept(call.waiting_bytes - before):
+        more = call.waiting_bytes - before
+        if more and not self._owner.kept(more):
             call.end("RESOURCE_EXHAUSTED", "too many requests are under way")
 
     def _requested(self, stream: int, request: Request, *, ended: bool) -> None:
@@ -238,6 +239,8 @@ class Connection:
 
     def _next_chunk(self) -> bytes:
         """Control frames first, then a piece of a call's; calls take turns."""
+        if not self._waiting:
+            return self._http2.take()
         for call in list(self._waiting):
             chunk = self._piece_of(call)
             if chunk:

@@ -17,6 +17,8 @@ Response = tuple[bytes, ...]
 """An encoded message, in pieces: the large ones are shared."""
 
 _KEPT_BYTES_MAX = 16 * 1024 * 1024
+_SMALL_BYTES = 16_000
+"""A response up to here is one piece."""
 
 
 class Encoded:
@@ -26,6 +28,11 @@ class Encoded:
         self._bodies: OrderedDict[tuple[object, ...], tuple[bytes, Sequence[Resource]]] = OrderedDict()
         self._bytes = 0
         self._names: WeakValueDictionary[int, frozenset[str]] = WeakValueDictionary()
+        self._heads: dict[str, bytes] = {}
+        self._last_key: tuple[object, ...] = ()
+        self._last: Response = ()
+        self._last_bodies: list[bytes] = []
+        """Kept, so that no other body can come to have the identity of one of them."""
         self.made = 0
         self.shared = 0
         self.sent: dict[str, int] = {}
@@ -34,8 +41,20 @@ class Encoded:
 
     def delta(self, type_url: str, nonce: str, parts: Iterable[Sequence[Resource]], removed: Sequence[str]) -> Response:
         """DeltaDiscoveryResponse: type_url (4), nonce (5), resources (2), removed_resources (6). `parts` are shared each for itself."""
-        head = _text(4, type_url) + _text(5, nonce) + b"".join([_text(6, name) for name in removed])
-        return (head, *(self._body(type_url, part) for part in parts if part))
+        bodies = [self._body(type_url, part) for part in parts if part]
+        # Streams that began together count alike: what the last one was sent is often all that this one is due.
+        key = (type_url, nonce, *map(id, bodies), *removed)
+        if key == self._last_key:
+            return self._last
+        known = self._heads.get(type_url)
+        if known is None:
+            known = self._heads[type_url] = _text(4, type_url)
+        head = known + _text(5, nonce) + b"".join([_text(6, name) for name in removed])
+        response: Response = (head, *bodies)
+        if sum(map(len, response)) <= _SMALL_BYTES:
+            response = (b"".join(response),)
+        self._last_key, self._last, self._last_bodies = key, response, bodies
+        return response
 
     def count_sent(self, type_url: str) -> None:
         self.sent[type_url] = self.sent.get(type_url, 0) + 1

@@ -1,0 +1,146 @@
+"""What sending costs, by itself: python -m bench.fanout [--proxies 1000] [--bytes 2000] [--pushes 20]
+
+One process serves all proxies with one resource that changes, over each of the transports in turn, with mutual TLS; what is measured is its CPU
+time, from the change to the last acknowledgement. No API server, no mesh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+import time
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import uvloop
+
+from bench import proxies
+from bench.figures import Figure, as_table
+from bench.processes import BenchFailed, Drones
+from bench.workloads import WORKLOADS
+from isthmus.controlplane.ports import proxy_ports
+from isthmus.controlplane.settings import AdsTransport
+from isthmus.envoy.resources import CLUSTER, LISTENER, Changes, Resource, ResourceSet
+from isthmus.model.identity import TrustDomain
+from isthmus.trust.authority import CertificateAuthority
+from isthmus.trust.x509 import certificate_pem, key_pem
+from isthmus.xds.directory import CallFacts, Newest, Streams
+from isthmus.xds.native_tls import ClientCertificate
+from isthmus.xds.node import NodeClaims
+
+_NAME = "istiod.istio-system.svc"
+_SECONDS = 120.0
+
+
+class Everybody:
+    """Admits all, and gives all the same."""
+
+    def __init__(self, size: int) -> None:
+        self.feeds: dict[Newest, None] = {}
+        self._size = size
+        self._resources = ResourceSet({CLUSTER: {"it": self._resource("first")}, LISTENER: {}})
+
+    async def admit(self, claims: NodeClaims, call: CallFacts) -> Newest:
+        feed = Newest()
+        feed.put(self._resources)
+        self.feeds[feed] = None
+        return feed
+
+    def gone(self, feed: Newest) -> None:
+        del self.feeds[feed]
+
+    def change(self, mark: str) -> None:
+        was = self._resources.of_type(CLUSTER)["it"].version
+        self._resources = ResourceSet({CLUSTER: {"it": self._resource(mark)}, LISTENER: {}})
+        changes: Changes = {CLUSTER: {"it": was}}
+        for feed in self.feeds:
+            feed.put(self._resources, changes)
+
+    def _resource(self, mark: str) -> Resource:
+        return Resource.of_bytes("it", b"\x0a\x02it\x12" + mark.encode().ljust(self._size, b"x"))
+
+
+async def measured(transport: AdsTransport, options: argparse.Namespace, folder: Path) -> list[Figure]:
+    authority = CertificateAuthority.self_signed(TrustDomain("cluster.local"), datetime.now(UTC))
+    shown = authority.serving_certificate([_NAME], datetime.now(UTC))
+    roots = folder / "roots.pem"
+    roots.write_text(authority.root_pem)
+    workload = replace(WORKLOADS["M"], proxies=options.proxies)
+    secret = {
+        "ca-cert.pem": certificate_pem(authority.issuer.certificate),
+        "ca-key.pem": key_pem(authority.issuer.key),
+    }
+    path = await asyncio.to_thread(proxies.specification, workload, secret, {}, folder, "cluster.local")
+    everybody = Everybody(options.bytes)
+    addresses = {ClientCertificate.DEMANDED: ("127.0.0.1", 0)}
+    pems = (shown.chain_pem, shown.key_pem, authority.root_pem)
+    async with proxy_ports(transport, addresses, pems, everybody, {}, Streams()) as ports:
+        target = ("127.0.0.1", ports[ClientCertificate.DEMANDED])
+        drones = await asyncio.to_thread(
+            lambda: Drones(target, _NAME, str(roots), path, delta=True, window=256 * 1024 * 1024)
+        )
+        try:
+            began, cpu = time.monotonic(), time.process_time()
+            await asyncio.to_thread(drones.connect, options.proxies, 200, _SECONDS)
+            found = [
+                Figure(
+                    f"{transport.value}: connecting, CPU for each",
+                    (time.process_time() - cpu) / options.proxies * 1e6,
+                    "us",
+                ),
+                Figure(f"{transport.value}: connecting, all", time.monotonic() - began, "s"),
+            ]
+            return found + await _pushes(transport, options, everybody, drones)
+        finally:
+            drones.stop()
+
+
+async def _pushes(
+    transport: AdsTransport, options: argparse.Namespace, everybody: Everybody, drones: Drones
+) -> list[Figure]:
+    lasts, costs = [], []
+    for number in range(options.pushes):
+        mark = f"mark{number}x"
+        drones.expect(mark)
+        await asyncio.sleep(0.1)
+        cpu, began = time.process_time(), time.monotonic_ns()
+        everybody.change(mark)
+        reached = await asyncio.to_thread(drones.wait, _SECONDS)
+        await asyncio.sleep(0.1)  # The last acknowledgements.
+        costs.append((time.process_time() - cpu) / options.proxies * 1e6)
+        lasts.append((reached.last - began) / 1e6)
+        if reached.missing:
+            raise BenchFailed(f"{reached.missing} proxies were not reached")
+    costs.sort()
+    lasts.sort()
+    return [
+        Figure(f"{transport.value}: push and acknowledgement, CPU for each, median", costs[len(costs) // 2], "us"),
+        Figure(f"{transport.value}: push and acknowledgement, CPU for each, least", costs[0], "us"),
+        Figure(f"{transport.value}: last proxy, median", lasts[len(lasts) // 2], "ms"),
+        Figure(f"{transport.value}: last proxy, least", lasts[0], "ms"),
+    ]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="bench.fanout")
+    parser.add_argument("--proxies", type=int, default=1000)
+    parser.add_argument("--bytes", type=int, default=2000)
+    parser.add_argument("--pushes", type=int, default=20)
+    options = parser.parse_args()
+    figures = []
+    try:
+        for transport in AdsTransport:
+            with tempfile.TemporaryDirectory(prefix="isthmus-bench-") as folder:
+                figures += uvloop.run(measured(transport, options, Path(folder)))
+    except BenchFailed as error:
+        sys.stderr.write(f"bench: {error}\n")
+        return 1
+    print(as_table(f"{options.proxies} proxies, {options.bytes} bytes, mutual TLS", figures))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
