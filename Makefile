@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 # A KUBECONFIG that happens to be in the environment is no invitation to fill that cluster.
 BENCH_OPTIONS = $(if $(TARGET),--target $(TARGET) --kubeconfig $(KUBECONFIG)) $(BENCH)
 
-.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate findings fuzz-apiserver format bench-render bench-stages
+.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate findings fuzz-apiserver format bench-render bench-stages bench-fanout soak
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -43,6 +43,12 @@ bench: .venv/runtime tools/bench/drones ## a control plane under simulated proxi
 
 bench-stages: .venv/dev ## what each stage costs by itself: decode, ingest, encode, settle, splice, tell, send
 	@PYTHONPATH=tools pytest tools/bench/test_stages.py -p no:xdist --benchmark-columns=min,median,rounds --benchmark-sort=name $(STAGES)
+
+bench-fanout: .venv/runtime tools/bench/drones ## what sending costs by itself, over our own transport and over gRPC's
+	@PYTHONPATH=tools python -m bench.fanout $(BENCH)
+
+soak: .venv/runtime tools/bench/drones ## everything comes, changes and goes for SECONDS (300); fails if memory does not stay flat
+	@PYTHONPATH=tools python -m bench.soak --seconds $(SECONDS)
 
 profile: .venv/runtime tools/bench/drones ## where a control plane spends its time while endpoints change (BENCH='--steps rules' for others)
 	@PYTHONPATH=tools python -m bench --steps endpoints --changes 50 $(BENCH) --profile /tmp/isthmus.profile
