@@ -176,7 +176,7 @@ async def _serve_ports(
         gc.collect()
         gc.freeze()
         # What is allocated afterwards mostly dies with its round: looking for cycles every 700 objects finds nothing.
-        gc.set_threshold(50_000, 20, 50)
+        gc.set_threshold(50_000, 5, 5)
         log.info(
             "serving",
             cluster=settings.cluster,
