@@ -6,7 +6,17 @@ from dataclasses import dataclass
 
 import msgspec
 
-from isthmus.api import core, envoy_filter, gateway, gateway_api, multicluster, networking, security, virtual_service
+from isthmus.api import (
+    core,
+    envoy_filter,
+    gateway,
+    gateway_api,
+    multicluster,
+    networking,
+    security,
+    telemetry,
+    virtual_service,
+)
 from isthmus.api.meta import KubernetesObject
 
 
@@ -85,6 +95,10 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="Sidecar", group="networking.istio.io", version="v1", plural="sidecars", namespaced=True,
             type=networking.Sidecar, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="Telemetry", group="telemetry.istio.io", version="v1", plural="telemetries", namespaced=True,
+            type=telemetry.Telemetry, from_every_cluster=False, is_custom=True,
         ),
         Kind(
             name="EnvoyFilter", group="networking.istio.io", version="v1alpha3", plural="envoyfilters", namespaced=True,

@@ -28,6 +28,7 @@ UNREAD: dict[str, str] = {
     "networking.ZoneAwareSetting": "failTrafficOnPanic forceLocalZone routingEnabled",
     "security.JwtRule": "jwks_uri presence spaceDelimitedClaims",
     "security.TargetReference": _TARGET,
+    "telemetry.TracingRule": "enableIstioTags useRequestIdForTraceSampling",
     "virtual_service.ConnectionMatch": "sourceSubnet",
 }
 """Words by `module.Type`. A subclass has those of its bases."""

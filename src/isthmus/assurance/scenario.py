@@ -16,6 +16,7 @@ from isthmus.ingest.mesh_config import BadMeshConfig, with_mesh_config
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
 from isthmus.ingest.providers import providers_of
 from isthmus.ingest.snapshot import snapshot_of
+from isthmus.ingest.telemetry_providers import telemetry_defaults_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.snapshot import ClusterSet, MeshSettings, Snapshot
@@ -69,8 +70,10 @@ def scenario_of(document: Mapping[str, Any]) -> Scenario:
         raise BadScenario(f"configCluster: {config!r} is not among the clusters")
     mesh_config = document.get("meshConfig") or {}
     warnings += [f"meshConfig.{wrong}" for wrong in providers_of(mesh_config)[1]]
+    settings = _settings(document)
+    warnings += [f"meshConfig.{wrong}" for wrong in telemetry_defaults_of(mesh_config)[1]]
     return Scenario(
-        settings=_settings(document),
+        settings=settings,
         config_cluster=config,
         clusters=tuple(inputs),
         warnings=tuple(warnings),

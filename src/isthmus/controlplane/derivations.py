@@ -29,6 +29,7 @@ from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.routing import extra_hosts, rules_held
 from isthmus.discovery.sight import Sight, everybody_sees, sight_of
 from isthmus.discovery.spreading import Spread, Use, spread, uses_of
+from isthmus.discovery.telemetry import reporting_for
 from isthmus.discovery.view import identities_of, upstream_of, uses_exposed, whole_view
 from isthmus.discovery.visibility import exposures_for
 from isthmus.envoy import name_table
@@ -43,6 +44,7 @@ from isthmus.envoy.compile import (
 )
 from isthmus.envoy.endpoints import endpoints_of
 from isthmus.envoy.outbound import Plan, plan
+from isthmus.envoy.reporting import is_sent_somewhere, reported
 from isthmus.envoy.resources import NAME_TABLE, Resource
 from isthmus.envoy.route_tables import tables_of
 from isthmus.envoy.routes import virtual_host_of
@@ -54,6 +56,7 @@ from isthmus.model.identity import SpiffeId
 from isthmus.model.names import Hostname, ServiceKey
 from isthmus.model.routing import VirtualService
 from isthmus.model.snapshot import Snapshot, addresses_of, places_of
+from isthmus.model.telemetry import Mode
 from isthmus.model.traffic import DestinationRule
 from isthmus.model.views import (
     ExtraHost,
@@ -288,7 +291,9 @@ class Derivations:
         planned = self.plan.of(fetch, None, scope).with_rules(whole)
         registry_only = self.seen.of(fetch, None, scope).registry_only
         names = (NAME_TABLE, self.names.of(fetch, None, scope))
-        return (names, *frame_of_sidecar(planned, registry_only=registry_only))
+        reporting = reporting_for(scope.namespace, scope.labels, Mode.CLIENT, self._snapshot(fetch))
+        clusters = self.cluster_names.of(fetch, None, scope) if is_sent_somewhere(reporting) else frozenset[str]()
+        return (names, *reported(frame_of_sidecar(planned, registry_only=registry_only), reporting, clusters))
 
     def _has_layouts(self, fetch: Fetch, scope: Scope) -> bool:
         """Only sidecars have route tables that are as large as the mesh; and EnvoyFilters want them whole."""
@@ -338,14 +343,14 @@ class Derivations:
         return inbound_view(proxy, self._snapshot(fetch))
 
     def _own(self, fetch: Fetch, proxy: Proxy) -> tuple[Typed, ...]:
-        """Proxies that let in the same share it. Only for keys of tokens does it matter which clusters there are."""
+        """Proxies that let in the same share it. Only for keys of tokens and for reports does it matter which clusters there are."""
         if proxy.scope.kind is ProxyKind.ROUTER:
             return ()
         view = fetch.get(self.inbound, proxy)
         scope = fetch.get(self.scope, proxy)
         assert view is not None, "a view is never None"
         assert scope is not None, "a scope is never None"
-        asks = any(token.jwks_uri for token in view.authorization.tokens)
+        asks = is_sent_somewhere(view.reporting) or any(token.jwks_uri for token in view.authorization.tokens)
         names = self.cluster_names.of(fetch, None, scope) if asks else frozenset[str]()
         return fetch.get(self.inbound_resources, (proxy.scope.kind, view, names)) or ()
 

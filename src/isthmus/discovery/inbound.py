@@ -9,10 +9,12 @@ from isthmus.discovery.callers import scope_for
 from isthmus.discovery.envoy_filters import patches_for
 from isthmus.discovery.security import authorization_for, mutual_tls_rule, port_modes
 from isthmus.discovery.sight import sidecar_for
+from isthmus.discovery.telemetry import reporting_for
 from isthmus.model.security import MutualTlsMode
 from isthmus.model.services import Protocol
 from isthmus.model.sidecars import Ingress
 from isthmus.model.snapshot import Snapshot
+from isthmus.model.telemetry import Mode
 from isthmus.model.views import InboundPort, InboundView, Proxy, ProxyKind
 
 _TLS_MODE = "security.istio.io/tlsMode"
@@ -41,6 +43,7 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
         tls=mode,
         tls_origin=origin,
         authorization=authorization_for(namespace, proxy.labels, snapshot),
+        reporting=reporting_for(namespace, proxy.labels, Mode.SERVER, snapshot),
         patches=patches_for(scope_for(proxy, snapshot), snapshot),
     )
 

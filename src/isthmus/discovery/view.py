@@ -19,6 +19,7 @@ from isthmus.discovery.routing import connections_for, extra_hosts, http_routes,
 from isthmus.discovery.security import authorization_for
 from isthmus.discovery.sight import Sight, sight_of
 from isthmus.discovery.spreading import Spread, Use, spread, uses_of
+from isthmus.discovery.telemetry import reporting_for
 from isthmus.discovery.visibility import exposes, exposures_for
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ServiceKey
@@ -26,6 +27,7 @@ from isthmus.model.routing import MESH, ConnectionRoute, Route, VirtualService
 from isthmus.model.security import Authorization
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Exposure, Snapshot
+from isthmus.model.telemetry import Mode
 from isthmus.model.views import (
     OutboundView,
     Proxy,
@@ -79,6 +81,7 @@ def whole_view(
         authorization=authorization_for(scope.namespace, scope.labels, snapshot)
         if scope.kind is ProxyKind.ROUTER
         else Authorization(),
+        reporting=reporting_for(scope.namespace, scope.labels, Mode.CLIENT, snapshot),
         patches=patches_for(scope, snapshot),
         exposed=exposed,
     )

@@ -24,6 +24,7 @@ from isthmus.envoy import (
     upstreams,
 )
 from isthmus.envoy.patches.applying import added, patched, side_of
+from isthmus.envoy.reporting import reported
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, SECRET, Resource, ResourceSet
 from isthmus.envoy.upstreams import has_endpoints
 from isthmus.envoy.upstreams import outbound as cluster_of
@@ -82,7 +83,7 @@ def frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
     """What is one for all the upstreams: listeners, routes, names. It depends on an upstream's endpoints only where applications choose
     among them by address (see `Upstream.without_endpoints`)."""
     side = side_of(view.scope.kind, inbound=False)
-    yield from patched(_frame(view, clusters), view.patches, side)
+    yield from patched(reported(_frame(view, clusters), view.reporting, clusters), view.patches, side)
     yield from added(view.patches, side)
 
 
@@ -118,7 +119,8 @@ def of_proxy(kind: ProxyKind, inbound_view: InboundView, clusters: frozenset[str
         yield from ((LISTENER, each) for each in proxyless.servers(inbound_view))
     if kind is ProxyKind.SIDECAR:
         side = side_of(kind, inbound=True)
-        yield from patched(_of_sidecar(inbound_view, clusters), inbound_view.patches, side)
+        found = reported(_of_sidecar(inbound_view, clusters), inbound_view.reporting, clusters)
+        yield from patched(found, inbound_view.patches, side)
         inbound_only = tuple(patch for patch in inbound_view.patches if patch.context is side)
         yield from added(inbound_only, side)
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeVar, cast
 
-from isthmus.api import envoy_filter, networking, security, virtual_service
+from isthmus.api import envoy_filter, networking, security, telemetry, virtual_service
 from isthmus.api.core import ConfigMap
 from isthmus.api.gateway import Gateway
 from isthmus.api.meta import KubernetesObject
@@ -25,6 +25,7 @@ from isthmus.ingest.policies import authorization_policy_of, peer_authentication
 from isthmus.ingest.revisions import is_of, revisions_of
 from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, service_entry_of, workload_entry_of
 from isthmus.ingest.sidecars import sidecar_of
+from isthmus.ingest.telemetry import telemetry_of, unknown_providers
 from isthmus.ingest.virtual_services import virtual_service_of
 from isthmus.model.attachments import Attachments
 from isthmus.model.envoy_filters import EnvoyFilter
@@ -35,6 +36,7 @@ from isthmus.model.routing import VirtualService
 from isthmus.model.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication
 from isthmus.model.sidecars import Sidecar
 from isthmus.model.snapshot import Exposure, MeshSettings
+from isthmus.model.telemetry import Telemetry
 from isthmus.model.topology import ClusterNetwork, NetworkGateway
 from isthmus.model.traffic import DestinationRule
 
@@ -56,6 +58,7 @@ class Configuration:
     virtual_services: tuple[VirtualService, ...] = ()
     sidecars: tuple[Sidecar, ...] = ()
     envoy_filters: tuple[EnvoyFilter, ...] = ()
+    telemetries: tuple[Telemetry, ...] = ()
     service_entries: tuple[ServiceEntry, ...] = ()
     workload_entries: tuple[Candidate, ...] = ()
     network_gateways: tuple[NetworkGateway, ...] = ()
@@ -78,6 +81,8 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
     own = [server for found in reader.each(Gateway, lambda obj: servers_of(obj, cluster.id)) for server in found]
     servers = tuple(sorted([*own, *routes.servers]))
     reader.issues += gateway_conflicts(servers, cluster.id)
+    telemetries = tuple(sorted(reader.each(telemetry.Telemetry, lambda obj: telemetry_of(obj, cluster.id))))
+    reader.issues += unknown_providers(telemetries, settings.telemetry, cluster.id)
     return Configuration(
         settings=settings,
         exposures=tuple(
@@ -111,6 +116,7 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
         ),
         virtual_services=tuple(sorted([*reader.virtual_services(domain), *routes.virtual_services], key=_age)),
         sidecars=tuple(sorted(reader.each(networking.Sidecar, lambda obj: sidecar_of(obj, cluster.id)), key=_age)),
+        telemetries=telemetries,
         envoy_filters=tuple(
             sorted(
                 reader.each(envoy_filter.EnvoyFilter, lambda obj: envoy_filter_of(obj, cluster.id)),

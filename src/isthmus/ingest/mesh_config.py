@@ -18,11 +18,14 @@ from isthmus.ingest.discovery_selectors import BadSelector, selectors_of
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
 from isthmus.ingest.providers import providers_of
 from isthmus.ingest.sidecars import REGISTRY_ONLY
+from isthmus.ingest.telemetry_providers import KEYS as TELEMETRY_KEYS
+from isthmus.ingest.telemetry_providers import telemetry_defaults_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, covers
 from isthmus.model.selectors import LabelSelector
 from isthmus.model.snapshot import MeshSettings
+from isthmus.model.telemetry import TelemetryDefaults
 from isthmus.model.traffic import LocalityPreference, TrafficPolicy
 
 CONFIG_MAP = "istio"
@@ -46,6 +49,7 @@ _READ = frozenset(
         "discoverySelectors",
         "extensionProviders",
         *_EXPORTS,
+        *TELEMETRY_KEYS,
     }
 )
 
@@ -66,12 +70,20 @@ def with_mesh_config(settings: MeshSettings, config: Mapping[str, Any]) -> MeshS
         traffic_policy=_traffic_policy(config),
         providers=providers_of(config)[0],
         discovery=_discovery(config.get("discoverySelectors")),
+        telemetry=_telemetry(config),
         registry_only=_is_registry_only(config.get("outboundTrafficPolicy")),
         service_export_to=services,
         virtual_service_export_to=virtual_services,
         destination_rule_export_to=destination_rules,
         cluster_local=(*settings.cluster_local, *_cluster_local(config.get("serviceSettings") or ())),
     )
+
+
+def _telemetry(config: Mapping[str, Any]) -> TelemetryDefaults:
+    try:
+        return telemetry_defaults_of(config)[0]
+    except (AttributeError, TypeError, ValueError) as error:
+        raise BadMeshConfig(f"telemetry: {error}") from None
 
 
 def from_config_map(
@@ -107,6 +119,10 @@ def from_config_map(
     issues += [
         issue(Severity.ERROR, f"{_KEY}", wrong, "correct it; until then its policies deny")
         for wrong in providers_of(config)[1]
+    ]
+    issues += [
+        issue(Severity.ERROR, f"{_KEY}", wrong, "correct it; until then nothing is reported there")
+        for wrong in telemetry_defaults_of(config)[1]
     ]
     for name, own in (("trustDomain", str(settings.trust_domain)), ("rootNamespace", settings.root_namespace)):
         if config.get(name, own) != own:

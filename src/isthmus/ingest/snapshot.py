@@ -32,6 +32,7 @@ from isthmus.model.envoy_filters import VERSION
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
 from isthmus.model.snapshot import MeshSettings, Snapshot
+from isthmus.model.telemetry import NAME_LABELS
 from isthmus.model.topology import Cluster, ClusterNetwork, NetworkGateway
 from isthmus.model.workloads import Endpoint, Health
 
@@ -151,9 +152,12 @@ def _selector_keys(configuration: Configuration) -> frozenset[str]:
     selectors = [sidecar.selector for sidecar in configuration.sidecars]
     selectors += [rule.selector for rule in configuration.destination_rules]
     selectors += [each.selector for each in configuration.envoy_filters]
+    selectors += [each.selector for each in configuration.telemetries]
     for rule in configuration.virtual_services:
         selectors += [match.source_labels for match in rule.all_matches()]
-    return frozenset(key for selector in selectors for key, _ in selector)
+    found = frozenset(key for selector in selectors for key, _ in selector)
+    # Traces call workloads by their names.
+    return found | frozenset(NAME_LABELS) if configuration.settings.telemetry.traces else found
 
 
 def _claim_keys(configuration: Configuration) -> frozenset[str]:

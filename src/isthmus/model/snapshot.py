@@ -22,6 +22,7 @@ from isthmus.model.security import AuthorizationPolicy, AuthorizationProvider, P
 from isthmus.model.selectors import LabelSelector
 from isthmus.model.services import Service
 from isthmus.model.sidecars import Sidecar
+from isthmus.model.telemetry import Telemetry, TelemetryDefaults
 from isthmus.model.topology import Cluster, MeshNetworks, NetworkGateway
 from isthmus.model.traffic import DestinationRule, LocalityPreference, TrafficPolicy, Wishes
 from isthmus.model.workloads import Endpoint
@@ -71,6 +72,7 @@ class MeshSettings:
     """Of every destination, where its own rules are silent."""
     networks: MeshNetworks = field(default_factory=MeshNetworks)
     providers: tuple[AuthorizationProvider, ...] = ()
+    telemetry: TelemetryDefaults = field(default_factory=TelemetryDefaults)
     registry_only: bool = False
     discovery: tuple[LabelSelector, ...] = ()
     """Which namespaces the mesh knows of, those that any of them selects; all, if there is none."""
@@ -120,6 +122,7 @@ class Snapshot:
     virtual_services: tuple[VirtualService, ...] = ()
     sidecars: tuple[Sidecar, ...] = ()
     envoy_filters: tuple[EnvoyFilter, ...] = ()
+    telemetries: tuple[Telemetry, ...] = ()
     claim_keys: frozenset[str] = frozenset()
     """The same of what proxies say about themselves."""
     selector_keys: frozenset[str] = frozenset()

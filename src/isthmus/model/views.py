@@ -17,6 +17,7 @@ from isthmus.model.origins import Origin
 from isthmus.model.routing import ConnectionRoute, Route
 from isthmus.model.security import Authorization, MutualTlsMode
 from isthmus.model.services import Protocol, Service, ServicePort
+from isthmus.model.telemetry import Reporting
 from isthmus.model.topology import Locality, NetworkGateway
 from isthmus.model.traffic import TrafficPolicy
 from isthmus.model.workloads import Endpoint, Health
@@ -283,6 +284,8 @@ class OutboundView:
     gateway_ports: tuple[GatewayPort, ...] = ()
     """Of an ingress gateway; and what it asks before it lets requests in."""
     authorization: Authorization = field(default_factory=Authorization)
+    reporting: Reporting = field(default_factory=Reporting)
+    """What is logged and traced of what goes out."""
     patches: tuple[ConfigPatch, ...] = ()
     """Of EnvoyFilters, in the order in which they are applied."""
 
@@ -298,6 +301,7 @@ class InboundView:
     addresses: tuple[str, ...] = ()
     """Of the workload itself, where it is the one that listens (gRPC without a proxy)."""
     authorization: Authorization = field(default_factory=Authorization)
+    reporting: Reporting = field(default_factory=Reporting)
     patches: tuple[ConfigPatch, ...] = ()
 
 

@@ -1,0 +1,63 @@
+"""Istio's telemetry.istio.io/Telemetry, as far as the mesh reads it."""
+
+from __future__ import annotations
+
+import msgspec
+
+from isthmus.api.meta import KubernetesObject, Wire
+from isthmus.api.security import Selector, TargetReference
+
+
+class ProviderName(Wire, frozen=True):
+    name: str = ""
+
+
+class ModeMatch(Wire, frozen=True):
+    mode: str = "CLIENT_AND_SERVER"
+
+
+class LogFilter(Wire, frozen=True):
+    expression: str = ""
+
+
+class AccessLogging(Wire, frozen=True):
+    match: ModeMatch = msgspec.field(default_factory=ModeMatch)
+    providers: list[ProviderName] = []
+    disabled: bool | None = None
+    filter: LogFilter | None = None
+
+
+class LiteralTag(Wire, frozen=True):
+    value: str = ""
+
+
+class NamedTag(Wire, frozen=True):
+    name: str = ""
+    default_value: str = ""
+
+
+class CustomTag(Wire, frozen=True):
+    literal: LiteralTag | None = None
+    environment: NamedTag | None = None
+    header: NamedTag | None = None
+
+
+class TracingRule(Wire, frozen=True):
+    match: ModeMatch = msgspec.field(default_factory=ModeMatch)
+    providers: list[ProviderName] = []
+    random_sampling_percentage: float | None = None
+    disable_span_reporting: bool | None = None
+    custom_tags: dict[str, CustomTag] = {}
+
+
+class TelemetrySpec(Wire, frozen=True):
+    selector: Selector | None = None
+    target_ref: TargetReference | None = None
+    target_refs: list[TargetReference] = []
+    tracing: list[TracingRule] = []
+    access_logging: list[AccessLogging] = []
+    metrics: list[dict[str, object]] = []
+
+
+class Telemetry(KubernetesObject, frozen=True):
+    spec: TelemetrySpec = msgspec.field(default_factory=TelemetrySpec)

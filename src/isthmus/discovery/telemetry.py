@@ -1,0 +1,79 @@
+"""What each side of a proxy reports: the mesh's defaults, then the rules of the mesh, the namespace and the workload, the narrowest last."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from isthmus.model.names import Namespace
+from isthmus.model.origins import Origin
+from isthmus.model.security import Labels
+from isthmus.model.snapshot import Snapshot
+from isthmus.model.telemetry import NAME_LABELS, AccessLog, Mode, Reporting, Telemetry, TraceTag, Tracing
+
+
+def reporting_for(namespace: Namespace, labels: Labels, mode: Mode, snapshot: Snapshot) -> Reporting:
+    """`mode` is the side: what goes out is the client's, what comes in the server's. A gateway is a client (as in Istio)."""
+    levels = list(_levels(namespace, labels, snapshot))
+    logs = tuple(_logs(levels, mode, snapshot))
+    tracing = _tracing(levels, mode, snapshot, f"{_name(labels)}.{namespace}")
+    origins: list[Origin] = [each.origin for each in levels if logs or tracing]
+    return Reporting(logs=logs, tracing=tracing, origins=tuple(origins))
+
+
+def _levels(namespace: Namespace, labels: Labels, snapshot: Snapshot) -> Iterator[Telemetry]:
+    """At most one for each level, the widest first; of several the oldest."""
+    root, rules = snapshot.settings.root_namespace, snapshot.telemetries
+    mesh = [rule for rule in rules if rule.namespace == root and not rule.selector]
+    whole = [rule for rule in rules if rule.namespace == namespace != root and not rule.selector]
+    own = [
+        rule for rule in rules if rule.namespace == namespace and rule.selector and set(rule.selector) <= set(labels)
+    ]
+    for level in (mesh, whole, own):
+        if level:
+            yield min(level)
+
+
+def _logs(levels: Sequence[Telemetry], mode: Mode, snapshot: Snapshot) -> Iterator[AccessLog]:
+    """A rule that names providers takes the place of the wider ones'; one that names none is about theirs."""
+    known = {provider.name: provider for provider in snapshot.settings.telemetry.logs}
+    inherited: tuple[str, ...] = snapshot.settings.telemetry.default_logs
+    kept = dict.fromkeys(inherited, "")
+    for level in levels:
+        rules = [rule for rule in level.logging if rule.mode.means(mode)]
+        named = tuple(name for rule in rules for name in rule.providers if name in known)
+        if any(rule.providers and not rule.disabled for rule in rules):
+            kept = {}
+        for rule in rules:
+            for name in rule.providers or inherited:
+                if rule.disabled:
+                    kept.pop(name, None)
+                elif name in known:
+                    kept[name] = rule.expression
+        inherited = named or inherited
+    for name, expression in sorted(kept.items()):
+        yield AccessLog(provider=known[name], expression=expression)
+
+
+def _tracing(levels: Sequence[Telemetry], mode: Mode, snapshot: Snapshot, service: str) -> Tracing | None:
+    """Each thing that a narrower rule says takes the place of what the wider one says. None where nothing is traced."""
+    defaults = snapshot.settings.telemetry
+    known = {provider.name: provider for provider in defaults.traces}
+    provider, sampling, disabled = defaults.default_trace, defaults.sampling_percent, False
+    tags: tuple[TraceTag, ...] = ()
+    for level in levels:
+        for rule in level.tracing:
+            if rule.mode.means(mode):
+                provider = rule.provider if rule.provider in known else provider
+                sampling = sampling if rule.sampling_percent is None else rule.sampling_percent
+                disabled = disabled if rule.disabled is None else rule.disabled
+                tags = rule.tags or tags
+    if provider not in known:
+        return None
+    return Tracing(
+        provider=None if disabled else known[provider], sampling_percent=sampling, tags=tags, service=service
+    )
+
+
+def _name(labels: Labels) -> str:
+    found = dict(labels)
+    return next((found[key] for key in NAME_LABELS if found.get(key)), "unknown")

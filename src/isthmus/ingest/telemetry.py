@@ -1,0 +1,102 @@
+"""Telemetry objects become values; what this version cannot do with them is an issue."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from isthmus.api import telemetry as api
+from isthmus.model.issues import Issue, Severity, Subject
+from isthmus.model.names import ClusterId, Namespace
+from isthmus.model.telemetry import (
+    LoggingRule,
+    Mode,
+    TagSource,
+    Telemetry,
+    TelemetryDefaults,
+    TraceTag,
+    TracingRule,
+)
+
+
+def telemetry_of(obj: api.Telemetry, cluster: ClusterId) -> tuple[Telemetry | None, tuple[Issue, ...]]:
+    """None for one that is bound to something else than workloads by their labels."""
+    spec, metadata = obj.spec, obj.metadata
+    subject = Subject(cluster, "Telemetry", metadata.namespace, metadata.name)
+
+    def warning(code: str, field: str, what: str, fix: str) -> Issue:
+        return Issue(subject=subject, code=code, severity=Severity.WARNING, what=what, fix=fix, field=field)
+
+    if spec.target_ref or spec.target_refs:
+        what = "Telemetry for targetRefs is not read by this version"
+        return None, (warning("ISM0303", "spec.targetRefs", what, "select workloads by spec.selector instead"),)
+    issues = []
+    if spec.metrics:
+        fix = "see docs/telemetry.md for the metrics that there are"
+        issues.append(warning("ISM0504", "spec.metrics", "plain Envoy's metrics cannot be changed by rules", fix))
+    value = Telemetry(
+        created=metadata.creation_timestamp,
+        namespace=Namespace(metadata.namespace),
+        name=metadata.name,
+        selector=tuple(sorted(spec.selector.match_labels.items())) if spec.selector else (),
+        logging=tuple(map(_logging, spec.access_logging)),
+        tracing=tuple(map(_tracing, spec.tracing)),
+    )
+    return value, tuple(issues)
+
+
+def unknown_providers(found: Iterable[Telemetry], known: TelemetryDefaults, cluster: ClusterId) -> Iterator[Issue]:
+    """Providers that rules name and MeshConfig does not have."""
+    logs, traces = {each.name for each in known.logs}, {each.name for each in known.traces}
+    for each in found:
+        subject = Subject(cluster, "Telemetry", each.namespace, each.name)
+        named = [
+            (f"spec.accessLogging[{index}].providers", name)
+            for index, rule in enumerate(each.logging)
+            for name in rule.providers
+            if name not in logs
+        ]
+        named += [
+            (f"spec.tracing[{index}].providers", rule.provider)
+            for index, rule in enumerate(each.tracing)
+            if rule.provider and rule.provider not in traces
+        ]
+        for field, name in named:
+            yield Issue(
+                subject=subject,
+                code="ISM0503",
+                severity=Severity.ERROR,
+                what=f"MeshConfig has no such provider, {name!r}: it is left out",
+                fix="add it to extensionProviders of MeshConfig, or name another one",
+                field=field,
+            )
+
+
+def _logging(said: api.AccessLogging) -> LoggingRule:
+    return LoggingRule(
+        mode=_mode(said.match),
+        providers=tuple(provider.name for provider in said.providers),
+        disabled=bool(said.disabled),
+        expression=said.filter.expression if said.filter else "",
+    )
+
+
+def _tracing(said: api.TracingRule) -> TracingRule:
+    return TracingRule(
+        mode=_mode(said.match),
+        provider=said.providers[0].name if said.providers else "",
+        sampling_percent=said.random_sampling_percentage,
+        disabled=said.disable_span_reporting,
+        tags=tuple(_tag(name, tag) for name, tag in sorted(said.custom_tags.items())),
+    )
+
+
+def _tag(name: str, said: api.CustomTag) -> TraceTag:
+    if said.header:
+        return TraceTag(name, TagSource.HEADER, said.header.name, said.header.default_value)
+    if said.environment:
+        return TraceTag(name, TagSource.ENVIRONMENT, said.environment.name, said.environment.default_value)
+    return TraceTag(name, TagSource.LITERAL, said.literal.value if said.literal else "")
+
+
+def _mode(match: api.ModeMatch) -> Mode:
+    return Mode(match.mode) if match.mode in Mode.__members__ else Mode.CLIENT_AND_SERVER

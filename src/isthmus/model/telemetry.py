@@ -1,0 +1,159 @@
+"""What proxies report of their traffic: access logs and traces, to whom, and which rules say so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+from isthmus.model.names import Namespace
+from isthmus.model.origins import Origin
+from isthmus.model.security import Labels
+
+NAME_LABELS = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
+"""Of a workload, in this order: what traces call it."""
+
+
+class LogKind(StrEnum):
+    """Where lines go: to a file of the proxy's own, or to a server by OpenTelemetry's protocol or Envoy's own."""
+
+    FILE = "file"
+    OPEN_TELEMETRY = "open_telemetry"
+    ENVOY_HTTP = "envoy_http"
+    ENVOY_TCP = "envoy_tcp"
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class LogProvider:
+    """`text` empty and no `fields` is the default format; `as_json` chooses which. `host` and `port` are a server's."""
+
+    name: str
+    kind: LogKind
+    path: str = "/dev/stdout"
+    text: str = ""
+    fields: tuple[tuple[str, str], ...] = ()
+    as_json: bool = False
+    host: str = ""
+    port: int = 0
+    log_name: str = ""
+
+
+class TraceKind(StrEnum):
+    ZIPKIN = "zipkin"
+    OPEN_TELEMETRY = "open_telemetry"
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class TraceProvider:
+    """A server that takes traces. `path`: of its HTTP interface; empty is gRPC, for OpenTelemetry."""
+
+    name: str
+    kind: TraceKind
+    host: str
+    port: int
+    path: str = ""
+    max_tag_length: int = 0
+    timeout_seconds: float = 5.0
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class TelemetryDefaults:
+    """What MeshConfig says: the providers there are, those that are used where no rule says otherwise, and how many requests are traced."""
+
+    logs: tuple[LogProvider, ...] = ()
+    traces: tuple[TraceProvider, ...] = ()
+    default_logs: tuple[str, ...] = ()
+    default_trace: str = ""
+    sampling_percent: float = 1.0
+    other_providers: tuple[str, ...] = ()
+    """Providers of which this version knows no more than the name: metrics, external authorization."""
+
+
+class TagSource(StrEnum):
+    LITERAL = "literal"
+    ENVIRONMENT = "environment"
+    HEADER = "header"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TraceTag:
+    """`value` is the text itself, or the name of a variable or header; `default` where that is not there."""
+
+    name: str
+    source: TagSource
+    value: str
+    default: str = ""
+
+
+class Mode(StrEnum):
+    """Which end of a connection."""
+
+    CLIENT = "CLIENT"
+    SERVER = "SERVER"
+    CLIENT_AND_SERVER = "CLIENT_AND_SERVER"
+
+    def means(self, other: Mode) -> bool:
+        return self is Mode.CLIENT_AND_SERVER or self is other
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class LoggingRule:
+    """`providers` empty means those of the wider rule."""
+
+    mode: Mode
+    providers: tuple[str, ...] = ()
+    disabled: bool = False
+    expression: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class TracingRule:
+    """What is None is left to the wider rule."""
+
+    mode: Mode
+    provider: str = ""
+    sampling_percent: float | None = None
+    disabled: bool | None = None
+    tags: tuple[TraceTag, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Telemetry:
+    """An empty `selector` holds for the namespace; in the root namespace for the mesh."""
+
+    created: str
+    namespace: Namespace
+    name: str
+    selector: Labels = ()
+    logging: tuple[LoggingRule, ...] = ()
+    tracing: tuple[TracingRule, ...] = ()
+
+    @property
+    def origin(self) -> Origin:
+        return Origin("Telemetry", self.namespace, self.name)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessLog:
+    """One log that is kept. `expression` (CEL) chooses what is logged; empty is all."""
+
+    provider: LogProvider
+    expression: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tracing:
+    """`provider` None: identifiers are passed on, and nothing is reported. `service` is what traces call the workload."""
+
+    provider: TraceProvider | None
+    sampling_percent: float
+    tags: tuple[TraceTag, ...] = ()
+    service: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reporting:
+    """What one side of a proxy reports, and the objects that say so."""
+
+    logs: tuple[AccessLog, ...] = ()
+    tracing: Tracing | None = None
+    origins: tuple[Origin, ...] = ()
