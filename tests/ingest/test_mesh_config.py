@@ -62,7 +62,7 @@ def test_a_mesh_config_in_the_config_cluster_counts(words):
         ("defaultTrafficPolicy: {outlierDetection: 7}", ["cannot be used: defaultTrafficPolicy"]),
         ("serviceSettings: [7]", ["cannot be used: serviceSettings[0] is not an object"]),
         ("trustDomain: other", ["trustDomain 'other' is not the control plane's own, 'cluster.local'"]),
-        ("accessLogFile: /dev/stdout", ["accessLogFile is not read by this version"]),
+        ("ingressClass: istio", ["ingressClass is not read by this version"]),
     ],
 )
 def test_what_cannot_be_used_is_told_and_changes_nothing(words, text, said):

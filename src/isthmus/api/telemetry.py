@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from isthmus.api.meta import KubernetesObject, Wire
@@ -56,7 +58,7 @@ class TelemetrySpec(Wire, frozen=True):
     target_refs: list[TargetReference] = []
     tracing: list[TracingRule] = []
     access_logging: list[AccessLogging] = []
-    metrics: list[dict[str, object]] = []
+    metrics: list[dict[str, Any]] = []
 
 
 class Telemetry(KubernetesObject, frozen=True):

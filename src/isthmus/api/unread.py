@@ -28,7 +28,8 @@ UNREAD: dict[str, str] = {
     "networking.ZoneAwareSetting": "failTrafficOnPanic forceLocalZone routingEnabled",
     "security.JwtRule": "jwks_uri presence spaceDelimitedClaims",
     "security.TargetReference": _TARGET,
-    "telemetry.TracingRule": "enableIstioTags useRequestIdForTraceSampling",
+    "telemetry.CustomTag": "formatter",
+    "telemetry.TracingRule": "disableContextPropagation enableIstioTags useRequestIdForTraceSampling",
     "virtual_service.ConnectionMatch": "sourceSubnet",
 }
 """Words by `module.Type`. A subclass has those of its bases."""
