@@ -21,6 +21,55 @@ DOCUMENT = yaml.safe_load((Path(__file__).parents[1] / "assurance" / "two-shores
 OBJECTS = [(cluster, index) for cluster in (0, 1) for index in range(len(DOCUMENT["clusters"][cluster]["objects"]))]
 
 
+REPORTING = yaml.safe_load("""
+extensionProviders:
+- {name: traces, zipkin: {service: helloworld.sample, port: 5000}}
+- {name: lines, envoyFileAccessLog: {path: /dev/stdout}}
+""")
+RULES = list(
+    yaml.safe_load_all("""
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: mesh, namespace: istio-system}
+spec: {accessLogging: [{providers: [{name: lines}]}], tracing: [{providers: [{name: traces}]}]}
+---
+apiVersion: telemetry.istio.io/v1
+kind: Telemetry
+metadata: {name: client, namespace: sample}
+spec: {selector: {matchLabels: {app: client}}, accessLogging: [{disabled: true}]}
+---
+apiVersion: networking.istio.io/v1alpha3
+kind: EnvoyFilter
+metadata: {name: client, namespace: sample}
+spec:
+  workloadSelector: {labels: {app: client}}
+  configPatches:
+  - {applyTo: CLUSTER, patch: {operation: MERGE, value: {connect_timeout: 3s}}}
+  - {applyTo: HTTP_ROUTE, patch: {operation: MERGE, value: {route: {timeout: 3s}}}}
+""")
+)
+
+
+@pytest.mark.parametrize("kept_rules", [(0,), (1,), (2,), (0, 1), (0, 2), (0, 1, 2)])
+def test_reports_and_patches_are_kept_current_too(proxies, kept_rules):
+    """Rules come one after the other, and go again."""
+    kept = Tables()
+    for proxy in proxies:
+        kept.connect(proxy)
+    steps = [kept_rules[:count] for count in range(len(kept_rules) + 1)]
+
+    for rules in [*steps, *reversed(steps)]:
+        east, west = DOCUMENT["clusters"]
+        changed = east | {"objects": [*east["objects"], *(RULES[index] for index in rules)]}
+        snapshot = scenario_of(DOCUMENT | {"meshConfig": REPORTING, "clusters": [changed, west]}).snapshot()
+        kept.learn(snapshot)
+        settle(kept)
+
+        for proxy in proxies:
+            view = view_for(proxy, snapshot)
+            assert plain(kept.resources(proxy)) == plain(compile_view(view, compile_outbound(view.outbound)))
+
+
 def scenario(without: frozenset = frozenset()) -> Scenario:
     clusters = [
         cluster | {"objects": [obj for index, obj in enumerate(cluster["objects"]) if (number, index) not in without]}

@@ -142,7 +142,9 @@ class ScopeTable(Table):
             self._derivations.virtual_host.release(hosted, self.scope)
             self._virtual_hosts.pop(hosted, None)
         found = {layout.name: layout for layout in layouts}
-        for name in self._layouts.keys() - found.keys():
+        # With an EnvoyFilter, whole tables are in the frame, under the same names, and have been taken already.
+        whole = {resource.name for kind, resource in self._frame if kind == ROUTES}
+        for name in self._layouts.keys() - found.keys() - whole:
             self.drop(ROUTES, name)
         self._due.update((name, None) for name, layout in found.items() if self._layouts.get(name) != layout)
         self._layouts, self._table_of = found, wanted
