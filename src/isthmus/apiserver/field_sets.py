@@ -138,8 +138,8 @@ def without(value: Any, last: Fields, kept: Fields, schema: Schema) -> Any:
 
 
 def _compare(old: Any, new: Any, schema: Schema, changed: Fields, removed: Fields) -> None:
-    before = {key: (value, child) for key, value, child in _children(old, schema)}
-    after = {key: (value, child) for key, value, child in _children(new, schema)}
+    before = {key: (value, child) for key, value, child in _children(_where_other(old, new), schema)}
+    after = {key: (value, child) for key, value, child in _children(_where_other(new, old), schema)}
     for key in [*before, *(key for key in after if key not in before)]:
         was, child = before.get(key) or (ABSENT, ANY)
         now, child = after.get(key) or (ABSENT, child)
@@ -165,6 +165,13 @@ def _compare(old: Any, new: Any, schema: Schema, changed: Fields, removed: Field
             changed[key] = inside_changed
         if inside_removed:
             removed[key] = inside_removed
+
+
+def _where_other(value: Any, other: Any) -> Any:
+    """A map without the fields that are the same: most of an object is."""
+    if isinstance(value, dict) and isinstance(other, dict):
+        return {name: each for name, each in value.items() if name not in other or other[name] != each}
+    return value
 
 
 def _is_container(value: Any, schema: Schema) -> bool:
