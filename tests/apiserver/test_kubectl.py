@@ -370,7 +370,7 @@ def test_a_file_moves_from_client_side_to_server_side_apply(kubectl):
     kubectl("apply", "--server-side", "-f", "-", stdin=without)
 
     service = kubectl("get", "service", "shop", "-o", "json", "--show-managed-fields").json()
-    assert {entry["manager"] for entry in service["metadata"]["managedFields"]} == {"kubectl"}
+    assert {entry["manager"] for entry in service["metadata"]["managedFields"]} == {"kubectl", "kubectl-last-applied"}
     assert "labels" not in service["metadata"]
 
 

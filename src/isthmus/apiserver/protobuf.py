@@ -1,7 +1,8 @@
 """Kubernetes protobuf request bodies, decoded to JSON objects.
 
 Clients since 1.32 send typed kinds as protobuf and do not fall back to JSON. The envelope is `k8s\\0` and a runtime.Unknown; the messages are
-described by tables of field numbers, those of the generated.proto files of k8s.io/api. A field that is not in a table is skipped.
+described by tables of field numbers, those of the generated.proto files of k8s.io/api. A body with a field that is in no table is refused: to leave
+it out would lose what somebody wrote. A status is not decoded: it is not part of what typed writes may change.
 """
 
 from __future__ import annotations
@@ -18,10 +19,16 @@ class BadProtobuf(ValueError):
     """A body that is not what it says it is."""
 
 
+class UnknownField(BadProtobuf):
+    """A field that is in no table."""
+
+
 Decode = Callable[[bytes], Any]
 Field = tuple[str, str | Decode | dict[int, Any]]
 Table = dict[int, Field]
-"""Field number → (JSON name, how): `s` text, `i` number, `b` boolean, `x` bytes, `m` map of text, `mx` map of bytes, a table; `*`: a list.
+"""Field number → (JSON name, how): `s` text, `i` number, `b` boolean, `x` bytes, `m` map of text, `mx` of bytes, `mq` of quantities, a table; `*`: a
+list; `-`: not read. Without a name, its fields are those of
+the message around it.
 `?` keeps a zero value: the field is a pointer, whose zero is not the same as its absence."""
 
 
@@ -40,7 +47,10 @@ def decode(body: bytes) -> dict[str, Any]:
     table = _KINDS.get(kind)
     if table is None:
         raise BadProtobuf(f"kind {kind!r} is not accepted as protobuf: send JSON")
-    return {"apiVersion": api_version, "kind": kind} | _message(raw, table)
+    try:
+        return {"apiVersion": api_version, "kind": kind} | _message(raw, table)
+    except UnknownField as unknown:
+        raise BadProtobuf(f"{kind} has a field that is not accepted as protobuf ({unknown}): send JSON") from None
 
 
 def _message(body: bytes, table: Table) -> dict[str, Any]:
@@ -48,14 +58,21 @@ def _message(body: bytes, table: Table) -> dict[str, Any]:
     for number, value in _fields(body):
         field = table.get(number)
         if field is None:
-            continue
+            if value in (0, b""):
+                continue  # What is not set, as some encoders write it.
+            raise UnknownField(f"number {number}")
         name, how = field
+        if how == "-":
+            continue
+        if not name:
+            out |= _value(value, how)
+            continue
         many = isinstance(how, str) and how.startswith("*")
         if name.startswith("*"):
             name, many = name[1:], True
         if many:
             out.setdefault(name, []).append(_value(value, how.lstrip("*") if isinstance(how, str) else how))
-        elif isinstance(how, str) and how in ("m", "mx"):
+        elif isinstance(how, str) and how in ("m", "mx", "mq"):
             key, item = _entry(value, how)
             out.setdefault(name, {})[key] = item
         else:
@@ -88,7 +105,13 @@ def _entry(value: int | bytes, how: str) -> tuple[str, str]:
             key = _text(_bytes(part))
         elif number == 2:
             item = _bytes(part)
-    return key, base64.b64encode(item).decode() if how == "mx" else _text(item)
+    match how:
+        case "mx":
+            return key, base64.b64encode(item).decode()
+        case "mq":
+            return key, _quantity(item)
+        case _:
+            return key, _text(item)
 
 
 def _fields(body: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -172,16 +195,6 @@ def _quantity(raw: bytes) -> str:
     return str(_message(raw, {1: ("text", "s")}).get("text", ""))
 
 
-def _quantities(raw: bytes) -> dict[str, str]:
-    key, value = "", ""
-    for number, part in _fields(raw):
-        if number == 1:
-            key = _text(_bytes(part))
-        elif number == 2:
-            value = _quantity(_bytes(part))
-    return {key: value}
-
-
 _OWNER: Table = {
     1: ("kind", "s"),
     3: ("name", "s"),
@@ -204,6 +217,7 @@ _META: Table = {
     12: ("annotations", "m"),
     13: ("*ownerReferences", _OWNER),
     14: ("finalizers", "*s"),
+    17: ("managedFields", "-"),
 }
 _REFERENCE: Table = {
     1: ("kind", "s"),
@@ -219,17 +233,19 @@ _EXPRESSION: Table = {1: ("key", "s"), 2: ("operator", "s"), 3: ("values", "*s")
 _SELECTOR: Table = {1: ("matchLabels", "m"), 2: ("*matchExpressions", _EXPRESSION)}
 _ENV_SOURCE: Table = {
     1: ("fieldRef", {1: ("apiVersion", "s"), 2: ("fieldPath", "s")}),
-    3: ("configMapKeyRef", {1: _LOCAL[1], 2: ("key", "s"), 3: ("optional", "b?")}),
-    4: ("secretKeyRef", {1: _LOCAL[1], 2: ("key", "s"), 3: ("optional", "b?")}),
+    3: ("configMapKeyRef", {1: ("", _LOCAL), 2: ("key", "s"), 3: ("optional", "b?")}),
+    4: ("secretKeyRef", {1: ("", _LOCAL), 2: ("key", "s"), 3: ("optional", "b?")}),
 }
-_HTTP_GET: Table = {1: ("path", "s"), 2: ("port", _int_or_string), 3: ("host", "s"), 4: ("scheme", "s")}
+_HTTP_GET: Table = {1: ("path", "s"), 2: ("port", _int_or_string), 3: ("host", "s"), 4: ("scheme", "s"),
+                     5: ("*httpHeaders", {1: ("name", "s"), 2: ("value", "s")})}  # fmt: skip
 _PROBE: Table = {
     1: (
-        "handler",
+        "",
         {
             1: ("exec", {1: ("command", "*s")}),
             2: ("httpGet", _HTTP_GET),
-            3: ("tcpSocket", {1: ("port", _int_or_string)}),
+            3: ("tcpSocket", {1: ("port", _int_or_string), 2: ("host", "s")}),
+            4: ("grpc", {1: ("port", "i"), 2: ("service", "s?")}),
         },
     ),
     2: ("initialDelaySeconds", "i"),
@@ -237,6 +253,7 @@ _PROBE: Table = {
     4: ("periodSeconds", "i"),
     5: ("successThreshold", "i"),
     6: ("failureThreshold", "i"),
+    7: ("terminationGracePeriodSeconds", "i?"),
 }
 _CONTAINER: Table = {
     1: ("name", "s"),
@@ -249,13 +266,14 @@ _CONTAINER: Table = {
         {1: ("name", "s"), 2: ("hostPort", "i"), 3: ("containerPort", "i"), 4: ("protocol", "s"), 5: ("hostIP", "s")},
     ),
     7: ("*env", {1: ("name", "s"), 2: ("value", "s"), 3: ("valueFrom", _ENV_SOURCE)}),
-    8: ("resources", {}),
+    8: ("resources", {1: ("limits", "mq"), 2: ("requests", "mq")}),
     9: ("*volumeMounts", {1: ("name", "s"), 2: ("readOnly", "b"), 3: ("mountPath", "s"), 4: ("subPath", "s")}),
     10: ("livenessProbe", _PROBE),
     11: ("readinessProbe", _PROBE),
     13: ("terminationMessagePath", "s"),
     14: ("imagePullPolicy", "s"),
     20: ("terminationMessagePolicy", "s"),
+    22: ("startupProbe", _PROBE),
 }
 _POD_SPEC: Table = {
     2: ("*containers", _CONTAINER),
@@ -270,7 +288,11 @@ _POD_SPEC: Table = {
     16: ("hostname", "s"),
     17: ("subdomain", "s"),
     19: ("schedulerName", "s"),
+    15: ("*imagePullSecrets", _LOCAL),
     20: ("*initContainers", _CONTAINER),
+    21: ("automountServiceAccountToken", "b?"),
+    24: ("priorityClassName", "s"),
+    30: ("enableServiceLinks", "b?"),
 }
 _TEMPLATE: Table = {1: ("metadata", _META), 2: ("spec", _POD_SPEC)}
 _SERVICE_PORT: Table = {
@@ -310,7 +332,11 @@ _BINDING: Table = {
     2: ("*subjects", {1: ("kind", "s"), 2: ("apiGroup", "s"), 3: ("name", "s"), 4: ("namespace", "s")}),
     3: ("roleRef", {1: ("apiGroup", "s"), 2: ("kind", "s"), 3: ("name", "s")}),
 }
-_ROLE: Table = {1: ("metadata", _META), 2: ("*rules", _RULE)}
+_ROLE: Table = {
+    1: ("metadata", _META),
+    2: ("*rules", _RULE),
+    3: ("aggregationRule", {1: ("*clusterRoleSelectors", _SELECTOR)}),
+}
 _ATTRIBUTES: Table = {
     1: ("namespace", "s"),
     2: ("verb", "s"),
@@ -331,6 +357,7 @@ _ACCESS: Table = {
             4: ("groups", "*s"),
         },
     ),
+    3: ("status", "-"),
 }
 _WORKLOAD_SPEC: Table = {
     1: ("replicas", "i?"),
@@ -362,10 +389,14 @@ _KINDS: dict[str, Table] = {
         1: ("metadata", _META), 2: ("*secrets", _REFERENCE), 3: ("*imagePullSecrets", _LOCAL), 4: ("automountServiceAccountToken", "b?"),
     },
     "Namespace": {1: ("metadata", _META), 2: ("spec", {1: ("finalizers", "*s")}), 3: ("status", {1: ("phase", "s")})},
-    "Service": {1: ("metadata", _META), 2: ("spec", _SERVICE_SPEC)},
-    "Pod": {1: ("metadata", _META), 2: ("spec", _POD_SPEC)},
-    "Deployment": {1: ("metadata", _META), 2: ("spec", _WORKLOAD_SPEC)},
-    "ReplicaSet": {1: ("metadata", _META), 2: ("spec", {1: ("replicas", "i?"), 2: ("selector", _SELECTOR), 3: ("template", _TEMPLATE)})},
+    "Service": {1: ("metadata", _META), 2: ("spec", _SERVICE_SPEC), 3: ("status", "-")},
+    "Pod": {1: ("metadata", _META), 2: ("spec", _POD_SPEC), 3: ("status", "-")},
+    "Deployment": {1: ("metadata", _META), 2: ("spec", _WORKLOAD_SPEC), 3: ("status", "-")},
+    "ReplicaSet": {
+        1: ("metadata", _META),
+        2: ("spec", {1: ("replicas", "i?"), 2: ("selector", _SELECTOR), 3: ("template", _TEMPLATE), 4: ("minReadySeconds", "i")}),
+        3: ("status", "-"),
+    },
     "Role": _ROLE,
     "ClusterRole": _ROLE,
     "RoleBinding": _BINDING,
@@ -374,13 +405,14 @@ _KINDS: dict[str, Table] = {
         1: ("metadata", _META),
         2: ("spec", {1: ("audiences", "*s"), 3: ("boundObjectRef", {1: ("kind", "s"), 2: ("apiVersion", "s"), 3: ("name", "s"),
                      4: ("uid", "s")}), 4: ("expirationSeconds", "i?")}),
+        3: ("status", "-"),
     },
-    "TokenReview": {1: ("metadata", _META), 2: ("spec", {1: ("token", "s"), 2: ("audiences", "*s")})},
+    "TokenReview": {1: ("metadata", _META), 2: ("spec", {1: ("token", "s"), 2: ("audiences", "*s")}), 3: ("status", "-")},
     "SubjectAccessReview": _ACCESS,
     "SelfSubjectAccessReview": _ACCESS,
     "LocalSubjectAccessReview": _ACCESS,
-    "SelfSubjectRulesReview": {1: ("metadata", _META), 2: ("spec", {1: ("namespace", "s")})},
-    "SelfSubjectReview": {1: ("metadata", _META)},
+    "SelfSubjectRulesReview": {1: ("metadata", _META), 2: ("spec", {1: ("namespace", "s")}), 3: ("status", "-")},
+    "SelfSubjectReview": {1: ("metadata", _META), 2: ("status", "-")},
     "DeleteOptions": {
         1: ("gracePeriodSeconds", "i?"), 2: ("preconditions", {1: ("uid", "s?"), 2: ("resourceVersion", "s?")}),
         3: ("orphanDependents", "b?"), 4: ("propagationPolicy", "s?"), 5: ("dryRun", "*s"),
