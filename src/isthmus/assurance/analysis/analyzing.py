@@ -96,7 +96,10 @@ def _cluster(given: GivenCluster, config: ClusterId, found: list[Issue]) -> Clus
         item = item_of(value, ClusterId(given.id))
         found += (_as_issue(problem, item) for problem in problems if problem.code is not validation.NOT_CHECKED)
         if (item.group, item.kind) in known and has_known_types(problems):
-            items[item.group, item.kind, item.namespace, item.name] = item
+            key = (item.group, item.kind, item.namespace, item.name)
+            if key in items and item.name:
+                found.append(item.finding(codes.GIVEN_TWICE, "is given before with the same kind, namespace and name"))
+            items[key] = item
     own_control_plane = any(
         item.kind in ("Deployment", "Pod") and item.labels.get("app") == "istiod" for item in items.values()
     )

@@ -12,6 +12,7 @@ from isthmus.assurance.analysis import (
     envoy_filters,
     gateways,
     injection,
+    mutual_tls,
     selectors,
     service_entries,
     services,
@@ -56,6 +57,7 @@ OF_ONE_CLUSTER: tuple[Analyzer, ...] = (
     destination_rules.subset_workloads,
     service_entries.needed_addresses,
     service_entries.conflicting_protocols,
+    mutual_tls.conflicts,
     envoy_filters.patches,
     telemetry.providers,
     telemetry.outdated_providers,
@@ -70,6 +72,7 @@ MeshAnalyzer = Callable[[WholeMesh], Iterator[Issue]]
 OF_THE_MESH: tuple[MeshAnalyzer, ...] = (
     networks.clusters_without_network,
     networks.label_and_settings,
+    networks.overlapping_ranges,
     networks.exposures,
     networks.gateways_of_unknown_networks,
     networks.single_gateways,

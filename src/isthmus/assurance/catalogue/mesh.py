@@ -172,3 +172,9 @@ ROOTS_IN_NAMESPACES = error(
     "Proxies of the one do not trust the control plane or the workloads of the other.",
     "Delete the ConfigMaps istio-ca-root-cert that are old; the control plane writes them anew.",
 )
+OVERLAPPING_RANGES = error(
+    "ISM0832",
+    "Address ranges of two networks overlap.",
+    "Which network an address belongs to is decided by which range is looked at first.",
+    "Make the ranges exclude each other, or say networks by labels and fromRegistry.",
+)

@@ -58,3 +58,9 @@ BAD_CONDITION = warning(
     "A controller has looked at it and could not do what it says.",
     "Read the condition's message.",
 )
+GIVEN_TWICE = warning(
+    "ISM0833",
+    "An object is given twice.",
+    "The one that is applied last replaces the other without a word.",
+    "Keep one of the two, or give the other another name.",
+)

@@ -16,6 +16,12 @@ SEVERAL_DEFAULT_SIDECARS = error(
     "One of them counts, and which one depends on their age.",
     "Keep one of them, or select workloads by labels.",
 )
+MTLS_CONFLICT = error(
+    "IST0113",
+    "A DestinationRule and a PeerAuthentication contradict each other about mutual TLS.",
+    "Clients speak in a way that the workloads refuse, so connections fail.",
+    "Use tls.mode ISTIO_MUTUAL, or leave tls out: it is then chosen for each workload.",
+)
 NOBODY_SELECTED = warning(
     "IST0127",
     "A policy selects no workload.",

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator
+from ipaddress import IPv4Network, IPv6Network, ip_network
+from itertools import combinations
 
 from isthmus.assurance.analysis.across.whole_mesh import WholeMesh
 from isthmus.assurance.analysis.gateways import NETWORKING, selector_of, servers_of
 from isthmus.assurance.analysis.items import Index, Item, listed, selects
 from isthmus.assurance.catalogue import mesh as codes
+from isthmus.assurance.validation.terms import is_cidr
 from isthmus.ingest.labels import NETWORK
 from isthmus.model.issues import Issue
 
@@ -126,3 +129,17 @@ def headless_services(mesh: WholeMesh) -> Iterator[Issue]:
                 codes.HEADLESS_ACROSS_NETWORKS, "Service", f"{key.namespace}/{service.name}",
                 f"is headless, and has Pods on the networks {listed([name or 'unnamed' for name in networks])}",
             )  # fmt: skip
+
+
+def overlapping_ranges(mesh: WholeMesh) -> Iterator[Issue]:
+    """Between networks: within one, ranges may be as they like."""
+    ranges: list[tuple[str, IPv4Network | IPv6Network]] = [
+        (name, ip_network(endpoint["fromCidr"], strict=False))
+        for name, network in (mesh.settings.mesh_networks.get("networks") or {}).items()
+        for endpoint in (network or {}).get("endpoints") or []
+        if endpoint.get("fromCidr") and is_cidr(endpoint["fromCidr"])
+    ]
+    for (one, first), (other, second) in combinations(ranges, 2):
+        if one != other and first.overlaps(second):
+            what = f"{first} of network {one} and {second} of network {other} overlap"
+            yield mesh.finding(codes.OVERLAPPING_RANGES, "MeshNetworks", "meshnetworks", what)
