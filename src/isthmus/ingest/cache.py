@@ -20,8 +20,8 @@ class IngestCache:
         self._now: dict[Hashable, tuple[tuple[object, ...], object]] = {}
 
     def once(self, key: Hashable, inputs: tuple[object, ...], compute: Callable[[], T]) -> T:
-        """The result for this key: the one of the last round where every input is the same object, else a new one."""
-        before = self._last.get(key)
+        """The result for this key: the one of this round or the last where every input is the same object, else a new one."""
+        before = self._now.get(key) or self._last.get(key)
         if before is not None and len(before[0]) == len(inputs) and all(map(_same, before[0], inputs)):
             self._now[key] = before
             return cast(T, before[1])

@@ -170,7 +170,8 @@ class _Reader:
         objects = objects_of(self.cluster, settings)
         if objects is None:
             return GatewayApi()
-        found = self._cache.once(("gateway api", settings), inputs_of(objects), lambda: gateway_api_of(objects))
+        rules = self._cache.once("rules of gateway api", (), IngestCache)
+        found = self._cache.once(("gateway api", settings), inputs_of(objects), lambda: gateway_api_of(objects, rules))
         self.issues += found.issues
         return found
 

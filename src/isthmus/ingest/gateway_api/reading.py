@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from isthmus.api import gateway_api as api
+from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.gateway_api.attaching import Attachment, attachments_of
 from isthmus.ingest.gateway_api.gateways import OpenGateway, classes_of, open_gateways
 from isthmus.ingest.gateway_api.objects import Objects
@@ -57,13 +58,23 @@ class _Said:
     tcp: list[ConnectionRule] = field(default_factory=list)
 
 
-def gateway_api_of(objects: Objects) -> GatewayApi:
-    """Pure, and blind to the order in which objects come."""
+@dataclass(frozen=True, slots=True)
+class _Rules:
+    """What one route says, and what reading it has found."""
+
+    requests: tuple[Ranked, ...]
+    connections: tuple[ConnectionRule, ...]
+    findings: Findings
+
+
+def gateway_api_of(objects: Objects, cache: IngestCache) -> GatewayApi:
+    """Pure, and blind to the order in which objects come. `cache` keeps what each route says from one change to the next."""
     grants = Grants(objects.grants)
     gateways = list(open_gateways(objects, grants))
-    reader = _Reader(objects, grants, gateways)
+    reader = _Reader(objects, grants, gateways, cache)
     routes = [found for route in objects.routes if (found := reader.route(route)) is not None]
     issues = [issue for gateway in gateways for issue in _gateway_issues(gateway, objects.cluster)]
+    cache.end_round()
     return GatewayApi(
         servers=tuple(sorted(server for gateway in gateways for server in gateway.servers())),
         exposures=tuple(sorted(exposure for gateway in gateways for exposure in gateway.exposures())),
@@ -114,13 +125,14 @@ def _gateway_issues(gateway: OpenGateway, cluster: ClusterId) -> Iterator[Issue]
 class _Reader:
     """Gathers what routes say, by audience."""
 
-    def __init__(self, objects: Objects, grants: Grants, gateways: Sequence[OpenGateway]) -> None:
+    def __init__(self, objects: Objects, grants: Grants, gateways: Sequence[OpenGateway], cache: IngestCache) -> None:
         self._objects = objects
+        self._cache = cache
         self._grants = grants
         self._gateways = {(each.gateway.metadata.namespace, each.gateway.metadata.name): each for each in gateways}
         self._said: dict[_Audience, _Said] = defaultdict(_Said)
         self.attached: dict[str, int] = defaultdict(int)
-        self.issues: list[Issue] = []
+        self.issues: dict[Issue, None] = {}
 
     def route(self, route: api.Route) -> RouteAttachments | None:
         """What becomes of a route; None for one whose parents are all others' business."""
@@ -180,21 +192,30 @@ class _Reader:
                 audience = _Audience(listener.bound_by, namespace, "*", host)
                 self._add(audience, route, Place(referrer, listener.listener.port), findings, only_port=0)
         if frontend is None and not attachment.listeners:
-            list(_requests(route, Place(referrer), findings))
-            list(_connections(route, referrer, findings))
+            self._rules(route, Place(referrer), findings)
         return findings
 
     def _add(self, audience: _Audience, route: api.Route, at: Place, findings: Findings, *, only_port: int) -> None:
-        said = self._said[audience]
+        said, rules = self._said[audience], self._rules(route, at, findings)
         said.created.append(route.metadata.creation_timestamp)
-        said.requests += [_at_port(ranked, only_port) for ranked in _requests(route, at, findings)]
-        for rule in _connections(route, at.referrer, findings):
+        said.requests += [_at_port(ranked, only_port) for ranked in rules.requests]
+        for rule in rules.connections:
             if isinstance(route, api.TLSRoute):
                 hosts = (audience.host,) if audience.gateway != MESH else tuple(map(str.lower, route.spec.hostnames))
                 match = ConnectionMatch(sni_hosts=tuple(host for host in hosts if host != "*"), port=only_port)
                 said.tls.append(replace(rule, matches=(match,)))
             else:
                 said.tcp.append(replace(rule, matches=(ConnectionMatch(port=only_port),)))
+
+    def _rules(self, route: api.Route, at: Place, findings: Findings) -> _Rules:
+        """What the route says there. The port of a listener matters to redirects alone."""
+        by = at.referrer
+        if not _redirects(route):
+            at = Place(by)
+        key = (by.kind, by.namespace, by.name, by.needs_grant, by.dns_domain, by.import_domain, at.port)
+        rules = self._cache.once(key, (route, *self._objects.grants), lambda: _rules_of(route, at))
+        findings.add(rules.findings)
+        return rules
 
     def _referrer(self, route: api.Route, kind: str, *, needs_grant: bool) -> Referrer:
         settings = self._objects.settings
@@ -214,9 +235,9 @@ class _Reader:
         subject = Subject(self._objects.cluster, kind, route.metadata.namespace, route.metadata.name)
 
         def found(code: str, what: str, fix: str, field: str) -> None:
-            issue = Issue(subject=subject, code=code, severity=Severity.ERROR, what=what, fix=fix, field=field)
-            if issue not in self.issues:
-                self.issues.append(issue)
+            self.issues[Issue(subject=subject, code=code, severity=Severity.ERROR, what=what, fix=fix, field=field)] = (
+                None
+            )
 
         if kind == "UDPRoute":
             found("ISM0601", "UDP is not routed: the route has no effect", "route UDP without the mesh", "spec")
@@ -248,16 +269,23 @@ def _with_sessions(route: api.Route) -> list[int]:
     return [index for index, rule in enumerate(rules) if rule.session_persistence is not None]
 
 
-def _requests(route: api.Route, at: Place, findings: Findings) -> Iterator[Ranked]:
+def _rules_of(route: api.Route, at: Place) -> _Rules:
+    findings = Findings()
+    requests: Iterator[Ranked] = iter(())
+    connections: Iterator[ConnectionRule] = iter(())
     if isinstance(route, api.HTTPRoute):
-        yield from http_rules(route, at, findings)
+        requests = http_rules(route, at, findings)
     elif isinstance(route, api.GRPCRoute):
-        yield from grpc_rules(route, at, findings)
+        requests = grpc_rules(route, at, findings)
+    elif isinstance(route, api.TLSRoute | api.TCPRoute):
+        connections = connection_rules(route, at.referrer, findings)
+    return _Rules(tuple(requests), tuple(connections), findings)
 
 
-def _connections(route: api.Route, by: Referrer, findings: Findings) -> Iterator[ConnectionRule]:
-    if isinstance(route, api.TLSRoute | api.TCPRoute):
-        yield from connection_rules(route, by, findings)
+def _redirects(route: api.Route) -> bool:
+    return isinstance(route, api.HTTPRoute) and any(
+        each.request_redirect is not None for rule in route.spec.rules for each in rule.filters
+    )
 
 
 def _at_port(ranked: Ranked, port: int) -> Ranked:

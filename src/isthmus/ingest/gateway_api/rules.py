@@ -33,6 +33,7 @@ _UNRESOLVED = 500
 """The status of requests whose backend there is not."""
 
 _DEFAULT_ATTEMPTS = 2
+_UNCHANGED = HeaderChanges()
 _WELL_KNOWN = {"http": 80, "https": 443}
 _ROOT = TextMatch(Comparison.PREFIX, "/")
 
@@ -46,6 +47,12 @@ class Findings:
     backends: list[Backend] = field(default_factory=list)
     references: list[Condition] = field(default_factory=list)
     unsupported: list[str] = field(default_factory=list)
+
+    def add(self, other: Findings) -> None:
+        """What the same route is found to say elsewhere is said once."""
+        self.references += [each for each in other.references if each not in self.references]
+        self.unsupported += [each for each in other.unsupported if each not in self.unsupported]
+        self.backends += [each for each in other.backends if each not in self.backends]
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +301,8 @@ def _seconds(text: str) -> float | None:
 
 
 def _header_changes(filters: Sequence[api.RouteFilter]) -> HeaderChanges:
+    if not filters:
+        return _UNCHANGED
     request = [each.request_header_modifier for each in filters if each.request_header_modifier]
     response = [each.response_header_modifier for each in filters if each.response_header_modifier]
 
