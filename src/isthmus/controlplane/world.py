@@ -67,7 +67,7 @@ class World:
         drained = {cluster: share for cluster, share in shares.items() if share < 100}
         if drained != self._shares:
             self._shares = drained
-            self.changed.set()
+            self._anew()
 
     def remove(self, cluster: ClusterId) -> None:
         """Forgets the cluster, all its endpoints, and what was wrong with its objects."""
