@@ -332,3 +332,17 @@ async def test_clients_are_told_when_the_server_stops(authority):
 
     assert ending == (grpc.StatusCode.UNAVAILABLE, "the control plane is stopping")
     assert (doors.feeds, server.connections) == ({}, 0)
+
+
+async def test_a_client_that_shows_no_sign_of_life_is_asked_for_one_and_then_let_go(monkeypatch):
+    monkeypatch.setattr(native_server, "KEEPALIVE_SECONDS", 0.5)
+    monkeypatch.setattr(native_server, "KEEPALIVE_ANSWER_SECONDS", 1.0)
+    async with plain(Doors(table(10))) as (server, port):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(knock())
+        answer = await reader.read()
+        left = server.connections
+        writer.close()
+
+    assert frame(Kind.PING, 0, 0, b"isthmus\0") in answer
+    assert left == 0

@@ -62,14 +62,25 @@ log = structlog.get_logger()
 def main(environment: Mapping[str, str] | None = None) -> int:
     """Runs until SIGTERM. The exit code is 1 for settings or credentials that cannot be used."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
+    failed = False
     try:
         settings = ControlPlaneSettings.from_environment(os.environ if environment is None else environment)
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(_until_terminated(settings))
-    except (BadSetting, BadKubeconfig, BadCertificate, OSError) as error:
-        sys.stderr.write(f"isthmus control-plane: {error}\n")
-        return 1
-    return 0
+    except* (BadSetting, BadKubeconfig, BadCertificate, OSError) as errors:
+        for error in _each(errors):
+            sys.stderr.write(f"isthmus control-plane: {error}\n")
+        failed = True
+    return int(failed)
+
+
+def _each(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    """What a group of tasks failed with, however deep its groups are in each other."""
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _each(error)
+        else:
+            yield error
 
 
 async def _until_terminated(settings: ControlPlaneSettings) -> None:
