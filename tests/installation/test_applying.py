@@ -116,6 +116,16 @@ def test_what_an_installation_no_longer_wants_is_taken_away(empty):
     assert set(actions(empty.isthmus(*PRIMARY)).values()) == {"unchanged"}
 
 
+def test_definitions_that_are_no_longer_wanted_stay_and_are_not_forgotten(empty):
+    empty.isthmus(*PRIMARY)
+    name = "CustomResourceDefinition /virtualservices.networking.istio.io"
+
+    done = actions(empty.isthmus(*PRIMARY, "--set", "crds=remote", "--set", "networkGateway.enabled=false"))
+    assert done[name] == "kept"
+
+    assert actions(empty.isthmus("uninstall", "--purge", "--yes", "-o", "json"))[name] == "deleted"
+
+
 def test_two_revisions_share_what_is_the_clusters_and_go_one_by_one(empty):
     empty.isthmus(*PRIMARY)
     second = actions(empty.isthmus(*PRIMARY, "--revision", "canary", "--set", "networkGateway.enabled=false"))

@@ -60,11 +60,14 @@ class Applier:
         self._force = force
         self._dry_run = dry_run
         self._resources: dict[tuple[str, str], ResourcePath] = {}
+        self._seen: dict[ObjectName, Object | None] = {}
+        """What was there when this run began."""
 
     async def install(self, settings: InstallSettings, found: Sequence[Installed]) -> list[Outcome]:
         """Raises KubernetesError, NotApplied."""
         before = await self._inventory(settings["namespace"], settings["revision"])
         owned = {entry.name for entry in before if not entry.adopted}
+        self._seen = {}
         adopted = [
             name for name in map(ObjectName.of, (each.body for each in found)) if await self._is_adopted(name, owned)
         ]
@@ -78,7 +81,9 @@ class Applier:
         left = [entry for entry in before if entry.name not in {each.name for each in now}]
         outcomes += await self._take_away(left, settings.installation, last=False, purge=False)
         if left:
-            kept = await self._apply(config_map(settings["namespace"], settings["revision"], now))
+            still = [entry for entry in left if (entry.shared or entry.definition) and not entry.adopted]
+            self._seen.clear()
+            kept = await self._apply(config_map(settings["namespace"], settings["revision"], together(now, still)))
         return [*outcomes, kept]
 
     async def uninstall(self, namespace: str, revision: str, *, purge: bool) -> list[Outcome]:
@@ -127,7 +132,7 @@ class Applier:
     async def _apply(self, body: Object) -> Outcome:
         name = ObjectName.of(body)
         try:
-            there = await self._find(name)
+            there = self._seen[name] if name in self._seen else await self._find(name)
             resource = await self._resource(name)
             after = await self._client.apply(resource, body, manager=MANAGER, force=self._force, dry_run=self._dry_run)
         except Conflict as error:
@@ -165,7 +170,7 @@ class Applier:
         if entry.adopted:
             return "was there before"
         if entry.shared and not last:
-            return "another installation uses it"
+            return "another installation may use it"
         if entry.definition and not purge:
             return "objects of its kind would go with it: --purge"
         if entry.name.kind == "Namespace" and not purge:
@@ -184,9 +189,9 @@ class Applier:
         return Outcome(name, Done.DELETED)
 
     async def _is_adopted(self, name: ObjectName, owned: set[ObjectName]) -> bool:
+        there = self._seen[name] = await self._find(name)
         if name in owned:
             return False
-        there = await self._find(name)
         return there is not None and (there["metadata"].get("labels") or {}).get(MANAGED_BY) != MANAGER
 
     async def _inventory(self, namespace: str, revision: str) -> list[Entry]:
