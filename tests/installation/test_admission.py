@@ -168,3 +168,15 @@ def test_an_authority_that_somebody_else_writes_is_mended_once(cell, control_pla
     assert cell.request("PATCH", VALIDATOR, patch, JSON_PATCH)[0] == 200
 
     cell.until("mended", lambda: bundles(cell, VALIDATOR) == before)
+
+
+def test_answers_are_counted(cell, control_plane):
+    create_pod(cell, "shop", "counted")
+    page = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:15014/metrics').read().decode())"
+
+    counted = dict(
+        line.split(" ") for line in cell.python(page).splitlines() if line.startswith(("sidecar_", "galley_"))
+    )
+
+    assert float(counted["sidecar_injection_success_total"]) >= 1
+    assert counted.keys() >= {"sidecar_injection_failure_total", "galley_validation_passed_total"}

@@ -252,10 +252,13 @@ def isthmus(tmp_path: Path) -> Iterator[Isthmus]:
 @pytest.fixture(scope="session")
 def mesh(home: Path) -> Iterator[Mesh]:
     command = Isthmus(home)
-    done = command("up", str(Path(__file__).parent / "every-sample.yaml"), "--no-traffic")
-    assert done.returncode == 0, done.stderr + done.stdout
-    yield Mesh(command, "every-sample")
-    command("down", "--all")
+    try:
+        done = command("up", str(Path(__file__).parent / "every-sample.yaml"), "--no-traffic")
+        assert done.returncode == 0, done.stderr + done.stdout
+        yield Mesh(command, "every-sample")
+    finally:
+        # Also one that did not come up in time runs.
+        command("down", "--all")
 
 
 @pytest.fixture(scope="module")

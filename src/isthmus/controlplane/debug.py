@@ -5,12 +5,13 @@ Each page is also a command: `isthmus proxy-status`, `isthmus remote-clusters`, 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
+from prometheus_client.registry import Collector
 
 from isthmus import __version__
 from isthmus.controlplane.cluster_table import add_metrics
@@ -32,12 +33,19 @@ class DebugPages:
     """Read-only views of a running control plane."""
 
     def __init__(
-        self, settings: ControlPlaneSettings, delivery: Delivery, clusters: RemoteClusters, streams: Streams
+        self,
+        settings: ControlPlaneSettings,
+        delivery: Delivery,
+        clusters: RemoteClusters,
+        streams: Streams,
+        counted: Iterable[Collector],
     ) -> None:
+        """`counted` are metrics of other parts."""
         self._settings = settings
         self._delivery = delivery
         self._clusters = clusters
         self._streams = streams
+        self._counted = tuple(counted)
 
     def readiness(self) -> web.Application:
         """`/ready`, for probes."""
@@ -144,6 +152,8 @@ class DebugPages:
 
         add_delivery_metrics(registry, self._streams, self._delivery.convergence, self._delivery.tables.scopes)
         gauge("pilot_services", "Services in the mesh.", len(snapshot.services) if snapshot else 0)
+        for collector in self._counted:
+            registry.register(collector)
         add_metrics(registry, self._clusters.table(), self._clusters.events, self._clusters.timeouts)
         gauge("isthmus_issues", "Objects with something wrong.", len(issues_of(snapshot)) if snapshot else 0)
         gauge("isthmus_rounds_total", "Rounds of delivery since the start.", self._delivery.rounds)

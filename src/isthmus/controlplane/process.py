@@ -165,7 +165,8 @@ async def _serve_ports(
 ) -> None:
     serving = authority.serving_certificate(settings.served_names, datetime.now(UTC))
     streams = Streams()
-    pages = DebugPages(settings, delivery, remotes, streams)
+    webhooks = Webhooks(settings.injection)
+    pages = DebugPages(settings, delivery, remotes, streams, [webhooks])
     addresses = {
         ClientCertificate.WELCOME: (settings.bind, TOKEN_PORT),
         ClientCertificate.DEMANDED: (settings.bind, MUTUAL_TLS_PORT),
@@ -179,7 +180,7 @@ async def _serve_ports(
             methods_of(CertificateService(registration)),
             streams,
         ),
-        serving_webhooks(Webhooks(settings.injection), serving, settings.bind, WEBHOOK_PORT),
+        serving_webhooks(webhooks, serving, settings.bind, WEBHOOK_PORT),
         _site(pages.readiness(), settings.bind, READINESS_PORT),
         _site(pages.monitoring(), settings.bind, MONITORING_PORT),
     ):

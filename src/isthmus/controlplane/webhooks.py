@@ -14,6 +14,8 @@ from typing import Any
 
 import structlog
 from aiohttp import web
+from prometheus_client.core import CounterMetricFamily
+from prometheus_client.registry import Collector
 
 from isthmus.controlplane.admission import BadReview, injection, review, validation
 from isthmus.injection.settings import BadRequest, InjectionSettings
@@ -29,17 +31,26 @@ _BODY_SECONDS = 10.0
 _AT_ONCE_MAX = 64
 _IDLE_SECONDS = 90.0
 
+_INJECTED, _LEFT, _NOT_INJECTED = "sidecar_injection_success", "sidecar_injection_skip", "sidecar_injection_failure"
+_VALID, _INVALID = "galley_validation_passed", "galley_validation_failed"
+_MEANINGS = {
+    _INJECTED: "Pods that were given a proxy.",
+    _LEFT: "Pods that needed none.",
+    _NOT_INJECTED: "Pods that were refused, because of what they ask for.",
+    _VALID: "Objects that were checked and let through.",
+    _INVALID: "Objects that were refused.",
+}
+
 log = structlog.get_logger()
 
 
-class Webhooks:
-    """What API servers ask; `injected` and `refused` count the answers."""
+class Webhooks(Collector):
+    """What API servers ask. The answers are counted, under Istio's names."""
 
     def __init__(self, settings: InjectionSettings) -> None:
         self._settings = settings
         self._room = asyncio.Semaphore(_AT_ONCE_MAX)
-        self.injected = 0
-        self.refused = 0
+        self._counts = {_INJECTED: 0, _LEFT: 0, _NOT_INJECTED: 0, _VALID: 0, _INVALID: 0}
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=_BODY_BYTES_MAX)
@@ -54,10 +65,10 @@ class Webhooks:
             settings = self._settings.at(request.path)
         except BadRequest as error:
             raise web.HTTPNotFound(text=f"{error}\n") from None
-        return await self._answer(request, partial(injection, settings=settings))
+        return await self._answer(request, partial(self._injected, settings=settings))
 
     async def _validate(self, request: web.Request) -> web.Response:
-        return await self._answer(request, validation)
+        return await self._answer(request, self._validated)
 
     async def _ready(self, _: web.Request) -> web.Response:
         return web.Response(text="ready\n")
@@ -74,19 +85,24 @@ class Webhooks:
             except TimeoutError:
                 raise web.HTTPRequestTimeout(text="the body did not come\n") from None
             try:
-                answer = review(body, self._counted(decide))
+                answer = review(body, decide)
             except BadReview as error:
                 raise web.HTTPBadRequest(text=f"{error}\n") from None
         return web.Response(body=answer, content_type="application/json")
 
-    def _counted(self, decide: Callable[[Object, str], Object]) -> Callable[[Object, str], Object]:
-        def counting(item: Object, namespace: str) -> Object:
-            answer = decide(item, namespace)
-            self.injected += "patch" in answer
-            self.refused += not answer["allowed"]
-            return answer
+    def _injected(self, pod: Object, namespace: str, settings: InjectionSettings) -> Object:
+        answer = injection(pod, namespace, settings)
+        self._counts[_INJECTED if "patch" in answer else _LEFT if answer["allowed"] else _NOT_INJECTED] += 1
+        return answer
 
-        return counting
+    def _validated(self, item: Object, namespace: str) -> Object:
+        answer = validation(item, namespace)
+        self._counts[_VALID if answer["allowed"] else _INVALID] += 1
+        return answer
+
+    def collect(self) -> list[CounterMetricFamily]:
+        """For a registry of metrics."""
+        return [CounterMetricFamily(name, _MEANINGS[name], count) for name, count in self._counts.items()]
 
 
 @asynccontextmanager
