@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import os
 import signal
@@ -22,10 +21,7 @@ import msgspec
 import pytest
 
 from isthmus.apiserver.settings import ApiServerSettings
-from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.kubeconfig import ContextEntry, address_of, render
-from isthmus.kubernetes.resources import NAMESPACES
-from isthmus.localruntime.controllers.actions import EmptyNamespace, carry_out
+from isthmus.kubernetes.kubeconfig import ContextEntry, render
 
 _SECONDS = 60.0
 
@@ -122,17 +118,10 @@ class ApiServer:
     def context(self, server: str, token: str = "") -> ContextEntry:
         return ContextEntry(name=self.cluster, server=server, ca_pem=self._ca_pem, token=token or self._admin_token)
 
-    def end_namespaces(self) -> None:
-        """What a cluster's namespace controller does with those that are going."""
-
-        async def empty() -> None:
-            async with ApiClient(address_of(render([self.context(self.url)]))) as client:
-                for item in (await client.list_objects(NAMESPACES))["items"]:
-                    name = item["metadata"]["name"]
-                    while item["metadata"].get("deletionTimestamp") and await _is_there(client, name):
-                        await carry_out(client, EmptyNamespace(name))
-
-        asyncio.run(empty())
+    def going(self) -> list[str]:
+        """Namespaces that are about to end."""
+        items = self.request("GET", "/api/v1/namespaces")[1]["items"]
+        return [item["metadata"]["name"] for item in items if "deletionTimestamp" in item["metadata"]]
 
     @property
     def _admin_token(self) -> str:
@@ -141,10 +130,6 @@ class ApiServer:
     @property
     def _ca_pem(self) -> str:
         return (self.directory / "api" / "ca.crt").read_text()
-
-
-async def _is_there(client: ApiClient, name: str) -> bool:
-    return bool((await client.list_objects(NAMESPACES, fieldSelector=f"metadata.name={name}"))["items"])
 
 
 class Cell:
@@ -163,7 +148,7 @@ class Cell:
         self._running: list[Running] = []
         self._servers: list[ApiServer] = []
         self.east = self.cluster("east")
-        self.request, self.made, self.end_namespaces = self.east.request, self.east.made, self.east.end_namespaces
+        self.request, self.made = self.east.request, self.east.made
 
     @property
     def inside(self) -> list[str]:
