@@ -1,4 +1,4 @@
-"""Istio's EnvoyFilter and ProxyConfig, as far as the mesh reads them."""
+"""Istio's EnvoyFilter, as far as the mesh reads it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from isthmus.api.meta import KubernetesObject, Wire
-from isthmus.api.security import Selector, TargetReference
+from isthmus.api.security import TargetReference
 
 
 class WorkloadSelector(Wire, frozen=True):
@@ -100,18 +100,3 @@ class EnvoyFilterSpec(Wire, frozen=True):
 
 class EnvoyFilter(KubernetesObject, frozen=True):
     spec: EnvoyFilterSpec = msgspec.field(default_factory=EnvoyFilterSpec)
-
-
-class ProxyImage(Wire, frozen=True):
-    image_type: str = ""
-
-
-class ProxyConfigSpec(Wire, frozen=True):
-    selector: Selector | None = None
-    concurrency: int | None = None
-    environment_variables: dict[str, str] = {}
-    image: ProxyImage | None = None
-
-
-class ProxyConfig(KubernetesObject, frozen=True):
-    spec: ProxyConfigSpec = msgspec.field(default_factory=ProxyConfigSpec)

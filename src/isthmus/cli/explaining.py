@@ -83,7 +83,7 @@ def explain_command(what: str | None, state: Object | None, output: str, **said:
         return
     if state is None or not said["port"]:
         raise Failed("say which mesh (--scenario or --cluster), which proxy and which --port", exit_code=BAD_USAGE)
-    from isthmus.assurance.explaining.asked import Asked
+    from isthmus.assurance.explaining.asked import Asked, BadQuestion
     from isthmus.assurance.explaining.questions import explain
     from isthmus.assurance.explaining.stories import told_explain
     from isthmus.assurance.rendering import node_of, proxy_in
@@ -97,7 +97,7 @@ def explain_command(what: str | None, state: Object | None, output: str, **said:
         scenario = scenario_of(state)
         node = read_json(said["node"]) if said["node"] else node_of(scenario, said["proxy"], said["in_cluster"])
         asked = Asked.about(proxy_in(scenario, node), scenario.snapshot())
-    except BadScenario as error:
+    except (BadScenario, BadQuestion) as error:
         raise Failed(f"explain: {error}", exit_code=BAD_INPUT) from None
     answer = explain(asked, _request(said), inbound=said["direction"] == "inbound")
     _print(answer, told_explain(answer), output)

@@ -10,7 +10,7 @@ from isthmus.envoy.compile import compile_outbound, compile_view
 from isthmus.envoy.expand import document_of
 from isthmus.model.identity import SpiffeId
 from isthmus.model.snapshot import Snapshot
-from isthmus.model.views import Proxy, View
+from isthmus.model.views import Proxy, ProxyKind, View
 from isthmus.model.workloads import Workload
 
 
@@ -28,7 +28,11 @@ class Asked:
 
     @staticmethod
     def about(proxy: Proxy, snapshot: Snapshot) -> Asked:
-        """Computed now, as for the proxy itself."""
+        """Computed now, as for the proxy itself. Raises BadQuestion for what is no Envoy."""
+        if proxy.scope.kind is ProxyKind.PROXYLESS:
+            raise BadQuestion(
+                "a gRPC application that speaks xDS routes its requests itself: `isthmus render` shows what it is given"
+            )
         view = view_for(proxy, snapshot)
         document = document_of({}, compile_view(view, compile_outbound(view.outbound)))
         return Asked(snapshot, view, Configuration(document))
