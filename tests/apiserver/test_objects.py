@@ -40,6 +40,16 @@ async def test_a_created_object_has_what_the_server_gives(api, config_maps, name
     assert (made["apiVersion"], made["kind"]) == ("v1", "ConfigMap")
 
 
+async def test_empty_maps_and_lists_of_metadata_say_nothing(api, config_maps):
+    metadata = {"name": "a", "labels": {"x": "y"}, "annotations": {}, "finalizers": [], "ownerReferences": []}
+    made = await api.made(config_maps, {"metadata": metadata})
+
+    patched = await api.call("PATCH", f"{config_maps}/a", {"metadata": {"labels": {"x": None}}}, content_type=MERGE)
+
+    assert not {"annotations", "finalizers", "ownerReferences"} & made["metadata"].keys()
+    assert "labels" not in patched.body["metadata"]
+
+
 async def test_a_name_is_taken_once(api, config_maps):
     await api.made(config_maps, {"metadata": {"name": "a"}})
 

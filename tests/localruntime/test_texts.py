@@ -7,10 +7,10 @@ import subprocess
 
 import pytest
 
-from isthmus.localruntime.networks import inside_router_commands, router_rules, transit_commands
-from isthmus.localruntime.plan import NetworkPlan
+from isthmus.localruntime.networks import inside_router_commands, router_rules, service_routes, transit_commands
+from isthmus.localruntime.plan import ClusterPlan, NetworkPlan, Role
 from isthmus.localruntime.service_routing import Route, routes_of, rules
-from isthmus.model.names import NetworkId
+from isthmus.model.names import ClusterId, NetworkId
 
 NETWORK = NetworkPlan(
     id=NetworkId("n1"),
@@ -53,6 +53,28 @@ def test_a_router_lets_in_only_what_a_service_translates():
 
     assert 'iifname "transit" ct status dnat accept' in text
     assert text.index("ct status dnat accept") < text.index('iifname "transit" reject')
+
+
+def test_api_servers_reach_the_services_of_each_cluster_through_its_networks_router():
+    cluster = ClusterPlan(
+        id=ClusterId("east"),
+        index=1,
+        network=NetworkId("n1"),
+        api_address="172.30.0.11",
+        api_port=6443,
+        host_port=0,
+        service_cidr="10.97.0.0/16",
+        load_balancer_cidr="172.30.1.0/24",
+        nodes=(),
+        control_planes=(),
+        discovers=(),
+        manifests=(),
+        role=Role.PRIMARY,
+        config_cluster="east",
+        serves=(),
+    )
+
+    assert service_routes((cluster,), {NETWORK.id: NETWORK}) == ["route add 10.97.0.0/16 via 172.30.0.101"]
 
 
 def test_bridges_have_link_addresses_of_their_own():

@@ -10,8 +10,6 @@ import msgspec
 
 from isthmus.apiserver.schemas import ANY, Schema
 
-Object = dict[str, Any]
-
 _SCALARS = {"string": "string", "integer": "integer", "number": "number", "boolean": "boolean", "time": "string"}
 _PYTHON: dict[str, Any] = {
     "string": str,
@@ -90,14 +88,6 @@ def shape_of(group_version: str, kind: str) -> Any:
     return _struct(_table().kinds[f"{group_version} {kind}"])
 
 
-def openapi_schemas(group_version: str, kind: str) -> tuple[str, Object]:
-    """The name of the kind's type, and the OpenAPI form of it and of all that it needs."""
-    name = _table().kinds[f"{group_version} {kind}"]
-    needed: Object = {}
-    _describe(name, needed)
-    return name, needed
-
-
 @cache
 def _of_type(name: str) -> Schema:
     schema = Schema(type="object", atomic=name in _ATOMIC_TYPES)
@@ -135,30 +125,3 @@ def _python(text: str) -> Any:
     if text.startswith("{"):
         return dict[str, _python(text[1:-1])]  # type: ignore[misc]
     return _PYTHON[text] if text in _PYTHON else _struct(text)
-
-
-def _describe(name: str, needed: Object) -> None:
-    if name in needed:
-        return
-    needed[name] = {"type": "object"}
-    needed[name]["properties"] = {field: _description(text, needed) for field, text in _table().types[name].items()}
-
-
-def _description(text: str, needed: Object) -> Object:
-    if text.startswith("["):
-        return {"type": "array", "items": _description(text[1:-1], needed)}
-    if text.startswith("{"):
-        return {"type": "object", "additionalProperties": _description(text[1:-1], needed)}
-    if text == "time":
-        return {"type": "string", "format": "date-time"}
-    if text in _SCALARS:
-        return {"type": text}
-    if text in _PYTHON:
-        return {"x-kubernetes-preserve-unknown-fields": True} if text == "any" else {"type": "string"}
-    _describe(text, needed)
-    return {"$ref": f"#/components/schemas/{name_in_openapi(text)}"}
-
-
-def name_in_openapi(type_name: str) -> str:
-    """Unique beside the names of custom kinds."""
-    return f"io.k8s.api.{type_name}"

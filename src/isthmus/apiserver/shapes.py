@@ -14,6 +14,9 @@ from isthmus.apiserver.status import bad_request, invalid_fields
 
 Object = dict[str, Any]
 
+_OMITTED = ("annotations", "labels", "finalizers", "ownerReferences")
+"""An empty one says nothing, and is not kept."""
+
 
 def schema_of(kind: Kind) -> Schema:
     if kind.schema is not None:
@@ -41,6 +44,10 @@ def settle(kind: Kind, obj: Object, author: Author) -> None:
         except msgspec.ValidationError:
             unknown = list(schemas.prune(schema_of(kind), obj))
             _require(kind, obj, shape)
+    metadata = obj["metadata"]
+    for name in _OMITTED:
+        if name in metadata and not metadata[name]:
+            del metadata[name]
     _tell(kind, unknown, author)
 
 
