@@ -63,15 +63,15 @@ def analyze_command(
 ) -> None:
     """Find what does not fit together: references that lead nowhere, rules without effect, clusters that disagree.
 
-    Looks at files, at live clusters, or at both: then the files count as if they were applied to the first cluster. docs/findings.md explains
-    the codes. Exit 0 without findings at or above --failure-threshold, 79 with some.
-
     \b
     Examples:
       isthmus analyze -R manifests/
       isthmus analyze --context east,west
       isthmus analyze --context east new-routes.yaml
       isthmus analyze --cluster east=east/ --cluster west=west/ --failure-threshold Warning -o junit
+
+    Looks at files, at live clusters, or at both: then the files count as if they were applied to the first cluster. docs/findings.md explains
+    the codes. Exit 0 without findings at or above --failure-threshold, 79 with some.
     """
     sources = _sources([*files, *paths], recursive, options)
     leaves_out = suppressed(options["suppress"])

@@ -57,14 +57,14 @@ def validate_command(
 ) -> None:
     """Check objects, each by itself: their fields, and what they mean.
 
-    Prints a line for each finding: where, how bad, which code, which object and field, what is wrong; what to do. docs/findings.md explains
-    the codes. Exit 0 when all objects are valid (warnings are no reason to fail), 65 when one is not.
-
     \b
     Examples:
       isthmus validate routes.yaml policies.yaml
       kubectl get virtualservices -A -o yaml | isthmus validate -
       isthmus validate -R manifests/ -o json
+
+    Prints a line for each finding: where, how bad, which code, which object and field, what is wrong; what to do. docs/findings.md explains
+    the codes. Exit 0 when all objects are valid (warnings are no reason to fail), 65 when one is not.
     """
     sources = [*files, *paths]
     if not sources and not mesh_config and not mesh_networks:

@@ -175,6 +175,14 @@ class Index:
         return found
 
     @cached_property
+    def services_named(self) -> Mapping[tuple[str, str], Sequence[Item]]:
+        """Of every cluster, by namespace and name."""
+        found: dict[tuple[str, str], list[Item]] = defaultdict(list)
+        for service in self.anywhere("Service"):
+            found[service.namespace, service.name].append(service)
+        return found
+
+    @cached_property
     def nodes(self) -> Mapping[tuple[str, str], Item]:
         """By cluster and name."""
         return {(node.cluster, node.name): node for node in self.anywhere("Node")}
