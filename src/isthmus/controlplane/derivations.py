@@ -20,6 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 from isthmus.discovery import naming
 from isthmus.discovery.callers import scope_for
@@ -314,7 +315,7 @@ class Derivations:
             Layout(
                 table.name,
                 tuple(
-                    Hosted(of_service[each.service.key], each.service.key, each.port.number, domains)
+                    _hosted(of_service[each.service.key], each.service.key, each.port.number, domains)
                     for each, domains in table.hosts
                 ),
                 table.rest,
@@ -353,6 +354,12 @@ class Derivations:
         asks = is_sent_somewhere(view.reporting) or any(token.jwks_uri for token in view.authorization.tokens)
         names = self.cluster_names.of(fetch, None, scope) if asks else frozenset[str]()
         return fetch.get(self.inbound_resources, (proxy.scope.kind, view, names)) or ()
+
+
+@lru_cache(maxsize=1 << 18)
+def _hosted(host: Host, service: ServiceKey, port: int, domains: tuple[str, ...]) -> Hosted:
+    """One object for all the scopes that have it: there are as many as services times scopes."""
+    return Hosted(host, service, port, domains)
 
 
 def _keep(clusters: dict[str, Resource], found: Resource | None) -> None:

@@ -60,16 +60,19 @@ def gateway_host(name: str, domain: str, found: tuple[Route, ...], require_tls: 
         name=name, domains=[domain], include_request_attempt_count=True, require_tls=require_tls
     )
     host.routes.extend(virtual_services.encoded(route, _retries(_SAFE_TO_REPEAT)) for route in found)
-    body: bytes = host.SerializeToString(deterministic=True)
-    return body
+    return _framed(host)
 
 
 def configuration(name: str, hosts: Sequence[bytes]) -> Resource:
     """Spliced from encoded virtual hosts. Upstreams are not validated: they arrive by another path, and a moment apart."""
     head = route_pb2.RouteConfiguration(name=name).SerializeToString(deterministic=True)
     tail = route_pb2.RouteConfiguration(validate_clusters=boolean(False), ignore_port_in_host_matching=True)
-    body = head + b"".join(block(_VIRTUAL_HOSTS_FIELD, host) for host in hosts)
-    return Resource.of_bytes(name, body + tail.SerializeToString(deterministic=True))
+    return Resource.of_parts(name, (head, *hosts, tail.SerializeToString(deterministic=True)))
+
+
+def _framed(host: Any) -> bytes:
+    """A virtual host, encoded as it stands in a route table."""
+    return block(_VIRTUAL_HOSTS_FIELD, host.SerializeToString(deterministic=True))
 
 
 def host_and_port(upstream: Upstream) -> str:
@@ -122,8 +125,7 @@ def _virtual_host(
     host = route_components_pb2.VirtualHost(name=name, domains=domains, include_request_attempt_count=True)
     if routes:
         host.routes.extend(virtual_services.encoded(route, _retries(_SAFE_TO_REPEAT)) for route in routes)
-        routed: bytes = host.SerializeToString(deterministic=True)
-        return routed
+        return _framed(host)
     idempotent = _route(cluster, "default")
     idempotent.match.headers.append(_method_is_idempotent())
     idempotent.route.retry_policy.CopyFrom(_retries(_SAFE_TO_REPEAT + ",reset"))
@@ -133,8 +135,7 @@ def _virtual_host(
         for route in (idempotent, other):
             route.route.hash_policy.append(hashing.policy_of(hashed))
     host.routes.extend([idempotent, other])
-    body: bytes = host.SerializeToString(deterministic=True)
-    return body
+    return _framed(host)
 
 
 @cache
@@ -142,8 +143,7 @@ def _allow_any() -> bytes:
     """Hosts that are nobody's. The connection goes on to the address that the application chose."""
     host = route_components_pb2.VirtualHost(name="allow_any", domains=["*"], include_request_attempt_count=True)
     host.routes.append(_route(PASSTHROUGH, "allow_any"))
-    body: bytes = host.SerializeToString(deterministic=True)
-    return body
+    return _framed(host)
 
 
 @cache
@@ -153,8 +153,7 @@ def _block_all() -> bytes:
     route = host.routes.add(name="block_all")
     route.match.prefix = "/"
     route.direct_response.status = 502
-    body: bytes = host.SerializeToString(deterministic=True)
-    return body
+    return _framed(host)
 
 
 def _route(cluster: str, name: str) -> Any:

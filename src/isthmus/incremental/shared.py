@@ -4,7 +4,7 @@ A subject is a record (of a proxy, say). The computation is given it behind a do
 order of reading, are the *path*. Subjects with the same path get the same value, because a computation that reads the same gives the same.
 Nobody writes a cache key, so none can lack a part.
 
-What is read may come to differ: when a computation's path changes, all values of its key are forgotten and asked for again.
+What is read may come to differ: when a value's path changes, its subjects may have parted, and all of them ask again.
 
 Laws, held by tests/incremental/test_shared.py: every subject's value is what computing for it alone would give; subjects that differ only in
 attributes which were not read cost one computation.
@@ -22,7 +22,8 @@ K = TypeVar("K", bound=Hashable)
 S = TypeVar("S", bound=Hashable)
 V = TypeVar("V")
 
-Path = tuple[tuple[str, Any], ...]
+Attributes = tuple[str, ...]
+Values = tuple[Any, ...]
 
 
 class _Watched:
@@ -55,32 +56,25 @@ class _Label:
         self.leaf = leaf
 
     def __repr__(self) -> str:
-        told = ", ".join(f"{attribute}={value!r}" for attribute, value in self.leaf.path or ())
+        path = zip(self.leaf.attributes, self.leaf.values, strict=True) if self.leaf.is_placed else ()
+        told = ", ".join(f"{attribute}={value!r}" for attribute, value in path)
         return f"{self.leaf.of!r} for {told or 'everybody'}"
 
 
 class _Leaf(Cell):
-    """One value, for all subjects with one path. `subject` stands for them; `followers` observe it."""
+    """One value, for all subjects with one path: attributes and their values. `subject` stands for them; `followers` observe it."""
 
-    __slots__ = ("followers", "of", "path", "retired", "subject")
+    __slots__ = ("attributes", "followers", "is_placed", "of", "retired", "subject", "values")
 
     def __init__(self, node: Node, of: Hashable, subject: Any) -> None:
         super().__init__(node, _Label(self))
         self.of = of
         self.subject = subject
-        self.path: Path | None = None
+        self.attributes: Attributes = ()
+        self.values: Values = ()
+        self.is_placed = False
         self.followers: dict[Hashable, None] = {}
         self.retired = False
-
-
-class _Branch:
-    """Where paths part: by the value of one attribute."""
-
-    __slots__ = ("attribute", "children")
-
-    def __init__(self, attribute: str) -> None:
-        self.attribute = attribute
-        self.children: dict[Any, _Branch | _Leaf] = {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +97,7 @@ class Shared(Generic[K, S, V]):
         self._node = graph.add(name, self._run)
         self._node.reported = self._report
         self._node.forgotten = self._forgotten
-        self._roots: dict[K, _Branch | _Leaf] = {}
+        self._leaves: dict[K, dict[Attributes, dict[Values, _Leaf]]] = {}
         self._moved: dict[tuple[K, S], Any] = {}
         self.changes: list[SharedChange] = []
 
@@ -117,7 +111,7 @@ class Shared(Generic[K, S, V]):
             leaf = self._current(key, subject)
             if leaf is not None:
                 # What tells this subject from others tells the reader's subjects apart, too.
-                for attribute, _ in leaf.path or ():
+                for attribute in leaf.attributes:
                     getattr(subject, attribute)
                 return cast(V, fetch.value_of(leaf))
 
@@ -160,10 +154,13 @@ class Shared(Generic[K, S, V]):
         return not self._moved
 
     def _find(self, key: K, subject: S) -> _Leaf | None:
-        at = self._roots.get(key)
-        while isinstance(at, _Branch):
-            at = at.children.get(getattr(subject, at.attribute))
-        return at
+        """Whatever path the subject agrees with: a computation for it would read the same."""
+        bare = _bare(subject)
+        for attributes, leaves in self._leaves.get(key, {}).items():
+            leaf = leaves.get(tuple(getattr(bare, attribute) for attribute in attributes))
+            if leaf is not None:
+                return leaf
+        return None
 
     def _current(self, key: K, subject: S) -> _Leaf | None:
         """The subject's leaf, brought up to date; None where that made its path another one: ask again."""
@@ -184,48 +181,26 @@ class Shared(Generic[K, S, V]):
         try:
             value = self._compute(fetch, cast(K, cell.of), cast(S, watched))
         except Exception:
-            if cell.path is None:
-                self._place(cell, tuple(watched._reads.items()))
+            if not cell.is_placed:
+                self._place(cell, watched._reads)
             raise
-        self._place(cell, tuple(watched._reads.items()))
+        self._place(cell, watched._reads)
         return value
 
-    def _place(self, leaf: _Leaf, path: Path) -> None:
-        """Where subjects with this path find it. Where it cannot stand beside the others, these go."""
-        if leaf.path == path or leaf.retired:
+    def _place(self, leaf: _Leaf, reads: dict[str, Any]) -> None:
+        """Where subjects with its path find it. If that has become another one, its subjects may have parted: all of them ask again."""
+        attributes, values = _SAME.setdefault(tuple(reads), tuple(reads)), tuple(reads.values())
+        if leaf.is_placed:
+            if (leaf.attributes, leaf.values) != (attributes, values) and not leaf.retired:
+                self._retire(leaf)
             return
-        key = cast(K, leaf.of)
-        is_new = leaf.path is None
-        if is_new:
-            leaf.path = path
-            if self._insert(key, leaf):
-                return
-        for each in list(_leaves(self._roots.pop(key, None))):
-            if each is not leaf or not is_new:
-                self._retire(each)
-        if is_new:
-            self._insert(key, leaf)
-
-    def _insert(self, key: K, leaf: _Leaf) -> bool:
-        """Whether there is room: paths that part must do so at one attribute."""
-        assert leaf.path is not None, "a leaf is placed when its path is known"
-        if not leaf.path:
-            if key in self._roots:
-                return False
-            self._roots[key] = leaf
-            return True
-        at = self._roots.setdefault(key, _Branch(leaf.path[0][0]))
-        for index, (attribute, value) in enumerate(leaf.path):
-            if not isinstance(at, _Branch) or at.attribute != attribute:
-                return False
-            if index == len(leaf.path) - 1:
-                return at.children.setdefault(value, leaf) is leaf
-            at = at.children.setdefault(value, _Branch(leaf.path[index + 1][0]))
-        raise AssertionError("a path that is not empty ends in its loop")
+        leaf.attributes, leaf.values, leaf.is_placed = attributes, values, True
+        self._leaves.setdefault(cast(K, leaf.of), {}).setdefault(attributes, {})[values] = leaf
 
     def _retire(self, leaf: _Leaf) -> None:
         """Nobody finds it any longer; who read it or observed it asks again."""
         leaf.retired = True
+        self._take_off(leaf)
         for subject in leaf.followers:
             self._moved.setdefault((cast(K, leaf.of), cast(S, subject)), leaf.value)
         leaf.followers.clear()
@@ -240,30 +215,21 @@ class Shared(Generic[K, S, V]):
             )
 
     def _forgotten(self, cell: Cell) -> None:
-        """Takes the leaf off its branch, and branches that are bare then."""
         assert isinstance(cell, _Leaf), "all cells of a shared derivation are leaves"
-        if cell.retired or cell.path is None:
-            return
-        key = cast(K, cell.of)
-        way: list[tuple[_Branch, Any]] = []
-        at = self._roots.get(key)
-        for _, value in cell.path:
-            if not isinstance(at, _Branch):
-                return
-            way.append((at, value))
-            at = at.children.get(value)
-        if at is not cell:
-            return
-        for branch, value in reversed(way):
-            del branch.children[value]
-            if branch.children:
-                return
-        self._roots.pop(key, None)
+        if cell.is_placed and not cell.retired:
+            self._take_off(cell)
+
+    def _take_off(self, leaf: _Leaf) -> None:
+        key = cast(K, leaf.of)
+        by_attributes = self._leaves[key]
+        leaves = by_attributes[leaf.attributes]
+        if leaves.get(leaf.values) is leaf:
+            del leaves[leaf.values]
+        if not leaves:
+            del by_attributes[leaf.attributes]
+        if not by_attributes:
+            del self._leaves[key]
 
 
-def _leaves(at: _Branch | _Leaf | None) -> Iterator[_Leaf]:
-    if isinstance(at, _Leaf):
-        yield at
-    elif at is not None:
-        for child in at.children.values():
-            yield from _leaves(child)
+_SAME: dict[Attributes, Attributes] = {}
+"""One object for each sequence of attributes: there are few, and many paths."""
