@@ -43,6 +43,7 @@ _STEPS: dict[str, Callable[[Run], Awaitable[list[Figure]]]] = {
     "join": events.remote_cluster_joins,
 }
 _RESTART = "restart"
+_ORDER = ("endpoints", "rules", "services", "gateways", "storm", _RESTART, "join")
 
 
 class Bench:
@@ -85,9 +86,8 @@ class Bench:
     async def _happen(self, run: Run, kubeconfig: Path) -> list[Figure]:
         found = await events.cold_start(run)
         _say("cold start measured")
-        steps = [step for name, step in _STEPS.items() if name in self.options.steps]
-        for step in steps:
-            figures = await step(run)
+        for name in (name for name in _ORDER if name in self.options.steps):
+            figures = await self._restart(run, kubeconfig) if name == _RESTART else await _STEPS[name](run)
             found += figures
             for what in dict.fromkeys(figure.what.split(":")[0] for figure in figures):
                 _say(f"{what} measured")
@@ -98,12 +98,17 @@ class Bench:
                 Figure("control plane: memory now", usage.memory, "MB"),
             ]
         traffic = run.drones.traffic()
-        found.append(Figure("all that was sent to proxies", traffic.received_bytes / 1e6, "MB"))
-        if self._process is not None and _RESTART in self.options.steps:
-            self._process.kill()
-            self._process = self._start(kubeconfig)
-            found += await events.reconnect_storm(run, "control plane killed and started anew")
-        return found
+        return [*found, Figure("all that was sent to proxies", traffic.received_bytes / 1e6, "MB")]
+
+    async def _restart(self, run: Run, kubeconfig: Path) -> list[Figure]:
+        """Another process; the proxies come to it with what they have. Of another's control plane, there is none to restart."""
+        if self._process is None:
+            return []
+        before = usage_of(self._process.process.pid).memory_peak
+        self._process.kill()
+        self._process = self._start(kubeconfig)
+        found = await events.reconnect_storm(run, "control plane killed and started anew")
+        return [Figure("control plane: memory, most, until it was killed", before, "MB"), *found]
 
     async def _api_servers(self) -> list[Path]:
         if self.options.kubeconfig:
@@ -203,7 +208,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--growth", action="store_true", help="the workload, then ten times services, endpoints, proxies"
     )
-    everything = [*_STEPS, _RESTART]
+    everything = list(_ORDER)
     parser.add_argument(
         "--steps", type=lambda text: text.split(","), default=everything, help=f"what happens: {','.join(everything)}"
     )
