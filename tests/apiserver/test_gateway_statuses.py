@@ -25,7 +25,7 @@ from isthmus.model.snapshot import MeshSettings
 from isthmus.trust.authentication import Authenticator
 
 MERGE = "application/merge-patch+json"
-TERMS = LeaseTerms(duration_seconds=2, renew_seconds=1.0, retry_seconds=0.05)
+TERMS = LeaseTerms(duration_seconds=30, renew_seconds=20.0, retry_seconds=0.05)
 GATEWAYS = "/apis/gateway.networking.k8s.io/v1/namespaces/edge/gateways"
 SERVICES = "/api/v1/namespaces/edge/services"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/edge/deployments"

@@ -34,10 +34,14 @@ class Leadership:
 
     async def run(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Until cancelled. `work` is begun whenever the Lease is won, and cancelled when it is lost."""
-        while True:
-            if await self._claimed():
-                await self._lead(work)
-            await asyncio.sleep(self._terms.retry_seconds)
+        try:
+            while True:
+                if await self._claimed():
+                    await self._lead(work)
+                await asyncio.sleep(self._terms.retry_seconds)
+        finally:
+            # Also if the Lease was won just now, and the answer has not come yet.
+            await self._release()
 
     async def _lead(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         self.held = True
@@ -49,7 +53,6 @@ class Leadership:
                 doing.cancel()
         finally:
             self.held = False
-            await self._release()
             log.info("leading no longer", lease=self._name, identity=self._candidate.identity)
 
     async def _until_lost(self) -> None:
@@ -58,11 +61,14 @@ class Leadership:
         renewed = loop.time()
         while loop.time() - renewed < self._terms.renew_seconds:
             await asyncio.sleep(self._terms.retry_seconds)
-            if await self._claimed():
+            claimed = await self._claimed()
+            if claimed is False:
+                return
+            if claimed:
                 renewed = loop.time()
 
-    async def _claimed(self) -> bool:
-        """Whether the Lease is ours now. A server that does not answer has not said so."""
+    async def _claimed(self) -> bool | None:
+        """Whether the Lease is ours now. None: nobody has said; the server does not answer, or somebody wrote at the same moment."""
         try:
             async with asyncio.timeout(self._terms.renew_seconds / 2):
                 found = await self._found()
@@ -72,10 +78,10 @@ class Leadership:
                 await self._write(found, wanted)
                 return True
         except (AlreadyExists, Conflict):
-            return False
+            return None
         except (KubernetesError, TimeoutError) as error:
             log.warning("cannot ask for a lease", lease=self._name, error=str(error) or type(error).__name__)
-            return False
+            return None
 
     async def _found(self) -> Object | None:
         try:
