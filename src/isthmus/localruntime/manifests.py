@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from isthmus.api.crds import all_crds
+from isthmus.api.registry import KINDS
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
 from isthmus.localruntime.images import CONTROL_PLANE, PROXY
 from isthmus.localruntime.plan import ClusterPlan, Plan, Role
@@ -294,7 +295,7 @@ def _control_plane_rules() -> list[Object]:
     return [
         *_reader_rules(writes_roots=True),
         {
-            "apiGroups": ["networking.istio.io", "security.istio.io", "gateway.networking.k8s.io"],
+            "apiGroups": sorted({kind.group for kind in KINDS.values() if kind.is_custom}),
             "resources": ["*"],
             "verbs": _READ,
         },
