@@ -48,7 +48,7 @@ VALUES = (
     Value("tags", "", "other names of the revision, separated by commas", _CONTROL_PLANE),
     Value("hub", "isthmus", "where images are"),
     Value("tag", __version__, "the images' tag"),
-    Value("crds", "", "all or remote: which definitions are installed; all for a primary, those of the cluster set for a remote", _WORKLOADS),
+    Value("crds", "", "all or remote: which definitions are installed; a remote has those that are read from every cluster", _WORKLOADS),
     Value("controlPlane.replicas", "", "how many there are; nobody else may scale what is said here", _CONTROL_PLANE),
     Value("controlPlane.cpu", "200m", "what each asks for", _CONTROL_PLANE),
     Value("controlPlane.memory", "256Mi", "what each asks for", _CONTROL_PLANE),
