@@ -1,6 +1,6 @@
 """Everything comes, changes and goes, for a long time; memory must end where it began: python -m bench.soak [--seconds 300]
 
-After a first round of everything, which fills what is kept for good, the control plane's memory is sampled after each round. The run fails when
+After ten rounds, which fill what is kept for good, the control plane's memory is sampled after each round. The run fails when
 the last quarter's median is more than a tenth above the first quarter's.
 """
 
@@ -28,6 +28,7 @@ _BIND = "127.0.91.1"
 _PORT = 15013
 _GROWTH_MAX = 1.1
 _EACH_ROUND = 20
+_WARM_ROUNDS = 10
 
 
 async def _round(client: ApiClient, workload: Workload, number: int) -> None:
@@ -79,10 +80,10 @@ async def soaked(seconds: float, folder: Path) -> list[float]:
             await _round(client, workload, number)
             await asyncio.to_thread(drones.storm, 50, 60.0)
             number += 1
-            if number > 2:
+            if number > _WARM_ROUNDS:
                 found.append(usage_of(process.process.pid).memory)
             if number % 10 == 0:
-                sys.stderr.write(f"  round {number}: {found[-1]:.0f} MB\n")
+                sys.stderr.write(f"  round {number}: {usage_of(process.process.pid).memory:.0f} MB\n")
     return found
 
 
