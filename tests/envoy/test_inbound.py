@@ -10,8 +10,9 @@ from envoy.extensions.filters.network.http_connection_manager.v3 import http_con
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from isthmus.envoy.inbound import virtual_inbound
-from isthmus.envoy.resources import LISTENER
-from isthmus.model.security import MutualTlsMode
+from isthmus.envoy.resources import EXTENSION, LISTENER
+from isthmus.model.names import Namespace
+from isthmus.model.security import Action, AuthorizationPolicy, MutualTlsMode, Rule
 from isthmus.model.services import Protocol
 from isthmus.model.views import InboundView
 
@@ -158,3 +159,30 @@ def test_replicas_share_one_encoding(mesh):
     first, second = (mesh.compiled(mesh.view(mesh.outbound_view(), *ports)) for _ in range(2))
 
     assert first.of_type(LISTENER)["virtualInbound"] is second.of_type(LISTENER)["virtualInbound"]
+
+
+def test_a_policy_for_requests_changes_no_listener_of_declared_http_ports(mesh):
+    """It is fetched apart, so that it holds for connections that are open already, and none of them is closed for it."""
+    denied = AuthorizationPolicy(
+        action=Action.DENY, namespace=Namespace("ns"), name="p", selector=(), rules=(Rule(),), dry_run=False
+    )
+    before = mesh.compiled(mesh.view(mesh.outbound_view(), mesh.inbound_port(8080)))
+    view = mesh.view(mesh.outbound_view(), mesh.inbound_port(8080))
+    asked = replace(view.inbound.authorization, policies=(denied,))
+    after = mesh.compiled(replace(view, inbound=replace(view.inbound, authorization=asked)))
+
+    def chains(resources):
+        found = listener_pb2.Listener.FromString(resources.of_type(LISTENER)["virtualInbound"].body)
+        return [
+            each.SerializeToString()
+            for each in found.filter_chains
+            if each.filter_chain_match.destination_port.value == 8080
+        ]
+
+    changed = {
+        name
+        for name, each in after.of_type(EXTENSION).items()
+        if each.version != before.of_type(EXTENSION)[name].version
+    }
+    assert chains(before) == chains(after)
+    assert changed == {"isthmus.deny"}

@@ -121,7 +121,14 @@ def test_what_is_shared_is_not_encoded_again(mesh):
     for kind in (CLUSTER, ENDPOINTS, LISTENER, ROUTES, NAME_TABLE):
         assert all(own.of_type(kind)[name] is each for name, each in shared.of_type(kind).items())
     added = {name for kind in own.by_type for name in own.of_type(kind).keys() - shared.of_type(kind).keys()}
-    assert added == {"virtualInbound", "InboundPassthroughCluster", "inbound|8080||"}
+    assert added == {
+        "virtualInbound",
+        "InboundPassthroughCluster",
+        "inbound|8080||",
+        "isthmus.tokens",
+        "isthmus.deny",
+        "isthmus.allow",
+    }
 
 
 def test_envoy_accepts_contested_ports_and_addresses(mesh, accepted_by_envoy):

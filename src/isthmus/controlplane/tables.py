@@ -17,6 +17,7 @@ from isthmus.envoy.compile import Typed
 from isthmus.envoy.resources import (
     CLUSTER,
     ENDPOINTS,
+    EXTENSION,
     LISTENER,
     NAME_TABLE,
     ROUTES,
@@ -30,7 +31,7 @@ from isthmus.incremental.shared import Shared
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import Proxy, Scope
 
-TYPES = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, NAME_TABLE)
+TYPES = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE)
 
 
 class Table:

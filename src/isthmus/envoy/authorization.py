@@ -47,17 +47,24 @@ _EFFECTS = {
     Action.DENY: rbac_pb2.RBAC.DENY,
     Action.ALLOW: rbac_pb2.RBAC.ALLOW,
 }
+_ASKED = (Action.AUDIT, Action.DENY, Action.ALLOW)
 _DRY_RUN_PREFIX = {Action.ALLOW: "istio_dry_run_allow_", Action.DENY: "istio_dry_run_deny_"}
 
 
-def http_filters(authorization: Authorization) -> list[Any]:
-    """For requests, in the order in which they are asked."""
+def http_filters(authorization: Authorization, *actions: Action) -> list[Any]:
+    """For requests, in the order in which they are asked; for some of the actions, or all that decide here."""
     return [
         http_connection_manager_pb2.HttpFilter(
             name="envoy.filters.http.rbac", typed_config=packed(http_rbac_pb2.RBAC(**asked))
         )
-        for asked in _asked(authorization, tcp=False)
+        for action in actions or _ASKED
+        if (asked := _asked(authorization, action, tcp=False)) is not None
     ]
+
+
+def of_requests(authorization: Authorization, action: Action) -> Any:
+    """The configuration of one such filter; it asks nothing where there is nothing to ask."""
+    return http_rbac_pb2.RBAC(**(_asked(authorization, action, tcp=False) or {}))
 
 
 def network_filters(authorization: Authorization) -> list[Any]:
@@ -66,25 +73,20 @@ def network_filters(authorization: Authorization) -> list[Any]:
         listener_components_pb2.Filter(
             name="envoy.filters.network.rbac", typed_config=packed(network_rbac_pb2.RBAC(stat_prefix="tcp.", **asked))
         )
-        for asked in _asked(authorization, tcp=True)
+        for action in _ASKED
+        if (asked := _asked(authorization, action, tcp=True)) is not None
     ]
 
 
-def _asked(authorization: Authorization, *, tcp: bool) -> Iterator[dict[str, Any]]:
-    """The fields that both kinds of filter have: what is enforced, and what is only counted (dry run)."""
-    for action, policies in _by_action(authorization):
-        rules = _rules(action, [p for p in policies if not p.dry_run], authorization, tcp=tcp)
-        shadow = _rules(action, [p for p in policies if p.dry_run], authorization, tcp=tcp)
-        if rules is not None or shadow is not None:
-            prefix = _DRY_RUN_PREFIX.get(action, "") if shadow is not None else ""
-            yield {"rules": rules, "shadow_rules": shadow, "shadow_rules_stat_prefix": prefix}
-
-
-def _by_action(authorization: Authorization) -> Iterator[tuple[Action, list[AuthorizationPolicy]]]:
-    for action in (Action.AUDIT, Action.DENY, Action.ALLOW):
-        policies = [policy for policy in authorization.policies if policy.action is action]
-        if policies:
-            yield action, policies
+def _asked(authorization: Authorization, action: Action, *, tcp: bool) -> dict[str, Any] | None:
+    """The fields that both kinds of filter have: what is enforced, and what is only counted (dry run). None where nothing is."""
+    policies = [policy for policy in authorization.policies if policy.action is action]
+    rules = _rules(action, [p for p in policies if not p.dry_run], authorization, tcp=tcp)
+    shadow = _rules(action, [p for p in policies if p.dry_run], authorization, tcp=tcp)
+    if rules is None and shadow is None:
+        return None
+    prefix = _DRY_RUN_PREFIX.get(action, "") if shadow is not None else ""
+    return {"rules": rules, "shadow_rules": shadow, "shadow_rules_stat_prefix": prefix}
 
 
 def custom_rules(authorization: Authorization, provider: str, *, tcp: bool) -> Any:

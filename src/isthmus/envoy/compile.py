@@ -12,6 +12,7 @@ from typing import assert_never
 
 from isthmus.envoy import (
     endpoints,
+    guards,
     inbound,
     ingress,
     name_table,
@@ -25,7 +26,17 @@ from isthmus.envoy import (
 )
 from isthmus.envoy.patches.applying import added, patched, side_of
 from isthmus.envoy.reporting import reported
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, SECRET, Resource, ResourceSet
+from isthmus.envoy.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    EXTENSION,
+    LISTENER,
+    NAME_TABLE,
+    ROUTES,
+    SECRET,
+    Resource,
+    ResourceSet,
+)
 from isthmus.envoy.upstreams import has_endpoints
 from isthmus.envoy.upstreams import outbound as cluster_of
 from isthmus.envoy.upstreams import passed_through as cluster_of_exposed
@@ -130,6 +141,7 @@ def _of_sidecar(inbound_view: InboundView, clusters: frozenset[str]) -> Iterator
     yield from ((CLUSTER, upstreams.inbound(port)) for port in inbound_view.ports)
     yield from ((CLUSTER, each) for each in tokens.key_servers(inbound_view.authorization.tokens, clusters))
     yield LISTENER, inbound.virtual_inbound(inbound_view)
+    yield from ((EXTENSION, each) for each in guards.extensions(inbound_view.authorization))
     asked = [port.own_tls for port in inbound_view.ports if port.own_tls is not None]
     yield from ((SECRET, each) for each in requested_secrets.of(asked))
 
@@ -148,12 +160,13 @@ def _frame_of_router(view: OutboundView, clusters: frozenset[str]) -> Iterator[T
     yield from ((SECRET, each) for each in requested_secrets.of(asked))
     if listeners:
         yield CLUSTER, upstreams.black_hole()
+        yield from ((EXTENSION, each) for each in guards.extensions(view.authorization))
     yield from ((CLUSTER, each) for each in tokens.key_servers(view.authorization.tokens, clusters))
 
 
 def _resources(found: Iterable[Typed]) -> ResourceSet:
     """Sorted by name, so that what is sent and printed has one order."""
-    kinds = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, NAME_TABLE)
+    kinds = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE)
     by_type: dict[str, dict[str, Resource]] = {kind: {} for kind in kinds}
     for kind, resource in sorted(found, key=lambda each: each[1].name):
         by_type[kind][resource.name] = resource

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
@@ -15,16 +16,30 @@ from isthmus.envoy import compile as _compile  # noqa: F401
 from isthmus.envoy import name_table
 from isthmus.envoy import secrets as _secrets  # noqa: F401
 from isthmus.envoy.proto_json import to_json
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, SECRET, Resource, ResourceSet
+from isthmus.envoy.resources import (
+    CLUSTER,
+    ENDPOINTS,
+    EXTENSION,
+    LISTENER,
+    NAME_TABLE,
+    ROUTES,
+    SECRET,
+    Resource,
+    ResourceSet,
+)
 
 _MESSAGES: dict[str, Any] = {
     CLUSTER: cluster_pb2.Cluster,
     ENDPOINTS: endpoint_pb2.ClusterLoadAssignment,
+    EXTENSION: extension_pb2.TypedExtensionConfig,
     LISTENER: listener_pb2.Listener,
     ROUTES: route_pb2.RouteConfiguration,
     SECRET: secret_pb2.Secret,
     NAME_TABLE: name_table.NameTable,
 }
+
+_USUAL_NAMES = {"RBAC": "envoy.filters.http.rbac", "JwtAuthentication": "envoy.filters.http.jwt_authn"}
+"""Of filters, by the type of their configuration."""
 
 
 def decoded(type_url: str, body: bytes) -> Any:
@@ -45,14 +60,40 @@ def expanded(resources: ResourceSet, type_url: str) -> list[dict[str, Any]]:
 
 
 def document_of(node: dict[str, Any], resources: ResourceSet) -> dict[str, Any]:
-    """Everything that a proxy is given, as `isthmus render` prints it."""
+    """Everything that a proxy is given, as `isthmus render` prints it: filters with the configurations that they fetch."""
     tables = expanded(resources, NAME_TABLE)
     return {
         "node": node,
-        "listeners": expanded(resources, LISTENER),
+        "listeners": with_extensions(expanded(resources, LISTENER), expanded(resources, EXTENSION)),
         "routes": expanded(resources, ROUTES),
         "clusters": expanded(resources, CLUSTER),
         "endpoints": expanded(resources, ENDPOINTS),
         "nameTable": tables[0] if tables else {"table": {}},
         "warnings": [],
     }
+
+
+def with_extensions(listeners: list[dict[str, Any]], extensions: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Listeners with what their filters fetch in its place, under the filters' usual names. Those that ask nothing are left out."""
+    fetched = {each["name"]: each["typedConfig"] for each in extensions}
+    found: list[dict[str, Any]] = _with_fetched(listeners, fetched)
+    return found
+
+
+def _with_fetched(node: Any, fetched: dict[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_with_fetched(each, fetched) for each in node if not _asks_nothing(each, fetched)]
+    if not isinstance(node, dict):
+        return node
+    if _is_fetched(node, fetched):
+        config = fetched[node["name"]]
+        return {"name": _USUAL_NAMES[config["@type"].rpartition(".")[2]], "typedConfig": config}
+    return {key: _with_fetched(value, fetched) for key, value in node.items()}
+
+
+def _asks_nothing(node: Any, fetched: dict[str, Any]) -> bool:
+    return _is_fetched(node, fetched) and fetched[node["name"]].keys() == {"@type"}
+
+
+def _is_fetched(node: Any, fetched: dict[str, Any]) -> bool:
+    return isinstance(node, dict) and "configDiscovery" in node and node.get("name") in fetched

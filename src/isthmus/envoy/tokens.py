@@ -14,11 +14,10 @@ from urllib.parse import urlsplit
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.core.v3 import base_pb2, http_uri_pb2
 from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2
-from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from google.protobuf import empty_pb2
 
 from isthmus.envoy import tls
-from isthmus.envoy.common import address, packed, seconds
+from isthmus.envoy.common import address, seconds
 from isthmus.envoy.resources import Resource
 from isthmus.model.security import TokenRule
 
@@ -28,11 +27,11 @@ _KEYS_SECONDS = 20 * 60
 _CONNECT_SECONDS = 10
 
 
-def filters(rules: Sequence[TokenRule]) -> list[Any]:
-    """One filter for all issuers; none where no tokens are asked for."""
-    if not rules:
-        return []
+def configuration(rules: Sequence[TokenRule]) -> Any:
+    """Of the filter, for all issuers; where no tokens are asked for it looks at none."""
     config = config_pb2.JwtAuthentication()
+    if not rules:
+        return config
     for index, rule in enumerate(rules):
         config.providers[f"origins-{index}"].CopyFrom(_provider(rule))
     requirements = [config_pb2.JwtRequirement(provider_name=f"origins-{index}") for index in range(len(rules))]
@@ -40,7 +39,7 @@ def filters(rules: Sequence[TokenRule]) -> list[Any]:
     required = config.rules.add()
     required.match.prefix = "/"
     required.requires.requires_any.requirements.extend(requirements)
-    return [http_connection_manager_pb2.HttpFilter(name="envoy.filters.http.jwt_authn", typed_config=packed(config))]
+    return config
 
 
 def key_servers(rules: Sequence[TokenRule], declared: frozenset[str]) -> Iterator[Resource]:

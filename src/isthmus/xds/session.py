@@ -24,6 +24,7 @@ from typing import Any
 from isthmus.envoy.resources import (
     CLUSTER,
     ENDPOINTS,
+    EXTENSION,
     LISTENER,
     NAME_TABLE,
     ROUTES,
@@ -34,7 +35,7 @@ from isthmus.envoy.resources import (
 )
 from isthmus.xds.wire import Encoded, Response, full_response
 
-_ORDER = (CLUSTER, ENDPOINTS, LISTENER, ROUTES, SECRET, NAME_TABLE)
+_ORDER = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE)
 _WILDCARD = frozenset({CLUSTER, LISTENER, NAME_TABLE})
 """Types of which a client gets everything when it names nothing."""
 

@@ -12,8 +12,8 @@ from isthmus.assurance.traffic.walk import Configuration, Outcome, Side, Walk, w
 from isthmus.discovery.families import family_of
 from isthmus.discovery.inbound import inbound_view
 from isthmus.envoy.compile import of_proxy
-from isthmus.envoy.expand import as_json
-from isthmus.envoy.resources import CLUSTER, LISTENER
+from isthmus.envoy.expand import as_json, with_extensions
+from isthmus.envoy.resources import CLUSTER, EXTENSION, LISTENER
 from isthmus.model.origins import Origin
 from isthmus.model.security import MutualTlsMode
 from isthmus.model.snapshot import Snapshot
@@ -63,9 +63,11 @@ class FarEnds:
     def _configuration(self, view: InboundView) -> Configuration:
         if view not in self._compiled:
             found = list(of_proxy(ProxyKind.SIDECAR, view, frozenset()))
+            listeners = [as_json(kind, each) for kind, each in found if kind == LISTENER]
+            fetched = [as_json(kind, each) for kind, each in found if kind == EXTENSION]
             self._compiled[view] = Configuration(
                 {
-                    "listeners": [as_json(kind, each) for kind, each in found if kind == LISTENER],
+                    "listeners": with_extensions(listeners, fetched),
                     "clusters": [as_json(kind, each) for kind, each in found if kind == CLUSTER],
                 }
             )
