@@ -185,4 +185,4 @@ def test_a_policy_for_requests_changes_no_listener_of_declared_http_ports(mesh):
         if each.version != before.of_type(EXTENSION)[name].version
     }
     assert chains(before) == chains(after)
-    assert changed == {"isthmus.deny"}
+    assert changed == {"envoy.filters.http.rbac"}

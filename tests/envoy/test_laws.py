@@ -125,9 +125,9 @@ def test_what_is_shared_is_not_encoded_again(mesh):
         "virtualInbound",
         "InboundPassthroughCluster",
         "inbound|8080||",
-        "isthmus.tokens",
-        "isthmus.deny",
-        "isthmus.allow",
+        "envoy.filters.http.jwt_authn",
+        "envoy.filters.http.rbac",
+        "envoy.filters.http.rbac.allow",
     }
 
 

@@ -22,7 +22,10 @@ from isthmus.envoy.common import from_ads, packed
 from isthmus.envoy.resources import Resource
 from isthmus.model.security import Action, Authorization
 
-_TOKENS, _DENY, _ALLOW = "isthmus.tokens", "isthmus.deny", "isthmus.allow"
+ALLOW = "envoy.filters.http.rbac.allow"
+_TOKENS, _DENY = "envoy.filters.http.jwt_authn", "envoy.filters.http.rbac"
+"""Names by which configurations are fetched: the filters' usual ones, by which EnvoyFilters know them, as far as there is only one."""
+
 _JWT_TYPE = "type.googleapis.com/" + jwt_pb2.JwtAuthentication.DESCRIPTOR.full_name
 _RBAC_TYPE = "type.googleapis.com/" + rbac_pb2.RBAC.DESCRIPTOR.full_name
 
@@ -34,14 +37,14 @@ def of_requests(asked: Authorization) -> list[Any]:
         _fetched(_TOKENS, _JWT_TYPE),
         *authorization.http_filters(asked, Action.AUDIT),
         _fetched(_DENY, _RBAC_TYPE),
-        _fetched(_ALLOW, _RBAC_TYPE),
+        _fetched(ALLOW, _RBAC_TYPE),
     ]
 
 
 def extensions(asked: Authorization) -> Iterator[Resource]:
     """The configurations that they fetch."""
     yield _extension(_TOKENS, tokens.configuration(asked.tokens))
-    for name, action in ((_DENY, Action.DENY), (_ALLOW, Action.ALLOW)):
+    for name, action in ((_DENY, Action.DENY), (ALLOW, Action.ALLOW)):
         yield _extension(name, authorization.of_requests(asked, action))
 
 

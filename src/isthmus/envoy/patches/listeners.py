@@ -7,6 +7,7 @@ from typing import Any
 
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
+from isthmus.envoy import guards
 from isthmus.envoy.common import packed
 from isthmus.envoy.patches import routes
 from isthmus.envoy.patches.lists import change, named
@@ -18,7 +19,7 @@ _VIRTUAL = ("virtualInbound", "virtualOutbound")
 _INSERTIONS = (Operation.ADD, Operation.INSERT_BEFORE, Operation.INSERT_AFTER)
 _BEHIND = {
     FilterClass.AUTHN: ("envoy.filters.http.jwt_authn",),
-    FilterClass.AUTHZ: ("envoy.filters.http.rbac", "envoy.filters.http.jwt_authn"),
+    FilterClass.AUTHZ: (guards.ALLOW, "envoy.filters.http.rbac", "envoy.filters.http.jwt_authn"),
     FilterClass.STATS: (),
 }
 _OF_ROUTES = (ApplyTo.ROUTE_CONFIGURATION, ApplyTo.VIRTUAL_HOST, ApplyTo.HTTP_ROUTE)
