@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 # A KUBECONFIG that happens to be in the environment is no invitation to fill that cluster.
 BENCH_OPTIONS = $(if $(TARGET),--target $(TARGET) --kubeconfig $(KUBECONFIG)) $(BENCH)
 
-.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate findings fuzz-apiserver format bench-render bench-stages bench-fanout soak
+.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate findings fuzz-apiserver format bench-render bench-stages bench-fanout soak choosing failure-modes live-all
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -29,6 +29,9 @@ unit: .venv/dev ## all tests that need no mesh
 	pytest -n 2 -m 'not live'
 
 live: .venv/dev ## tests on a running mesh, with real Envoys
+	pytest -m 'live and not long'
+
+live-all: .venv/dev ## the same and the long ones
 	pytest -m live
 
 conformance: .venv/dev ## laws of API servers; of another one than the embedded: KUBECONFIG=~/.kube/config CONTEXT=...
@@ -57,6 +60,12 @@ profile: .venv/runtime tools/bench/drones ## where a control plane spends its ti
 tools/bench/drones: tools/bench/drones.c
 	@command -v cc >/dev/null || { echo "make bench needs a C compiler: install gcc or clang, and OpenSSL's headers (libssl-dev)"; exit 1; }
 	cc -O2 -Wall -Wextra -o $@ $< -lssl -lcrypto
+
+choosing: .venv/runtime ## compute docs/guides/choosing.md from the examples
+	@python tools/choosing.py
+
+failure-modes: .venv/runtime ## break a mesh in every way under load, and write docs/failure-modes.md
+	@python tools/failure_modes.py
 
 bench-apiserver: .venv/runtime ## what the embedded API server does under load: rates, CPU, memory
 	@python tools/bench_apiserver.py $(BENCH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -112,3 +113,18 @@ def test_envoys_on_one_machine_do_not_meet():
 
     assert arguments[:2] == ["-c", "/run/p/bootstrap.json"]
     assert "--disable-hot-restart" in arguments
+
+
+def test_the_agent_is_the_last_resort_over_a_plain_socket(mesh, roots):
+    found = json.loads(
+        bootstrap(replace(settings(roots, ("10.0.0.1", 15012)), last_good_socket="/run/agent/last-good.sock"))
+    )
+
+    [upstream] = [each for each in found["static_resources"]["clusters"] if each["name"] == "xds-grpc"]
+    last = upstream["load_assignment"]["endpoints"][-1]
+    assert (last["priority"], last["lb_endpoints"][0]["endpoint"]["address"]) == (
+        1,
+        {"pipe": {"path": "/run/agent/last-good.sock"}},
+    )
+    assert upstream["transport_socket_matches"][0]["transport_socket"]["name"] == "envoy.transport_sockets.raw_buffer"
+    assert mesh.complaint(json.dumps(found).encode()) == ""

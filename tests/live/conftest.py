@@ -148,6 +148,14 @@ class Mesh:
                 raise
         api.create_namespaced_custom_object(*where, rule)
 
+    def replace(self, cluster: str, rule: dict[str, Any]) -> None:
+        """One that is there, in one step."""
+        api = kubernetes.client.CustomObjectsApi(self._api(cluster))
+        where = (*self._where(rule), rule["metadata"]["name"])
+        version = api.get_namespaced_custom_object(*where)["metadata"]["resourceVersion"]
+        body = rule | {"metadata": rule["metadata"] | {"resourceVersion": version}}
+        api.replace_namespaced_custom_object(*where, body)
+
     def remove(self, cluster: str, rule: dict[str, Any]) -> None:
         api = kubernetes.client.CustomObjectsApi(self._api(cluster))
         api.delete_namespaced_custom_object(*self._where(rule), rule["metadata"]["name"])
@@ -279,6 +287,12 @@ def guided() -> Iterator[Callable[[str], Mesh]]:
     left = command.processes()
     shutil.rmtree(made, ignore_errors=True)
     assert left == []
+
+
+@pytest.fixture(scope="session")
+def mesh_of() -> Callable[[Isthmus, str], Mesh]:
+    """A running mesh by its name, for tests that boot one themselves."""
+    return Mesh
 
 
 @pytest.fixture(scope="session", name="until")

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+import grpc
 import grpc.aio
 import structlog
 
@@ -21,6 +22,7 @@ _RENEW_AT = 0.5
 _JITTER = 0.05
 _BACK_OFF_FIRST = 0.2
 _BACK_OFF_MAX = 15.0
+_NOBODY_ANSWERED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 log = structlog.get_logger()
 
@@ -86,7 +88,9 @@ class CertificateHolder:
         root_cert_file: str,
         seconds: int,
         changed: Callable[[Certificate], None],
+        last_good: Callable[[], Certificate | None] = lambda: None,
     ) -> None:
+        self._last_good = last_good
         self._control_planes = control_planes
         self._cluster = cluster
         self._token_file = token_file
@@ -105,6 +109,7 @@ class CertificateHolder:
             except (grpc.aio.AioRpcError, ValueError, OSError) as error:
                 self.last_error = _explained(error)
                 log.warning("no certificate", error=self.last_error, token=self._token_file)
+                self._make_do(error)
                 await asyncio.sleep(back_off * random.uniform(0.8, 1.2))
                 back_off = min(back_off * 2, _BACK_OFF_MAX)
                 continue
@@ -114,6 +119,15 @@ class CertificateHolder:
             await asyncio.sleep(
                 seconds_to_renewal(certificate.facts, datetime.now(UTC), random.uniform(-_JITTER, _JITTER))
             )
+
+    def _make_do(self, error: Exception) -> None:
+        """With the last good one of this identity, but only where nobody answered: who was refused gets none."""
+        if self.current is not None or not isinstance(error, grpc.aio.AioRpcError):
+            return
+        kept = self._last_good() if error.code() in _NOBODY_ANSWERED else None
+        if kept is not None:
+            self.current = kept
+            self._changed(kept)
 
     async def _request(self) -> Certificate:
         key = x509.new_key()

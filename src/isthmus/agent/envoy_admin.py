@@ -43,6 +43,10 @@ class EnvoyAdmin:
                 return int(value)
         return 0
 
+    async def configuration(self) -> bytes:
+        """All that it has, as JSON. Raises EnvoyUnavailable."""
+        return (await self._get("/config_dump?include_eds")).encode()
+
     async def begin_drain(self) -> None:
         """New connections still work while old ones are told to close. Raises EnvoyUnavailable."""
         self._check_open()

@@ -35,7 +35,9 @@ class NameSubscription:
         token_file: str,
         root_cert_file: str,
         changed: Callable[[tuple[NameRecord, ...]], None],
+        last_good: Callable[[], bytes | None] = lambda: None,
     ) -> None:
+        self._last_good = last_good
         self._control_planes = control_planes
         self._node = node
         self._cluster = cluster
@@ -55,8 +57,16 @@ class NameSubscription:
             except (grpc.aio.AioRpcError, OSError, ValueError, DecodeError) as error:
                 self.last_error = _explained(error)
                 log.warning("no name table", error=self.last_error)
+                self._make_do()
             back_off = _BACK_OFF_FIRST if self.received_at != before else min(back_off * 2, _BACK_OFF_MAX)
             await asyncio.sleep(back_off * random.uniform(0.5, 1.5))
+
+    def _make_do(self) -> None:
+        """With the last good table, before the first."""
+        kept = self._last_good() if self.received_at is None else None
+        if kept is not None:
+            self.received_at = asyncio.get_running_loop().time()
+            self._changed(decode(kept))
 
     async def _follow(self) -> None:
         token = read_token(self._token_file)

@@ -9,12 +9,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
+import structlog
 from aiohttp import web
 
 from isthmus.agent import namespaces
 from isthmus.agent.certificates import Certificate, CertificateHolder, ControlPlanes
 from isthmus.agent.envoy_admin import EnvoyAdmin, EnvoyUnavailable
 from isthmus.agent.grpc_bootstrap import CertificateFiles, grpc_bootstrap, write_certificate, write_privately
+from isthmus.agent.last_good import LastGood
+from isthmus.agent.last_good_server import LastGoodServer
 from isthmus.agent.names import NameSubscription
 from isthmus.agent.secrets_server import SecretsServer
 from isthmus.agent.sockets import serve_privately
@@ -22,10 +26,18 @@ from isthmus.agent.specification import AgentSettings, ProxyReady, ProxySpec
 from isthmus.dns.answers import NameTable
 from isthmus.dns.server import DnsServer
 from isthmus.envoy.bootstrap import BootstrapSettings, bootstrap, envoy_arguments
+from isthmus.envoy.dump import resources_in
+from isthmus.envoy.name_table import encode as encode_names
 from isthmus.model.views import NameRecord
 
 DNS_PORT = 15053
 _MUTUAL_TLS_PORT = 15013
+_LOOK_SECONDS = 2.0
+_KEEP_SECONDS = 30.0
+_GIVEN = ("cluster_manager.cds.update_success", "listener_manager.lds.update_success")
+"""Counters of Envoy: when they stand still, so does its configuration, but for endpoints."""
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +59,10 @@ class _Paths:
         return self.directory / "sds.sock"
 
     @property
+    def last_good(self) -> Path:
+        return self.directory / "last-good.sock"
+
+    @property
     def health(self) -> Path:
         return self.directory / "health.sock"
 
@@ -58,6 +74,8 @@ class Proxy:
         self.spec = spec
         self._settings = settings
         self._paths = _Paths(Path(spec.directory))
+        self._last_good = LastGood(settings.last_good, spec)
+        self._last_resort = LastGoodServer(self._paths.last_good, self._last_good)
         self._secrets = SecretsServer(self._paths.secrets)
         self._admin = EnvoyAdmin(self._paths.admin)
         opened = partial(namespaces.open_socket, spec.net_namespace, marked=spec.marks_sockets)
@@ -69,6 +87,7 @@ class Proxy:
             root_cert_file=spec.root_cert_file,
             seconds=settings.certificate_seconds,
             changed=self._certified,
+            last_good=self._last_good.certificate,
         )
         self._names = NameSubscription(
             control_planes,
@@ -77,6 +96,7 @@ class Proxy:
             token_file=spec.token_file,
             root_cert_file=spec.root_cert_file,
             changed=self._named,
+            last_good=self._last_good.names,
         )
         self._has_certificate = asyncio.Event()
         self._serving = asyncio.Event()
@@ -87,6 +107,8 @@ class Proxy:
         health = web.AppRunner(self._health_pages(), access_log=None)
         try:
             await self._secrets.start()
+            if self._settings.last_good:
+                await self._last_resort.start()
             await health.setup()
             await serve_privately(health, self._paths.health)
             async with asyncio.TaskGroup() as tasks:
@@ -101,8 +123,11 @@ class Proxy:
                 await self._has_certificate.wait()
                 self._write_bootstrap()
                 self._serving.set()
+                if self._settings.last_good:
+                    tasks.create_task(self._keep_configuration(), name=f"keep {self.spec.name}")
         finally:
             await health.cleanup()
+            await self._last_resort.stop()
             await self._secrets.stop()
             await self._admin.close()
 
@@ -161,16 +186,37 @@ class Proxy:
     def _certified(self, certificate: Certificate) -> None:
         if self.spec.grpc_bootstrap:
             write_certificate(certificate, CertificateFiles(Path(self.spec.grpc_bootstrap).parent))
+        self._last_good.keep_certificate(certificate)
         self._secrets.put(certificate)
         self._has_certificate.set()
 
     def _named(self, records: tuple[NameRecord, ...]) -> None:
+        self._last_good.keep_names(encode_names(records).body)
         self._dns.table = NameTable.prepare(
             records,
             namespace=self.spec.namespace,
             dns_domain=self._settings.dns_domain,
             search_domains=self.spec.search_domains,
         )
+
+    async def _keep_configuration(self) -> None:
+        """What Envoy has accepted, for another one of the workload; again whenever it has been given something new, but not all the time."""
+        kept = 0
+        while True:
+            await asyncio.sleep(_LOOK_SECONDS)
+            try:
+                given = sum([await self._admin.counter(name) for name in _GIVEN])
+                if given == kept or not await self._admin.is_live():
+                    continue
+                resources = resources_in(msgspec.json.decode(await self._admin.configuration()))
+            except (EnvoyUnavailable, msgspec.DecodeError):
+                continue
+            except ValueError as error:
+                log.warning("configuration not kept", proxy=self.spec.name, error=str(error))
+                return
+            self._last_good.keep_configuration(resources)
+            kept = given
+            await asyncio.sleep(_KEEP_SECONDS)
 
     def _write_bootstrap(self) -> None:
         if self.spec.grpc_bootstrap:
@@ -189,6 +235,7 @@ class Proxy:
                 ),
                 control_plane_name=self._settings.control_plane_name,
                 root_certificates=self.spec.root_cert_file,
+                last_good_socket=str(self._paths.last_good) if self._settings.last_good else "",
                 sds_socket=str(self._paths.secrets),
                 admin_socket=str(self._paths.admin),
                 health_socket=str(self._paths.health),

@@ -56,7 +56,8 @@ class ProxyReady(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
-    """An agent process's settings file. `control_planes` are host:port in order of preference."""
+    """An agent process's settings file. `control_planes` are host:port in order of preference. `last_good` is a folder, best in memory, for
+    what proxies begin with while no control plane answers; empty for none."""
 
     socket: str
     cluster_id: str
@@ -66,3 +67,4 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     control_plane_name: str = "istiod.istio-system.svc"
     dns_domain: str = "cluster.local"
     certificate_seconds: int = 86400
+    last_good: str = ""

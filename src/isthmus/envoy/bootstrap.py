@@ -30,7 +30,8 @@ class BootstrapSettings:
 
     `root_certificates` is the PEM file that the control plane's certificate is checked against, `control_plane_name` the name in it.
     The sockets are the agent's (secrets, readiness) and Envoy's own (administration). `marks_sockets`: Envoy's connections carry the mark by
-    which capture leaves them alone, for which it needs CAP_NET_ADMIN.
+    which capture leaves them alone, for which it needs CAP_NET_ADMIN. `last_good_socket`, if not empty, is the agent's, with the last good
+    configuration for when no control plane answers.
     """
 
     node: dict[str, Any]
@@ -41,6 +42,7 @@ class BootstrapSettings:
     admin_socket: str
     health_socket: str
     marks_sockets: bool
+    last_good_socket: str = ""
 
 
 def bootstrap(settings: BootstrapSettings) -> bytes:
@@ -191,6 +193,10 @@ def _xds_upstream(settings: BootstrapSettings) -> dict[str, Any]:
         {"priority": priority, "lb_endpoints": [{"endpoint": {"address": _socket(host, port)}}]}
         for priority, (host, port) in enumerate(settings.control_planes)
     ]
+    static = all(_is_ip(host) for host, _ in settings.control_planes)
+    last_resort = bool(settings.last_good_socket) and static
+    if last_resort:
+        localities.append(_last_resort(settings.last_good_socket, len(localities)))
     context = {
         "@type": _TYPE + "envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
         "sni": settings.control_plane_name,
@@ -209,7 +215,7 @@ def _xds_upstream(settings: BootstrapSettings) -> dict[str, Any]:
     return {
         "name": XDS_UPSTREAM,
         "alt_stat_name": f"{XDS_UPSTREAM};",
-        "type": "STATIC" if all(_is_ip(host) for host, _ in settings.control_planes) else "STRICT_DNS",
+        "type": "STATIC" if static else "STRICT_DNS",
         "dns_lookup_family": "V4_PREFERRED",
         "connect_timeout": "1s",
         "load_assignment": {"cluster_name": XDS_UPSTREAM, "endpoints": localities},
@@ -218,15 +224,35 @@ def _xds_upstream(settings: BootstrapSettings) -> dict[str, Any]:
             "split_external_local_origin_errors": True,
             "consecutive_local_origin_failure": 2,
             "interval": "1s",
-            "base_ejection_time": "2s",
-            "max_ejection_time": "5s",
+            "base_ejection_time": "1s",
+            "max_ejection_time": "2s",
             # The last one is never ejected: there is nowhere else to go.
             "max_ejection_percent": 99,
         },
         "typed_extension_protocol_options": {_HTTP_OPTIONS: _http2()},
         "upstream_connection_options": {"tcp_keepalive": {"keepalive_time": 30, "keepalive_interval": 5}},
         "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": context},
+        **({"transport_socket_matches": [_PLAIN_FOR_THE_AGENT]} if last_resort else {}),
     }
+
+
+_AGENT_MATCH = {"lastGood": True}
+_PLAIN_FOR_THE_AGENT = {
+    "name": "last-good",
+    "match": _AGENT_MATCH,
+    "transport_socket": {
+        "name": "envoy.transport_sockets.raw_buffer",
+        "typed_config": {"@type": _TYPE + "envoy.extensions.transport_sockets.raw_buffer.v3.RawBuffer"},
+    },
+}
+"""Its socket lies in a folder of this proxy's own: who may reach it is the identity."""
+
+
+def _last_resort(path: str, priority: int) -> dict[str, Any]:
+    """The agent, after all control planes. A name that has to be resolved and a path cannot stand in one upstream."""
+    metadata = {"filter_metadata": {"envoy.transport_socket_match": _AGENT_MATCH}}
+    endpoint = {"endpoint": {"address": {"pipe": {"path": path}}}, "metadata": metadata}
+    return {"priority": priority, "lb_endpoints": [endpoint]}
 
 
 def _from_agent() -> dict[str, Any]:

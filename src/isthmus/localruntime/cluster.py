@@ -178,6 +178,7 @@ class Cluster:
             mesh_id=self._mesh.mesh,
             trust_domain=self._mesh.trust_domain,
             control_planes=control_plane_addresses(self._mesh, self.plan),
+            last_good=str(self._run_directory / "last-good"),
         )
         network = self._mesh.network(self.plan.network)
         return self._program("agent", settings, net_namespace=network.namespace)

@@ -83,13 +83,21 @@ def test_control_goes_on_with_the_other_one(mesh, until):
     until("center obeys no more", lambda: not obeys(mesh, "center"))
 
 
-def test_when_both_are_gone_requests_go_on(mesh, until):
+def test_when_both_are_gone_requests_go_on_and_new_proxies_begin_with_the_last_good_configuration(mesh, until):
     mesh.scale("west", "istiod", 0, SYSTEM)
     until("no control plane runs", lambda: not mesh.pods("west", "istiod") and not mesh.pods("east", "istiod"))
+    kept = mesh.pods("center", "client")[0]
     with mesh.load("center") as load:
+        mesh.scale("center", "helloworld-v2", 3)
+        began = time.monotonic()
+        until("a new Pod is ready", lambda: [pod["ready"] for pod in mesh.pods("center", "helloworld")] == ["2/2"] * 3)
+        seconds = time.monotonic() - began
         load.goes_on(100)
+    mesh.kill(mesh.container_pid("center", "sample", "client", "istio-proxy"))
+    until("the client's proxy was restarted", lambda: mesh.pods("center", "client")[0]["restarts"] > kept["restarts"])
+    until("and works", lambda: not [answer for answer in mesh.ask("center", 20) if "error" in answer])
 
-    print(f"\nwithout any control plane: {load.summary}")
+    print(f"\nwithout any control plane: {load.summary}; a new Pod was ready after {seconds:.1f} s")
     assert load.summary.failed == 0
     assert set(load.summary.by_cluster) == {"east", "center", "west"}
 

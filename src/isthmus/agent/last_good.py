@@ -1,0 +1,120 @@
+"""The last that was good: certificates, name tables and configuration, kept for the time in which no control plane answers.
+
+Files of mode 0600 in a folder of mode 0700, which belongs on a file system in memory: keys are among them, and they never leave the machine. A
+certificate is kept for an identity, configuration for a workload: what one Pod of a Deployment had, another one may begin with. It is used only
+while nobody answers, and only for as long as the certificate is valid.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import MappingProxyType
+
+import msgspec
+import structlog
+
+from isthmus.agent.certificates import Certificate
+from isthmus.agent.specification import ProxySpec
+from isthmus.envoy.resources import Resource, ResourceSet
+from isthmus.trust.x509 import BadCertificate
+
+_VALID_FOR_AT_LEAST = timedelta(minutes=1)
+
+log = structlog.get_logger()
+
+
+class _Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """`resources` are bodies by type and name, base64."""
+
+    chain_pem: str = ""
+    key_pem: str = ""
+    roots_pem: str = ""
+    ip: str = ""
+    names: str = ""
+    resources: dict[str, dict[str, str]] = {}
+
+
+class LastGood:
+    """For one proxy. An empty folder keeps nothing."""
+
+    def __init__(self, folder: str, spec: ProxySpec) -> None:
+        self._folder = Path(folder) if folder else None
+        self._spec = spec
+        identity = f"{spec.namespace}~{spec.service_account}"
+        workload = f"{spec.kind}~{identity}~{spec.workload_name}~{spec.labels.get('version', '')}"
+        self._certificate, self._names, self._configuration = (
+            f"{name}.json" for name in (f"certificate~{identity}", f"names~{workload}", f"configuration~{workload}")
+        )
+
+    def keep_certificate(self, certificate: Certificate) -> None:
+        self._write(
+            self._certificate,
+            _Kept(chain_pem=certificate.chain_pem, key_pem=certificate.key_pem, roots_pem=certificate.roots_pem),
+        )
+
+    def certificate(self, now: datetime | None = None) -> Certificate | None:
+        """One for this proxy's identity that is still valid for a while."""
+        kept = self._read(self._certificate)
+        if kept is None:
+            return None
+        certificate = Certificate(kept.chain_pem, kept.key_pem, kept.roots_pem)
+        try:
+            account = certificate.identity.service_account
+            valid = certificate.facts.not_after - (now or datetime.now(UTC)) >= _VALID_FOR_AT_LEAST
+        except BadCertificate:
+            return None
+        return certificate if valid and account == (self._spec.namespace, self._spec.service_account) else None
+
+    def keep_names(self, body: bytes) -> None:
+        self._write(self._names, _Kept(names=base64.b64encode(body).decode()))
+
+    def names(self) -> bytes | None:
+        kept = self._read(self._names)
+        return base64.b64decode(kept.names) if kept is not None else None
+
+    def keep_configuration(self, resources: ResourceSet) -> None:
+        bodies = {
+            type_url: {name: base64.b64encode(resource.body).decode() for name, resource in named.items()}
+            for type_url, named in resources.by_type.items()
+        }
+        self._write(self._configuration, _Kept(ip=self._spec.ip, resources=bodies))
+
+    def configuration(self) -> ResourceSet | None:
+        """What a proxy of the same workload had accepted last."""
+        kept = self._read(self._configuration)
+        if kept is None:
+            return None
+        return ResourceSet(
+            MappingProxyType(
+                {
+                    type_url: MappingProxyType(
+                        {name: Resource.of_bytes(name, base64.b64decode(body)) for name, body in named.items()}
+                    )
+                    for type_url, named in kept.resources.items()
+                }
+            )
+        )
+
+    def _write(self, name: str, kept: _Kept) -> None:
+        """In one step. A disk that is full costs the copy, not the proxy."""
+        if self._folder is None:
+            return
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            new = self._folder / f".{self._spec.name}~{name}"
+            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+                file.write(msgspec.json.encode(kept))
+            new.rename(self._folder / name)
+        except OSError as error:
+            log.warning("nothing kept for bad times", file=name, error=str(error))
+
+    def _read(self, name: str) -> _Kept | None:
+        if self._folder is None:
+            return None
+        try:
+            return msgspec.json.decode((self._folder / name).read_bytes(), type=_Kept)
+        except (OSError, msgspec.MsgspecError):
+            return None

@@ -1,0 +1,68 @@
+"""Topologies without a guide of their own: each boots from its example, and does what its first line says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytestmark = [pytest.mark.live, pytest.mark.long]
+
+EXAMPLES = Path(__file__).parents[3] / "examples"
+SYSTEM = "istio-system"
+
+
+@contextmanager
+def booted(isthmus: Any, mesh_of: Any, name: str) -> Iterator[Any]:
+    done = isthmus("up", str(EXAMPLES / f"{name}.yaml"), "--no-traffic")
+    assert done.returncode == 0, done.stderr
+    yield mesh_of(isthmus, name)
+    isthmus("down", "--all")
+
+
+def answered(mesh, cluster: str) -> set[str]:
+    return {answer.get("cluster", answer.get("error", "")) for answer in mesh.ask(cluster, 30)}
+
+
+def test_one_network_is_entered_without_a_gateway(isthmus, mesh_of):
+    with booted(isthmus, mesh_of, "one-network") as mesh:
+        assert answered(mesh, "east") == answered(mesh, "west") == {"east", "west"}
+        assert mesh.pods("east", "istio-eastwestgateway") == []
+        endpoints = mesh.envoy("east", "sample", "client", "clusters")
+        [ip] = [pod["ip"] for pod in mesh.pods("west", "helloworld")]
+        assert f"{ip}:5000" in endpoints
+
+
+def test_blue_and_green_by_rules(isthmus, mesh_of, until):
+    with booted(isthmus, mesh_of, "blue-green-by-rules") as mesh:
+        until(
+            "each answers its own", lambda: (answered(mesh, "blue"), answered(mesh, "green")) == ({"blue"}, {"green"})
+        )
+        [ip] = [pod["ip"] for pod in mesh.pods("green", "helloworld")]
+        assert f"{ip}:5000" in mesh.envoy("blue", "sample", "client", "clusters"), "they know each other all the same"
+
+
+def test_a_region_s_control_plane_stands_in_for_the_other_s(isthmus, mesh_of, until):
+    with booted(isthmus, mesh_of, "one-per-region") as mesh:
+        everywhere = {"eu1", "eu2", "us1", "us2"}
+        assert all(answered(mesh, cluster) == everywhere for cluster in everywhere)
+        assert {cluster: list(mesh.control_planes_of(cluster)) for cluster in sorted(everywhere)} == {
+            "eu1": ["eu1"],
+            "eu2": ["eu1"],
+            "us1": ["us1"],
+            "us2": ["us1"],
+        }
+
+        with mesh.load("eu2") as load:
+            mesh.scale("eu1", "istiod", 0, SYSTEM)
+            until(
+                "eu's proxies are us1's",
+                lambda: all(list(mesh.control_planes_of(c)) == ["us1"] for c in ("eu1", "eu2")),
+            )
+            load.goes_on(50)
+
+        print(f"\nwithout eu's control plane: {load.summary}")
+        assert load.summary.failed == 0

@@ -1,0 +1,269 @@
+"""Breaks a running mesh in every way that we know, under load, and writes what was measured into docs/failure-modes.md.
+
+    python tools/failure_modes.py [PAGE]
+
+The figures depend on the machine, which is named in the page.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from isthmus.kubernetes.client import ApiClient
+from isthmus.kubernetes.kubeconfig import load_file
+from isthmus.kubernetes.resources import DEPLOYMENTS, ResourcePath
+from isthmus.localruntime.breaking import Breaker
+from isthmus.localruntime.load import Load, Summary
+from isthmus.localruntime.mesh_client import MeshClient
+from isthmus.localruntime.state import StateFolder
+from isthmus.localruntime.traffic import clients
+
+_HERE = Path(__file__).parent
+_PAGE = _HERE.parent / "docs" / "failure-modes.md"
+_BEFORE, _BROKEN, _AFTER = 1.0, 6.0, 2.0
+_SETTLE_SECONDS = 60.0
+_SYSTEM = "istio-system"
+_RULES = {
+    "VirtualService": ResourcePath(
+        group="networking.istio.io", version="v1", plural="virtualservices", namespaced=True
+    ),
+    "DestinationRule": ResourcePath(
+        group="networking.istio.io", version="v1", plural="destinationrules", namespaced=True
+    ),
+}
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """`breaks` is given what it needs to break the mesh. `clients` are the clusters whose requests are measured."""
+
+    what: str
+    how: str
+    breaks: Callable[[Breaker, Status], None]
+    clients: tuple[str, ...] = ("east", "west")
+
+
+class Status:
+    """What runs where."""
+
+    def __init__(self, mesh: MeshClient) -> None:
+        self._clusters = {cluster["id"]: cluster for cluster in mesh.status()["clusters"]}
+
+    def pods(self, cluster: str, app: str = "", node: str = "") -> list[tuple[str, str, str]]:
+        """(cluster, namespace, name) of Pods by their app and Node."""
+        return [
+            (cluster, pod["namespace"], pod["name"])
+            for pod in self._clusters[cluster]["pods"]
+            if app in ("", pod["labels"].get("app")) and node in ("", pod["node"])
+        ]
+
+    def node_of(self, cluster: str, app: str) -> str:
+        return next(str(pod["node"]) for pod in self._clusters[cluster]["pods"] if pod["labels"].get("app") == app)
+
+    def process(self, cluster: str, name: str) -> int:
+        return int(self._clusters[cluster]["processIds"][name])
+
+
+def _zone(breaker: Breaker, status: Status) -> None:
+    """The one that east's client is not in: what is measured is its requests."""
+    [zone] = {"east-a", "east-b"} - {status.node_of("east", "client")}
+    for where in status.pods("east", "helloworld", zone):
+        breaker.silence(breaker.pids(*where)[:1])
+
+
+def _cluster(breaker: Breaker, status: Status) -> None:
+    for where in status.pods("center"):
+        breaker.silence(breaker.pids(*where)[:1])
+    breaker.freeze([status.process("center", "apiserver")])
+
+
+def _killed(app: str, cluster: str, *, container: str, all_of_them: bool = False) -> Callable[[Breaker, Status], None]:
+    def breaks(breaker: Breaker, status: Status) -> None:
+        for where in status.pods(cluster, app)[: None if all_of_them else 1]:
+            breaker.kill(breaker.pids(*where, container))
+
+    return breaks
+
+
+def _silent(app: str, cluster: str, *, all_of_them: bool = False) -> Callable[[Breaker, Status], None]:
+    def breaks(breaker: Breaker, status: Status) -> None:
+        for where in status.pods(cluster, app)[: None if all_of_them else 1]:
+            breaker.silence(breaker.pids(*where)[:1])
+
+    return breaks
+
+
+def _frozen(app: str, cluster: str, container: str) -> Callable[[Breaker, Status], None]:
+    def breaks(breaker: Breaker, status: Status) -> None:
+        for where in status.pods(cluster, app):
+            breaker.freeze(breaker.pids(*where, container))
+
+    return breaks
+
+
+_GATEWAY = "istio-eastwestgateway"
+EXPERIMENTS = (
+    Experiment("a workload", "killed", _killed("helloworld", "east", container="helloworld", all_of_them=True)),
+    Experiment("a workload", "hangs", _frozen("helloworld", "center", "helloworld")),
+    Experiment("a workload's proxy", "killed", _killed("helloworld", "center", container="istio-proxy")),
+    Experiment("a zone of east", "silent", _zone),
+    Experiment("the cluster center", "silent", _cluster),
+    Experiment("center's API server", "hangs", lambda b, s: b.freeze([s.process("center", "apiserver")])),
+    Experiment("east's control plane", "killed", _killed("istiod", "east", container="discovery")),
+    Experiment("east's control plane", "hangs", _frozen("istiod", "east", "discovery")),
+    Experiment("one of west's two gateways", "killed", _killed(_GATEWAY, "west", container="istio-proxy")),
+    Experiment("one of west's two gateways", "silent", _silent(_GATEWAY, "west")),
+    Experiment(
+        "all of west's gateways", "killed", _killed(_GATEWAY, "west", container="istio-proxy", all_of_them=True)
+    ),
+    Experiment("all of west's gateways", "silent", _silent(_GATEWAY, "west", all_of_them=True)),
+    Experiment("the network between n1 and n2", "silent", lambda b, s: b.cut_off(s.process("west", "agent"))),
+)
+
+
+def main(arguments: list[str]) -> int:
+    page = Path(arguments[0]) if arguments else _PAGE
+    with tempfile.TemporaryDirectory(prefix="isthmus-") as home:
+        os.environ["ISTHMUS_STATE"] = home
+        command = [sys.executable, "-m", "isthmus.cli.app"]
+        subprocess.run(
+            [*command, "up", str(_HERE / "failure-modes.yaml"), "--no-traffic"], check=True, capture_output=True
+        )
+        try:
+            mesh = MeshClient(StateFolder(Path(home) / "failure-modes"))
+            asyncio.run(_scale(mesh, "east", "helloworld-v1", 2))
+            plain = list(_all(mesh))
+            for cluster in ("east", "west"):
+                asyncio.run(_apply(mesh, cluster))
+            ruled = list(_all(mesh))
+        finally:
+            subprocess.run([*command, "down"], check=True, capture_output=True)
+    page.write_text(_page(plain, ruled))
+    print(f"written: {page}")
+    return 0
+
+
+Measured = tuple[Experiment, str, Summary]
+
+
+def _all(mesh: MeshClient) -> Iterator[Measured]:
+    for experiment in EXPERIMENTS:
+        _settle(mesh)
+        for cluster, summary in _measure(mesh, experiment).items():
+            print(f"{experiment.what}, {experiment.how}; client in {cluster}: {summary}", flush=True)
+            yield experiment, cluster, summary
+
+
+def _measure(mesh: MeshClient, experiment: Experiment) -> dict[str, Summary]:
+    wait = threading.Event().wait
+    where = {found[0]: found for found in clients(mesh.status())}
+    breaker, status = Breaker(mesh), Status(mesh)
+    loads = {cluster: Load(mesh, where[cluster], threads=8) for cluster in experiment.clients}
+    for load in loads.values():
+        load.__enter__()
+    try:
+        wait(_BEFORE)
+        began = time.time()
+        experiment.breaks(breaker, status)
+        wait(_BROKEN)
+    finally:
+        breaker.undo()
+        wait(_AFTER)
+        for load in loads.values():
+            load.__exit__(None, None, None)
+    return {cluster: load.since(began) for cluster, load in loads.items()}
+
+
+def _settle(mesh: MeshClient) -> None:
+    """Until all is ready, and every client is answered from both networks. Raises TimeoutError.
+
+    Not by each cluster: a gateway leads a connection to one of its network's workloads, and keeps it there.
+    """
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while time.monotonic() < deadline:
+        status = mesh.status()
+        if not status["waitingFor"]:
+            seen = []
+            for where in clients(status):
+                with Load(mesh, where, threads=4, per_second=200) as load:
+                    load.goes_on(60)
+                seen.append(load.summary)
+            if all(
+                "west" in summary.by_cluster and len(summary.by_cluster) > 1 and not summary.failed for summary in seen
+            ):
+                return
+        threading.Event().wait(0.5)
+    raise TimeoutError("the mesh did not come back")
+
+
+async def _scale(mesh: MeshClient, cluster: str, name: str, replicas: int) -> None:
+    async with ApiClient(load_file(mesh.state.kubeconfig, cluster)) as client:
+        await client.patch(DEPLOYMENTS, name, {"spec": {"replicas": replicas}}, "sample")
+
+
+async def _apply(mesh: MeshClient, cluster: str) -> None:
+    async with ApiClient(load_file(mesh.state.kubeconfig, cluster)) as client:
+        for rule in yaml.safe_load_all((_HERE / "failure-modes-rules.yaml").read_text()):
+            await client.create(_RULES[rule["kind"]], rule, rule["metadata"]["namespace"])
+
+
+def _page(plain: list[Measured], ruled: list[Measured]) -> str:
+    machine = f"{os.cpu_count()} cores, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
+    return f"""# What breaks when
+
+Written by `make failure-modes`, which boots a mesh, breaks it under load, and measures. Not a promise: figures of one run on one machine ({machine},
+shared with other work).
+
+The mesh is `tools/failure-modes.yaml`: east and center on one network, west on another, with two gateways; helloworld in all three, twice in east;
+two control planes that all proxies can use. Clients in east and west send about 80 requests a second each, from eight connections. What is broken
+stays so for {_BROKEN:g} s, unless the runtime starts it again before.
+
+- *killed*: the kernel ends its connections, and new ones are refused.
+- *hangs*: it is stopped; its connections stay open, and nothing is answered.
+- *silent*: every packet to and from it is lost.
+
+`failed` are requests that the client got an error for; `for` is from the first failure to the end of the last; `slowest` is of those that succeeded.
+
+## Without any rule
+
+What Isthmus does by itself: idempotent requests are tried again elsewhere when a connection fails or is reset.
+
+{_table(plain)}
+
+## With a limit for each try
+
+The rules in `tools/failure-modes-rules.yaml`: a quarter of a second for each try, and what does not answer is left alone for a while. Without such a
+limit a request to what hangs waits for as long as the caller does: nobody else can know how long an answer may take.
+
+{_table(ruled)}
+"""
+
+
+def _table(measured: list[Measured]) -> str:
+    rows = [
+        "| What | How | Client in | Requests | Failed | For | Slowest |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for experiment, cluster, found in measured:
+        lasted = f"{found.failing_seconds:.2f} s" if found.failed else ""
+        rows.append(
+            f"| {experiment.what} | {experiment.how} | {cluster} | {found.requests} | {found.failed} | {lasted} | "
+            f"{1000 * found.slowest_seconds:.0f} ms |"
+        )
+    return "\n".join(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
