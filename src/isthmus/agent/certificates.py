@@ -61,8 +61,8 @@ class ControlPlanes:
         credentials = grpc.ssl_channel_credentials(Path(root_cert_file).read_bytes())
         options = [
             ("grpc.ssl_target_name_override", self._name),
-            ("grpc.keepalive_time_ms", 30_000),
-            ("grpc.keepalive_timeout_ms", 10_000),
+            ("grpc.keepalive_time_ms", 10_000),
+            ("grpc.keepalive_timeout_ms", 5_000),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
         ]

@@ -39,7 +39,7 @@ SERVER_OPTIONS: Sequence[tuple[str, int]] = (
     ("grpc.server.max_pending_requests", 20000),
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.min_ping_interval_without_data_ms", 15_000),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.keepalive_permit_without_calls", 1),
     # Bandwidth probing costs a third of the CPU of a push (measured).
     ("grpc.http2.bdp_probe", 0),
