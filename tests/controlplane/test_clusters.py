@@ -13,9 +13,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from isthmus.controlplane import clusters, feeds
 from isthmus.controlplane.cluster_table import add_metrics
 from isthmus.controlplane.clusters import RemoteClusters, RemoteSettings
+from isthmus.controlplane.kept_clusters import KeptClusters
 from isthmus.controlplane.remote_secrets import RemoteRules
 from isthmus.controlplane.staleness import HOLD, StalePolicy
-from isthmus.controlplane.world import World
+from isthmus.controlplane.world import ImportedCluster, World
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.kubeconfig import ApiAddress
 from isthmus.model.identity import TrustDomain
@@ -298,3 +299,44 @@ async def test_a_kind_that_may_not_be_read_is_told_and_keeps_no_cluster_away(own
         assert mesh.services() == ["web"]
         assert mesh.issues() == [("ISM0204", "*")]
         assert mesh.row().state == "live"
+
+
+async def test_a_cluster_that_is_away_at_the_start_is_shown_as_it_was_last_known(own, west, tmp_path, monkeypatch):
+    monkeypatch.setattr(clusters, "_PATIENCE_SECONDS", 0.1)
+    await own.put_secret("remote", west=west.kubeconfig())
+    async with following(own, kept=KeptClusters(str(tmp_path))) as before:
+        await before.until(lambda: before.services() == ["web"])
+        await before.until(lambda: list(tmp_path.glob("west.json")))
+    west.go_away()
+
+    async with following(own, kept=KeptClusters(str(tmp_path))) as after:
+        await after.until(lambda: after.services() == ["web"])
+        imported = after.world.clusters[WEST]
+        assert (imported.state, bool(imported.stale_since)) == (ImportState.STALE, True)
+        assert not await after.remotes.settled(), "it is not waited for any longer"
+        assert after.row().syncStatus == "timeout"
+
+        west.is_away = False
+        await west.put(SERVICES, "more", "shop")
+        await after.until(lambda: after.services() == ["more", "web"])
+        assert after.world.clusters[WEST].state is ImportState.LIVE
+
+
+async def test_a_cluster_that_has_left_does_not_come_back_from_what_was_kept(own, west, tmp_path):
+    await own.put_secret("remote", west=west.kubeconfig())
+    async with following(own, kept=KeptClusters(str(tmp_path))) as followed:
+        await followed.until(lambda: list(tmp_path.glob("west.json")))
+        await own.delete(SECRETS, "remote", "istio-system")
+        await followed.until(lambda: followed.row().state == "gone")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_kept_is_for_its_owner_alone_and_a_torn_file_is_as_none(tmp_path):
+    kept = KeptClusters(str(tmp_path / "state"))
+    kept.keep(WEST, ImportedCluster())
+    [path] = (tmp_path / "state").iterdir()
+    assert path.stat().st_mode & 0o777 == 0o600
+
+    path.write_bytes(path.read_bytes()[:-3])
+    assert kept.recalled(WEST) is None
+    assert KeptClusters("").recalled(WEST) is None

@@ -11,7 +11,7 @@ import random
 import ssl
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -23,6 +23,7 @@ from isthmus.controlplane.cluster_identity import ClusterIdentity, identity_of
 from isthmus.controlplane.cluster_table import ClusterRow
 from isthmus.controlplane.credential_expiry import expiry_of
 from isthmus.controlplane.feeds import ClusterFeed, kinds_of
+from isthmus.controlplane.kept_clusters import KeptClusters
 from isthmus.controlplane.remote_files import follow, reading_of_files
 from isthmus.controlplane.remote_secrets import (
     LABEL,
@@ -48,6 +49,9 @@ from isthmus.model.topology import ImportState
 _RETRY_SECONDS_FIRST = 0.5
 _RETRY_SECONDS_MAX = 30.0
 _GONE_MAX = 100
+_PATIENCE_SECONDS = 3.0
+"""So long a cluster that was known before may take to answer, before it is shown as it was known."""
+_KEEP_SECONDS = 30.0
 
 log = structlog.get_logger()
 
@@ -59,13 +63,14 @@ Duties = Callable[[ClusterId, ApiClient], Coroutine[None, None, None]]
 class RemoteSettings:
     """`sync_seconds`: after that a cluster that has not been read holds nothing up; 0 is for ever. `directory` of kubeconfigs, or empty.
 
-    `duties` are what is done for a cluster for as long as it is read, beside reading it.
+    `kept` is what was known before this control plane started. `duties` are what is done for a cluster for as long as it is read, beside reading it.
     """
 
     rules: RemoteRules
     sync_seconds: float
     policy: StalePolicy
     directory: str = ""
+    kept: KeptClusters = field(default_factory=lambda: KeptClusters(""))
     duties: Duties | None = None
 
 
@@ -226,6 +231,7 @@ class RemoteClusters:
             if discovery is not None and discovery.task is not None:
                 discovery.task.cancel()
         self._world.remove(cluster)
+        self._settings.kept.forget(cluster)
         self._world.report(f"unusable {cluster}", ())
         self._report_identities()
 
@@ -260,18 +266,47 @@ class RemoteClusters:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(discovery.feed.run(lambda: self._visible(discovery)), name="feed")
             tasks.create_task(self._identify(discovery, client), name="identify")
+            tasks.create_task(self._keep(discovery), name="keep")
             if self._settings.duties is not None:
                 tasks.create_task(self._settings.duties(discovery.wanted.id, client), name="duties")
 
     async def _give_time(self, discovery: _Discovery) -> None:
-        if self._settings.sync_seconds == 0:
+        sync_seconds = self._settings.sync_seconds
+        patience = min(_PATIENCE_SECONDS, sync_seconds or _PATIENCE_SECONDS)
+        await asyncio.sleep(patience)
+        if self._joining.get(discovery.wanted.id) is discovery and self._recall(discovery):
             return
-        await asyncio.sleep(self._settings.sync_seconds)
+        if sync_seconds == 0:
+            return
+        await asyncio.sleep(sync_seconds - patience)
         if self._joining.get(discovery.wanted.id) is discovery:
             discovery.late = True
             self.timeouts += 1
             log.warning("cluster could not be read in time", cluster=discovery.wanted.id, error=discovery.error)
             self._note_quiet()
+
+    def _recall(self, discovery: _Discovery) -> bool:
+        """Shows the cluster as it was known before this control plane started, if it was; reading it goes on."""
+        cluster = discovery.wanted.id
+        kept = self._settings.kept.recalled(cluster) if cluster not in self._world.clusters else None
+        if kept is None:
+            return False
+        log.warning("cluster is shown as it was last known", cluster=cluster, since=kept.stale_since)
+        self._world.put(cluster, kept)
+        discovery.late = True
+        self._note_quiet()
+        return True
+
+    async def _keep(self, discovery: _Discovery) -> None:
+        """What is known, for the next start, once it is."""
+        cluster = discovery.wanted.id
+        while True:
+            if discovery.feed is not None and self._world.clusters.get(cluster) is discovery.feed.imported:
+                if discovery.feed.imported.state is ImportState.LIVE:
+                    self._settings.kept.keep(cluster, discovery.feed.imported)
+                await asyncio.sleep(_KEEP_SECONDS)
+            else:
+                await asyncio.sleep(1.0)
 
     async def _identify(self, discovery: _Discovery, client: ApiClient) -> None:
         pause = _RETRY_SECONDS_FIRST

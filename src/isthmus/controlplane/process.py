@@ -29,6 +29,7 @@ from isthmus.controlplane.duties import duties
 from isthmus.controlplane.feeds import ClusterFeed, kinds_of
 from isthmus.controlplane.gateway_deployments import GatewayDeployer
 from isthmus.controlplane.gateway_writer import LEASE, GatewayWriter
+from isthmus.controlplane.kept_clusters import KeptClusters
 from isthmus.controlplane.ports import MUTUAL_TLS_PORT, TOKEN_PORT, methods_of, proxy_ports
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
 from isthmus.controlplane.webhooks import WEBHOOK_PORT, Webhooks, serving_webhooks
@@ -237,6 +238,7 @@ def _remote_settings(
         sync_seconds=settings.remote_sync_seconds,
         policy=settings.stale_policy,
         directory=settings.remote_kubeconfigs,
+        kept=KeptClusters(settings.state_directory),
     )
 
 

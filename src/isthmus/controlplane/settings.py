@@ -40,7 +40,7 @@ class ControlPlaneSettings:
 
     A control plane that runs outside the mesh runs in `home`, not in its config cluster; then `kubeconfig` leads to home, and `config_secret`
     names the Secret there that holds a kubeconfig for the config cluster. Its authority's keys stay at home, too. What is labelled for another
-    `revision` is not this one's.
+    `revision` is not this one's. In `state_directory` it keeps what it knows of remote clusters; empty is nowhere.
 
     `remote_sync_seconds`: how long a remote cluster may hold up the first answer to proxies; 0 is for ever. `remote_kubeconfigs` is a
     directory of kubeconfigs that are read instead of remote secrets, or empty. `remote_secrets_at_home`: remote secrets are
@@ -52,6 +52,7 @@ class ControlPlaneSettings:
     cluster: ClusterId
     home: ClusterId
     config_secret: str
+    state_directory: str
     mesh: MeshId
     trust_domain: TrustDomain
     kubeconfig: str
@@ -85,6 +86,7 @@ class ControlPlaneSettings:
             cluster=ClusterId(environment.get("CLUSTER_ID", "Kubernetes")),
             home=ClusterId(environment.get("ISTHMUS_HOME_CLUSTER") or environment.get("CLUSTER_ID", "Kubernetes")),
             config_secret=environment.get("ISTHMUS_CONFIG_SECRET", ""),
+            state_directory=environment.get("STATE_DIRECTORY", ""),
             mesh=MeshId(environment.get("MESH_ID", "mesh1")),
             trust_domain=_trust_domain(environment.get("TRUST_DOMAIN", "cluster.local")),
             kubeconfig=environment.get("KUBECONFIG", ""),

@@ -53,6 +53,11 @@ class PodFiles:
         return self.directory / "root-cert.pem"
 
     @property
+    def state(self) -> Path:
+        """What containers keep over their own restarts; it goes with the Pod."""
+        return self.directory / "state"
+
+    @property
     def proxy(self) -> Path:
         return self.directory / "proxy"
 
@@ -60,6 +65,7 @@ class PodFiles:
         """Everything but the tokens."""
         self.proxy.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.directory.chmod(0o700)
+        self.state.mkdir(exist_ok=True, mode=0o700)
         self.api_ca.write_text(api_ca_pem)
         self.resolv_conf.write_text(
             f"nameserver {dns_server}\nsearch {' '.join(search_domains(namespace))}\noptions ndots:5\n"

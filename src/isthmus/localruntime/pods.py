@@ -224,6 +224,7 @@ class PodRunner:
         inherited = self._place.environment | {
             "HOSTNAME": self.name,
             "KUBECONFIG": str(self._files.kubeconfig),
+            "STATE_DIRECTORY": str(self._files.state),
             "KUBERNETES_SERVICE_HOST": f"{self._place.plan.service_cidr.rpartition('.')[0]}.1",
             "KUBERNETES_SERVICE_PORT": "443",
         }
