@@ -75,9 +75,9 @@ class Proxy:
         self._settings = settings
         self._paths = _Paths(Path(spec.directory))
         self._last_good = LastGood(settings.last_good, spec)
-        self._last_resort = LastGoodServer(self._paths.last_good, self._last_good)
         self._secrets = SecretsServer(self._paths.secrets)
         self._admin = EnvoyAdmin(self._paths.admin)
+        self._last_resort = LastGoodServer(self._paths.last_good, self._last_good, self._admin.is_live)
         opened = partial(namespaces.open_socket, spec.net_namespace, marked=spec.marks_sockets)
         self._dns = DnsServer(spec.name_servers, opened)
         self._certificate = CertificateHolder(
