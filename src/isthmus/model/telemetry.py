@@ -59,7 +59,8 @@ class TraceProvider:
 class TelemetryDefaults:
     """What MeshConfig says: the providers there are, those that are used where no rule says otherwise, and how many requests are traced."""
 
-    logs: tuple[LogProvider, ...] = ()
+    logs: tuple[LogProvider, ...] = (LogProvider(name="envoy", kind=LogKind.FILE),)
+    """Without a word from anybody, the one that Istio always has."""
     traces: tuple[TraceProvider, ...] = ()
     default_logs: tuple[str, ...] = ()
     default_trace: str = ""

@@ -50,7 +50,8 @@ def value_of(patch: ConfigPatch) -> Any:
     except KeyError as error:
         raise NotAMessage(f"this Envoy has no type {error.args[0]}") from None
     except (json_format.ParseError, TypeError, ValueError) as error:
-        raise NotAMessage(str(error)) from None
+        # The first line says what is wrong; the others list every field that there is.
+        raise NotAMessage(str(error).partition("\n")[0].rstrip(".")) from None
 
 
 def usable(patches: Iterable[ConfigPatch]) -> Iterator[tuple[ConfigPatch, Any]]:
