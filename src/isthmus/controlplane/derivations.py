@@ -79,6 +79,10 @@ class Host:
     name: Hostname
     services: tuple[tuple[ServiceKey, frozenset[int] | None], ...]
 
+    def __hash__(self) -> int:
+        """By what tells most hosts apart: they are looked up for each scope."""
+        return hash(self.name)
+
 
 @dataclass(frozen=True, slots=True)
 class Shape:
@@ -122,6 +126,9 @@ class Hosted:
     service: ServiceKey
     port: int
     domains: tuple[str, ...]
+
+    def __hash__(self) -> int:
+        return hash((self.host.name, self.port, len(self.domains)))
 
 
 @dataclass(frozen=True, slots=True)
