@@ -29,6 +29,9 @@ def test_the_defaults_are_istiods():
         ),
         (CONFIG | {"PILOT_REMOTE_CLUSTER_TIMEOUT": "soon"}, "'soon' is not a duration such as 30s"),
         (CONFIG | {"ISTHMUS_ADS_TRANSPORT": "quic"}, "'quic' is neither native nor grpc"),
+        (CONFIG | {"PILOT_JWT_ENABLE_REMOTE_JWKS": "maybe"}, "'maybe' is none of hybrid"),
+        (CONFIG | {"PILOT_JWT_PUB_KEY_REFRESH_INTERVAL": "0"}, "not asked more often"),
+        (CONFIG | {"BLOCKED_CIDRS_IN_JWKS_URIS": "10.0.0.0/8,inside"}, "BLOCKED_CIDRS_IN_JWKS_URIS"),
         (CONFIG | {"ISTHMUS_UNREACHABLE_NETWORKS_DIRECT": "maybe"}, "'maybe' is neither true nor false"),
     ],
 )
@@ -58,3 +61,13 @@ def test_risks_of_kubeconfigs_are_accepted_by_name_and_a_time_of_zero_is_none():
 
     assert found.remote_rules.allowed == {"exec", "gcp"}
     assert found.remote_sync_seconds == 0
+
+
+@pytest.mark.parametrize(
+    ("word", "source"),
+    [("true", "hybrid"), ("hybrid", "hybrid"), ("false", "istiod"), ("istiod", "istiod"), ("envoy", "envoy")],
+)
+def test_who_fetches_keys_is_said_in_istios_words(word, source):
+    found = ControlPlaneSettings.from_environment(CONFIG | {"PILOT_JWT_ENABLE_REMOTE_JWKS": word})
+
+    assert found.key_source == source

@@ -30,7 +30,11 @@ def test_a_usable_key_beside_one_that_is_not(words):
     [
         ({}, "neither jwks nor a jwksUri"),
         ({"jwksUri": "file:///etc/passwd"}, "neither jwks nor a jwksUri"),
+        ({"jwksUri": "https://:443/keys"}, "neither jwks nor a jwksUri"),
+        ({"jwksUri": "https://i:99999/keys"}, "cannot be read"),
+        ({"jwksUri": "https://[i/keys"}, "cannot be read"),
         ({"jwks": "{"}, "not a JSON document"),
+        ({"jwks": "[" * 100_000}, "not a JSON document"),
         ({"jwks": "[]"}, "no list of keys"),
         ({"jwks": '{"keys": []}'}, "no list of keys"),
         (

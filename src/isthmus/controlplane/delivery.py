@@ -17,6 +17,7 @@ from isthmus.controlplane.tables import Tables
 from isthmus.controlplane.world import World
 from isthmus.envoy.resources import SECRET, Changes, ResourceSet
 from isthmus.ingest.proxies import BadClaims, placed, proxy_of
+from isthmus.model.snapshot import Snapshot
 from isthmus.model.topology import Locality
 from isthmus.model.views import Proxy
 from isthmus.trust.authentication import Authenticator, Caller, CannotReview, NotAuthenticated
@@ -74,6 +75,11 @@ class Delivery:
     @property
     def is_ready(self) -> bool:
         return self._ready.is_set()
+
+    @property
+    def snapshot(self) -> Snapshot | None:
+        """The newest that proxies were told of; None before the first."""
+        return self.tables.snapshot
 
     async def after_round(self) -> None:
         """Returns when the next round is over: the newest snapshot is that of `tables`."""

@@ -32,6 +32,7 @@ from isthmus.controlplane.gateway_writer import LEASE, GatewayWriter
 from isthmus.controlplane.kept_clusters import KeptClusters
 from isthmus.controlplane.ports import MUTUAL_TLS_PORT, TOKEN_PORT, methods_of, proxy_ports
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
+from isthmus.controlplane.token_keys import TokenKeys
 from isthmus.controlplane.webhooks import WEBHOOK_PORT, Webhooks, serving_webhooks
 from isthmus.controlplane.world import World
 from isthmus.kubernetes.client import ApiClient
@@ -106,6 +107,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
             unreachable_networks_direct=settings.unreachable_networks_direct,
             wishes=settings.wishes,
             policies_mean_any_trust_domain=settings.policies_mean_any_trust_domain,
+            key_source=settings.key_source,
         ),
         settings.cluster,
     )
@@ -137,6 +139,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
                     clusters=[row.id for row in remotes.table() if row.syncStatus != "synced"],
                 )
             tasks.create_task(delivery.run(), name="delivery")
+            tasks.create_task(TokenKeys(world, delivery, settings.key_fetching).run(), name="keys of tokens")
             leadership = Leadership(client, settings.system_namespace, LEASE, f"{settings.home}/{settings.pod_name}")
             tasks.create_task(leadership.run(partial(_lead, client, world, delivery)), name="gateways of Gateway API")
             registration = RegistrationAuthority(

@@ -9,15 +9,18 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
+from ipaddress import IPv4Network, IPv6Network, ip_network
 
 from isthmus import __version__
 from isthmus.controlplane.remote_secrets import RISKS, RemoteRules, accepted_risks
 from isthmus.controlplane.staleness import HOLD, StalePolicy
+from isthmus.controlplane.token_keys import REFRESH_SECONDS, KeyFetching
 from isthmus.injection.selection import DEFAULT_REVISION
 from isthmus.injection.settings import InjectionSettings
 from isthmus.kubernetes.kubeconfig import SERVICE_ACCOUNT_DIRECTORY, ApiAddress, in_cluster
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
+from isthmus.model.security import KeySource
 from isthmus.model.snapshot import ClusterSet
 from isthmus.model.traffic import Wishes
 from isthmus.trust.issuance import Lifetimes
@@ -46,7 +49,8 @@ class ControlPlaneSettings:
     directory of kubeconfigs that are read instead of remote secrets, or empty. `remote_secrets_at_home`: remote secrets are
     where the control plane runs, not in the config cluster. `served_names` are the DNS names in the
     serving certificate. `bind` is the address that all ports listen on. `node_agents` are namespace and service account of those who may
-    ask for certificates of the workloads on their node. `ads_transport` is what speaks HTTP/2 to proxies.
+    ask for certificates of the workloads on their node. `ads_transport` is what speaks HTTP/2 to proxies. `key_source` says who fetches the
+    keys that tokens are checked with, `key_fetching` how the control plane does.
     """
 
     cluster: ClusterId
@@ -75,6 +79,8 @@ class ControlPlaneSettings:
     node_agents: frozenset[tuple[str, str]]
     lifetimes: Lifetimes
     ads_transport: AdsTransport
+    key_source: KeySource
+    key_fetching: KeyFetching
     injection: InjectionSettings
 
     @staticmethod
@@ -123,6 +129,12 @@ class ControlPlaneSettings:
                 longest=timedelta(seconds=_seconds(environment, "MAX_WORKLOAD_CERT_TTL", 90 * 24 * 3600.0)),
             ),
             ads_transport=_transport(environment.get("ISTHMUS_ADS_TRANSPORT", AdsTransport.NATIVE.value)),
+            key_source=_key_source(environment.get("PILOT_JWT_ENABLE_REMOTE_JWKS", "hybrid")),
+            key_fetching=KeyFetching(
+                refresh_seconds=_refresh_seconds(environment),
+                blocked=_blocked(environment.get("BLOCKED_CIDRS_IN_JWKS_URIS", "")),
+                roots=environment.get("ISTHMUS_JWKS_ROOTS", ""),
+            ),
             injection=_injection(environment, namespace, revision),
         )
 
@@ -151,6 +163,31 @@ def _transport(name: str) -> AdsTransport:
         return AdsTransport(name)
     except ValueError:
         raise BadSetting(f"ISTHMUS_ADS_TRANSPORT: {name!r} is neither native nor grpc") from None
+
+
+def _key_source(name: str) -> KeySource:
+    """Istio's words: true is hybrid, false is the control plane alone."""
+    try:
+        return {"true": KeySource.HYBRID, "false": KeySource.CONTROL_PLANE}.get(name) or KeySource(name)
+    except ValueError:
+        raise BadSetting(
+            f"PILOT_JWT_ENABLE_REMOTE_JWKS: {name!r} is none of hybrid (true), istiod (false), envoy"
+        ) from None
+
+
+def _refresh_seconds(environment: Mapping[str, str]) -> float:
+    name = "PILOT_JWT_PUB_KEY_REFRESH_INTERVAL"
+    found = _seconds(environment, name, REFRESH_SECONDS)
+    if found < 1:
+        raise BadSetting(f"{name}: issuers are not asked more often than once in a second")
+    return found
+
+
+def _blocked(text: str) -> tuple[IPv4Network | IPv6Network, ...]:
+    try:
+        return tuple(ip_network(part.strip(), strict=False) for part in text.split(",") if part.strip())
+    except ValueError as error:
+        raise BadSetting(f"BLOCKED_CIDRS_IN_JWKS_URIS: {error}") from None
 
 
 def node_agents_of(text: str) -> frozenset[tuple[str, str]]:

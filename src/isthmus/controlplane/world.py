@@ -15,6 +15,7 @@ from isthmus.ingest.patching import patched
 from isthmus.ingest.snapshot import Reading, read
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId
+from isthmus.model.security import FetchedKeys
 from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.topology import ImportState, Standing
 
@@ -41,6 +42,7 @@ class World:
         self.changed = asyncio.Event()
         self._clusters: dict[ClusterId, ImportedCluster] = {}
         self._shares: dict[ClusterId, int] = {}
+        self._keys: Mapping[str, FetchedKeys] = {}
         self._issues: dict[str, tuple[Issue, ...]] = {}
         self._cache = IngestCache()
         self._reading: Reading | None = None
@@ -67,6 +69,12 @@ class World:
         drained = {cluster: share for cluster, share in shares.items() if share < 100}
         if drained != self._shares:
             self._shares = drained
+            self._anew()
+
+    def set_keys(self, keys: Mapping[str, FetchedKeys]) -> None:
+        """Keys that tokens are checked with, by the address that they were fetched from."""
+        if keys != self._keys:
+            self._keys = dict(keys)
             self._anew()
 
     def remove(self, cluster: ClusterId) -> None:
@@ -107,7 +115,9 @@ class World:
             self._reading = None
         self._is_new = False
         if self._reading is None:
-            self._reading = read(self.settings, self._inputs(), self.config_cluster, self._cache, self._all_issues())
+            self._reading = read(
+                self.settings, self._inputs(), self.config_cluster, self._cache, self._all_issues(), self._keys
+            )
         return self._reading.snapshot
 
     def _inputs(self) -> list[ClusterInput]:

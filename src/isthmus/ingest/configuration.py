@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import TypeVar, cast
 
 from isthmus.api import envoy_filter, networking, security, telemetry, virtual_service
@@ -26,6 +27,7 @@ from isthmus.ingest.revisions import is_of, revisions_of
 from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, service_entry_of, workload_entry_of
 from isthmus.ingest.sidecars import sidecar_of
 from isthmus.ingest.telemetry import telemetry_of, unknown_providers
+from isthmus.ingest.token_keys import addresses_of, with_keys
 from isthmus.ingest.virtual_services import virtual_service_of
 from isthmus.model.attachments import Attachments
 from isthmus.model.envoy_filters import EnvoyFilter
@@ -33,7 +35,13 @@ from isthmus.model.gateways import Server
 from isthmus.model.issues import Issue
 from isthmus.model.names import NetworkId
 from isthmus.model.routing import VirtualService
-from isthmus.model.security import AuthorizationPolicy, PeerAuthentication, RequestAuthentication
+from isthmus.model.security import (
+    AuthorizationPolicy,
+    FetchedKeys,
+    KeySource,
+    PeerAuthentication,
+    RequestAuthentication,
+)
 from isthmus.model.sidecars import Sidecar
 from isthmus.model.snapshot import Exposure, MeshSettings
 from isthmus.model.telemetry import Telemetry
@@ -54,6 +62,7 @@ class Configuration:
     peer_authentications: tuple[PeerAuthentication, ...] = ()
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
     request_authentications: tuple[RequestAuthentication, ...] = ()
+    key_addresses: tuple[str, ...] = ()
     destination_rules: tuple[DestinationRule, ...] = ()
     virtual_services: tuple[VirtualService, ...] = ()
     sidecars: tuple[Sidecar, ...] = ()
@@ -66,8 +75,15 @@ class Configuration:
     issues: tuple[Issue, ...] = field(default=())
 
 
-def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache: IngestCache) -> Configuration:
-    """`settings` are the control plane's own; the answer has them as MeshConfig changes them. Without a config cluster, no more."""
+def configuration_of(
+    settings: MeshSettings,
+    cluster: ClusterInput | None,
+    cache: IngestCache,
+    keys: Mapping[str, FetchedKeys] = MappingProxyType({}),
+) -> Configuration:
+    """`settings` are the control plane's own; the answer has them as MeshConfig changes them. Without a config cluster, no more. `keys` of
+    tokens are those that were fetched, by address.
+    """
     if cluster is None:
         return Configuration(settings=settings)
     reader = _Reader(cluster, cache, revisions_of(cluster, settings))
@@ -83,6 +99,7 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
     reader.issues += gateway_conflicts(servers, cluster.id)
     telemetries = tuple(sorted(reader.each(telemetry.Telemetry, lambda obj: telemetry_of(obj, cluster.id))))
     reader.issues += unknown_providers(telemetries, settings.telemetry, cluster.id)
+    tokens = reader.each(security.RequestAuthentication, lambda obj: request_authentication_of(obj, cluster.id))
     return Configuration(
         settings=settings,
         exposures=tuple(
@@ -105,9 +122,8 @@ def configuration_of(settings: MeshSettings, cluster: ClusterInput | None, cache
         authorization_policies=tuple(
             sorted(reader.each(security.AuthorizationPolicy, lambda obj: authorization_policy_of(obj, cluster.id)))
         ),
-        request_authentications=tuple(
-            sorted(reader.each(security.RequestAuthentication, lambda obj: request_authentication_of(obj, cluster.id)))
-        ),
+        request_authentications=tuple(sorted(reader.with_keys(tokens, keys, settings.key_source))),
+        key_addresses=addresses_of(tokens, settings.key_source),
         destination_rules=tuple(
             sorted(
                 reader.each(networking.DestinationRule, lambda obj: destination_rule_of(obj, cluster.id, domain)),
@@ -174,6 +190,14 @@ class _Reader:
         found = self._cache.once(("gateway api", settings), inputs_of(objects), lambda: gateway_api_of(objects, rules))
         self.issues += found.issues
         return found
+
+    def with_keys(
+        self, found: Sequence[RequestAuthentication], keys: Mapping[str, FetchedKeys], source: KeySource
+    ) -> Iterator[RequestAuthentication]:
+        for each in found:
+            rule, issues = with_keys(each, keys, source, self.cluster.id)
+            self.issues += issues
+            yield rule
 
     def each(self, kind: type[Read], read: Callable[[Read], tuple[Value | None, tuple[Issue, ...]]]) -> list[Value]:
         """The values of all objects of a kind; `read` gives None for one that says nothing."""

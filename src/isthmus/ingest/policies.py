@@ -10,7 +10,7 @@ import msgspec
 
 from isthmus.api import security as api
 from isthmus.ingest.durations import seconds_of
-from isthmus.ingest.token_keys import check_keys
+from isthmus.ingest.token_keys import check_address, check_keys
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.model.security import (
@@ -140,8 +140,8 @@ def request_authentication_of(
 def _token_rule(said: api.JwtRule) -> TokenRule:
     if said.jwks:
         check_keys(said.jwks)
-    elif not said.jwks_uri.startswith(("http://", "https://")):
-        raise ValueError("there is neither jwks nor a jwksUri that begins with http:// or https://")
+    else:
+        check_address(said.jwks_uri)
     return TokenRule(
         issuer=said.issuer,
         audiences=tuple(said.audiences),

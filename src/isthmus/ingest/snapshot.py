@@ -31,6 +31,7 @@ from isthmus.model import services as model_services
 from isthmus.model.envoy_filters import VERSION
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
+from isthmus.model.security import FetchedKeys
 from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.telemetry import NAME_LABELS
 from isthmus.model.topology import Cluster, ClusterNetwork, NetworkGateway
@@ -85,10 +86,13 @@ def read(
     config_cluster: ClusterId,
     cache: IngestCache,
     issues: tuple[Issue, ...] = (),
+    keys: Mapping[str, FetchedKeys] = MappingProxyType({}),
 ) -> Reading:
-    """The picture of the mesh. `cache` is handed in again with each call to spare what did not change; `issues` are added."""
+    """The picture of the mesh. `cache` is handed in again with each call to spare what did not change; `issues` are added. `keys` are
+    those that were fetched, by address.
+    """
     config = next((cluster for cluster in clusters if cluster.id == config_cluster), None)
-    configuration = configuration_of(settings, config, cache)
+    configuration = configuration_of(settings, config, cache, keys)
     context = _Context(configuration.settings, cache)
     selectors = context.settings.discovery
     unknown = [issue for cluster in clusters for issue in left_out(cluster, selectors)]

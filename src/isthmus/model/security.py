@@ -95,6 +95,29 @@ class TokenRule:
     timeout_seconds: float = 5.0
 
 
+class KeySource(StrEnum):
+    """Who fetches keys that are at an address. Istio's words (PILOT_JWT_ENABLE_REMOTE_JWKS), but for `false` and `true`.
+
+    `hybrid`: the control plane, and proxies for as long as it has none; `istiod`: the control plane alone; `envoy`: proxies.
+    """
+
+    HYBRID = "hybrid"
+    CONTROL_PLANE = "istiod"
+    PROXIES = "envoy"
+
+
+@dataclass(frozen=True, slots=True)
+class FetchedKeys:
+    """What the control plane has from one address: the newest set that could be used, or empty.
+
+    Where the last try failed, `wrong` says how, and `since` when the set was fetched.
+    """
+
+    jwks: str = ""
+    wrong: str = ""
+    since: str = ""
+
+
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class RequestAuthentication:
     """All that hold for a workload count together."""

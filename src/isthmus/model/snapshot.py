@@ -18,7 +18,13 @@ from isthmus.model.issues import Issue
 from isthmus.model.lookups import ByHost, grouped
 from isthmus.model.names import ClusterId, Hostname, MeshId, Namespace, NetworkId, ServiceKey
 from isthmus.model.routing import VirtualService
-from isthmus.model.security import AuthorizationPolicy, AuthorizationProvider, PeerAuthentication, RequestAuthentication
+from isthmus.model.security import (
+    AuthorizationPolicy,
+    AuthorizationProvider,
+    KeySource,
+    PeerAuthentication,
+    RequestAuthentication,
+)
 from isthmus.model.selectors import LabelSelector
 from isthmus.model.services import Service
 from isthmus.model.sidecars import Sidecar
@@ -66,6 +72,8 @@ class MeshSettings:
     """Others, for whose identities MeshConfig has authorities (`caCertificates`). They may connect; policies say what they may do."""
     policies_mean_any_trust_domain: bool = False
     """Whether `namespaces` and `serviceAccounts` of policies mean those of every trust domain, as in Istio, not the mesh's own alone."""
+    key_source: KeySource = KeySource.HYBRID
+    """Who fetches the keys that tokens are checked with."""
     locality: LocalityPreference = field(default_factory=LocalityPreference)
     wishes: Wishes = field(default_factory=Wishes)
     traffic_policy: TrafficPolicy = field(default_factory=TrafficPolicy)
@@ -118,6 +126,8 @@ class Snapshot:
     peer_authentications: tuple[PeerAuthentication, ...] = ()
     authorization_policies: tuple[AuthorizationPolicy, ...] = ()
     request_authentications: tuple[RequestAuthentication, ...] = ()
+    key_addresses: tuple[str, ...] = ()
+    """Where the control plane is to fetch keys of tokens, sorted."""
     destination_rules: tuple[DestinationRule, ...] = ()
     virtual_services: tuple[VirtualService, ...] = ()
     sidecars: tuple[Sidecar, ...] = ()

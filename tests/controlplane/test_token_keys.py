@@ -1,0 +1,260 @@
+"""Keys of tokens: fetched from a real HTTPS server, given to proxies in place of their address, and kept when their issuer is away."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Any
+
+import pytest
+from aiohttp import web
+from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2
+
+from isthmus.api.registry import KINDS, decode
+from isthmus.controlplane.delivery import Delivery
+from isthmus.controlplane.token_keys import KeyFetching, TokenKeys
+from isthmus.controlplane.world import ImportedCluster, World
+from isthmus.envoy import tokens
+from isthmus.model.identity import TrustDomain
+from isthmus.model.names import ClusterId, MeshId
+from isthmus.model.security import KeySource
+from isthmus.model.snapshot import MeshSettings
+from isthmus.model.topology import ImportState
+from isthmus.trust.authentication import Authenticator
+from isthmus.trust.authority import CertificateAuthority
+
+EAST = ClusterId("east")
+
+
+def keys(x: str) -> str:
+    return json.dumps({"keys": [{"kty": "EC", "crv": "P-256", "x": x, "y": "AAAA"}]})
+
+
+class Issuer:
+    """Serves key sets by path, with a memory of what was asked for. `is_away`: every connection ends at once."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.sets: dict[str, str] = {}
+        self.is_away = False
+        self.asked: list[str] = []
+
+    async def serve(self, request: web.Request) -> web.StreamResponse:
+        self.asked.append(request.path)
+        assert request.transport is not None
+        if self.is_away:
+            request.transport.abort()
+            return web.Response()
+        if request.path == "/moved":
+            raise web.HTTPFound("/a")
+        found = self.sets.get(request.path)
+        return web.Response(text=found) if found is not None else web.Response(status=404)
+
+
+class Mesh:
+    """A world with RequestAuthentications, the rounds in which proxies are told, and the fetcher."""
+
+    def __init__(self, issuer: Issuer, source: KeySource) -> None:
+        self.issuer = issuer
+        self.world = World(
+            MeshSettings(mesh=MeshId("m"), trust_domain=TrustDomain("cluster.local"), key_source=source), EAST
+        )
+        self.imported = ImportedCluster()
+        self.imported.state = ImportState.LIVE
+        self.world.put(EAST, self.imported)
+
+    def demands(self, *addresses: str, name: str = "r") -> None:
+        rules = [{"issuer": f"i{number}", "jwksUri": address} for number, address in enumerate(addresses)]
+        body = {"metadata": {"name": name, "namespace": "shop"}, "spec": {"jwtRules": rules}}
+        found = self.imported.objects.setdefault("RequestAuthentication", {})
+        found["shop", name] = decode(KINDS["RequestAuthentication"], body)
+        self.world.touched(self.imported, "RequestAuthentication", [("shop", name)])
+
+    def forget(self, name: str = "r") -> None:
+        del self.imported.objects["RequestAuthentication"]["shop", name]
+        self.world.touched(self.imported, "RequestAuthentication", [("shop", name)])
+
+    def providers(self) -> list[str]:
+        """What the filter of a workload's proxy has: the keys themselves, or the address where Envoy fetches them."""
+        rules = [token for rule in self.world.snapshot().request_authentications for token in rule.rules]
+        config: config_pb2.JwtAuthentication = tokens.configuration(rules)
+        found = [config.providers[name] for name in sorted(config.providers)]
+        return [each.local_jwks.inline_string or each.remote_jwks.http_uri.uri for each in found]
+
+    def findings(self) -> list[str]:
+        return [issue.what for issue in self.world.snapshot().issues if issue.code == "ISM0306"]
+
+    async def until(self, holds: Callable[[], Any]) -> None:
+        for _ in range(1000):
+            if holds():
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError(f"not in 10 s: {self.providers()}, {self.findings()}, {self.issuer.asked}")
+
+
+@asynccontextmanager
+async def running(
+    directory: Path,
+    source: KeySource = KeySource.HYBRID,
+    blocked: str = "",
+    *,
+    trusted: bool = True,
+    refresh_seconds: float = 0.05,
+) -> AsyncIterator[Mesh]:
+    authority = CertificateAuthority.self_signed(TrustDomain.parse("cluster.local"), datetime.now(UTC))
+    certificate = authority.serving_certificate(["localhost"], datetime.now(UTC))
+    for name, text in (("chain", certificate.chain_pem), ("key", certificate.key_pem), ("root", authority.root_pem)):
+        (directory / name).write_text(text)
+    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    serving.load_cert_chain(directory / "chain", directory / "key")
+    issuer = Issuer()
+    application = web.Application()
+    application.router.add_route("GET", "/{path:.*}", issuer.serve)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=serving).start()
+    issuer.url = f"https://localhost:{runner.addresses[0][1]}"
+    mesh = Mesh(issuer, source)
+    rules = KeyFetching(
+        refresh_seconds=refresh_seconds,
+        blocked=(ip_network(blocked),) if blocked else (),
+        roots=str(directory / "root") if trusted else "",
+    )
+
+    async def nobody(token: str, cluster: ClusterId) -> None:
+        return None
+
+    delivery = Delivery(mesh.world, Authenticator(TrustDomain("cluster.local"), EAST, nobody, lambda: 0.0, {}))
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            work = [tasks.create_task(delivery.run()), tasks.create_task(TokenKeys(mesh.world, delivery, rules).run())]
+            yield mesh
+            for each in work:
+                each.cancel()
+    finally:
+        await runner.cleanup()
+
+
+async def test_proxies_are_given_the_keys_and_fetch_none_themselves(tmp_path):
+    async with running(tmp_path, refresh_seconds=60) as mesh:
+        mesh.issuer.sets["/a"] = keys("AAAA")
+        mesh.demands(f"{mesh.issuer.url}/a")
+
+        await mesh.until(lambda: mesh.providers() == [keys("AAAA")])
+
+        assert mesh.issuer.asked == ["/a"]
+        assert mesh.findings() == []
+
+
+async def test_keys_that_rotate_reach_proxies(tmp_path):
+    async with running(tmp_path) as mesh:
+        mesh.issuer.sets["/a"] = keys("AAAA")
+        mesh.demands(f"{mesh.issuer.url}/a")
+        await mesh.until(lambda: mesh.providers() == [keys("AAAA")])
+
+        mesh.issuer.sets["/a"] = keys("BBBB")
+
+        await mesh.until(lambda: mesh.providers() == [keys("BBBB")])
+
+
+async def test_an_issuer_that_is_away_changes_nothing_but_the_findings(tmp_path):
+    async with running(tmp_path) as mesh:
+        mesh.issuer.sets["/a"] = keys("AAAA")
+        mesh.demands(f"{mesh.issuer.url}/a")
+        await mesh.until(lambda: mesh.providers() == [keys("AAAA")])
+
+        mesh.issuer.is_away = True
+        await mesh.until(mesh.findings)
+
+        assert mesh.providers() == [keys("AAAA")]
+        assert "stay in use" in mesh.findings()[0]
+
+        mesh.issuer.is_away = False
+        await mesh.until(lambda: not mesh.findings())
+
+
+async def test_a_set_without_a_usable_key_does_not_replace_the_one_that_is_there(tmp_path):
+    async with running(tmp_path) as mesh:
+        mesh.issuer.sets["/a"] = keys("AAAA")
+        mesh.demands(f"{mesh.issuer.url}/a")
+        await mesh.until(lambda: mesh.providers() == [keys("AAAA")])
+
+        for body, why in (('{"keys": []}', "no list of keys"), ("[" * 100_000, "not a JSON"), ("x" * 2**21, "larger")):
+            mesh.issuer.sets["/a"] = body
+            await mesh.until(lambda why=why: any(why in what for what in mesh.findings()))
+            assert mesh.providers() == [keys("AAAA")]
+
+
+@pytest.mark.parametrize(
+    ("path", "settings", "why"),
+    [
+        ("/nowhere", {}, "404"),
+        ("/moved", {}, "302"),
+        ("/a", {"trusted": False}, "CERTIFICATE_VERIFY_FAILED"),
+        ("/a", {"blocked": "127.0.0.0/8"}, "BLOCKED_CIDRS_IN_JWKS_URIS"),
+    ],
+)
+async def test_what_was_never_fetched_is_for_proxies_to_fetch_and_told(tmp_path, path, settings, why):
+    async with running(tmp_path, **settings) as mesh:
+        mesh.issuer.sets["/a"] = keys("AAAA")
+        address = mesh.issuer.url + path
+        mesh.demands(address)
+
+        await mesh.until(mesh.findings)
+
+        assert mesh.providers() == [address]
+        assert why in mesh.findings()[0]
+        assert "proxies try" in mesh.findings()[0]
+
+
+async def test_an_address_that_is_blocked_is_not_called_by_number_either(tmp_path):
+    async with running(tmp_path, blocked="127.0.0.0/8") as mesh:
+        port = mesh.issuer.url.rpartition(":")[2]
+        mesh.demands(*(f"https://{host}:{port}/a" for host in ("127.0.0.1", "[::ffff:127.0.0.1]", "2130706433")))
+
+        await mesh.until(lambda: len(mesh.findings()) == 3)
+
+        assert all("blocked" in what for what in mesh.findings())
+        assert mesh.issuer.asked == []
+
+
+async def test_where_only_the_control_plane_may_fetch_tokens_prove_nothing_before(tmp_path):
+    async with running(tmp_path, KeySource.CONTROL_PLANE) as mesh:
+        mesh.demands(f"{mesh.issuer.url}/a")
+        await mesh.until(mesh.findings)
+        assert mesh.providers() == []
+        assert "prove nothing" in mesh.findings()[0]
+
+        mesh.issuer.sets["/a"] = keys("AAAA")
+
+        await mesh.until(lambda: mesh.providers() == [keys("AAAA")])
+
+
+async def test_where_proxies_fetch_the_control_plane_does_not(tmp_path):
+    async with running(tmp_path, KeySource.PROXIES) as mesh:
+        mesh.demands(f"{mesh.issuer.url}/a")
+
+        await mesh.until(lambda: mesh.providers() == [f"{mesh.issuer.url}/a"])
+
+        assert mesh.world.snapshot().key_addresses == ()
+
+
+async def test_what_nobody_names_any_more_is_forgotten_and_fetched_no_more(tmp_path):
+    async with running(tmp_path) as mesh:
+        mesh.issuer.sets |= {"/a": keys("AAAA"), "/b": keys("BBBB")}
+        mesh.demands(f"{mesh.issuer.url}/a", name="first")
+        mesh.demands(f"{mesh.issuer.url}/b", name="second")
+        await mesh.until(lambda: mesh.providers() == [keys("AAAA"), keys("BBBB")])
+
+        mesh.forget("first")
+        await mesh.until(lambda: mesh.providers() == [keys("BBBB")])
+        mesh.issuer.asked.clear()
+        await mesh.until(lambda: len(mesh.issuer.asked) >= 3)
+
+        assert mesh.issuer.asked.count("/a") <= 1
