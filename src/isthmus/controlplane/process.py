@@ -170,7 +170,8 @@ async def _serve_ports(
     serving = authority.serving_certificate(settings.served_names, datetime.now(UTC))
     streams = Streams()
     webhooks = Webhooks(settings.injection)
-    pages = DebugPages(settings, delivery, remotes, streams, [webhooks])
+    held = {"authority": authority.authority_pem, "roots": authority.root_pem, "serving": serving.chain_pem}
+    pages = DebugPages(settings, delivery, remotes, streams, [webhooks], held)
     addresses = {
         ClientCertificate.WELCOME: (settings.bind, TOKEN_PORT),
         ClientCertificate.DEMANDED: (settings.bind, MUTUAL_TLS_PORT),

@@ -61,6 +61,11 @@ class CertificateAuthority:
         return ServingCertificate(x509.key_pem(key), x509.certificate_pem(leaf) + "".join(self._intermediates()))
 
     @property
+    def authority_pem(self) -> str:
+        """The certificate that signs."""
+        return x509.certificate_pem(self.issuer.certificate)
+
+    @property
     def not_after(self) -> datetime:
         return self.issuer.certificate.not_valid_after_utc
 

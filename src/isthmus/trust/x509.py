@@ -86,7 +86,7 @@ def new_intermediate(root: Issuer, label: str, now: datetime, lifetime: timedelt
         x509.Name(attributes), root.certificate.subject, key.public_key(), now, ends, path_length=below
     )
     builder = builder.add_extension(_issued_by(root), critical=False)
-    above = () if _is_self_signed(root.certificate) else (root.certificate, *root.intermediates)
+    above = () if is_self_signed(root.certificate) else (root.certificate, *root.intermediates)
     return Issuer(builder.sign(root.key, hashes.SHA256()), key, above)
 
 
@@ -150,6 +150,16 @@ def identity_of(certificate_pem: str) -> SpiffeId:
         raise BadCertificate(str(error)) from None
 
 
+def called(certificate: x509.Certificate) -> str:
+    """What people know a certificate by: its identity, else the names it is for, else its subject."""
+    try:
+        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found = [str(name.value) for name in names]
+    except (x509.ExtensionNotFound, *UNREADABLE):
+        found = []
+    return ", ".join(found) or certificate.subject.rfc4514_string()
+
+
 def parse_certificates(pem: str) -> list[x509.Certificate]:
     """Every certificate in the text, in order. Raises BadCertificate if there is none."""
     try:
@@ -180,6 +190,11 @@ def may_sign(certificate: x509.Certificate) -> bool:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except (x509.ExtensionNotFound, *UNREADABLE):
         return False
+
+
+def is_self_signed(certificate: x509.Certificate) -> bool:
+    """Whether it names itself as its issuer, as roots do."""
+    return certificate.subject == certificate.issuer
 
 
 def path_to_root(
@@ -306,10 +321,6 @@ def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bo
     except UNREADABLE:
         return False
     return True
-
-
-def _is_self_signed(certificate: x509.Certificate) -> bool:
-    return certificate.subject == certificate.issuer
 
 
 def _general_name(name: str) -> x509.GeneralName:

@@ -1,0 +1,127 @@
+"""`isthmus trust` on real API servers: what their objects say, and who does not answer."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from isthmus.cli.app import isthmus
+from isthmus.kubernetes.kubeconfig import ContextEntry, render
+from isthmus.model.identity import TrustDomain
+from isthmus.trust import x509
+
+Request = Callable[..., tuple[int, dict[str, Any]]]
+SYSTEM = "/api/v1/namespaces/istio-system"
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def contexts(api_servers: dict[str, Any]) -> list[ContextEntry]:
+    return [
+        ContextEntry(name=name, server=server.url, ca_pem=server.ca_pem, token=server.admin_token)
+        for name, server in api_servers.items()
+    ]
+
+
+@pytest.fixture
+def kubeconfig(contexts: list[ContextEntry], tmp_path: Path) -> str:
+    path = tmp_path / "kubeconfig"
+    path.write_text(render(contexts))
+    return str(path)
+
+
+def run(kubeconfig: str, *arguments: str, **named: Any) -> Result:
+    return CliRunner().invoke(isthmus, ["trust", *arguments, "--kubeconfig", kubeconfig], **named)
+
+
+def put_secret(request_to: Request, name: str, entries: dict[str, str], kind: str = "Opaque") -> None:
+    data = {entry: base64.b64encode(text.encode()).decode() for entry, text in entries.items()}
+    body = {"metadata": {"name": name, "namespace": "istio-system"}, "type": kind, "data": data}
+    code, answer = request_to("east", "POST", f"{SYSTEM}/secrets", body)
+    assert code == 201, answer
+
+
+def put_authority(request_to: Request, lifetime: timedelta) -> None:
+    """As an operator plugs one in: a root of ten years, and an intermediate of less."""
+    now = datetime.now(UTC)
+    root = x509.new_root(TrustDomain.parse("cluster.local"), now, 3650 * DAY)
+    issuer = x509.new_intermediate(root, "east", now, lifetime)
+    pem = x509.certificate_pem
+    files = {"ca-cert.pem": pem(issuer.certificate), "ca-key.pem": x509.key_pem(issuer.key)}
+    put_secret(request_to, "cacerts", files | {"root-cert.pem": pem(root.certificate)})
+
+
+def horizons(result: Result) -> list[tuple[str, str, str]]:
+    document = json.loads(result.stdout)
+    return [(row["cluster"], row["kind"], row["where"]) for row in document["horizons"]]
+
+
+def test_authorities_and_remote_credentials_are_told_with_the_nearest_end_first(
+    kubeconfig: str, request_to: Request
+) -> None:
+    put_authority(request_to, 30 * DAY)
+    linked = CliRunner().invoke(isthmus, ["link", "east", "west", "--kubeconfig", kubeconfig])
+    assert linked.exit_code == 0, linked.output
+
+    result = run(kubeconfig, "expiry", "-o", "json")
+
+    assert result.exit_code == 0, result.output
+    found = horizons(result)
+    assert found[0] == ("east", "intermediate", "Secret istio-system/cacerts ca-cert.pem")
+    assert ("east", "root", "Secret istio-system/cacerts root-cert.pem") in found
+    tokens = {(cluster, where) for cluster, kind, where in found if kind == "token"}
+    assert tokens == {
+        ("east", "Secret istio-system/istio-remote-secret-west"),
+        ("west", "Secret istio-system/istio-remote-secret-east"),
+    }
+
+
+def test_no_key_is_printed(kubeconfig: str, request_to: Request) -> None:
+    put_authority(request_to, 30 * DAY)
+
+    assert "PRIVATE" not in run(kubeconfig, "expiry", "-o", "json").output
+    assert "PRIVATE" not in run(kubeconfig, "expiry").output
+
+
+@pytest.mark.parametrize(("within", "code"), [("29d", 0), ("31d", 79)])
+def test_what_ends_within_the_time_is_a_finding(kubeconfig: str, request_to: Request, within: str, code: int) -> None:
+    put_authority(request_to, 30 * DAY)
+
+    result = run(kubeconfig, "expiry", "--within", within, "--context", "east")
+
+    assert result.exit_code == code, result.output
+
+
+def test_a_certificate_that_cannot_be_read_is_a_finding_and_hides_no_other(
+    kubeconfig: str, request_to: Request
+) -> None:
+    put_authority(request_to, 30 * DAY)
+    put_secret(request_to, "web", {"tls.crt": "no certificate", "tls.key": "no key"}, "kubernetes.io/tls")
+
+    result = run(kubeconfig, "expiry", "--within", "1d", "-o", "json")
+
+    assert result.exit_code == 79
+    assert horizons(result)[0] == ("east", "unreadable", "Secret istio-system/web tls.crt")
+    assert ("east", "intermediate", "Secret istio-system/cacerts ca-cert.pem") in horizons(result)
+
+
+def test_a_cluster_out_of_reach_is_named_and_hides_no_other(
+    contexts: list[ContextEntry], request_to: Request, tmp_path: Path
+) -> None:
+    put_authority(request_to, 30 * DAY)
+    gone = ContextEntry(name="gone", server="https://127.0.0.1:9", ca_pem=contexts[0].ca_pem, token="none")
+    path = tmp_path / "kubeconfig"
+    path.write_text(render([*contexts, gone]))
+
+    result = run(str(path), "expiry", "-o", "json")
+
+    assert result.exit_code == 1
+    assert [each["cluster"] for each in json.loads(result.stdout)["unanswered"]] == ["gone"]
+    assert ("east", "intermediate", "Secret istio-system/cacerts ca-cert.pem") in horizons(result)
