@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from isthmus.api.meta import KubernetesObject, PortNumber, Wire
@@ -87,6 +89,8 @@ class ServiceSpec(Wire, frozen=True):
     selector: dict[str, str] = {}
     publish_not_ready_addresses: bool = False
     traffic_distribution: str = ""
+    session_affinity: str = ""
+    session_affinity_config: dict[str, Any] = {}
 
 
 class LoadBalancerIngress(Wire, frozen=True):

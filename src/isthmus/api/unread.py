@@ -18,9 +18,7 @@ UNREAD: dict[str, str] = {
     "gateway_api.ObjectReference": "port",
     "gateway_api.RouteFilter": "extensionRef externalAuth",
     "gateway_api.RouteSpec": "useDefaultGateways",
-    "multicluster.ServiceImportSpec": (
-        "internalTrafficPolicy ipFamilies ports sessionAffinity sessionAffinityConfig trafficDistribution"
-    ),
+    "multicluster.ServiceImportSpec": "internalTrafficPolicy ipFamilies trafficDistribution",
     "networking.ClientTls": "caCrl",
     "networking.HashCookie": "attributes",
     "networking.HttpPool": "http2KeepAlive",

@@ -11,6 +11,7 @@ from typing import Any
 
 from isthmus.api import gateway_api as api
 from isthmus.api.registry import KINDS
+from isthmus.assurance.conditions import conditions, objects_in
 from isthmus.ingest.gateway_api.backends import missing, ports_by_host
 from isthmus.ingest.inputs import Objects
 from isthmus.model.attachments import (
@@ -50,7 +51,7 @@ def gateway_statuses(snapshot: Snapshot, objects: Objects, now: str) -> Iterator
     for name in attachments.classes:
         found = objects.get("GatewayClass", {}).get(("", name))
         if isinstance(found, api.GatewayClass):
-            yield _wanted(found, "GatewayClass", {"conditions": _conditions((ACCEPTED,), found.status, found, now)})
+            yield _wanted(found, "GatewayClass", {"conditions": conditions((ACCEPTED,), found.status, found, now)})
     for gateway in attachments.gateways:
         found = objects.get("KubernetesGateway", {}).get((gateway.namespace, gateway.name))
         if isinstance(found, api.KubernetesGateway):
@@ -99,9 +100,9 @@ def _has(current: Mapping[str, Any], wanted: Status) -> bool:
 
 
 def _gateway(gateway: GatewayAttachments, obj: api.KubernetesGateway, now: str) -> Status:
-    before = {each.get("name"): each for each in _list(obj.status, "listeners")}
+    before = {each.get("name"): each for each in objects_in(obj.status, "listeners")}
     return {
-        "conditions": _conditions(gateway.conditions, obj.status, obj, now),
+        "conditions": conditions(gateway.conditions, obj.status, obj, now),
         "addresses": [{"type": kind, "value": value} for kind, value in gateway.addresses],
         "listeners": [_listener(each, before.get(each.name, {}), obj, now) for each in gateway.listeners],
     }
@@ -112,7 +113,7 @@ def _listener(listener: ListenerAttachments, before: Mapping[str, Any], obj: api
         "name": listener.name,
         "supportedKinds": [{"group": api.GROUP, "kind": kind} for kind in listener.kinds],
         "attachedRoutes": listener.attached,
-        "conditions": _conditions(listener.conditions, before, obj, now),
+        "conditions": conditions(listener.conditions, before, obj, now),
     }
 
 
@@ -124,8 +125,8 @@ def _route(attached: RouteAttachments | None, obj: api.Route, known: Mapping[Hos
     for parent in attached.parents if attached else ():
         reference = _reference(parent.parent)
         same = next((each for each in own if each.get("parentRef") == reference), {})
-        conditions = _conditions(_of_parent(parent, attached, known), same, obj, now)
-        found.append({"parentRef": reference, "controllerName": CONTROLLER, "conditions": conditions})
+        told = conditions(_of_parent(parent, attached, known), same, obj, now)
+        found.append({"parentRef": reference, "controllerName": CONTROLLER, "conditions": told})
     return {"parents": [*others, *found]}
 
 
@@ -152,36 +153,9 @@ def _reference(parent: Parent) -> Object:
     return written
 
 
-def _conditions(wanted: Sequence[Condition], status: Mapping[str, Any], obj: Any, now: str) -> list[Object]:
-    """Ours, and behind them those of types that we do not speak of."""
-    before = {each.get("type"): each for each in _list(status, "conditions")}
-    found = []
-    for condition in wanted:
-        held = "True" if condition.holds else "False"
-        last = before.get(condition.type, {})
-        found.append(
-            {
-                "type": condition.type,
-                "status": held,
-                "reason": condition.reason,
-                "message": condition.message,
-                "observedGeneration": obj.metadata.generation,
-                "lastTransitionTime": last.get("lastTransitionTime", now) if last.get("status") == held else now,
-            }
-        )
-    ours = {condition.type for condition in wanted} | {"PartiallyInvalid"}
-    return [*found, *(dict(each) for each in before.values() if each.get("type") not in ours)]
-
-
 def _is_ours(parent: Mapping[str, Any]) -> bool:
     return parent.get("controllerName") == CONTROLLER
 
 
 def _parents_in(status: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return _list(status, "parents")
-
-
-def _list(status: Mapping[str, Any], key: str) -> list[Mapping[str, Any]]:
-    """Statuses are written by anybody: what is not a list of objects counts as none."""
-    found = status.get(key)
-    return [each for each in found if isinstance(each, Mapping)] if isinstance(found, list) else []
+    return objects_in(status, "parents")

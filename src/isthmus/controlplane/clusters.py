@@ -133,6 +133,10 @@ class RemoteClusters:
         await self._quiet.wait()
         return not self._joining
 
+    def are_all_known(self) -> bool:
+        """Whether something is known of every cluster that is asked for, if only from a time before this process."""
+        return self._known.is_set() and all(each in self._world.clusters for each in self._joining)
+
     def client_for(self, cluster: ClusterId) -> ApiClient:
         """For questions to a discovered cluster. Raises KeyError for one that is not."""
         discovery = self._current.get(cluster) or self._joining[cluster]

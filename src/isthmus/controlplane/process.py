@@ -21,6 +21,8 @@ from aiohttp import web
 
 from isthmus.api.core import Pod
 from isthmus.controlplane.authority import load_authority
+from isthmus.controlplane.cluster_set_writer import LEASE as CLUSTER_SET_LEASE
+from isthmus.controlplane.cluster_set_writer import ClusterSetWriter
 from isthmus.controlplane.clusters import RemoteClusters, RemoteSettings
 from isthmus.controlplane.debug import DebugPages
 from isthmus.controlplane.delivery import Delivery
@@ -140,8 +142,14 @@ async def serve(settings: ControlPlaneSettings) -> None:
                 )
             tasks.create_task(delivery.run(), name="delivery")
             tasks.create_task(TokenKeys(world, delivery, settings.key_fetching).run(), name="keys of tokens")
-            leadership = Leadership(client, settings.system_namespace, LEASE, f"{settings.home}/{settings.pod_name}")
-            tasks.create_task(leadership.run(partial(_lead, client, world, delivery)), name="gateways of Gateway API")
+            lease = partial(
+                Leadership, client, settings.system_namespace, identity=f"{settings.home}/{settings.pod_name}"
+            )
+            lead = partial(_lead, client, world, delivery)
+            tasks.create_task(lease(LEASE).run(lead), name="gateways of Gateway API")
+            if settings.cluster_set_controller:
+                imports = ClusterSetWriter(client, world, delivery, remotes.are_all_known)
+                tasks.create_task(lease(CLUSTER_SET_LEASE).run(imports.run), name="cluster set")
             registration = RegistrationAuthority(
                 settings.trust_domain,
                 lambda: authority,

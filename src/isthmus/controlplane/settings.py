@@ -45,6 +45,8 @@ class ControlPlaneSettings:
     names the Secret there that holds a kubeconfig for the config cluster. Its authority's keys stay at home, too. What is labelled for another
     `revision` is not this one's. In `state_directory` it keeps what it knows of remote clusters; empty is nowhere.
 
+    `cluster_set_controller`: whether it makes ServiceImports, in its config cluster.
+
     `remote_sync_seconds`: how long a remote cluster may hold up the first answer to proxies; 0 is for ever. `remote_kubeconfigs` is a
     directory of kubeconfigs that are read instead of remote secrets, or empty. `remote_secrets_at_home`: remote secrets are
     where the control plane runs, not in the config cluster. `served_names` are the DNS names in the
@@ -75,6 +77,7 @@ class ControlPlaneSettings:
     policies_mean_any_trust_domain: bool
     wishes: Wishes
     cluster_set: ClusterSet
+    cluster_set_controller: bool
     cluster_aliases: Mapping[str, ClusterId]
     node_agents: frozenset[tuple[str, str]]
     lifetimes: Lifetimes
@@ -122,6 +125,7 @@ class ControlPlaneSettings:
                 hosts=_flag(environment, "ENABLE_MCS_HOST"),
                 own_cluster_names=_flag(environment, "ENABLE_MCS_CLUSTER_LOCAL"),
             ),
+            cluster_set_controller=_cluster_set_controller(environment),
             cluster_aliases=_aliases(environment.get("CLUSTER_ALIASES", "")),
             node_agents=node_agents_of(environment.get("CA_TRUSTED_NODE_ACCOUNTS", "")),
             lifetimes=Lifetimes(
@@ -137,6 +141,14 @@ class ControlPlaneSettings:
             ),
             injection=_injection(environment, namespace, revision),
         )
+
+
+def _cluster_set_controller(environment: Mapping[str, str]) -> bool:
+    """Where both exports and the set's names are wanted, somebody has to make imports; if nothing is said, it is this control plane."""
+    name = "ISTHMUS_CLUSTER_SET_CONTROLLER"
+    if environment.get(name):
+        return _flag(environment, name)
+    return _flag(environment, "ENABLE_MCS_SERVICE_DISCOVERY") and _flag(environment, "ENABLE_MCS_HOST")
 
 
 def _stale_policy(environment: Mapping[str, str]) -> StalePolicy:

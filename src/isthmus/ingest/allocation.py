@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_address
+from types import MappingProxyType
 
 from isthmus.model.names import ServiceKey
 
@@ -17,14 +18,29 @@ _FIRST_IPV4 = IPv4Address("240.240.0.0")
 _FIRST_IPV6 = IPv6Address("2001:2::f0f0:0")
 """Istio's ranges: of class E, which is nobody's, and of benchmarking (RFC 5180), which no network routes."""
 
+_FIRST_OF_SET_IPV4 = IPv4Address("240.241.0.0")
+_FIRST_OF_SET_IPV6 = IPv6Address("2001:2::f0f1:0")
+"""The ranges beside them, for the second names that services have in a cluster set: these addresses are written into ServiceImports."""
+
 _PLACES = 2**16 - 2
 """Neither the first nor the last address of the range."""
 
 
-def places_of(named: Iterable[tuple[str, ServiceKey]]) -> Mapping[ServiceKey, int]:
-    """Of names with the times of their creation. When the range is full, the youngest have none."""
+def places_of(
+    named: Iterable[tuple[str, ServiceKey]], held: Mapping[ServiceKey, int] = MappingProxyType({})
+) -> Mapping[ServiceKey, int]:
+    """Of names with the times of their creation. When the range is full, the youngest have none. A name that holds a place keeps it: of
+    several in one the oldest.
+    """
     taken: dict[int, ServiceKey] = {}
-    for _, key in sorted(named):
+    by_age = sorted(named)
+    for _, key in by_age:
+        if key in held:
+            taken.setdefault(held[key], key)
+    settled = set(taken.values())
+    for _, key in by_age:
+        if key in settled:
+            continue
         first = _place_of(key)
         for step in range(_PLACES):
             if taken.setdefault((first + step) % _PLACES, key) is key:
@@ -36,6 +52,22 @@ def places_of(named: Iterable[tuple[str, ServiceKey]]) -> Mapping[ServiceKey, in
 def addresses_at(place: int) -> tuple[str, ...]:
     """IPv4, then IPv6."""
     return str(_FIRST_IPV4 + place + 1), str(_FIRST_IPV6 + place + 1)
+
+
+def set_addresses_at(place: int) -> tuple[str, str]:
+    """Of a name of a cluster set: IPv4, then IPv6."""
+    return str(_FIRST_OF_SET_IPV4 + place + 1), str(_FIRST_OF_SET_IPV6 + place + 1)
+
+
+def place_of_set_address(text: str) -> int | None:
+    """The place that an address stands for; None if it is none of a cluster set's."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    first = _FIRST_OF_SET_IPV4 if isinstance(address, IPv4Address) else _FIRST_OF_SET_IPV6
+    place = int(address) - int(first) - 1
+    return place if 0 <= place < _PLACES else None
 
 
 @lru_cache(maxsize=2**17)

@@ -117,6 +117,9 @@ def _environment(settings: InstallSettings) -> dict[str, str]:
         "ISTHMUS_HOME_CLUSTER": settings["controlPlane.home"],
         "ISTHMUS_CONFIG_SECRET": CONFIG_SECRET if outside else "",
     }
+    if settings.is_on("clusterSet.enabled"):
+        switches = ("ENABLE_MCS_SERVICE_DISCOVERY", "ENABLE_MCS_HOST", "ISTHMUS_CLUSTER_SET_CONTROLLER")
+        found |= dict.fromkeys(switches, "true")
     return found | dict(settings.environment)
 
 

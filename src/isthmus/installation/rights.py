@@ -18,6 +18,12 @@ READ_CONFIG_MAPS = ("istio", "isthmus-drains")
 
 _READ = ["get", "list", "watch"]
 _GATEWAY_API = "gateway.networking.k8s.io"
+_MULTICLUSTER = "multicluster.x-k8s.io"
+CLUSTER_SET: list[Object] = [
+    {"apiGroups": [_MULTICLUSTER], "resources": ["serviceimports"], "verbs": ["create", "patch", "delete"]},
+    {"apiGroups": [_MULTICLUSTER], "resources": ["serviceexports/status", "serviceimports/status"], "verbs": ["patch"]},
+]
+"""What the controller of the Multi-Cluster Services API writes."""
 _RBAC = "rbac.authorization.k8s.io"
 
 
@@ -29,6 +35,7 @@ def control_plane_rules(settings: InstallSettings) -> list[Object]:
         _named_config_maps([*READ_CONFIG_MAPS], _READ),
         *([_secrets(_READ)] if settings.is_on("gatewaySecrets") else []),
         *_gateways(),
+        *(CLUSTER_SET if settings.is_on("clusterSet.enabled") else []),
         *writer_rules(settings),
     ]
 

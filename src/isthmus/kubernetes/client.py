@@ -106,9 +106,12 @@ class ApiClient:
         raise NotFound(f"GET {self.address.server}{path}", 404, "NotFound", f"there is no kind {kind} in {api_version}")
 
     async def delete(
-        self, resource: ResourcePath, name: str, namespace: str = "", *, grace_seconds: int | None = None
+        self, resource: ResourcePath, name: str, namespace: str = "", *, grace_seconds: int | None = None, uid: str = ""
     ) -> Json:
-        body = {} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}
+        """With a `uid`, only that very object; raises Conflict where another has taken its name."""
+        body: Json = {} if grace_seconds is None else {"gracePeriodSeconds": grace_seconds}
+        if uid:
+            body["preconditions"] = {"uid": uid}
         return await self._json("DELETE", resource.item(namespace, name), body=body)
 
     async def request_token(self, namespace: str, account: str, *, audiences: tuple[str, ...], seconds: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from isthmus.api.crds import all_crds
 from isthmus.api.registry import KINDS
+from isthmus.installation.rights import CLUSTER_SET
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
 from isthmus.localruntime.images import CONTROL_PLANE, PROXY
 from isthmus.localruntime.plan import ClusterPlan, Plan, Role
@@ -305,6 +306,7 @@ def _control_plane_rules() -> list[Object]:
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
         {"apiGroups": [""], "resources": ["services", "serviceaccounts"], "verbs": [*_READ, "create", "patch"]},
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": [*_READ, "create", "patch"]},
+        *CLUSTER_SET,
     ]
 
 
