@@ -7,7 +7,7 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 # Before gRPC is imported: its fork handlers have lost children's output (measured), and the one child here is started by exec.
@@ -16,7 +16,6 @@ os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
 import aiohttp
 import structlog
 import uvloop
-from aiohttp import web
 
 from isthmus.agent.app_probes import APP_PROBES_PORT, AppProbes
 from isthmus.agent.certificates import ControlPlanes
@@ -24,6 +23,7 @@ from isthmus.agent.envoy_admin import EnvoyUnavailable
 from isthmus.agent.envoy_binary import envoy_path
 from isthmus.agent.pod import BadPod, PodAgent, PodPaths, PodTexts, pod_agent
 from isthmus.agent.proxy import Proxy
+from isthmus.kubernetes.sites import serving
 
 _STOP_SECONDS = 5.0
 _READY_URL = "http://127.0.0.1:15021/healthz/ready"
@@ -65,7 +65,8 @@ async def _run(agent: PodAgent, envoy: str) -> int:
     proxy = Proxy(
         agent.proxy, agent.settings, ControlPlanes(agent.settings.control_planes, agent.settings.control_plane_name)
     )
-    async with _probed(AppProbes(agent.probers, agent.proxy.ip, proxy.missing)), asyncio.TaskGroup() as tasks:
+    probes = AppProbes(agent.probers, agent.proxy.ip, proxy.missing)
+    async with serving(probes.application(), "0.0.0.0", APP_PROBES_PORT), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(proxy.run(), name="proxy")
         stopped = tasks.create_task(stop.wait(), name="stop")
         try:
@@ -125,17 +126,6 @@ async def _end(process: asyncio.subprocess.Process) -> None:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
         await process.wait()
-
-
-@contextlib.asynccontextmanager
-async def _probed(probes: AppProbes) -> AsyncIterator[None]:
-    runner = web.AppRunner(probes.application(), access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "0.0.0.0", APP_PROBES_PORT).start()
-    try:
-        yield
-    finally:
-        await runner.cleanup()
 
 
 def wait_until_ready(seconds: float) -> int:

@@ -17,7 +17,6 @@ from pathlib import Path
 
 import structlog
 import uvloop
-from aiohttp import web
 
 from isthmus.api.core import Pod
 from isthmus.controlplane.authority import load_authority
@@ -42,6 +41,7 @@ from isthmus.kubernetes.errors import ApiUnavailable, KubernetesError, NotFound
 from isthmus.kubernetes.kubeconfig import BadKubeconfig, address_from_secret, load_file
 from isthmus.kubernetes.lease_client import Leadership
 from isthmus.kubernetes.resources import SECRETS
+from isthmus.kubernetes.sites import serving
 from isthmus.model.names import ClusterId
 from isthmus.model.snapshot import MeshSettings
 from isthmus.trust.authentication import Authenticator, CannotReview, ServiceAccount, account_of
@@ -175,7 +175,7 @@ async def _serve_ports(
     delivery: Delivery,
     remotes: RemoteClusters,
 ) -> None:
-    serving = authority.serving_certificate(settings.served_names, datetime.now(UTC))
+    certificate = authority.serving_certificate(settings.served_names, datetime.now(UTC))
     streams = Streams()
     webhooks = Webhooks(settings.injection)
     held = {"authority": authority.authority_pem, "roots": authority.root_pem, "serving": serving.chain_pem}
@@ -188,14 +188,14 @@ async def _serve_ports(
         proxy_ports(
             settings.ads_transport,
             addresses,
-            (serving.chain_pem, serving.key_pem, authority.root_pem),
+            (certificate.chain_pem, certificate.key_pem, authority.root_pem),
             delivery,
             methods_of(CertificateService(registration)),
             streams,
         ),
-        serving_webhooks(webhooks, serving, settings.bind, WEBHOOK_PORT),
-        _site(pages.readiness(), settings.bind, READINESS_PORT),
-        _site(pages.monitoring(), settings.bind, MONITORING_PORT),
+        serving_webhooks(webhooks, certificate, settings.bind, WEBHOOK_PORT),
+        serving(pages.readiness(), settings.bind, READINESS_PORT),
+        serving(pages.monitoring(), settings.bind, MONITORING_PORT),
     ):
         # What was read until now lives as long as the process: the collector need not look at it again.
         gc.collect()
@@ -209,17 +209,6 @@ async def _serve_ports(
             transport=settings.ads_transport.value,
         )
         await asyncio.Event().wait()
-
-
-@contextlib.asynccontextmanager
-async def _site(application: web.Application, host: str, port: int):  # type: ignore[no-untyped-def]  # noqa: ANN202
-    runner = web.AppRunner(application, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, host, port).start()
-    try:
-        yield
-    finally:
-        await runner.cleanup()
 
 
 @contextlib.asynccontextmanager

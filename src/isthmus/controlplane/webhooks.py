@@ -19,6 +19,7 @@ from prometheus_client.registry import Collector
 
 from isthmus.controlplane.admission import BadReview, injection, review, validation
 from isthmus.injection.settings import BadRequest, InjectionSettings
+from isthmus.kubernetes.sites import serving
 from isthmus.trust.authority import ServingCertificate
 
 Object = dict[str, Any]
@@ -29,7 +30,6 @@ _BODY_BYTES_MAX = 8 * 1024 * 1024
 
 _BODY_SECONDS = 10.0
 _AT_ONCE_MAX = 64
-_IDLE_SECONDS = 90.0
 
 _INJECTED, _LEFT, _NOT_INJECTED = "sidecar_injection_success", "sidecar_injection_skip", "sidecar_injection_failure"
 _VALID, _INVALID = "galley_validation_passed", "galley_validation_failed"
@@ -110,16 +110,8 @@ async def serving_webhooks(
     webhooks: Webhooks, certificate: ServingCertificate, host: str, port: int
 ) -> AsyncIterator[int]:
     """The port that it listens on, until the end of the block."""
-    runner = web.AppRunner(
-        webhooks.application(), access_log=None, keepalive_timeout=_IDLE_SECONDS, shutdown_timeout=1.0
-    )
-    await runner.setup()
-    site = web.TCPSite(runner, host, port, ssl_context=tls_context(certificate))
-    await site.start()
-    try:
-        yield runner.addresses[0][1]
-    finally:
-        await runner.cleanup()
+    async with serving(webhooks.application(), host, port, tls=tls_context(certificate)) as bound:
+        yield bound
 
 
 def tls_context(certificate: ServingCertificate) -> ssl.SSLContext:
