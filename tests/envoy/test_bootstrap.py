@@ -98,6 +98,7 @@ def test_readiness_and_statistics_are_all_that_strangers_may_ask(roots):
         manager = each["filter_chains"][0]["filters"][0]["typed_config"]
         route = manager["route_config"]["virtual_hosts"][0]["routes"][0]
         asked[each["address"]["socket_address"]["port_value"]] = (route["match"], route["route"]["cluster"])
+        assert manager["request_headers_timeout"] == "30s", "a slow head is not waited for"
     assert asked == {
         15021: ({"path": "/healthz/ready"}, "agent"),
         15090: ({"path": "/stats/prometheus"}, "prometheus_stats"),

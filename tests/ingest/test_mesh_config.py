@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from isthmus.ingest.mesh_config import is_cluster_local
+from isthmus.ingest.mesh_config import BadMeshConfig, is_cluster_local, with_mesh_config
+from isthmus.model.identity import TrustDomain
+from isthmus.model.names import MeshId
+from isthmus.model.security import PathNormalization
+from isthmus.model.snapshot import MeshSettings
 from isthmus.model.traffic import (
     ConnectionPool,
     Keepalive,
@@ -14,6 +18,7 @@ from isthmus.model.traffic import (
     Upgrade,
 )
 
+SETTINGS = MeshSettings(mesh=MeshId("m"), trust_domain=TrustDomain("cluster.local"))
 DEFAULTS = (("*.kube-system.svc.cluster.local", True), ("kubernetes.default.svc.cluster.local", True))
 
 
@@ -103,3 +108,26 @@ def test_zones_come_before_places(words):
     found = words.snapshot(words.cluster("east", config(words, text))).settings.locality
 
     assert found == LocalityPreference(failover=(("eu", "us"),), nearness=Nearness.REGION)
+
+
+@pytest.mark.parametrize(
+    ("said", "paths"),
+    [
+        ({}, PathNormalization.BASE),
+        ({"pathNormalization": {}}, PathNormalization.BASE),
+        ({"pathNormalization": {"normalization": "DEFAULT"}}, PathNormalization.BASE),
+        ({"pathNormalization": {"normalization": "NONE"}}, PathNormalization.NONE),
+        (
+            {"pathNormalization": {"normalization": "DECODE_AND_MERGE_SLASHES"}},
+            PathNormalization.DECODE_AND_MERGE_SLASHES,
+        ),
+    ],
+)
+def test_what_policies_see_of_paths_is_the_meshs_choice(said, paths):
+    assert with_mesh_config(SETTINGS, said).paths is paths
+
+
+@pytest.mark.parametrize("said", ["MERGE_SLASHES", {"normalization": "merge"}, {"normalization": 1}, []])
+def test_a_path_normalization_that_does_not_exist_is_refused(said):
+    with pytest.raises(BadMeshConfig, match="pathNormalization"):
+        with_mesh_config(SETTINGS, {"pathNormalization": said})

@@ -14,6 +14,7 @@ import grpc.aio
 import hpack
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
+from forged_certificates import CODE, HOUR, SERVER, forged
 
 from isthmus.envoy.resources import NAME_TABLE, Resource, ResourceSet
 from isthmus.model.identity import SpiffeId, TrustDomain
@@ -150,6 +151,34 @@ async def test_without_a_certificate_of_the_mesh_nobody_gets_in_where_it_is_dema
                 codes.append(await call.code())
 
     assert codes == [grpc.StatusCode.UNAVAILABLE] * 2
+    assert doors.came == []
+
+
+def shown_by_attackers(authority: CertificateAuthority) -> dict[str, tuple[str, str]]:
+    """Keys and chains; most are signed by the mesh's own authority, as if it had been talked into it."""
+    ours, name = authority.issuer, str(ALICE)
+    theirs = x509.new_root(TrustDomain("cluster.local"), datetime.now(UTC), timedelta(days=1))
+    key, chain = certificate_of(authority, ALICE)
+    workload = x509.Issuer(x509.parse_certificates(chain)[0], x509.parse_key(key))
+    by_workload, its_key = forged(workload, name)
+    leaves = {
+        "expired": forged(ours, name, begins=-2 * HOUR, ends=-HOUR),
+        "not valid yet": forged(ours, name, begins=HOUR, ends=2 * HOUR),
+        "for servers only": forged(ours, name, usages=(SERVER,)),
+        "for signing code": forged(ours, name, usages=(CODE,)),
+        "of another authority": forged(theirs, name),
+        "signed by a workload": (by_workload + chain, its_key),
+    }
+    return {what: (key, chain) for what, (chain, key) in leaves.items()}
+
+
+@pytest.mark.parametrize("client", [ClientCertificate.WELCOME, ClientCertificate.DEMANDED])
+async def test_no_forged_certificate_gets_in_not_even_where_none_is_needed(authority, client):
+    doors = Doors(table(10))
+    async with serving(doors, authority, client) as (_, port):
+        for what, pair in shown_by_attackers(authority).items():
+            async with channel_to(port, authority, pair=pair) as channel:
+                assert await delta(channel).code() is grpc.StatusCode.UNAVAILABLE, what
     assert doors.came == []
 
 

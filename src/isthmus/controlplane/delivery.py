@@ -92,10 +92,10 @@ class Delivery:
             proxy = proxy_of(claims.id, claims.metadata, Locality(*claims.locality), caller.identity)
         except BadClaims as error:
             raise Refused("INVALID_ARGUMENT", str(error)) from None
+        _check(caller, proxy)
         imported = self._world.clusters.get(proxy.cluster)
         if imported is not None:
             proxy = placed(proxy, imported.objects)
-        _check(caller, proxy)
         await self._until_ready()
         feed = Newest(self._taken)
         self._feeds[feed] = proxy
@@ -229,6 +229,13 @@ def _check(caller: Caller, proxy: Proxy) -> None:
         raise Refused(
             "PERMISSION_DENIED",
             f"the node claims namespace {proxy.scope.namespace}, its credentials are of {namespace}",
+        )
+    _, _, of_pod = proxy.id.split("~")[2].rpartition(".")
+    if of_pod != namespace:
+        # The Pod's labels count as the proxy's own: nobody borrows those of another namespace.
+        raise Refused(
+            "PERMISSION_DENIED",
+            f"the node id names a Pod of namespace {of_pod}, its credentials are of {namespace}",
         )
     if proxy.service_account and proxy.service_account != name:
         raise Refused(

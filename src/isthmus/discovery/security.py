@@ -70,6 +70,7 @@ def authorization_for(namespace: Namespace, labels: Labels, snapshot: Snapshot) 
         trust_domains=(snapshot.settings.trust_domain, *snapshot.settings.trust_domain_aliases),
         peers=snapshot.settings.peer_trust_domains,
         any_trust_domain=snapshot.settings.policies_mean_any_trust_domain,
+        paths=snapshot.settings.paths,
     )
 
 

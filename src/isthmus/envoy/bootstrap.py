@@ -311,6 +311,8 @@ def _listener(name: str, port: int, match: dict[str, Any], route: dict[str, Any]
     manager = {
         "@type": _TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": f"{name};",
+        # Whoever sends a request's head slowly would hold memory here.
+        "request_headers_timeout": "30s",
         "route_config": {
             "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [{"match": match, "route": route}]}]
         },

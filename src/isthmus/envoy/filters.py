@@ -26,6 +26,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.type.v3 import range_pb2
 
 from isthmus.envoy.common import boolean, from_ads, packed, seconds, uint32
+from isthmus.model.security import PathNormalization
 from isthmus.model.traffic import Tunnel
 
 Hcm = http_connection_manager_pb2.HttpConnectionManager
@@ -36,6 +37,7 @@ PLAIN_HTTP = ("http/1.0", "http/1.1", "h2c")
 HTTP_INSPECTOR = "envoy.filters.listener.http_inspector"
 
 _SERVER_NAME = "istio-envoy"
+_HEAD_SECONDS = 30
 
 
 def tcp(stat_prefix: str, cluster: str, *, connect_attempts: int = 1) -> listener_components_pb2.Filter:
@@ -114,13 +116,18 @@ def http_by_rds(stat_prefix: str, route_name: str, *, resolves: bool = False) ->
 
 
 def http_inbound(
-    stat_prefix: str, routes: Any, *, authenticated: bool, guards: Sequence[Any] = ()
+    stat_prefix: str,
+    routes: Any,
+    *,
+    authenticated: bool,
+    guards: Sequence[Any] = (),
+    paths: PathNormalization = PathNormalization.BASE,
 ) -> listener_components_pb2.Filter:
     """Requests for our own workload; `guards` are asked first. The caller's identity is told in x-forwarded-client-cert: the proven one, or none.
 
     Whatever the caller wrote into that header itself is removed in both cases.
     """
-    manager = _manager(stat_prefix, guards)
+    manager = _manager(stat_prefix, guards, paths)
     manager.route_config.CopyFrom(routes)
     if authenticated:
         manager.forward_client_cert_details = Hcm.SANITIZE_SET
@@ -130,15 +137,21 @@ def http_inbound(
     return _filter(manager)
 
 
-def http_at_gateway(stat_prefix: str, route_name: str, *, guards: Sequence[Any]) -> listener_components_pb2.Filter:
-    """Requests from beyond the mesh: their address is the connection's, and nobody vouches for a client certificate but this proxy."""
+def http_at_gateway(
+    stat_prefix: str, route_name: str, *, guards: Sequence[Any], paths: PathNormalization
+) -> listener_components_pb2.Filter:
+    """Requests from beyond the mesh: their address is the connection's, and nobody vouches for a client certificate but this proxy.
+
+    A head that is begun has to be ended in time: whoever sends it slowly holds memory here.
+    """
     cors = http_connection_manager_pb2.HttpFilter(name="envoy.filters.http.cors", typed_config=packed(cors_pb2.Cors()))
     fault = http_connection_manager_pb2.HttpFilter(
         name="envoy.filters.http.fault", typed_config=packed(fault_pb2.HTTPFault())
     )
-    manager = _manager(stat_prefix, [*guards, cors, fault])
+    manager = _manager(stat_prefix, [*guards, cors, fault], paths)
     manager.rds.CopyFrom(http_connection_manager_pb2.Rds(config_source=from_ads(), route_config_name=route_name))
     manager.use_remote_address.value = True
+    manager.request_headers_timeout.CopyFrom(seconds(_HEAD_SECONDS))
     manager.forward_client_cert_details = Hcm.SANITIZE_SET
     manager.set_current_client_cert_details.subject.value = True
     manager.set_current_client_cert_details.uri = True
@@ -181,18 +194,20 @@ def _filter(manager: Any) -> listener_components_pb2.Filter:
     )
 
 
-def _manager(stat_prefix: str, guards: Sequence[Any] = ()) -> Any:
-    """Path normalization is on, because policies compare paths."""
+def _manager(stat_prefix: str, guards: Sequence[Any] = (), paths: PathNormalization = PathNormalization.BASE) -> Any:
+    """Path normalization is on unless the mesh says otherwise, because policies compare paths."""
     router = http_connection_manager_pb2.HttpFilter(
         name="envoy.filters.http.router", typed_config=packed(router_pb2.Router())
     )
+    decodes = paths is PathNormalization.DECODE_AND_MERGE_SLASHES
     return Hcm(
         stat_prefix=f"{stat_prefix};",
         server_name=_SERVER_NAME,
         codec_type=Hcm.AUTO,
         http_filters=[*guards, router],
-        normalize_path=boolean(True),
-        merge_slashes=False,
+        normalize_path=boolean(paths is not PathNormalization.NONE),
+        merge_slashes=decodes or paths is PathNormalization.MERGE_SLASHES,
+        path_with_escaped_slashes_action=Hcm.UNESCAPE_AND_FORWARD if decodes else Hcm.IMPLEMENTATION_SPECIFIC_DEFAULT,
         use_remote_address=boolean(False),
         stream_idle_timeout=seconds(0),
         upgrade_configs=[Hcm.UpgradeConfig(upgrade_type="websocket")],

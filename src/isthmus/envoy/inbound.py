@@ -28,7 +28,7 @@ from isthmus.envoy.common import BLACK_HOLE, INBOUND_PASSTHROUGH, address, secon
 from isthmus.envoy.resources import Resource
 from isthmus.model.gateways import ServerTls
 from isthmus.model.identity import TrustDomain
-from isthmus.model.security import MutualTlsMode
+from isthmus.model.security import MutualTlsMode, PathNormalization
 from isthmus.model.services import Protocol
 from isthmus.model.views import InboundView
 
@@ -80,6 +80,7 @@ def virtual_inbound(view: InboundView) -> Resource:
         guards.of_requests(authorization),
         guards.of_connections(authorization),
         (*authorization.trust_domains, *authorization.peers),
+        authorization.paths,
     )
     chains = [chain for each in served for chain in _chains(each, asked)]
     listener = listener_pb2.Listener(
@@ -101,6 +102,7 @@ class _Guards:
     requests: list[Any]
     bytes: list[Any]
     trust_domains: tuple[TrustDomain, ...]
+    paths: PathNormalization
 
 
 def _listener_filters(served: Sequence[_Served]) -> list[Any]:
@@ -170,7 +172,7 @@ def _chain(
 def _http(served: _Served, asked: _Guards, *, authenticated: bool) -> list[Any]:
     table = routes.inbound_routes(served.cluster, served.service_port)
     name = f"inbound_0.0.0.0_{served.port}"
-    return [filters.http_inbound(name, table, authenticated=authenticated, guards=asked.requests)]
+    return [filters.http_inbound(name, table, authenticated=authenticated, guards=asked.requests, paths=asked.paths)]
 
 
 def _tcp(served: _Served, asked: _Guards) -> list[Any]:

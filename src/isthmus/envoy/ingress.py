@@ -63,7 +63,8 @@ def _chain(port: int, chain: GatewayChain, authorization: Authorization) -> Any:
         found.filter_chain_match.transport_protocol = "tls"
     prefix = f"outbound_0.0.0.0_{port}"
     if chain.table:
-        found.filters.append(filters.http_at_gateway(prefix, chain.table, guards=guards.of_requests(authorization)))
+        asked = guards.of_requests(authorization)
+        found.filters.append(filters.http_at_gateway(prefix, chain.table, guards=asked, paths=authorization.paths))
     else:
         found.filters.extend(guards.of_connections(authorization))
         clusters = chain.clusters or ((BLACK_HOLE, 1),)

@@ -23,6 +23,7 @@ from isthmus.ingest.telemetry_providers import telemetry_defaults_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, covers
+from isthmus.model.security import PathNormalization
 from isthmus.model.selectors import LabelSelector
 from isthmus.model.snapshot import MeshSettings
 from isthmus.model.telemetry import TelemetryDefaults
@@ -31,6 +32,7 @@ from isthmus.model.traffic import LocalityPreference, TrafficPolicy
 CONFIG_MAP = "istio"
 _KEY = "mesh"
 _NETWORKS_KEY = "meshNetworks"
+_DEFAULT_PATHS = "DEFAULT"
 _EXPORTS = ("defaultServiceExportTo", "defaultVirtualServiceExportTo", "defaultDestinationRuleExportTo")
 _READ = frozenset(
     {
@@ -48,6 +50,7 @@ _READ = frozenset(
         "outboundTrafficPolicy",
         "discoverySelectors",
         "extensionProviders",
+        "pathNormalization",
         *_EXPORTS,
         *TELEMETRY_KEYS,
     }
@@ -71,6 +74,7 @@ def with_mesh_config(settings: MeshSettings, config: Mapping[str, Any]) -> MeshS
         providers=providers_of(config)[0],
         discovery=_discovery(config.get("discoverySelectors")),
         telemetry=_telemetry(config),
+        paths=_paths(config.get("pathNormalization")),
         registry_only=_is_registry_only(config.get("outboundTrafficPolicy")),
         service_export_to=services,
         virtual_service_export_to=virtual_services,
@@ -171,6 +175,19 @@ def _is_registry_only(said: object) -> bool:
     if said is not None and not isinstance(said, Mapping):
         raise BadMeshConfig("outboundTrafficPolicy: is not an object")
     return said is not None and said.get("mode") == REGISTRY_ONLY
+
+
+def _paths(said: object) -> PathNormalization:
+    if said is not None and not isinstance(said, Mapping):
+        raise BadMeshConfig("pathNormalization: is not an object")
+    name = said.get("normalization", _DEFAULT_PATHS) if said else _DEFAULT_PATHS
+    if name == _DEFAULT_PATHS:
+        return PathNormalization.BASE
+    try:
+        return PathNormalization(name)
+    except ValueError:
+        allowed = ", ".join((_DEFAULT_PATHS, *PathNormalization))
+        raise BadMeshConfig(f"pathNormalization: {name!r} is none of {allowed}") from None
 
 
 def _names(key: str, said: object) -> tuple[str, ...]:

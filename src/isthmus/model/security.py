@@ -36,6 +36,16 @@ class PeerAuthentication:
         return Origin("PeerAuthentication", self.namespace, self.name)
 
 
+class PathNormalization(StrEnum):
+    """What is made of a request's path before policies compare it, and it is passed on like that (MeshConfig's pathNormalization). Each
+    includes the ones before: dots and what need not be encoded; `//`; slashes that are encoded, and backslashes."""
+
+    NONE = "NONE"
+    BASE = "BASE"
+    MERGE_SLASHES = "MERGE_SLASHES"
+    DECODE_AND_MERGE_SLASHES = "DECODE_AND_MERGE_SLASHES"
+
+
 class Action(StrEnum):
     CUSTOM = "CUSTOM"
     AUDIT = "AUDIT"
@@ -158,7 +168,8 @@ class AuthorizationProvider:
 class Authorization:
     """What is asked before a workload is reached: the policies for it, the trust domains that count as its own (the mesh's first), and
     whose tokens it takes. `providers` are those that its CUSTOM policies name, as far as they exist. `peers` are other trust domains whose
-    identities may connect at all. `any_trust_domain`: namespaces and service accounts of policies are those of every trust domain.
+    identities may connect at all. `paths`: as what policies see paths. `any_trust_domain`: namespaces and service accounts of policies are
+    those of every trust domain.
     """
 
     policies: tuple[AuthorizationPolicy, ...] = ()
@@ -167,3 +178,4 @@ class Authorization:
     providers: tuple[AuthorizationProvider, ...] = ()
     peers: tuple[TrustDomain, ...] = ()
     any_trust_domain: bool = False
+    paths: PathNormalization = PathNormalization.BASE

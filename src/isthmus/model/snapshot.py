@@ -22,6 +22,7 @@ from isthmus.model.security import (
     AuthorizationPolicy,
     AuthorizationProvider,
     KeySource,
+    PathNormalization,
     PeerAuthentication,
     RequestAuthentication,
 )
@@ -82,6 +83,7 @@ class MeshSettings:
     providers: tuple[AuthorizationProvider, ...] = ()
     telemetry: TelemetryDefaults = field(default_factory=TelemetryDefaults)
     registry_only: bool = False
+    paths: PathNormalization = PathNormalization.BASE
     discovery: tuple[LabelSelector, ...] = ()
     """Which namespaces the mesh knows of, those that any of them selects; all, if there is none."""
     service_export_to: tuple[str, ...] = ()

@@ -24,6 +24,7 @@ from isthmus.assurance.scenario import scenario_of
 from isthmus.assurance.traffic.request import Request, Tls
 from isthmus.assurance.traffic.walk import Configuration, Outcome, Side, Walk, walk
 from isthmus.envoy.static import static_bootstrap
+from isthmus.model.security import PathNormalization
 
 HERE = Path(__file__).parent
 LOOPBACK = "127.0.0.1"
@@ -145,8 +146,7 @@ def test_the_same_host_and_route(routes, host, method, path, headers):
         assert status == found.status
 
 
-@pytest.fixture(scope="module")
-def policies(tmp_path_factory) -> Iterator[Served]:
+def guarded(directory: Path, mesh_config: dict[str, Any]) -> Iterator[Served]:
     """An inbound listener with access control, at the port that it is for; without the chains that need a certificate."""
     port = free_port()
     text = (
@@ -156,7 +156,7 @@ def policies(tmp_path_factory) -> Iterator[Served]:
         .replace("STRICT", "PERMISSIVE")
     )
     text = text.replace("from: [{source: {namespaces: [shop]}}], ", "")
-    scenario = scenario_of(yaml.safe_load(text))
+    scenario = scenario_of(yaml.safe_load(text) | {"meshConfig": mesh_config})
     rendered = render(scenario, node_of(scenario, "sidecar/cart-1.shop", "east"))
     [listener] = [each for each in rendered["listeners"] if each["name"] == "virtualInbound"]
     listener["address"] = {"socketAddress": {"address": LOOPBACK, "portValue": port}}
@@ -166,7 +166,12 @@ def policies(tmp_path_factory) -> Iterator[Served]:
         for chain in listener["filterChains"]
         if "transportSocket" not in chain and chain["filterChainMatch"].get("destinationPort") == port
     ]
-    yield from serving(document_of(telling(listener)), port, tmp_path_factory.mktemp("envoy"))
+    yield from serving(document_of(telling(listener)), port, directory)
+
+
+@pytest.fixture(scope="module")
+def policies(tmp_path_factory) -> Iterator[Served]:
+    yield from guarded(tmp_path_factory.mktemp("envoy"), {})
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
@@ -179,6 +184,46 @@ def test_the_same_verdict(policies, method, path):
 
     assert found.judged, "access control is asked"
     assert status == found.status
+
+
+MODES = list(PathNormalization)
+
+SPELLINGS = {
+    "/admin": "NONE",
+    "/admin;a=b": "NONE",
+    "/./admin": "BASE",
+    "/public/../admin": "BASE",
+    "/public/%2e%2e/admin": "BASE",
+    "/%2E/admin": "BASE",
+    "/%61dmin": "BASE",
+    "/x\\..\\admin": "BASE",
+    "//admin": "MERGE_SLASHES",
+    "/.//admin": "MERGE_SLASHES",
+    "/%2fadmin": "DECODE_AND_MERGE_SLASHES",
+    "/x%2F..%2Fadmin": "DECODE_AND_MERGE_SLASHES",
+    "/x%5c..%5Cadmin": "DECODE_AND_MERGE_SLASHES",
+    "/ADMIN": "",
+    "/x;a=b/../;/admin": "",
+    "/%252e/admin": "",
+}
+"""Ways to write `/admin`, which is denied, and the weakest normalization under which each is refused; empty: none, to Envoy it is another path."""
+
+
+@pytest.fixture(scope="module", params=MODES)
+def normalizing(request, tmp_path_factory) -> Iterator[tuple[PathNormalization, Served]]:
+    config = {"pathNormalization": {"normalization": request.param.value}}
+    for served in guarded(tmp_path_factory.mktemp("envoy"), config):
+        yield request.param, served
+
+
+@pytest.mark.parametrize(("path", "weakest"), SPELLINGS.items())
+def test_another_spelling_of_a_denied_path_is_refused_from_a_normalization_on(normalizing, path, weakest):
+    mode, served = normalizing
+    request = Request(port=served.port, address=LOOPBACK, host="cart", method="GET", path=path, source=LOOPBACK)
+    refused = bool(weakest) and MODES.index(mode) >= MODES.index(PathNormalization(weakest))
+
+    assert served.answered(request)[0] == (403 if refused else 200)
+    assert served.walked(request).status == (403 if refused else 200)
 
 
 def certificate() -> tuple[str, str]:

@@ -9,6 +9,9 @@ from typing import Any
 
 Object = Mapping[str, Any]
 
+_NEEDLESS = re.compile("%(2d|2e|5f|7e|3[0-9]|[46][1-9a-f]|[57][0-9a])", re.I)
+"""Letters, digits and `-._~`, encoded: they mean the same as they are (RFC 3986, 2.3)."""
+
 _OLD_HEADER_MATCHES = {
     "exactMatch": "exact",
     "prefixMatch": "prefix",
@@ -71,10 +74,22 @@ def path_of(target: str) -> str:
     return re.split(r"[?#]", target, maxsplit=1)[0]
 
 
-def normal_path(target: str) -> str:
-    """RFC 3986, 5.2.4, as Envoy does with normalize_path: `/a/../b` is `/b`. The query stays."""
+def path_as_seen(manager: Object, target: str) -> str:
+    """What policies and routes see of a path, in Envoy's order: encoded slashes, dots, repeated slashes. The query stays."""
     path = path_of(target)
     rest = target[len(path) :]
+    if manager.get("pathWithEscapedSlashesAction") == "UNESCAPE_AND_FORWARD":
+        path = re.sub("%2f", "/", re.sub("%5c", "\\\\", path, flags=re.I), flags=re.I)
+    if manager.get("normalizePath"):
+        path = normal_path(path)
+    if manager.get("mergeSlashes"):
+        path = re.sub("/+", "/", path)
+    return path + rest
+
+
+def normal_path(path: str) -> str:
+    """RFC 3986, 5.2.4, as Envoy does with normalize_path: `/a/../b` is `/b`, so is `\\b`, and what need not be encoded is not."""
+    path = _NEEDLESS.sub(lambda found: chr(int(found[1], 16)), path.replace("\\", "/"))
     kept: list[str] = []
     for segment in path.split("/")[1:]:
         if segment == "..":
@@ -83,7 +98,7 @@ def normal_path(target: str) -> str:
             kept.append(segment)
     if path.endswith(("/.", "/..")):
         kept.append("")
-    return "/" + "/".join(kept) + rest
+    return "/" + "/".join(kept)
 
 
 def matches_template(template: str, path: str) -> bool:

@@ -11,7 +11,7 @@ from isthmus.assurance.traffic import listening, requests
 from isthmus.assurance.traffic.balancing import Chosen, endpoints_of, shares
 from isthmus.assurance.traffic.filters import Judged, Verdict, judged_connections, judged_requests
 from isthmus.assurance.traffic.request import Request
-from isthmus.assurance.traffic.texts import normal_path
+from isthmus.assurance.traffic.texts import path_as_seen
 
 Object = Mapping[str, Any]
 
@@ -144,8 +144,7 @@ def _offers(filters: Sequence[Object]) -> Iterator[str]:
 def _request(found: Configuration, manager: Object, request: Request, here: Walk, offers: tuple[str, ...]) -> Walk:
     if not request.is_http:
         return replace(here, says="these bytes are not HTTP: the proxy answers 400", status=400)
-    if manager.get("normalizePath"):
-        request = replace(request, path=normal_path(request.path))
+    request = replace(request, path=path_as_seen(manager, request.path))
     table = manager.get("routeConfig") or found.tables.get(manager.get("rds", {}).get("routeConfigName", ""))
     if table is None:
         name = manager.get("rds", {}).get("routeConfigName", "")
