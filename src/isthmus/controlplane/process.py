@@ -178,7 +178,7 @@ async def _serve_ports(
     certificate = authority.serving_certificate(settings.served_names, datetime.now(UTC))
     streams = Streams()
     webhooks = Webhooks(settings.injection)
-    held = {"authority": authority.authority_pem, "roots": authority.root_pem, "serving": serving.chain_pem}
+    held = {"authority": authority.authority_pem, "roots": authority.root_pem, "serving": certificate.chain_pem}
     pages = DebugPages(settings, delivery, remotes, streams, [webhooks], held)
     addresses = {
         ClientCertificate.WELCOME: (settings.bind, TOKEN_PORT),
