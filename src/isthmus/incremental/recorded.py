@@ -53,14 +53,16 @@ class RecordSource(Generic[R]):
 
     def set(self, record: R) -> None:
         """What differs from the one before is due. Of a mapping field, keys whose values are the same objects cost next to nothing."""
-        self.newest = record
-        values = {name: getattr(record, name) for name in self.fields}
-        self._mappings = frozenset(name for name, value in values.items() if isinstance(value, Mapping))
-        for name, value in values.items():
-            if name in self._mappings:
-                self.fields[name].replace(value)
+        before, self.newest = self.newest, record
+        for name, source in self.fields.items():
+            value = getattr(record, name)
+            if before is not None and getattr(before, name) is value:
+                continue
+            if isinstance(value, Mapping):
+                self._mappings |= {name}
+                source.replace(value)
             else:
-                self.fields[name].set(_WHOLE, value)
+                source.set(_WHOLE, value)
 
     def seen_through(self, fetch: Fetch) -> R:
         """The record, for a derivation: every read of it is recorded."""
