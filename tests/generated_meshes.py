@@ -65,8 +65,8 @@ ports = st.lists(
     ), max_size=3,
 )  # fmt: skip
 services = st.builds(
-    lambda name, ip, ports, export: (
-        obj("Service", name, spec={"clusterIP": ip, "ports": ports})
+    lambda name, ip, ports, export, inside: (
+        obj("Service", name, spec={"clusterIP": ip, "ports": ports, "internalTrafficPolicy": inside})
         if not export
         else (
             "Service",
@@ -80,6 +80,7 @@ services = st.builds(
     pick("10.96.0.1", "10.96.0.2", "None", "fd00:96::1", ""),
     ports,
     pick("", "*", ".", "other", "~"),
+    pick("Cluster", "Cluster", "Local"),
 )
 gateways = st.builds(
     lambda name, network, ips, port: obj(
@@ -245,9 +246,10 @@ callers = st.builds(
 
 
 class World:
-    """What the API servers of all clusters have."""
+    """What the API servers of all clusters have. `names` are what clusters are called instead."""
 
-    def __init__(self, happened=()):
+    def __init__(self, happened=(), names=None):
+        self.names = names or {cluster: cluster for cluster in CLUSTERS}
         self.objects: dict[tuple[str, str, str, str], object] = {}
         for change in happened:
             self.happens(*change)
@@ -267,7 +269,9 @@ class World:
             chance.shuffle(items)
         for (cluster, kind, namespace, name), each in items:
             found[cluster].setdefault(kind, {})[namespace, name] = each
-        inputs = [ClusterInput(id=ClusterId(c), state=ImportState.LIVE, objects=o) for c, o in found.items()]
+        inputs = [
+            ClusterInput(id=ClusterId(self.names[c]), state=ImportState.LIVE, objects=o) for c, o in found.items()
+        ]
         if chance:
             chance.shuffle(inputs)
         return inputs
@@ -276,7 +280,7 @@ class World:
         return self.reading(cache or IngestCache(), chance).snapshot
 
     def reading(self, cache: IngestCache, chance: random.Random | None = None) -> Reading:
-        return read(SETTINGS, self.inputs(chance), ClusterId(CONFIG), cache)
+        return read(SETTINGS, self.inputs(chance), ClusterId(self.names[CONFIG]), cache)
 
     def proxy(self, caller):
         node, metadata = caller

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from generated_meshes import CLUSTERS, World, callers, changes, histories, pods, slices
+import re
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass, replace
+from enum import Enum
+
+from generated_meshes import CLUSTERS, World, callers, changes, histories, obj, pods, slices
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,6 +15,7 @@ from isthmus.discovery.view import outbound_view, view_for
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.patching import patched
 from isthmus.model.names import ClusterId
+from isthmus.model.views import Reason
 
 moves = st.tuples(st.sampled_from(CLUSTERS), st.booleans(), st.one_of(pods, slices))
 some = settings(deadline=None, max_examples=100)
@@ -71,6 +77,8 @@ def test_nothing_disappears(history, caller):
         assert not given_ & set(left)
         assert given_ | set(left) == set(snapshot.endpoints[upstream.service.key])
         assert all(each.why.detail for each in upstream.left_out)
+    for _, upstream in view.exposed:
+        assert all(each.why.reason is not Reason.NODE_LOCAL for each in upstream.left_out), "callers are elsewhere"
 
 
 @some
@@ -123,3 +131,55 @@ def test_every_issue_says_what_is_wrong_and_what_to_do(history):
         assert issue.what
         assert issue.fix
         assert issue.subject.kind
+
+
+@some
+@given(histories, callers)
+def test_clusters_by_other_names_make_the_same_mesh(history, caller):
+    """In the same order, by which conflicts are decided. What any proxy is to know is the same but for the names."""
+    other = {"a": "kilo", "b": "lima", "c": "mike"}
+    node, metadata = caller
+    here = World(history)
+    there = World(history, names=other)
+
+    view = view_for(here.proxy(caller), here.snapshot())
+    renamed = view_for(there.proxy((node, metadata | {"CLUSTER_ID": other[metadata["CLUSTER_ID"]]})), there.snapshot())
+
+    assert with_names(renamed, {new: old for old, new in other.items()}) == view
+
+
+@some
+@given(histories, callers, st.sampled_from(CLUSTERS))
+def test_what_nobody_sees_changes_nothing(history, caller, cluster):
+    """A service that is exported to nobody, with its Pod, its endpoint and its policies."""
+    unseen = [
+        obj("Service", "unseen", "elsewhere", spec={"clusterIP": "10.96.9.9", "ports": [{"name": "odd", "port": 9999}]}),
+        obj("Pod", "unseen-1", "elsewhere", spec={"nodeName": "n"}, status={"podIP": "10.0.9.9"}),
+        obj(
+            "EndpointSlice", "unseen-1", "elsewhere", {"kubernetes.io/service-name": "unseen"},
+            addressType="IPv4", ports=[{"name": "odd", "port": 9999}],
+            endpoints=[{"addresses": ["10.0.9.9"], "targetRef": {"kind": "Pod", "name": "unseen-1"}}],
+        ),
+        obj("PeerAuthentication", "unseen", "elsewhere", spec={"mtls": {"mode": "STRICT"}}),
+        obj("AuthorizationPolicy", "unseen", "elsewhere", spec={"action": "DENY", "rules": [{}]}),
+    ]  # fmt: skip
+    unseen[0][1]["metadata"]["annotations"] = {"networking.istio.io/exportTo": "~"}
+    before, after = World(history), World([*history, *((cluster, False, each) for each in unseen)])
+
+    assert view_for(after.proxy(caller), after.snapshot()) == view_for(before.proxy(caller), before.snapshot())
+
+
+def with_names(value, names):
+    """The value with other cluster ids, wherever they are, also in sentences."""
+    if isinstance(value, Enum) or value is None:
+        return value
+    if isinstance(value, str):
+        return type(value)(re.sub(r"\b(kilo|lima|mike)\b", lambda found: names[found[0]], value))
+    if is_dataclass(value):
+        changed = {each.name: with_names(getattr(value, each.name), names) for each in fields(value) if each.init}
+        return replace(value, **changed)
+    if isinstance(value, Mapping):
+        return {with_names(key, names): with_names(each, names) for key, each in value.items()}
+    if isinstance(value, tuple | frozenset | list):
+        return type(value)(with_names(each, names) for each in value)
+    return value

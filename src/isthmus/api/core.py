@@ -91,6 +91,7 @@ class ServiceSpec(Wire, frozen=True):
     traffic_distribution: str = ""
     session_affinity: str = ""
     session_affinity_config: dict[str, Any] = {}
+    internal_traffic_policy: str = ""
 
 
 class LoadBalancerIngress(Wire, frozen=True):

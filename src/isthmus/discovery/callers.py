@@ -21,6 +21,8 @@ def scope_for(proxy: Proxy, snapshot: Snapshot) -> Scope:
     if snapshot.claim_keys:
         asked = tuple((key, value) for key, value in proxy.claims if key in snapshot.claim_keys)
         scope = replace(scope, claims=asked)
+    if snapshot.some_stay_on_node:
+        scope = replace(scope, node=proxy.node)
     if scope.kind is ProxyKind.ROUTER or not snapshot.selector_keys:
         return scope
     labels = dict(proxy.labels) | labels_of_place(scope)

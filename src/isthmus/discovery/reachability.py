@@ -3,7 +3,8 @@
 The rules, in the order in which they are asked (Istio's endpoint filters, with the reason kept):
 
 1. the endpoint has the port, matched by name, because numbers may differ between clusters;
-2. a cluster-local service stays in its cluster, and so does an endpoint that its cluster does not export;
+2. a cluster-local service stays in its cluster, and so does an endpoint that its cluster does not export; a service that keeps to nodes
+   (internalTrafficPolicy) stays on the caller's, but for what a network gateway passes through: its caller is elsewhere;
 3. a proxy that asked for some networks gets no others;
 4. an endpoint that is going away, or is not ready, takes no new requests; nor does one of another cluster that nobody has heard of for
    longer than the mesh's policy allows;
@@ -31,8 +32,12 @@ def reach(
     endpoint: Endpoint,
     snapshot: Snapshot,
     tls: ClientTls | None = None,
+    *,
+    passed_through: bool = False,
 ) -> Reach:
-    """How a proxy of this scope gets to the endpoint, or why it does not. `tls` is what a rule for the destination says."""
+    """How a proxy of this scope gets to the endpoint, or why it does not. `tls` is what a rule for the destination says, and
+    `passed_through` that the proxy is a network gateway, calling for somebody else.
+    """
     if endpoint.port_named(port.name) is None:
         return Unreachable(
             Reason.NO_SUCH_PORT, f"it has no port named {port.name!r}: name the port alike in {endpoint.cluster}"
@@ -41,6 +46,9 @@ def reach(
         return Unreachable(Reason.CLUSTER_LOCAL, f"the service is cluster-local, and this is {endpoint.cluster}")
     if endpoint.own_cluster_only and endpoint.cluster != scope.cluster:
         return Unreachable(Reason.NOT_EXPORTED, f"{endpoint.cluster} has no ServiceExport for the service")
+    if scope.cluster in service.node_local_in and not passed_through and not _is_on_node(scope, endpoint):
+        where = f"{endpoint.workload.node or 'another node'} of {endpoint.cluster}"
+        return Unreachable(Reason.NODE_LOCAL, f"callers of the service stay on their own node, and this is on {where}")
     if scope.network_view and endpoint.network not in (*scope.network_view, UNDECLARED_NETWORK):
         return Unreachable(
             Reason.NETWORK_NOT_REQUESTED,
@@ -54,6 +62,11 @@ def reach(
         since = snapshot.clusters[endpoint.cluster].stale_since
         return Unreachable(Reason.CLUSTER_STALE, f"the API server of {endpoint.cluster} has not answered since {since}")
     return _across_networks(scope, service, port, endpoint, snapshot, tls)
+
+
+def _is_on_node(scope: Scope, endpoint: Endpoint) -> bool:
+    """Nodes of two clusters may have one name. Where a caller's node is not known, nothing is on it."""
+    return endpoint.cluster == scope.cluster and scope.node != "" and endpoint.workload.node == scope.node
 
 
 def standing_of(scope: Scope, endpoint: Endpoint, snapshot: Snapshot) -> Standing:

@@ -151,7 +151,7 @@ def _partition(scope: Scope, service: Service, use: Use, snapshot: Snapshot) -> 
     reached: list[Reached] = []
     left_out: list[LeftOut] = []
     for endpoint in snapshot.endpoints.get(service.key, ()):
-        how = reach(scope, service, use.port, endpoint, snapshot, use.policy.tls)
+        how = reach(scope, service, use.port, endpoint, snapshot, use.policy.tls, passed_through=use.passed_through)
         if use.subset is not None and not is_in(use.subset, endpoint):
             how = Unreachable(Reason.NOT_IN_SUBSET, f"its labels are not those of subset {use.subset.name}")
         if isinstance(how, Unreachable):

@@ -52,6 +52,7 @@ def proxy_of(node_id: str, metadata: Mapping[str, object], locality: Locality, i
         identity=identity,
         dns_capture=captures_names,
         claims=tuple(sorted((key, value) for key, value in metadata.items() if isinstance(value, str))),
+        node=_text(metadata, "NODE_NAME"),
     )
 
 
@@ -65,7 +66,8 @@ def placed(proxy: Proxy, objects: Objects) -> Proxy:
     scope = replace(proxy.scope, labels=own if proxy.scope.kind is ProxyKind.ROUTER else ())
     node = objects.get("Node", {}).get(("", pod.spec.node_name))
     where = locality_of(pod, node if isinstance(node, Node) else None)
-    return replace(proxy, labels=own, scope=replace(scope, locality=where if str(where) else scope.locality))
+    scope = replace(scope, locality=where if str(where) else scope.locality)
+    return replace(proxy, labels=own, scope=scope, node=pod.spec.node_name)
 
 
 def _parse_id(node_id: str) -> tuple[ProxyKind, str, str, str]:

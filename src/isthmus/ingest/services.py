@@ -49,6 +49,7 @@ class Declaration:
     ips: tuple[str, ...]
     headless: bool
     traffic_distribution: str = ""
+    node_local: bool = False
     export_to: tuple[str, ...] = ()
     publishes_not_ready: bool = False
     wishes: Wishes = field(default_factory=Wishes)
@@ -74,6 +75,7 @@ def declaration_of(service: ServiceObject, *, cluster: ClusterId, dns_domain: st
         ips=() if headless else ips,
         headless=headless,
         publishes_not_ready=service.spec.publish_not_ready_addresses,
+        node_local=service.spec.internal_traffic_policy == "Local",
         traffic_distribution=service.spec.traffic_distribution
         or service.metadata.annotations.get(labels.TRAFFIC_DISTRIBUTION, ""),
         export_to=tuple(
@@ -113,6 +115,7 @@ def merged(declarations: Sequence[Declaration], *, cluster_local: bool) -> tuple
         cluster_local=cluster_local,
         publishes_not_ready=any(declaration.publishes_not_ready for declaration in ordered),
         declared_in=tuple(declaration.cluster for declaration in ordered),
+        node_local_in=tuple(declaration.cluster for declaration in ordered if declaration.node_local),
         traffic_distribution=next((each.traffic_distribution for each in ordered if each.traffic_distribution), ""),
         export_to=first.export_to,
         wishes=reduce(Wishes.over, (each.wishes for each in ordered)),

@@ -126,6 +126,7 @@ def read(
         endpoints=MappingProxyType(endpoints),
         claim_keys=_claim_keys(configuration),
         selector_keys=_selector_keys(configuration),
+        some_stay_on_node=any(service.node_local_in for service in services.values()),
         issues=tuple(sorted(set(found))),
         **_carried_over(configuration),
     )

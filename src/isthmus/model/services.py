@@ -80,6 +80,8 @@ class Service:
     cluster_local: bool
     declared_in: tuple[ClusterId, ...]
     traffic_distribution: str = ""
+    node_local_in: tuple[ClusterId, ...] = ()
+    """Clusters whose callers are to stay on their own node (`internalTrafficPolicy: Local`); sorted."""
     export_to: tuple[str, ...] = ()
     """Namespaces that may know of it, `.` for its own, `~` for none; empty is all."""
     resolution: Resolution = Resolution.ENDPOINTS

@@ -139,6 +139,8 @@ class Snapshot:
     """The same of what proxies say about themselves."""
     selector_keys: frozenset[str] = frozenset()
     """Labels by which rules choose callers. Of a sidecar's labels no others matter to what it calls."""
+    some_stay_on_node: bool = False
+    """Whether it matters to any service on which Node a caller runs."""
     attachments: Attachments = field(default_factory=Attachments)
     issues: tuple[Issue, ...] = ()
 

@@ -51,6 +51,8 @@ class Scope:
     """What the proxy says about itself, of that by which some rule chooses."""
     captures_names: bool = False
     """Whether its applications' questions for names are answered by this mesh."""
+    node: str = ""
+    """The Node that it runs on, where some service keeps callers on theirs; else empty, so that nodes share."""
 
     def __hash__(self) -> int:
         """By what tells most scopes apart: it is asked for more often than anything else."""
@@ -70,6 +72,8 @@ class Proxy:
     dns_capture: bool
     claims: tuple[tuple[str, str], ...] = ()
     """Everything that it says about itself as text (node metadata)."""
+    node: str = ""
+    """The Node that its Pod runs on."""
 
     @property
     def cluster(self) -> ClusterId:
@@ -99,6 +103,7 @@ class Reason(StrEnum):
     NO_SHARE = "no_share"
     NO_ADDRESS = "no_address"
     CLUSTER_LOCAL = "cluster_local"
+    NODE_LOCAL = "node_local"
     NOT_EXPORTED = "not_exported"
     NETWORK_NOT_REQUESTED = "network_not_requested"
     NO_SUCH_PORT = "no_such_port"

@@ -35,6 +35,8 @@ def edit_for(left: LeftOut, upstream: Upstream, scope: Scope, snapshot: Snapshot
             return f"give it an address that the caller can use, or let network {network} be reached through a gateway"
         case Reason.CLUSTER_LOCAL:
             return f"set clusterLocal: false for {service.hostname} under serviceSettings of MeshConfig"
+        case Reason.NODE_LOCAL:
+            return f"set internalTrafficPolicy: Cluster in Service {service.namespace}/{service.name} of cluster {scope.cluster}"
         case Reason.NOT_EXPORTED:
             return f"create a ServiceExport {service.namespace}/{service.name} in cluster {cluster}"
         case Reason.NETWORK_NOT_REQUESTED:
