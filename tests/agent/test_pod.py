@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.agent.pod import BadPod, PodPaths, PodTexts, labels_of, pod_agent, resolver_of
+from isthmus.agent.pod import BadPod, PodPaths, PodTexts, labels_of, pod_agent
+from isthmus.dns.client import resolver_of
 
 PATHS = PodPaths(
     token=Path("/t"), roots=Path("/r"), labels=Path("/l"), directory=Path("/d"), resolv_conf=Path("/etc/resolv.conf")

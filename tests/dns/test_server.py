@@ -4,68 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
+from name_servers import LOOPBACK, Upstream, bound
 
 from isthmus.dns.server import DnsServer
 
 SECONDS = 10.0
-LOOPBACK = "127.0.0.1"
-
-
-def bound(kind: int) -> socket.socket:
-    found = socket.socket(socket.AF_INET, kind)
-    found.bind((LOOPBACK, 0))
-    found.setblocking(False)
-    return found
-
-
-class Upstream:
-    """A name server for the rest of the world. Remembers what it was asked; `replies` makes the replies to a question."""
-
-    def __init__(self, replies: Callable[[bytes], list[bytes]]) -> None:
-        self.asked: list[bytes] = []
-        self._replies = replies
-        self._udp, self._tcp = bound(socket.SOCK_DGRAM), bound(socket.SOCK_STREAM)
-        self._tcp.listen()
-
-    def open_socket(self, kind: int) -> socket.socket:
-        """Where the product's port 53 leads here."""
-        port = (self._udp if kind == socket.SOCK_DGRAM else self._tcp).getsockname()[1]
-
-        class Redirected(socket.socket):
-            def connect(self, address: Any) -> None:
-                super().connect((address[0], port))
-
-        return Redirected(socket.AF_INET, kind)
-
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._datagrams())
-            tasks.create_task(self._streams())
-
-    async def _datagrams(self) -> None:
-        loop = asyncio.get_running_loop()
-        with self._udp:
-            while True:
-                packet, client = await loop.sock_recvfrom(self._udp, 4096)
-                self.asked.append(packet)
-                for reply in self._replies(packet):
-                    await loop.sock_sendto(self._udp, reply, client)
-
-    async def _streams(self) -> None:
-        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-            packet = await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
-            self.asked.append(packet)
-            for reply in self._replies(packet):
-                writer.write(len(reply).to_bytes(2) + reply)
-            writer.close()
-
-        async with await asyncio.start_server(serve, sock=self._tcp) as server:
-            await server.serve_forever()
 
 
 class Asker:
@@ -137,7 +85,7 @@ async def test_known_names_are_answered_over_udp_and_tcp_and_nobody_else_is_aske
     assert datagram.addresses == ["10.97.0.1"]
     assert [reply.addresses for reply in stream] == [["10.97.0.1"], ["fd00::6"]]
     assert upstream.asked == []
-    assert (asker.server.questions, asker.server.forwarded) == (3, 0)
+    assert (asker.server.questions, asker.server.upstream.asked) == (3, 0)
 
 
 async def test_an_answer_cut_off_over_udp_is_whole_over_tcp(dns, table):
@@ -159,7 +107,7 @@ async def test_other_names_are_asked_upstream_in_the_way_that_they_were_asked_he
     assert datagram.identifier == 4711
     assert datagram.addresses == dns.read(stream).addresses == ["192.0.2.1", "192.0.2.2"]
     assert upstream.asked == [question, question]
-    assert (asker.server.forwarded, asker.server.failed_forwards) == (2, 0)
+    assert (asker.server.upstream.asked, asker.server.upstream.failed) == (2, 0)
 
 
 async def test_many_questions_at_once_get_each_its_own_answer(dns, table, upstream):
@@ -219,7 +167,7 @@ async def test_an_upstream_server_that_is_not_there_is_a_failure_to_try_again(dn
             (reply,) = await asker.over_tcp(dns.ask("www.python.org"))
 
     assert dns.read(reply).code == "SERVFAIL"
-    assert asker.server.failed_forwards == 1
+    assert asker.server.upstream.failed == 1
 
 
 async def test_nonsense_disturbs_nobody(dns, table):

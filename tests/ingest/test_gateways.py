@@ -2,7 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
+
+from isthmus.ingest.cache import IngestCache
+from isthmus.ingest.inputs import Besides
+from isthmus.ingest.mesh_networks import mesh_networks_of
+from isthmus.ingest.snapshot import read
+from isthmus.model.identity import TrustDomain
+from isthmus.model.names import MeshId
+from isthmus.model.snapshot import MeshSettings
+from isthmus.model.topology import ResolvedName
+
+SETTINGS = MeshSettings(mesh=MeshId("m"), trust_domain=TrustDomain("cluster.local"))
 
 PORT = {"name": "tls", "port": 15443}
 OTHER = "networking.istio.io/gatewayPort"
@@ -96,3 +109,39 @@ def test_networks_that_others_cannot_reach_are_told(words, networks, unreachable
     issues = words.snapshot(*clusters).issues
 
     assert [(issue.code, issue.subject.name) for issue in issues] == [("ISM0102", name) for name in unreachable]
+
+
+NAME = "lb.example.com"
+
+
+def entered_at(words, known, *objects):
+    found = read(
+        replace(SETTINGS, networks=mesh_networks_of({"networks": {"n2": {"gateways": [{"address": NAME, "port": 443}]}}})),
+        [words.cluster("east", *objects)], "east", IngestCache(), Besides(resolved=known),
+    )  # fmt: skip
+    gateways = [f"{each.network} {each}" for ways in found.snapshot.gateways.values() for each in ways]
+    told = sorted(issue.subject.name for issue in found.snapshot.issues if issue.code == "ISM0105")
+    return gateways, sorted(found.host_names), told
+
+
+def test_a_host_name_means_its_addresses_wherever_it_is_said(words):
+    service = words.service(
+        "gw", labels={"topology.istio.io/network": "n1"}, ports=[PORT], **balanced({"hostname": "LB.example.com."})
+    )
+    listener = {"name": "tls", "port": 15443, "protocol": "TLS", "tls": {"mode": "Passthrough"}}
+    elsewhere = words.obj(
+        "Gateway", "far", labels={"topology.istio.io/network": "n3"},
+        apiVersion="gateway.networking.k8s.io/v1",
+        spec={"gatewayClassName": "istio-remote", "addresses": [{"type": "Hostname", "value": NAME}], "listeners": [listener]},
+    )  # fmt: skip
+
+    known = {NAME: ResolvedName(addresses=("192.0.2.1", "2001:db8::1"))}
+
+    assert entered_at(words, known, service, elsewhere) == (
+        ["n1 192.0.2.1:15443", "n1 2001:db8::1:15443", "n2 192.0.2.1:443", "n2 2001:db8::1:443",
+         "n3 192.0.2.1:15443", "n3 2001:db8::1:15443"],
+        [NAME],
+        [],
+    )  # fmt: skip
+    assert entered_at(words, {}, service, elsewhere) == ([], [NAME], ["n1", "n2", "n3"])
+    assert entered_at(words, None, service, elsewhere) == ([], [NAME], ["n1", "n2", "n3"])

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from isthmus.agent.specification import AgentSettings, ProxySpec
+from isthmus.dns.client import resolver_of
 
 Object = dict[str, Any]
 
@@ -137,19 +138,6 @@ def labels_of(text: str) -> dict[str, str]:
             raise BadPod(f"the file of labels has a line that is no label: {line[:80]!r}")
         found[match[1]] = str(json.loads(match[2]))
     return found
-
-
-def resolver_of(text: str) -> tuple[list[str], list[str]]:
-    """Name servers and search domains of a resolv.conf; of several search lines the last counts."""
-    servers: list[str] = []
-    domains: list[str] = []
-    for line in text.splitlines():
-        words = line.split()
-        if len(words) > 1 and words[0] == "nameserver":
-            servers.append(words[1])
-        elif len(words) > 1 and words[0] in ("search", "domain"):
-            domains = words[1:]
-    return servers, domains
 
 
 def _metadata(environment: Mapping[str, str]) -> Iterator[tuple[str, Any]]:

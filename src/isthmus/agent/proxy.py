@@ -178,7 +178,7 @@ class Proxy:
             "notAfter": certificate.facts.not_after.isoformat() if certificate else "",
             "names": len(self._dns.table) if self._dns.table else 0,
             "questions": self._dns.questions,
-            "forwarded": self._dns.forwarded,
+            "forwarded": self._dns.upstream.asked,
             "draining": self.draining,
             "lastError": self._certificate.last_error or self._names.last_error,
         }

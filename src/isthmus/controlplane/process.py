@@ -30,6 +30,7 @@ from isthmus.controlplane.duties import duties
 from isthmus.controlplane.feeds import ClusterFeed, kinds_of
 from isthmus.controlplane.gateway_deployments import GatewayDeployer
 from isthmus.controlplane.gateway_writer import LEASE, GatewayWriter
+from isthmus.controlplane.host_names import HostNames, own_name_servers
 from isthmus.controlplane.kept_clusters import KeptClusters
 from isthmus.controlplane.ports import MUTUAL_TLS_PORT, TOKEN_PORT, methods_of, proxy_ports
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
@@ -140,6 +141,10 @@ async def serve(settings: ControlPlaneSettings) -> None:
                     "starting without some remote clusters",
                     clusters=[row.id for row in remotes.table() if row.syncStatus != "synced"],
                 )
+            if settings.resolve_host_names:
+                host_names = HostNames(world, own_name_servers().look_up)
+                tasks.create_task(host_names.run(), name="host names of gateways")
+                await host_names.first_round()
             tasks.create_task(delivery.run(), name="delivery")
             tasks.create_task(TokenKeys(world, delivery, settings.key_fetching).run(), name="keys of tokens")
             lease = partial(

@@ -52,7 +52,7 @@ class ControlPlaneSettings:
     where the control plane runs, not in the config cluster. `served_names` are the DNS names in the
     serving certificate. `bind` is the address that all ports listen on. `node_agents` are namespace and service account of those who may
     ask for certificates of the workloads on their node. `ads_transport` is what speaks HTTP/2 to proxies. `key_source` says who fetches the
-    keys that tokens are checked with, `key_fetching` how the control plane does.
+    keys that tokens are checked with, `key_fetching` how the control plane does. `resolve_host_names` of network gateways.
     """
 
     cluster: ClusterId
@@ -74,6 +74,7 @@ class ControlPlaneSettings:
     stale_policy: StalePolicy
     served_names: tuple[str, ...]
     unreachable_networks_direct: bool
+    resolve_host_names: bool
     policies_mean_any_trust_domain: bool
     wishes: Wishes
     cluster_set: ClusterSet
@@ -119,6 +120,7 @@ class ControlPlaneSettings:
                 own_cluster_first=_flag(environment, "ISTHMUS_PREFER_LOCAL_CLUSTER"),
                 fails_over=_flag(environment, "ISTHMUS_LOCALITY_FAILOVER"),
             ),
+            resolve_host_names=_flag(environment, "RESOLVE_HOSTNAME_GATEWAYS", default="true"),
             policies_mean_any_trust_domain=_flag(environment, "ISTHMUS_POLICIES_MEAN_ANY_TRUST_DOMAIN"),
             cluster_set=ClusterSet(
                 exports=_flag(environment, "ENABLE_MCS_SERVICE_DISCOVERY"),

@@ -10,14 +10,14 @@ import asyncio
 from collections.abc import Iterable, Mapping
 
 from isthmus.ingest.cache import IngestCache
-from isthmus.ingest.inputs import ClusterInput
+from isthmus.ingest.inputs import Besides, ClusterInput
 from isthmus.ingest.patching import patched
 from isthmus.ingest.snapshot import Reading, read
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId
 from isthmus.model.security import FetchedKeys
 from isthmus.model.snapshot import MeshSettings, Snapshot
-from isthmus.model.topology import ImportState, Standing
+from isthmus.model.topology import ImportState, ResolvedName, Standing
 
 ObjectName = tuple[str, str]
 """Namespace (empty for a cluster-scoped object) and name."""
@@ -41,6 +41,11 @@ class World:
         self.config_cluster = config_cluster
         self.changed = asyncio.Event()
         self._clusters: dict[ClusterId, ImportedCluster] = {}
+        self.host_names: frozenset[str] = frozenset()
+        """Of network gateways, as the newest snapshot has found them."""
+        self.named = asyncio.Event()
+        """Set when there are other host names."""
+        self._resolved: Mapping[str, ResolvedName] | None = None
         self._shares: dict[ClusterId, int] = {}
         self._keys: Mapping[str, FetchedKeys] = {}
         self._issues: dict[str, tuple[Issue, ...]] = {}
@@ -75,6 +80,12 @@ class World:
         """Keys that tokens are checked with, by the address that they were fetched from."""
         if keys != self._keys:
             self._keys = dict(keys)
+            self._anew()
+
+    def set_resolved(self, resolved: Mapping[str, ResolvedName]) -> None:
+        """Network gateways' host names mean these addresses from now on. Until the first call nobody asks name servers."""
+        if resolved != self._resolved:
+            self._resolved = dict(resolved)
             self._anew()
 
     def remove(self, cluster: ClusterId) -> None:
@@ -115,9 +126,11 @@ class World:
             self._reading = None
         self._is_new = False
         if self._reading is None:
-            self._reading = read(
-                self.settings, self._inputs(), self.config_cluster, self._cache, self._all_issues(), self._keys
-            )
+            besides = Besides(issues=self._all_issues(), keys=self._keys, resolved=self._resolved)
+            self._reading = read(self.settings, self._inputs(), self.config_cluster, self._cache, besides)
+        if self._reading.host_names != self.host_names:
+            self.host_names = self._reading.host_names
+            self.named.set()
         return self._reading.snapshot
 
     def _inputs(self) -> list[ClusterInput]:

@@ -25,11 +25,11 @@ def query(table: Mapping[str, Any], name: str, kind: str) -> dict[str, Any]:
     """
     if kind not in _TYPES:
         raise ValueError(f"type {kind!r} is not asked for here: use {', '.join(_TYPES)}")
-    packet = _question(name, _TYPES[kind])
+    packet = question(name, kind)
     reply = answer(packet, _prepared(table), over_udp=False)
     if isinstance(reply, Verdict):
         return _upstream(table.get("upstream") or {}, name, kind)
-    return _read(reply)
+    return read_reply(reply)
 
 
 def _prepared(table: Mapping[str, Any]) -> NameTable:
@@ -66,15 +66,17 @@ def _upstream(known: Mapping[str, Any], name: str, kind: str) -> dict[str, Any]:
     return {"rcode": str(code), "answers": []}
 
 
-def _question(name: str, kind: int) -> bytes:
+def question(name: str, kind: str, identifier: int = 1) -> bytes:
+    """The packet that asks for a name's records of a type. Raises ValueError for what is not a host name."""
     labels = [label.encode() for label in name.rstrip(".").split(".") if label]
     if not all(0 < len(label) < 64 for label in labels):
         raise ValueError(f"{name!r} is not a host name")
     wire = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
-    return struct.pack("!6H", 1, 0x0100, 1, 0, 0, 0) + wire + struct.pack("!2H", kind, _INTERNET)
+    return struct.pack("!6H", identifier, 0x0100, 1, 0, 0, 0) + wire + struct.pack("!2H", _TYPES[kind], _INTERNET)
 
 
-def _read(reply: bytes) -> dict[str, Any]:
+def read_reply(reply: bytes) -> dict[str, Any]:
+    """What an answer says, in the form that `query` gives. Bytes that are none raise ValueError, IndexError or struct.error."""
     _, flags, questions, answers, _, _ = struct.unpack_from("!6H", reply)
     position = 12
     for _ in range(questions):
@@ -95,7 +97,8 @@ def _read(reply: bytes) -> dict[str, Any]:
 def _data(reply: bytes, kind: int, position: int, size: int) -> str:
     if kind == _TYPES["CNAME"]:
         return _name(reply, position)[0]
-    return str(ipaddress.ip_address(reply[position : position + size]))
+    data = reply[position : position + size]
+    return str(ipaddress.ip_address(data)) if kind in _NAMES else data.hex()
 
 
 def _name(reply: bytes, position: int) -> tuple[str, int]:

@@ -8,18 +8,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import cast
 
-from isthmus.dns.answers import NXDOMAIN, SERVFAIL, NameTable, Verdict, answer, failure, is_answer_to
+from isthmus.dns.answers import NameTable, Verdict, answer
+from isthmus.dns.client import NameServers, OpenSocket
 
-_UPSTREAM_SECONDS = 5.0
-_FORWARDS_MAX = 256
 _TCP_CLIENTS_MAX = 128
 _TCP_IDLE_SECONDS = 30.0
-
-OpenSocket = Callable[[int], socket.socket]
-"""Opens a socket of a type (SOCK_DGRAM, SOCK_STREAM) from which upstream servers are asked."""
 
 
 class DnsServer:
@@ -28,11 +24,7 @@ class DnsServer:
     def __init__(self, name_servers: Sequence[str], open_socket: OpenSocket) -> None:
         self.table: NameTable | None = None
         self.questions = 0
-        self.forwarded = 0
-        self.failed_forwards = 0
-        self._name_servers = tuple(name_servers)
-        self._open_socket = open_socket
-        self._forwards = asyncio.Semaphore(_FORWARDS_MAX)
+        self.upstream = NameServers(name_servers, open_socket)
         self._tcp_clients = asyncio.Semaphore(_TCP_CLIENTS_MAX)
 
     async def run(self, udp: socket.socket, tcp: socket.socket) -> None:
@@ -52,36 +44,8 @@ class DnsServer:
         return answer(packet, self.table, over_udp=over_udp, turn=self.questions)
 
     async def forward(self, packet: bytes, *, over_udp: bool) -> bytes:
-        """The first upstream server's answer; NXDOMAIN where the Pod has none, SERVFAIL where none answers."""
-        if not self._name_servers:
-            return failure(packet, NXDOMAIN)
-        if self._forwards.locked():
-            return failure(packet, SERVFAIL)
-        async with self._forwards:
-            self.forwarded += 1
-            for server in self._name_servers:
-                with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                    async with asyncio.timeout(_UPSTREAM_SECONDS):
-                        reply = await self._ask(server, packet, over_udp=over_udp)
-                        if is_answer_to(reply, packet):
-                            return reply
-        self.failed_forwards += 1
-        return failure(packet, SERVFAIL)
-
-    async def _ask(self, server: str, packet: bytes, *, over_udp: bool) -> bytes:
-        loop = asyncio.get_running_loop()
-        with self._open_socket(socket.SOCK_DGRAM if over_udp else socket.SOCK_STREAM) as upstream:
-            upstream.setblocking(False)
-            await loop.sock_connect(upstream, (server, 53))
-            if over_udp:
-                await loop.sock_sendall(upstream, packet)
-                # Whoever guesses the port can send, too: what is not the answer is passed over.
-                while not is_answer_to(reply := await loop.sock_recv(upstream, 65535), packet):
-                    pass
-                return reply
-            await loop.sock_sendall(upstream, len(packet).to_bytes(2) + packet)
-            length = int.from_bytes(await _exactly(loop, upstream, 2))
-            return await _exactly(loop, upstream, length)
+        """What the Pod's own name servers answer."""
+        return await self.upstream.ask(packet, over_udp=over_udp)
 
     async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Questions with a length before each (RFC 1035 section 4.2.2). A client that keeps silent is let go."""
@@ -125,13 +89,3 @@ class _Datagrams(asyncio.DatagramProtocol):
         reply = await self._server.forward(packet, over_udp=True)
         if self._transport is not None and not self._transport.is_closing():
             self._transport.sendto(reply, client)
-
-
-async def _exactly(loop: asyncio.AbstractEventLoop, connection: socket.socket, size: int) -> bytes:
-    received = b""
-    while len(received) < size:
-        part = await loop.sock_recv(connection, size - len(received))
-        if not part:
-            raise asyncio.IncompleteReadError(received, size)
-        received += part
-    return received

@@ -6,7 +6,6 @@ are read anew with each change, so a gateway that loses its address is gone at o
 
 from __future__ import annotations
 
-import ipaddress
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -69,7 +68,7 @@ def is_on_node_ports(service: Service) -> bool:
 def gateways_of(
     service: Service, cluster: ClusterId, entrances: Sequence[Entrance], nodes: Sequence[Node]
 ) -> tuple[tuple[NetworkGateway, ...], tuple[Issue, ...]]:
-    """The gateways that a Service stands for, and what is wrong with it as a gateway."""
+    """The gateways that a Service stands for, and what is wrong with it as a gateway. Their addresses may be host names."""
     gateways: set[NetworkGateway] = set()
     issues: list[Issue] = []
     for entrance in entrances:
@@ -78,12 +77,11 @@ def gateways_of(
             issues.append(_no_port(service, cluster, entrance.port))
             continue
         port = declared[entrance.port]
-        addresses, host_names = _addresses(service)
+        addresses = _addresses(service)
         number = port.port
         if is_on_node_ports(service):
             addresses, number = list(_addresses_of_nodes(service, nodes)), port.node_port
-        issues += [_host_name(service, cluster, name) for name in host_names]
-        if not addresses and not host_names:
+        if not addresses:
             issues.append(_no_address(service, cluster, entrance.network))
         gateways |= {
             NetworkGateway(address=address, port=number, network=entrance.network, cluster=cluster)
@@ -164,12 +162,10 @@ def server_tls_of(said: GatewayTls) -> ServerTls:
     )
 
 
-def _addresses(service: Service) -> tuple[list[str], list[str]]:
-    """IP addresses, and host names that would have to be resolved."""
+def _addresses(service: Service) -> list[str]:
+    """IP addresses, and host names that are to be resolved."""
     balanced = [ingress.ip or ingress.hostname for ingress in service.status.load_balancer.ingress]
-    found = [*service.spec.external_i_ps, *balanced]
-    ips = [text for text in found if _is_ip(text)]
-    return ips, [text for text in found if text and text not in ips]
+    return [text for text in [*service.spec.external_i_ps, *balanced] if text]
 
 
 def _addresses_of_nodes(service: Service, nodes: Sequence[Node]) -> Iterator[str]:
@@ -183,14 +179,6 @@ def _addresses_of_nodes(service: Service, nodes: Sequence[Node]) -> Iterator[str
     for node in nodes:
         if wanted.items() <= node.metadata.labels.items():
             yield from (each.address for each in node.status.addresses if each.type == "ExternalIP")
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _subject(service: Service, cluster: ClusterId) -> Subject:
@@ -226,16 +214,5 @@ def _no_address(service: Service, cluster: ClusterId, network: str) -> Issue:
         severity=Severity.WARNING,
         what=f"stands for the gateway of network {network}, but has no address yet",
         fix="wait for the load balancer, or set spec.externalIPs; with node ports, choose Nodes that have an ExternalIP",
-        field="status.loadBalancer",
-    )
-
-
-def _host_name(service: Service, cluster: ClusterId, name: str) -> Issue:
-    return Issue(
-        subject=_subject(service, cluster),
-        code="ISM0105",
-        severity=Severity.WARNING,
-        what=f"the gateway's address {name} is a host name, which is not resolved yet",
-        fix="give the Service an IP address, for example by spec.externalIPs",
         field="status.loadBalancer",
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from isthmus.api.core import Namespace
 from isthmus.ingest import labels
+from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId, NetworkId
+from isthmus.model.security import FetchedKeys
 from isthmus.model.snapshot import MeshSettings
-from isthmus.model.topology import ClusterNetwork, ImportState, Standing
+from isthmus.model.topology import ClusterNetwork, ImportState, ResolvedName, Standing
 
 Objects = Mapping[str, Mapping[tuple[str, str], object]]
 """Decoded objects by kind, then by namespace (empty if cluster-scoped) and name."""
@@ -25,6 +27,18 @@ class ClusterInput:
     stale_since: str = ""
     standing: Standing = Standing.FULL
     share: int = 100
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Besides:
+    """What is known besides objects. `keys` are those that were fetched, by address. `resolved` are gateways' host names, as far as they have been asked about; None: nobody asks."""
+
+    issues: tuple[Issue, ...] = ()
+    keys: Mapping[str, FetchedKeys] = field(default_factory=dict)
+    resolved: Mapping[str, ResolvedName] | None = None
+
+
+NOTHING_BESIDES = Besides()
 
 
 def network_of(cluster: ClusterInput, settings: MeshSettings) -> ClusterNetwork:

@@ -6,7 +6,7 @@ Clusters go in, in any order; what comes out does not depend on it. A mistake in
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, cast
@@ -22,7 +22,8 @@ from isthmus.ingest.configuration import Configuration, configuration_of
 from isthmus.ingest.discovery_selectors import discovered, left_out
 from isthmus.ingest.gateway_api.backends import backend_issues
 from isthmus.ingest.gateways import entrances_of, gateways_of, is_on_node_ports
-from isthmus.ingest.inputs import ClusterInput, network_of
+from isthmus.ingest.host_names import resolved
+from isthmus.ingest.inputs import NOTHING_BESIDES, Besides, ClusterInput, network_of
 from isthmus.ingest.mesh_config import is_cluster_local
 from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, chosen_by, selected, workload_entry_of
 from isthmus.ingest.services import Declaration, declaration_of, merged
@@ -31,7 +32,6 @@ from isthmus.model import services as model_services
 from isthmus.model.envoy_filters import VERSION
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
-from isthmus.model.security import FetchedKeys
 from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.telemetry import NAME_LABELS
 from isthmus.model.topology import Cluster, ClusterNetwork, NetworkGateway
@@ -64,11 +64,14 @@ class _ClusterFacts:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A snapshot, with what is kept to patch it. `stands_alone`: endpoints come from EndpointSlices and nothing else."""
+    """A snapshot, with what is kept to patch it. `stands_alone`: endpoints come from EndpointSlices and nothing else. `host_names` are those
+    of network gateways, which somebody has to ask about.
+    """
 
     snapshot: Snapshot
     endpoints: Mapping[ClusterId, ClusterEndpoints]
     stands_alone: bool
+    host_names: frozenset[str]
 
 
 def snapshot_of(
@@ -85,14 +88,11 @@ def read(
     clusters: Sequence[ClusterInput],
     config_cluster: ClusterId,
     cache: IngestCache,
-    issues: tuple[Issue, ...] = (),
-    keys: Mapping[str, FetchedKeys] = MappingProxyType({}),
+    besides: Besides = NOTHING_BESIDES,
 ) -> Reading:
-    """The picture of the mesh. `cache` is handed in again with each call to spare what did not change; `issues` are added. `keys` are
-    those that were fetched, by address.
-    """
+    """The picture of the mesh. `cache` is handed in again with each call to spare what did not change."""
     config = next((cluster for cluster in clusters if cluster.id == config_cluster), None)
-    configuration = configuration_of(settings, config, cache, keys)
+    configuration = configuration_of(settings, config, cache, besides.keys)
     context = _Context(configuration.settings, cache)
     selectors = context.settings.discovery
     unknown = [issue for cluster in clusters for issue in left_out(cluster, selectors)]
@@ -106,15 +106,18 @@ def read(
     _add_entries(services, endpoints, configuration, facts)
     _allocate(services, configuration, facts, context)
     apply_cluster_set(services, endpoints, clusters, context.settings)
-    gateways = _by_network(facts, context.settings, configuration.network_gateways)
+    declared = _ways_in(facts, context.settings, configuration.network_gateways)
+    ways_in = resolved(declared, besides.resolved)
+    gateways = _by_network(ways_in.gateways)
     found = [
-        *issues,
+        *besides.issues,
+        *ways_in.issues,
         *unknown,
         *(issue for fact in facts for issue in fact.issues),
         *service_issues,
         *configuration.issues,
     ]
-    found += _networks_without_gateway(context.settings, endpoints, gateways)
+    found += _networks_without_gateway(context.settings, endpoints, {gateway.network for gateway in declared})
     found += backend_issues(configuration.attachments, services, config_cluster)
     context.cache.end_round()
     rules = context.settings.cluster_set
@@ -140,6 +143,7 @@ def read(
             or rules.exports
             or rules.hosts
         ),
+        host_names=ways_in.names,
     )
 
 
@@ -374,10 +378,14 @@ def _order(endpoint: Endpoint) -> tuple[object, ...]:
     return endpoint.cluster, endpoint.ip, endpoint.ports, who, endpoint.hostname, endpoint.weight
 
 
-def _by_network(
+def _ways_in(
     facts: Sequence[_ClusterFacts], settings: MeshSettings, others: Sequence[NetworkGateway]
-) -> dict[NetworkId, tuple[NetworkGateway, ...]]:
-    gateways = sorted({*settings.networks.gateways, *others, *(gateway for fact in facts for gateway in fact.gateways)})
+) -> list[NetworkGateway]:
+    return sorted({*settings.networks.gateways, *others, *(gateway for fact in facts for gateway in fact.gateways)})
+
+
+def _by_network(found: Iterable[NetworkGateway]) -> dict[NetworkId, tuple[NetworkGateway, ...]]:
+    gateways = sorted(found)
     networks = sorted({gateway.network for gateway in gateways})
     return {network: tuple(gateway for gateway in gateways if gateway.network == network) for network in networks}
 
@@ -385,7 +393,7 @@ def _by_network(
 def _networks_without_gateway(
     settings: MeshSettings,
     endpoints: Mapping[ServiceKey, tuple[Endpoint, ...]],
-    gateways: Mapping[NetworkId, tuple[NetworkGateway, ...]],
+    entered: Set[NetworkId],
 ) -> list[Issue]:
     """A network whose workloads others cannot reach is told once, not for each endpoint."""
     with_endpoints = {endpoint.network for found in endpoints.values() for endpoint in found}
@@ -399,6 +407,6 @@ def _networks_without_gateway(
             what=f"network {network} has workloads but no gateway: other networks cannot reach them",
             fix=f"run a network gateway there, with a LoadBalancer Service labelled {labels.NETWORK}={network}",
         )
-        for network in sorted(with_endpoints - set(gateways))
+        for network in sorted(with_endpoints - entered)
         if network
     ]

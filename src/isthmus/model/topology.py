@@ -31,7 +31,7 @@ class Locality:
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class NetworkGateway:
-    """An address at which a network's gateway passes TLS through by SNI. Ordered by address and port.
+    """An address at which a network's gateway passes TLS through by SNI. Ordered by address and port. In a Snapshot it is an IP address.
 
     `cluster` is empty when the gateway was configured for a network rather than found in a cluster.
     """
@@ -43,6 +43,14 @@ class NetworkGateway:
 
     def __str__(self) -> str:
         return f"{self.address}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResolvedName:
+    """What name servers said of a gateway's host name. `error` is why they say nothing now; addresses of before hold meanwhile."""
+
+    addresses: tuple[str, ...]
+    error: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -65,11 +65,11 @@ class OpenGateway:
                     )
 
     def network_gateways(self, cluster: ClusterId) -> Iterator[NetworkGateway]:
-        """The ways into the network that it is labelled with. What is described only may be in any cluster."""
+        """The ways into the network that it is labelled with, some by host names. What is described only may be in any cluster."""
         network = self.gateway.metadata.labels.get(labels.NETWORK, "")
-        for kind, address in self.addresses if network else ():
+        for _, address in self.addresses if network else ():
             for listener in self.listeners:
-                if listener.is_auto_passthrough and kind == "IPAddress":
+                if listener.is_auto_passthrough:
                     yield NetworkGateway(
                         address=address,
                         port=listener.listener.port,
