@@ -31,7 +31,9 @@ class ClusterInput:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Besides:
-    """What is known besides objects. `keys` are those that were fetched, by address. `resolved` are gateways' host names, as far as they have been asked about; None: nobody asks."""
+    """What is known besides objects. `keys` are those that were fetched, by address. `resolved` are gateways' host names, as far as they
+    have been asked about; None: nobody asks.
+    """
 
     issues: tuple[Issue, ...] = ()
     keys: Mapping[str, FetchedKeys] = field(default_factory=dict)
