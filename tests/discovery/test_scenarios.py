@@ -140,7 +140,7 @@ def called(view: View) -> Iterator[str]:
             yield from aligned(rows(upstream))
     headless = {str(upstream.service.hostname) for upstream in view.outbound.upstreams if upstream.service.headless}
     for record in view.outbound.names:
-        if record.host in headless or record.host.partition(".")[2] in headless:
+        if any(f".{record.host}".endswith(f".{host}") for host in headless):
             yield f"name {record.host} = {' '.join(record.ips)}"
 
 

@@ -2,8 +2,8 @@
 
 A proxy's own cluster's address wins. A name that its cluster has no address for gets one of the whole mesh, where its applications ask this
 mesh for names: another cluster's address may be somebody else's here. Where they do not ask, the first declaring cluster's stands for it,
-as in Istio. A headless service resolves to its endpoints on the proxy's own network. Addresses that a proxy cannot call, because it has
-IPv4 or IPv6 alone, are not told.
+as in Istio. A headless service resolves to its endpoints on the proxy's own network; under its name of the cluster set, names of Pods say the
+cluster, too (KEP-1645). Addresses that a proxy cannot call, because it has IPv4 or IPv6 alone, are not told.
 """
 
 from __future__ import annotations
@@ -36,7 +36,9 @@ def name_table(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[NameReco
     for key in sight.ports:
         service = snapshot.services[key]
         if service.headless:
-            records += _headless(scope, service, snapshot.endpoints.get(service.key, ()))
+            is_of_set = service.hostname.endswith(f".{snapshot.settings.cluster_set.domain}")
+            endpoints = snapshot.endpoints.get(service.key, ())
+            records += _headless(scope, service, endpoints, is_of_set=is_of_set)
         else:
             ips = virtual_ips(scope, service)
             if ips:
@@ -44,7 +46,9 @@ def name_table(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[NameReco
     return tuple(sorted(records))
 
 
-def _headless(scope: Scope, service: Service, endpoints: Sequence[Endpoint]) -> Iterator[NameRecord]:
+def _headless(
+    scope: Scope, service: Service, endpoints: Sequence[Endpoint], *, is_of_set: bool
+) -> Iterator[NameRecord]:
     """The service's own name for all, and a name for each Pod that has one. An own-cluster Pod wins a name.
 
     Endpoints are told apart by network and address: another network's Pod may have the same address and is not reachable by it.
@@ -64,7 +68,8 @@ def _headless(scope: Scope, service: Service, endpoints: Sequence[Endpoint]) -> 
     by_hostname: dict[str, str] = {}
     for endpoint in near:
         if endpoint.hostname:
-            by_hostname.setdefault(endpoint.hostname, endpoint.ip)
+            cluster = f".{endpoint.cluster.lower()}" if is_of_set else ""
+            by_hostname.setdefault(f"{endpoint.hostname}{cluster}", endpoint.ip)
     for hostname, ip in by_hostname.items():
         yield _record(service, f"{hostname}.{service.hostname}", f"{hostname}.{service.name}", (ip,))
 

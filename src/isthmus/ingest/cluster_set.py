@@ -1,7 +1,8 @@
 """The cluster set: what ServiceExports and ServiceImports (KEP-1645) make of services, where the mesh heeds them.
 
 A ServiceImport gives a service a second name, `NAME.NAMESPACE.svc.clusterset.local`, with the address that each cluster's import has; ports
-and endpoints are the service's own. Endpoints of clusters that do not export it are for their own cluster alone.
+and endpoints are the service's own. A headless one has no address: its second name leads to its Pods. Endpoints of clusters that do not export
+a service are for their own cluster alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from isthmus.model.services import Service
 from isthmus.model.snapshot import MeshSettings
 from isthmus.model.workloads import Endpoint
 
-_CLUSTER_SET_IP = "ClusterSetIP"
+_CLUSTER_SET_IP, _HEADLESS = "ClusterSetIP", "Headless"
 
 Services = dict[ServiceKey, Service]
 Endpoints = dict[ServiceKey, tuple[Endpoint, ...]]
@@ -35,7 +36,7 @@ def apply_cluster_set(
                 endpoints[key] = tuple(_restricted(each, exporting.get(key, frozenset())) for each in found)
     for key, addresses in sorted(imports.items()):
         service = services.get(key)
-        if service is None or service.headless:
+        if service is None or service.headless != (not addresses):
             continue
         set_key = ServiceKey(key.namespace, _set_name(key, settings))
         services[set_key] = replace(
@@ -65,12 +66,17 @@ def _exporting(clusters: Sequence[ClusterInput], dns_domain: str) -> dict[Servic
 def _imports(
     clusters: Sequence[ClusterInput], dns_domain: str
 ) -> Mapping[ServiceKey, dict[ClusterId, tuple[str, ...]]]:
-    """Those that have an address; one without is not finished yet."""
+    """The addresses of those that have any, none of those that are headless. One that should have one and has not is not finished yet."""
     found: dict[ServiceKey, dict[ClusterId, tuple[str, ...]]] = {}
     for cluster in clusters:
         for (namespace, name), obj in cluster.objects.get("ServiceImport", {}).items():
-            if isinstance(obj, ServiceImport) and obj.spec.type == _CLUSTER_SET_IP and obj.spec.ips:
-                found.setdefault(_key(namespace, name, dns_domain), {})[cluster.id] = tuple(obj.spec.ips)
+            if not isinstance(obj, ServiceImport):
+                continue
+            key = _key(namespace, name, dns_domain)
+            if obj.spec.type == _HEADLESS:
+                found.setdefault(key, {})
+            elif obj.spec.type == _CLUSTER_SET_IP and obj.spec.ips:
+                found.setdefault(key, {})[cluster.id] = tuple(obj.spec.ips)
     return found
 
 
