@@ -250,9 +250,7 @@ def test_a_server_that_the_proxy_does_not_see_costs_it_no_listener():
 
 def test_a_provider_that_there_is_not_is_told_and_others_count():
     found = rendered(
-        rule(
-            "m", "shop", accessLogging=[logging("files", "nowhere")], metrics=[{"providers": [{"name": "prometheus"}]}]
-        )
+        rule("m", "shop", accessLogging=[logging("files", "nowhere")], metrics=[{"providers": [{"name": "absent"}]}])
     )
 
     assert logs(found)["INBOUND"] == ["/tmp/log"]

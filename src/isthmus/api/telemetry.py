@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from isthmus.api.meta import KubernetesObject, Wire
@@ -52,13 +50,36 @@ class TracingRule(Wire, frozen=True):
     custom_tags: dict[str, CustomTag] = {}
 
 
+class MetricSelector(Wire, frozen=True):
+    mode: str = "CLIENT_AND_SERVER"
+    metric: str = ""
+    custom_metric: str = ""
+
+
+class TagOverride(Wire, frozen=True):
+    operation: str = "UPSERT"
+    value: str = ""
+
+
+class MetricsOverride(Wire, frozen=True):
+    match: MetricSelector = msgspec.field(default_factory=MetricSelector)
+    disabled: bool | None = None
+    tag_overrides: dict[str, TagOverride] = {}
+
+
+class MetricsRule(Wire, frozen=True):
+    providers: list[ProviderName] = []
+    overrides: list[MetricsOverride] = []
+    reporting_interval: str = ""
+
+
 class TelemetrySpec(Wire, frozen=True):
     selector: Selector | None = None
     target_ref: TargetReference | None = None
     target_refs: list[TargetReference] = []
     tracing: list[TracingRule] = []
     access_logging: list[AccessLogging] = []
-    metrics: list[dict[str, Any]] = []
+    metrics: list[MetricsRule] = []
 
 
 class Telemetry(KubernetesObject, frozen=True):

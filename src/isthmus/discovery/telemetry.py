@@ -8,7 +8,18 @@ from isthmus.model.names import Namespace
 from isthmus.model.origins import Origin
 from isthmus.model.security import Labels
 from isthmus.model.snapshot import Snapshot
-from isthmus.model.telemetry import NAME_LABELS, AccessLog, Mode, Reporting, Telemetry, TraceTag, Tracing
+from isthmus.model.telemetry import (
+    NAME_LABELS,
+    AccessLog,
+    Metric,
+    Mode,
+    ReportedMetric,
+    Reporting,
+    TagChange,
+    Telemetry,
+    TraceTag,
+    Tracing,
+)
 
 
 def reporting_for(namespace: Namespace, labels: Labels, mode: Mode, snapshot: Snapshot) -> Reporting:
@@ -16,8 +27,9 @@ def reporting_for(namespace: Namespace, labels: Labels, mode: Mode, snapshot: Sn
     levels = list(_levels(namespace, labels, snapshot))
     logs = tuple(_logs(levels, mode, snapshot))
     tracing = _tracing(levels, mode, snapshot, f"{_name(labels)}.{namespace}")
-    origins: list[Origin] = [each.origin for each in levels if logs or tracing]
-    return Reporting(logs=logs, tracing=tracing, origins=tuple(origins))
+    metrics = tuple(_metrics(levels, mode, snapshot))
+    origins: list[Origin] = [each.origin for each in levels if logs or tracing or metrics]
+    return Reporting(logs=logs, tracing=tracing, metrics=metrics, origins=tuple(origins))
 
 
 def _levels(namespace: Namespace, labels: Labels, snapshot: Snapshot) -> Iterator[Telemetry]:
@@ -72,6 +84,25 @@ def _tracing(levels: Sequence[Telemetry], mode: Mode, snapshot: Snapshot, servic
     return Tracing(
         provider=None if disabled else known[provider], sampling_percent=sampling, tags=tags, service=service
     )
+
+
+def _metrics(levels: Sequence[Telemetry], mode: Mode, snapshot: Snapshot) -> Iterator[ReportedMetric]:
+    """Kept where a provider is named, the narrowest rule's word; what is said of one metric or label stands until a narrower rule says else."""
+    defaults = snapshot.settings.telemetry
+    kept = bool(defaults.default_metrics)
+    disabled: dict[Metric, bool] = {}
+    changes: dict[Metric, dict[str, TagChange]] = {}
+    for rule in (rule for level in levels for rule in level.metrics):
+        if rule.providers:
+            kept = any(name in defaults.metrics for name in rule.providers)
+        for override in (each for each in rule.overrides if each.mode.means(mode)):
+            for metric in override.metrics:
+                if override.disabled is not None:
+                    disabled[metric] = override.disabled
+                changes.setdefault(metric, {}).update((change.name, change) for change in override.tags)
+    for metric in Metric if kept else ():
+        if not disabled.get(metric):
+            yield ReportedMetric(metric, tuple(sorted(changes.get(metric, {}).values())))
 
 
 def _name(labels: Labels) -> str:

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import ipaddress
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from isthmus.envoy.common import SDS_UPSTREAM, SIDECAR_MARK
+from isthmus.envoy.served_names import BUFFER_BYTES, LUA
 from isthmus.envoy.tls import WORKLOAD_CERTIFICATE
 
 XDS_UPSTREAM = "xds-grpc"
@@ -75,7 +77,9 @@ def bootstrap(settings: BootstrapSettings) -> bytes:
                     STATISTICS_PORT,
                     {"path": "/stats/prometheus"},
                     {"cluster": _STATISTICS, "prefix_rewrite": "/stats/prometheus?usedonly"},
-                ),
+                    [_renaming()],
+                )
+                | {"per_connection_buffer_limit_bytes": BUFFER_BYTES},
             ],
         },
         "stats_config": _statistics(),
@@ -125,6 +129,7 @@ _KEPT = (
     "cluster_manager",
     "listener_manager",
     "control_plane",
+    "istio.",
     "server.",
     "sds.",
     "tcp.",
@@ -161,6 +166,8 @@ def envoy_arguments(
         *(["--concurrency", str(concurrency)] if concurrency else []),
         # Hot restart binds an abstract socket by number: a second Envoy on the machine would not start.
         "--disable-hot-restart",
+        # The prefix of metrics has a newer field that the Python types do not know yet: Envoy would say so once for each listener.
+        "--skip-deprecated-logs",
         "--drain-time-s",
         "2",
         "--drain-strategy",
@@ -306,7 +313,17 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def _listener(name: str, port: int, match: dict[str, Any], route: dict[str, Any]) -> dict[str, Any]:
+def _renaming() -> dict[str, Any]:
+    config = {
+        "@type": _TYPE + "envoy.extensions.filters.http.lua.v3.Lua",
+        "default_source_code": {"inline_string": LUA},
+    }
+    return {"name": "envoy.filters.http.lua", "typed_config": config}
+
+
+def _listener(
+    name: str, port: int, match: dict[str, Any], route: dict[str, Any], before: Sequence[dict[str, Any]] = ()
+) -> dict[str, Any]:
     """Anyone may ask this one question; every other is answered with 404. Asking is free of the limit on connections."""
     manager = {
         "@type": _TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
@@ -317,10 +334,11 @@ def _listener(name: str, port: int, match: dict[str, Any], route: dict[str, Any]
             "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [{"match": match, "route": route}]}]
         },
         "http_filters": [
+            *before,
             {
                 "name": "envoy.filters.http.router",
                 "typed_config": {"@type": _TYPE + "envoy.extensions.filters.http.router.v3.Router"},
-            }
+            },
         ],
     }
     return {

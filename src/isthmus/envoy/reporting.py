@@ -1,4 +1,4 @@
-"""Access logs and traces, put into listeners after these are made: every HTTP connection manager and every TCP proxy has them.
+"""Access logs, traces and metrics, put into listeners after these are made: every HTTP connection manager and every TCP proxy has them.
 
 A listener of a proxy that reports nothing stays the very same.
 """
@@ -11,7 +11,13 @@ from functools import lru_cache
 from typing import Any
 
 from envoy.config.accesslog.v3 import accesslog_pb2
-from envoy.config.core.v3 import grpc_service_pb2, http_service_pb2, http_uri_pb2, substitution_format_string_pb2
+from envoy.config.core.v3 import (
+    base_pb2,
+    grpc_service_pb2,
+    http_service_pb2,
+    http_uri_pb2,
+    substitution_format_string_pb2,
+)
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.trace.v3 import http_tracer_pb2, opentelemetry_pb2, zipkin_pb2
 from envoy.extensions.access_loggers.file.v3 import file_pb2
@@ -23,6 +29,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.type.tracing.v3 import custom_tag_pb2
 from envoy.type.v3 import percent_pb2
 
+from isthmus.envoy import metrics
 from isthmus.envoy.common import packed, seconds, struct, uint32
 from isthmus.envoy.log_formats import DEFAULT_FIELDS, DEFAULT_TEXT
 from isthmus.envoy.resources import LISTENER, Resource
@@ -46,12 +53,12 @@ _TCP = "envoy.filters.network.tcp_proxy"
 
 
 def reported(found: Iterable[Typed], reporting: Reporting, clusters: frozenset[str]) -> Iterator[Typed]:
-    """The resources, with what is to be logged and traced. `clusters` are those that the proxy has: what would be sent to a server that
+    """The resources, with what is to be logged, traced and counted. `clusters` are those that the proxy has: what would be sent to a server that
     is not among them is left out, for Envoy refuses a whole listener that names a tracer's cluster and does not find it.
     """
     if is_sent_somewhere(reporting):
         reporting = _as_far_as_there_are(reporting, clusters)
-    if not reporting.logs and not reporting.tracing:
+    if not reporting.logs and not reporting.tracing and not reporting.metrics:
         yield from found
         return
     for type_url, resource in found:
@@ -76,6 +83,7 @@ def _as_far_as_there_are(reporting: Reporting, clusters: frozenset[str]) -> Repo
 @lru_cache(maxsize=16384)
 def _listener(resource: Resource, reporting: Reporting) -> Resource:
     listener = listener_pb2.Listener.FromString(resource.body)
+    server = listener.traffic_direction == base_pb2.INBOUND
     chains = list(listener.filter_chains)
     if listener.HasField("default_filter_chain"):
         chains.append(listener.default_filter_chain)
@@ -84,15 +92,25 @@ def _listener(resource: Resource, reporting: Reporting) -> Resource:
             if each.name == _MANAGER:
                 manager = Hcm.FromString(each.typed_config.value)
                 manager.access_log.extend(_log(log, http=True) for log in reporting.logs if _is_for(log, http=True))
+                manager.access_log.extend(metrics.loggers(reporting.metrics, server=server, http=True))
                 if reporting.tracing:
                     manager.tracing.CopyFrom(_tracing(reporting.tracing))
                     manager.generate_request_id.value = True
                 each.typed_config.CopyFrom(packed(manager))
             elif each.name == _TCP:
                 proxy = tcp_proxy_pb2.TcpProxy.FromString(each.typed_config.value)
-                proxy.access_log.extend(_log(log, http=False) for log in reporting.logs if _is_for(log, http=False))
+                _report_connections(proxy, reporting, server=server)
                 each.typed_config.CopyFrom(packed(proxy))
     return Resource.of(resource.name, listener)
+
+
+def _report_connections(proxy: Any, reporting: Reporting, *, server: bool) -> None:
+    """Counting connections that open has all loggers asked at that moment: logs of lines then say that they are not meant."""
+    logs = [_log(log, http=False) for log in reporting.logs if _is_for(log, http=False)]
+    if metrics.counts_opened(reporting.metrics):
+        proxy.access_log_options.flush_access_log_on_connected = True
+        logs = [metrics.at_end(log) for log in logs]
+    proxy.access_log.extend([*logs, *metrics.loggers(reporting.metrics, server=server, http=False)])
 
 
 def _is_for(log: AccessLog, *, http: bool) -> bool:

@@ -96,12 +96,21 @@ def inbound(port: InboundPort) -> Resource:
     cluster = _to_own_workload(f"inbound|{port.target_port}||")
     if port.forward_to is not None:
         _forward(cluster, port.forward_to)
-    cluster.metadata.CopyFrom(istio_metadata({"services": [{"host": port.hostname}]}))
+    cluster.metadata.CopyFrom(istio_metadata({"services": [_host(port.hostname)]}))
     if port.protocol.is_http2:
         traffic_policy.speak_http2(cluster)
     elif port.protocol.is_http or port.protocol is Protocol.AUTO:
         traffic_policy.speak_as_downstream(cluster)
     return Resource.of(cluster.name, cluster)
+
+
+def _host(hostname: str) -> dict[str, str]:
+    """What metrics call the service: of Kubernetes' hosts the first two words are its name and namespace."""
+    name, _, rest = hostname.partition(".")
+    namespace, _, domain = rest.partition(".")
+    if not domain.startswith("svc."):
+        return {"host": hostname, "name": hostname}
+    return {"host": hostname, "name": name, "namespace": namespace}
 
 
 @cache

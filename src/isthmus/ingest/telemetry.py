@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from isthmus.api import telemetry as api
+from isthmus.ingest.telemetry_metrics import metrics_rule, not_done
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.model.telemetry import (
@@ -30,9 +31,8 @@ def telemetry_of(obj: api.Telemetry, cluster: ClusterId) -> tuple[Telemetry | No
         what = "Telemetry for targetRefs is not read by this version"
         return None, (warning("ISM0303", "spec.targetRefs", what, "select workloads by spec.selector instead"),)
     issues = []
-    if spec.metrics:
-        fix = "see docs/telemetry.md for the metrics that there are"
-        issues.append(warning("ISM0504", "spec.metrics", "plain Envoy's metrics cannot be changed by rules", fix))
+    for field, what in not_done(spec.metrics):
+        issues.append(warning("ISM0504", field, what, "see docs/telemetry.md for the metrics that there are"))
     value = Telemetry(
         created=metadata.creation_timestamp,
         namespace=Namespace(metadata.namespace),
@@ -40,6 +40,7 @@ def telemetry_of(obj: api.Telemetry, cluster: ClusterId) -> tuple[Telemetry | No
         selector=tuple(sorted(spec.selector.match_labels.items())) if spec.selector else (),
         logging=tuple(map(_logging, spec.access_logging)),
         tracing=tuple(map(_tracing, spec.tracing)),
+        metrics=tuple(map(metrics_rule, spec.metrics)),
     )
     return value, tuple(issues)
 
@@ -59,6 +60,12 @@ def unknown_providers(found: Iterable[Telemetry], known: TelemetryDefaults, clus
             (f"spec.tracing[{index}].providers", rule.provider)
             for index, rule in enumerate(each.tracing)
             if rule.provider and rule.provider not in traces
+        ]
+        named += [
+            (f"spec.metrics[{index}].providers", name)
+            for index, metrics in enumerate(each.metrics)
+            for name in metrics.providers
+            if name not in known.metrics
         ]
         for field, name in named:
             yield Issue(

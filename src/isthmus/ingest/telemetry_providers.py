@@ -15,6 +15,7 @@ from isthmus.model.telemetry import LogKind, LogProvider, TelemetryDefaults, Tra
 KEYS = frozenset(
     ("accessLogFile", "accessLogFormat", "accessLogEncoding", "enableTracing", "defaultConfig", "defaultProviders")
 )
+PROMETHEUS = "prometheus"
 ENVOY = "envoy"
 """The provider that Istio has without being told, and that accessLogFile means."""
 
@@ -63,13 +64,15 @@ def telemetry_defaults_of(config: Mapping[str, Any]) -> tuple[TelemetryDefaults,
     wrong: list[str] = []
     logs = {ENVOY: _envoy(config)}
     traces: dict[str, TraceProvider] = {}
-    others = []
+    metrics, others = [], []
     for index, name, kind, raw in _entries(config):
         try:
             if kind == "envoyFileAccessLog":
                 logs[name] = _file(name, msgspec.convert(raw, type=_FileLog))
             elif kind in _LOG_SERVERS:
                 logs[name] = _log_server(name, _LOG_SERVERS[kind], msgspec.convert(raw, type=_Server))
+            elif kind == PROMETHEUS:
+                metrics.append(name)
             elif kind in _TRACES:
                 traces[name] = _trace_server(name, _TRACES[kind], msgspec.convert(raw, type=_TraceServer))
             else:
@@ -83,12 +86,15 @@ def telemetry_defaults_of(config: Mapping[str, Any]) -> tuple[TelemetryDefaults,
     default_logs = tuple(named.get("accessLogging") or ((ENVOY,) if config.get("accessLogFile") else ()))
     default_traces = tuple(named.get("tracing") or ((old.name,) if old and config.get("enableTracing") else ()))
     tracing = (config.get("defaultConfig") or {}).get("tracing") or {}
+    known_metrics = tuple(dict.fromkeys((PROMETHEUS, *sorted(metrics))))
     value = TelemetryDefaults(
         logs=tuple(logs[name] for name in sorted(logs)),
         traces=tuple(traces[name] for name in sorted(traces)),
         default_logs=tuple(name for name in default_logs if name in logs),
         default_trace=next((name for name in default_traces if name in traces), ""),
         sampling_percent=float(tracing.get("sampling", 1.0)),
+        metrics=known_metrics,
+        default_metrics=tuple(name for name in named.get("metrics") or () if name in known_metrics),
         other_providers=tuple(sorted(others)),
     )
     return value, tuple(wrong)

@@ -1,4 +1,4 @@
-"""What proxies report of their traffic: access logs and traces, to whom, and which rules say so."""
+"""What proxies report of their traffic: access logs, traces and metrics, to whom, and which rules say so."""
 
 from __future__ import annotations
 
@@ -65,8 +65,11 @@ class TelemetryDefaults:
     default_logs: tuple[str, ...] = ()
     default_trace: str = ""
     sampling_percent: float = 1.0
+    metrics: tuple[str, ...] = ("prometheus",)
+    """Names for what each proxy serves on its statistics port; the first is always there."""
+    default_metrics: tuple[str, ...] = ()
     other_providers: tuple[str, ...] = ()
-    """Providers of which this version knows no more than the name: metrics, external authorization."""
+    """Providers of which this version knows no more than the name: external authorization, for one."""
 
 
 class TagSource(StrEnum):
@@ -117,6 +120,49 @@ class TracingRule:
     tags: tuple[TraceTag, ...] = ()
 
 
+class Metric(StrEnum):
+    """Members are called as rules call them; values are what dashboards ask for, after `istio_`."""
+
+    REQUEST_COUNT = "requests_total"
+    REQUEST_DURATION = "request_duration_milliseconds"
+    REQUEST_SIZE = "request_bytes"
+    RESPONSE_SIZE = "response_bytes"
+    TCP_OPENED_CONNECTIONS = "tcp_connections_opened_total"
+    TCP_CLOSED_CONNECTIONS = "tcp_connections_closed_total"
+    TCP_SENT_BYTES = "tcp_sent_bytes_total"
+    TCP_RECEIVED_BYTES = "tcp_received_bytes_total"
+
+    @property
+    def is_of_connections(self) -> bool:
+        return self.value.startswith("tcp_")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class TagChange:
+    """A label that says something else: the value of an expression (CEL). An empty expression takes the label away."""
+
+    name: str
+    expression: str = ""
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class MetricOverride:
+    """`metrics` are those that it is about. `disabled` None is left to the wider rule."""
+
+    mode: Mode
+    metrics: tuple[Metric, ...]
+    disabled: bool | None = None
+    tags: tuple[TagChange, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class MetricsRule:
+    """`providers` empty means those of the wider rule."""
+
+    providers: tuple[str, ...] = ()
+    overrides: tuple[MetricOverride, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class Telemetry:
     """An empty `selector` holds for the namespace; in the root namespace for the mesh."""
@@ -127,6 +173,7 @@ class Telemetry:
     selector: Labels = ()
     logging: tuple[LoggingRule, ...] = ()
     tracing: tuple[TracingRule, ...] = ()
+    metrics: tuple[MetricsRule, ...] = ()
 
     @property
     def origin(self) -> Origin:
@@ -151,10 +198,19 @@ class Tracing:
     service: str = ""
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class ReportedMetric:
+    """One metric that is kept, and what rules change of its labels."""
+
+    metric: Metric
+    changes: tuple[TagChange, ...] = ()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Reporting:
     """What one side of a proxy reports, and the objects that say so."""
 
     logs: tuple[AccessLog, ...] = ()
     tracing: Tracing | None = None
+    metrics: tuple[ReportedMetric, ...] = ()
     origins: tuple[Origin, ...] = ()
