@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
@@ -71,3 +73,30 @@ def test_who_fetches_keys_is_said_in_istios_words(word, source):
     found = ControlPlaneSettings.from_environment(CONFIG | {"PILOT_JWT_ENABLE_REMOTE_JWKS": word})
 
     assert found.key_source == source
+
+
+RULE = {"issuer": "https://i.example", "audiences": ["mesh"], "jwksUri": "https://i.example/keys"}
+
+
+def test_an_outside_issuer_is_named_with_its_audiences_and_keys():
+    found = ControlPlaneSettings.from_environment({"KUBECONFIG": "k", "JWT_RULE": json.dumps(RULE)}).outside_issuer
+
+    assert found is not None
+    assert (found.issuer, found.audiences, found.jwks_uri) == ("https://i.example", ("mesh",), "https://i.example/keys")
+    assert ControlPlaneSettings.from_environment({"KUBECONFIG": "k"}).outside_issuer is None
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "{",
+        json.dumps(RULE | {"audiences": []}),
+        json.dumps(RULE | {"issuer": ""}),
+        json.dumps(RULE | {"jwksUri": ""}),
+        json.dumps(RULE | {"jwks": "{}"}),
+        json.dumps(RULE | {"jwksUri": "http://i.example/keys"}),
+    ],
+)
+def test_an_outside_issuer_that_anybody_could_be_is_refused(wrong):
+    with pytest.raises(BadSetting, match="JWT_RULE"):
+        ControlPlaneSettings.from_environment({"KUBECONFIG": "k", "JWT_RULE": wrong})

@@ -32,6 +32,7 @@ from isthmus.controlplane.gateway_deployments import GatewayDeployer
 from isthmus.controlplane.gateway_writer import LEASE, GatewayWriter
 from isthmus.controlplane.host_names import HostNames, own_name_servers
 from isthmus.controlplane.kept_clusters import KeptClusters
+from isthmus.controlplane.outside_tokens import OutsideTokens
 from isthmus.controlplane.ports import MUTUAL_TLS_PORT, TOKEN_PORT, methods_of, proxy_ports
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
 from isthmus.controlplane.token_keys import TokenKeys
@@ -124,12 +125,21 @@ async def serve(settings: ControlPlaneSettings) -> None:
         secrets = home if settings.remote_secrets_at_home else client
         remotes = RemoteClusters(world, secrets, _remote_settings(settings, writing))
         review = partial(_review, client, remotes, settings)
+        issuer = settings.outside_issuer
+        outside = OutsideTokens(issuer, settings.key_fetching) if issuer is not None else None
         authenticator = Authenticator(
-            settings.trust_domain, settings.cluster, review, time.monotonic, settings.cluster_aliases
+            settings.trust_domain,
+            settings.cluster,
+            review,
+            time.monotonic,
+            settings.cluster_aliases,
+            outside.account if outside is not None else None,
         )
         delivery = Delivery(world, authenticator)
         visible = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
+            if outside is not None:
+                tasks.create_task(outside.run(), name="keys of the outside issuer")
             tasks.create_task(own.run(visible.set), name="own cluster")
             tasks.create_task(remotes.run(), name="remote clusters")
             tasks.create_task(writing(settings.cluster, client), name="roots and webhooks")

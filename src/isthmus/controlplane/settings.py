@@ -10,6 +10,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Network, ip_network
+from urllib.parse import urlsplit
+
+import msgspec
 
 from isthmus import __version__
 from isthmus.controlplane.remote_secrets import RISKS, RemoteRules, accepted_risks
@@ -24,6 +27,7 @@ from isthmus.model.security import KeySource
 from isthmus.model.snapshot import ClusterSet
 from isthmus.model.traffic import Wishes
 from isthmus.trust.issuance import Lifetimes
+from isthmus.trust.oidc import OutsideIssuer
 
 
 class BadSetting(ValueError):
@@ -52,7 +56,8 @@ class ControlPlaneSettings:
     where the control plane runs, not in the config cluster. `served_names` are the DNS names in the
     serving certificate. `bind` is the address that all ports listen on. `node_agents` are namespace and service account of those who may
     ask for certificates of the workloads on their node. `ads_transport` is what speaks HTTP/2 to proxies. `key_source` says who fetches the
-    keys that tokens are checked with, `key_fetching` how the control plane does. `resolve_host_names` of network gateways.
+    keys that tokens are checked with, `key_fetching` how the control plane does. `resolve_host_names` of network gateways. Tokens of
+    `outside_issuer` count beside those of clusters.
     """
 
     cluster: ClusterId
@@ -85,6 +90,7 @@ class ControlPlaneSettings:
     ads_transport: AdsTransport
     key_source: KeySource
     key_fetching: KeyFetching
+    outside_issuer: OutsideIssuer | None
     injection: InjectionSettings
 
     @staticmethod
@@ -136,6 +142,7 @@ class ControlPlaneSettings:
             ),
             ads_transport=_transport(environment.get("ISTHMUS_ADS_TRANSPORT", AdsTransport.NATIVE.value)),
             key_source=_key_source(environment.get("PILOT_JWT_ENABLE_REMOTE_JWKS", "hybrid")),
+            outside_issuer=outside_issuer_of(environment.get("JWT_RULE", "")),
             key_fetching=KeyFetching(
                 refresh_seconds=_refresh_seconds(environment),
                 blocked=_blocked(environment.get("BLOCKED_CIDRS_IN_JWKS_URIS", "")),
@@ -213,6 +220,30 @@ def node_agents_of(text: str) -> frozenset[tuple[str, str]]:
             raise BadSetting(f"CA_TRUSTED_NODE_ACCOUNTS: {entry!r} is not namespace/account")
         found.add((namespace, account))
     return frozenset(found)
+
+
+def outside_issuer_of(text: str) -> OutsideIssuer | None:
+    """From JWT_RULE, a JWTRule of Istio's as JSON. Raises BadSetting: a rule without audiences would take anybody's tokens."""
+    if not text:
+        return None
+    try:
+        rule = msgspec.json.decode(text, type=_JwtRule)
+    except msgspec.MsgspecError as error:
+        raise BadSetting(f"JWT_RULE: {error}") from None
+    if not rule.issuer or not rule.audiences:
+        raise BadSetting("JWT_RULE: it needs an issuer and audiences")
+    if bool(rule.jwks) == bool(rule.jwksUri):
+        raise BadSetting("JWT_RULE: it needs either jwks or jwksUri")
+    if rule.jwksUri and urlsplit(rule.jwksUri).scheme != "https":
+        raise BadSetting(f"JWT_RULE: jwksUri {rule.jwksUri!r} is not https")
+    return OutsideIssuer(issuer=rule.issuer, audiences=rule.audiences, jwks=rule.jwks, jwks_uri=rule.jwksUri)
+
+
+class _JwtRule(msgspec.Struct):
+    issuer: str = ""
+    audiences: tuple[str, ...] = ()
+    jwks: str = ""
+    jwksUri: str = ""
 
 
 def _aliases(text: str) -> dict[str, ClusterId]:

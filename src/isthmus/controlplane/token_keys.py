@@ -52,6 +52,13 @@ class KeyFetching:
     blocked: _Ranges = ()
     roots: str = ""
 
+    def trust(self) -> ssl.SSLContext:
+        """Whom to believe that it is an issuer. Raises OSError for a file of roots that cannot be read."""
+        trust = ssl.create_default_context()
+        if self.roots:
+            trust.load_verify_locations(cadata=Path(self.roots).read_text())
+        return trust
+
 
 class NoKeys(Exception):
     """Why an address gave no key set that can be used."""
@@ -70,10 +77,8 @@ class TokenKeys:
 
     async def run(self) -> None:
         """Until cancelled. Raises OSError for a file of roots that cannot be read."""
-        trust = ssl.create_default_context()
-        if self._rules.roots:
-            trust.load_verify_locations(cadata=Path(self._rules.roots).read_text())
-        connector = aiohttp.TCPConnector(resolver=_Unblocked(self._rules.blocked), ssl=trust, force_close=True)
+        resolver, trust = _Unblocked(self._rules.blocked), self._rules.trust()
+        connector = aiohttp.TCPConnector(resolver=resolver, ssl=trust, force_close=True)
         timeout = aiohttp.ClientTimeout(total=_TRY_SECONDS)
         async with (
             aiohttp.ClientSession(connector=connector, timeout=timeout) as session,

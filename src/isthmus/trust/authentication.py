@@ -1,4 +1,5 @@
-"""Who is calling? A verified client certificate, or a service account token that the caller's own cluster has reviewed.
+"""Who is calling? A verified client certificate, a token of an issuer beyond the clusters that the operator has named, or a service account
+token that the caller's own cluster has reviewed.
 
 The identity is always in the local trust domain, whichever cluster the Pod is in; it never comes from what a caller says of itself. The
 `clusterid` in a call's metadata only chooses which API server is asked, and a token of another cluster is nothing to it.
@@ -28,8 +29,8 @@ class NotAuthenticated(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """`cluster` is None for a certificate, which does not name one. `how` is `certificate` or `token`. `pod` is the one that a token is
-    bound to: name and uid.
+    """`cluster` is None for a certificate and for an outside issuer's token, which name none. `how` is `certificate`, `outside token` or
+    `token`. `pod` is the one that a token is bound to: name and uid.
     """
 
     identity: SpiffeId
@@ -69,6 +70,10 @@ Review = Callable[[str, ClusterId], Awaitable[ServiceAccount | None]]
 cluster, CannotReview where it does not answer."""
 
 
+Outside = Callable[[str], ServiceAccount | None]
+"""What a token of the issuer beyond the clusters stands for; None for any other token."""
+
+
 class Authenticator:
     """`aliases` are other names of clusters. Successful reviews are remembered for a minute, so that a reconnect storm does not become
     one of token reviews.
@@ -81,12 +86,14 @@ class Authenticator:
         review: Review,
         clock: Callable[[], float],
         aliases: Mapping[str, ClusterId] | None = None,
+        outside: Outside | None = None,
     ) -> None:
         self._trust_domain = trust_domain
         self._own_cluster = own_cluster
         self._review = review
         self._clock = clock
         self._aliases = aliases or {}
+        self._outside = outside
         self._known: dict[tuple[ClusterId, bytes], tuple[float, ServiceAccount]] = {}
 
     async def caller(self, metadata: Mapping[str, str], peer_certificate: str) -> Caller:
@@ -97,11 +104,16 @@ class Authenticator:
         if not authorization.lower().startswith(_BEARER):
             raise NotAuthenticated("neither a client certificate nor a bearer token")
         token = authorization[len(_BEARER) :].strip()
+        found = self._outside(token) if self._outside is not None else None
+        if found is not None:
+            return Caller(self._identity_of(found), None, "outside token")
         said = metadata.get("clusterid", "") or self._own_cluster
         cluster = self._aliases.get(said, ClusterId(said))
         account = await self._reviewed(token, cluster)
-        identity = SpiffeId.of_service_account(self._trust_domain, account.namespace, account.name)
-        return Caller(identity, cluster, "token", account.pod)
+        return Caller(self._identity_of(account), cluster, "token", account.pod)
+
+    def _identity_of(self, account: ServiceAccount) -> SpiffeId:
+        return SpiffeId.of_service_account(self._trust_domain, account.namespace, account.name)
 
     def _by_certificate(self, pem: str) -> Caller:
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Any
@@ -10,10 +11,11 @@ from typing import Any
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId
 from isthmus.trust import x509
-from isthmus.trust.authentication import Authenticator, ServiceAccount, account_of
+from isthmus.trust.authentication import Authenticator, Outside, ServiceAccount, account_of
 from isthmus.trust.authority import CertificateAuthority
 from isthmus.trust.impersonation import NodeAgents, NodePod
 from isthmus.trust.issuance import DEFAULT_LIFETIME, LIFETIME_MAX, Lifetimes
+from isthmus.trust.oidc import OutsideIssuer, account_of_token
 from isthmus.trust.registration import Refused, RegistrationAuthority
 
 Object = dict[str, Any]
@@ -38,7 +40,7 @@ def explain(config: Mapping[str, Any], request: Mapping[str, Any], now: datetime
     registration = RegistrationAuthority(
         domain,
         lambda: authority,
-        Authenticator(domain, own, review, lambda: 0.0, aliases),
+        Authenticator(domain, own, review, lambda: 0.0, aliases, _outside(config.get("oidc"), now)),
         lambda: now,
         lifetimes=Lifetimes(
             default=_seconds(config, "defaultTTLSeconds", DEFAULT_LIFETIME),
@@ -62,6 +64,19 @@ def explain(config: Mapping[str, Any], request: Mapping[str, Any], now: datetime
     except Refused as refused:
         return {"code": refused.code, "message": refused.told, "why": refused.why, "certChain": []}
     return {"code": "OK", "message": "", "identity": str(issued.identity), "certChain": issued.chain}
+
+
+def _outside(said: Mapping[str, Any] | None, now: datetime) -> Outside | None:
+    """An issuer beyond the clusters, whose keys are written down."""
+    if not said:
+        return None
+    keys = said.get("jwks") or ""
+    rule = OutsideIssuer(
+        issuer=str(said.get("issuer", "")),
+        audiences=tuple(map(str, said.get("audiences") or ())),
+        jwks=keys if isinstance(keys, str) else json.dumps(keys),
+    )
+    return lambda token: account_of_token(token, rule, rule.jwks, now.timestamp())
 
 
 def _authority(domain: TrustDomain, said: Mapping[str, Any], now: datetime) -> CertificateAuthority:
