@@ -42,6 +42,23 @@ def test_a_setting_that_cannot_be_used_is_named(environment, said):
         ControlPlaneSettings.from_environment(environment)
 
 
+_BOTH = {"ENABLE_MCS_SERVICE_DISCOVERY": "true", "ENABLE_MCS_HOST": "true"}
+
+
+@pytest.mark.parametrize(
+    ("environment", "makes"),
+    [
+        ({}, False),
+        ({"ENABLE_MCS_HOST": "true"}, False),
+        (_BOTH, True),
+        (_BOTH | {"ISTHMUS_CLUSTER_SET_CONTROLLER": "false"}, False),
+        ({"ISTHMUS_CLUSTER_SET_CONTROLLER": "true"}, True),
+    ],
+)
+def test_who_makes_imports_is_this_control_plane_once_both_switches_are_on_unless_it_is_said(environment, makes):
+    assert ControlPlaneSettings.from_environment(CONFIG | environment).cluster_set_controller is makes
+
+
 @pytest.mark.parametrize(
     ("policy", "ages"),
     [

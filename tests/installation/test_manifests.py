@@ -180,6 +180,18 @@ def test_every_config_map_that_a_control_plane_asks_for_may_be_read():
     assert names == {mesh_config.CONFIG_MAP, drains.CONFIG_MAP, roots.CONFIG_MAP}
 
 
+def test_imports_are_made_and_may_be_made_only_where_a_cluster_set_is_asked_for():
+    def of(found: dict[str, dict[str, Any]]) -> tuple[set[str], str]:
+        allowed = rules(found, "ClusterRole istiod-clusterrole-istio-system")
+        verbs = {verb for rule in allowed if rule["apiGroups"] == ["multicluster.x-k8s.io"] for verb in rule["verbs"]}
+        [container] = found["Deployment istiod"]["spec"]["template"]["spec"]["containers"]
+        told = {each["name"]: each.get("value") for each in container["env"]}
+        return verbs - {"get", "list", "watch"}, told["ISTHMUS_CLUSTER_SET_CONTROLLER"]
+
+    assert of(rendered()) == (set(), "false")
+    assert of(rendered(clusterSet__enabled="true")) == ({"create", "patch", "delete"}, "true")
+
+
 def test_secrets_of_other_namespaces_can_be_left_out():
     allowed = rules(rendered(gatewaySecrets="false"), "ClusterRole istiod-clusterrole-istio-system")
 

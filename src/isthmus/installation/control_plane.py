@@ -113,13 +113,14 @@ def _environment(settings: InstallSettings) -> dict[str, str]:
         "ISTHMUS_TAGS": settings["tags"],
         "ISTHMUS_PROXY_IMAGE": settings.image("proxy"),
         "ENABLE_NATIVE_SIDECARS": settings["injection.native"],
+        # It has the rights only where this is said, whatever its other switches are.
+        "ISTHMUS_CLUSTER_SET_CONTROLLER": settings["clusterSet.enabled"],
         "EXTERNAL_ISTIOD": "true" if outside else "",
         "ISTHMUS_HOME_CLUSTER": settings["controlPlane.home"],
         "ISTHMUS_CONFIG_SECRET": CONFIG_SECRET if outside else "",
     }
     if settings.is_on("clusterSet.enabled"):
-        switches = ("ENABLE_MCS_SERVICE_DISCOVERY", "ENABLE_MCS_HOST", "ISTHMUS_CLUSTER_SET_CONTROLLER")
-        found |= dict.fromkeys(switches, "true")
+        found |= {"ENABLE_MCS_SERVICE_DISCOVERY": "true", "ENABLE_MCS_HOST": "true"}
     return found | dict(settings.environment)
 
 
