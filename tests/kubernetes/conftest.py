@@ -30,6 +30,8 @@ class FakeApiServer:
         self.compacted = 0
         self.next_answers: deque[Respond] = deque()
         self.requests: list[web.Request] = []
+        self.unserved: tuple[str, ...] = ()
+        """Beginnings of paths that it does not know."""
         self._hang_ups = 0
         self._news = asyncio.Condition()
 
@@ -53,6 +55,8 @@ class FakeApiServer:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         self.requests.append(request)
+        if request.path.startswith(self.unserved):
+            raise web.HTTPNotFound
         if self.next_answers:
             return await self.next_answers.popleft()(request)
         if request.query.get("watch"):

@@ -7,6 +7,7 @@ import json
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
@@ -221,3 +222,22 @@ async def test_it_is_told_when_only_what_is_malformed_has_changed(server, client
         await follower.until(lambda: follower.reflector.malformed == {})
 
     assert follower.told == [[], [], []]
+
+
+async def test_a_kind_is_read_in_the_newest_version_that_the_server_has(server, client):
+    await server.write("a", "1")
+    server.unserved = ("/api/v2/", "/api/v3/")
+    unserved = [replace(CONFIG_MAPS, version=version) for version in ("v3", "v2")]
+    told: list[list[Change[str]]] = []
+    reflector = Reflector(client, unserved[0], decode, told.append, older=[unserved[1], CONFIG_MAPS])
+    none = Reflector(client, unserved[0], decode, told.append, older=[unserved[1]])
+
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
+        running = [tasks.create_task(each.run()) for each in (reflector, none)]
+        await reflector.synced.wait()
+        await none.synced.wait()
+        for each in running:
+            each.cancel()
+
+    assert list(reflector.values.values()) == ["1"]
+    assert (none.values, none.last_error) == ({}, "")

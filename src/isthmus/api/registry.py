@@ -32,6 +32,8 @@ class Kind:
     type: type[KubernetesObject]
     from_every_cluster: bool
     is_custom: bool = False
+    newest_first: tuple[str, ...] = ()
+    """Versions that say the same of what is read, for a kind that servers have in one of several; otherwise `version` is the only one."""
     only_named: str = ""
     """Of this kind, only objects of this name are read."""
     field_selector: str = ""
@@ -146,10 +148,12 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             name="TLSRoute", group=gateway_api.GROUP, version="v1alpha2", plural="tlsroutes", namespaced=True,
+            newest_first=("v1", "v1alpha3", "v1alpha2"),
             type=gateway_api.TLSRoute, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
         Kind(
             name="TCPRoute", group=gateway_api.GROUP, version="v1alpha2", plural="tcproutes", namespaced=True,
+            newest_first=("v1", "v1alpha2"),
             type=gateway_api.TCPRoute, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
         Kind(

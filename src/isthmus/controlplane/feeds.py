@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -39,6 +40,11 @@ def kinds_of(*, is_config_cluster: bool) -> list[Kind]:
 
 def path_of(kind: Kind) -> ResourcePath:
     return ResourcePath(group=kind.group, version=kind.version, plural=kind.plural, namespaced=kind.namespaced)
+
+
+def paths_of(kind: Kind) -> list[ResourcePath]:
+    """Where a server may have the kind, the newest version first."""
+    return [replace(path_of(kind), version=version) for version in kind.newest_first or (kind.version,)]
 
 
 class ClusterFeed:
@@ -155,7 +161,8 @@ class ClusterFeed:
         # Without the kinds by which policy is made, nothing must be believed; without those that only add to it, the rest holds.
         optional = kind.only_adds or (kind.is_custom and kind.from_every_cluster)
         read = partial(decode, kind)
-        return Reflector(self.client, path_of(kind), read, taken, selector=selector, optional=optional)
+        newest, *older = paths_of(kind)
+        return Reflector(self.client, newest, read, taken, selector=selector, optional=optional, older=older)
 
     def _taken(self, kind: Kind, objects: dict[Name, object], changes: list[Change[KubernetesObject]]) -> None:
         touched = [change.name for change in changes if not _says_the_same(objects.get(change.name), change.new)]

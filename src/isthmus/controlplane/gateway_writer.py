@@ -15,7 +15,7 @@ import structlog
 from isthmus.api.registry import KINDS
 from isthmus.assurance.gateway_status import WantedStatus, gateway_statuses
 from isthmus.controlplane.delivery import Delivery
-from isthmus.controlplane.feeds import path_of
+from isthmus.controlplane.feeds import path_of, paths_of
 from isthmus.controlplane.world import World
 from isthmus.ingest.gateway_api.gateways import BUILT_IN
 from isthmus.kubernetes.client import ApiClient
@@ -85,10 +85,14 @@ class GatewayWriter:
     async def _written(self, wanted: WantedStatus) -> bool:
         body = {"metadata": {"resourceVersion": wanted.version}, "status": wanted.status}
         try:
-            await self._client.patch(
-                path_of(KINDS[wanted.kind]), wanted.name, body, wanted.namespace, subresource="status"
-            )
-        except (Conflict, NotFound):
+            for resource in paths_of(KINDS[wanted.kind]):
+                try:
+                    await self._client.patch(resource, wanted.name, body, wanted.namespace, subresource="status")
+                except NotFound:
+                    # Not in this version, or gone, of which we are about to hear.
+                    continue
+                break
+        except Conflict:
             # It has changed meanwhile, and we are about to hear of it.
             return True
         except KubernetesError as error:

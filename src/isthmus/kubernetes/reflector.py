@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import Generic, TypeVar
 from urllib.parse import urlencode
@@ -32,6 +32,7 @@ class Reflector(Generic[T]):
 
     `changed` is called with each batch of changes, once for the first list even if it is empty, and with none if only `malformed` has
     changed. `optional`: where a server does not let us read the kind at all, there is none of it for us, and `refusal` says so.
+    `older`: versions that are read where the server does not have the first one.
     """
 
     def __init__(
@@ -45,10 +46,12 @@ class Reflector(Generic[T]):
         selector: Mapping[str, str] | None = None,
         idle_seconds: float = _IDLE_SECONDS,
         optional: bool = False,
+        older: Sequence[ResourcePath] = (),
     ) -> None:
         self._client = client
         self._idle_seconds = idle_seconds
-        self._path = resource.collection(namespace)
+        self._paths = [each.collection(namespace) for each in (resource, *older)]
+        self._path = self._paths[0]
         self._state = ListThenWatch(decode, selector=selector)
         self._changed = changed
         self._named: dict[Name, str] = {}
@@ -82,8 +85,10 @@ class Reflector(Generic[T]):
                 else:
                     self._note(end)
             except NotFound:
-                # The server does not know the kind (yet): there are no objects of it.
                 self.last_error = ""
+                if self._goes_on_to_older():
+                    continue
+                # The server does not know the kind (yet): there are no objects of it.
                 self._contact(self._state.absent(), listed=True)
                 heard = False
             except Forbidden as error:
@@ -103,6 +108,13 @@ class Reflector(Generic[T]):
             back_off = _BACK_OFF_FIRST if heard else min(back_off * 2, _BACK_OFF_MAX)
             if not heard:
                 await asyncio.sleep(back_off * random.uniform(0.5, 1.0))
+
+    def _goes_on_to_older(self) -> bool:
+        """Turns to the next version of the kind; behind the oldest one comes the newest again, which is asked later."""
+        turn = (self._paths.index(self._path) + 1) % len(self._paths)
+        self._path = self._paths[turn]
+        self._state.expired()
+        return turn > 0
 
     async def _once(self) -> bool:
         """One request. Whether the server said something; one that closes every watch at once is not asked in a hot loop."""
