@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from isthmus.assurance.rendering import node_of, proxy_in
 from isthmus.assurance.scenario import Scenario, scenario_of
 from isthmus.controlplane.tables import TYPES, Tables
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, ResourceSet
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, NAME_TABLE, ROUTES, ResourceSet
 from isthmus.model.views import Proxy
 from isthmus.xds.session import Session
 from isthmus.xds.wire import Encoded, Response
@@ -44,7 +44,9 @@ class Client:
         self.session = Session(delta=True, encoded=encoded)
         self.has: dict[str, dict[str, str]] = {kind: {} for kind in TYPES}
         self.unread: list[Response] = []
-        self.wanted: dict[str, set[str]] = {ENDPOINTS: set(), ROUTES: set()}
+        self.wanted: dict[str, set[str]] = {ENDPOINTS: set(), EXTENSION: set(), ROUTES: set()}
+        self.asked_again: set[tuple[str, str]] = set()
+        """Names that were given up and wanted again: their first answer may still be unread when the second one comes."""
 
     def connect(self, resources: ResourceSet) -> None:
         self.unread += self.session.publish(resources)
@@ -61,9 +63,8 @@ class Client:
             for name in response.removed_resources:
                 has.pop(name, None)
             for found in response.resources:
-                assert has.get(found.name) != found.version or response.type_url == ENDPOINTS, (
-                    "only what changed is sent"
-                )
+                again = response.type_url == ENDPOINTS or (response.type_url, found.name) in self.asked_again
+                assert again or has.get(found.name) != found.version, "only what changed is sent"
                 has[found.name] = found.version
             self.unread += self.session.receive(
                 discovery_pb2.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
@@ -83,6 +84,7 @@ class Client:
                 )
                 for name in wanted - names:
                     self.has[kind].pop(name, None)
+                    self.asked_again.add((kind, name))
                 self.wanted[kind] = names
 
 

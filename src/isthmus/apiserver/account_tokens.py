@@ -42,18 +42,23 @@ class AccountTokens:
         data = stored.obj.get("data") or {}
         if data.get("token") and data.get("ca.crt") == _encoded(self._ca_pem):
             return
+        # A token that is there already stays, as with Kubernetes' own controller.
+        token = data.get("token") or _encoded(self._issued(name, annotations[_NAME], uid, metadata["uid"]))
+        filled = data | {"token": token, "ca.crt": _encoded(self._ca_pem), "namespace": _encoded(name[0])}
+        marked = metadata | {"annotations": annotations | {_UID: uid}}
+        await self._objects.replace(_SECRET, stored.obj | {"metadata": marked, "data": filled}, author=_AUTHOR)
+
+    def _issued(self, secret: Name, account: str, account_uid: str, secret_uid: str) -> str:
         token, _ = self._tokens.issue(
-            namespace=name[0],
-            account=annotations[_NAME],
-            account_uid=uid,
+            namespace=secret[0],
+            account=account,
+            account_uid=account_uid,
             audiences=(ISSUER,),
             seconds=_SECONDS,
             now=int(time.time()),
-            bound_to={"secret": {"name": name[1], "uid": metadata["uid"]}},
+            bound_to={"secret": {"name": secret[1], "uid": secret_uid}},
         )
-        filled = data | {"token": _encoded(token), "ca.crt": _encoded(self._ca_pem), "namespace": _encoded(name[0])}
-        marked = metadata | {"annotations": annotations | {_UID: uid}}
-        await self._objects.replace(_SECRET, stored.obj | {"metadata": marked, "data": filled}, author=_AUTHOR)
+        return token
 
 
 def _encoded(text: str) -> str:
