@@ -82,6 +82,11 @@ services = st.builds(
     pick("", "*", ".", "other", "~"),
     pick("Cluster", "Cluster", "Local"),
 )
+aliases = st.builds(
+    lambda name, to: obj("Service", name, spec={"type": "ExternalName", "externalName": to}),
+    pick("s2", "s3", "s4"),
+    pick("s1.ns.svc.cluster.local", "s3.ns.svc.cluster.local", "x.example", "outside.example"),
+)
 gateways = st.builds(
     lambda name, network, ips, port: obj(
         "Service", name, "istio-system", {"topology.istio.io/network": network},
@@ -229,7 +234,7 @@ filters = st.just(
 )  # fmt: skip
 
 things = st.one_of(
-    pods, pods, nodes, namespaces, services, services, gateways, slices, slices, entries, machines, rules, exposures, peers, configs,
+    pods, pods, nodes, namespaces, services, services, aliases, gateways, slices, slices, entries, machines, rules, exposures, peers, configs,
     virtual_services, sidecars, policies, filters,
     fronts, routes, routes, grants,
 )  # fmt: skip

@@ -92,6 +92,7 @@ class ServiceSpec(Wire, frozen=True):
     session_affinity: str = ""
     session_affinity_config: dict[str, Any] = {}
     internal_traffic_policy: str = ""
+    external_name: str = ""
 
 
 class LoadBalancerIngress(Wire, frozen=True):

@@ -105,8 +105,14 @@ def domains_by_upstream(
 
 
 def short_names(upstream: Upstream, namespace: Namespace, dns_domain: str) -> Iterator[str]:
-    """What the search domains of a Pod in this namespace complete to the full name; and Pods of a headless service."""
+    """What the search domains of a Pod in this namespace complete to the full name; Pods of a headless service; and other names for it."""
     service = upstream.service
+    for home, alias in service.aliases:
+        if home == namespace:
+            yield alias
+        yield f"{alias}.{home}.svc.{dns_domain}"
+        yield f"{alias}.{home}.svc"
+        yield f"{alias}.{home}"
     if service.hostname == f"{service.name}.{service.namespace}.svc.{dns_domain}":
         if service.namespace == namespace:
             yield service.name

@@ -60,7 +60,7 @@ class Declaration:
 
 
 def declaration_of(service: ServiceObject, *, cluster: ClusterId, dns_domain: str) -> Declaration | None:
-    """None for an ExternalName, which has no endpoints of its own."""
+    """None for an ExternalName, which has no endpoints of its own (`aliases`)."""
     if service.spec.type == "ExternalName":
         return None
     namespace = Namespace(service.metadata.namespace)

@@ -14,6 +14,7 @@ from typing import Any, cast
 from isthmus.api.core import Node, Pod, Service
 from isthmus.api.networking import WorkloadEntry
 from isthmus.ingest import labels
+from isthmus.ingest.aliases import apply_aliases
 from isthmus.ingest.allocation import addresses_at, places_of
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.cluster_endpoints import ClusterEndpoints
@@ -106,6 +107,7 @@ def read(
     _add_entries(services, endpoints, configuration, facts)
     _allocate(services, configuration, facts, context)
     apply_cluster_set(services, endpoints, clusters, context.settings)
+    apply_aliases(services, clusters, context.settings.dns_domain, cache)
     declared = _ways_in(facts, context.settings, configuration.network_gateways)
     ways_in = resolved(declared, besides.resolved)
     gateways = _by_network(ways_in.gateways)

@@ -93,6 +93,8 @@ class Service:
     """Addresses of the whole mesh, for callers that ask this mesh for names and whose cluster has none for this one."""
     address_ranges: tuple[str, ...] = ()
     """Ranges of addresses that applications connect to, where a service has no single ones."""
+    aliases: tuple[tuple[Namespace, str], ...] = ()
+    """Other names for it: namespaces and names of Services of type ExternalName that lead to it; sorted."""
     wishes: Wishes = field(default_factory=Wishes)
     registry: str = "Kubernetes"
     """Or `External`, as Istio's name table calls a ServiceEntry's."""
