@@ -17,6 +17,19 @@ CLIENT, SERVER, CODE = (
     ExtendedKeyUsageOID.CODE_SIGNING,
 )
 
+_SIGNS = raw.KeyUsage(
+    digital_signature=True,
+    content_commitment=False,
+    key_encipherment=False,
+    data_encipherment=False,
+    key_agreement=False,
+    key_cert_sign=False,
+    crl_sign=False,
+    encipher_only=False,
+    decipher_only=False,
+)
+"""Envoy refuses a leaf that does not say it: to it such a one may sign certificates."""
+
 
 def forged(
     issuer: x509.Issuer,
@@ -36,6 +49,7 @@ def forged(
         .not_valid_before(now + begins)
         .not_valid_after(now + ends)
         .add_extension(raw.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(_SIGNS, critical=True)
         .add_extension(raw.ExtendedKeyUsage(usages), critical=False)
     )
     if uris:
