@@ -29,35 +29,46 @@ class ReadObjects:
     unread: list[str] = field(default_factory=list)
 
 
-def _wanted() -> list[tuple[str, ResourcePath]]:
+def _wanted() -> list[tuple[str, list[ResourcePath]]]:
+    """Kinds, each with where a server may have it, the newest version first."""
     known = [
         (
             kind.name,
-            ResourcePath(group=kind.group, version=kind.version, plural=kind.plural, namespaced=kind.namespaced),
+            [
+                ResourcePath(group=kind.group, version=version, plural=kind.plural, namespaced=kind.namespaced)
+                for version in kind.newest_first or (kind.version,)
+            ],
         )
         for kind in KINDS.values()
         if kind.name not in ("ConfigMap", "Secret", "Deployment")
     ]
     return [
-        *known, ("ConfigMap", CONFIG_MAPS), ("Secret", SECRETS), ("Deployment", DEPLOYMENTS),
-        ("MutatingWebhookConfiguration", MUTATING_WEBHOOKS),
-        ("ValidatingWebhookConfiguration", VALIDATING_WEBHOOKS), ("CustomResourceDefinition", _CRDS),
+        *known, ("ConfigMap", [CONFIG_MAPS]), ("Secret", [SECRETS]), ("Deployment", [DEPLOYMENTS]),
+        ("MutatingWebhookConfiguration", [MUTATING_WEBHOOKS]),
+        ("ValidatingWebhookConfiguration", [VALIDATING_WEBHOOKS]), ("CustomResourceDefinition", [_CRDS]),
     ]  # fmt: skip
 
 
 async def read_objects(client: ApiClient) -> ReadObjects:
     """Every object of the kinds that analysis looks at. Kinds that the server does not have are passed over. Raises KubernetesError."""
     found = ReadObjects()
-    for kind, resource in _wanted():
+    for kind, resources in _wanted():
         try:
-            found.objects.extend([
-                {"apiVersion": resource.api_version, "kind": kind} | item for item in await _pages(client, resource)
-            ])  # fmt: skip
-        except NotFound:
-            continue
+            found.objects.extend(await _newest(client, kind, resources))
         except (Forbidden, Unauthorized):
             found.unread.append(kind)
     return found
+
+
+async def _newest(client: ApiClient, kind: str, resources: list[ResourcePath]) -> list[dict[str, Any]]:
+    """The objects of the first of the versions that the server has; none if it has none."""
+    for resource in resources:
+        try:
+            items = await _pages(client, resource)
+        except NotFound:
+            continue
+        return [{"apiVersion": resource.api_version, "kind": kind} | item for item in items]
+    return []
 
 
 async def _pages(client: ApiClient, resource: ResourcePath) -> list[dict[str, Any]]:
