@@ -15,6 +15,7 @@ from isthmus.controlplane.derivations import Derivations, Host, Hosted, Layout, 
 from isthmus.discovery.spreading import Use
 from isthmus.envoy.compile import Typed
 from isthmus.envoy.resources import (
+    BUNDLES,
     CLUSTER,
     ENDPOINTS,
     EXTENSION,
@@ -31,7 +32,7 @@ from isthmus.incremental.shared import Shared
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import Proxy, Scope
 
-TYPES = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE)
+TYPES = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE, BUNDLES)
 
 
 class Table:
