@@ -18,8 +18,6 @@ from envoy.service.discovery.v3 import discovery_pb2
 from isthmus.agent.secrets_server import SecretsServer
 from isthmus.envoy.resources import SECRET
 from isthmus.envoy.tls import TRUST_BUNDLE, WORKLOAD_CERTIFICATE
-from isthmus.model.identity import TrustDomain
-from isthmus.trust import x509
 
 SECONDS = 10.0
 _SERVICE = "/envoy.service.secret.v3.SecretDiscoveryService/"
@@ -190,22 +188,3 @@ async def test_what_is_asked_for_while_certificates_change_is_answered_with_the_
                 await stream.subscribe(WORKLOAD_CERTIFICATE, TRUST_BUNDLE)
         while WORKLOAD_CERTIFICATE not in stream.has or stream.key() != certificates[-1].key_pem:
             await stream.receive()
-
-
-async def test_a_connected_envoy_learns_of_a_peer_and_that_it_is_trusted_no_longer(server, folder, issue):
-    partner = TrustDomain.parse("partner.example")
-    certificate = issue()
-    server.put(certificate)
-
-    async with connected(folder / "sds.sock") as channel:
-        stream = opened(channel)
-        await stream.subscribe(TRUST_BUNDLE)
-        await stream.receive()
-        server.trust({partner: x509.to_der(certificate.roots_pem)})
-        await stream.receive()
-        with_peer = str(stream.has[TRUST_BUNDLE])
-        server.trust({})
-        await stream.receive()
-
-    assert str(partner) in with_peer
-    assert str(partner) not in str(stream.has[TRUST_BUNDLE])

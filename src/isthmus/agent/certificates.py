@@ -14,7 +14,6 @@ import grpc
 import grpc.aio
 import structlog
 
-from isthmus.envoy.bundles import Bundles
 from isthmus.model.identity import SpiffeId
 from isthmus.trust import x509
 from isthmus.trust.client import request_certificate
@@ -43,10 +42,6 @@ class Certificate:
     @property
     def facts(self) -> x509.CertificateFacts:
         return x509.facts_of(self.chain_pem)
-
-    def trusted_with(self, peers: Bundles) -> Bundles:
-        """Whom the workload trusts: its own trust domain's roots, which no peer can add to, and each peer for its own trust domain."""
-        return {**peers, self.identity.trust_domain: x509.to_der(self.roots_pem)}
 
     def __repr__(self) -> str:
         """Without the key: this value may end up in a log."""

@@ -17,41 +17,28 @@ import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.agent.certificates import Certificate
-from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.resources import SECRET, ResourceSet
 from isthmus.envoy.secrets import bundle_secret, workload_secret
+from isthmus.trust import x509
 from isthmus.xds.session import Session
 
 _SERVICE = "envoy.service.secret.v3.SecretDiscoveryService"
 
 
 class SecretsServer:
-    """One proxy's secrets. `put` and `trust` replace them; connected Envoys are told at once."""
+    """One proxy's secrets. `put` replaces them; connected Envoys are told at once."""
 
     def __init__(self, socket_path: Path) -> None:
         self._path = socket_path
         self._resources: ResourceSet | None = None
-        self._certificate: Certificate | None = None
-        self._peers: Bundles = {}
         self._news: set[asyncio.Event] = set()
         self._server: grpc.aio.Server | None = None
 
     def put(self, certificate: Certificate) -> None:
         """The new certificate. Its own trust domain's roots are trusted for that trust domain alone."""
-        self._certificate = certificate
-        self._renew()
-
-    def trust(self, peers: Bundles) -> None:
-        """Other trust domains' authorities, all of them; those that were trusted before and are not among them are not any longer."""
-        self._peers = peers
-        self._renew()
-
-    def _renew(self) -> None:
-        certificate = self._certificate
-        if certificate is None:
-            return
         workload = workload_secret(certificate.chain_pem, certificate.key_pem)
-        bundle = bundle_secret(certificate.trusted_with(self._peers))
+        roots = x509.to_der(certificate.roots_pem)
+        bundle = bundle_secret({certificate.identity.trust_domain: roots})
         secrets = MappingProxyType({workload.name: workload, bundle.name: bundle})
         self._resources = ResourceSet(MappingProxyType({SECRET: secrets}))
         for news in self._news:

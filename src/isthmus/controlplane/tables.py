@@ -15,7 +15,6 @@ from isthmus.controlplane.derivations import Derivations, Host, Hosted, Layout, 
 from isthmus.discovery.spreading import Use
 from isthmus.envoy.compile import Typed
 from isthmus.envoy.resources import (
-    BUNDLES,
     CLUSTER,
     ENDPOINTS,
     EXTENSION,
@@ -32,7 +31,7 @@ from isthmus.incremental.shared import Shared
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import Proxy, Scope
 
-TYPES = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE, BUNDLES)
+TYPES = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE)
 
 
 class Table:

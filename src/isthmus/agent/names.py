@@ -1,7 +1,4 @@
-"""What an agent itself is told: the name table, and the authorities of other trust domains. One stream for each proxy.
-
-The last good of each goes on counting for as long as the control plane is away.
-"""
+"""The name table: one subscription for each proxy, and the last good table for as long as the control plane is away."""
 
 from __future__ import annotations
 
@@ -15,11 +12,10 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from isthmus.agent.certificates import ControlPlanes, read_token
-from isthmus.envoy import bundles, name_table
-from isthmus.envoy.bundles import Bundles
-from isthmus.envoy.resources import BUNDLES, NAME_TABLE
+from isthmus.envoy.name_table import decode
+from isthmus.envoy.resources import NAME_TABLE
 from isthmus.model.views import NameRecord
-from isthmus.xds.client import follow
+from isthmus.xds.client import subscribe
 
 _BACK_OFF_FIRST = 0.1
 _BACK_OFF_MAX = 2.0
@@ -27,8 +23,8 @@ _BACK_OFF_MAX = 2.0
 log = structlog.get_logger()
 
 
-class Subscription:
-    """`named` is called with each new name table, if `wants_names`; `trusted` with the bundles of other trust domains, all of them each time."""
+class NameSubscription:
+    """`changed` is called with each new table."""
 
     def __init__(
         self,
@@ -38,9 +34,7 @@ class Subscription:
         cluster: str,
         token_file: str,
         root_cert_file: str,
-        wants_names: bool,
-        named: Callable[[tuple[NameRecord, ...]], None],
-        trusted: Callable[[Bundles], None],
+        changed: Callable[[tuple[NameRecord, ...]], None],
         last_good: Callable[[], bytes | None] = lambda: None,
     ) -> None:
         self._last_good = last_good
@@ -49,9 +43,7 @@ class Subscription:
         self._cluster = cluster
         self._token_file = token_file
         self._root_cert_file = root_cert_file
-        self._wanted = {BUNDLES: (), NAME_TABLE: ()} if wants_names else {BUNDLES: ()}
-        self._named = named
-        self._trusted = trusted
+        self._changed = changed
         self.last_error = ""
         self.received_at: float | None = None
 
@@ -64,31 +56,27 @@ class Subscription:
                 await self._follow()
             except (grpc.aio.AioRpcError, OSError, ValueError, DecodeError) as error:
                 self.last_error = _explained(error)
-                log.warning("nothing from the control plane", error=self.last_error)
+                log.warning("no name table", error=self.last_error)
                 self._make_do()
             back_off = _BACK_OFF_FIRST if self.received_at != before else min(back_off * 2, _BACK_OFF_MAX)
             await asyncio.sleep(back_off * random.uniform(0.5, 1.5))
 
     def _make_do(self) -> None:
-        """With the last good name table, before the first."""
-        kept = self._last_good() if self.received_at is None and NAME_TABLE in self._wanted else None
+        """With the last good table, before the first."""
+        kept = self._last_good() if self.received_at is None else None
         if kept is not None:
             self.received_at = asyncio.get_running_loop().time()
-            self._named(name_table.decode(kept))
+            self._changed(decode(kept))
 
     async def _follow(self) -> None:
         token = read_token(self._token_file)
         metadata = (("authorization", f"Bearer {token}"), ("clusterid", self._cluster))
         async with self._control_planes.channel(self._root_cert_file) as channel:
-            async for type_url, changed, _ in follow(channel, self._node, self._wanted, metadata=metadata):
-                if type_url == BUNDLES:
-                    # Without the resource nobody is trusted any longer, also when it went while no stream was open.
-                    body = changed.get(bundles.NAME)
-                    self._trusted({} if body is None else bundles.decode(body))
-                for body in changed.values() if type_url == NAME_TABLE else ():
-                    self._named(name_table.decode(body))
-                self.received_at = asyncio.get_running_loop().time()
-                self.last_error = ""
+            async for changed, _removed in subscribe(channel, self._node, NAME_TABLE, metadata=metadata):
+                for body in changed.values():
+                    self._changed(decode(body))
+                    self.received_at = asyncio.get_running_loop().time()
+                    self.last_error = ""
 
 
 def _explained(error: Exception) -> str:
