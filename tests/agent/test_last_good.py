@@ -18,7 +18,7 @@ from isthmus.agent.last_good import LastGood
 from isthmus.agent.last_good_server import LastGoodServer
 from isthmus.agent.specification import ProxySpec
 from isthmus.envoy.dump import resources_in
-from isthmus.envoy.resources import CLUSTER, LISTENER, Resource, ResourceSet
+from isthmus.envoy.resources import CLUSTER, EXTENSION, LISTENER, Resource, ResourceSet
 from isthmus.model.identity import SpiffeId
 from isthmus.trust import x509
 
@@ -120,6 +120,7 @@ def test_a_dump_holds_what_the_envoy_accepted():
             {"static_clusters": [{"cluster": {"@type": CLUSTER, "name": "xds-grpc"}}]},
             {"dynamic_active_clusters": [{"cluster": cluster}], "dynamic_warming_clusters": [{"cluster": {}}]},
             {"dynamic_listeners": [{"active_state": {"listener": listener}}, {"error_state": {}}]},
+            {"ecds_filters": [{"ecds_filter": {"@type": EXTENSION, "name": "envoy.filters.http.rbac"}}]},
         ]
     }
 
@@ -127,6 +128,7 @@ def test_a_dump_holds_what_the_envoy_accepted():
 
     assert {kind: sorted(named) for kind, named in found.by_type.items() if named} == {
         CLUSTER: ["outbound|80||web"],
+        EXTENSION: ["envoy.filters.http.rbac"],
         LISTENER: ["virtualOutbound"],
     }
 

@@ -10,13 +10,14 @@ from types import MappingProxyType
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
+from envoy.config.core.v3 import extension_pb2
 from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from google.protobuf import json_format
 
 from isthmus.envoy import compile as _every_extension
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES, Resource, ResourceSet
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, Resource, ResourceSet
 
 _ = _every_extension
 """Imported for the messages of all extensions that our configuration holds: JSON names them, and they have to be known."""
@@ -24,6 +25,7 @@ _ = _every_extension
 _MESSAGES = {
     CLUSTER: cluster_pb2.Cluster,
     ENDPOINTS: endpoint_pb2.ClusterLoadAssignment,
+    EXTENSION: extension_pb2.TypedExtensionConfig,
     LISTENER: listener_pb2.Listener,
     ROUTES: route_pb2.RouteConfiguration,
 }
@@ -55,3 +57,5 @@ def _dynamic(dump: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             yield routes.get("route_config") or {}
         for endpoints in config.get("dynamic_endpoint_configs") or ():
             yield endpoints.get("endpoint_config") or {}
+        for extension in config.get("ecds_filters") or ():
+            yield extension.get("ecds_filter") or {}
