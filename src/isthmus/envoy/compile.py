@@ -92,7 +92,7 @@ def cluster_for_exposed(upstream: Upstream) -> Resource | None:
 
 def frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
     """What is one for all the upstreams: listeners, routes, names. It depends on an upstream's endpoints only where applications choose
-    among them by address (see `Upstream.without_endpoints`)."""
+    among them by address (see `Service.frame_depends_on_endpoints`)."""
     side = side_of(view.scope.kind, inbound=False)
     yield from patched(reported(_frame(view, clusters), view.reporting, clusters), view.patches, side)
     yield from added(view.patches, side)
