@@ -126,7 +126,7 @@ def test_the_ports_of_proxies_and_control_planes_give_nothing_away(mesh):
     ]
     debug = [
         (15014, f"/debug/{page}")
-        for page in ("syncz", "clusterz", "issues", "graph", "config_dump", "graph.mmd", "why")
+        for page in ("syncz", "clusterz", "issues", "graph", "config_dump", "graph.mmd", "why", "dns")
     ]
 
     at_proxy = json.loads(mesh.python("east", PAGES, pod, json.dumps([*closed, *one_question])))

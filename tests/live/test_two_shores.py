@@ -150,6 +150,11 @@ def test_names_of_services_resolve_in_workloads(mesh, cluster):
 
     service = mesh.core(cluster).read_namespaced_service("helloworld", "sample")
     assert addresses == [service.spec.cluster_ip] * 2
+    told = mesh.isthmus("dns", "explain", "helloworld", "--from", "client", "--in-cluster", cluster, "-o", "json")
+    assert told.returncode == 0, told.stderr
+    [step] = json.loads(told.stdout)["steps"]
+    assert (step["name"], step["asked"][0]["by"]) == ("helloworld.sample.svc.cluster.local", "the proxy")
+    assert step["asked"][0]["addresses"] == [service.spec.cluster_ip]
 
 
 @pytest.mark.parametrize("cluster", ["east", "west"])

@@ -44,7 +44,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "proxy-status": ("proxies", "Show which proxies are connected, and what they have acknowledged."),
         "proxy-config": ("proxies", "Show what an Envoy has been given."),
         "render": ("offline", "Compute what a proxy would be given, without any server."),
-        "dns": ("names", "Ask a name table, without any server."),
+        "dns": ("names", "Tell what names resolve to for a workload, and why."),
         "gateway-status": ("gateway_status", "Compute what Gateway API objects are told, without any server."),
         "validate": ("validating", "Check objects, each by itself: their fields and what they mean."),
         "analyze": ("analyzing", "Check whether objects fit together, in one cluster and over several."),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import click
@@ -15,6 +16,7 @@ from isthmus.cli.running_mesh import mesh_name
 from isthmus.cli.state_options import optional_state_options, read_json
 
 Object = dict[str, Any]
+_NOTHING: Mapping[str, str] = MappingProxyType({})
 
 _output = click.option(
     "-o", "--output", type=click.Choice(["text", "table", "json"]), default="text", help="How to print the answer."
@@ -31,7 +33,8 @@ def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _client_options(command: Callable[..., Any]) -> Callable[..., Any]:
+def client_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """How commands are told which client they are asked about, and where that is known."""
     for decorate in (
         _output,
         click.option(
@@ -100,13 +103,13 @@ def explain_command(what: str | None, state: Object | None, output: str, **said:
     except (BadScenario, BadQuestion) as error:
         raise Failed(f"explain: {error}", exit_code=BAD_INPUT) from None
     answer = explain(asked, _request(said), inbound=said["direction"] == "inbound")
-    _print(answer, told_explain(answer), output)
+    print_answer(answer, told_explain(answer), output)
 
 
 @click.command("why")
 @click.argument("client")
 @click.argument("service", metavar="SERVICE[:PORT]")
-@_client_options
+@client_options
 @_request_options
 def why_command(
     client: str,
@@ -136,14 +139,16 @@ def why_command(
     if state is None:
         answer = asked_of_control_plane("why", client, parameters | {"header": list(headers)}, where)
     else:
-        answer = _offline(state, client, where, lambda asked: _why(asked, name, int(port or 0), path, method, headers))
-    _print(answer, told_why(answer), output)
+        answer = answered_offline(
+            state, client, where, lambda asked: _why(asked, name, int(port or 0), path, method, headers)
+        )
+    print_answer(answer, told_why(answer), output)
 
 
 @click.command("why-not")
 @click.argument("endpoint", metavar="ADDRESS|POD")
 @click.option("--from", "client", required=True, metavar="CLIENT", help="Whose requests it should get.")
-@_client_options
+@client_options
 def why_not_command(endpoint: str, client: str, state: Object | None, output: str, **where: Any) -> None:
     """Tell by which rule an endpoint gets no requests from a client, and which edit would bring it back.
 
@@ -157,8 +162,8 @@ def why_not_command(endpoint: str, client: str, state: Object | None, output: st
     if state is None:
         answer = asked_of_control_plane("why-not", client, {"endpoint": endpoint}, where)
     else:
-        answer = _offline(state, client, where, lambda asked: _why_not(asked, endpoint))
-    _print(answer, told_why_not(answer), output)
+        answer = answered_offline(state, client, where, lambda asked: _why_not(asked, endpoint))
+    print_answer(answer, told_why_not(answer), output)
 
 
 def _why(asked: Any, name: str, port: int, path: str, method: str, headers: Sequence[str]) -> Object:
@@ -174,7 +179,10 @@ def _why_not(asked: Any, endpoint: str) -> Object:
     return why_not(asked, endpoint)
 
 
-def _offline(state: Object, client: str, where: Object, question: Callable[[Any], Object]) -> Object:
+def answered_offline(
+    state: Object, client: str, where: Object, question: Callable[[Any], Object], claims: Mapping[str, str] = _NOTHING
+) -> Object:
+    """The answer to a question about a client of a mesh in files. `claims` are what its proxy says of itself, besides. Raises Failed."""
     from isthmus.assurance.explaining.asked import Asked, BadQuestion
     from isthmus.assurance.rendering import client_in, proxy_in
     from isthmus.assurance.scenario import BadScenario, scenario_of
@@ -182,6 +190,7 @@ def _offline(state: Object, client: str, where: Object, question: Callable[[Any]
     try:
         scenario = scenario_of(state)
         node = client_in(scenario, client, where["in_cluster"])
+        node["metadata"] |= claims
         return question(Asked.about(proxy_in(scenario, node), scenario.snapshot()))
     except (BadScenario, BadQuestion) as error:
         raise Failed(str(error), exit_code=BAD_INPUT) from None
@@ -217,7 +226,8 @@ def _pairs(headers: Iterable[str]) -> tuple[tuple[str, str], ...]:
     return tuple(found)
 
 
-def _print(answer: Object, lines: Iterable[str], output: str) -> None:
+def print_answer(answer: Object, lines: Iterable[str], output: str) -> None:
+    """As JSON, or line by line."""
     if output == "json":
         print_json(answer)
         return

@@ -70,7 +70,11 @@ class DebugPages:
         }.items():
             application.router.add_get(path, _answering(answer, local_only=True))
         questions = Questions(self._delivery)
-        for path, asked in {"/debug/why": questions.why, "/debug/why-not": questions.why_not}.items():
+        for path, asked in {
+            "/debug/why": questions.why,
+            "/debug/why-not": questions.why_not,
+            "/debug/dns": questions.dns,
+        }.items():
             application.router.add_get(path, _answering_later(asked))
         application.router.add_get("/debug/graph.mmd", self._drawing)
         return application

@@ -1,4 +1,6 @@
-"""`/debug/why` and `/debug/why-not`: the questions of `isthmus why` about a proxy that is connected here, answered from what it was given."""
+"""`/debug/why`, `/debug/why-not` and `/debug/dns`: the questions of `isthmus why` and `isthmus dns explain` about a proxy that is connected here,
+answered from what it was given.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from aiohttp import web
 
 from isthmus.assurance.explaining.absence import why_not
 from isthmus.assurance.explaining.asked import Asked, BadQuestion
+from isthmus.assurance.explaining.lookups import explain_name, resolver_for
 from isthmus.assurance.explaining.questions import why
 from isthmus.assurance.traffic.request import Request
 from isthmus.controlplane.delivery import Delivery
@@ -38,6 +41,17 @@ class Questions:
     async def why_not(self, request: web.Request) -> Object:
         """`proxyID`, `endpoint`."""
         return await self._answer(request, lambda asked: why_not(asked, _needed(request, "endpoint")))
+
+    async def dns(self, request: web.Request) -> Object:
+        """`proxyID`, `name`, `type` (A or AAAA); and where the client's resolver is not Kubernetes' own, `ndots` and `search` (repeatable)."""
+        query = request.query
+        kind, ndots, search = query.get("type", "A"), query.get("ndots", ""), tuple(query.getall("search", []))
+        if kind not in ("A", "AAAA") or not (ndots or "0").isdecimal():
+            raise web.HTTPBadRequest(text="type is A or AAAA, and ndots a number\n")
+        wanted = (search, int(ndots) if ndots else None)
+        return await self._answer(
+            request, lambda asked: explain_name(asked, _needed(request, "name"), kind, resolver_for(asked, *wanted))
+        )
 
     async def _answer(self, request: web.Request, question: Callable[[Asked], Object]) -> Object:
         name = request.query.get("proxyID", "")

@@ -9,25 +9,39 @@ cluster, too (KEP-1645). Addresses that a proxy cannot call, because it has IPv4
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from enum import Enum
 
 from isthmus.discovery.families import family_of
 from isthmus.discovery.sight import Sight
-from isthmus.model.names import UNDECLARED_NETWORK
+from isthmus.model.names import UNDECLARED_NETWORK, ClusterId
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import NameRecord, Scope
 from isthmus.model.workloads import Endpoint, Health
 
 
+class Source(Enum):
+    """Whose an address is."""
+
+    OWN_CLUSTER = "own cluster"
+    MESH = "mesh"
+    OTHER_CLUSTER = "other cluster"
+
+
 def virtual_ips(scope: Scope, service: Service) -> tuple[str, ...]:
     """What applications beside this proxy resolve the service to; empty for a headless one."""
-    own = service.ips_in(scope.cluster)
-    of_mesh = service.allocated if scope.captures_names else ()
-    for ips in (own, of_mesh, *(ips for _, ips in service.virtual_ips)):
+    return addresses(scope, service)[0]
+
+
+def addresses(scope: Scope, service: Service) -> tuple[tuple[str, ...], Source]:
+    """The same, and whose addresses these are."""
+    own = (service.ips_in(scope.cluster), Source.OWN_CLUSTER)
+    of_mesh = (service.allocated if scope.captures_names else (), Source.MESH)
+    for ips, source in (own, of_mesh, *((ips, Source.OTHER_CLUSTER) for _, ips in service.virtual_ips)):
         usable = tuple(ip for ip in ips if family_of(ip) in scope.ip_families)
         if usable:
-            return usable
-    return ()
+            return usable, source
+    return (), Source.OWN_CLUSTER
 
 
 def name_table(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[NameRecord, ...]:
@@ -46,6 +60,36 @@ def name_table(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[NameReco
     return tuple(sorted(records))
 
 
+def names_of_cluster(cluster: ClusterId, snapshot: Snapshot) -> tuple[NameRecord, ...]:
+    """What a cluster's own DNS knows, sorted by host: its own Services under their full names, and Pods of its headless ones. It has heard of
+    no other cluster, and asks nobody what a proxy may see.
+    """
+    domain = snapshot.settings.dns_domain
+    records: list[NameRecord] = []
+    for key, service in sorted(snapshot.services.items()):
+        if cluster not in service.declared_in or not key.hostname.endswith(f".svc.{domain}"):
+            continue
+        own = service.ips_in(cluster)
+        endpoints = [
+            each for each in snapshot.endpoints.get(key, ()) if each.cluster == cluster and _is_named(service, each)
+        ]
+        ips = own or tuple(dict.fromkeys(each.ip for each in endpoints))
+        hosts = [key.hostname, *(f"{name}.{namespace}.svc.{domain}" for namespace, name in service.aliases)]
+        records += [_full(service, host, ips) for host in hosts if ips]
+        pods = {each.hostname: each.ip for each in reversed(endpoints) if each.hostname and not own}
+        records += [_full(service, f"{pod}.{key.hostname}", (ip,)) for pod, ip in pods.items()]
+    return tuple(sorted(records))
+
+
+def _full(service: Service, host: str, ips: tuple[str, ...]) -> NameRecord:
+    """A name that has no short spelling: completing it is the asking resolver's work."""
+    return NameRecord(host=host, ips=ips, registry="", short_name=service.name, namespace=service.namespace)
+
+
+def _is_named(service: Service, endpoint: Endpoint) -> bool:
+    return endpoint.health is Health.HEALTHY or service.publishes_not_ready
+
+
 def _headless(
     scope: Scope, service: Service, endpoints: Sequence[Endpoint], *, is_of_set: bool
 ) -> Iterator[NameRecord]:
@@ -56,7 +100,7 @@ def _headless(
     near = [
         endpoint
         for endpoint in endpoints
-        if (endpoint.health is Health.HEALTHY or service.publishes_not_ready)
+        if _is_named(service, endpoint)
         and not (endpoint.own_cluster_only and endpoint.cluster != scope.cluster)
         and _same_network(scope, endpoint)
         and family_of(endpoint.ip) in scope.ip_families

@@ -46,9 +46,12 @@ class Verdict(Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Known:
-    """A name's addresses, as record data by type. `alias_of` is the real name where this one is a search-domain spelling of it."""
+class Known:
+    """A name's addresses, as record data by type, and the record that they are of. `alias_of` is the real name where this one is a
+    search-domain spelling of it.
+    """
 
+    record: NameRecord
     a: tuple[bytes, ...]
     aaaa: tuple[bytes, ...]
     alias_of: bytes = b""
@@ -57,7 +60,7 @@ class _Known:
 class NameTable:
     """Every spelling of every name, from the point of view of one namespace."""
 
-    def __init__(self, names: dict[bytes, _Known]) -> None:
+    def __init__(self, names: dict[bytes, Known]) -> None:
         self._names = names
         self._wildcards = {name[2:]: known for name, known in names.items() if name.startswith(b"\x01*")}
 
@@ -66,19 +69,19 @@ class NameTable:
         records: Iterable[NameRecord], *, namespace: str, dns_domain: str, search_domains: Sequence[str] = ()
     ) -> NameTable:
         """Kubernetes names get their short spellings, and every name its search-domain spelling, so that one question is enough."""
-        names: dict[bytes, _Known] = {}
-        aliases: dict[bytes, _Known] = {}
+        names: dict[bytes, Known] = {}
+        aliases: dict[bytes, Known] = {}
         for record in records:
             known = _known(record)
             domain = search_domains[0] if search_domains else ""
             for spelling in _spellings(record, namespace, dns_domain):
-                names[_encode(spelling)] = known
+                names[encoded(spelling)] = known
                 if domain and not spelling.endswith(domain):
-                    alias = _Known(known.a, known.aaaa, _encode(spelling))
-                    aliases[_encode(f"{spelling.rstrip('.')}.{domain}")] = alias
+                    alias = Known(record, known.a, known.aaaa, encoded(spelling))
+                    aliases[encoded(f"{spelling.rstrip('.')}.{domain}")] = alias
         return NameTable({**aliases, **names})
 
-    def find(self, name: bytes) -> _Known | None:
+    def find(self, name: bytes) -> Known | None:
         """By the name in wire format and lower case."""
         known = self._names.get(name)
         if known is not None or not self._wildcards:
@@ -189,9 +192,10 @@ def _end_of_name(packet: bytes, position: int) -> int | None:
     return None
 
 
-def _known(record: NameRecord) -> _Known:
+def _known(record: NameRecord) -> Known:
     addresses = [ip_address(ip) for ip in record.ips]
-    return _Known(
+    return Known(
+        record,
         tuple(address.packed for address in addresses if address.version == 4),
         tuple(address.packed for address in addresses if address.version == 6),
     )
@@ -207,7 +211,7 @@ def _spellings(record: NameRecord, namespace: str, dns_domain: str) -> Iterable[
         yield record.short_name
 
 
-def _encode(name: str) -> bytes:
+def encoded(name: str) -> bytes:
     """In wire format. A label that is too long is cut: whoever asked for it would be told FORMERR, so the entry is never found."""
     labels = [label.encode()[:_LABEL_BYTES_NEVER] for label in name.lower().rstrip(".").split(".")]
     return b"".join(bytes((len(label),)) + label for label in labels) + b"\x00"

@@ -68,8 +68,8 @@ def _upstream(known: Mapping[str, Any], name: str, kind: str) -> dict[str, Any]:
 
 def question(name: str, kind: str, identifier: int = 1) -> bytes:
     """The packet that asks for a name's records of a type. Raises ValueError for what is not a host name."""
-    labels = [label.encode() for label in name.rstrip(".").split(".") if label]
-    if not all(0 < len(label) < 64 for label in labels):
+    labels = [label.encode() for label in name.removesuffix(".").split(".")]
+    if not all(0 < len(label) < 64 for label in labels) or sum(map(len, labels)) + len(labels) > 254:
         raise ValueError(f"{name!r} is not a host name")
     wire = b"".join(bytes([len(label)]) + label for label in labels) + b"\0"
     return struct.pack("!6H", identifier, 0x0100, 1, 0, 0, 0) + wire + struct.pack("!2H", _TYPES[kind], _INTERNET)

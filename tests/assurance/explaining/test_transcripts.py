@@ -20,7 +20,7 @@ HERE = Path(__file__).parent
 def answered(line: str) -> str:
     """What the command prints, or the one line that it fails with."""
     words = shlex.split(line.removeprefix("$ isthmus "))
-    done = CliRunner().invoke(isthmus, [words[0], "--scenario", str(HERE / "shop.yaml"), *words[1:]])
+    done = CliRunner().invoke(isthmus, [*words, "--scenario", str(HERE / "shop.yaml")])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.output
 

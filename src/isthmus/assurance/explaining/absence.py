@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from isthmus.assurance.explaining.asked import Asked, BadQuestion
+from isthmus.assurance.explaining.asked import Asked, BadQuestion, client_of
 from isthmus.assurance.explaining.far_end import Arrival, FarEnds
-from isthmus.assurance.explaining.questions import as_sent, client_of
+from isthmus.assurance.explaining.questions import as_sent
 from isthmus.assurance.explaining.upstreams import left_out, workload_of
 from isthmus.assurance.traffic.request import Request
 from isthmus.assurance.traffic.walk import share_of

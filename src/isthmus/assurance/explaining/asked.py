@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from isthmus.assurance.traffic.walk import Configuration
 from isthmus.discovery.view import view_for
@@ -58,3 +59,17 @@ def workload_at(proxy: Proxy, snapshot: Snapshot) -> Workload | None:
     here = (proxy.cluster, proxy.scope.network)
     every = (endpoint for found in snapshot.endpoints.values() for endpoint in found)
     return next((e.workload for e in every if e.ip in proxy.ips and (e.cluster, e.network) == here), None)
+
+
+def client_of(asked: Asked) -> dict[str, Any]:
+    """Who asks, as every answer has it."""
+    scope = asked.view.outbound.scope
+    name = asked.proxy.id.split("~")[2].removesuffix(f".{scope.namespace}")
+    client = {
+        "pod": f"{scope.namespace}/{name}",
+        "cluster": scope.cluster,
+        "network": scope.network,
+        "locality": str(scope.locality),
+        "identity": str(asked.identity or ""),
+    }
+    return {"client": client}

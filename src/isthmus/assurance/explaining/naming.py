@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from isthmus.assurance.explaining.asked import Asked, BadQuestion
+from isthmus.assurance.explaining.lookups import Servers, resolver_for
+from isthmus.dns.resolver import Tried
 from isthmus.model.services import Protocol, Service
 
 Object = dict[str, Any]
@@ -46,33 +48,13 @@ def speaks_http(service: Service, number: int) -> bool:
     return not port.protocol.is_opaque
 
 
-def resolved(asked: Asked, host: str, service: Service | None) -> Object:
-    """What the client's name server says to the name: the proxy's, or else the cluster's own, which knows its own Services alone."""
-    cluster = asked.proxy.cluster
-    if asked.proxy.dns_capture:
-        record = next((each for each in asked.view.outbound.names if each.host == host), None)
-        if record:
-            return {"host": host, "addresses": list(record.ips), "by": "the proxy", "registry": record.registry}
-        return {
-            "host": host,
-            "addresses": [],
-            "by": "the proxy",
-            "detail": "it has no address here: the upstream DNS is asked",
-        }
-    by = f"the DNS of cluster {cluster}"
-    if service is None or service.kind != "Service":
-        return {"host": host, "addresses": [], "by": by, "detail": "only the wide world's DNS may know it"}
-    if cluster not in service.declared_in:
-        edit = "run the client with ISTIO_META_DNS_CAPTURE=true, or declare the Service in this cluster, too"
-        return {
-            "host": host,
-            "addresses": [],
-            "by": by,
-            "detail": f"{cluster} does not declare the Service",
-            "edit": edit,
-        }
-    record = next((each for each in asked.view.outbound.names if each.host == host), None)
-    return {"host": host, "addresses": list(record.ips) if record else [], "by": by, "registry": "Kubernetes"}
+def resolved(asked: Asked, host: str) -> Object:
+    """What the full name is to the client, and who says so: the last one that is asked."""
+    said = Servers.of(asked, resolver_for(asked, (), None)).step(Tried(host, "it is the full name"), "A")["asked"][-1]
+    answer: Object = {"host": host, "addresses": said["addresses"], "by": said["by"]}
+    if said["addresses"]:
+        return answer
+    return answer | {"detail": said["says"]} | ({"edit": said["edit"]} if said.get("edit") else {})
 
 
 def address_of(asked: Asked, dns: Object, host: str, port: int) -> str:

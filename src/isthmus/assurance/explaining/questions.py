@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from isthmus.assurance.explaining.asked import Asked
+from isthmus.assurance.explaining.asked import Asked, client_of
 from isthmus.assurance.explaining.far_end import Arrival, FarEnds
 from isthmus.assurance.explaining.naming import address_of, port_of, resolved, service_named, speaks_http
 from isthmus.assurance.explaining.upstreams import destinations_at
@@ -50,7 +50,7 @@ def why(asked: Asked, name: str, port: int, request: Request) -> Object:
         return client_of(asked) | {"service": _service(service)} | why_hidden
     number = port_of(service, name, port)
     host = service.hostname if service else Hostname(name.lower())
-    dns = resolved(asked, host, service)
+    dns = resolved(asked, host)
     request = replace(request, host=host, port=number, address=address_of(asked, dns, host, number))
     request = replace(request, is_http=service is None or speaks_http(service, number))
     found = walk(asked.configuration, request, Side.OUTBOUND)
@@ -104,19 +104,6 @@ def _conclusion(found: Walk, policies: list[Object], dns: Object) -> Object:
     if denied:
         return {"verdict": "partly denied", "says": denied[0]["says"]}
     return {"verdict": "allowed", "says": found.says}
-
-
-def client_of(asked: Asked) -> Object:
-    scope = asked.view.outbound.scope
-    name = asked.proxy.id.split("~")[2].removesuffix(f".{scope.namespace}")
-    client = {
-        "pod": f"{scope.namespace}/{name}",
-        "cluster": scope.cluster,
-        "network": scope.network,
-        "locality": str(scope.locality),
-        "identity": str(asked.identity or ""),
-    }
-    return {"client": client}
 
 
 def _service(service: Service) -> Object:

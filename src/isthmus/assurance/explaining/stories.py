@@ -57,6 +57,21 @@ def told_explain(answer: Object) -> Iterator[str]:
     yield f"So: {answer['outcome']}. {_sentence(answer['says'])}"
 
 
+def told_name(answer: Object) -> Iterator[str]:
+    """`isthmus dns explain`, line by line."""
+    client, resolver = answer["client"], answer["resolver"]
+    first = "its proxy first (DNS capture), then " if answer["captured"] else ""
+    yield f"{client['pod']} in {client['cluster']} asks {first}the DNS of its cluster."
+    yield f"Its resolver has ndots {resolver['ndots']}, and search domains {', '.join(resolver['search']) or 'none'}."
+    for number, step in enumerate(answer["steps"], 1):
+        yield f"{number}  {step['name']}  ({step['why']})"
+        for each in step["asked"]:
+            yield f"     {each['by']}: {', '.join(each['addresses']) or each['result']}, {each['says']}"
+            if each.get("edit"):
+                yield f"       to change it, {each['edit']}"
+    yield f"So: {answer['verdict']}. {_sentence(answer['says'])}"
+
+
 def _dns(dns: Object) -> Iterator[str]:
     if dns["addresses"]:
         yield f"{dns['host']} resolves to {', '.join(dns['addresses'])}, says {dns['by']}."
