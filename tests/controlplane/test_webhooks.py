@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from isthmus.controlplane.shown import Shown
 from isthmus.controlplane.webhooks import Webhooks, serving_webhooks
 from isthmus.injection.settings import InjectionSettings
 from isthmus.model.identity import TrustDomain
@@ -57,8 +58,7 @@ class Caller:
 @pytest.fixture
 async def caller() -> AsyncIterator[Caller]:
     authority = CertificateAuthority.self_signed(TrustDomain.parse("cluster.local"), datetime.now(UTC))
-    certificate = authority.serving_certificate([NAME], datetime.now(UTC))
-    async with serving_webhooks(Webhooks(SETTINGS), certificate, "127.0.0.1", 0) as port:
+    async with serving_webhooks(Webhooks(SETTINGS), Shown([NAME], authority), "127.0.0.1", 0) as port:
         trusting = aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=authority.root_pem))
         async with aiohttp.ClientSession(connector=trusting) as session:
             yield Caller(session, f"https://127.0.0.1:{port}")

@@ -23,6 +23,7 @@ from bench.processes import BenchFailed, Drones
 from bench.workloads import WORKLOADS
 from isthmus.controlplane.ports import proxy_ports
 from isthmus.controlplane.settings import AdsTransport
+from isthmus.controlplane.shown import Shown
 from isthmus.envoy.resources import CLUSTER, LISTENER, Changes, Resource, ResourceSet
 from isthmus.model.identity import TrustDomain
 from isthmus.trust.authority import CertificateAuthority
@@ -65,7 +66,7 @@ class Everybody:
 
 async def measured(transport: AdsTransport, options: argparse.Namespace, folder: Path) -> list[Figure]:
     authority = CertificateAuthority.self_signed(TrustDomain("cluster.local"), datetime.now(UTC))
-    shown = authority.serving_certificate([_NAME], datetime.now(UTC))
+    shown = Shown([_NAME], authority)
     roots = folder / "roots.pem"
     roots.write_text(authority.root_pem)
     workload = replace(WORKLOADS["M"], proxies=options.proxies)
@@ -76,8 +77,7 @@ async def measured(transport: AdsTransport, options: argparse.Namespace, folder:
     path = await asyncio.to_thread(proxies.specification, workload, secret, {}, folder, "cluster.local")
     everybody = Everybody(options.bytes)
     addresses = {ClientCertificate.DEMANDED: ("127.0.0.1", 0)}
-    pems = (shown.chain_pem, shown.key_pem, authority.root_pem)
-    async with proxy_ports(transport, addresses, pems, everybody, {}, Streams()) as ports:
+    async with proxy_ports(transport, addresses, shown, everybody, {}, Streams()) as ports:
         target = ("127.0.0.1", ports[ClientCertificate.DEMANDED])
         drones = await asyncio.to_thread(
             lambda: Drones(target, _NAME, str(roots), path, delta=True, window=256 * 1024 * 1024)

@@ -1,26 +1,128 @@
-"""Where the control plane's certificate authority comes from."""
+"""The control plane's certificate authority: where it comes from, and how another one takes its place while the control plane runs.
+
+It is plugged in (Secret `cacerts`, or the files of a directory), or made by the first control plane to start (Secret `istio-ca-secret`). Both are
+watched. What cannot be used, or would make proxies refuse each other, is refused with a reason, and the one before goes on.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import base64
+from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
 from typing import Any
 
+import msgspec
 import structlog
 
+from isthmus.api.core import Secret
+from isthmus.controlplane.remote_files import follow
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import AlreadyExists, NotFound
+from isthmus.kubernetes.reflector import Reflector
 from isthmus.kubernetes.resources import SECRETS
 from isthmus.model.identity import TrustDomain
-from isthmus.model.names import Namespace
-from isthmus.trust.authority import CertificateAuthority
-from isthmus.trust.x509 import BadCertificate, certificate_pem, key_pem
+from isthmus.model.issues import Issue, Severity, Subject
+from isthmus.model.names import ClusterId, Namespace
+from isthmus.trust.authority import ISTIO, CertificateAuthority, why_not_replaced
+from isthmus.trust.x509 import BadCertificate, certificate_pem, fingerprint, key_pem
 
 PLUGGED_IN = "cacerts"
 SELF_SIGNED = "istio-ca-secret"
-_ROOT_KEY = "root-cert.pem"
+FORCED_ROOT = "isthmus.io/forced-root"
+"""Annotation on the Secret: the fingerprint of a root that is taken into use although proxies may not trust it."""
 
 log = structlog.get_logger()
+
+
+class AuthorityInUse:
+    """The authority that signs now. `changed` are called with each one that takes its place."""
+
+    def __init__(
+        self, current: CertificateAuthority, subject: Subject, report: Callable[[Iterable[Issue]], None]
+    ) -> None:
+        self.current = current
+        self.refusal = ""
+        """Why what is plugged in now is not in use; empty if it is."""
+        self.changed: list[Callable[[CertificateAuthority], None]] = []
+        self._subject = subject
+        self._report = report
+
+    def offer(self, files: Mapping[str, str], forced_root: str = "") -> None:
+        """These are plugged in now."""
+        try:
+            new = CertificateAuthority.from_files(files, datetime.now(UTC))
+        except BadCertificate as error:
+            self.refuse(str(error))
+            return
+        if fingerprint(new.root) != forced_root and (why := why_not_replaced(self.current, new)):
+            self.refuse(why)
+            return
+        self.refusal = ""
+        self._report(())
+        if new != self.current:
+            log.info("another authority signs", root=fingerprint(new.root), roots=sorted(new.roots))
+            self.current = new
+            for changed in self.changed:
+                changed(new)
+
+    def refuse(self, why: str) -> None:
+        """What is plugged in cannot be used."""
+        log.warning("authority refused, the one before goes on", reason=why)
+        self.refusal = why
+        self._report((_refused(self._subject, why),))
+
+
+class AuthoritySecrets:
+    """Follows the Secrets of an authority. `run` until cancelled."""
+
+    def __init__(self, client: ApiClient, namespace: Namespace, use: AuthorityInUse) -> None:
+        self._use = use
+        self._namespace = namespace
+        self._news = asyncio.Event()
+        self._found = {
+            name: Reflector(
+                client,
+                SECRETS,
+                partial(msgspec.json.decode, type=Secret),
+                lambda _: self._news.set(),
+                namespace=namespace,
+                selector={"fieldSelector": f"metadata.name={name}"},
+            )
+            for name in (PLUGGED_IN, SELF_SIGNED)
+        }
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for name, reflector in self._found.items():
+                tasks.create_task(reflector.run(), name=f"watch Secret {name}")
+            for reflector in self._found.values():
+                await reflector.synced.wait()
+            while True:
+                await self._news.wait()
+                self._news.clear()
+                self._offer()
+
+    def _offer(self) -> None:
+        """The first that there is, as at the start."""
+        for name, reflector in self._found.items():
+            key = (self._namespace, name)
+            if key in reflector.malformed:
+                self._use.refuse(f"Secret {name} cannot be read")
+                return
+            secret = reflector.values.get(key)
+            if secret is not None:
+                forced = secret.metadata.annotations.get(FORCED_ROOT, "")
+                self._use.offer({entry: _text(body) for entry, body in secret.data.items()}, forced)
+                return
+        self._use.refuse("it is gone")
+
+
+async def follow_files(directory: Path, use: AuthorityInUse) -> None:
+    """Until cancelled: what is in the directory is what is plugged in."""
+    await follow(directory, lambda files: use.offer({name: _text(body) for name, body in files.items()}))
 
 
 async def load_authority(
@@ -44,25 +146,32 @@ async def load_authority(
     return authority
 
 
+def load_files(directory: Path) -> CertificateAuthority:
+    """The authority in a directory. Raises BadCertificate."""
+    try:
+        files = {path.name: _text(path.read_bytes()) for path in sorted(directory.iterdir()) if path.is_file()}
+        return CertificateAuthority.from_files(files, datetime.now(UTC))
+    except (OSError, BadCertificate) as error:
+        raise BadCertificate(f"{directory}: {error}") from None
+
+
+def _text(body: bytes) -> str:
+    return body.decode(errors="replace")
+
+
 def _from_secret(secret: dict[str, Any]) -> CertificateAuthority:
-    data = {key: base64.b64decode(value).decode() for key, value in secret.get("data", {}).items()}
-    name = secret["metadata"]["name"]
-    missing = [key for key in ("ca-cert.pem", "ca-key.pem") if not data.get(key)]
-    if missing:
-        raise BadCertificate(f"Secret {name} lacks {', '.join(missing)}")
-    return CertificateAuthority.from_pem(
-        certificate=data["ca-cert.pem"],
-        key=data["ca-key.pem"],
-        chain=data.get("cert-chain.pem", ""),
-        root=data.get(_ROOT_KEY) or data["ca-cert.pem"],
-    )
+    try:
+        files = {name: _text(base64.b64decode(value)) for name, value in (secret.get("data") or {}).items()}
+        return CertificateAuthority.from_files(files, datetime.now(UTC))
+    except (BadCertificate, ValueError) as error:
+        raise BadCertificate(f"Secret {secret['metadata']['name']}: {error}") from None
 
 
 def _self_signed_secret(authority: CertificateAuthority, namespace: Namespace) -> dict[str, Any]:
     data = {
-        "ca-cert.pem": certificate_pem(authority.issuer.certificate),
-        "ca-key.pem": key_pem(authority.issuer.key),
-        _ROOT_KEY: authority.root_pem,
+        ISTIO.certificate: certificate_pem(authority.issuer.certificate),
+        ISTIO.key: key_pem(authority.issuer.key),
+        ISTIO.root: authority.root_pem,
     }
     return {
         "apiVersion": "v1",
@@ -71,3 +180,20 @@ def _self_signed_secret(authority: CertificateAuthority, namespace: Namespace) -
         "type": "istio.io/ca-root",
         "data": {key: base64.b64encode(value.encode()).decode() for key, value in data.items()},
     }
+
+
+def subject_of_authority(cluster: ClusterId, namespace: Namespace, directory: str) -> Subject:
+    """What issues about the plugged-in authority are about."""
+    return (
+        Subject(cluster, "Directory", "", directory) if directory else Subject(cluster, "Secret", namespace, PLUGGED_IN)
+    )
+
+
+def _refused(subject: Subject, why: str) -> Issue:
+    return Issue(
+        subject=subject,
+        code="ISM0207",
+        severity=Severity.ERROR,
+        what=f"the authority that is plugged in is not taken into use, and the one before goes on signing: {why}",
+        fix="mend what is named; change a root in steps",
+    )

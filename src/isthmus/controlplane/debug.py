@@ -39,15 +39,15 @@ class DebugPages:
         clusters: RemoteClusters,
         streams: Streams,
         counted: Iterable[Collector],
-        certificates: Mapping[str, str],
+        certificates: Callable[[], Mapping[str, str]],
     ) -> None:
-        """`counted` are metrics of other parts; `certificates` what this process signs and serves with, by use, as PEM without keys."""
+        """`counted` are metrics of other parts; `certificates` tells what this process signs and serves with, by use, as PEM without keys."""
         self._settings = settings
         self._delivery = delivery
         self._clusters = clusters
         self._streams = streams
         self._counted = tuple(counted)
-        self._certificates = dict(certificates)
+        self._certificates = certificates
 
     def readiness(self) -> web.Application:
         """`/ready`, for probes."""
@@ -64,7 +64,7 @@ class DebugPages:
             "/debug/syncz": self._syncz,
             "/debug/clusterz": lambda _: self._clusters.table(),
             "/debug/issues": self._issues,
-            "/debug/trustz": lambda _: self._certificates,
+            "/debug/trustz": lambda _: self._certificates(),
             "/debug/graph": lambda _: [summary_of(s) for s in summaries(self._delivery.tables.derivations.graph)],
             "/debug/config_dump": self._config_dump,
         }.items():

@@ -5,25 +5,27 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable
 
+from isthmus.controlplane.authority import AuthorityInUse
 from isthmus.controlplane.roots import RootPublisher
 from isthmus.controlplane.settings import ControlPlaneSettings
 from isthmus.controlplane.webhook_authority import WebhookAuthority
 from isthmus.kubernetes.client import ApiClient
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId
+from isthmus.trust.authority import CertificateAuthority
 
 Report = Callable[[str, Iterable[Issue]], None]
 
 
 def duties(
-    settings: ControlPlaneSettings, root_pem: str, report: Report
+    settings: ControlPlaneSettings, use: AuthorityInUse, report: Report
 ) -> Callable[[ClusterId, ApiClient], Coroutine[None, None, None]]:
     """For any cluster, with a client for it; until cancelled. `report` takes issues under a name."""
 
     async def run(cluster: ClusterId, client: ApiClient) -> None:
         publisher = RootPublisher(
             client,
-            root_pem,
+            use.current.root_pem,
             cluster=cluster,
             home=settings.home,
             is_own=cluster == settings.cluster,
@@ -32,13 +34,22 @@ def duties(
         )
         webhooks = WebhookAuthority(
             client,
-            root_pem,
+            use.current.root_pem,
             revision=settings.revision,
             namespace=settings.system_namespace,
             trusted=publisher.trusted,
         )
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(publisher.run(), name=f"roots in {cluster}")
-            tasks.create_task(webhooks.run(), name=f"authority of webhooks in {cluster}")
+
+        def follow(authority: CertificateAuthority) -> None:
+            publisher.publish(authority.root_pem)
+            webhooks.trust(authority.root_pem)
+
+        use.changed.append(follow)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(publisher.run(), name=f"roots in {cluster}")
+                tasks.create_task(webhooks.run(), name=f"authority of webhooks in {cluster}")
+        finally:
+            use.changed.remove(follow)
 
     return run

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import partial
 
 import grpc
 import grpc.aio
 
 from isthmus.controlplane.settings import AdsTransport
+from isthmus.controlplane.shown import Credentials, Shown
 from isthmus.trust.messages import METHOD, SERVICE
 from isthmus.trust.registration import Refused as CertificateRefused
 from isthmus.trust.server import CertificateService
@@ -42,45 +45,60 @@ def methods_of(certificates: CertificateService) -> dict[str, Unary]:
 async def proxy_ports(
     transport: AdsTransport,
     addresses: Mapping[ClientCertificate, tuple[str, int]],
-    pems: tuple[str, str, str],
+    shown: Shown,
     directory: Directory,
     unary: Mapping[str, Unary],
     streams: Streams,
 ) -> AsyncIterator[dict[ClientCertificate, int]]:
-    """Serves while the block runs; gives the ports. `pems` are our chain, its key, and the roots that clients are checked against."""
+    """Serves while the block runs; gives the ports."""
     serve = {AdsTransport.NATIVE: _native, AdsTransport.GRPC: _grpc}[transport]
-    async with serve(addresses, pems, directory, unary, streams) as ports:
+    async with serve(addresses, shown, directory, unary, streams) as ports:
         yield ports
 
 
 @asynccontextmanager
 async def _native(
     addresses: Mapping[ClientCertificate, tuple[str, int]],
-    pems: tuple[str, str, str],
+    shown: Shown,
     directory: Directory,
     unary: Mapping[str, Unary],
     streams: Streams,
 ) -> AsyncIterator[dict[ClientCertificate, int]]:
-    chain, key, roots = pems
     async with native_server(directory, unary, streams, grace=_GRACE_SECONDS) as server:
-        yield {
-            client: server.listen(
-                host, port, server_context(chain_pem=chain, key_pem=key, roots_pem=roots, client=client)
-            )
+        ports = {
+            client: server.listen(host, port, _context(shown.current, client))
             for client, (host, port) in addresses.items()
         }
+
+        def greet(credentials: Credentials) -> None:
+            for client, port in ports.items():
+                server.greet_with(port, _context(credentials, client))
+
+        shown.changed.append(greet)
+        try:
+            yield ports
+        finally:
+            shown.changed.remove(greet)
+
+
+def _context(credentials: Credentials, client: ClientCertificate) -> ssl.SSLContext:
+    return server_context(
+        chain_pem=credentials.serving.chain_pem,
+        key_pem=credentials.serving.key_pem,
+        roots_pem=credentials.roots_pem,
+        client=client,
+    )
 
 
 @asynccontextmanager
 async def _grpc(
     addresses: Mapping[ClientCertificate, tuple[str, int]],
-    pems: tuple[str, str, str],
+    shown: Shown,
     directory: Directory,
     unary: Mapping[str, Unary],
     streams: Streams,
 ) -> AsyncIterator[dict[ClientCertificate, int]]:
     """gRPC's Python server can demand a certificate or not ask for one: where it would be welcome, it is not asked for."""
-    chain, key, roots = (pem.encode() for pem in pems)
     servers = []
     ports = {}
     for client, (host, port) in addresses.items():
@@ -88,9 +106,11 @@ async def _grpc(
         server = grpc.aio.server(options=list(SERVER_OPTIONS))
         AdsServer(directory, streams).add_to(server)
         add_unary(server, unary)
+        # gRPC asks for each connection.
+        asked = partial(_configuration, shown, demanded=demanded)
         ports[client] = server.add_secure_port(
             f"{host}:{port}",
-            grpc.ssl_server_credentials([(key, chain)], roots if demanded else None, require_client_auth=demanded),
+            grpc.dynamic_ssl_server_credentials(asked(), asked, require_client_authentication=demanded),
         )
         await server.start()
         servers.append(server)
@@ -99,3 +119,10 @@ async def _grpc(
     finally:
         for server in servers:
             await server.stop(grace=_GRACE_SECONDS)
+
+
+def _configuration(shown: Shown, *, demanded: bool) -> grpc.ServerCertificateConfiguration:
+    serving, roots = shown.current.serving, shown.current.roots_pem
+    return grpc.ssl_server_certificate_configuration(
+        [(serving.key_pem.encode(), serving.chain_pem.encode())], roots.encode() if demanded else None
+    )

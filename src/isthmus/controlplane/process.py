@@ -19,7 +19,14 @@ import structlog
 import uvloop
 
 from isthmus.api.core import Pod
-from isthmus.controlplane.authority import load_authority
+from isthmus.controlplane.authority import (
+    AuthorityInUse,
+    AuthoritySecrets,
+    follow_files,
+    load_authority,
+    load_files,
+    subject_of_authority,
+)
 from isthmus.controlplane.cluster_set_writer import LEASE as CLUSTER_SET_LEASE
 from isthmus.controlplane.cluster_set_writer import ClusterSetWriter
 from isthmus.controlplane.clusters import RemoteClusters, RemoteSettings
@@ -35,6 +42,7 @@ from isthmus.controlplane.kept_clusters import KeptClusters
 from isthmus.controlplane.outside_tokens import OutsideTokens
 from isthmus.controlplane.ports import MUTUAL_TLS_PORT, TOKEN_PORT, methods_of, proxy_ports
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
+from isthmus.controlplane.shown import Shown
 from isthmus.controlplane.token_keys import TokenKeys
 from isthmus.controlplane.webhooks import WEBHOOK_PORT, Webhooks, serving_webhooks
 from isthmus.controlplane.world import World
@@ -47,7 +55,6 @@ from isthmus.kubernetes.sites import serving
 from isthmus.model.names import ClusterId
 from isthmus.model.snapshot import MeshSettings
 from isthmus.trust.authentication import Authenticator, CannotReview, ServiceAccount, account_of
-from isthmus.trust.authority import CertificateAuthority
 from isthmus.trust.impersonation import NodeAgents, NodePod
 from isthmus.trust.registration import RegistrationAuthority
 from isthmus.trust.server import CertificateService
@@ -119,8 +126,10 @@ async def serve(settings: ControlPlaneSettings) -> None:
         ApiClient(settings.in_cluster or load_file(Path(settings.kubeconfig)), user_agent=_USER_AGENT) as home,
         _config_cluster(home, settings) as client,
     ):
-        authority = await _authority(home, settings)
-        writing = duties(settings, authority.root_pem, world.report)
+        use = await _authority(home, settings, world)
+        shown = Shown(settings.served_names, use.current)
+        use.changed.append(shown.renew)
+        writing = duties(settings, use, world.report)
         own = ClusterFeed(settings.cluster, client, world, kinds_of(is_config_cluster=True))
         secrets = home if settings.remote_secrets_at_home else client
         remotes = RemoteClusters(world, secrets, _remote_settings(settings, writing))
@@ -140,6 +149,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
         async with asyncio.TaskGroup() as tasks:
             if outside is not None:
                 tasks.create_task(outside.run(), name="keys of the outside issuer")
+            tasks.create_task(_follow_authority(home, settings, use), name="authority")
             tasks.create_task(own.run(visible.set), name="own cluster")
             tasks.create_task(remotes.run(), name="remote clusters")
             tasks.create_task(writing(settings.cluster, client), name="roots and webhooks")
@@ -167,13 +177,13 @@ async def serve(settings: ControlPlaneSettings) -> None:
                 tasks.create_task(lease(CLUSTER_SET_LEASE).run(imports.run), name="cluster set")
             registration = RegistrationAuthority(
                 settings.trust_domain,
-                lambda: authority,
+                lambda: use.current,
                 authenticator,
                 lambda: datetime.now(UTC),
                 lifetimes=settings.lifetimes,
                 node_agents=NodeAgents(settings.node_agents, partial(_pods_of, world)),
             )
-            await _serve_ports(settings, authority, registration, delivery, remotes)
+            await _serve_ports(settings, use, shown, registration, delivery, remotes)
 
 
 async def _lead(client: ApiClient, world: World, delivery: Delivery) -> None:
@@ -185,16 +195,15 @@ async def _lead(client: ApiClient, world: World, delivery: Delivery) -> None:
 
 async def _serve_ports(
     settings: ControlPlaneSettings,
-    authority: CertificateAuthority,
+    use: AuthorityInUse,
+    shown: Shown,
     registration: RegistrationAuthority,
     delivery: Delivery,
     remotes: RemoteClusters,
 ) -> None:
-    certificate = authority.serving_certificate(settings.served_names, datetime.now(UTC))
     streams = Streams()
     webhooks = Webhooks(settings.injection)
-    held = {"authority": authority.authority_pem, "roots": authority.root_pem, "serving": certificate.chain_pem}
-    pages = DebugPages(settings, delivery, remotes, streams, [webhooks], held)
+    pages = DebugPages(settings, delivery, remotes, streams, [webhooks], partial(_held, use, shown))
     addresses = {
         ClientCertificate.WELCOME: (settings.bind, TOKEN_PORT),
         ClientCertificate.DEMANDED: (settings.bind, MUTUAL_TLS_PORT),
@@ -203,12 +212,12 @@ async def _serve_ports(
         proxy_ports(
             settings.ads_transport,
             addresses,
-            (certificate.chain_pem, certificate.key_pem, authority.root_pem),
+            shown,
             delivery,
             methods_of(CertificateService(registration)),
             streams,
         ),
-        serving_webhooks(webhooks, certificate, settings.bind, WEBHOOK_PORT),
+        serving_webhooks(webhooks, shown, settings.bind, WEBHOOK_PORT),
         serving(pages.readiness(), settings.bind, READINESS_PORT),
         serving(pages.monitoring(), settings.bind, MONITORING_PORT),
     ):
@@ -224,6 +233,16 @@ async def _serve_ports(
             transport=settings.ads_transport.value,
         )
         await asyncio.Event().wait()
+
+
+def _held(use: AuthorityInUse, shown: Shown) -> dict[str, str]:
+    """What this process signs and serves with, without keys."""
+    authority = use.current
+    return {
+        "authority": authority.authority_pem,
+        "roots": authority.root_pem,
+        "serving": shown.current.serving.chain_pem,
+    }
 
 
 @contextlib.asynccontextmanager
@@ -258,14 +277,27 @@ def _remote_settings(
     )
 
 
-async def _authority(client: ApiClient, settings: ControlPlaneSettings) -> CertificateAuthority:
+async def _authority(client: ApiClient, settings: ControlPlaneSettings, world: World) -> AuthorityInUse:
     """The API server may be starting, too: it is asked again for as long as it does not answer."""
+    directory = settings.authority_directory
+    subject = subject_of_authority(settings.home, settings.system_namespace, directory)
+    report = partial(world.report, "authority")
+    if directory:
+        return AuthorityInUse(load_files(Path(directory)), subject, report)
     while True:
         try:
-            return await load_authority(client, settings.system_namespace, settings.trust_domain)
+            first = await load_authority(client, settings.system_namespace, settings.trust_domain)
+            return AuthorityInUse(first, subject, report)
         except ApiUnavailable as error:
             log.warning("waiting for the API server", error=str(error))
             await asyncio.sleep(_RETRY_SECONDS)
+
+
+async def _follow_authority(client: ApiClient, settings: ControlPlaneSettings, use: AuthorityInUse) -> None:
+    if settings.authority_directory:
+        await follow_files(Path(settings.authority_directory), use)
+    else:
+        await AuthoritySecrets(client, settings.system_namespace, use).run()
 
 
 async def _review(

@@ -90,6 +90,11 @@ class RootPublisher:
                     await asyncio.sleep(_RETRY_SECONDS)
                     self._work.set()
 
+    def publish(self, root_pem: str) -> None:
+        """These are the roots from now on."""
+        self._data = {KEY: root_pem}
+        self._work.set()
+
     def _due(self, _: object) -> None:
         self._work.set()
 

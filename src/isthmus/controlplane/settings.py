@@ -57,7 +57,7 @@ class ControlPlaneSettings:
     serving certificate. `bind` is the address that all ports listen on. `node_agents` are namespace and service account of those who may
     ask for certificates of the workloads on their node. `ads_transport` is what speaks HTTP/2 to proxies. `key_source` says who fetches the
     keys that tokens are checked with, `key_fetching` how the control plane does. `resolve_host_names` of network gateways. Tokens of
-    `outside_issuer` count beside those of clusters.
+    `outside_issuer` count beside those of clusters. `authority_directory` holds the authority's files, if they are not in a Secret.
     """
 
     cluster: ClusterId
@@ -92,6 +92,7 @@ class ControlPlaneSettings:
     key_fetching: KeyFetching
     outside_issuer: OutsideIssuer | None
     injection: InjectionSettings
+    authority_directory: str
 
     @staticmethod
     def from_environment(environment: Mapping[str, str]) -> ControlPlaneSettings:
@@ -149,6 +150,7 @@ class ControlPlaneSettings:
                 roots=environment.get("ISTHMUS_JWKS_ROOTS", ""),
             ),
             injection=_injection(environment, namespace, revision),
+            authority_directory=environment.get("ROOT_CA_DIR", ""),
         )
 
 

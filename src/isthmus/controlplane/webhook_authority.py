@@ -63,7 +63,7 @@ class WebhookAuthority:
         self, client: ApiClient, root_pem: str, *, revision: str, namespace: str, trusted: asyncio.Event
     ) -> None:
         self._client = client
-        self._bundle = base64.b64encode(root_pem.encode()).decode()
+        self._bundle = _bundle(root_pem)
         self._namespace = namespace
         self._trusted = trusted
         self._due = asyncio.Event()
@@ -80,6 +80,11 @@ class WebhookAuthority:
             )
             for resource in (MUTATING_WEBHOOKS, VALIDATING_WEBHOOKS)
         }
+
+    def trust(self, root_pem: str) -> None:
+        """API servers are to trust these roots from now on."""
+        self._bundle = _bundle(root_pem)
+        self._due.set()
 
     async def run(self) -> None:
         await self._trusted.wait()
@@ -148,3 +153,7 @@ class WebhookAuthority:
         """It calls a Service of our namespace. One that is called by a URL has our revision's label, which is enough."""
         service = webhook.client_config.service
         return service is None or service.namespace == self._namespace
+
+
+def _bundle(root_pem: str) -> str:
+    return base64.b64encode(root_pem.encode()).decode()

@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
 from isthmus.controlplane.admission import BadReview, injection, review, validation
+from isthmus.controlplane.shown import Credentials, Shown
 from isthmus.injection.settings import BadRequest, InjectionSettings
 from isthmus.kubernetes.sites import serving
 from isthmus.trust.authority import ServingCertificate
@@ -106,18 +107,31 @@ class Webhooks(Collector):
 
 
 @asynccontextmanager
-async def serving_webhooks(
-    webhooks: Webhooks, certificate: ServingCertificate, host: str, port: int
-) -> AsyncIterator[int]:
+async def serving_webhooks(webhooks: Webhooks, shown: Shown, host: str, port: int) -> AsyncIterator[int]:
     """The port that it listens on, until the end of the block."""
-    async with serving(webhooks.application(), host, port, tls=tls_context(certificate)) as bound:
-        yield bound
+    context = tls_context(shown.current.serving)
+
+    def show(credentials: Credentials) -> None:
+        load_certificate(context, credentials.serving)
+
+    shown.changed.append(show)
+    try:
+        async with serving(webhooks.application(), host, port, tls=context) as bound:
+            yield bound
+    finally:
+        shown.changed.remove(show)
 
 
 def tls_context(certificate: ServingCertificate) -> ssl.SSLContext:
-    """OpenSSL takes a key from a file only; it is written where nobody else can read it, and removed at once."""
+    """For a server that asks for no certificate."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
+    load_certificate(context, certificate)
+    return context
+
+
+def load_certificate(context: ssl.SSLContext, certificate: ServingCertificate) -> None:
+    """New connections are shown it. OpenSSL takes a key from a file only; it is written where nobody else can read it, and removed at once."""
     descriptor, path = tempfile.mkstemp()
     try:
         with os.fdopen(descriptor, "w") as file:
@@ -125,4 +139,3 @@ def tls_context(certificate: ServingCertificate) -> ssl.SSLContext:
         context.load_cert_chain(path)
     finally:
         Path(path).unlink()
-    return context

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,6 +11,20 @@ from isthmus.trust import x509
 
 SELF_SIGNED_LIFETIME = timedelta(days=3650)
 SERVING_LIFETIME = timedelta(days=365)
+
+
+@dataclass(frozen=True, slots=True)
+class _Names:
+    """What the parts of an authority are called."""
+
+    certificate: str
+    key: str
+    chain: str
+    root: str
+
+
+ISTIO = _Names("ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem")
+CERT_MANAGER = _Names("tls.crt", "tls.key", "tls.crt", "ca.crt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +58,25 @@ class CertificateAuthority:
         )
 
     @staticmethod
+    def from_files(files: Mapping[str, str], now: datetime) -> CertificateAuthority:
+        """From the entries of a Secret, or the files of a directory: Istio's names, or those of cert-manager (`tls.crt` with its chain,
+        `tls.key`, `ca.crt`). Raises BadCertificate, also for one that cannot sign now.
+        """
+        names = CERT_MANAGER if CERT_MANAGER.certificate in files and ISTIO.certificate not in files else ISTIO
+        missing = [name for name in (names.certificate, names.key) if not files.get(name)]
+        if missing:
+            raise x509.BadCertificate(f"{', '.join(missing)} is missing")
+        certificate = files[names.certificate]
+        found = CertificateAuthority.from_pem(
+            certificate=certificate,
+            key=files[names.key],
+            chain=files.get(names.chain, ""),
+            root=files.get(names.root) or certificate,
+        )
+        x509.check_path((found.issuer.certificate, *found.issuer.intermediates, found.root), now)
+        return found
+
+    @staticmethod
     def self_signed(trust_domain: TrustDomain, now: datetime) -> CertificateAuthority:
         """A new root that signs by itself."""
         root = x509.new_root(trust_domain, now, SELF_SIGNED_LIFETIME)
@@ -66,6 +99,18 @@ class CertificateAuthority:
         return x509.certificate_pem(self.issuer.certificate)
 
     @property
+    def root(self) -> x509.Certificate:
+        """The one of the roots that its certificates lead to."""
+        top = (self.issuer.certificate, *self.issuer.intermediates)[-1]
+        roots = x509.parse_certificates(self.root_pem)
+        return top if top in roots else next(each for each in roots if x509.is_issued_by(top, each))
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """Fingerprints of all that peers are told to trust."""
+        return frozenset(x509.fingerprint(each) for each in x509.parse_certificates(self.root_pem))
+
+    @property
     def not_after(self) -> datetime:
         return self.issuer.certificate.not_valid_after_utc
 
@@ -73,3 +118,15 @@ class CertificateAuthority:
         own = x509.certificate_pem(self.issuer.certificate)
         above = [x509.certificate_pem(certificate) for certificate in self.issuer.intermediates]
         return [pem for pem in (own, *above) if pem not in self.root_pem]
+
+
+def why_not_replaced(current: CertificateAuthority, new: CertificateAuthority) -> str:
+    """What proxies would suffer if the new authority took the place of the current one at once; empty if nothing."""
+    if x509.fingerprint(new.root) not in current.roots:
+        return f"its root {x509.named(new.root)} is not among those that proxies trust: add it to the roots first"
+    if x509.fingerprint(current.root) not in new.roots:
+        return (
+            f"it takes the root {x509.named(current.root)} away, which what is in use was signed under: "
+            "let the new authority sign with both roots first"
+        )
+    return ""

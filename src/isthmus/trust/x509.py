@@ -33,6 +33,10 @@ UNREADABLE = (
 """What the cryptography package raises for bytes that are not what they should be."""
 _CSR_BYTES_MAX = 16 * 1024
 
+SHORT = 12
+"""Digits of a fingerprint that people are shown."""
+
+Certificate = x509.Certificate
 SigningKey = ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey
 
 
@@ -197,14 +201,46 @@ def is_self_signed(certificate: x509.Certificate) -> bool:
     return certificate.subject == certificate.issuer
 
 
+def is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
+    """Whether the issuer's key has signed it."""
+    try:
+        certificate.verify_directly_issued_by(issuer)
+    except UNREADABLE:
+        return False
+    return True
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of the whole certificate, in hexadecimal digits."""
+    return certificate.fingerprint(hashes.SHA256()).hex()
+
+
+def named(certificate: x509.Certificate) -> str:
+    """For people: the subject, and as much of the fingerprint as tells two of one subject apart."""
+    return f"{certificate.subject.rfc4514_string() or 'without a name'} ({fingerprint(certificate)[:SHORT]})"
+
+
+def check_path(authorities: Sequence[x509.Certificate], now: datetime) -> None:
+    """Of an authority up to its root: each may sign, is valid now, and allows as many authorities as are below it. Raises BadCertificate."""
+    for below, authority in enumerate(dict.fromkeys(authorities)):
+        if not may_sign(authority):
+            raise BadCertificate(f"{named(authority)} is not the certificate of an authority")
+        if not authority.not_valid_before_utc <= now < authority.not_valid_after_utc:
+            span = f"from {authority.not_valid_before_utc.isoformat()} to {authority.not_valid_after_utc.isoformat()}"
+            raise BadCertificate(f"{named(authority)} is valid {span}, which is not now")
+        allowed = authority.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
+        if allowed is not None and allowed < below:
+            raise BadCertificate(f"{named(authority)} allows {allowed} authorities below it, and there are {below}")
+
+
 def path_to_root(
     own: x509.Certificate, chain: Sequence[x509.Certificate], roots: Sequence[x509.Certificate]
 ) -> tuple[x509.Certificate, ...]:
     """The certificates between an authority and a root, nearest first. Raises BadCertificate if the chain does not lead there."""
     path: list[x509.Certificate] = []
     last = own
-    while last not in roots and not any(_is_issued_by(last, root) for root in roots):
-        candidates = (found for found in chain if found not in (own, *path) and _is_issued_by(last, found))
+    while last not in roots and not any(is_issued_by(last, root) for root in roots):
+        candidates = (found for found in chain if found not in (own, *path) and is_issued_by(last, found))
         above = next(candidates, None)
         if above is None:
             raise BadCertificate("cert-chain.pem does not lead from ca-cert.pem to root-cert.pem")
@@ -313,14 +349,6 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 def _issued_by(issuer: Issuer) -> x509.AuthorityKeyIdentifier:
     return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
-
-
-def _is_issued_by(certificate: x509.Certificate, issuer: x509.Certificate) -> bool:
-    try:
-        certificate.verify_directly_issued_by(issuer)
-    except UNREADABLE:
-        return False
-    return True
 
 
 def _general_name(name: str) -> x509.GeneralName:

@@ -87,6 +87,12 @@ class NativeServer:
         self._ready.register(listener.fileno(), select.EPOLLIN)
         return int(listener.getsockname()[1])
 
+    def greet_with(self, port: int, context: ssl.SSLContext) -> None:
+        """From now on, who connects to this port. Handshakes that have begun and open connections stay as they are."""
+        for number, (listener, _) in self._listeners.items():
+            if listener.getsockname()[1] == port:
+                self._listeners[number] = (listener, context)
+
     async def stop(self, grace: float) -> None:
         """Tells every client that this server goes away, and closes what is left after `grace` seconds."""
         self._sweeping.cancel()
