@@ -6,6 +6,9 @@ import base64
 import json
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from isthmus.apiserver.tokens import Tokens
 
 REVIEWS = "/apis/authentication.k8s.io/v1/tokenreviews"
 RBAC = "/apis/rbac.authorization.k8s.io/v1"
@@ -42,6 +45,15 @@ def review(api):
 def claims_of(token):
     part = token.split(".")[1]
     return json.loads(base64.urlsafe_b64decode(part + "=" * (-len(part) % 4)))
+
+
+def test_a_token_that_was_good_is_not_once_its_time_is_over():
+    tokens = Tokens(ec.generate_private_key(ec.SECP256R1()))
+    token, expires = tokens.issue(namespace="a", account="b", account_uid="c", audiences=[], seconds=600, now=1_000)
+
+    found = [tokens.verified(token, now) is not None for now in (999, 1_000, expires - 1, expires)]
+
+    assert found == [False, True, True, False]
 
 
 async def test_a_token_is_good_for_its_audience_only(robot, token_of, review, namespace):

@@ -10,7 +10,7 @@ import sqlite3
 import aiohttp
 import pytest
 
-from isthmus.apiserver.persistence import Persistence, StorageFailed
+from isthmus.apiserver.persistence import Persistence, StorageFailed, Write
 
 MAPS = "/api/v1/namespaces/default/configmaps"
 MERGE = "application/merge-patch+json"
@@ -143,7 +143,7 @@ async def test_everything_is_there_after_a_restart(fresh_server, connected):
 
 async def test_a_server_whose_disk_refuses_says_so_and_stops(fresh_server, connected):
     other = sqlite3.connect(fresh_server.directory / "objects.db")
-    other.execute("ALTER TABLE object RENAME TO elsewhere")
+    other.execute("ALTER TABLE stored RENAME TO elsewhere")
     other.close()
 
     async with connected(fresh_server) as api:
@@ -181,7 +181,7 @@ async def test_a_store_that_was_torn_is_refused_and_left_alone(tmp_path):
     store = Persistence(path)
     store.start()
     for number in range(200):
-        await store.write((f"a|b|{number}", store.first_version + number, b"x" * 3000))
+        await store.write(Write(f"a|b|{number}", store.first_version + number, b"x" * 3000))
     store.close()
     torn = path.read_bytes()[: path.stat().st_size // 2]
     path.write_bytes(torn)
@@ -196,18 +196,70 @@ async def test_a_disk_that_is_full_is_told_and_nothing_of_the_write_is_kept(tmp_
     path = tmp_path / "objects.db"
     store = Persistence(path)
     store.start()
-    await store.write(("a|b|kept", store.first_version, b"{}"))
+    await store.write(Write("a|b|kept", store.first_version, b"{}"))
     full = store._connection.execute("PRAGMA page_count").fetchone()[0]
     store._connection.execute(f"PRAGMA max_page_count = {full}")
 
     with pytest.raises(StorageFailed, match="full"):
-        await store.write(("a|b|lost", store.first_version + 1, b"x" * 100_000))
+        await store.write(Write("a|b|lost", store.first_version + 1, b"x" * 100_000))
     with pytest.raises(StorageFailed, match="full"):
-        await store.write(("a|b|later", store.first_version + 2, b"{}"))
+        await store.write(Write("a|b|later", store.first_version + 2, b"{}"))
     store.close()
 
     again = Persistence(path)
     assert [key for key, _, _ in again.load()] == ["a|b|kept"]
+    again.close()
+
+
+async def test_a_store_of_an_older_version_is_taken_over(tmp_path):
+    path = tmp_path / "objects.db"
+    older = sqlite3.connect(path)
+    older.executescript(
+        "CREATE TABLE object (key TEXT PRIMARY KEY, version INTEGER, body BLOB) WITHOUT ROWID;"
+        "CREATE TABLE counter (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID;"
+        "INSERT INTO counter VALUES ('reserved', 20000);"
+        "INSERT INTO object VALUES ('a|b|one', 17, x'7b7d'), ('a|b|two', 12, x'7b7d');"
+    )
+    older.close()
+
+    store = Persistence(path)
+    found = list(store.load())
+    store.start()
+    await store.write(Write("a|b|one", store.first_version, b"[]", replaces=17))
+    store.close()
+    again = Persistence(path)
+
+    assert found == [("a|b|two", 12, b"{}"), ("a|b|one", 17, b"{}")]
+    assert store.first_version > 20000
+    assert list(again.load()) == [("a|b|two", 12, b"{}"), ("a|b|one", store.first_version, b"[]")]
+    again.close()
+
+
+async def test_the_log_begins_anew_while_writes_go_on_and_none_is_lost(tmp_path):
+    path, log = tmp_path / "objects.db", tmp_path / "objects.db-wal"
+    store = Persistence(path)
+    store.start()
+    sizes = []
+
+    async def keep_changing(name):
+        before = None
+        for number in range(1500):
+            version = next(versions)
+            await store.write(Write(f"a|b|{name}", version, b"%d" % number, before))
+            before = version
+            sizes.append(log.stat().st_size)
+
+    versions = itertools.count(store.first_version)
+    async with asyncio.TaskGroup() as writers:
+        for name in ("one", "two", "three", "four"):
+            writers.create_task(keep_changing(name))
+    store.close()
+    again = Persistence(path)
+
+    assert {key: body for key, _, body in again.load()} == {
+        f"a|b|{name}": b"1499" for name in ("one", "two", "three", "four")
+    }
+    assert max(sizes) == max(sizes[: len(sizes) // 2]), "the log has not grown since it was begun anew"
     again.close()
 
 
@@ -226,7 +278,7 @@ async def test_a_version_seen_before_it_was_durable_is_not_given_again(tmp_path)
     first = Persistence(tmp_path / "objects.db")
     first.start()
     handed_out = first.first_version + 9_999
-    await first.write(("a|b|c", first.first_version + 5_000, b"{}"))
+    await first.write(Write("a|b|c", first.first_version + 5_000, b"{}"))
     first.close()
 
     second = Persistence(tmp_path / "objects.db")

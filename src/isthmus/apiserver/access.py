@@ -17,6 +17,9 @@ _ROLE, _CLUSTER_ROLE = _BY_NAME["Role"], _BY_NAME["ClusterRole"]
 _ROLE_BINDING, _CLUSTER_ROLE_BINDING = _BY_NAME["RoleBinding"], _BY_NAME["ClusterRoleBinding"]
 _SERVICE_ACCOUNT, _POD, _SECRET = _BY_NAME["ServiceAccount"], _BY_NAME["Pod"], _BY_NAME["Secret"]
 
+_RBAC = (_ROLE, _CLUSTER_ROLE, _ROLE_BINDING, _CLUSTER_ROLE_BINDING)
+_DECISIONS_MAX = 4096
+
 MASTERS = "system:masters"
 AUTHENTICATED = "system:authenticated"
 
@@ -67,11 +70,15 @@ class Access:
         self._store = store
         self._tokens = tokens
         self._admin_token = admin_token.encode()
+        self._admin = User("kubernetes-admin", (MASTERS, AUTHENTICATED))
+        self._decisions: dict[tuple[str, tuple[str, ...], Attributes], bool] = {}
+        self._decided_by: tuple[int, ...] = ()
+        """The roles and bindings that the decisions were made with."""
 
     def user_of_token(self, token: str, now: int, audience: str = ISSUER) -> User | None:
         """None for a token that is not valid here for the audience."""
         if hmac.compare_digest(token.encode(), self._admin_token):
-            return User("kubernetes-admin", (MASTERS, AUTHENTICATED))
+            return self._admin
         claims = self._tokens.verified(token, now)
         if claims is None or audience not in claims.get("aud", ()):
             return None
@@ -105,7 +112,7 @@ class Access:
     def reviewed(self, token: str, audiences: list[str], now: int) -> dict[str, Any]:
         """A TokenReview's status: the intersection of audiences, or why not."""
         if hmac.compare_digest(token.encode(), self._admin_token) and not audiences:
-            return {"authenticated": True, "user": User("kubernetes-admin", (MASTERS, AUTHENTICATED)).document}
+            return {"authenticated": True, "user": self._admin.document}
         claims = self._tokens.verified(token, now)
         if claims is None:
             return {"authenticated": False, "user": {}, "error": "invalid bearer token"}
@@ -126,7 +133,18 @@ class Access:
         return {"authenticated": True, "user": user.document, "audiences": shared}
 
     def allows(self, user: User, wanted: Attributes) -> bool:
-        return MASTERS in user.groups or any(_rule_allows(rule, wanted) for rule in self.rules(user, wanted.namespace))
+        if MASTERS in user.groups:
+            return True
+        decided_by = tuple(self._store.changes(kind) for kind in _RBAC)
+        if decided_by != self._decided_by or len(self._decisions) >= _DECISIONS_MAX:
+            self._decisions.clear()
+            self._decided_by = decided_by
+        key = (user.name, user.groups, wanted)
+        decision = self._decisions.get(key)
+        if decision is None:
+            decision = any(_rule_allows(rule, wanted) for rule in self.rules(user, wanted.namespace))
+            self._decisions[key] = decision
+        return decision
 
     def require(self, user: User, wanted: Attributes) -> None:
         """Raises Refused (Forbidden)."""

@@ -13,14 +13,14 @@ from isthmus.apiserver import bodies, tables
 from isthmus.apiserver.connections import connection_of
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.status import no_such_path
-from isthmus.apiserver.store import Object, Stored, served_as
+from isthmus.apiserver.store import Object, Store, Stored, name_of, served_as
 from isthmus.apiserver.watching import JSON, TABLE, partial_metadata
 
 _encode = msgspec.json.Encoder().encode
 _PIECE_BYTES = 256 * 1024
 
 
-def one(request: web.Request, kind: Kind, stored: Stored, *, status: int = 200) -> web.Response:
+def one(request: web.BaseRequest, kind: Kind, stored: Stored, *, status: int = 200) -> web.Response:
     """An object, a Table with one row, or its metadata."""
     form = bodies.wanted_form(request)
     if form == JSON:
@@ -30,13 +30,16 @@ def one(request: web.Request, kind: Kind, stored: Stored, *, status: int = 200) 
     return json(partial_metadata(stored.obj), status=status)
 
 
-def changed(request: web.Request, kind: Kind, obj: Object, *, status: int = 200) -> web.Response:
-    """What a writer gets back: the object as it is now."""
+def changed(request: web.BaseRequest, kind: Kind, obj: Object, store: Store, *, status: int = 200) -> web.Response:
+    """What a writer gets back: the object as it is now. Mostly that is what is stored, which is JSON already."""
+    stored = store.find(kind, name_of(obj))
+    if stored is not None and stored.obj is obj:
+        return one(request, kind, stored, status=status)
     version = int(obj["metadata"].get("resourceVersion") or 0)
     return one(request, kind, Stored(version, obj, _encode(obj)), status=status)
 
 
-async def joined(request: web.Request, head: bytes, items: list[bytes], tail: bytes) -> web.StreamResponse:
+async def joined(request: web.BaseRequest, head: bytes, items: list[bytes], tail: bytes) -> web.StreamResponse:
     """Items with commas between them. A long answer is sent as its client reads it, so that a slow one holds no copy."""
     length = len(head) + sum(map(len, items)) + max(len(items) - 1, 0) + len(tail)
     if length <= _PIECE_BYTES or request.method == "HEAD":
@@ -75,7 +78,7 @@ def found(body: Object | None) -> web.Response:
     return json(body)
 
 
-def tagged(request: web.Request, body: Object) -> web.Response:
+def tagged(request: web.BaseRequest, body: Object) -> web.Response:
     """With an ETag: clients that have it get 304."""
     raw = _encode(body)
     tag = f'"{hashlib.sha256(raw).hexdigest()[:32].upper()}"'

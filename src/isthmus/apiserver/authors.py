@@ -42,7 +42,7 @@ def controller(name: str) -> Author:
     return Author(user=user, manager=name, listens=False)
 
 
-def author_of(request: web.Request, user: User) -> Author:
+def author_of(request: web.BaseRequest, user: User) -> Author:
     """From the query, as every writing request may say it. Raises Refused."""
     manager = request.query.get("fieldManager", "")
     if len(manager) > _MANAGER_MAX or not manager.isprintable():

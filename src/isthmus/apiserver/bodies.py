@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -18,8 +19,10 @@ _LONG_YAML = 32 * 1024
 _PROTOBUF = "application/vnd.kubernetes.protobuf"
 
 
-async def read(request: web.Request) -> bytes:
+async def read(request: web.BaseRequest) -> bytes:
     """Raises Refused for a body that is too large or too slow, or when too many are coming already."""
+    if request.content.is_eof() and request.content.total_bytes <= BODY_BYTES_MAX:
+        return request.content.read_nowait()  # All of it has come with the head: there is nothing to wait for.
     connection = connection_of(request)
     try:
         with connection.receiving(request.content_length):
@@ -32,7 +35,7 @@ async def read(request: web.Request) -> bytes:
         raise Refused(413, "RequestEntityTooLarge", f"Request entity too large: limit is {BODY_BYTES_MAX}") from None
 
 
-async def read_object(request: web.Request) -> dict[str, Any]:
+async def read_object(request: web.BaseRequest) -> dict[str, Any]:
     """An object in any accepted encoding; an empty body is an empty object. Raises Refused."""
     body = await read(request)
     content_type = media_type(request)
@@ -76,21 +79,26 @@ def _object(value: Any) -> dict[str, Any]:
     return value
 
 
-async def read_patch(request: web.Request) -> tuple[str, Any]:
+async def read_patch(request: web.BaseRequest) -> tuple[str, Any]:
     """The patch's media type, and the patch. Raises Refused."""
     body = await read(request)
     content_type = media_type(request)
     return content_type, await _from_yaml(body) if content_type == "application/apply-patch+yaml" else _from_json(body)
 
 
-def media_type(request: web.Request) -> str:
+def media_type(request: web.BaseRequest) -> str:
     """Without parameters. A request without the header counts as JSON (the Python client sends none)."""
     return request.headers.get("Content-Type", "").partition(";")[0].strip().lower()
 
 
-def wanted_form(request: web.Request) -> str:
+def wanted_form(request: web.BaseRequest) -> str:
     """The first form in the Accept header that the server can give."""
-    for part in request.headers.get("Accept", "").split(","):
+    return _form(request.headers.get("Accept", ""))
+
+
+@lru_cache(maxsize=256)
+def _form(accept: str) -> str:
+    for part in accept.split(","):
         options = part.strip().split(";")
         parameters = dict(option.strip().partition("=")[::2] for option in options[1:])
         if options[0].strip() not in ("application/json", "*/*", "application/*", ""):
@@ -105,6 +113,6 @@ def wanted_form(request: web.Request) -> str:
     return JSON
 
 
-def flag(request: web.Request, name: str) -> bool:
+def flag(request: web.BaseRequest, name: str) -> bool:
     """As Go reads booleans: clients send `1`, `t`, `true` and `True`."""
     return request.query.get(name, "") in ("1", "t", "T", "true", "TRUE", "True")

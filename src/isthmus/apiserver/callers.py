@@ -14,7 +14,7 @@ _AUTHENTICATION = "authentication.k8s.io"
 _EXTRA = "impersonate-extra-"
 
 
-def user_of(request: web.Request, access: Access) -> User:
+def user_of(request: web.BaseRequest, access: Access) -> User:
     """By token, else by TLS client certificate, else anonymous. Raises Refused for a token that is not valid here."""
     authorization = request.headers.get("Authorization", "")
     if authorization.lower().startswith("bearer "):
@@ -27,8 +27,10 @@ def user_of(request: web.Request, access: Access) -> User:
     return _acting(request, user, access)
 
 
-def _acting(request: web.Request, user: User, access: Access) -> User:
+def _acting(request: web.BaseRequest, user: User, access: Access) -> User:
     """Whoever acts for somebody else must be allowed each part of it: groups, too, are power. Raises Refused."""
+    if not any(name[:12].lower() == "impersonate-" for name in request.headers):
+        return user
     wanted = request.headers.get("Impersonate-User")
     groups = tuple(request.headers.getall("Impersonate-Group", []))
     uid = request.headers.get("Impersonate-Uid", "")
@@ -58,7 +60,7 @@ def _acting(request: web.Request, user: User, access: Access) -> User:
     return User(wanted, named if everybody in named else (*named, everybody), uid, extra)
 
 
-def _extra(request: web.Request) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _extra(request: web.BaseRequest) -> tuple[tuple[str, tuple[str, ...]], ...]:
     """Keys are written as percent-encoded ends of header names."""
     found: dict[str, list[str]] = {}
     for name, value in request.headers.items():
@@ -73,7 +75,7 @@ def _act(resource: str, name: str, *, namespace: str = "", group: str = "", subr
     )
 
 
-def _user_of_certificate(request: web.Request) -> User | None:
+def _user_of_certificate(request: web.BaseRequest) -> User | None:
     """CN is the user, each O a group: the certificate was verified by TLS."""
     transport = request.transport
     certificate = transport.get_extra_info("peercert") if transport is not None else None

@@ -81,17 +81,15 @@ class Connection(web.RequestHandler):
         """Until the client has read enough for more to be sent. Raises ConnectionError once it has gone."""
         await self._drain_helper()
 
-    @contextmanager
-    def working(self) -> Iterator[None]:
-        """While a request is answered: it is the server's turn."""
+    def begin(self) -> None:
+        """A request is answered: it is the server's turn, until `end`."""
         self._busy, self.head_since = True, None
         self._owner.idle.pop(self, None)
-        try:
-            yield
-        finally:
-            self._busy = False
-            if self.transport is not None:
-                self._owner.idle[self] = None
+
+    def end(self) -> None:
+        self._busy = False
+        if self.transport is not None:
+            self._owner.idle[self] = None
 
     @contextmanager
     def receiving(self, length: int | None) -> Iterator[None]:
@@ -235,7 +233,7 @@ class Connections:
                     connection.transport.abort()
 
 
-def connection_of(request: web.Request) -> Connection:
+def connection_of(request: web.BaseRequest) -> Connection:
     protocol = request.protocol
     assert isinstance(protocol, Connection), "every connection is accepted by Connections"
     return protocol

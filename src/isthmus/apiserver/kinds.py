@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from isthmus.apiserver.builtin_schemas import metadata_schema
@@ -31,19 +31,18 @@ class Kind:
     scale: ScalePaths = WORKLOADS
     schema: Schema | None = None
     """Of a custom kind; those of built-in kinds are in `builtin_schemas`."""
+    group_version: str = field(init=False)
+    storage: str = field(init=False)
+    """Versions of one kind share their objects."""
+
+    def __post_init__(self) -> None:
+        """Texts that each request needs several times."""
+        object.__setattr__(self, "group_version", f"{self.group}/{self.version}" if self.group else self.version)
+        object.__setattr__(self, "storage", f"{self.group}/{self.plural}")
 
     @property
     def singular(self) -> str:
         return self.name.lower()
-
-    @property
-    def group_version(self) -> str:
-        return f"{self.group}/{self.version}" if self.group else self.version
-
-    @property
-    def storage(self) -> str:
-        """Versions of one kind share their objects."""
-        return f"{self.group}/{self.plural}"
 
     @property
     def qualified(self) -> str:

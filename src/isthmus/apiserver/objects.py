@@ -13,7 +13,7 @@ from isthmus.apiserver import allocation, checks, defaults, ownership, shapes, v
 from isthmus.apiserver.admission import Change
 from isthmus.apiserver.authors import SERVER, Author
 from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds, kinds_of
-from isthmus.apiserver.persistence import Persistence
+from isthmus.apiserver.persistence import Persistence, Write
 from isthmus.apiserver.status import Refused, already_exists, bad_request, conflict, not_found, unprocessable
 from isthmus.apiserver.store import Event, Name, Object, Store, Stored, name_of
 from isthmus.apiserver.webhooks import Webhooks
@@ -268,7 +268,8 @@ class Objects:
     async def _commit(self, kind: Kind, event: Event) -> None:
         namespace, name = name_of(event.new.obj)
         body = None if event.type == "DELETED" else event.new.raw
-        await self._persistence.write((f"{kind.storage}|{namespace}|{name}", event.version, body))
+        replaces = event.old.version if event.old is not None else None
+        await self._persistence.write(Write(f"{kind.storage}|{namespace}|{name}", event.version, body, replaces))
         self.store.publish(kind, event)
 
     async def _remove(self, kind: Kind, name: Name) -> Object:

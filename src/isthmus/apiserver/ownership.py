@@ -87,12 +87,12 @@ def record_update(old: Object | None, new: Object, schema: Schema, me: Owner) ->
 
     An object whose fields nobody has kept until now stays so until somebody applies something.
     """
-    owners = _owners(old, new, of_subresource=bool(me.subresource))
-    if old is not None and not owners and not old["metadata"].get("managedFields"):
-        new["metadata"].pop("managedFields", None)
-        return
     if old is None:
         _write(new, [replace(me, fields=_added(new, schema))])
+        return
+    owners = _owners(old, new, of_subresource=bool(me.subresource))
+    if not owners and not old["metadata"].get("managedFields"):
+        new["metadata"].pop("managedFields", None)
         return
     changed, removed = _differences(old, new, schema)
     _write(new, _after_change(owners, changed, removed, me))

@@ -64,7 +64,7 @@ def virtual_target(kinds: Kinds, group: str, version: str, parts: list[str]) -> 
     return (kinds.find_virtual(group, version, parts[0]) if len(parts) == 1 else None), namespace
 
 
-def verb_of(request: web.Request, target: Target) -> str:
+def verb_of(request: web.BaseRequest, target: Target) -> str:
     """As roles name it. Raises Refused (MethodNotAllowed)."""
     match request.method:
         case "GET" | "HEAD":

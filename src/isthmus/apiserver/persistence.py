@@ -1,7 +1,10 @@
-"""The durable half of the store: one SQLite file, written by one thread, many writes to a commit.
+"""The durable half of the store: one SQLite file, and one commit for all that is written in one turn of the event loop.
 
-A write's future is resolved after its commit. The resource version counter is reserved well ahead in steps, so that a version is never given
-out twice, whatever happened to the process in between, and whoever has seen a version before it was durable.
+A write's future is resolved after its commit, which is made by the event loop itself: it is a write to the kernel's memory and costs less than
+a hand-over to a thread and back. What waits for the disk, the checkpoint of the log, is done in a thread; writes wait for it, reads do not.
+
+The resource version counter is reserved well ahead in steps, so that a version is never given out twice, whatever happened to the process in
+between, and whoever has seen a version before it was durable.
 
 The first write that the disk refuses is the last one: memory is ahead of the disk then, and only a restart makes them one again.
 """
@@ -9,24 +12,48 @@ The first write that the disk refuses is the last one: memory is ahead of the di
 from __future__ import annotations
 
 import asyncio
-import queue
 import sqlite3
-import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import NamedTuple
 
-_BATCH_MAX = 256
+import structlog
+
 _RESERVED = 10_000
+_CHECKPOINT_WRITES = 2000
+"""After so many, the log (some ten megabytes) is copied into the database, and begins anew."""
+
+log = structlog.get_logger()
 
 _SCHEMA = (
+    "PRAGMA page_size=8192",
     "PRAGMA journal_mode=WAL",
     "PRAGMA synchronous=NORMAL",
-    "CREATE TABLE IF NOT EXISTS object (key TEXT PRIMARY KEY, version INTEGER, body BLOB) WITHOUT ROWID",
+    "PRAGMA wal_autocheckpoint=0",
+    "CREATE TABLE IF NOT EXISTS stored (version INTEGER PRIMARY KEY, key TEXT NOT NULL, body BLOB NOT NULL)",
     "CREATE TABLE IF NOT EXISTS counter (name TEXT PRIMARY KEY, value INTEGER) WITHOUT ROWID",
 )
 
-Write = tuple[str, int, bytes | None]
-"""Key, resource version, and the object (None deletes it)."""
+_BY_KEY = "object"
+"""The table of older versions of this program, whose rows were found by key. Rows in the order of versions are written at one end of the
+file, which costs half as much."""
+_FROM_BY_KEY = (
+    "BEGIN IMMEDIATE",
+    "INSERT INTO stored (version, key, body) SELECT version, key, body FROM object",
+    "DROP TABLE object",
+    "COMMIT",
+)
+_TABLES = frozenset({"stored", "counter", _BY_KEY})
+
+
+class Write(NamedTuple):
+    """One object at one resource version, and the version that it takes the place of. Without a body it is gone."""
+
+    key: str
+    version: int
+    body: bytes | None
+    replaces: int | None = None
 
 
 _Item = tuple[Write | None, asyncio.Future[None]]
@@ -50,25 +77,28 @@ class Persistence:
         except sqlite3.Error as error:
             raise StorageFailed(f"cannot open the object store {path}: {error}") from None
         try:
-            self._check()
+            tables = self._checked_tables()
             path.chmod(0o600)
-            for statement in _SCHEMA:
+            for statement in (*_SCHEMA, *(_FROM_BY_KEY if _BY_KEY in tables else ())):
                 self._connection.execute(statement)
             self._reserved = self._reserve(self._stored_counter())
         except (sqlite3.Error, OSError) as error:
             self._connection.close()
             raise StorageFailed(f"cannot open the object store {path}: {error}") from None
-        self._queue: queue.SimpleQueue[_Item | None] = queue.SimpleQueue()
+        self._waiting: list[_Item] = []
+        self._committed = 0
+        """Since the last checkpoint."""
+        self._checkpoint: asyncio.Future[None] | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="sqlite checkpoint")
         self.first_version = self._reserved - _RESERVED + 1
         self._loop: asyncio.AbstractEventLoop | None = None
         self._on_failure: Callable[[], None] = _nothing
         self.failure: StorageFailed | None = None
-        self._thread = threading.Thread(target=self._write_forever, name="sqlite writer", daemon=True)
 
-    def _check(self) -> None:
-        """Raises sqlite3.Error for a file that is damaged, or somebody else's, before anything is written to it."""
+    def _checked_tables(self) -> set[str]:
+        """What the file has. Raises sqlite3.Error for a file that is damaged, or somebody else's, before anything is written to it."""
         tables = {name for (name,) in self._connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        if tables and not {"object", "counter"} & tables:
+        if tables and not _TABLES & tables:
             raise sqlite3.DatabaseError(
                 f"it is another program's database, with tables {', '.join(sorted(tables))}; give the server a directory of its own"
             )
@@ -77,16 +107,16 @@ class Persistence:
             raise sqlite3.DatabaseError(
                 f"it is damaged ({damage}); restore it from a copy, or move it away to begin anew"
             )
+        return tables
 
     def load(self) -> Iterator[tuple[str, int, bytes]]:
         """Every stored object: key, resource version, body."""
-        yield from self._connection.execute("SELECT key, version, body FROM object")
+        yield from self._connection.execute("SELECT key, version, body FROM stored")
 
     def start(self, on_failure: Callable[[], None] = _nothing) -> None:
         """From now on writes are taken; to be called in the event loop, as `on_failure` will be."""
         self._loop = asyncio.get_running_loop()
         self._on_failure = on_failure
-        self._thread.start()
 
     def write(self, write: Write) -> asyncio.Future[None]:
         """Resolved after the commit that has it. Raises StorageFailed there."""
@@ -99,57 +129,68 @@ class Persistence:
     def _put(self, write: Write | None) -> asyncio.Future[None]:
         assert self._loop is not None, "started"
         future: asyncio.Future[None] = self._loop.create_future()
-        self._queue.put((write, future))
+        self._waiting.append((write, future))
+        if len(self._waiting) == 1 and self._checkpoint is None:
+            self._loop.call_soon(self._commit)
         return future
 
     def close(self) -> None:
-        """After everything that was queued is committed."""
-        if self._thread.is_alive():
-            self._queue.put(None)
-            self._thread.join()
+        """After everything that waits is committed."""
+        self._thread.shutdown()
+        self._commit()
         self._connection.close()
 
-    def _write_forever(self) -> None:
-        while True:
-            batch = self._next_batch()
-            items = [item for item in batch if item is not None]
-            if items:
-                self._commit(items)
-            if len(items) < len(batch):
-                return
-
-    def _next_batch(self) -> list[_Item | None]:
-        batch = [self._queue.get()]
-        while len(batch) < _BATCH_MAX and batch[-1] is not None:
-            try:
-                batch.append(self._queue.get_nowait())
-            except queue.Empty:
-                break
-        return batch
-
-    def _commit(self, items: list[_Item]) -> None:
+    def _commit(self) -> None:
+        """Everything that waits: what other tasks have written in this turn of the loop, too."""
+        items, self._waiting = self._waiting, []
+        if not items:
+            return
         failure = self.failure
         if failure is None:
             try:
                 self._store([write for write, _ in items if write is not None])
-            except Exception as error:  # Whatever it is, those who wait must hear of it: this thread has no caller.
+            except Exception as error:  # Whatever it is, those who wait must hear of it: the loop calls this, not they.
                 failure = self.failure = StorageFailed(f"the object store cannot write: {error}")
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-        assert self._loop is not None, "started"
-        self._loop.call_soon_threadsafe(self._resolve, [future for _, future in items], failure)
+        self._resolve([future for _, future in items], failure)
+        self._committed += len(items)
+        if self._committed >= _CHECKPOINT_WRITES and failure is None:
+            self._begin_checkpoint()
 
     def _store(self, writes: list[Write]) -> None:
         """In one transaction. The counter goes first, in one of its own: a rollback must not take it back."""
-        if writes and writes[-1][1] >= self._reserved - _RESERVED // 2:
-            self._reserved = self._reserve(writes[-1][1])
-        self._connection.execute("BEGIN")
-        for key, version, body in writes:
-            if body is None:
-                self._connection.execute("DELETE FROM object WHERE key = ?", (key,))
-            else:
-                self._connection.execute("INSERT OR REPLACE INTO object VALUES (?, ?, ?)", (key, version, body))
-        self._connection.execute("COMMIT")
+        if writes and writes[-1].version >= self._reserved - _RESERVED // 2:
+            self._reserved = self._reserve(writes[-1].version)
+        execute = self._connection.execute
+        alone = len(writes) == 1 and writes[0].replaces is None  # One statement is a transaction by itself.
+        if not alone:
+            execute("BEGIN")
+        for write in writes:
+            if write.replaces is not None:
+                execute("DELETE FROM stored WHERE version = ?", (write.replaces,))
+            if write.body is not None:
+                execute("INSERT INTO stored VALUES (?, ?, ?)", (write.version, write.key, write.body))
+        if not alone:
+            execute("COMMIT")
+
+    def _begin_checkpoint(self) -> None:
+        assert self._loop is not None, "started"
+        self._committed = 0
+        self._checkpoint = self._loop.run_in_executor(self._thread, self._tidy)
+        self._checkpoint.add_done_callback(self._end_checkpoint)
+
+    def _tidy(self) -> None:
+        """In the thread, which has the connection for itself. The write begins the log anew, which waits for the disk once more."""
+        self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        self._reserve(self._reserved - _RESERVED)
+
+    def _end_checkpoint(self, done: asyncio.Future[None]) -> None:
+        """What waited meanwhile is committed. A checkpoint that failed leaves the log as it is: the next commit says whether the disk is gone."""
+        self._checkpoint = None
+        if not done.cancelled() and done.exception() is not None:
+            log.warning("the log of the object store cannot be copied into it", error=str(done.exception())[:200])
+        self._commit()
 
     def _resolve(self, futures: list[asyncio.Future[None]], failure: StorageFailed | None) -> None:
         for future in futures:

@@ -34,6 +34,8 @@ from isthmus.apiserver.tokens import Tokens
 
 _BACKLOG = 4096
 _STOP_SECONDS = 1.0
+_GARBAGE_THRESHOLDS = (50_000, 20, 20)
+"""Objects are kept, not thrown away: looking for cycles among them after every 700 took a tenth of a write."""
 _NAMESPACES = ("default", "kube-node-lease", "kube-public", "kube-system")
 
 log = structlog.get_logger()
@@ -71,15 +73,16 @@ async def serve(settings: ApiServerSettings) -> None:
     await _begin(objects, settings)
     await aggregate(objects)
     server = ApiServer(objects, kinds, access, tokens)
-    runner = web.AppRunner(server.application(), access_log=None, shutdown_timeout=_STOP_SECONDS)
+    http = server.http()
+    runner = web.ServerRunner(http, shutdown_timeout=_STOP_SECONDS)
     await runner.setup()
-    assert runner.server is not None, "set up"
-    connections = Connections(runner.server, _tls(credentials), settings.limits)
+    connections = Connections(http, _tls(credentials), settings.limits)
     async with asyncio.TaskGroup() as group:
         tidying = group.create_task(housekeeping.run(), name="housekeeping")
         accepting = group.create_task(connections.serve(_sockets(settings)), name="accept")
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*_GARBAGE_THRESHOLDS)
         log.info("serving", cluster=settings.cluster_id, bind=settings.bind)
         await stop.wait()
         accepting.cancel()

@@ -26,7 +26,7 @@ class Reading:
         self._pages = Pages()
         self.watches = Watches(store)
 
-    async def get(self, request: web.Request, target: Target) -> web.StreamResponse:
+    async def get(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
         stored = self._store.get(target.kind, (target.namespace, target.name))
         if target.subresource == "scale":
             return answers.json(scale_of(target.kind.scale, stored.obj))
@@ -34,7 +34,7 @@ class Reading:
             raise Refused(501, "NotImplemented", "logs are read with `isthmus logs`")
         return answers.one(request, target.kind, stored)
 
-    async def list(self, request: web.Request, target: Target) -> web.StreamResponse:
+    async def list(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
         """In pages if a limit is given, all of one moment: a watch from there misses nothing."""
         version, token = request.query.get("resourceVersion", ""), request.query.get("continue", "")
         exact = request.query.get("resourceVersionMatch") == "Exact" and version.isdigit()
@@ -65,13 +65,13 @@ class Reading:
         items = [served_as(target.kind, stored).raw for stored in page]
         return await answers.joined(request, _encode(head)[:-1] + b',"items":[', items, b"]}")
 
-    async def watch(self, request: web.Request, target: Target) -> web.StreamResponse:
+    async def watch(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
         if bodies.flag(request, "sendInitialEvents") and request.query.get("resourceVersionMatch") != "NotOlderThan":
             raise unprocessable("sendInitialEvents requires setting resourceVersionMatch to NotOlderThan")
         return await self.watches.serve(request, target.kind, options_of(request, target))
 
 
-def options_of(request: web.Request, target: Target) -> WatchOptions:
+def options_of(request: web.BaseRequest, target: Target) -> WatchOptions:
     """What is chosen, from the query. Raises Refused."""
     query = request.query
     since = query.get("resourceVersion", "")

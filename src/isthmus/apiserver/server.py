@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import structlog
-from aiohttp import web
+from aiohttp import StreamReader, web
+from aiohttp.abc import AbstractStreamWriter
+from aiohttp.http import RawRequestMessage
 
 from isthmus.apiserver import answers, bodies, documents
 from isthmus.apiserver.access import Access, Attributes, User
@@ -30,7 +33,7 @@ log = structlog.get_logger()
 
 
 class ApiServer:
-    """One application for all paths: they are data, not routes."""
+    """One answer for all paths: they are data, not routes."""
 
     def __init__(self, objects: Objects, kinds: Kinds, access: Access, tokens: Tokens) -> None:
         self._kinds = kinds
@@ -39,12 +42,12 @@ class ApiServer:
         self._virtual = Virtual(objects, access, tokens)
         reading, writing = Reading(objects.store), Writing(objects, self._virtual, access)
         self.watches: Watches = reading.watches
-        self._reads: dict[str, Callable[[web.Request, Target], Awaitable[web.StreamResponse]]] = {
+        self._reads: dict[str, Callable[[web.BaseRequest, Target], Awaitable[web.StreamResponse]]] = {
             "get": reading.get,
             "list": reading.list,
             "watch": reading.watch,
         }
-        self._writes: dict[str, Callable[[web.Request, Target, Author], Awaitable[web.StreamResponse]]] = {
+        self._writes: dict[str, Callable[[web.BaseRequest, Target, Author], Awaitable[web.StreamResponse]]] = {
             "create": writing.create,
             "update": writing.update,
             "patch": writing.patch,
@@ -52,16 +55,18 @@ class ApiServer:
             "deletecollection": writing.delete_collection,
         }
 
-    def application(self) -> web.Application:
-        application = web.Application(client_max_size=bodies.BODY_BYTES_MAX)
-        application.router.add_route("*", "/{path:.*}", self._answer, expect_handler=_expect)
-        return application
+    def http(self) -> web.Server:
+        return web.Server(self._answer, request_factory=_request)
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
-        with connection_of(request).working():
-            return await self._settled(request)
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
+        connection = connection_of(request)
+        connection.begin()
+        try:
+            return _unexpected(request) or await self._settled(request)
+        finally:
+            connection.end()
 
-    async def _settled(self, request: web.Request) -> web.StreamResponse:
+    async def _settled(self, request: web.BaseRequest) -> web.StreamResponse:
         """Whatever happens, the client gets a Status, and other clients nothing of it."""
         try:
             return await self._route(request, user_of(request, self._access))
@@ -80,7 +85,7 @@ class ApiServer:
             log.error("request failed", path=request.path[:200], method=request.method, **_where(error))
             return answers.json(internal_error(f"{type(error).__name__}: {error}").status, status=500)
 
-    async def _route(self, request: web.Request, user: User) -> web.StreamResponse:
+    async def _route(self, request: web.BaseRequest, user: User) -> web.StreamResponse:
         parts = [part for part in request.path.split("/") if part]
         if len(parts) >= 3 and parts[0] == "api" and parts[1] == "v1":
             return await self._resource(request, user, "", "v1", parts[2:])
@@ -90,7 +95,7 @@ class ApiServer:
         return self._document(request, parts)
 
     async def _resource(
-        self, request: web.Request, user: User, group: str, version: str, parts: list[str]
+        self, request: web.BaseRequest, user: User, group: str, version: str, parts: list[str]
     ) -> web.StreamResponse:
         virtual, namespace = virtual_target(self._kinds, group, version, parts)
         if virtual is not None:
@@ -113,7 +118,7 @@ class ApiServer:
         add_warnings(response, author)
         return response
 
-    def _document(self, request: web.Request, parts: list[str]) -> web.Response:
+    def _document(self, request: web.BaseRequest, parts: list[str]) -> web.Response:
         """Everything that is no resource."""
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()
@@ -156,9 +161,23 @@ class ApiServer:
         return documents.core_versions() if core else documents.groups(self._kinds)
 
 
-async def _expect(request: web.Request) -> web.StreamResponse | None:
+def _request(
+    message: RawRequestMessage,
+    content: StreamReader,
+    protocol: web.RequestHandler,
+    writer: AbstractStreamWriter,
+    task: asyncio.Task[None],
+) -> web.BaseRequest:
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, content, protocol, writer, task, loop, client_max_size=bodies.BODY_BYTES_MAX)
+
+
+def _unexpected(request: web.BaseRequest) -> web.StreamResponse | None:
     """`Expect: 100-continue` is the only expectation that there is (RFC 9110, 10.1.1)."""
-    if request.headers.get("Expect", "").lower() != "100-continue":
+    expected = request.headers.get("Expect")
+    if expected is None:
+        return None
+    if expected.lower() != "100-continue":
         return answers.json(Refused(417, "BadRequest", "only 100-continue can be expected").status, status=417)
     assert request.transport is not None, "connected"
     request.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")

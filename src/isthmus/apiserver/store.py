@@ -56,6 +56,7 @@ class _Collection:
         self.complete_since = since
         """Events after this version are all kept."""
         self.watchers: dict[Watcher, None] = {}
+        self.changes = 0
 
 
 class Store:
@@ -86,9 +87,12 @@ class Store:
     def items(self, kind: Kind, namespace: str = "") -> Iterator[Stored]:
         """All of the kind, or of one namespace, in the order of namespace and name."""
         objects = self._collection(kind.storage).objects
-        for name in sorted(objects):
-            if not namespace or name[0] == namespace:
-                yield objects[name]
+        for name in sorted(name for name in objects if name[0] == namespace) if namespace else sorted(objects):
+            yield objects[name]
+
+    def changes(self, kind: Kind) -> int:
+        """How often objects of the kind have changed: what was derived from them holds while this is the same."""
+        return self._collection(kind.storage).changes
 
     def create(self, kind: Kind, obj: Object) -> Event:
         """Raises Refused (AlreadyExists)."""
@@ -96,7 +100,7 @@ class Store:
         collection = self._collection(kind.storage)
         if name in collection.objects:
             raise already_exists(kind, name[1])
-        stored = self._next(obj)
+        stored = self._next(collection, obj)
         collection.objects[name] = stored
         return Event("ADDED", stored.version, stored, None)
 
@@ -109,15 +113,17 @@ class Store:
         obj["metadata"]["resourceVersion"] = str(old.version)
         if obj == old.obj:
             return None
-        stored = self._next(obj)
-        self._collection(kind.storage).objects[name] = stored
+        collection = self._collection(kind.storage)
+        stored = self._next(collection, obj)
+        collection.objects[name] = stored
         return Event("MODIFIED", stored.version, stored, old)
 
     def delete(self, kind: Kind, name: Name) -> Event:
         """Raises Refused (NotFound)."""
         old = self.get(kind, name)
-        del self._collection(kind.storage).objects[name]
-        stored = self._next(_copied(old.obj))
+        collection = self._collection(kind.storage)
+        del collection.objects[name]
+        stored = self._next(collection, _copied(old.obj))
         return Event("DELETED", stored.version, stored, old)
 
     def publish(self, kind: Kind, event: Event) -> None:
@@ -156,8 +162,9 @@ class Store:
         """Versions before this are not known any more (after a restart: none from before it)."""
         return self._since
 
-    def _next(self, obj: Object) -> Stored:
+    def _next(self, collection: _Collection, obj: Object) -> Stored:
         self.version += 1
+        collection.changes += 1
         obj["metadata"]["resourceVersion"] = str(self.version)
         return Stored(self.version, obj, _encode(obj))
 

@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 SECONDS_MIN = 600
+_SIGNED_MAX = 1024
 _SECONDS_MAX = 2**32
 _COORDINATE_BYTES = 32
 
@@ -30,6 +31,8 @@ class Tokens:
         self._key = key
         der = key.public_key().public_bytes(serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
         self._key_id = _base64url(hashlib.sha256(der).digest())
+        self._signed: dict[str, Claims] = {}
+        """Tokens whose signature was checked: that does not change, the time does."""
 
     def issue(
         self,
@@ -63,6 +66,19 @@ class Tokens:
 
     def verified(self, token: str, now: int) -> Claims | None:
         """The claims of a token of ours that is valid now; None for any other text."""
+        claims = self._signed.get(token)
+        if claims is None:
+            claims = self._claims(token)
+            if claims is None:
+                return None
+            if len(self._signed) >= _SIGNED_MAX:
+                self._signed.clear()
+            self._signed[token] = claims
+        valid = isinstance(claims.get("exp"), int) and claims["exp"] > now and claims.get("nbf", 0) <= now
+        return claims if valid and claims.get("iss") == ISSUER else None
+
+    def _claims(self, token: str) -> Claims | None:
+        """What we have signed; None for any other text."""
         parts = token.split(".")
         if len(parts) != 3:
             return None
@@ -80,8 +96,7 @@ class Tokens:
             self._key.public_key().verify(encoded, f"{parts[0]}.{parts[1]}".encode(), ec.ECDSA(hashes.SHA256()))
         except InvalidSignature:
             return None
-        valid = isinstance(claims.get("exp"), int) and claims["exp"] > now and claims.get("nbf", 0) <= now
-        return claims if valid and claims.get("iss") == ISSUER else None
+        return claims
 
     def key_set(self) -> dict[str, Any]:
         """JSON Web Key Set (RFC 7517), for `/openid/v1/jwks`."""

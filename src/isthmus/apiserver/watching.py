@@ -156,7 +156,7 @@ class Watches:
         for stream in self._streams:
             stream.end()
 
-    async def serve(self, request: web.Request, kind: Kind, options: WatchOptions) -> web.StreamResponse:
+    async def serve(self, request: web.BaseRequest, kind: Kind, options: WatchOptions) -> web.StreamResponse:
         response = web.StreamResponse(
             headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
         )

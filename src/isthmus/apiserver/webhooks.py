@@ -51,7 +51,7 @@ class Webhooks:
     def __init__(self, store: Store, kinds: Kinds) -> None:
         self._store = store
         self._kinds = kinds
-        self._read: dict[tuple[str, str], tuple[int, list[Webhook]]] = {}
+        self._read: dict[str, tuple[int, list[Webhook]]] = {}
         self._contexts: dict[str, ssl.SSLContext] = {}
         self._session: aiohttp.ClientSession | None = None
 
@@ -98,13 +98,12 @@ class Webhooks:
             if admission.asked_as(webhook, change, self._kinds, self._labels(change.namespace)) is not None:
                 yield webhook
 
-    def _webhooks(self, configurations: Kind) -> Iterator[Webhook]:
-        for stored in self._store.items(configurations):
-            key = (configurations.name, stored.obj["metadata"]["name"])
-            known = self._read.get(key)
-            if known is None or known[0] != stored.version:
-                known = self._read[key] = (stored.version, webhooks_of(stored.obj))
-            yield from known[1]
+    def _webhooks(self, configurations: Kind) -> list[Webhook]:
+        changes, known = self._store.changes(configurations), self._read.get(configurations.name)
+        if known is None or known[0] != changes:
+            found = [webhook for stored in self._store.items(configurations) for webhook in webhooks_of(stored.obj)]
+            known = self._read[configurations.name] = (changes, found)
+        return known[1]
 
     def _labels(self, namespace: str) -> dict[str, str]:
         stored = self._store.find(_NAMESPACE, ("", namespace)) if namespace else None

@@ -31,7 +31,7 @@ class Writing:
         self._store = objects.store
         self._virtual = virtual
 
-    async def create(self, request: web.Request, target: Target, author: Author) -> web.StreamResponse:
+    async def create(self, request: web.BaseRequest, target: Target, author: Author) -> web.StreamResponse:
         body = await bodies.read_object(request)
         if target.subresource == "token":
             return answers.json(self._virtual.token(body, target.namespace, target.name), status=201)
@@ -51,9 +51,9 @@ class Writing:
             )
         namespace = target.namespace or named
         created = await self._objects.create(target.kind, body, namespace, author)
-        return answers.changed(request, target.kind, created, status=201)
+        return answers.changed(request, target.kind, created, self._store, status=201)
 
-    async def update(self, request: web.Request, target: Target, author: Author) -> web.StreamResponse:
+    async def update(self, request: web.BaseRequest, target: Target, author: Author) -> web.StreamResponse:
         body = await bodies.read_object(request)
         if target.subresource == "scale":
             return await self._scale(target, body, author)
@@ -66,9 +66,9 @@ class Writing:
         if target.kind.namespaced:
             metadata["namespace"] = target.namespace
         changed = await self._objects.replace(target.kind, body, subresource=target.subresource, author=author)
-        return answers.changed(request, target.kind, changed)
+        return answers.changed(request, target.kind, changed, self._store)
 
-    async def patch(self, request: web.Request, target: Target, author: Author) -> web.StreamResponse:
+    async def patch(self, request: web.BaseRequest, target: Target, author: Author) -> web.StreamResponse:
         """A patch without a resourceVersion is made again on what another writer left meanwhile."""
         content_type, patch = await bodies.read_patch(request)
         if content_type == "application/apply-patch+yaml":
@@ -95,10 +95,10 @@ class Writing:
                 if refusal.reason == "Conflict" and theirs and attempt + 1 < _CONFLICT_TRIES:
                     continue
                 raise
-            return answers.changed(request, target.kind, changed)
+            return answers.changed(request, target.kind, changed, self._store)
         raise AssertionError("the last try returns or raises")
 
-    async def _apply(self, request: web.Request, target: Target, config: Any, author: Author) -> web.StreamResponse:
+    async def _apply(self, request: web.BaseRequest, target: Target, config: Any, author: Author) -> web.StreamResponse:
         """Server-side apply: the configuration's fields become the manager's."""
         if not request.query.get("fieldManager"):
             raise unprocessable("PatchOptions: fieldManager: Required value: is required for apply patch")
@@ -124,7 +124,7 @@ class Writing:
         obj, is_new = await self._objects.apply(
             target.kind, config, target.namespace, target.subresource, author, force=force
         )
-        return answers.changed(request, target.kind, obj, status=201 if is_new else 200)
+        return answers.changed(request, target.kind, obj, self._store, status=201 if is_new else 200)
 
     async def _scale(self, target: Target, scale: Object, author: Author) -> web.StreamResponse:
         said = (scale.get("metadata") or {}).get("resourceVersion")
@@ -136,7 +136,7 @@ class Writing:
         changed = await self._objects.replace(target.kind, wanted, author=author)
         return answers.json(scale_of(target.kind.scale, changed))
 
-    async def delete(self, request: web.Request, target: Target, author: Author) -> web.StreamResponse:
+    async def delete(self, request: web.BaseRequest, target: Target, author: Author) -> web.StreamResponse:
         options = await bodies.read_object(request)
         author = _as_options_say(author, options)
         grace = request.query.get("gracePeriodSeconds", "")
@@ -155,7 +155,7 @@ class Writing:
             {"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "details": details}
         )
 
-    async def delete_collection(self, request: web.Request, target: Target, author: Author) -> web.StreamResponse:
+    async def delete_collection(self, request: web.BaseRequest, target: Target, author: Author) -> web.StreamResponse:
         options = await bodies.read_object(request)
         author = _as_options_say(author, options)
         chosen = options_of(request, target)
