@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import os
 import sys
@@ -105,6 +106,8 @@ def isthmus(context: click.Context, verbose: bool) -> None:
 def main(arguments: Sequence[str] | None = None) -> None:
     """The entry point. Exit codes: 0 pass, 1 error, 64 bad usage, 65 bad input, 79 findings, 124 timed out."""
     given = list(sys.argv[1:] if arguments is None else arguments)
+    # What modules define stays: looked at again with every 700 new values, it costs a command a tenth of its time.
+    gc.set_threshold(50_000)
     os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     sys.exit(run_guarded(lambda: isthmus.main(given, standalone_mode=False), "-v" in given or "--verbose" in given))
 

@@ -79,6 +79,8 @@ def _by_narrowness(namespace: Namespace, labels: Labels, snapshot: Snapshot) -> 
     root = snapshot.settings.root_namespace
     own = snapshot.peer_authentications_by_namespace.get(namespace, ())
     of_root = snapshot.peer_authentications_by_namespace.get(root, ())
+    if not own and not of_root:
+        return
     chosen = [rule for rule in own if rule.selector and set(rule.selector) <= set(labels)]
     whole = [rule for rule in own if not rule.selector and namespace != root]
     mesh = [rule for rule in of_root if not rule.selector]

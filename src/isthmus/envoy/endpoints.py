@@ -16,7 +16,7 @@ from isthmus.envoy.resources import Resource
 from isthmus.envoy.wire import block, number, text, varint
 from isthmus.model.topology import Locality
 from isthmus.model.views import Destination, LocalityGroup
-from isthmus.model.workloads import Health, Workload
+from isthmus.model.workloads import Health
 
 _WEIGHT_MAX = 2**32 - 1
 
@@ -112,15 +112,18 @@ def _workload(destination: Destination) -> str:
     if destination.through is not None or not destination.stands_for:
         return f";;;;{destination.cluster}"
     workload = destination.stands_for[0].workload
-    canonical, revision = _canonical(workload)
+    canonical, revision = _canonical(workload.labels)
+    canonical = canonical or workload.name
     return f"{workload.name};{workload.namespace};{canonical};{revision};{destination.cluster}"
 
 
-def _canonical(workload: Workload) -> tuple[str, str]:
-    labels = dict(workload.labels)
+@lru_cache(maxsize=4096)
+def _canonical(of_workload: tuple[tuple[str, str], ...]) -> tuple[str, str]:
+    """As labels say it: most workloads of a service have the same."""
+    labels = dict(of_workload)
     names = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
     revisions = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
-    name = next((labels[key] for key in names if labels.get(key)), workload.name)
+    name = next((labels[key] for key in names if labels.get(key)), "")
     return name, next((labels[key] for key in revisions if labels.get(key)), "latest")
 
 

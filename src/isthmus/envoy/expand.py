@@ -10,11 +10,11 @@ from envoy.config.endpoint.v3 import endpoint_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from envoy.extensions.transport_sockets.tls.v3 import tls_spiffe_validator_config_pb2 as _in_secrets  # noqa: F401
 
 # The compiler's modules bring the description of every message that they pack into an Any; without it none could be expanded.
 from isthmus.envoy import compile as _compile  # noqa: F401
 from isthmus.envoy import name_table
-from isthmus.envoy import secrets as _secrets  # noqa: F401
 from isthmus.envoy.proto_json import to_json
 from isthmus.envoy.resources import (
     CLUSTER,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from operator import itemgetter
 from typing import Any
 
 from google.protobuf import json_format, symbol_database
@@ -113,7 +114,10 @@ def _duration(message: Any) -> Any:
 
 
 def _struct(message: Any) -> Any:
-    return {key: _value(message.fields[key]) for key in sorted(message.fields)}
+    return {key: _value(value) for key, value in sorted(message.fields.items(), key=_key)}
+
+
+_key = itemgetter(0)
 
 
 def _value(message: Any) -> Any:

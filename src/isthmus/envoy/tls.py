@@ -9,6 +9,7 @@ Envoys' codecs know.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 
 from envoy.config.core.v3 import base_pb2
 from envoy.extensions.transport_sockets.raw_buffer.v3 import raw_buffer_pb2
@@ -179,7 +180,9 @@ def _named(names: Sequence[str]) -> list[common_pb2.SubjectAltNameMatcher]:
     ]
 
 
+@cache
 def plain_socket() -> base_pb2.TransportSocket:
+    """To copy, not to change."""
     return base_pb2.TransportSocket(
         name="envoy.transport_sockets.raw_buffer", typed_config=packed(raw_buffer_pb2.RawBuffer())
     )
@@ -191,8 +194,19 @@ def _offered(protocol: Protocol) -> tuple[str, ...]:
     return ("istio-http/1.1", "istio", "http/1.1") if protocol.is_http else ("istio",)
 
 
-def _common(alpn: Sequence[str], identities: Sequence[str]) -> tls_pb2.CommonTlsContext:
+def _common(alpn: tuple[str, ...], identities: Sequence[str]) -> tls_pb2.CommonTlsContext:
     """The bundle comes from the agent; the names to expect are the upstream's own, so one bundle serves all upstreams."""
+    found = tls_pb2.CommonTlsContext()
+    found.CopyFrom(_of_anybody(alpn))
+    names = found.combined_validation_context.default_validation_context.match_typed_subject_alt_names
+    for identity in identities:
+        names.add(san_type=common_pb2.SubjectAltNameMatcher.URI).matcher.exact = identity
+    return found
+
+
+@cache
+def _of_anybody(alpn: tuple[str, ...]) -> tls_pb2.CommonTlsContext:
+    """To copy, not to change."""
     return tls_pb2.CommonTlsContext(
         alpn_protocols=alpn,
         tls_params=common_pb2.TlsParameters(
@@ -205,15 +219,7 @@ def _common(alpn: Sequence[str], identities: Sequence[str]) -> tls_pb2.CommonTls
             secret_pb2.SdsSecretConfig(name=WORKLOAD_CERTIFICATE, sds_config=from_agent())
         ],
         combined_validation_context=tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
-            default_validation_context=common_pb2.CertificateValidationContext(
-                match_typed_subject_alt_names=[_exactly(identity) for identity in identities]
-            ),
+            default_validation_context=common_pb2.CertificateValidationContext(),
             validation_context_sds_secret_config=secret_pb2.SdsSecretConfig(name=TRUST_BUNDLE, sds_config=from_agent()),
         ),
-    )
-
-
-def _exactly(identity: str) -> common_pb2.SubjectAltNameMatcher:
-    return common_pb2.SubjectAltNameMatcher(
-        san_type=common_pb2.SubjectAltNameMatcher.URI, matcher=string_pb2.StringMatcher(exact=identity)
     )

@@ -6,11 +6,13 @@ ms before the first retry.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2, outlier_detection_pb2
 from envoy.config.core.v3 import address_pb2
 from envoy.extensions.upstreams.http.v3 import http_protocol_options_pb2
+from google.protobuf import any_pb2
 
 from isthmus.envoy import hashing
 from isthmus.envoy.common import packed, seconds, uint32
@@ -75,12 +77,18 @@ def keepalive(policy: TrafficPolicy) -> Any:
 
 def speak(cluster: Any, protocol: Protocol, pool: ConnectionPool | None, *, through_gateways: bool) -> None:
     """What the port says, unless a rule has HTTP/1.1 go on as HTTP/2; and how connections with requests are used."""
-    options = _spoken(protocol, pool or ConnectionPool(), through_gateways=through_gateways)
+    options = _worth_saying(protocol, pool or ConnectionPool(), through_gateways=through_gateways)
+    if options is not None:
+        cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(options)
+
+
+@lru_cache(maxsize=4096)
+def _worth_saying(protocol: Protocol, pool: ConnectionPool, *, through_gateways: bool) -> any_pb2.Any | None:
+    """None where it is what Envoy does anyway."""
+    options = _spoken(protocol, pool, through_gateways=through_gateways)
     is_plain = options.explicit_http_config.HasField("http_protocol_options")
-    if options.WhichOneof("upstream_protocol_options") and (
-        not is_plain or options.HasField("common_http_protocol_options")
-    ):
-        cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(options))
+    is_said = not is_plain or options.HasField("common_http_protocol_options")
+    return packed(options) if options.WhichOneof("upstream_protocol_options") and is_said else None
 
 
 def speak_to_named_hosts(cluster: Any, protocol: Protocol, pool: ConnectionPool | None) -> None:

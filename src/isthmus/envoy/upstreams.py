@@ -25,7 +25,6 @@ from isthmus.envoy.common import (
     istio_metadata,
     packed,
     seconds,
-    struct,
 )
 from isthmus.envoy.endpoints import endpoints_of
 from isthmus.envoy.resources import Resource
@@ -167,16 +166,10 @@ def _balanced(facts: _Facts) -> Resource:
         cluster.transport_socket.CopyFrom(_told(facts, _originating(facts, facts.policy.origination)))
         return Resource.of(cluster.name, cluster)
     client = _told(facts, tls.client_socket(facts.sni, facts.identities, facts.port.protocol))
-    cluster.transport_socket_matches.extend(
-        [
-            Cluster.TransportSocketMatch(
-                name="tlsMode-istio", match=struct({"tlsMode": "istio"}), transport_socket=client
-            ),
-            Cluster.TransportSocketMatch(
-                name="tlsMode-disabled", match=struct({}), transport_socket=_told(facts, tls.plain_socket())
-            ),
-        ]
-    )
+    mutual = cluster.transport_socket_matches.add(name="tlsMode-istio", transport_socket=client)
+    mutual.match.fields["tlsMode"].string_value = "istio"
+    plain = _told(facts, tls.plain_socket())
+    cluster.transport_socket_matches.add(name="tlsMode-disabled", transport_socket=plain).match.SetInParent()
     return Resource.of(cluster.name, cluster)
 
 
@@ -257,27 +250,35 @@ def _originating(facts: _Facts, said: TlsOrigination) -> base_pb2.TransportSocke
 
 
 def _service_cluster(facts: _Facts) -> Any:
+    cluster = Cluster()
+    cluster.CopyFrom(_nameless(facts.policy, locality_weighted=facts.locality_weighted))
+    cluster.name = cluster.eds_cluster_config.service_name = facts.name
+    cluster.alt_stat_name = f"{facts.name};"
+    cluster.metadata.CopyFrom(_service_metadata(facts))
+    return cluster
+
+
+@lru_cache(maxsize=4096)
+def _nameless(policy: TrafficPolicy, *, locality_weighted: bool) -> Any:
+    """What all service ports under one policy have alike: to copy, not to change. Building it is most of a cluster's cost."""
     cluster = Cluster(
-        name=facts.name,
-        alt_stat_name=f"{facts.name};",
         type=Cluster.EDS,
-        eds_cluster_config=Cluster.EdsClusterConfig(eds_config=from_ads(), service_name=facts.name),
-        connect_timeout=traffic_policy.connect_timeout(facts.policy),
-        circuit_breakers=traffic_policy.limits(facts.policy),
-        outlier_detection=traffic_policy.outliers(facts.policy.outliers),
+        eds_cluster_config=Cluster.EdsClusterConfig(eds_config=from_ads()),
+        connect_timeout=traffic_policy.connect_timeout(policy),
+        circuit_breakers=traffic_policy.limits(policy),
+        outlier_detection=traffic_policy.outliers(policy.outliers),
         common_lb_config=Cluster.CommonLbConfig(
             locality_weighted_lb_config=Cluster.CommonLbConfig.LocalityWeightedLbConfig()
-            if facts.locality_weighted
+            if locality_weighted
             else None,
-            healthy_panic_threshold=percent_pb2.Percent(value=traffic_policy.least_health(facts.policy.outliers)),
+            healthy_panic_threshold=percent_pb2.Percent(value=traffic_policy.least_health(policy.outliers)),
             update_merge_window=seconds(0),
         ),
         upstream_connection_options=cluster_pb2.UpstreamConnectionOptions(
-            tcp_keepalive=traffic_policy.keepalive(facts.policy)
+            tcp_keepalive=traffic_policy.keepalive(policy)
         ),
-        metadata=_service_metadata(facts),
     )
-    traffic_policy.balance(cluster, facts.policy)
+    traffic_policy.balance(cluster, policy)
     return cluster
 
 
@@ -310,6 +311,13 @@ def _forward(cluster: Any, to: tuple[str, int] | str) -> None:
 
 
 def _service_metadata(facts: _Facts) -> base_pb2.Metadata:
-    service = {"host": facts.service.hostname, "name": facts.service_name, "namespace": facts.service.namespace}
-    of_rule = {"config": facts.rule.path} if facts.rule else {}
-    return istio_metadata({"services": [service], "default_original_port": facts.port.number} | of_rule)
+    found = base_pb2.Metadata()
+    said = found.filter_metadata["istio"].fields
+    service = said["services"].list_value.values.add().struct_value.fields
+    service["host"].string_value = facts.service.hostname
+    service["name"].string_value = facts.service_name
+    service["namespace"].string_value = facts.service.namespace
+    said["default_original_port"].number_value = facts.port.number
+    if facts.rule:
+        said["config"].string_value = facts.rule.path
+    return found

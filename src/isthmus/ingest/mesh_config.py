@@ -7,7 +7,6 @@ from dataclasses import replace
 from typing import Any
 
 import msgspec
-import yaml
 
 from isthmus.api.core import ConfigMap
 from isthmus.api.networking import ConnectionPool as ConnectionPoolObject
@@ -109,12 +108,12 @@ def from_config_map(
     try:
         networks = mesh_networks_of(_document(config_map, _NETWORKS_KEY))
         settings = replace(settings, networks=networks)
-    except (yaml.YAMLError, BadMeshConfig, BadMeshNetworks) as error:
+    except (BadMeshConfig, BadMeshNetworks) as error:
         issues.append(unusable(_NETWORKS_KEY, error))
     try:
         config = _document(config_map, _KEY)
         changed = with_mesh_config(settings, config)
-    except (yaml.YAMLError, BadMeshConfig) as error:
+    except BadMeshConfig as error:
         return settings, (*issues, unusable(_KEY, error))
     issues += [
         issue(Severity.INFO, f"{_KEY}.{name}", f"{name} is not read by this version", "leave it, or take it out")
@@ -140,7 +139,15 @@ def from_config_map(
 
 
 def _document(config_map: ConfigMap, key: str) -> dict[str, Any]:
-    document = yaml.safe_load(config_map.data.get(key, "")) or {}
+    text = config_map.data.get(key, "")
+    if not text:
+        return {}
+    import yaml  # Not before there is something to read: offline commands would wait for it.
+
+    try:
+        document = yaml.safe_load(text) or {}
+    except yaml.YAMLError as error:
+        raise BadMeshConfig(str(error)) from None
     if not isinstance(document, dict):
         raise BadMeshConfig("is not an object")
     return document

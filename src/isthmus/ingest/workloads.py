@@ -15,13 +15,13 @@ def workload_of(
 ) -> Workload:
     """A label on the Pod wins over the cluster's network."""
     namespace = Namespace(pod.metadata.namespace)
-    pod_labels = pod.metadata.labels
+    pod_labels, ips = pod.metadata.labels, pod.ips
     return Workload(
         cluster=cluster,
         namespace=namespace,
         name=pod.metadata.name,
-        network=NetworkId(pod_labels.get(labels.NETWORK) or network.of(pod.ips[0] if pod.ips else "")),
-        ips=pod.ips,
+        network=NetworkId(pod_labels.get(labels.NETWORK) or network.of(ips[0] if ips else "")),
+        ips=ips,
         labels=tuple(sorted(pod_labels.items())),
         locality=locality_of(pod, node),
         node=pod.spec.node_name,

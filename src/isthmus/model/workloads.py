@@ -78,4 +78,4 @@ class Endpoint:
 
     def port_named(self, name: str) -> int | None:
         """The number that the service's port of this name has here."""
-        return dict(self.ports).get(name)
+        return next((number for known, number in self.ports if known == name), None)
