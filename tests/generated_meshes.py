@@ -95,12 +95,14 @@ gateways = st.builds(
     pick("gw1", "gw2"), pick(*NETWORKS), st.lists(pick("1.1.1.1", "1.1.1.2", "fd00:1::1", "lb.example.com"), max_size=3), pick(15443, 443),
 )  # fmt: skip
 slice_endpoints = st.builds(
-    lambda ip, pod, conditions: {
+    lambda ip, pod, host, conditions: {
         "addresses": [ip],
+        "hostname": host,
         "conditions": conditions,
         **({"targetRef": {"kind": "Pod", "name": pod}} if pod else {}),
     },
     pick(*ADDRESSES),
+    pick("", "p1", "p2"),
     pick("", "p1", "p2"),
     st.dictionaries(pick("ready", "serving", "terminating"), st.booleans(), max_size=2),
 )

@@ -138,7 +138,8 @@ def called(view: View) -> Iterator[str]:
             subset = f" subset {upstream.subset}" if upstream.subset else ""
             yield f"{upstream.service.hostname}:{upstream.port.number}{subset}  {upstream.port.protocol.value}, {ips}"
             yield from aligned(rows(upstream))
-    headless = {str(upstream.service.hostname) for upstream in view.outbound.upstreams if upstream.service.headless}
+    services = [upstream.service for upstream in view.outbound.upstreams]
+    headless = {str(service.hostname) for service in services if service.headless or service.near_in is not None}
     for record in view.outbound.names:
         if any(f".{record.host}".endswith(f".{host}") for host in headless):
             yield f"name {record.host} = {' '.join(record.ips)}"

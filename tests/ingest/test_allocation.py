@@ -16,9 +16,6 @@ def small_range(request, monkeypatch):
     """Sixteen places, so that names meet."""
     if "whole" not in request.node.name:
         monkeypatch.setattr(allocation, "_PLACES", 16)
-    allocation._place_of.cache_clear()
-    yield
-    allocation._place_of.cache_clear()
 
 
 def key(name):

@@ -26,6 +26,7 @@ from isthmus.discovery import naming
 from isthmus.discovery.callers import scope_for
 from isthmus.discovery.destination_rules import rule_for
 from isthmus.discovery.envoy_filters import patches_for
+from isthmus.discovery.headless import as_called
 from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.routing import extra_hosts, rules_held
 from isthmus.discovery.sight import Sight, everybody_sees, sight_of
@@ -219,7 +220,7 @@ class Derivations:
 
     def _told(self, fetch: Fetch, use: Use, scope: Scope) -> Told:
         snapshot = self._snapshot(fetch)
-        service = snapshot.services[use.service]
+        service = as_called(scope, snapshot.services[use.service])
         found = spread(scope, use, snapshot)
         needed = service.frame_depends_on_endpoints
         told = use.passed_through or has_endpoints(service, use.policy, scope.kind)

@@ -18,8 +18,16 @@ def rule_for(scope: Scope, service: Service, snapshot: Snapshot) -> DestinationR
     """From the caller's own namespace, else from the service's, else from the root: the first that has one for the host.
 
     In one namespace the most specific host counts, and rules that choose the caller by its labels before others. Several rules for it
-    are one: the oldest one's policy, and everybody's subsets.
+    are one: the oldest one's policy, and everybody's subsets. A Pod of a headless service is called as the service's rule says, if it has none
+    of its own, but has no subsets.
     """
+    rule = _rule_for(scope, service, snapshot)
+    if rule is None and service.pod_of:
+        rule = _rule_for(scope, snapshot.services[service.pod_of], snapshot)
+    return replace(rule, subsets=()) if rule and service.pod_of else rule
+
+
+def _rule_for(scope: Scope, service: Service, snapshot: Snapshot) -> DestinationRule | None:
     known = snapshot.rules_by_host.get(service.hostname, ())
     if not known:
         return None

@@ -91,6 +91,8 @@ def _candidates(proxy: Proxy, snapshot: Snapshot) -> Iterator[InboundPort]:
     """An address is the proxy's only together with its cluster and network: another network's Pod may have the same one."""
     found = {key for ip in proxy.ips for key in snapshot.keys_by_address.get((proxy.cluster, ip), ())}
     for key in sorted(found):
+        if snapshot.services[key].pod_of:
+            continue  # The headless service that it is a Pod of says the same.
         for endpoint in snapshot.endpoints.get(key, ()):
             if endpoint.ip not in proxy.ips or endpoint.cluster != proxy.cluster:
                 continue

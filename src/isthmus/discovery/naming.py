@@ -2,8 +2,9 @@
 
 A proxy's own cluster's address wins. A name that its cluster has no address for gets one of the whole mesh, where its applications ask this
 mesh for names: another cluster's address may be somebody else's here. Where they do not ask, the first declaring cluster's stands for it,
-as in Istio. A headless service resolves to its endpoints on the proxy's own network; under its name of the cluster set, names of Pods say the
-cluster, too (KEP-1645). Addresses that a proxy cannot call, because it has IPv4 or IPv6 alone, are not told.
+as in Istio. A headless service resolves to its endpoints on the proxy's own network, and to an address of the mesh where none are on that.
+Names of Pods may say the cluster, too; in the cluster set they have to (KEP-1645). Addresses that a proxy cannot call, because it has IPv4 or
+IPv6 alone, are not told.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from enum import Enum
 
 from isthmus.discovery.families import family_of
+from isthmus.discovery.headless import as_called
 from isthmus.discovery.sight import Sight
 from isthmus.model.names import UNDECLARED_NETWORK, ClusterId
 from isthmus.model.services import Service
@@ -48,7 +50,7 @@ def name_table(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[NameReco
     """Every name that the proxy may know and that has an address, sorted by host."""
     records: list[NameRecord] = []
     for key in sight.ports:
-        service = snapshot.services[key]
+        service = as_called(scope, snapshot.services[key])
         if service.headless:
             is_of_set = service.hostname.endswith(f".{snapshot.settings.cluster_set.domain}")
             endpoints = snapshot.endpoints.get(service.key, ())
@@ -67,7 +69,7 @@ def names_of_cluster(cluster: ClusterId, snapshot: Snapshot) -> tuple[NameRecord
     domain = snapshot.settings.dns_domain
     records: list[NameRecord] = []
     for key, service in sorted(snapshot.services.items()):
-        if cluster not in service.declared_in or not key.hostname.endswith(f".svc.{domain}"):
+        if service.pod_of or cluster not in service.declared_in or not key.hostname.endswith(f".svc.{domain}"):
             continue
         own = service.ips_in(cluster)
         endpoints = [
@@ -93,7 +95,7 @@ def _is_named(service: Service, endpoint: Endpoint) -> bool:
 def _headless(
     scope: Scope, service: Service, endpoints: Sequence[Endpoint], *, is_of_set: bool
 ) -> Iterator[NameRecord]:
-    """The service's own name for all, and a name for each Pod that has one. An own-cluster Pod wins a name.
+    """The service's own name for all, and names for each Pod that has one. An own-cluster Pod wins a name that says no cluster.
 
     Endpoints are told apart by network and address: another network's Pod may have the same address and is not reachable by it.
     """
@@ -111,9 +113,10 @@ def _headless(
         yield _record(service, service.hostname, service.name, ips)
     by_hostname: dict[str, str] = {}
     for endpoint in near:
-        if endpoint.hostname:
-            cluster = f".{endpoint.cluster.lower()}" if is_of_set else ""
-            by_hostname.setdefault(f"{endpoint.hostname}{cluster}", endpoint.ip)
+        if endpoint.hostname and not is_of_set:
+            by_hostname.setdefault(endpoint.hostname, endpoint.ip)
+        if endpoint.hostname and (is_of_set or len(service.declared_in) > 1):
+            by_hostname.setdefault(f"{endpoint.hostname}.{endpoint.cluster.lower()}", endpoint.ip)
     for hostname, ip in by_hostname.items():
         yield _record(service, f"{hostname}.{service.hostname}", f"{hostname}.{service.name}", (ip,))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from isthmus.discovery.headless import host_of, is_near
 from isthmus.discovery.visibility import is_exported, is_for_all
 from isthmus.model.names import Hostname, Namespace, ServiceKey
 from isthmus.model.origins import Origin
@@ -54,6 +55,7 @@ def sight_of(scope: Scope, snapshot: Snapshot) -> Sight:
         key: service
         for key, service in sorted(snapshot.services.items())
         if is_exported(service.export_to or settings.service_export_to, service.namespace, namespace)
+        and not (service.pod_of and is_near(scope, service))
     }
     rules = tuple(
         rule
@@ -94,6 +96,8 @@ class Unseen:
 def unseen(scope: Scope, service: Service, snapshot: Snapshot) -> Unseen | None:
     """The first rule that hides the service; None where it is seen."""
     settings, namespace = snapshot.settings, scope.namespace
+    if service.pod_of and is_near(scope, service):
+        service = snapshot.services[service.pod_of]
     if not is_exported(service.export_to or settings.service_export_to, service.namespace, namespace):
         if service.export_to:
             rule = Origin(service.kind, service.namespace, service.name)
@@ -127,7 +131,7 @@ def sidecar_for(scope: Scope, snapshot: Snapshot) -> Sidecar | None:
 def _imported(egress: Egress, services: Mapping[ServiceKey, Service]) -> Iterator[tuple[ServiceKey, frozenset[int]]]:
     """A listener for one port imports that port alone, of services that have it."""
     for key, service in services.items():
-        if egress.takes(service.namespace, service.hostname):
+        if any(egress.takes(service.namespace, host) for host in {service.hostname, host_of(service)}):
             if not egress.port:
                 yield key, ALL
             elif _has(service, egress.port):

@@ -12,6 +12,7 @@ from dataclasses import replace
 from isthmus.discovery.callers import scope_for
 from isthmus.discovery.destination_rules import rule_for
 from isthmus.discovery.envoy_filters import cluster_patches_for, patches_for
+from isthmus.discovery.headless import as_called
 from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.ingress import gateway_ports
 from isthmus.discovery.naming import name_table, virtual_ips
@@ -112,8 +113,11 @@ def uses_exposed(
 ) -> tuple[list[int], list[Use]]:
     """The gateway's own ports, and what is passed through there.
 
-    Also of a service that the gateway's namespace does not see: whoever calls it through there does.
+    Also of a service that the gateway's namespace does not see: whoever calls it through there does. A Pod that is not on its network is
+    somebody else's to pass through to.
     """
+    if service.pod_of and scope.network not in (service.near_in or ()):
+        return [], []
     numbers = sorted({exposure.port for exposure in exposures if exposes(exposure, service, snapshot.settings)})
     if not numbers:
         return [], []
@@ -130,7 +134,7 @@ def upstream_of(
     snapshot: Snapshot,
 ) -> Upstream:
     """With what a VirtualService says of its requests, and of connections whose requests nobody looks at."""
-    service, port = snapshot.services[use.service], use.port
+    service, port = as_called(scope, snapshot.services[use.service]), use.port
     ips = virtual_ips(scope, service)
     routes: tuple[Route, ...] = ()
     connections: tuple[ConnectionRoute, ...] = ()

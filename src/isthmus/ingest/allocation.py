@@ -25,6 +25,11 @@ _FIRST_OF_SET_IPV6 = IPv6Address("2001:2::f0f1:0")
 _PLACES = 2**16 - 2
 """Neither the first nor the last address of the range."""
 
+_FIRST_OF_PODS_IPV4 = IPv4Address("240.248.0.0")
+_FIRST_OF_PODS_IPV6 = IPv6Address("2001:2::f0f8:0")
+_PLACES_OF_PODS = 2**19 - 2
+"""A range of their own, and a large one: Pods come and go, and have no age by which one could be told to stay where it is."""
+
 
 def places_of(
     named: Iterable[tuple[str, ServiceKey]], held: Mapping[ServiceKey, int] = MappingProxyType({})
@@ -32,6 +37,21 @@ def places_of(
     """Of names with the times of their creation. When the range is full, the youngest have none. A name that holds a place keeps it: of
     several in one the oldest.
     """
+    return _settled(named, held, _PLACES)
+
+
+def addresses_of_pods(names: Iterable[ServiceKey]) -> Mapping[ServiceKey, tuple[str, ...]]:
+    """Of Pods' names, and of their headless services': IPv4, then IPv6."""
+    places = _settled((("", name) for name in names), {}, _PLACES_OF_PODS)
+    return {
+        key: (str(_FIRST_OF_PODS_IPV4 + place + 1), str(_FIRST_OF_PODS_IPV6 + place + 1))
+        for key, place in places.items()
+    }
+
+
+def _settled(
+    named: Iterable[tuple[str, ServiceKey]], held: Mapping[ServiceKey, int], places: int
+) -> Mapping[ServiceKey, int]:
     taken: dict[int, ServiceKey] = {}
     by_age = sorted(named)
     for _, key in by_age:
@@ -41,9 +61,9 @@ def places_of(
     for _, key in by_age:
         if key in settled:
             continue
-        first = _place_of(key)
-        for step in range(_PLACES):
-            if taken.setdefault((first + step) % _PLACES, key) is key:
+        first = _digest(key)
+        for step in range(places):
+            if taken.setdefault((first + step) % places, key) is key:
                 break
     return {key: place for place, key in taken.items()}
 
@@ -71,6 +91,5 @@ def place_of_set_address(text: str) -> int | None:
 
 
 @lru_cache(maxsize=2**17)
-def _place_of(key: ServiceKey) -> int:
-    digest = hashlib.blake2b(str(key).encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % _PLACES
+def _digest(key: ServiceKey) -> int:
+    return int.from_bytes(hashlib.blake2b(str(key).encode(), digest_size=8).digest(), "big")

@@ -12,8 +12,10 @@ from dataclasses import replace
 from types import MappingProxyType
 
 from isthmus.ingest.cluster_endpoints import POD, SLICE, Name
+from isthmus.ingest.headless import of_pod, pod_names, shape_of
 from isthmus.ingest.snapshot import Reading, distinct
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
+from isthmus.model.services import Service
 from isthmus.model.workloads import Endpoint
 
 Changes = Mapping[ClusterId, Mapping[str, Set[Name]]]
@@ -42,8 +44,26 @@ def patched(
     changed = {key: found for key, found in fresh.items() if found != known[key]}
     if not changed:
         return reading
+    for key in [key for key in changed if services[key].headless]:
+        pods = _pods_of(services[key], known[key], changed[key], reading)
+        if pods is None:
+            return None
+        changed |= pods
     snapshot = replace(reading.snapshot, endpoints=MappingProxyType({**known, **changed}))
     return replace(reading, snapshot=snapshot)
+
+
+def _pods_of(
+    service: Service, before: tuple[Endpoint, ...], after: tuple[Endpoint, ...], reading: Reading
+) -> dict[ServiceKey, tuple[Endpoint, ...]] | None:
+    """What is behind the names of a headless service's Pods now; None where names come or go, or lead elsewhere."""
+    settings, services = reading.snapshot.settings, reading.snapshot.services
+    domain = settings.cluster_set.domain
+    if shape_of(service, before, domain) != shape_of(service, after, domain):
+        return None
+    named = {ServiceKey(service.namespace, pod.host): pod for pod in pod_names(service, after, domain)}
+    there = {key: services[key] for key in named if key in services}
+    return {key: of_pod(key, named[key]) for key, found in there.items() if found.pod_of == service.key}
 
 
 def _networks(found: Iterable[tuple[Endpoint, ...]]) -> frozenset[NetworkId]:

@@ -23,6 +23,7 @@ from isthmus.ingest.configuration import Configuration, configuration_of
 from isthmus.ingest.discovery_selectors import discovered, left_out
 from isthmus.ingest.gateway_api.backends import backend_issues
 from isthmus.ingest.gateways import entrances_of, gateways_of, is_on_node_ports
+from isthmus.ingest.headless import apply_headless
 from isthmus.ingest.host_names import resolved
 from isthmus.ingest.inputs import NOTHING_BESIDES, Besides, ClusterInput, network_of
 from isthmus.ingest.mesh_config import is_cluster_local
@@ -32,7 +33,7 @@ from isthmus.ingest.workloads import health_of
 from isthmus.model import services as model_services
 from isthmus.model.envoy_filters import VERSION
 from isthmus.model.issues import Issue, Severity, Subject
-from isthmus.model.names import ClusterId, NetworkId, ServiceKey
+from isthmus.model.names import UNDECLARED_NETWORK, ClusterId, NetworkId, ServiceKey
 from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.telemetry import NAME_LABELS
 from isthmus.model.topology import Cluster, ClusterNetwork, NetworkGateway
@@ -111,7 +112,9 @@ def read(
     declared = _ways_in(facts, context.settings, configuration.network_gateways)
     ways_in = resolved(declared, besides.resolved)
     gateways = _by_network(ways_in.gateways)
+    headless = apply_headless(services, endpoints, _networks_of(facts, gateways), context.settings, context.cache)
     found = [
+        *headless,
         *besides.issues,
         *ways_in.issues,
         *unknown,
@@ -384,6 +387,11 @@ def _ways_in(
     facts: Sequence[_ClusterFacts], settings: MeshSettings, others: Sequence[NetworkGateway]
 ) -> list[NetworkGateway]:
     return sorted({*settings.networks.gateways, *others, *(gateway for fact in facts for gateway in fact.gateways)})
+
+
+def _networks_of(facts: Sequence[_ClusterFacts], gateways: Iterable[NetworkId]) -> frozenset[NetworkId]:
+    """Every network that has a name: where clusters are, and where gateways lead."""
+    return frozenset({fact.cluster.network for fact in facts} | set(gateways)) - {UNDECLARED_NETWORK}
 
 
 def _by_network(found: Iterable[NetworkGateway]) -> dict[NetworkId, tuple[NetworkGateway, ...]]:

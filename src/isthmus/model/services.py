@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from isthmus.model.names import ClusterId, Hostname, Namespace, ServiceKey
+from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId, ServiceKey
 from isthmus.model.traffic import Wishes
 
 
@@ -95,6 +95,11 @@ class Service:
     """Ranges of addresses that applications connect to, where a service has no single ones."""
     aliases: tuple[tuple[Namespace, str], ...] = ()
     """Other names for it: namespaces and names of Services of type ExternalName that lead to it; sorted."""
+    near_in: tuple[NetworkId, ...] | None = None
+    """Networks on which the name of a headless service, or of one of its Pods, leads to Pods themselves; sorted. Callers on others are given
+    one of the mesh's addresses (`allocated`), and reach Pods through gateways. None: there are no others."""
+    pod_of: ServiceKey | None = None
+    """The headless service that this one is a Pod of: its rules, and who may see it, are this one's, too."""
     wishes: Wishes = field(default_factory=Wishes)
     registry: str = "Kubernetes"
     """Or `External`, as Istio's name table calls a ServiceEntry's."""

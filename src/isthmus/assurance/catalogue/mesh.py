@@ -138,9 +138,9 @@ EVERYTHING_EXPOSED = info(
 )
 HEADLESS_ACROSS_NETWORKS = warning(
     "ISM0825",
-    "A headless service has Pods on several networks.",
-    "Its clients look up Pods' addresses, which mean nothing on another network.",
-    "Call it through a Service with an address, or keep clients and Pods on one network.",
+    "A headless service has Pods on several networks, and some of them have no name.",
+    "Its clients are told the addresses of Pods on their own network; one of another network is called by its own name, or not at all.",
+    "Give each Pod a hostname, and the Service as subdomain, as a StatefulSet does; or call it through a Service with an address.",
 )
 ONE_WAY_DISCOVERY = warning(
     "ISM0827",

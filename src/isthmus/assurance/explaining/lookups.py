@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isthmus.assurance.explaining.asked import Asked, BadQuestion, client_of
+from isthmus.discovery.headless import as_called, is_near
 from isthmus.discovery.naming import Source, addresses, names_of_cluster
 from isthmus.discovery.sight import unseen
 from isthmus.dns.answers import Known, NameTable, Verdict, answer, encoded
@@ -118,13 +119,17 @@ class Servers:
 
     def _source(self, service: Service, known: Known) -> str:
         scope = self.asked.view.outbound.scope
+        service = as_called(scope, service)
         if service.headless:
             if known.record.host != service.hostname:
-                return f"a Pod of headless {_object(service)}"
+                return f"a Pod of headless {_object(service)} on the client's network"
             return f"{_object(service)} is headless: its Pods on the client's network that are ready, its own cluster's first"
         _, source = addresses(scope, service)
         if source is Source.OWN_CLUSTER:
             return f"the address that cluster {scope.cluster} has for {_object(service)}"
+        if source is Source.MESH and service.near_in is not None:
+            what = "it is a Pod" if service.pod_of else "all of its Pods are"
+            return f"an address of the mesh for {_object(service)}: {what} on another network"
         if source is Source.MESH:
             why = (
                 f"{scope.cluster} does not declare it, and another cluster's address may be somebody else's here"
@@ -159,10 +164,13 @@ class Servers:
         }
 
     def _service(self, host: str) -> Service | None:
-        """Whose name it is, or of which headless service it is the name of a Pod."""
-        by_host = self.asked.snapshot.keys_by_host
-        keys = by_host.get(Hostname(host)) or by_host.get(Hostname(host.partition(".")[2])) or ()
-        return self.asked.snapshot.services[keys[0]] if keys else None
+        """Whose name it is, or of which headless service it is the name of a Pod that the client calls by its own address."""
+        snapshot, scope = self.asked.snapshot, self.asked.view.outbound.scope
+        keys = snapshot.keys_by_host.get(Hostname(host)) or snapshot.keys_by_host.get(Hostname(host.partition(".")[2]))
+        if not keys:
+            return None
+        service = snapshot.services[keys[0]]
+        return snapshot.services[service.pod_of] if service.pod_of and is_near(scope, service) else service
 
 
 def edit_for(cluster: ClusterId, *, captured: bool) -> str:

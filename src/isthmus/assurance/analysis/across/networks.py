@@ -123,11 +123,13 @@ def headless_services(mesh: WholeMesh) -> Iterator[Issue]:
     if mesh.snapshot is None:
         return
     for key, service in mesh.snapshot.services.items():
-        networks = sorted({endpoint.network for endpoint in mesh.snapshot.endpoints.get(key, ())})
-        if service.headless and len(networks) > 1:
+        endpoints = mesh.snapshot.endpoints.get(key, ())
+        networks = sorted({endpoint.network for endpoint in endpoints})
+        nameless = sorted({endpoint.network for endpoint in endpoints if not endpoint.hostname})
+        if service.headless and len(networks) > 1 and nameless:
             yield mesh.finding(
                 codes.HEADLESS_ACROSS_NETWORKS, "Service", f"{key.namespace}/{service.name}",
-                f"is headless, and has Pods on the networks {listed([name or 'unnamed' for name in networks])}",
+                f"is headless, and has Pods without a name on the networks {listed([name or 'unnamed' for name in nameless])}",
             )  # fmt: skip
 
 
