@@ -115,10 +115,17 @@ def _headless(
     for endpoint in near:
         if endpoint.hostname and not is_of_set:
             by_hostname.setdefault(endpoint.hostname, endpoint.ip)
-        if endpoint.hostname and (is_of_set or len(service.declared_in) > 1):
+        if endpoint.hostname and (is_of_set or _says_cluster(service, endpoint, near)):
             by_hostname.setdefault(f"{endpoint.hostname}.{endpoint.cluster.lower()}", endpoint.ip)
     for hostname, ip in by_hostname.items():
         yield _record(service, f"{hostname}.{service.hostname}", f"{hostname}.{service.name}", (ip,))
+
+
+def _says_cluster(service: Service, pod: Endpoint, near: Sequence[Endpoint]) -> bool:
+    """Over networks wherever there could be two of a name, so that names stay while Pods come and go; within one where there are."""
+    if service.near_in is not None:
+        return len(service.declared_in) > 1
+    return any(each.hostname == pod.hostname and each.cluster != pod.cluster for each in near)
 
 
 def _record(service: Service, host: str, short_name: str, ips: tuple[str, ...]) -> NameRecord:

@@ -24,6 +24,14 @@ from isthmus.model.workloads import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
+class Networks:
+    """Those that have a name: all from which somebody may call, and the ones among them that a gateway leads to."""
+
+    all: frozenset[NetworkId]
+    entered: frozenset[NetworkId]
+
+
+@dataclass(frozen=True, slots=True)
 class PodName:
     """`endpoints`: one Pod's addresses. `near_in`: networks on which the name leads to a Pod itself. `others`: clusters with one of the name, too."""
 
@@ -36,23 +44,24 @@ class PodName:
 def apply_headless(
     services: dict[ServiceKey, Service],
     endpoints: dict[ServiceKey, tuple[Endpoint, ...]],
-    networks: Set[NetworkId],
+    networks: Networks,
     settings: MeshSettings,
     cache: IngestCache,
 ) -> list[Issue]:
-    """Adds to both in place. `networks` are those from which somebody may call. What a name is to whom is told where it may surprise."""
+    """Adds to both in place. What nothing leads to has no name elsewhere. What a name is to whom is told where it may surprise."""
     found: dict[ServiceKey, Service] = {}
     behind: dict[ServiceKey, tuple[Endpoint, ...]] = {}
     issues: list[Issue] = []
     for key, service in sorted(services.items()):
         everybody = endpoints.get(key, ())
         near = networks_of(everybody)
-        if not is_called_from_elsewhere(service, near, networks):
+        if not networks.entered.intersection(near) or not _is_called_from_elsewhere(service, near, networks.all):
             continue
         found[key] = replace(service, near_in=near)
         for pod in pod_names(service, everybody, settings.cluster_set.domain):
             pod_key = ServiceKey(key.namespace, pod.host)
-            if pod_key not in services and networks - set(pod.near_in):
+            reached = networks.entered.intersection(networks_of(pod.endpoints))
+            if pod_key not in services and reached and networks.all - set(pod.near_in):
                 found[pod_key] = _as_service(service, pod)
                 behind[pod_key] = of_pod(pod_key, pod)
                 issues += _ambiguous(service, pod)
@@ -67,7 +76,7 @@ def apply_headless(
     return issues
 
 
-def is_called_from_elsewhere(service: Service, near: tuple[NetworkId, ...], networks: Set[NetworkId]) -> bool:
+def _is_called_from_elsewhere(service: Service, near: tuple[NetworkId, ...], networks: Set[NetworkId]) -> bool:
     """Whether there are callers to whom an address of some Pod of it means nothing."""
     return (
         service.headless

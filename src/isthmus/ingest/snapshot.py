@@ -23,7 +23,7 @@ from isthmus.ingest.configuration import Configuration, configuration_of
 from isthmus.ingest.discovery_selectors import discovered, left_out
 from isthmus.ingest.gateway_api.backends import backend_issues
 from isthmus.ingest.gateways import entrances_of, gateways_of, is_on_node_ports
-from isthmus.ingest.headless import apply_headless
+from isthmus.ingest.headless import Networks, apply_headless
 from isthmus.ingest.host_names import resolved
 from isthmus.ingest.inputs import NOTHING_BESIDES, Besides, ClusterInput, network_of
 from isthmus.ingest.mesh_config import is_cluster_local
@@ -112,7 +112,8 @@ def read(
     declared = _ways_in(facts, context.settings, configuration.network_gateways)
     ways_in = resolved(declared, besides.resolved)
     gateways = _by_network(ways_in.gateways)
-    headless = apply_headless(services, endpoints, _networks_of(facts, gateways), context.settings, context.cache)
+    networks = Networks(_networks_of(facts, gateways), frozenset(gateways))
+    headless = apply_headless(services, endpoints, networks, context.settings, context.cache)
     found = [
         *headless,
         *besides.issues,
