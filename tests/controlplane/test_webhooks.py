@@ -6,7 +6,8 @@ import asyncio
 import base64
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from typing import Any
 
@@ -17,6 +18,8 @@ from isthmus.controlplane.shown import Shown
 from isthmus.controlplane.webhooks import Webhooks, serving_webhooks
 from isthmus.injection.settings import InjectionSettings
 from isthmus.model.identity import TrustDomain
+from isthmus.model.names import Namespace
+from isthmus.model.proxy_config import ProxyConfig, ProxyConfigRule, ProxyConfigs
 from isthmus.trust.authority import CertificateAuthority
 
 NAME = "istiod.istio-system.svc"
@@ -56,12 +59,26 @@ class Caller:
 
 
 @pytest.fixture
-async def caller() -> AsyncIterator[Caller]:
-    authority = CertificateAuthority.self_signed(TrustDomain.parse("cluster.local"), datetime.now(UTC))
-    async with serving_webhooks(Webhooks(SETTINGS), Shown([NAME], authority), "127.0.0.1", 0) as port:
+def authority() -> CertificateAuthority:
+    return CertificateAuthority.self_signed(TrustDomain.parse("cluster.local"), datetime.now(UTC))
+
+
+@asynccontextmanager
+async def calling(authority: CertificateAuthority, proxies: Callable[[], ProxyConfigs]) -> AsyncIterator[Caller]:
+    async with serving_webhooks(Webhooks(SETTINGS, proxies), Shown([NAME], authority), "127.0.0.1", 0) as port:
         trusting = aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=authority.root_pem))
         async with aiohttp.ClientSession(connector=trusting) as session:
             yield Caller(session, f"https://127.0.0.1:{port}")
+
+
+@pytest.fixture
+async def caller(authority: CertificateAuthority) -> AsyncIterator[Caller]:
+    async with calling(authority, ProxyConfigs) as caller:
+        yield caller
+
+
+def patch_of(answer: dict[str, Any]) -> str:
+    return base64.b64decode(answer["patch"]).decode()
 
 
 async def test_pods_get_the_cluster_and_network_of_the_path(caller):
@@ -110,3 +127,26 @@ async def test_callers_that_never_end_their_bodies_are_turned_away_and_hold_noth
     async with asyncio.timeout(10):
         while (await caller.post("/validate", {}))[0] == 503:  # noqa: ASYNC110 - the server says when
             await asyncio.sleep(0)
+
+
+async def test_pods_are_run_as_the_mesh_says_now(authority):
+    said = [ProxyConfigs()]
+    async with calling(authority, lambda: said[0]) as caller:
+        before = await caller.reviewed("/inject", POD)
+        rule = ProxyConfigRule(created="", namespace=Namespace("shop"), name="two", config=ProxyConfig(concurrency=2))
+        said[0] = ProxyConfigs(rules=(rule,))
+        after = await caller.reviewed("/inject", POD)
+
+    assert '"concurrency"' not in patch_of(before)
+    assert '\\"concurrency\\":2' in patch_of(after)
+
+
+async def test_what_a_pod_says_without_effect_is_told_to_whoever_makes_it(caller):
+    pod = POD | {"metadata": {"name": "a", "annotations": {"proxy.istio.io/config": "statNameLength: 10"}}}
+
+    answer = await caller.reviewed("/inject", pod)
+
+    assert answer["allowed"]
+    assert answer["warnings"] == [
+        "annotation proxy.istio.io/config: statNameLength has no effect: names of statistics have no length limit"
+    ]

@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from isthmus.envoy.bootstrap import BootstrapSettings, bootstrap, envoy_arguments
+from isthmus.model.proxy_config import ProxyConfig, StatisticsKept
 
 
 @pytest.fixture
@@ -129,3 +130,28 @@ def test_the_agent_is_the_last_resort_over_a_plain_socket(mesh, roots):
     )
     assert upstream["transport_socket_matches"][0]["transport_socket"]["name"] == "envoy.transport_sockets.raw_buffer"
     assert mesh.complaint(json.dumps(found).encode()) == ""
+
+
+def test_a_proxys_own_configuration_says_what_it_counts_and_how_it_is_started(mesh, roots):
+    kept = StatisticsKept(prefixes=("dns",), suffixes=(".circuit_breakers",), expressions=("http.*rq_time",))
+    config = ProxyConfig(
+        drain_seconds=44.5,
+        runtime=(("overload.global_downstream_max_connections", "100"),),
+        statistics=kept,
+        statsd="10.0.0.9:8125",
+        flush_milliseconds=50,
+        flush_kilobytes=8,
+    )
+
+    written = bootstrap(replace(settings(roots, ("10.0.0.1", 15012)), config=config))
+    arguments = " ".join(envoy_arguments("/b.json", config=config))
+
+    assert mesh.complaint(written) == ""
+    found = document(written)
+    patterns = found["stats_config"]["stats_matcher"]["inclusion_list"]["patterns"]
+    wanted = ({"prefix": "dns"}, {"suffix": ".circuit_breakers"}, {"safe_regex": {"regex": "http.*rq_time"}})
+    assert all(each in patterns for each in wanted)
+    assert found["stats_sinks"][0]["typed_config"]["address"]["socket_address"]["address"] == "10.0.0.9"
+    assert found["layered_runtime"]["layers"][0]["static_layer"]["overload.global_downstream_max_connections"] == "100"
+    assert "--drain-time-s 45" in arguments
+    assert "--file-flush-interval-msec 50 --file-flush-min-size-kb 8" in arguments

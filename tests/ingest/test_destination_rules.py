@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from isthmus.ingest.durations import seconds_of
+from isthmus.model.durations import seconds_of
 from isthmus.model.traffic import (
     Balancing,
     ClientTls,

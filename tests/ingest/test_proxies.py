@@ -8,6 +8,7 @@ from isthmus.ingest.proxies import BadClaims, placed, proxy_of
 from isthmus.model.topology import Locality
 
 NODE = "sidecar~10.0.0.9~client.ns~ns.svc.cluster.local"
+ROUTER = "router~10.0.0.9~gateway.ns~ns.svc.cluster.local"
 REGION, ZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone"
 
 
@@ -30,6 +31,7 @@ def read(node=NODE, locality="", **metadata):
         (NODE, {"CLUSTER_ID": 7}, "CLUSTER_ID is not a string"),
         (NODE, {"NETWORK": ["n1"]}, "NETWORK is not a string"),
         (NODE, {"LABELS": "app=x"}, "LABELS is not an object"),
+        (ROUTER, {"PROXY_CONFIG": "{}"}, "PROXY_CONFIG is not an object"),
     ],
 )
 def test_claims_that_cannot_be_understood_are_refused_with_what_is_wrong(node, metadata, wrong):
@@ -105,3 +107,10 @@ def test_the_labels_that_its_pod_has_now_count(words):
     proxy = placed(claimed, words.cluster("east", words.obj("Pod", "gw", "ns", {"new": "2"})).objects)
 
     assert proxy.labels == proxy.scope.labels == (("new", "2"),)
+
+
+@pytest.mark.parametrize(("node", "trusted"), [(ROUTER, 2), (NODE, None)])
+def test_a_gateway_says_how_many_proxies_before_it_are_trusted(node, trusted):
+    proxy = read(node, PROXY_CONFIG={"gatewayTopology": {"numTrustedProxies": 2}})
+
+    assert (proxy.scope.topology and proxy.scope.topology.trusted_proxies) == trusted

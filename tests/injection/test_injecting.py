@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import copy
 import json
+from dataclasses import replace
 
 import pytest
 
 from isthmus.injection.injecting import Injected, LeftAsItIs, inject
 from isthmus.injection.patching import json_patch
 from isthmus.injection.settings import BadRequest
+from isthmus.model.names import Namespace
+from isthmus.model.proxy_config import ProxyConfig, ProxyConfigRule, ProxyConfigs
 
 
 def names(parts):
@@ -122,6 +125,25 @@ def test_a_pods_own_proxy_config_wins(settings, pod, variables):
     assert (found["EXTRA"], found["ISTIO_META_DNS_CAPTURE"]) == ("x", "false")
 
 
+def test_a_pod_is_run_as_objects_of_the_mesh_say_where_it_says_nothing_itself(settings, pod, variables):
+    rule = ProxyConfigRule(
+        created="", namespace=Namespace("shop"), name="n", config=ProxyConfig(metadata=(("ISTIO_META_TEAM", "a"),))
+    )
+    default = ProxyConfig(discovery_address="istiod-canary.istio-system.svc:15012", hold_application=True)
+    mesh = replace(settings, proxies=ProxyConfigs(default=default, rules=(rule,)), native=False)
+
+    found = injected(pod(annotations={"proxy.istio.io/config": "concurrency: 3"}), mesh)
+
+    assert json.loads(variables(found)["PROXY_CONFIG"]) == {
+        "concurrency": 3,
+        "discoveryAddress": "istiod-canary.istio-system.svc:15012",
+        "holdApplicationUntilProxyStarts": True,
+        "proxyMetadata": {"ISTIO_META_TEAM": "a"},
+    }
+    assert variables(found)["ISTIO_META_TEAM"] == "a"
+    assert "postStart" in found["spec"]["containers"][0]["lifecycle"]
+
+
 def test_capture_is_as_the_annotations_say(settings, pod):
     said = {
         "traffic.sidecar.istio.io/excludeInboundPorts": "9090, 9091",
@@ -153,6 +175,7 @@ def test_capture_is_as_the_annotations_say(settings, pod):
         ("proxy.istio.io/config", "discoveryAddress: nowhere"),
         ("proxy.istio.io/config", "proxyMetadata: {A: 1}"),
         ("proxy.istio.io/config", "{"),
+        ("proxy.istio.io/config", "privateKeyProvider: {cryptomb: {}}"),
         ("sidecar.istio.io/proxyImage", "a b"),
         ("sidecar.istio.io/proxyCPU", "much"),
         ("sidecar.istio.io/nativeSidecar", "maybe"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from isthmus.kubernetes.resources import (
     NAMESPACES,
     NODES,
     PODS,
+    PROXY_CONFIGS,
     REPLICA_SETS,
     SERVICE_ACCOUNTS,
     SERVICES,
@@ -28,6 +30,8 @@ from isthmus.localruntime.controllers.load_balancers import load_balancers
 from isthmus.localruntime.controllers.namespaces import namespaces
 from isthmus.localruntime.controllers.replica_sets import replica_sets
 from isthmus.localruntime.controllers.scheduling import scheduling
+from isthmus.localruntime.proxy_configs import config_of, node_metadata, proxy_configs_in
+from isthmus.model.proxy_config import ProxyConfig, ProxyConfigs
 
 NOW = "2026-01-01T00:00:00Z"
 SETTINGS = InjectionSettings(network="n1", revisions=("default", "canary"))
@@ -254,6 +258,48 @@ def test_sidecars_come_by_label(namespace_labels, pod_labels, injected):
     assert ([c["name"] for c in found["spec"]["containers"]] == ["istio-proxy", "c"]) is injected
     assert (found["metadata"]["labels"].get("security.istio.io/tlsMode") == "istio") is injected
     assert inject(copy.deepcopy(found), namespace_labels, SETTINGS) == found, "once is enough"
+
+
+@pytest.mark.parametrize(
+    ("annotations", "threads"),
+    [({}, 2), ({"proxy.istio.io/config": "concurrency: 3"}, 3), ({"proxy.istio.io/config": "concurrency: many"}, 2)],
+)
+def test_every_proxy_is_told_how_it_is_run(annotations, threads):
+    settings = replace(SETTINGS, proxies=ProxyConfigs(default=ProxyConfig(concurrency=2)))
+    sidecar = {"metadata": {"annotations": annotations}, "spec": {"containers": [{"name": "c"}]}}
+    gateway = {
+        "metadata": {"annotations": annotations},
+        "spec": {"containers": [{"name": "g", "image": "isthmus/proxy"}]},
+    }
+
+    for pod in (sidecar, gateway):
+        found = inject(pod, {"istio-injection": "enabled"}, settings)
+
+        assert config_of(found).concurrency == threads
+
+
+def test_what_an_envoy_says_of_itself_is_not_what_the_runtime_knows_better():
+    config = ProxyConfig(metadata=(("ISTIO_META_CLUSTER_ID", "west"), ("ISTIO_META_TEAM", "a"), ("OTHER", "x")))
+
+    assert node_metadata(config) == {"TEAM": "a"}
+
+
+def test_a_meshs_objects_say_how_proxies_are_run():
+    cluster = Cluster()
+    cluster.add(
+        CONFIG_MAPS,
+        {
+            "metadata": {"name": "istio", "namespace": "istio-system"},
+            "data": {"mesh": "defaultConfig: {concurrency: 2}"},
+        },
+    )
+    cluster.add(PROXY_CONFIGS, {"metadata": {"name": "x", "namespace": "shop"}, "spec": {"concurrency": 4}})
+    cluster.add(PROXY_CONFIGS, {"metadata": {"name": "y", "namespace": "shop"}, "spec": {"concurrency": "many"}})
+
+    found = proxy_configs_in(cluster.state)
+
+    assert found.for_workload("shop", {}, ProxyConfig()).concurrency == 4
+    assert found.for_workload("other", {}, ProxyConfig()).concurrency == 2
 
 
 def slices(cluster: Cluster) -> list[tuple[list[int], list[tuple[str, bool, bool, bool]]]]:

@@ -16,19 +16,21 @@ import msgspec
 
 from isthmus.agent.specification import AgentSettings, ProxySpec
 from isthmus.dns.client import resolver_of
+from isthmus.model.durations import seconds_of
+from isthmus.model.proxy_config import ProxyConfig
+from isthmus.model.proxy_config_words import read
 
 Object = dict[str, Any]
 
 ROLES = ("sidecar", "router")
-_META, _META_JSON = "ISTIO_META_", "ISTIO_METAJSON_"
+META, _META_JSON = "ISTIO_META_", "ISTIO_METAJSON_"
 _NETWORK_LABEL = "topology.istio.io/network"
-_TOLD_OTHERWISE = frozenset(("CLUSTER_ID", "MESH_ID", "NETWORK", "NODE_NAME", "WORKLOAD_NAME", "DNS_CAPTURE"))
+TOLD_OTHERWISE = frozenset(("CLUSTER_ID", "MESH_ID", "NETWORK", "NODE_NAME", "WORKLOAD_NAME", "DNS_CAPTURE"))
 _DRAIN_SECONDS = 5.0
 _CONCURRENCY = 2
+_CONTROL_PLANE = "istiod.istio-system.svc:15012"
 _CERTIFICATE_SECONDS = 86400.0
 _LABEL = re.compile(r'([^=\s]+)=("(?:[^"\\]|\\.)*")')
-_DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h)")
-_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
 
 
 class BadPod(ValueError):
@@ -66,7 +68,11 @@ class PodAgent:
 
 def pod_agent(role: str, environment: Mapping[str, str], paths: PodPaths, texts: PodTexts) -> PodAgent:
     """Raises BadPod."""
-    config = _proxy_config(environment)
+    said = _proxy_config(environment)
+    config, unheard = read(said)
+    for word in unheard:
+        if word.is_wrong:
+            raise BadPod(f"PROXY_CONFIG.{word.field}: {word.why}")
     namespace, name = _required(environment, "POD_NAMESPACE"), _required(environment, "POD_NAME")
     labels = labels_of(texts.labels)
     servers, domains = resolver_of(texts.resolv_conf)
@@ -97,24 +103,17 @@ def pod_agent(role: str, environment: Mapping[str, str], paths: PodPaths, texts:
             search_domains=domains,
             marks_sockets=False,
             metadata=metadata,
-            concurrency=_concurrency(config),
+            concurrency=_CONCURRENCY if config.concurrency is None else config.concurrency,
             log_level=environment.get("ISTHMUS_ENVOY_LOG_LEVEL", "warning"),
+            proxy_config=said,
         ),
         probers=_json_object(environment, "ISTIO_KUBE_APP_PROBERS"),
-        drain_seconds=_seconds(
-            str(config.get("terminationDrainDuration") or ""), _DRAIN_SECONDS, "PROXY_CONFIG.terminationDrainDuration"
-        ),
+        drain_seconds=_DRAIN_SECONDS if config.termination_drain_seconds is None else config.termination_drain_seconds,
     )
 
 
-def _settings(environment: Mapping[str, str], config: Object) -> AgentSettings:
-    addresses = [part.strip() for part in str(config.get("discoveryAddress", "")).split(",") if part.strip()]
-    if not addresses:
-        addresses = ["istiod.istio-system.svc:15012"]
-    for address in addresses:
-        host, colon, port = address.rpartition(":")
-        if not host or not colon or not port.isdigit():
-            raise BadPod(f"PROXY_CONFIG.discoveryAddress: {address!r} is not host:port")
+def _settings(environment: Mapping[str, str], config: ProxyConfig) -> AgentSettings:
+    addresses = [part.strip() for part in (config.discovery_address or _CONTROL_PLANE).split(",")]
     host = addresses[0].rpartition(":")[0]
     named = not re.fullmatch(r"[\d.]+|\[.*\]", host)
     return AgentSettings(
@@ -145,8 +144,8 @@ def _metadata(environment: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     for name in sorted(environment):
         if name.startswith(_META_JSON):
             yield from _json_object(environment, name).items()
-        elif name.startswith(_META) and name.removeprefix(_META) not in _TOLD_OTHERWISE and environment[name]:
-            yield name.removeprefix(_META), environment[name]
+        elif name.startswith(META) and name.removeprefix(META) not in TOLD_OTHERWISE and environment[name]:
+            yield name.removeprefix(META), environment[name]
 
 
 def _proxy_config(environment: Mapping[str, str]) -> Object:
@@ -163,20 +162,11 @@ def _json_object(environment: Mapping[str, str], name: str) -> Object:
         raise BadPod(f"{name}: is not a JSON object: {error}") from None
 
 
-def _concurrency(config: Object) -> int:
-    wanted = config.get("concurrency", _CONCURRENCY)
-    if not isinstance(wanted, int) or isinstance(wanted, bool) or not 0 <= wanted <= 256:
-        raise BadPod(f"PROXY_CONFIG.concurrency: {wanted!r} is not a number of threads")
-    return wanted
-
-
 def _seconds(text: str, otherwise: float, name: str) -> float:
-    if not text:
-        return otherwise
-    match = _DURATION.fullmatch(text)
-    if match is None:
-        raise BadPod(f"{name}: {text!r} is not a duration such as 5s, 2m or 24h")
-    return float(match[1]) * _UNITS[match[2]]
+    try:
+        return seconds_of(text) if text else otherwise
+    except ValueError as error:
+        raise BadPod(f"{name}: {error}") from None
 
 
 def _required(environment: Mapping[str, str], name: str) -> str:

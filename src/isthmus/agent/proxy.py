@@ -28,6 +28,7 @@ from isthmus.dns.server import DnsServer
 from isthmus.envoy.bootstrap import BootstrapSettings, bootstrap, envoy_arguments
 from isthmus.envoy.dump import resources_in
 from isthmus.envoy.name_table import encode as encode_names
+from isthmus.model.proxy_config_words import read
 from isthmus.model.views import NameRecord
 
 DNS_PORT = 15053
@@ -73,6 +74,7 @@ class Proxy:
     def __init__(self, spec: ProxySpec, settings: AgentSettings, control_planes: ControlPlanes) -> None:
         self.spec = spec
         self._settings = settings
+        self._config, _ = read(spec.proxy_config)
         self._paths = _Paths(Path(spec.directory))
         self._last_good = LastGood(settings.last_good, spec)
         self._secrets = SecretsServer(self._paths.secrets)
@@ -135,7 +137,9 @@ class Proxy:
         """How to start Envoy, once there is a certificate to start it with."""
         await self._serving.wait()
         path = str(self._paths.bootstrap)
-        arguments = envoy_arguments(path, concurrency=self.spec.concurrency, log_level=self.spec.log_level)
+        arguments = envoy_arguments(
+            path, concurrency=self.spec.concurrency, log_level=self.spec.log_level, config=self._config
+        )
         return ProxyReady(bootstrap=path, arguments=arguments)
 
     async def drain(self) -> None:
@@ -240,6 +244,7 @@ class Proxy:
                 admin_socket=str(self._paths.admin),
                 health_socket=str(self._paths.health),
                 marks_sockets=self.spec.marks_sockets,
+                config=self._config,
             )
         )
         write_privately(self._paths.bootstrap, content)
@@ -273,6 +278,7 @@ def node_of(spec: ProxySpec, settings: AgentSettings) -> dict[str, Any]:
             "INSTANCE_IPS": spec.ip,
             "DNS_CAPTURE": "true" if spec.dns_capture else "false",
             "REQUESTED_NETWORK_VIEW": spec.network_view,
+            **({"PROXY_CONFIG": spec.proxy_config} if spec.proxy_config else {}),
             **spec.metadata,
         },
     }

@@ -21,6 +21,7 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     the proxy's connections by a mark, else by the user that it runs as. `metadata` is added to what Envoy says of itself. `concurrency` is
     Envoy's number of threads, 0 for one on each core. `control_planes` take the place of the agent's own, where there are any. `grpc_bootstrap` is
     where gRPC's own bootstrap is to be written, beside the certificate's files, for an application that has no Envoy; empty for all others.
+    `proxy_config` is the ProxyConfig as JSON: of what it says, what Envoy is started with counts here.
     """
 
     kind: str
@@ -46,6 +47,7 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     log_level: str = "warning"
     control_planes: list[str] = []
     grpc_bootstrap: str = ""
+    proxy_config: dict[str, Any] = {}
 
 
 class ProxyReady(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):

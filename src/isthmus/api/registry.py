@@ -13,6 +13,7 @@ from isthmus.api import (
     gateway_api,
     multicluster,
     networking,
+    proxy_config,
     security,
     telemetry,
     virtual_service,
@@ -101,6 +102,10 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="Telemetry", group="telemetry.istio.io", version="v1", plural="telemetries", namespaced=True,
             type=telemetry.Telemetry, from_every_cluster=False, is_custom=True,
+        ),
+        Kind(
+            name="ProxyConfig", group="networking.istio.io", version="v1beta1", plural="proxyconfigs", namespaced=True,
+            type=proxy_config.ProxyConfig, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
         Kind(
             name="EnvoyFilter", group="networking.istio.io", version="v1alpha3", plural="envoyfilters", namespaced=True,

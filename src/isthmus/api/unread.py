@@ -24,6 +24,7 @@ UNREAD: dict[str, str] = {
     "networking.HttpPool": "http2KeepAlive",
     "networking.SidecarPort": "targetPort",
     "networking.ZoneAwareSetting": "failTrafficOnPanic forceLocalZone routingEnabled",
+    "proxy_config.ProxyConfigSpec": "image",
     "security.JwtRule": "jwks_uri presence spaceDelimitedClaims",
     "security.TargetReference": _TARGET,
     "telemetry.CustomTag": "formatter",

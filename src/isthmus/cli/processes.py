@@ -70,7 +70,7 @@ def agent_command(
       isthmus agent --settings agent.json     for many Envoys of a machine
 
     In a Pod it is told by environment variables, under Istio's names: POD_NAME, POD_NAMESPACE, INSTANCE_IP (required), SERVICE_ACCOUNT,
-    PROXY_CONFIG (discoveryAddress, concurrency, terminationDrainDuration), TRUST_DOMAIN, SECRET_TTL, PILOT_SAN, ISTIO_META_…,
+    PROXY_CONFIG (a ProxyConfig as JSON), TRUST_DOMAIN, SECRET_TTL, PILOT_SAN, ISTIO_META_…,
     ISTIO_KUBE_APP_PROBERS.
     """
     if bool(settings) == bool(role):

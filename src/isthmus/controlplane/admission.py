@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -68,17 +68,23 @@ def injection(pod: Object, namespace: str, settings: InjectionSettings) -> Objec
     if isinstance(found, LeftAsItIs):
         return {"allowed": True, "auditAnnotations": {"left-as-it-is": found.why}}
     patch = msgspec.json.encode(json_patch(pod, found.pod))
-    return {"allowed": True, "patchType": "JSONPatch", "patch": base64.b64encode(patch).decode()}
+    answer = {"allowed": True, "patchType": "JSONPatch", "patch": base64.b64encode(patch).decode()}
+    return answer | _warned(found.warnings)
 
 
 def validation(item: Object, _namespace: str) -> Object:
     """Each problem of the object by itself."""
     verdict = validate(item)
-    warnings = [str(warning)[:_WARNING_CHARACTERS_MAX] for warning in verdict["warnings"][:_WARNINGS_MAX]]
-    said = {"warnings": warnings} if warnings else {}
+    said = _warned(verdict["warnings"])
     if verdict["valid"]:
         return {"allowed": True, **said}
     return _refused([str(error) for error in verdict["errors"]]) | said
+
+
+def _warned(warnings: Sequence[object]) -> Object:
+    """API servers pass on a few short ones."""
+    told = [str(warning)[:_WARNING_CHARACTERS_MAX] for warning in warnings[:_WARNINGS_MAX]]
+    return {"warnings": told} if told else {}
 
 
 def _refused(problems: list[str]) -> Object:

@@ -53,6 +53,7 @@ from isthmus.kubernetes.lease_client import Leadership
 from isthmus.kubernetes.resources import SECRETS
 from isthmus.kubernetes.sites import serving
 from isthmus.model.names import ClusterId
+from isthmus.model.proxy_config import ProxyConfigs
 from isthmus.model.snapshot import MeshSettings
 from isthmus.trust.authentication import Authenticator, CannotReview, ServiceAccount, account_of
 from isthmus.trust.impersonation import NodeAgents, NodePod
@@ -202,7 +203,7 @@ async def _serve_ports(
     remotes: RemoteClusters,
 ) -> None:
     streams = Streams()
-    webhooks = Webhooks(settings.injection)
+    webhooks = Webhooks(settings.injection, partial(_proxy_configs, delivery))
     pages = DebugPages(settings, delivery, remotes, streams, [webhooks], partial(_held, use, shown))
     addresses = {
         ClientCertificate.WELCOME: (settings.bind, TOKEN_PORT),
@@ -243,6 +244,11 @@ def _held(use: AuthorityInUse, shown: Shown) -> dict[str, str]:
         "roots": authority.root_pem,
         "serving": shown.current.serving.chain_pem,
     }
+
+
+def _proxy_configs(delivery: Delivery) -> ProxyConfigs:
+    snapshot = delivery.snapshot
+    return snapshot.proxy_configs if snapshot is not None else ProxyConfigs()
 
 
 @contextlib.asynccontextmanager

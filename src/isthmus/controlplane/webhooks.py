@@ -8,6 +8,7 @@ import ssl
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from isthmus.controlplane.admission import BadReview, injection, review, validat
 from isthmus.controlplane.shown import Credentials, Shown
 from isthmus.injection.settings import BadRequest, InjectionSettings
 from isthmus.kubernetes.sites import serving
+from isthmus.model.proxy_config import ProxyConfigs
 from isthmus.trust.authority import ServingCertificate
 
 Object = dict[str, Any]
@@ -48,8 +50,10 @@ log = structlog.get_logger()
 class Webhooks(Collector):
     """What API servers ask. The answers are counted, under Istio's names."""
 
-    def __init__(self, settings: InjectionSettings) -> None:
+    def __init__(self, settings: InjectionSettings, proxies: Callable[[], ProxyConfigs]) -> None:
+        """`proxies`: what is said now of how proxies are run."""
         self._settings = settings
+        self._proxies = proxies
         self._room = asyncio.Semaphore(_AT_ONCE_MAX)
         self._counts = {_INJECTED: 0, _LEFT: 0, _NOT_INJECTED: 0, _VALID: 0, _INVALID: 0}
 
@@ -63,7 +67,7 @@ class Webhooks(Collector):
 
     async def _inject(self, request: web.Request) -> web.Response:
         try:
-            settings = self._settings.at(request.path)
+            settings = replace(self._settings.at(request.path), proxies=self._proxies())
         except BadRequest as error:
             raise web.HTTPNotFound(text=f"{error}\n") from None
         return await self._answer(request, partial(self._injected, settings=settings))

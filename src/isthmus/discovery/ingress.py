@@ -14,6 +14,7 @@ from isthmus.discovery.routing import connection_clusters, http_routes
 from isthmus.discovery.visibility import is_exported
 from isthmus.model.gateways import GatewayChain, GatewayPort, HostTable, Server, TlsMode, Traffic
 from isthmus.model.names import covers
+from isthmus.model.proxy_config import GatewayTopology
 from isthmus.model.routing import ConnectionMatch, ConnectionRule, VirtualService
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import ProxyKind, Scope
@@ -41,6 +42,13 @@ def gateway_ports(scope: Scope, snapshot: Snapshot) -> tuple[GatewayPort, ...]:
         replace(_port(number, servers, rules, scope, snapshot), bind=bind)
         for (number, bind), servers in sorted(by_port.items())
     )
+
+
+def topology_for(scope: Scope, snapshot: Snapshot) -> GatewayTopology:
+    """What the gateway's own configuration says is in front of it, else what MeshConfig says of all."""
+    if scope.kind is not ProxyKind.ROUTER:
+        return GatewayTopology()
+    return scope.topology or snapshot.settings.proxy_config.topology or GatewayTopology()
 
 
 def _target_ports(scope: Scope, snapshot: Snapshot) -> dict[int, set[int]]:

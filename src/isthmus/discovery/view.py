@@ -14,7 +14,7 @@ from isthmus.discovery.destination_rules import rule_for
 from isthmus.discovery.envoy_filters import cluster_patches_for, patches_for
 from isthmus.discovery.headless import as_called
 from isthmus.discovery.inbound import inbound_view
-from isthmus.discovery.ingress import gateway_ports
+from isthmus.discovery.ingress import gateway_ports, topology_for
 from isthmus.discovery.naming import name_table, virtual_ips
 from isthmus.discovery.routing import connections_for, extra_hosts, http_routes, rules_held
 from isthmus.discovery.security import authorization_for
@@ -82,6 +82,7 @@ def whole_view(
         authorization=authorization_for(scope.namespace, scope.labels, snapshot)
         if scope.kind is ProxyKind.ROUTER
         else Authorization(),
+        topology=topology_for(scope, snapshot),
         reporting=reporting_for(scope.namespace, scope.labels, Mode.CLIENT, snapshot),
         patches=patches_for(scope, snapshot),
         exposed=exposed,

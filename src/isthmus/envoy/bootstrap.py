@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from isthmus.envoy.common import SDS_UPSTREAM, SIDECAR_MARK
 from isthmus.envoy.served_names import BUFFER_BYTES, LUA
 from isthmus.envoy.tls import WORKLOAD_CERTIFICATE
+from isthmus.model.proxy_config import NOTHING_SAID, ProxyConfig, StatisticsKept
 
 XDS_UPSTREAM = "xds-grpc"
 READINESS_PORT = 15021
@@ -24,6 +26,7 @@ _AGENT = "agent"
 _STATISTICS = "prometheus_stats"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 _TYPE = "type.googleapis.com/"
+_DRAIN_SECONDS, _FLUSH_MILLISECONDS = 2, 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,6 +48,7 @@ class BootstrapSettings:
     health_socket: str
     marks_sockets: bool
     last_good_socket: str = ""
+    config: ProxyConfig = NOTHING_SAID
 
 
 def bootstrap(settings: BootstrapSettings) -> bytes:
@@ -82,11 +86,15 @@ def bootstrap(settings: BootstrapSettings) -> bytes:
                 | {"per_connection_buffer_limit_bytes": BUFFER_BYTES},
             ],
         },
-        "stats_config": _statistics(),
+        "stats_config": _statistics(settings.config.statistics or StatisticsKept()),
+        **({"stats_sinks": [_statsd(settings.config.statsd)]} if settings.config.statsd else {}),
         "deferred_stat_options": {"enable_deferred_creation_stats": True},
         "layered_runtime": {
             "layers": [
-                {"name": "static", "static_layer": {"re2.max_program_size.error_level": 32768}},
+                {
+                    "name": "static",
+                    "static_layer": {"re2.max_program_size.error_level": 32768, **dict(settings.config.runtime)},
+                },
                 {"name": "admin", "admin_layer": {}},
             ]
         },
@@ -106,12 +114,25 @@ def bootstrap(settings: BootstrapSettings) -> bytes:
     return json.dumps(document, indent=1, sort_keys=True).encode()
 
 
-def _statistics() -> dict[str, Any]:
+def _statsd(address: str) -> dict[str, Any]:
+    """Statistics are sent there by UDP every few seconds, in statsd's lines."""
+    host, _, port = address.rpartition(":")
+    place = _socket(host.strip("[]"), int(port))
+    place["socket_address"]["protocol"] = "UDP"
+    return {
+        "name": "envoy.stat_sinks.statsd",
+        "typed_config": {"@type": _TYPE + "envoy.config.metrics.v3.StatsdSink", "address": place},
+    }
+
+
+def _statistics(also: StatisticsKept) -> dict[str, Any]:
     """What people ask about. All of Envoy's statistics would cost twice the memory for each upstream (measured).
 
     Names of upstreams have dots in them, so each ends in a semicolon (`alt_stat_name`) up to which it is taken for a label.
     """
-    kept = [{"prefix": prefix} for prefix in _KEPT] + [{"suffix": suffix} for suffix in _KEPT_OF_EACH_UPSTREAM]
+    kept: list[dict[str, Any]] = [{"prefix": prefix} for prefix in (*_KEPT, *also.prefixes)]
+    kept += [{"suffix": suffix} for suffix in (*_KEPT_OF_EACH_UPSTREAM, *also.suffixes)]
+    kept += [{"safe_regex": {"regex": each}} for each in also.expressions]
     return {
         "stats_matcher": {"inclusion_list": {"patterns": kept}},
         "use_all_default_tags": False,
@@ -157,7 +178,12 @@ _KEPT_OF_EACH_UPSTREAM = (
 
 
 def envoy_arguments(
-    bootstrap_path: str, log_path: str = "", *, concurrency: int = 1, log_level: str = "warning"
+    bootstrap_path: str,
+    log_path: str = "",
+    *,
+    concurrency: int = 1,
+    log_level: str = "warning",
+    config: ProxyConfig = NOTHING_SAID,
 ) -> list[str]:
     """Command line; as it is, for one small Envoy among many on a machine. Concurrency 0 is a thread for each core."""
     arguments = [
@@ -169,11 +195,12 @@ def envoy_arguments(
         # The prefix of metrics has a newer field that the Python types do not know yet: Envoy would say so once for each listener.
         "--skip-deprecated-logs",
         "--drain-time-s",
-        "2",
+        str(_DRAIN_SECONDS if config.drain_seconds is None else math.ceil(config.drain_seconds)),
         "--drain-strategy",
         "immediate",
         "--file-flush-interval-msec",
-        "200",
+        str(config.flush_milliseconds or _FLUSH_MILLISECONDS),
+        *(["--file-flush-min-size-kb", str(config.flush_kilobytes)] if config.flush_kilobytes is not None else []),
         "-l",
         log_level,
     ]

@@ -18,6 +18,7 @@ from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.listener.http_inspector.v3 import http_inspector_pb2
 from envoy.extensions.filters.listener.original_dst.v3 import original_dst_pb2
+from envoy.extensions.filters.listener.proxy_protocol.v3 import proxy_protocol_pb2
 from envoy.extensions.filters.listener.tls_inspector.v3 import tls_inspector_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.set_filter_state.v3 import set_filter_state_pb2
@@ -26,6 +27,7 @@ from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.type.v3 import range_pb2
 
 from isthmus.envoy.common import boolean, from_ads, packed, seconds, uint32
+from isthmus.model.proxy_config import ClientCertificates, GatewayTopology
 from isthmus.model.security import PathNormalization
 from isthmus.model.traffic import Tunnel
 
@@ -138,9 +140,10 @@ def http_inbound(
 
 
 def http_at_gateway(
-    stat_prefix: str, route_name: str, *, guards: Sequence[Any], paths: PathNormalization
+    stat_prefix: str, route_name: str, topology: GatewayTopology, *, guards: Sequence[Any], paths: PathNormalization
 ) -> listener_components_pb2.Filter:
-    """Requests from beyond the mesh: their address is the connection's, and nobody vouches for a client certificate but this proxy.
+    """Requests from beyond the mesh: their address is the connection's, and nobody vouches for a client certificate but this proxy, unless
+    `topology` says who stands before it.
 
     A head that is begun has to be ended in time: whoever sends it slowly holds memory here.
     """
@@ -151,12 +154,19 @@ def http_at_gateway(
     manager = _manager(stat_prefix, [*guards, cors, fault], paths)
     manager.rds.CopyFrom(http_connection_manager_pb2.Rds(config_source=from_ads(), route_config_name=route_name))
     manager.use_remote_address.value = True
+    manager.xff_num_trusted_hops = topology.trusted_proxies
     manager.request_headers_timeout.CopyFrom(seconds(_HEAD_SECONDS))
-    manager.forward_client_cert_details = Hcm.SANITIZE_SET
-    manager.set_current_client_cert_details.subject.value = True
-    manager.set_current_client_cert_details.uri = True
-    manager.set_current_client_cert_details.dns = True
+    manager.forward_client_cert_details = Hcm.ForwardClientCertDetails.Value(topology.client_certificates)
+    if topology.client_certificates in (ClientCertificates.SANITIZE_SET, ClientCertificates.APPEND_FORWARD):
+        manager.set_current_client_cert_details.subject.value = True
+        manager.set_current_client_cert_details.uri = True
+        manager.set_current_client_cert_details.dns = True
     return _filter(manager)
+
+
+def proxy_protocol() -> listener_components_pb2.ListenerFilter:
+    """Who is calling is said in front of each connection. One that does not say it is ended."""
+    return _listener_filter("envoy.filters.listener.proxy_protocol", proxy_protocol_pb2.ProxyProtocol())
 
 
 def tls_inspector() -> listener_components_pb2.ListenerFilter:

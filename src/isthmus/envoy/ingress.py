@@ -16,6 +16,7 @@ from isthmus.envoy import filters, guards, routes, tls
 from isthmus.envoy.common import BLACK_HOLE, address, seconds
 from isthmus.envoy.resources import Resource
 from isthmus.model.gateways import GatewayChain, GatewayPort, HostTable
+from isthmus.model.proxy_config import GatewayTopology
 from isthmus.model.security import Authorization
 
 _ANY = "0.0.0.0"
@@ -23,7 +24,9 @@ _CONNECT_ATTEMPTS = 3
 _HANDSHAKE_SECONDS = 15
 
 
-def listeners(ports: Sequence[GatewayPort], authorization: Authorization) -> Iterator[Resource]:
+def listeners(
+    ports: Sequence[GatewayPort], authorization: Authorization, topology: GatewayTopology
+) -> Iterator[Resource]:
     """One for each port that has anything to serve."""
     for port in ports:
         if port.chains:
@@ -31,8 +34,10 @@ def listeners(ports: Sequence[GatewayPort], authorization: Authorization) -> Ite
                 name=f"{port.bind or _ANY}_{port.number}",
                 address=address(port.bind or _ANY, port.number),
                 traffic_direction=base_pb2.OUTBOUND,
-                filter_chains=[_chain(port.number, chain, authorization) for chain in port.chains],
+                filter_chains=[_chain(port.number, chain, authorization, topology) for chain in port.chains],
             )
+            if topology.proxy_protocol:
+                listener.listener_filters.append(filters.proxy_protocol())
             if any(chain.tls or chain.passes_tls_through for chain in port.chains):
                 listener.listener_filters.append(filters.tls_inspector())
                 listener.listener_filters_timeout.CopyFrom(seconds(5))
@@ -48,7 +53,7 @@ def tables(ports: Sequence[GatewayPort]) -> Iterator[Resource]:
                 yield routes.configuration(chain.table, hosts)
 
 
-def _chain(port: int, chain: GatewayChain, authorization: Authorization) -> Any:
+def _chain(port: int, chain: GatewayChain, authorization: Authorization, topology: GatewayTopology) -> Any:
     found = listener_components_pb2.FilterChain()
     if chain.sni_hosts:
         found.filter_chain_match.server_names.extend(chain.sni_hosts)
@@ -64,7 +69,9 @@ def _chain(port: int, chain: GatewayChain, authorization: Authorization) -> Any:
     prefix = f"outbound_0.0.0.0_{port}"
     if chain.table:
         asked = guards.of_requests(authorization)
-        found.filters.append(filters.http_at_gateway(prefix, chain.table, guards=asked, paths=authorization.paths))
+        found.filters.append(
+            filters.http_at_gateway(prefix, chain.table, topology, guards=asked, paths=authorization.paths)
+        )
     else:
         found.filters.extend(guards.of_connections(authorization))
         clusters = chain.clusters or ((BLACK_HOLE, 1),)

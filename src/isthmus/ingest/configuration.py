@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar, cast
 
-from isthmus.api import envoy_filter, networking, security, telemetry, virtual_service
+from isthmus.api import envoy_filter, networking, proxy_config, security, telemetry, virtual_service
 from isthmus.api.core import ConfigMap
 from isthmus.api.gateway import Gateway
 from isthmus.api.meta import KubernetesObject
@@ -23,6 +23,7 @@ from isthmus.ingest.gateways import exposures_of, servers_of
 from isthmus.ingest.inputs import ClusterInput, network_of
 from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map
 from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of, request_authentication_of
+from isthmus.ingest.proxy_configs import proxy_config_of
 from isthmus.ingest.revisions import is_of, revisions_of
 from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, service_entry_of, workload_entry_of
 from isthmus.ingest.sidecars import sidecar_of
@@ -34,6 +35,7 @@ from isthmus.model.envoy_filters import EnvoyFilter
 from isthmus.model.gateways import Server
 from isthmus.model.issues import Issue
 from isthmus.model.names import NetworkId
+from isthmus.model.proxy_config import ProxyConfigRule
 from isthmus.model.routing import VirtualService
 from isthmus.model.security import (
     AuthorizationPolicy,
@@ -68,6 +70,7 @@ class Configuration:
     sidecars: tuple[Sidecar, ...] = ()
     envoy_filters: tuple[EnvoyFilter, ...] = ()
     telemetries: tuple[Telemetry, ...] = ()
+    proxy_config_rules: tuple[ProxyConfigRule, ...] = ()
     service_entries: tuple[ServiceEntry, ...] = ()
     workload_entries: tuple[Candidate, ...] = ()
     network_gateways: tuple[NetworkGateway, ...] = ()
@@ -133,6 +136,9 @@ def configuration_of(
         virtual_services=tuple(sorted([*reader.virtual_services(domain), *routes.virtual_services], key=_age)),
         sidecars=tuple(sorted(reader.each(networking.Sidecar, lambda obj: sidecar_of(obj, cluster.id)), key=_age)),
         telemetries=telemetries,
+        proxy_config_rules=tuple(
+            sorted(reader.each(proxy_config.ProxyConfig, lambda obj: proxy_config_of(obj, cluster.id)), key=_age)
+        ),
         envoy_filters=tuple(
             sorted(
                 reader.each(envoy_filter.EnvoyFilter, lambda obj: envoy_filter_of(obj, cluster.id)),
@@ -213,6 +219,6 @@ class _Reader:
         return found
 
 
-def _age(value: DestinationRule | VirtualService | ServiceEntry | Sidecar) -> tuple[str, str, str]:
+def _age(value: DestinationRule | VirtualService | ServiceEntry | Sidecar | ProxyConfigRule) -> tuple[str, str, str]:
     """The oldest first; of one age by name."""
     return (value.created, value.namespace, value.name)

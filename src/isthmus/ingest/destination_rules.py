@@ -8,7 +8,7 @@ import msgspec
 
 from isthmus.api import networking as api
 from isthmus.ingest import labels
-from isthmus.ingest.durations import seconds_of
+from isthmus.model.durations import seconds_of
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, Namespace
 from isthmus.model.traffic import (

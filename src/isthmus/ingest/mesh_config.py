@@ -16,12 +16,15 @@ from isthmus.ingest.destination_rules import locality_of, mesh_policy_of, zone_a
 from isthmus.ingest.discovery_selectors import BadSelector, selectors_of
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
 from isthmus.ingest.providers import providers_of
+from isthmus.ingest.proxy_configs import default_config_of, default_issues
 from isthmus.ingest.sidecars import REGISTRY_ONLY
 from isthmus.ingest.telemetry_providers import KEYS as TELEMETRY_KEYS
 from isthmus.ingest.telemetry_providers import telemetry_defaults_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, covers
+from isthmus.model.proxy_config import ProxyConfig
+from isthmus.model.proxy_config_words import Word
 from isthmus.model.security import PathNormalization
 from isthmus.model.selectors import LabelSelector
 from isthmus.model.snapshot import MeshSettings
@@ -73,6 +76,7 @@ def with_mesh_config(settings: MeshSettings, config: Mapping[str, Any]) -> MeshS
         providers=providers_of(config)[0],
         discovery=_discovery(config.get("discoverySelectors")),
         telemetry=_telemetry(config),
+        proxy_config=_proxy_config(config)[0],
         paths=_paths(config.get("pathNormalization")),
         registry_only=_is_registry_only(config.get("outboundTrafficPolicy")),
         service_export_to=services,
@@ -87,6 +91,13 @@ def _telemetry(config: Mapping[str, Any]) -> TelemetryDefaults:
         return telemetry_defaults_of(config)[0]
     except (AttributeError, TypeError, ValueError) as error:
         raise BadMeshConfig(f"telemetry: {error}") from None
+
+
+def _proxy_config(config: Mapping[str, Any]) -> tuple[ProxyConfig, tuple[Word, ...]]:
+    try:
+        return default_config_of(config)
+    except ValueError as error:
+        raise BadMeshConfig(f"defaultConfig: {error}") from None
 
 
 def from_config_map(
@@ -127,6 +138,7 @@ def from_config_map(
         issue(Severity.ERROR, f"{_KEY}", wrong, "correct it; until then nothing is reported there")
         for wrong in telemetry_defaults_of(config)[1]
     ]
+    issues += default_issues(_proxy_config(config)[1], subject)
     for name, own in (("trustDomain", str(settings.trust_domain)), ("rootNamespace", settings.root_namespace)):
         if config.get(name, own) != own:
             issues.append(

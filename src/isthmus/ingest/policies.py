@@ -9,8 +9,8 @@ from itertools import chain
 import msgspec
 
 from isthmus.api import security as api
-from isthmus.ingest.durations import seconds_of
 from isthmus.ingest.token_keys import check_address, check_keys
+from isthmus.model.durations import seconds_of
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.model.security import (

@@ -14,6 +14,8 @@ from isthmus.ingest.inputs import Objects
 from isthmus.ingest.workloads import locality_of
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ClusterId, Namespace, NetworkId
+from isthmus.model.proxy_config import GatewayTopology
+from isthmus.model.proxy_config_words import read
 from isthmus.model.topology import Locality
 from isthmus.model.views import Proxy, ProxyKind, Scope
 
@@ -42,6 +44,7 @@ def proxy_of(node_id: str, metadata: Mapping[str, object], locality: Locality, i
         labels=claimed if kind is ProxyKind.ROUTER else (),
         ip_families=_families(ips),
         captures_names=captures_names,
+        topology=_topology(metadata) if kind is ProxyKind.ROUTER else None,
     )
     return Proxy(
         id=node_id,
@@ -90,6 +93,14 @@ def _text(metadata: Mapping[str, object], key: str) -> str:
     if not isinstance(value, str):
         raise BadClaims(f"node metadata {key} is not a string")
     return value
+
+
+def _topology(metadata: Mapping[str, object]) -> GatewayTopology | None:
+    """Part of the ProxyConfig that the proxy was started with."""
+    config = metadata.get("PROXY_CONFIG", {})
+    if not isinstance(config, Mapping):
+        raise BadClaims("node metadata PROXY_CONFIG is not an object")
+    return read({"gatewayTopology": config.get("gatewayTopology")})[0].topology
 
 
 def _labels(metadata: Mapping[str, object]) -> tuple[tuple[str, str], ...]:

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from isthmus.api.meta import PortNumber, Wire
-from isthmus.ingest.durations import seconds_of
+from isthmus.model.durations import seconds_of
 from isthmus.model.telemetry import LogKind, LogProvider, TelemetryDefaults, TraceKind, TraceProvider
 
 KEYS = frozenset(

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from isthmus.api import virtual_service as api
 from isthmus.ingest.destination_rules import full_name
-from isthmus.ingest.durations import seconds_of
+from isthmus.model.durations import seconds_of
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.model.origins import Origin

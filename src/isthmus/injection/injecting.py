@@ -9,14 +9,14 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 
 from isthmus.injection.probes import PROBERS, rewritten
 from isthmus.injection.selection import REVISION_LABEL, STATUS_ANNOTATION, objection
-from isthmus.injection.settings import BadRequest, InjectionSettings, PodWishes, wishes_of
+from isthmus.injection.settings import PROXY_CONFIG, BadRequest, InjectionSettings, PodWishes, wishes_of
 from isthmus.injection.sidecar import (
     INIT,
     PROXY,
@@ -36,9 +36,10 @@ _PLACEHOLDER = "auto"
 
 @dataclass(frozen=True, slots=True)
 class Injected:
-    """The Pod as it is to be."""
+    """The Pod as it is to be, and what its owner may want to know."""
 
     pod: Object
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +97,8 @@ def inject(pod: Mapping[str, Any], namespace: str, settings: InjectionSettings) 
     metadata, spec = changed.setdefault("metadata", {}), changed.setdefault("spec", {})
     annotations = metadata.get("annotations") or {}
     wishes = wishes_of(annotations, settings)
+    config = settings.proxies.for_workload(namespace, metadata.get("labels") or {}, wishes.proxy_config)
+    wishes = replace(wishes, proxy_config=config)
     role = _role(annotations)
     containers = [each for each in spec.get("containers") or () if each["name"] != PROXY]
     customized: Object = next((each for each in spec.get("containers") or () if each["name"] == PROXY), {})
@@ -112,7 +115,8 @@ def inject(pod: Mapping[str, Any], namespace: str, settings: InjectionSettings) 
             proxy["env"].append({"name": PROBERS, "value": json.dumps(asked, sort_keys=True, separators=(",", ":"))})
     _place(spec, containers, _customized(proxy, customized), wishes, role, settings)
     _describe(metadata, spec, containers, settings, role)
-    return Injected(changed)
+    unheard = (f"annotation {PROXY_CONFIG}: {word.field} has no effect: {word.why}" for word in wishes.unheard)
+    return Injected(changed, tuple(unheard))
 
 
 def _role(annotations: Mapping[str, str]) -> str:
@@ -133,7 +137,7 @@ def _place(
         first.append(proxy | {"restartPolicy": "Always"})
         spec["containers"] = containers
     else:
-        if wishes.proxy_config.get("holdApplicationUntilProxyStarts"):
+        if wishes.proxy_config.hold_application:
             # The kubelet starts containers in order, and waits for each one's hook.
             proxy["lifecycle"] = {"postStart": {"exec": {"command": ["isthmus", "agent", "wait"]}}}
         spec["containers"] = [proxy, *containers]

@@ -5,12 +5,14 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
 
 from isthmus.injection.selection import DEFAULT_REVISION
+from isthmus.model.proxy_config import NOTHING_SAID, ProxyConfig, ProxyConfigs
+from isthmus.model.proxy_config_words import Word, read
 
 Object = dict[str, Any]
 
@@ -45,6 +47,8 @@ class InjectionSettings:
     native: bool = True
     rewrite_probes: bool = True
     dns_capture: bool = True
+    proxies: ProxyConfigs = field(default_factory=ProxyConfigs)
+    """How proxies are run, where their Pods do not say it."""
 
     def at(self, path: str) -> InjectionSettings:
         """For what the path of the request says: `/inject/cluster/east/net/n1`, or Istio's `:ENV:cluster=east:ENV:net=n1`.
@@ -86,15 +90,16 @@ class Capture:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodWishes:
-    """What a Pod's annotations ask for. `proxy_config` is the ProxyConfig as JSON; `resources` are requests and limits."""
+    """What a Pod's annotations ask for. `resources` are requests and limits; `unheard` is what has no effect."""
 
     capture: Capture
-    proxy_config: Object
+    proxy_config: ProxyConfig
     image: str
     native: bool
     rewrite_probes: bool
     resources: Object
     log_level: str
+    unheard: tuple[Word, ...] = ()
 
 
 _CAPTURE = {
@@ -123,14 +128,16 @@ def wishes_of(annotations: Mapping[str, str], settings: InjectionSettings) -> Po
     level = annotations.get(_SIDECAR + "logLevel", "warning")
     if level not in _LEVELS:
         raise BadRequest(f"annotation {_SIDECAR}logLevel: {level!r} is none of {', '.join(sorted(_LEVELS))}")
+    config, unheard = own_proxy_config(annotations)
     return PodWishes(
         capture=_capture(annotations),
-        proxy_config=_proxy_config(annotations.get(PROXY_CONFIG, "")),
+        proxy_config=config,
         image=image,
         native=_flag(annotations, _SIDECAR + "nativeSidecar", settings.native),
         rewrite_probes=_flag(annotations, _SIDECAR + "rewriteAppHTTPProbers", settings.rewrite_probes),
         resources=_resources(annotations),
         log_level=level,
+        unheard=unheard,
     )
 
 
@@ -158,24 +165,22 @@ def check_capture(wanted: Capture) -> None:
                 raise BadRequest(f"annotation {_TRAFFIC}{name}: {part!r} is not {what}")
 
 
-def _proxy_config(text: str) -> Object:
+def own_proxy_config(annotations: Mapping[str, str]) -> tuple[ProxyConfig, tuple[Word, ...]]:
+    """What a Pod says of its own proxy, and what of that has no effect. Raises BadRequest for what cannot be used."""
+    text = annotations.get(PROXY_CONFIG, "")
     if not text.strip():
-        return {}
+        return NOTHING_SAID, ()
     try:
         found = yaml.safe_load(text)
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise BadRequest(f"annotation {PROXY_CONFIG}: is not YAML: {error}") from None
     if not isinstance(found, dict):
         raise BadRequest(f"annotation {PROXY_CONFIG}: is not an object")
-    metadata = found.get("proxyMetadata") or {}
-    if not isinstance(metadata, dict) or not all(isinstance(value, str) for value in metadata.values()):
-        raise BadRequest(f"annotation {PROXY_CONFIG}: proxyMetadata is not a map of texts")
-    address = found.get("discoveryAddress", "istiod:15012")
-    if not isinstance(address, str) or not _is_port(address.rpartition(":")[2]) or not address.rpartition(":")[0]:
-        raise BadRequest(f"annotation {PROXY_CONFIG}: discoveryAddress {address!r} is not host:port")
-    if not isinstance(found.get("holdApplicationUntilProxyStarts", False), bool):
-        raise BadRequest(f"annotation {PROXY_CONFIG}: holdApplicationUntilProxyStarts is neither true nor false")
-    return found
+    config, rest = read(found)
+    for word in rest:
+        if word.is_wrong:
+            raise BadRequest(f"annotation {PROXY_CONFIG}: {word.field}: {word.why}")
+    return config, rest
 
 
 def _resources(annotations: Mapping[str, str]) -> Object:

@@ -8,6 +8,7 @@ from typing import Any
 
 from isthmus.injection.settings import Capture, InjectionSettings, PodWishes
 from isthmus.injection.workloads import Owner
+from isthmus.model.proxy_config_words import written
 
 Object = dict[str, Any]
 
@@ -67,7 +68,7 @@ def proxy_container(
 
 
 def _environment(settings: InjectionSettings, wishes: PodWishes, owner: Owner, service_account: str) -> list[Object]:
-    config = {"discoveryAddress": settings.discovery_address, **wishes.proxy_config}
+    config = {"discoveryAddress": settings.discovery_address, **written(wishes.proxy_config)}
     account = (
         {"name": "SERVICE_ACCOUNT", "value": service_account}
         if service_account
@@ -84,7 +85,7 @@ def _environment(settings: InjectionSettings, wishes: PodWishes, owner: Owner, s
         "ISTIO_META_DNS_CAPTURE": "true" if settings.dns_capture else "false",
         "ISTHMUS_ENVOY_LOG_LEVEL": wishes.log_level,
     }
-    told |= {name: str(value) for name, value in sorted((config.get("proxyMetadata") or {}).items())}
+    told |= dict(wishes.proxy_config.metadata)
     return [
         _from_field("POD_NAME", "metadata.name"),
         _from_field("POD_NAMESPACE", "metadata.namespace"),

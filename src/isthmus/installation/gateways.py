@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from typing import Any
 
 from isthmus.injection.selection import POD_LABEL
-from isthmus.injection.settings import PodWishes, wishes_of
+from isthmus.injection.settings import wishes_of
 from isthmus.injection.sidecar import proxy_container, unprivileged_ports, volumes
 from isthmus.injection.workloads import NETWORK_LABEL, Owner, mesh_labels
 from isthmus.installation.control_plane import PROXY_PORTS
@@ -92,9 +91,8 @@ def _gateway(
 
 def _container(settings: InstallSettings, name: str, environment: Mapping[str, str], service_account: str) -> Object:
     told = settings.injection
-    wishes: PodWishes = replace(wishes_of({}, told), proxy_config={})
     container = proxy_container(
-        "router", told, wishes, Owner("apps/v1", "Deployment", name), service_account=service_account
+        "router", told, wishes_of({}, told), Owner("apps/v1", "Deployment", name), service_account=service_account
     )
     container["env"] += [{"name": key, "value": value} for key, value in environment.items()]
     return container

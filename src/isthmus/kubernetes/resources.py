@@ -42,6 +42,7 @@ SERVICE_ACCOUNTS = _core("serviceaccounts")
 ENDPOINT_SLICES = ResourcePath(group="discovery.k8s.io", version="v1", plural="endpointslices", namespaced=True)
 DEPLOYMENTS = ResourcePath(group="apps", version="v1", plural="deployments", namespaced=True)
 REPLICA_SETS = ResourcePath(group="apps", version="v1", plural="replicasets", namespaced=True)
+PROXY_CONFIGS = ResourcePath(group="networking.istio.io", version="v1beta1", plural="proxyconfigs", namespaced=True)
 LEASES = ResourcePath(group="coordination.k8s.io", version="v1", plural="leases", namespaced=True)
 TOKEN_REVIEWS = ResourcePath(group="authentication.k8s.io", version="v1", plural="tokenreviews", namespaced=False)
 _ADMISSION = "admissionregistration.k8s.io"

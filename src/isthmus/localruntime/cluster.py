@@ -18,7 +18,7 @@ from isthmus.apiserver.settings import ApiServerSettings
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import AlreadyExists, KubernetesError
 from isthmus.kubernetes.kubeconfig import ApiAddress, ContextEntry
-from isthmus.kubernetes.resources import SERVICES, ResourcePath
+from isthmus.kubernetes.resources import CONFIG_MAPS, PROXY_CONFIGS, SERVICES, ResourcePath
 from isthmus.localruntime.agents import AgentClient
 from isthmus.localruntime.controllers.actions import condition
 from isthmus.localruntime.controllers.cache import ClusterCache
@@ -37,14 +37,17 @@ from isthmus.localruntime.networks import Networks
 from isthmus.localruntime.plan import ClusterPlan, Plan
 from isthmus.localruntime.pods import Place
 from isthmus.localruntime.processes import Child, Processes, Program
+from isthmus.localruntime.proxy_configs import proxy_configs_in
 from isthmus.localruntime.sample_manifests import samples
 from isthmus.localruntime.state import StateFolder
 from isthmus.model.names import ClusterId
+from isthmus.model.proxy_config import ProxyConfigs
 
 Object = dict[str, Any]
 
 RUN = Path("/run/isthmus")
 _ASK_SECONDS = 0.03
+_ABOUT_PROXIES = {"ConfigMap": CONFIG_MAPS, "ProxyConfig": PROXY_CONFIGS}
 _REMOTE_TOKEN_SECONDS = 30 * 86400
 
 log = structlog.get_logger()
@@ -76,6 +79,8 @@ class Cluster:
         self.agent: Child | None = None
         self.answers = asyncio.Event()
         """The API server answers, and the mesh's ServiceAccounts are there."""
+        self.configured = asyncio.Event()
+        """What says how proxies are run is in the cache: proxies that start now are run so."""
         self.applied = asyncio.Event()
         self._mesh = plan
         self._state = state
@@ -118,15 +123,18 @@ class Cluster:
                 joined(cache)
                 kubelet = self.kubelet = Kubelet(self._place(client, cache))
                 tasks.create_task(cache.run(), name="cache")
-                controllers = Controllers(self.plan, client, cache, self.ca_pem)
+                proxies = partial(self._proxy_configs, clusters)
+                controllers = Controllers(self.plan, client, cache, self.ca_pem, proxies)
                 await self._apply(client, system(self._mesh, self.plan, authority))
                 self.answers.set()
+                objects = [obj for path in self.plan.manifests for obj in _objects(path)]
+                await self._configure(client, cache, filter(_is_about_proxies, objects))
+                await self._config_cluster(clusters).configured.wait()
                 tasks.create_task(controllers.run(), name="controllers")
                 tasks.create_task(kubelet.run(), name="kubelet")
                 tasks.create_task(self._follow_agent(kubelet), name="agent")
                 await self._apply(client, samples(self.plan))
-                for path in self.plan.manifests:
-                    await self._apply(client, _objects(path))
+                await self._apply(client, objects)
                 await self._link(clusters)
                 self.applied.set()
                 self._tell(f"{self.plan.id}: objects applied")
@@ -218,6 +226,24 @@ class Cluster:
         service = cache.state[SERVICES].get((SYSTEM, control_plane_name(revision)), {}) if revision else {}
         return control_plane_addresses(self._mesh, self.plan, str(service.get("spec", {}).get("clusterIP", "")))
 
+    def _proxy_configs(self, clusters: Mapping[ClusterId, Cluster]) -> ProxyConfigs:
+        """As the config cluster of this cluster's control plane has it; nothing is said before its API server answers."""
+        config = self._config_cluster(clusters)
+        return proxy_configs_in(config.cache.state) if config.cache is not None else ProxyConfigs()
+
+    def _config_cluster(self, clusters: Mapping[ClusterId, Cluster]) -> Cluster:
+        served_by = self._mesh.cluster(self.plan.control_planes[0]) if self.plan.control_planes else self.plan
+        return clusters[ClusterId(served_by.config_cluster or served_by.id)]
+
+    async def _configure(self, client: ApiClient, cache: ClusterCache, objects: Iterable[Object]) -> None:
+        await cache.synced()
+        for obj in objects:
+            await self._apply(client, [obj])
+            resource = _ABOUT_PROXIES[obj["kind"]]
+            name = (obj["metadata"].get("namespace", "default"), obj["metadata"]["name"])
+            await cache.until(lambda: name in cache.state[resource])  # noqa: B023 - asked while it is so
+        self.configured.set()
+
     async def _follow_agent(self, kubelet: Kubelet) -> None:
         """Whenever the agent has been started anew, it is told its proxies again."""
         assert self.agent is not None, "started"
@@ -264,6 +290,11 @@ class Cluster:
                 continue
             except KubernetesError as error:
                 raise NotApplied(f"{self.plan.id}: {kind} {metadata['name']}: {error}") from None
+
+
+def _is_about_proxies(obj: Object) -> bool:
+    """What the mesh says of how they are run: in the system namespace, which is there before all others."""
+    return obj["kind"] in _ABOUT_PROXIES and obj["metadata"].get("namespace") == SYSTEM
 
 
 def _objects(path: Path) -> Iterable[Object]:

@@ -36,6 +36,8 @@ from isthmus.localruntime.pod_files import (
 from isthmus.localruntime.pod_status import ContainerState, status
 from isthmus.localruntime.probes import probe, session_inside
 from isthmus.localruntime.processes import Child, Processes, Program
+from isthmus.localruntime.proxy_configs import config_of, node_metadata
+from isthmus.model.proxy_config_words import written
 
 Object = dict[str, Any]
 
@@ -44,6 +46,9 @@ _TOKEN_SECONDS = 3600
 _TOKEN_RENEW_SECONDS = 0.8 * _TOKEN_SECONDS
 _DRAIN_SECONDS = 2.0
 """How long a draining sidecar goes on taking requests: peers learn in milliseconds that it is leaving, and finish what they began."""
+
+_CONCURRENCY = 1
+"""Threads of each Envoy: there are many of them on the machine."""
 
 _RETRY_FIRST, _RETRY_MAX = 0.2, 10.0
 _EAGER_PROBE_SECONDS = 0.1
@@ -254,6 +259,7 @@ class PodRunner:
         labels = metadata.get("labels") or {}
         proxy = next(container for container in spec["containers"] if container.get("image") == PROXY)
         variables = {entry["name"]: str(entry.get("value", "")) for entry in proxy.get("env") or ()}
+        config = config_of(self._pod)
         return ProxySpec(
             kind=self._proxy_kind(),
             namespace=self.namespace,
@@ -273,6 +279,9 @@ class PodRunner:
             name_servers=[],
             search_domains=search_domains(self.namespace),
             control_planes=self._place.control_planes(labels.get("istio.io/rev", "")),
+            concurrency=_CONCURRENCY if config.concurrency is None else config.concurrency,
+            metadata=node_metadata(config),
+            proxy_config=written(config),
         )
 
     def _proxy_kind(self) -> str:
@@ -315,7 +324,8 @@ class PodRunner:
             self.draining = True
             try:
                 await self._place.agent.drain(self.namespace, self.name)
-                await asyncio.sleep(min(_DRAIN_SECONDS, grace))
+                asked = config_of(self._pod).termination_drain_seconds
+                await asyncio.sleep(min(_DRAIN_SECONDS if asked is None else asked, grace))
             except AgentRefused as error:
                 log.warning("proxy not drained", pod=self.name, error=str(error))
         workloads = [child for name, child in self.children.items() if name != "istio-proxy"]

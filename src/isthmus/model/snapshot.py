@@ -17,6 +17,7 @@ from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue
 from isthmus.model.lookups import ByHost, grouped
 from isthmus.model.names import ClusterId, Hostname, MeshId, Namespace, NetworkId, ServiceKey
+from isthmus.model.proxy_config import NOTHING_SAID, ProxyConfig, ProxyConfigRule, ProxyConfigs
 from isthmus.model.routing import VirtualService
 from isthmus.model.security import (
     AuthorizationPolicy,
@@ -82,6 +83,8 @@ class MeshSettings:
     networks: MeshNetworks = field(default_factory=MeshNetworks)
     providers: tuple[AuthorizationProvider, ...] = ()
     telemetry: TelemetryDefaults = field(default_factory=TelemetryDefaults)
+    proxy_config: ProxyConfig = NOTHING_SAID
+    """How proxies are run where nobody says it of fewer of them."""
     registry_only: bool = False
     paths: PathNormalization = PathNormalization.BASE
     discovery: tuple[LabelSelector, ...] = ()
@@ -135,6 +138,7 @@ class Snapshot:
     sidecars: tuple[Sidecar, ...] = ()
     envoy_filters: tuple[EnvoyFilter, ...] = ()
     telemetries: tuple[Telemetry, ...] = ()
+    proxy_config_rules: tuple[ProxyConfigRule, ...] = ()
     claim_keys: frozenset[str] = frozenset()
     """The same of what proxies say about themselves."""
     selector_keys: frozenset[str] = frozenset()
@@ -143,6 +147,14 @@ class Snapshot:
     """Whether it matters to any service on which Node a caller runs."""
     attachments: Attachments = field(default_factory=Attachments)
     issues: tuple[Issue, ...] = ()
+
+    @property
+    def proxy_configs(self) -> ProxyConfigs:
+        """All that is said of how proxies are run."""
+        settings = self.settings
+        return ProxyConfigs(
+            default=settings.proxy_config, rules=self.proxy_config_rules, root_namespace=settings.root_namespace
+        )
 
     @cached_property
     def keys_by_host(self) -> Mapping[Hostname, tuple[ServiceKey, ...]]:

@@ -14,6 +14,7 @@ from isthmus.model.gateways import GatewayPort, ServerTls
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId
 from isthmus.model.origins import Origin
+from isthmus.model.proxy_config import GatewayTopology
 from isthmus.model.routing import ConnectionRoute, Route
 from isthmus.model.security import Authorization, MutualTlsMode
 from isthmus.model.services import Protocol, Service, ServicePort
@@ -51,6 +52,8 @@ class Scope:
     """What the proxy says about itself, of that by which some rule chooses."""
     captures_names: bool = False
     """Whether its applications' questions for names are answered by this mesh."""
+    topology: GatewayTopology | None = None
+    """Of a gateway: what it says is in front of it."""
     node: str = ""
     """The Node that it runs on, where some service keeps callers on theirs; else empty, so that nodes share."""
 
@@ -292,6 +295,8 @@ class OutboundView:
     extra_hosts: tuple[ExtraHost, ...] = ()
     gateway_ports: tuple[GatewayPort, ...] = ()
     """Of an ingress gateway; and what it asks before it lets requests in."""
+    topology: GatewayTopology = field(default_factory=GatewayTopology)
+    """Of a gateway: what stands before it."""
     authorization: Authorization = field(default_factory=Authorization)
     reporting: Reporting = field(default_factory=Reporting)
     """What is logged and traced of what goes out."""

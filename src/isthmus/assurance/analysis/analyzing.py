@@ -24,7 +24,7 @@ from isthmus.model.snapshot import Snapshot
 
 _CONFIG_MAP, _MESH, _NETWORKS = "istio", "mesh", "meshNetworks"
 # What a computation finds that validation has found before it, and said better.
-_SAID_BY_VALIDATION = {"ISM0106", "ISM0107"}
+_SAID_BY_VALIDATION = {"ISM0106", "ISM0107", "ISM0110"}
 _OWN_FAILURE = "ISM0001"
 
 

@@ -6,6 +6,8 @@ import ipaddress
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from isthmus.injection.settings import PROXY_CONFIG, BadRequest, own_proxy_config
+
 ANY_KIND = "*"
 _PODS = ("Pod",)
 
@@ -49,6 +51,14 @@ def _interception(value: str) -> str:
     return "" if value in ("REDIRECT", "TPROXY", "NONE") else f"{value!r} is none of REDIRECT, TPROXY, NONE"
 
 
+def _proxy_config(value: str) -> str:
+    try:
+        own_proxy_config({PROXY_CONFIG: value})
+    except BadRequest as error:
+        return str(error).removeprefix(f"annotation {PROXY_CONFIG}: ")
+    return ""
+
+
 ANNOTATIONS: dict[str, Annotation] = {
     "alpha.istio.io/canonical-serviceaccounts": Annotation(("Service",)),
     "alpha.istio.io/identity": Annotation(("ServiceAccount",), is_deprecated=True),
@@ -79,7 +89,7 @@ ANNOTATIONS: dict[str, Annotation] = {
     "networking.istio.io/service-type": Annotation(("Gateway",)),
     "networking.istio.io/traffic-distribution": Annotation(("Service", "ServiceEntry", "Namespace"), is_alpha=False),
     "prometheus.istio.io/merge-metrics": Annotation(_PODS, bad=_flag),
-    "proxy.istio.io/config": Annotation(_PODS, is_alpha=False),
+    PROXY_CONFIG: Annotation(_PODS, is_alpha=False, bad=_proxy_config),
     "proxy.istio.io/overrides": Annotation(_PODS),
     "readiness.status.sidecar.istio.io/applicationPorts": Annotation(_PODS, bad=_ports),
     "readiness.status.sidecar.istio.io/failureThreshold": Annotation(_PODS, bad=_whole),

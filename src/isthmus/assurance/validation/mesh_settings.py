@@ -27,6 +27,7 @@ from isthmus.assurance.validation.shapes import (
     whole,
 )
 from isthmus.assurance.validation.terms import Object, bad_host, bad_url, dns_label, export_to, is_cidr, is_ip
+from isthmus.ingest.proxy_configs import default_config_of
 
 _SELECTORS = many(
     record({
@@ -120,6 +121,9 @@ def _meaning(config: Object) -> Iterator[Problem]:
         elif name in seen:
             yield Problem(codes.TWICE, f"$.extensionProviders[{index}].name", f"provider {name} is given twice")
         seen.add(name)
+    for word in default_config_of(config)[1]:
+        code = codes.MALFORMED if word.is_wrong else codes.NOT_READ
+        yield Problem(code, f"$.defaultConfig.{word.field}", word.why)
     for name in ("proxyListenPort", "proxyInboundListenPort"):
         if config.get(name) == 0:
             yield Problem(codes.BAD_PORT, f"$.{name}", "a port is between 1 and 65535")

@@ -222,7 +222,7 @@ SIDECAR = record({
     }),
 })  # fmt: skip
 PROXY_CONFIG = record({
-    "selector": SELECTOR, "concurrency": whole(0), "environmentVariables": mapping(text(high=2048)),
+    "selector": SELECTOR, "concurrency": whole(0, 256), "environmentVariables": mapping(text(high=2048)),
     "image": record({"imageType": text()}),
 })  # fmt: skip
 _FILTER_MATCH = record({"name": text(), "subFilter": record({"name": text()}), "destinationPort": PORT})

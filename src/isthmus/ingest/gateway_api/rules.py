@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 
 from isthmus.api import gateway_api as api
-from isthmus.ingest.durations import seconds_of
 from isthmus.ingest.gateway_api.references import Referrer, resolved
 from isthmus.model.attachments import Backend, Condition
+from isthmus.model.durations import seconds_of
 from isthmus.model.origins import Origin
 from isthmus.model.routing import (
     Comparison,

@@ -15,6 +15,7 @@ from isthmus.kubernetes.resources import (
     NAMESPACES,
     NODES,
     PODS,
+    PROXY_CONFIGS,
     REPLICA_SETS,
     SERVICE_ACCOUNTS,
     SERVICES,
@@ -33,6 +34,7 @@ WATCHED = (
     DEPLOYMENTS,
     REPLICA_SETS,
     PODS,
+    PROXY_CONFIGS,
 )
 
 Subscriber = Callable[[ResourcePath, list[Change[Object]]], None]

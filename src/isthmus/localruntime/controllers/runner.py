@@ -6,7 +6,8 @@ A round begins only when the cache has seen the writes of the round before, so n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import structlog
@@ -23,6 +24,7 @@ from isthmus.localruntime.controllers.namespaces import namespaces
 from isthmus.localruntime.controllers.replica_sets import replica_sets
 from isthmus.localruntime.controllers.scheduling import scheduling
 from isthmus.localruntime.plan import ClusterPlan
+from isthmus.model.proxy_config import ProxyConfigs
 
 _RETRY_SECONDS = 0.5
 _SEEN_SECONDS = 2.0
@@ -33,12 +35,21 @@ log = structlog.get_logger()
 class Controllers:
     """`run` until cancelled."""
 
-    def __init__(self, plan: ClusterPlan, client: ApiClient, cache: ClusterCache, api_ca_pem: str) -> None:
+    def __init__(
+        self,
+        plan: ClusterPlan,
+        client: ApiClient,
+        cache: ClusterCache,
+        api_ca_pem: str,
+        proxies: Callable[[], ProxyConfigs],
+    ) -> None:
+        """`proxies`: what is said now of how proxies are run."""
         self._plan = plan
         self._client = client
         self._cache = cache
         self._api_ca_pem = api_ca_pem
         self._injection = InjectionSettings(plan.network, (*plan.revisions, *plan.tags))
+        self._proxies = proxies
         self._due = asyncio.Event()
         cache.subscribe(lambda *_: self._due.set())
 
@@ -62,7 +73,7 @@ class Controllers:
         yield from namespaces(state, self._api_ca_pem)
         yield from deployments(state, now)
         yield from replica_sets(state, now)
-        yield from scheduling(state, self._injection)
+        yield from scheduling(state, replace(self._injection, proxies=self._proxies()))
         yield from load_balancers(state, self._plan.load_balancer_cidr)
         yield from endpoint_slices(state, now)
 
