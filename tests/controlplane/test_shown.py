@@ -15,6 +15,7 @@ from isthmus.controlplane.shown import Shown
 from isthmus.controlplane.webhooks import Webhooks, serving_webhooks
 from isthmus.injection.settings import InjectionSettings
 from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.model.proxy_config import ProxyConfigs
 from isthmus.trust import x509
 from isthmus.trust.authority import CertificateAuthority
 from isthmus.xds.directory import Streams
@@ -96,12 +97,11 @@ async def test_proxies_ports_change_certificate_and_trust_and_keep_open_connecti
 async def test_the_webhooks_port_changes_its_certificate(tmp_path):
     old, new = authority(), authority()
     shown = Shown([NAME], old)
-    webhooks = Webhooks(
-        InjectionSettings(
-            cluster="east", network="", mesh="m", trust_domain="cluster.local", system_namespace="istio-system",
-            discovery_address="", image="", revision="default", native=True,
-        )
+    settings = InjectionSettings(
+        cluster="east", network="", mesh="m", trust_domain="cluster.local", system_namespace="istio-system",
+        discovery_address="", image="", revision="default", native=True,
     )  # fmt: skip
+    webhooks = Webhooks(settings, ProxyConfigs)
     async with serving_webhooks(webhooks, shown, "127.0.0.1", 0) as port:
 
         async def shows(trusted: CertificateAuthority) -> bool:
