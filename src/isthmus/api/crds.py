@@ -11,20 +11,21 @@ from typing import Any
 
 from msgspec import inspect
 
-from isthmus.api import gateway_api
+from isthmus.api import federation, gateway_api
 from isthmus.api.registry import KINDS, Kind
 from isthmus.api.unread import UNREAD
 
 Schema = dict[str, Any]
 
 _ANYTHING: Schema = {"x-kubernetes-preserve-unknown-fields": True}
-_CATEGORIES = {gateway_api.GROUP: "gateway-api"}
+_CATEGORIES = {gateway_api.GROUP: "gateway-api", federation.GROUP: "isthmus"}
 _SHORT_NAMES = {
     "AuthorizationPolicy": ["ap"],
     "DestinationRule": ["dr"],
     "Gateway": ["gw"],
     "GatewayClass": ["gc"],
     "KubernetesGateway": ["gtw"],
+    "MeshPeer": ["peer"],
     "PeerAuthentication": ["pa"],
     "ReferenceGrant": ["refgrant"],
     "RequestAuthentication": ["ra"],
@@ -58,6 +59,13 @@ _COLUMNS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("Class", "string", ".spec.gatewayClassName"),
         ("Address", "string", ".status.addresses[*].value"),
         ("Programmed", "string", '.status.conditions[?(@.type=="Programmed")].status'),
+        _AGE,
+    ),
+    "MeshPeer": (
+        ("Mesh", "string", ".spec.mesh"),
+        ("Trust-Domain", "string", ".spec.trustDomain"),
+        ("Exports", "string", ".spec.exports.services[*].name"),
+        ("Imports", "string", ".spec.imports.services[*].name"),
         _AGE,
     ),
     "PeerAuthentication": (("Mode", "string", ".spec.mtls.mode"), _AGE),

@@ -9,6 +9,7 @@ import msgspec
 from isthmus.api import (
     core,
     envoy_filter,
+    federation,
     gateway,
     gateway_api,
     multicluster,
@@ -168,6 +169,10 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="ReferenceGrant", group=gateway_api.GROUP, version="v1beta1", plural="referencegrants", namespaced=True,
             type=gateway_api.ReferenceGrant, from_every_cluster=False, is_custom=True, only_adds=True,
+        ),
+        Kind(
+            name="MeshPeer", group=federation.GROUP, version="v1alpha1", plural="meshpeers", namespaced=False,
+            type=federation.MeshPeer, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
     )
 }  # fmt: skip

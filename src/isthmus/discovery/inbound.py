@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from isthmus.discovery.callers import scope_for
 from isthmus.discovery.envoy_filters import patches_for
+from isthmus.discovery.federation import with_guests
 from isthmus.discovery.security import authorization_for, mutual_tls_rule, port_modes
 from isthmus.discovery.sight import sidecar_for
 from isthmus.discovery.telemetry import reporting_for
+from isthmus.model.federation import Guests
 from isthmus.model.security import MutualTlsMode
-from isthmus.model.services import Protocol
+from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.sidecars import Ingress
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.telemetry import Mode
@@ -29,9 +31,10 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
     of_services = inbound_ports(proxy, snapshot)
     mode, origin = mutual_tls_rule(namespace, proxy.labels, 0, snapshot)
     ports = of_services if sidecar is None or sidecar.ingress is None else _of_sidecar(sidecar.ingress, proxy, snapshot)
+    authorization = authorization_for(namespace, proxy.labels, snapshot)
+    authorization = with_guests(authorization, _guests(proxy, snapshot), snapshot)
     if proxy.scope.kind is ProxyKind.PROXYLESS:
         serves = tuple(replace(port, tls=_one_of_two(port.tls, proxy)) for port in of_services)
-        authorization = authorization_for(namespace, proxy.labels, snapshot)
         return InboundView(ports=serves, addresses=proxy.ips, authorization=authorization)
     return InboundView(
         ports=ports,
@@ -42,7 +45,7 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
         ),
         tls=mode,
         tls_origin=origin,
-        authorization=authorization_for(namespace, proxy.labels, snapshot),
+        authorization=authorization,
         reporting=reporting_for(namespace, proxy.labels, Mode.SERVER, snapshot),
         patches=patches_for(scope_for(proxy, snapshot), snapshot),
     )
@@ -88,26 +91,44 @@ def inbound_ports(proxy: Proxy, snapshot: Snapshot) -> tuple[InboundPort, ...]:
 
 
 def _candidates(proxy: Proxy, snapshot: Snapshot) -> Iterator[InboundPort]:
-    """An address is the proxy's only together with its cluster and network: another network's Pod may have the same one."""
+    for service, port, target in _served(proxy, snapshot):
+        mode, origin = mutual_tls_rule(proxy.scope.namespace, proxy.labels, target, snapshot)
+        yield InboundPort(
+            target_port=target,
+            service_port=port.number,
+            port_name=port.name,
+            protocol=port.protocol,
+            hostname=service.hostname,
+            tls=mode,
+            tls_origin=origin,
+        )
+
+
+def _guests(proxy: Proxy, snapshot: Snapshot) -> Mapping[int, frozenset[Guests]]:
+    """Who of other meshes may come in, by the workload's own port."""
+    found: dict[int, frozenset[Guests]] = {}
+    if snapshot.mesh_peers:
+        for service, _, target in _served(proxy, snapshot):
+            found[target] = found.get(target, frozenset()).union(snapshot.guests.get(service.key, ()))
+    return found
+
+
+def _served(proxy: Proxy, snapshot: Snapshot) -> Iterator[tuple[Service, ServicePort, int]]:
+    """Ports of services that the workload answers for, each with its own number for it. A global name is another name for one of these.
+
+    An address is the proxy's only together with its cluster and network: another network's Pod may have the same one.
+    """
     found = {key for ip in proxy.ips for key in snapshot.keys_by_address.get((proxy.cluster, ip), ())}
     for key in sorted(found):
-        if snapshot.services[key].pod_of:
-            continue  # The headless service that it is a Pod of says the same.
+        service = snapshot.services[key]
+        if service.exported or service.pod_of:
+            continue  # The service that it is another name for, or the headless one that it is a Pod of, says the same.
         for endpoint in snapshot.endpoints.get(key, ()):
             if endpoint.ip not in proxy.ips or endpoint.cluster != proxy.cluster:
                 continue
             if endpoint.network != proxy.scope.network:
                 continue
-            for port in snapshot.services[key].ports:
+            for port in service.ports:
                 target = endpoint.port_named(port.name)
                 if target is not None and port.protocol is not Protocol.UDP:
-                    mode, origin = mutual_tls_rule(proxy.scope.namespace, proxy.labels, target, snapshot)
-                    yield InboundPort(
-                        target_port=target,
-                        service_port=port.number,
-                        port_name=port.name,
-                        protocol=port.protocol,
-                        hostname=key.hostname,
-                        tls=mode,
-                        tls_origin=origin,
-                    )
+                    yield service, port, target

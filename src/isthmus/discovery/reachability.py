@@ -59,6 +59,9 @@ def reach(
     if endpoint.health is Health.UNHEALTHY and not service.publishes_not_ready:
         return Unreachable(Reason.NOT_READY, "its workload is not ready")
     if standing_of(scope, endpoint, snapshot) is Standing.WITHDRAWN:
+        if mesh := endpoint.workload.mesh:
+            since = snapshot.heard[mesh].stale_since
+            return Unreachable(Reason.PEER_STALE, f"nothing has been heard of mesh {mesh} since {since}")
         since = snapshot.clusters[endpoint.cluster].stale_since
         return Unreachable(Reason.CLUSTER_STALE, f"the API server of {endpoint.cluster} has not answered since {since}")
     return _across_networks(scope, service, port, endpoint, snapshot, tls)
@@ -71,6 +74,9 @@ def _is_on_node(scope: Scope, endpoint: Endpoint) -> bool:
 
 def standing_of(scope: Scope, endpoint: Endpoint, snapshot: Snapshot) -> Standing:
     """What the endpoint's cluster counts for a caller of this scope. For its own proxies it always counts in full."""
+    if endpoint.workload.mesh:
+        heard = snapshot.heard.get(endpoint.workload.mesh)
+        return heard.standing if heard is not None else Standing.FULL
     cluster = snapshot.clusters.get(endpoint.cluster)
     if cluster is None or cluster.standing is Standing.FULL or endpoint.cluster == scope.cluster:
         return Standing.FULL
@@ -91,8 +97,11 @@ def _across_networks(
     if _in_network(scope, endpoint) and not (scope.network == UNDECLARED_NETWORK and gateways):
         return _directly(scope, service, endpoint)
     if not gateways:
-        if snapshot.settings.unreachable_networks_direct:
+        if snapshot.settings.unreachable_networks_direct and not endpoint.workload.mesh:
             return _directly(scope, service, endpoint)
+        if mesh := endpoint.workload.mesh:
+            why = f"mesh {mesh} tells no gateway for it: it needs a Service with a gateway port for peers"
+            return Unreachable(Reason.NO_GATEWAY, why)
         return Unreachable(Reason.NO_GATEWAY, f"network {endpoint.network} has no gateway: run one there")
     usable = tuple(gateway for gateway in gateways if family_of(gateway.address) in scope.ip_families)
     if not usable:
@@ -112,7 +121,9 @@ def _across_networks(
 
 
 def _in_network(scope: Scope, endpoint: Endpoint) -> bool:
-    """An undeclared network, on either side, is taken to be the same one."""
+    """An undeclared network, on either side, is taken to be the same one; but nobody is on a network of another mesh."""
+    if endpoint.workload.mesh:
+        return False
     return UNDECLARED_NETWORK in (scope.network, endpoint.network) or scope.network == endpoint.network
 
 
@@ -132,6 +143,8 @@ def _directly(scope: Scope, service: Service, endpoint: Endpoint) -> Reach:
 
 def _gateways_for(endpoint: Endpoint, snapshot: Snapshot) -> tuple[NetworkGateway, ...]:
     """Those of the endpoint's network in its own cluster; where it has none there, all of the network's."""
+    if endpoint.workload.mesh:
+        return snapshot.foreign_gateways.get(endpoint.network, ())
     if endpoint.network == UNDECLARED_NETWORK:
         return ()
     of_network = snapshot.gateways.get(endpoint.network, ())

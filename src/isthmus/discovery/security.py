@@ -53,6 +53,8 @@ def takes_mutual_tls(endpoint: Endpoint, port: int, snapshot: Snapshot, tls: Cli
     workload = endpoint.workload
     if not workload.meshed:
         return False
+    if workload.mesh:  # Its own mesh's rules say how: none of this mesh's are about it.
+        return True
     return mutual_tls_mode(workload.namespace, workload.labels, port, snapshot) is not MutualTlsMode.DISABLE
 
 

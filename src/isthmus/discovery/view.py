@@ -12,6 +12,7 @@ from dataclasses import replace
 from isthmus.discovery.callers import scope_for
 from isthmus.discovery.destination_rules import rule_for
 from isthmus.discovery.envoy_filters import cluster_patches_for, patches_for
+from isthmus.discovery.federation import with_guests
 from isthmus.discovery.headless import as_called
 from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.ingress import gateway_ports, topology_for
@@ -79,7 +80,7 @@ def whole_view(
         registry_only=sight.registry_only,
         extra_hosts=extra_hosts(scope, sight, snapshot),
         gateway_ports=gateway_ports(scope, snapshot),
-        authorization=authorization_for(scope.namespace, scope.labels, snapshot)
+        authorization=with_guests(authorization_for(scope.namespace, scope.labels, snapshot), {}, snapshot)
         if scope.kind is ProxyKind.ROUTER
         else Authorization(),
         topology=topology_for(scope, snapshot),

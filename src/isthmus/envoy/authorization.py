@@ -196,6 +196,8 @@ class _Compiler:
         match name:
             case "principals" | "source.principal":
                 return _any_principal([_authenticated(pattern) for pattern in self._identities(value)])
+            case "identities":
+                return _authenticated(_text(value))
             case "namespaces" | "source.namespace":
                 return _authenticated(regex(f"{self._own_domains()}/ns/{_glob(value)}/sa/.+"))
             case "service_accounts" | "source.serviceAccount":

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import TypeVar, cast
 
-from isthmus.api import envoy_filter, networking, proxy_config, security, telemetry, virtual_service
+from isthmus.api import envoy_filter, federation, networking, proxy_config, security, telemetry, virtual_service
 from isthmus.api.core import ConfigMap
 from isthmus.api.gateway import Gateway
 from isthmus.api.meta import KubernetesObject
@@ -22,6 +22,7 @@ from isthmus.ingest.gateway_conflicts import gateway_conflicts
 from isthmus.ingest.gateways import exposures_of, servers_of
 from isthmus.ingest.inputs import ClusterInput, network_of
 from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map
+from isthmus.ingest.mesh_peers import mesh_peer_of, told_apart
 from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of, request_authentication_of
 from isthmus.ingest.proxy_configs import proxy_config_of
 from isthmus.ingest.revisions import is_of, revisions_of
@@ -32,6 +33,7 @@ from isthmus.ingest.token_keys import addresses_of, with_keys
 from isthmus.ingest.virtual_services import virtual_service_of
 from isthmus.model.attachments import Attachments
 from isthmus.model.envoy_filters import EnvoyFilter
+from isthmus.model.federation import MeshPeer
 from isthmus.model.gateways import Server
 from isthmus.model.issues import Issue
 from isthmus.model.names import NetworkId
@@ -75,6 +77,7 @@ class Configuration:
     workload_entries: tuple[Candidate, ...] = ()
     network_gateways: tuple[NetworkGateway, ...] = ()
     attachments: Attachments = field(default_factory=Attachments)
+    mesh_peers: tuple[MeshPeer, ...] = ()
     issues: tuple[Issue, ...] = field(default=())
 
 
@@ -103,8 +106,12 @@ def configuration_of(
     telemetries = tuple(sorted(reader.each(telemetry.Telemetry, lambda obj: telemetry_of(obj, cluster.id))))
     reader.issues += unknown_providers(telemetries, settings.telemetry, cluster.id)
     tokens = reader.each(security.RequestAuthentication, lambda obj: request_authentication_of(obj, cluster.id))
+    written = reader.each(federation.MeshPeer, lambda obj: mesh_peer_of(obj, cluster.id, settings), settings)
+    peers, wrong = told_apart(written, cluster.id, settings.peer_trust_domains)
+    reader.issues += wrong
     return Configuration(
         settings=settings,
+        mesh_peers=peers,
         exposures=tuple(
             sorted(
                 [
@@ -205,14 +212,20 @@ class _Reader:
             self.issues += issues
             yield rule
 
-    def each(self, kind: type[Read], read: Callable[[Read], tuple[Value | None, tuple[Issue, ...]]]) -> list[Value]:
-        """The values of all objects of a kind; `read` gives None for one that says nothing."""
+    def each(
+        self,
+        kind: type[Read],
+        read: Callable[[Read], tuple[Value | None, tuple[Issue, ...]]],
+        settings: MeshSettings | None = None,
+    ) -> list[Value]:
+        """The values of all objects of a kind; `read` gives None for one that says nothing. `settings`, where it looks at them, too."""
         found: list[Value] = []
         objects = cast("Mapping[tuple[str, str], Read]", self.cluster.objects.get(kind.__name__, {}))
         for name, obj in objects.items():
             if not is_of(obj, self.revisions):
                 continue
-            value, issues = self._cache.once((kind.__name__, name, self.network), (obj,), lambda obj=obj: read(obj))  # type: ignore[misc]
+            key = (kind.__name__, name, self.network, settings)
+            value, issues = self._cache.once(key, (obj,), lambda obj=obj: read(obj))  # type: ignore[misc]
             self.issues += issues
             if value is not None:
                 found.append(value)

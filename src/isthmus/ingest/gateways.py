@@ -60,6 +60,13 @@ def entrances_of(service: Service, cluster: ClusterId, settings: MeshSettings) -
     return tuple(found)
 
 
+def peer_entrances_of(service: Service, default: NetworkId) -> tuple[Entrance, ...]:
+    """By its label, a Service is where other meshes enter; into the network that it says, or the cluster's."""
+    port = service.metadata.labels.get(labels.PEER_GATEWAY_PORT, "")
+    network = NetworkId(service.metadata.labels.get(labels.NETWORK, "")) or default
+    return (Entrance(network, port),) if port else ()
+
+
 def is_on_node_ports(service: Service) -> bool:
     """Whether its addresses are those of Nodes, which an annotation chooses."""
     return service.spec.type == "NodePort" and labels.NODE_SELECTOR in service.metadata.annotations

@@ -21,8 +21,9 @@ from isthmus.ingest.cluster_endpoints import ClusterEndpoints
 from isthmus.ingest.cluster_set import apply_cluster_set
 from isthmus.ingest.configuration import Configuration, configuration_of
 from isthmus.ingest.discovery_selectors import discovered, left_out
+from isthmus.ingest.federation import federate
 from isthmus.ingest.gateway_api.backends import backend_issues
-from isthmus.ingest.gateways import entrances_of, gateways_of, is_on_node_ports
+from isthmus.ingest.gateways import entrances_of, gateways_of, is_on_node_ports, peer_entrances_of
 from isthmus.ingest.headless import Networks, apply_headless
 from isthmus.ingest.host_names import resolved
 from isthmus.ingest.inputs import NOTHING_BESIDES, Besides, ClusterInput, network_of
@@ -58,6 +59,8 @@ class _ClusterFacts:
     declarations: list[Declaration]
     endpoints: ClusterEndpoints
     gateways: list[NetworkGateway]
+    peer_gateways: list[NetworkGateway]
+    """Where other meshes enter."""
     pods: Mapping[tuple[str, str], Pod]
     issues: list[Issue]
     entries: tuple[Candidate, ...]
@@ -109,21 +112,30 @@ def read(
     _allocate(services, configuration, facts, context)
     apply_cluster_set(services, endpoints, clusters, context.settings)
     apply_aliases(services, clusters, context.settings.dns_domain, cache)
+    federated = federate(services, endpoints, configuration.mesh_peers, besides.heard, context.settings, config_cluster)
     declared = _ways_in(facts, context.settings, configuration.network_gateways)
     ways_in = resolved(declared, besides.resolved)
     gateways = _by_network(ways_in.gateways)
+    for_peers = resolved({each for fact in facts for each in fact.peer_gateways}, besides.resolved)
     networks = Networks(_networks_of(facts, gateways), frozenset(gateways))
     headless = apply_headless(services, endpoints, networks, context.settings, context.cache)
     found = [
         *headless,
         *besides.issues,
         *ways_in.issues,
+        *for_peers.issues,
+        *federated.issues,
         *unknown,
         *(issue for fact in facts for issue in fact.issues),
         *service_issues,
         *configuration.issues,
     ]
-    found += _networks_without_gateway(context.settings, endpoints, {gateway.network for gateway in declared})
+    own = (
+        {key: each for key, each in endpoints.items() if not services[key].mesh}
+        if federated.foreign_gateways
+        else endpoints
+    )
+    found += _networks_without_gateway(context.settings, own, {gateway.network for gateway in declared})
     found += backend_issues(configuration.attachments, services, config_cluster)
     context.cache.end_round()
     rules = context.settings.cluster_set
@@ -135,6 +147,10 @@ def read(
         endpoints=MappingProxyType(endpoints),
         claim_keys=_claim_keys(configuration),
         selector_keys=_selector_keys(configuration),
+        heard=MappingProxyType(dict(besides.heard)),
+        foreign_gateways=MappingProxyType(federated.foreign_gateways),
+        peer_gateways=tuple(sorted(for_peers.gateways)),
+        guests=MappingProxyType(federated.guests),
         some_stay_on_node=any(service.node_local_in for service in services.values()),
         issues=tuple(sorted(set(found))),
         **_carried_over(configuration),
@@ -148,8 +164,9 @@ def read(
             or selectors
             or rules.exports
             or rules.hosts
+            or federated.guests
         ),
-        host_names=ways_in.names,
+        host_names=ways_in.names | for_peers.names,
     )
 
 
@@ -190,21 +207,25 @@ def _facts_of(
     nodes = tuple(cast("Mapping[tuple[str, str], Node]", cluster.objects.get("Node", {})).values())
     declarations: list[Declaration] = []
     gateways: list[NetworkGateway] = []
+    peer_gateways: list[NetworkGateway] = []
     issues: list[Issue] = []
     for name, service in sorted(services.items()):
         entrances = entrances_of(service, cluster.id, context.settings)
-        declaration, (found, wrong) = context.cache.once(
-            ("service", cluster.id, name, entrances),
-            (service, *(nodes if entrances and is_on_node_ports(service) else ())),
-            lambda service=service, entrances=entrances: (  # type: ignore[misc]
+        for_peers = peer_entrances_of(service, network.default)
+        declaration, (found, wrong), (entered, also_wrong) = context.cache.once(
+            ("service", cluster.id, name, entrances, for_peers),
+            (service, *(nodes if (entrances or for_peers) and is_on_node_ports(service) else ())),
+            lambda service=service, entrances=entrances, for_peers=for_peers: (  # type: ignore[misc]
                 declaration_of(service, cluster=cluster.id, dns_domain=context.settings.dns_domain),
                 gateways_of(service, cluster.id, entrances, nodes),
+                gateways_of(service, cluster.id, for_peers, nodes),
             ),
         )
         if declaration is not None:
             declarations.append(declaration)
         gateways += found
-        issues += wrong
+        peer_gateways += entered
+        issues += (*wrong, *also_wrong)
     return _ClusterFacts(
         cluster=Cluster(
             id=cluster.id,
@@ -218,6 +239,7 @@ def _facts_of(
         declarations=declarations,
         endpoints=_endpoints_in(cluster, network, context),
         gateways=gateways,
+        peer_gateways=peer_gateways,
         pods=cast("Mapping[tuple[str, str], Pod]", cluster.objects.get("Pod", {})),
         issues=issues,
         entries=(

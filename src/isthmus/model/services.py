@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId, ServiceKey
+from isthmus.model.names import ClusterId, Hostname, MeshId, Namespace, NetworkId, ServiceKey
 from isthmus.model.traffic import Wishes
 
 
@@ -103,6 +103,10 @@ class Service:
     wishes: Wishes = field(default_factory=Wishes)
     registry: str = "Kubernetes"
     """Or `External`, as Istio's name table calls a ServiceEntry's."""
+    mesh: MeshId = MeshId("")
+    """The other mesh that it is in; empty for this one."""
+    exported: ServiceKey | None = None
+    """Of a global name for a service of this mesh: which one it is."""
 
     @property
     def key(self) -> ServiceKey:
@@ -111,6 +115,8 @@ class Service:
     @property
     def kind(self) -> str:
         """Of the object that declares it."""
+        if self.mesh or self.exported:
+            return "MeshPeer"
         return "Service" if self.registry == "Kubernetes" else "ServiceEntry"
 
     def ips_in(self, cluster: ClusterId) -> tuple[str, ...]:

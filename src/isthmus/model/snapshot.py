@@ -12,6 +12,7 @@ from functools import cached_property
 
 from isthmus.model.attachments import Attachments
 from isthmus.model.envoy_filters import EnvoyFilter
+from isthmus.model.federation import Guests, HeardPeer, MeshPeer
 from isthmus.model.gateways import Server
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue
@@ -146,6 +147,15 @@ class Snapshot:
     some_stay_on_node: bool = False
     """Whether it matters to any service on which Node a caller runs."""
     attachments: Attachments = field(default_factory=Attachments)
+    mesh_peers: tuple[MeshPeer, ...] = ()
+    heard: Mapping[MeshId, HeardPeer] = field(default_factory=dict)
+    """What other meshes have told, as far as any has."""
+    foreign_gateways: Mapping[NetworkId, tuple[NetworkGateway, ...]] = field(default_factory=dict)
+    """Where networks of other meshes are entered."""
+    peer_gateways: tuple[NetworkGateway, ...] = ()
+    """Where other meshes enter this one."""
+    guests: Mapping[ServiceKey, tuple[Guests, ...]] = field(default_factory=dict)
+    """Who of other meshes may call a service of this one; nobody else of theirs may."""
     issues: tuple[Issue, ...] = ()
 
     @property

@@ -114,6 +114,7 @@ class Reason(StrEnum):
     MIXED_TLS = "mixed_tls"
     TERMINATING = "terminating"
     CLUSTER_STALE = "cluster_stale"
+    PEER_STALE = "peer_stale"
 
 
 @dataclass(frozen=True, slots=True, order=True)

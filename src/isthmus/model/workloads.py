@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from isthmus.model.identity import SpiffeId
-from isthmus.model.names import ClusterId, Namespace, NetworkId, ServiceKey
+from isthmus.model.names import ClusterId, MeshId, Namespace, NetworkId, ServiceKey
 from isthmus.model.topology import Locality
 
 
@@ -36,6 +36,8 @@ class Workload:
     node: str
     identity: SpiffeId | None
     meshed: bool
+    mesh: MeshId = MeshId("")
+    """The other mesh that it is in; empty for this one."""
 
     def __hash__(self) -> int:
         """Of what tells most of them apart: hashing every field of ten thousand took a fifth of a view's time."""

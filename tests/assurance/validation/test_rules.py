@@ -21,6 +21,7 @@ VERSIONS = {
     "extensions.istio.io/v1alpha1": ("WasmPlugin",),
     "gateway.networking.k8s.io/v1": ("k8s Gateway", "HTTPRoute", "GRPCRoute", "TCPRoute", "ReferenceGrant"),
     "multicluster.x-k8s.io/v1alpha1": ("ServiceExport", "ServiceImport"),
+    "federation.isthmus.io/v1alpha1": ("MeshPeer",),
 }
 
 

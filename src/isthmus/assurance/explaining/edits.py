@@ -53,6 +53,10 @@ def edit_for(left: LeftOut, upstream: Upstream, scope: Scope, snapshot: Snapshot
             return "nothing: it is being deleted, and another one takes its place"
         case Reason.CLUSTER_STALE:
             return f"bring the API server of {cluster} back, or set ISTHMUS_STALE_CLUSTERS=hold"
+        case Reason.PEER_STALE:
+            return (
+                f"let the control planes of mesh {workload.mesh} be reached again, or set ISTHMUS_STALE_CLUSTERS=hold"
+            )
     assert_never(left.why.reason)
 
 

@@ -56,11 +56,12 @@ class FarEnds:
         arrived = replace(request, address=arrival.endpoint.ip, port=arrival.port)
         if not arrival.mutual_tls:
             arrived = replace(arrived, tls=Tls.NONE, sni="", alpn=(), caller="")
-        found = walk(self._configuration(view), arrived, Side.INBOUND)
+        found = walk(self.configuration(view), arrived, Side.INBOUND)
         mode, rule = _mode(view, arrival.port)
         return _verdict(found) | {"mutualTLS": mode.value} | ({"mutualTLSRule": str(rule)} if rule else {})
 
-    def _configuration(self, view: InboundView) -> Configuration:
+    def configuration(self, view: InboundView) -> Configuration:
+        """Of a sidecar that lets this in."""
         if view not in self._compiled:
             found = list(of_proxy(ProxyKind.SIDECAR, view, frozenset()))
             listeners = [as_json(kind, each) for kind, each in found if kind == LISTENER]

@@ -8,6 +8,7 @@ from typing import Any
 
 from isthmus.assurance.traffic.request import Request, Tls
 from isthmus.assurance.traffic.texts import is_within, matches_header, matches_template, matches_text, path_of
+from isthmus.discovery.federation import POLICY_PREFIX
 
 Object = Mapping[str, Any]
 
@@ -43,11 +44,15 @@ def allows(rules: Object, matched: str) -> bool:
 
 
 def object_named_by(rule: str) -> str:
-    """`ns[foo]-policy[bar]-rule[0]` is of AuthorizationPolicy foo/bar; anything else has no object of its own."""
+    """`ns[foo]-policy[bar]-rule[0]` is of AuthorizationPolicy foo/bar, or of a MeshPeer; anything else has no object of its own."""
     _, found, rest = rule.partition("ns[")
     namespace, _, rest = rest.partition("]-policy[")
     name, closed, _ = rest.partition("]-rule[")
-    return f"AuthorizationPolicy {namespace}/{name}" if found and closed else ""
+    if not found or not closed:
+        return ""
+    if name.startswith(POLICY_PREFIX):
+        return f"MeshPeer {name.removeprefix(POLICY_PREFIX)}"
+    return f"AuthorizationPolicy {namespace}/{name}"
 
 
 def objects_named_in(rules: Object) -> Iterator[str]:

@@ -8,12 +8,14 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from isthmus.api.federation import GROUP as FEDERATION
 from isthmus.assurance.catalogue import validation as codes
 from isthmus.assurance.validation import envoy_filter, gateway_api, networking, policies, security, service_entry
 from isthmus.assurance.validation.authorization import authorization_policy
 from isthmus.assurance.validation.core_shapes import CORE, METADATA
 from isthmus.assurance.validation.destination_rule import destination_rule
 from isthmus.assurance.validation.gateway import gateway
+from isthmus.assurance.validation.mesh_peer import MESH_PEER, mesh_peer
 from isthmus.assurance.validation.mesh_settings import problems_of_mesh_config, problems_of_mesh_networks
 from isthmus.assurance.validation.problems import Problem
 from isthmus.assurance.validation.shapes import Shape, problems_of_shape
@@ -67,6 +69,7 @@ _KINDS: dict[Kind, _Known] = {
     (_GATEWAYS, "ReferenceGrant"): _Known(gateway_api.REFERENCE_GRANT, _no_more, True),
     (_CLUSTER_SET, "ServiceExport"): _Known(gateway_api.SERVICE_EXPORT, _no_more),
     (_CLUSTER_SET, "ServiceImport"): _Known(gateway_api.SERVICE_IMPORT, _no_more, True),
+    (FEDERATION, "MeshPeer"): _Known(MESH_PEER, mesh_peer, True),
 }
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")

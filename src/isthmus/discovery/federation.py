@@ -1,0 +1,103 @@
+"""What another mesh is told of this one, and who of another mesh is let in. Both follow from exports alone: no export, no word and no way in."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
+
+from isthmus.discovery.security import takes_mutual_tls
+from isthmus.model.federation import Guests, Identities, MeshPeer, OfferedService, Offers, Place
+from isthmus.model.identity import SpiffeId
+from isthmus.model.names import NetworkId
+from isthmus.model.security import Action, Attribute, Authorization, AuthorizationPolicy, Rule
+from isthmus.model.services import Protocol, Service, ServicePort
+from isthmus.model.snapshot import Snapshot
+from isthmus.model.topology import Locality, Standing
+from isthmus.model.workloads import Endpoint, Health
+
+POLICY_PREFIX = "MeshPeer/"
+"""Before the MeshPeer's name, in the name of the policy that is made of it. No object's own name can begin so."""
+
+
+def offers_for(peer: MeshPeer, snapshot: Snapshot) -> Offers:
+    """All that the peer is to know. Of a mesh that nobody vouches for, nothing is known and nothing told."""
+    if peer.trust_domain not in snapshot.settings.peer_trust_domains:
+        return Offers()
+    keys = [key for key, found in snapshot.guests.items() if any(guests.mesh == peer.mesh for guests in found)]
+    services = [snapshot.services[key] for key in keys]
+    return Offers(
+        services=tuple(sorted(_offer(service, snapshot) for service in services)),
+        gateways=tuple(replace(gateway, cluster=type(gateway.cluster)("")) for gateway in snapshot.peer_gateways),
+        identities=peer.identities,
+    )
+
+
+def _offer(service: Service, snapshot: Snapshot) -> OfferedService:
+    ports = tuple(port for port in service.ports if port.protocol is not Protocol.UDP)
+    weights: dict[tuple[NetworkId, Locality, SpiffeId], int] = defaultdict(int)
+    entered = {gateway.network for gateway in snapshot.peer_gateways}
+    for endpoint in snapshot.endpoints.get(service.key, ()):
+        identity = endpoint.workload.identity
+        if identity is not None and endpoint.network in entered and _answers(endpoint, service, ports, snapshot):
+            weights[endpoint.network, endpoint.workload.locality, identity] += endpoint.weight
+    places = (
+        Place(network=network, locality=locality, identity=identity, weight=weight)
+        for (network, locality, identity), weight in weights.items()
+    )
+    return OfferedService(namespace=service.namespace, name=service.name, ports=ports, places=tuple(sorted(places)))
+
+
+def _answers(endpoint: Endpoint, service: Service, ports: Iterable[ServicePort], snapshot: Snapshot) -> bool:
+    """Whether calls from beyond this mesh may come to it: ready, not for its own cluster alone, and in mutual TLS on some port."""
+    cluster = snapshot.clusters.get(endpoint.cluster)
+    if endpoint.own_cluster_only or (
+        cluster is not None and (cluster.standing is Standing.WITHDRAWN or not cluster.share)
+    ):
+        return False
+    if endpoint.health is not Health.HEALTHY and not (
+        service.publishes_not_ready and endpoint.health is Health.UNHEALTHY
+    ):
+        return False
+    numbers = (endpoint.port_named(port.name) for port in ports)
+    return any(number is not None and takes_mutual_tls(endpoint, number, snapshot) for number in numbers)
+
+
+def with_guests(
+    authorization: Authorization, served: Mapping[int, frozenset[Guests]], snapshot: Snapshot
+) -> Authorization:
+    """Beside the workload's own policies: of each peer's identities, none may call but those that an export of the port admits.
+
+    `served` are the workload's ports with those that they are exported to. What own policies deny stays denied.
+    """
+    if not snapshot.mesh_peers:
+        return authorization
+    guards = tuple(_guard(peer, served, snapshot) for peer in sorted(snapshot.mesh_peers))
+    return replace(authorization, policies=(*authorization.policies, *guards))
+
+
+def _guard(peer: MeshPeer, served: Mapping[int, frozenset[Guests]], snapshot: Snapshot) -> AuthorizationPolicy:
+    admitted = {number: sorted(_callers(peer, found)) for number, found in sorted(served.items())}
+    admitted = {number: callers for number, callers in admitted.items() if callers}
+    return AuthorizationPolicy(
+        action=Action.DENY,
+        namespace=snapshot.settings.root_namespace,
+        name=f"{POLICY_PREFIX}{peer.name}",
+        selector=(),
+        rules=tuple(_rules(peer, admitted)),
+        dry_run=False,
+    )
+
+
+def _callers(peer: MeshPeer, found: Iterable[Guests]) -> set[Identities]:
+    return {caller for guests in found if guests.mesh == peer.mesh for caller in guests.callers}
+
+
+def _rules(peer: MeshPeer, admitted: Mapping[int, list[Identities]]) -> Iterator[Rule]:
+    """What is denied: each exported port to all but its guests, every other port to all."""
+    domain = Attribute("trust_domains", (str(peer.trust_domain),))
+    for number, callers in admitted.items():
+        others = Attribute("identities", not_values=tuple(caller.of(peer.trust_domain) for caller in callers))
+        yield Rule(sources=((domain, others),), operations=((Attribute("ports", (str(number),)),),))
+    elsewhere = Attribute("ports", not_values=tuple(map(str, admitted)))
+    yield Rule(sources=((domain,),), operations=((elsewhere,),) if admitted else ())
