@@ -1,0 +1,98 @@
+"""Both ends of a conversation as state machines without I/O: what has been told, and what has been heard.
+
+Laws, held by tests/peering/test_session.py: once all news are taken, the asker has what the teller has; what both have already is not told
+again; parts of news change nothing until the last one has come.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+import msgspec
+
+from isthmus.peering.messages import (
+    LINE_BYTES_MAX,
+    RESOURCE_BYTES_MAX,
+    RESOURCES_MAX,
+    Malformed,
+    News,
+    Resources,
+    version_of,
+)
+
+_PART_BYTES = LINE_BYTES_MAX // 2
+
+
+class Telling:
+    """One asker's, who knows some versions already."""
+
+    def __init__(self, known: Mapping[str, str]) -> None:
+        self._told = dict(known)
+        self._is_first = True
+
+    def news(self, resources: Resources) -> list[News]:
+        """What the asker is to be told now, in parts that fit a line; none if it knows. The first are told even if they are empty."""
+        versions = {name: version_of(body) for name, body in resources.items()}
+        changed = [name for name, version in sorted(versions.items()) if self._told.get(name) != version]
+        removed = tuple(sorted(self._told.keys() - versions.keys()))
+        if not changed and not removed and not self._is_first:
+            return []
+        self._told, self._is_first = versions, False
+        parts = list(_parts({name: resources[name] for name in changed}))
+        *earlier, last = parts
+        return [
+            *(News(changed=part, more=True) for part in earlier),
+            News(changed=last, removed=removed),
+        ]
+
+
+def _parts(changed: Resources) -> Iterator[dict[str, msgspec.Raw]]:
+    """At least one."""
+    part: dict[str, msgspec.Raw] = {}
+    size = 0
+    for name, body in changed.items():
+        if part and size + len(body) > _PART_BYTES:
+            yield part
+            part, size = {}, 0
+        part[name] = msgspec.Raw(body)
+        size += len(name) + len(body)
+    yield part
+
+
+class Hearing:
+    """What one teller has told. It stays when the connection goes, and spares the next one what is known."""
+
+    def __init__(self) -> None:
+        self._resources: dict[str, bytes] = {}
+        self._coming: dict[str, bytes] = {}
+
+    @property
+    def resources(self) -> Resources:
+        return self._resources
+
+    @property
+    def known(self) -> dict[str, str]:
+        return {name: version_of(body) for name, body in self._resources.items()}
+
+    def take(self, news: News) -> bool:
+        """Whether the news are complete, and count. Raises Malformed for more than anybody has to keep."""
+        for name, raw in news.changed.items():
+            body = bytes(raw)
+            if len(body) > RESOURCE_BYTES_MAX:
+                raise Malformed(
+                    f"{name[:100]}: {len(body)} bytes are more than the {RESOURCE_BYTES_MAX} that one resource may have"
+                )
+            self._coming[name] = body
+        if len(self._resources.keys() | self._coming.keys()) > RESOURCES_MAX:
+            raise Malformed(f"more than {RESOURCES_MAX} resources")
+        if news.more:
+            return False
+        self._resources = {
+            name: body for name, body in {**self._resources, **self._coming}.items() if name not in news.removed
+        }
+        self._coming = {}
+        return True
+
+    def interrupted(self) -> None:
+        """The connection ended: parts of news that are not complete are forgotten."""
+        self._coming = {}
