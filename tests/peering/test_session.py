@@ -1,0 +1,77 @@
+"""What is told and what is heard, without any connection."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from isthmus.peering.messages import (
+    LINE_BYTES_MAX,
+    RESOURCE_BYTES_MAX,
+    Malformed,
+    News,
+    encode,
+    from_asker,
+    from_teller,
+)
+from isthmus.peering.session import Hearing, Telling
+
+histories = st.lists(st.dictionaries(st.sampled_from("abcd"), st.integers(0, 3).map(lambda n: b"%d" % n)), max_size=6)
+
+
+@given(histories, st.data())
+def test_whoever_takes_all_news_has_what_the_teller_has_however_often_the_connection_breaks(
+    history: list[dict[str, bytes]], data: st.DataObject
+) -> None:
+    hearing = Hearing()
+    telling = Telling(hearing.known)
+    for resources in history:
+        if data.draw(st.booleans(), label="broken"):
+            hearing.interrupted()
+            telling = Telling(hearing.known)
+        for news in telling.news(resources):
+            hearing.take(msgspec.json.decode(encode(news), type=News))
+        assert hearing.resources == resources
+
+
+def test_what_both_have_is_not_told_again() -> None:
+    hearing = Hearing()
+    for news in Telling({}).news({"a": b"1", "b": b"2"}):
+        hearing.take(news)
+
+    [again] = Telling(hearing.known).news({"a": b"1", "b": b"3"})
+    assert again.changed.keys() == {"b"}
+    telling = Telling(hearing.known)
+    assert len(telling.news({"a": b"1", "b": b"2"})) == 1, "the first answer says that there is nothing new"
+    assert telling.news({"a": b"1", "b": b"2"}) == []
+
+
+def test_large_news_come_in_lines_of_bounded_length_and_count_together() -> None:
+    resources = {str(n): b'"%s"' % (b"x" * 200_000) for n in range(12)}
+    hearing = Hearing()
+
+    parts = Telling({}).news(resources)
+    assert all(len(encode(part)) < LINE_BYTES_MAX for part in parts)
+    for part in parts[:-1]:
+        assert not hearing.take(part)
+        assert hearing.resources == {}
+    assert hearing.take(parts[-1])
+    assert hearing.resources == resources
+
+
+def test_a_resource_that_is_too_large_is_no_message() -> None:
+    with pytest.raises(Malformed):
+        Hearing().take(News(changed={"a": msgspec.Raw(b'"%s"' % (b"x" * RESOURCE_BYTES_MAX))}))
+
+
+@pytest.mark.parametrize("line", [b"", b"{}", b"[]", b'{"type":"hello"}', b'{"type":"news","changed":7}', b"\xff"])
+def test_what_is_no_message_is_refused(line: bytes) -> None:
+    for read in (from_asker, from_teller):
+        with pytest.raises(Malformed):
+            read(line)
+
+
+def test_fields_of_a_newer_side_are_passed_over() -> None:
+    assert from_teller(b'{"type":"news","changed":{},"mood":"good"}') == News()
