@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -62,8 +62,13 @@ async def cold_start(run: Run) -> list[Figure]:
     return found
 
 
-async def changes(run: Run, what: str, act: Act, count: int) -> list[Figure]:
-    """Makes changes, each a while after the one before has reached everybody."""
+async def changes(run: Run, what: str, act: Act, count: int, networks: Collection[int] | None = None) -> list[Figure]:
+    """Makes changes, each a while after the one before has reached everybody whom it concerns: proxies in these networks, or all."""
+    concerned = sum(
+        1
+        for place in workloads.places(run.workload)
+        if place.number < run.workload.proxies and (networks is None or place.cluster in networks)
+    )
     lasts, halves = [], []
     before, cpu = run.drones.traffic(), run.cpu()
     for number in range(count):
@@ -72,8 +77,9 @@ async def changes(run: Run, what: str, act: Act, count: int) -> list[Figure]:
         run.drones.expect(mark)
         began = time.monotonic_ns()
         await act(mark, number)
-        reached = await asyncio.to_thread(run.drones.wait, _WAIT_SECONDS)
-        _complete(reached, what)
+        reached = await asyncio.to_thread(run.drones.wait_for, concerned, _WAIT_SECONDS)
+        if (got := reached.wanted - reached.missing) < concerned:
+            raise BenchFailed(f"{what}: {concerned - got} of {concerned} proxies were not reached in time")
         lasts.append((reached.last - began) / 1e6)
         halves.append((reached.half - began) / 1e6)
     spent, after = run.cpu() - cpu, run.drones.traffic()
@@ -81,6 +87,7 @@ async def changes(run: Run, what: str, act: Act, count: int) -> list[Figure]:
     halves.sort()
     proxies = run.workload.proxies
     found = [
+        Figure(f"{what}: proxies that it concerns", concerned, ""),
         Figure(f"{what}: last proxy, p50", _quantile(lasts, 0.5), "ms"),
         Figure(f"{what}: last proxy, p99", _quantile(lasts, 0.99), "ms"),
         Figure(f"{what}: last proxy, most", lasts[-1], "ms"),
@@ -102,7 +109,7 @@ def _mark(what: str, number: int) -> str:
 
 
 async def endpoint_changes(run: Run) -> list[Figure]:
-    """One endpoint of one service comes and goes."""
+    """One endpoint of one service comes and goes. Its address is seen in its own network only."""
     namespace, name = workloads.service_of(run.workload, 0)
     here = [p for p in workloads.places(run.workload) if p.service == name and p.cluster == 0]
 
@@ -112,7 +119,7 @@ async def endpoint_changes(run: Run) -> list[Figure]:
             mesh.path_of("EndpointSlice"), f"{name}-1", {"endpoints": body["endpoints"]}, namespace
         )
 
-    return await changes(run, "endpoint change", act, run.changes)
+    return await changes(run, "endpoint change", act, run.changes, networks=[0])
 
 
 async def rule_changes(run: Run) -> list[Figure]:
@@ -156,41 +163,7 @@ async def gateway_changes(run: Run) -> list[Figure]:
             mesh.path_of("Service"), "istio-eastwestgateway", {"status": body["status"]}, SYSTEM, subresource="status"
         )
 
-    return await changes_elsewhere(run, "gateway address changed", act, max(1, run.changes // 4))
-
-
-async def changes_elsewhere(run: Run, what: str, act: Act, count: int) -> list[Figure]:
-    """Changes that do not concern the proxies of one network."""
-    lasts = []
-    before, cpu = run.drones.traffic(), run.cpu()
-    elsewhere = sum(
-        1
-        for place in workloads.places(run.workload)
-        if place.number < run.workload.proxies and place.cluster != run.workload.clusters - 1
-    )
-    for number in range(count):
-        await asyncio.sleep(run.every)
-        run.drones.expect(_mark(what, number))
-        began = time.monotonic_ns()
-        await act(_mark(what, number), number)
-        reached = await asyncio.to_thread(run.drones.wait_for, elsewhere, _WAIT_SECONDS)
-        if reached.wanted - reached.missing < elsewhere:
-            raise BenchFailed(f"{what}: it has not reached all {elsewhere} proxies of other networks")
-        lasts.append((reached.last - began) / 1e6)
-    spent, after = run.cpu() - cpu, run.drones.traffic()
-    lasts.sort()
-    found = [
-        Figure(f"{what}: last proxy, p50", _quantile(lasts, 0.5), "ms"),
-        Figure(f"{what}: last proxy, most", lasts[-1], "ms"),
-        Figure(
-            f"{what}: sent to each proxy",
-            (after.received_bytes - before.received_bytes) / count / run.workload.proxies / 1e3,
-            "KB",
-        ),
-    ]
-    if run.usage:
-        found.append(Figure(f"{what}: CPU for 1000 of them", spent / count * 1e3, "s"))
-    return found
+    return await changes(run, "gateway address changed", act, max(1, run.changes // 4), networks=range(last))
 
 
 async def remote_cluster_joins(run: Run) -> list[Figure]:

@@ -188,6 +188,8 @@ class Tables:
         self.derivations = Derivations()
         self._scopes: dict[Scope, ScopeTable] = {}
         self._own: dict[Proxy, Table] = {}
+        self._touched: dict[Proxy, None] = {}
+        """Whose own table may have changed."""
         self._at: dict[Proxy, ScopeTable] = {}
         self._connected: Counter[Proxy] = Counter()
         self._moved: dict[Proxy, Changes] = {}
@@ -226,6 +228,7 @@ class Tables:
         if not self._connected[proxy]:
             del self._connected[proxy], self._own[proxy]
             self._moved.pop(proxy, None)
+            self._touched.pop(proxy, None)
             self.derivations.own.release(proxy)
             self.derivations.scope.release(proxy)
             self._leave(proxy)
@@ -262,10 +265,11 @@ class Tables:
             changes = table.take_changed()
             if changes:
                 found.update(dict.fromkeys(table.proxies, changes))
-        for proxy, own in self._own.items():
-            changes = own.take_changed()
+        for proxy in self._touched:
+            changes = self._own[proxy].take_changed()
             if changes:
                 found[proxy] = _both(found.get(proxy, {}), changes)
+        self._touched.clear()
         for proxy, before in self._moved.items():
             had = {
                 kind: {name: before.get(kind, {}).get(name, "") for name in self._names(proxy, kind)} for kind in TYPES
@@ -286,6 +290,7 @@ class Tables:
                     self._enter(change.key, change.new)
                 else:
                     self._own[change.key].replace(change.old or (), change.new)
+                    self._touched[change.key] = None
         for subject, _, hosts in _each(derived.hosts, self._scopes):
             subject.want(hosts)
         for subject, host, part in _each(derived.part, self._scopes):

@@ -78,6 +78,9 @@ class Proxy:
     node: str = ""
     """The Node that its Pod runs on."""
 
+    def __hash__(self) -> int:
+        return hash(self.id)
+
     @property
     def cluster(self) -> ClusterId:
         return self.scope.cluster

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from isthmus.envoy.resources import Changes, ResourceSet
 from isthmus.xds.node import NodeClaims
@@ -41,8 +41,7 @@ class CallFacts:
     peer: str
 
 
-@dataclass(frozen=True, slots=True)
-class News:
+class News(NamedTuple):
     """What a client may have now, and what of it is different from what it had before; None at first."""
 
     resources: ResourceSet
@@ -56,38 +55,34 @@ class Newest:
     """
 
     def __init__(self, when_taken: Callable[[], None] | None = None) -> None:
+        self.waits = False
+        """Whether something was put that was not taken."""
         self._value: ResourceSet | None = None
         self._changes: Changes | None = {}
-        self._news = asyncio.Event()
-        self._listener: Callable[[], None] | None = None
+        self._wanted = asyncio.Event()
+        self._listener: Callable[[], None] = self._wanted.set
         self._when_taken = when_taken
-
-    @property
-    def waits(self) -> bool:
-        """Whether something was put that was not taken."""
-        return self._news.is_set()
 
     def put(self, value: ResourceSet, changes: Changes | None = None) -> None:
         """`changes` are those since the last `put`; None if that is not known."""
         self._value = value
-        if changes is None or not self._news.is_set():
+        if changes is None or not self.waits:
             self._changes = changes
         elif self._changes is not None:
             both = {kind: {**changed, **self._changes.get(kind, {})} for kind, changed in changes.items()}
             self._changes = {**self._changes, **both}
-        self._news.set()
-        if self._listener is not None:
-            self._listener()
+        self.waits = True
+        self._listener()
 
     def listen(self, listener: Callable[[], None]) -> None:
-        """From now on `listener` is called with each `put`. It takes the value when it pleases."""
+        """From now on `listener` is called with each `put`, and nobody waits in `take`. It takes the value when it pleases."""
         self._listener = listener
 
     def taken(self) -> News | None:
         """The newest, or None if that was taken already."""
-        if not self._news.is_set() or self._value is None:
+        if not self.waits or self._value is None:
             return None
-        self._news.clear()
+        self.waits = False
         changes, self._changes = self._changes, {}
         if self._when_taken is not None:
             self._when_taken()
@@ -95,9 +90,9 @@ class Newest:
 
     async def take(self) -> News:
         """The newest, once there is one that was not taken yet."""
-        await self._news.wait()
-        found = self.taken()
-        assert found is not None, "set together with the event"
+        while (found := self.taken()) is None:
+            self._wanted.clear()
+            await self._wanted.wait()
         return found
 
 

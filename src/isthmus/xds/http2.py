@@ -201,6 +201,15 @@ class Connection:
         self._send_window -= count
         self._nuisances.give_back(2 + count // _BYTES_PER_NUISANCE)
 
+    def whole(self, stream: int, payload: bytes) -> bytes:
+        """The payload in one DATA frame, if it may be sent at once and is short enough; else nothing."""
+        state = self._streams.get(stream)
+        count = len(payload)
+        if state is None or count > FRAME_BYTES or count > state.send_window or count > self._send_window:
+            return b""
+        self.spend(stream, count)
+        return frames.frame(Kind.DATA, 0, stream, payload)
+
     def data(self, stream: int, payload: memoryview) -> bytes:
         """The payload in DATA frames. At most `window` bytes."""
         self.spend(stream, len(payload))

@@ -65,6 +65,7 @@ class Connection:
         self._services = services
         self._owner = owner
         self._certificate = certificate
+        self._clock = asyncio.get_running_loop().time
         self._http2 = http2.Connection(http2.Limits())
         self._calls: dict[int, Call] = {}
         self._waiting: dict[Call, None] = {}
@@ -173,7 +174,7 @@ class Connection:
     def ready(self, call: Call) -> None:
         self._waiting[call] = None
         if not self._in_turn and not self._chunk and not self._closed:
-            self.writable(asyncio.get_running_loop().time())
+            self.writable(self._clock())
 
     def consumed(self, call: Call, count: int) -> None:
         self._http2.consumed(call.stream, count)
@@ -253,7 +254,14 @@ class Connection:
         if call.outbox and not call.answered:
             call.answered = True
             self._http2.respond(stream, HEADERS)
-        parts = [self._http2.take()]
+        first = self._http2.take()
+        if not first and not call.offset and len(call.outbox) == 1:
+            frame = self._http2.whole(stream, call.outbox[0])
+            if frame:
+                call.outbox.clear()
+                self._sent(call)
+                return frame
+        parts = [first]
         room = _CHUNK_BYTES
         while call.outbox and room > 0:
             message = call.outbox[0]

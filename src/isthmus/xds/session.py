@@ -167,6 +167,9 @@ class Session:
 
     def _subscribe_delta(self, state: _Type, request: Any, *, first: bool) -> None:
         added = set(request.resource_names_subscribe)
+        gone = set(request.resource_names_unsubscribe)
+        if not (first or added or gone):
+            return
         if first:
             state.reported = dict(request.initial_resource_versions)
         if _EVERYTHING in added or (first and not added and request.type_url in _WILDCARD):
@@ -179,7 +182,6 @@ class Session:
             state.names = self._encoded.names(state.names | added)
         # A name asked for again is answered again: Envoy asks when it has forgotten the answer.
         state.owed |= {name for name in added if not first or name not in state.reported}
-        gone = set(request.resource_names_unsubscribe)
         if _EVERYTHING in gone:
             state.wildcard = False
         if gone:
