@@ -1,6 +1,6 @@
 """The drawing: what is derived from what, from the snapshot to each proxy's resources.
 
-    snapshot ─▶ sight ──▶ hosts ───────────────────────────────┐
+    snapshot ─▶ exported ─▶ sight ──▶ hosts ───────────────────┐
         ├─────▶ rule, held ──▶ part (host) ──▶ resources ──────┼─▶ table (scope) ─┐
         ├─────▶ told (use) ──▶ shape ─┘ │                      │                  ├─▶ what a proxy is given
         │           └───────────────────┼──▶ endpoints ────────┤                  │
@@ -18,7 +18,7 @@ on the debug page.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -29,7 +29,7 @@ from isthmus.discovery.envoy_filters import patches_for
 from isthmus.discovery.headless import as_called
 from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.routing import extra_hosts, rules_held
-from isthmus.discovery.sight import Sight, everybody_sees, sight_of
+from isthmus.discovery.sight import Sight, everybody_sees, exported_to, sight_of
 from isthmus.discovery.spreading import Spread, Use, spread, uses_of
 from isthmus.discovery.telemetry import reporting_for
 from isthmus.discovery.view import identities_of, upstream_of, uses_exposed, whole_view
@@ -57,6 +57,7 @@ from isthmus.incremental.shared import Shared
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import Hostname, ServiceKey
 from isthmus.model.routing import VirtualService
+from isthmus.model.services import Service
 from isthmus.model.snapshot import Snapshot, addresses_of, places_of
 from isthmus.model.telemetry import Mode
 from isthmus.model.traffic import DestinationRule
@@ -150,6 +151,9 @@ class Derivations:
         self.record.indexed("keys_by_host", "services", lambda service: (service.hostname,))
         self.record.indexed("keys_by_address", "endpoints", addresses_of)
         self.record.indexed("keys_by_place", "endpoints", places_of)
+        self.exported: Shared[None, Scope, Mapping[ServiceKey, Service]] = Shared(
+            self.graph, "exported", lambda fetch, _, scope: exported_to(scope, self._snapshot(fetch))
+        )
         self.sight: Shared[None, Scope, Sight] = Shared(self.graph, "sight", self._sight)
         self.seen: Shared[None, Scope, Sight] = Shared(self.graph, "seen", self._seen)
         self.hosts: Shared[None, Scope, tuple[Host, ...]] = Shared(self.graph, "hosts", self._hosts)
@@ -185,7 +189,7 @@ class Derivations:
         return self.record.seen_through(fetch)
 
     def _sight(self, fetch: Fetch, _: None, scope: Scope) -> Sight:
-        return sight_of(scope, self._snapshot(fetch))
+        return sight_of(scope, self._snapshot(fetch), self.exported.of(fetch, None, scope))
 
     def _seen(self, fetch: Fetch, _: None, scope: Scope) -> Sight:
         """The services alone: most of what depends on them does not depend on rules."""

@@ -6,8 +6,10 @@ type, and looks up what is there now: the newest state, however many changes led
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import accumulate
 from types import MappingProxyType
 from typing import Any
 
@@ -91,8 +93,10 @@ class ScopeTable(Table):
         self._wanted: frozenset[Host] = frozenset()
         self._frame: tuple[Typed, ...] = ()
         self._layouts: dict[str, Layout] = {}
-        self._virtual_hosts: dict[Hosted, bytes] = {}
-        self._table_of: dict[Hosted, str] = {}
+        self._starts: list[int] = []
+        """Of each layout, where its virtual hosts begin in `_virtual_hosts`."""
+        self._virtual_hosts: list[bytes | None] = []
+        self._place_of: dict[Hosted, int] = {}
         self._due: dict[str, None] = {}
         for each in self._observed:
             each.observe(None, scope)
@@ -136,33 +140,35 @@ class ScopeTable(Table):
 
     def take_layouts(self, layouts: tuple[Layout, ...]) -> None:
         """These are the scope's route tables. Virtual hosts that stay are not asked for again."""
-        before, wanted = self._table_of, {hosted: layout.name for layout in layouts for hosted in layout.hosted}
-        for hosted in wanted.keys() - before.keys():
-            self._derivations.virtual_host.observe(hosted, self.scope)
-        for hosted in before.keys() - wanted.keys():
-            self._derivations.virtual_host.release(hosted, self.scope)
-            self._virtual_hosts.pop(hosted, None)
+        hosted = [each for layout in layouts for each in layout.hosted]
+        before, wanted = self._place_of, dict(zip(hosted, range(len(hosted)), strict=True))
+        for each in wanted.keys() - before.keys():
+            self._derivations.virtual_host.observe(each, self.scope)
+        for each in before.keys() - wanted.keys():
+            self._derivations.virtual_host.release(each, self.scope)
+        encoded = self._virtual_hosts
+        self._virtual_hosts = [None if (at := before.get(each)) is None else encoded[at] for each in hosted]
+        self._starts = [0, *accumulate(len(layout.hosted) for layout in layouts)][:-1]
         found = {layout.name: layout for layout in layouts}
         # With an EnvoyFilter, whole tables are in the frame, under the same names, and have been taken already.
         whole = {resource.name for kind, resource in self._frame if kind == ROUTES}
         for name in self._layouts.keys() - found.keys() - whole:
             self.drop(ROUTES, name)
         self._due.update((name, None) for name, layout in found.items() if self._layouts.get(name) != layout)
-        self._layouts, self._table_of = found, wanted
+        self._layouts, self._place_of = found, wanted
 
     def take_virtual_host(self, hosted: Hosted, encoded: bytes) -> None:
-        name = self._table_of.get(hosted)
-        if name is not None:
-            self._virtual_hosts[hosted] = encoded
-            self._due[name] = None
+        at = self._place_of.get(hosted)
+        if at is not None:
+            self._virtual_hosts[at] = encoded
+            self._due[list(self._layouts)[bisect_right(self._starts, at) - 1]] = None
 
     def splice(self) -> None:
         """Puts together the route tables of which something is new. A virtual host that could never be computed is not there."""
-        for name in self._due:
-            layout = self._layouts.get(name)
-            if layout is not None:
-                hosts = [self._virtual_hosts[each] for each in layout.hosted if each in self._virtual_hosts]
-                self.put(ROUTES, configuration(name, [*hosts, *layout.rest]))
+        for start, (name, layout) in zip(self._starts, self._layouts.items(), strict=True):
+            if name in self._due:
+                hosts = self._virtual_hosts[start : start + len(layout.hosted)]
+                self.put(ROUTES, configuration(name, [*filter(None, hosts), *layout.rest]))
         self._due.clear()
 
     def _took(self, old: Part | None, new: Part | None) -> None:

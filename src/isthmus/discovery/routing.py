@@ -70,6 +70,9 @@ def extra_hosts(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[ExtraHo
         if not rule.is_for(MESH) or not rule.rules:
             continue
         behind = {host: _visible(host, sight, snapshot) for host in rule.hosts}
+        lonely = [host for host, services in behind.items() if not services and host != "*"]
+        if not lonely:
+            continue
         ports = {
             port.number
             for services in behind.values()
@@ -77,7 +80,7 @@ def extra_hosts(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[ExtraHo
             for port in service.ports
             if not port.protocol.is_opaque and sight.sees(service, port)
         } or {_HTTP_PORT}
-        for host in (host for host, services in behind.items() if not services and host != "*"):
+        for host in lonely:
             for number in sorted(ports):
                 routes = http_routes(rule, scope, number, snapshot, MESH)
                 if routes:

@@ -48,15 +48,21 @@ class Sight:
         return seen is not None and (port is None or not seen or port.number in seen)
 
 
-def sight_of(scope: Scope, snapshot: Snapshot) -> Sight:
-    """What all proxies of the scope see."""
-    settings, namespace = snapshot.settings, scope.namespace
-    services = {
+def exported_to(scope: Scope, snapshot: Snapshot) -> Mapping[ServiceKey, Service]:
+    """The services that the scope's proxies may see, in order."""
+    default = snapshot.settings.service_export_to
+    return {
         key: service
         for key, service in sorted(snapshot.services.items())
-        if is_exported(service.export_to or settings.service_export_to, service.namespace, namespace)
+        if is_exported(service.export_to or default, service.namespace, scope.namespace)
         and not (service.pod_of and is_near(scope, service))
     }
+
+
+def sight_of(scope: Scope, snapshot: Snapshot, exported: Mapping[ServiceKey, Service] | None = None) -> Sight:
+    """What all proxies of the scope see. `exported` is what `exported_to` gives, where that is known already."""
+    settings, namespace = snapshot.settings, scope.namespace
+    services = exported_to(scope, snapshot) if exported is None else exported
     rules = tuple(
         rule
         for rule in snapshot.virtual_services

@@ -11,7 +11,7 @@ from dataclasses import fields
 from functools import cached_property
 from typing import Any, Generic, TypeVar, cast
 
-from isthmus.incremental.graph import Derived, Fetch, Graph, Source
+from isthmus.incremental.graph import ABSENT, Cell, Fetch, Graph, Source, State, Unavailable
 from isthmus.incremental.indexes import Index
 
 R = TypeVar("R")
@@ -38,13 +38,14 @@ class RecordSource(Generic[R]):
         self.fields: dict[str, Source[Any, Any]] = {
             field.name: graph.source(f"{name}.{field.name}") for field in fields(record)
         }
+        self.newest: R | None = None
+        self._derived: list[_Entries] = []
         self.lookups: dict[str, Lookup] = {
             attribute: self._entries(attribute, found.func)
             for attribute, found in vars(kind).items()
             if isinstance(found, cached_property)
         }
         self._mappings: frozenset[str] = frozenset()
-        self.newest: R | None = None
 
     def indexed(self, lookup: str, field: str, under: Callable[[Any], Iterable[Any]]) -> None:
         """Keeps a lookup that gives the keys of a mapping field by what is in their values."""
@@ -63,6 +64,8 @@ class RecordSource(Generic[R]):
                 source.replace(value)
             else:
                 source.set(_WHOLE, value)
+        for entries in self._derived:
+            entries.follow()
 
     def seen_through(self, fetch: Fetch) -> R:
         """The record, for a derivation: every read of it is recorded."""
@@ -73,17 +76,44 @@ class RecordSource(Generic[R]):
         return name in self._mappings
 
     def _entries(self, attribute: str, whole_of: Callable[[Any], Mapping[Any, Any]]) -> Lookup:
-        whole: Derived[None, Mapping[Any, Any]] = self._graph.derive(
-            f"{self._name}.{attribute}", lambda fetch, _: whole_of(self.seen_through(fetch))
-        )
+        entries = _Entries(self._graph, f"{self._name}.{attribute}", lambda fetch: whole_of(self.seen_through(fetch)))
+        self._derived.append(entries)
+        return entries.get
 
-        def entry_of(fetch: Fetch, key: Hashable) -> Any:
-            found = fetch.get(whole, None)
-            assert found is not None, "a lookup is a mapping"
-            return found.get(key)
 
-        entry: Derived[Hashable, Any] = self._graph.derive(f"{self._name}.{attribute} entry", entry_of)
-        return lambda fetch, key: fetch.get(entry, key)
+class _Entries:
+    """A mapping that is derived from the record. It is made anew as soon as there is a newer record, so that only those are told whose entry
+    is another one; derived like everything else, it would make all its readers doubt.
+    """
+
+    def __init__(self, graph: Graph, name: str, whole_of: Callable[[Fetch], Mapping[Any, Any]]) -> None:
+        self._graph = graph
+        self._whole = graph.add(name, lambda fetch, _: whole_of(fetch))
+        self._whole.reported = self._report
+        self._asked = graph.add(f"{name} entry", None)
+
+    def get(self, fetch: Fetch, key: Hashable) -> Any:
+        """The entry, or None. Raises Unavailable while the mapping could never be made."""
+        fetch.read(self._asked.cell(key))
+        whole = self._whole.cell(_WHOLE)
+        if not whole.observed:
+            self._graph.observe(whole)
+            self._graph.refresh(whole)
+        if whole.value is ABSENT:
+            raise Unavailable(f"{self._whole.name} has no value yet")
+        return whole.value.get(key)
+
+    def follow(self) -> None:
+        """The record is another one."""
+        whole = self._whole.cells.get(_WHOLE)
+        if whole is not None and whole.state is not State.CLEAN:
+            self._graph.refresh(whole)
+
+    def _report(self, whole: Cell, old: Any) -> None:
+        for key in list(self._asked.cells):
+            before, now = None if old is ABSENT else old.get(key), whole.value.get(key)
+            if before is not now and before != now:
+                self._graph.changed_in(self._asked, key)
 
 
 class _Recorded:
