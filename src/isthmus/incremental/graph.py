@@ -17,9 +17,10 @@ by what is in their values), `shared` (derivations whose values many subjects sh
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterator, KeysView, Mapping
 from dataclasses import dataclass
-from enum import Enum
+from enum import Enum, IntEnum
 from typing import Any, Generic, Protocol, TypeVar, cast
 
 K = TypeVar("K", bound=Hashable)
@@ -45,7 +46,7 @@ _ALL = None
 """The one key of a node that stands for all keys of a source."""
 
 
-class State(Enum):
+class State(IntEnum):
     """How far a cell can be believed."""
 
     CLEAN = 0
@@ -240,7 +241,8 @@ class Graph:
         self.nodes: dict[str, Node] = {}
         self.log: list[Change] = []
         self.failures: dict[tuple[str, Hashable], BaseException] = {}
-        self._due: dict[Cell, None] = {}
+        self._due: OrderedDict[Cell, None] = OrderedDict()
+        """In a plain dictionary, finding the first costs what has ever been in it."""
 
     def source(self, name: str) -> Source[Any, Any]:
         """A new source. Raises ValueError for a name that is taken."""
@@ -262,8 +264,7 @@ class Graph:
         Sources must not be set while a slice is under way; between slices they may. Ends when nothing is due; take the changes then.
         """
         while self._due:
-            cell = next(iter(self._due))
-            del self._due[cell]
+            cell, _ = self._due.popitem(last=False)
             self.refresh(cell)
             self.forget_if_unused(cell)
             yield
@@ -316,7 +317,7 @@ class Graph:
     def _mark(self, cell: Cell, wanted: State) -> bool:
         """Whether the cell was clean until now, so that its readers have to hear of it."""
         was = cell.state
-        if was is State.COMPUTING or was.value >= wanted.value:
+        if was >= wanted:
             return False
         cell.state = wanted
         if cell.observed:

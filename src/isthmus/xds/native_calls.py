@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -50,7 +50,7 @@ class Services:
         self.streams = streams
         self.tasks = tasks
         self.admissions = asyncio.Semaphore(_ADMISSIONS_AT_ONCE)
-        self.news: dict[AdsCall, None] = {}
+        self.news: OrderedDict[AdsCall, None] = OrderedDict()
         """Streams that have newer resources to send."""
         self.wake: Callable[[], None] = lambda: None
         """Asks for `news` to be seen to."""

@@ -162,8 +162,7 @@ class NativeServer:
         news = self._services.news
         end = self._loop.time() + _TELL_SECONDS
         while news:
-            call = next(iter(news))
-            del news[call]
+            call, _ = news.popitem(last=False)
             call.publish()
             if self._loop.time() > end:
                 break
