@@ -117,13 +117,17 @@ class _Entries:
 
 
 class _Recorded:
-    __slots__ = ("_fetch", "_source")
+    """Asked once for each attribute: what was read stays in the instance, where Python looks first."""
 
     def __init__(self, fetch: Fetch, source: RecordSource[Any]) -> None:
         self._fetch = fetch
         self._source = source
 
     def __getattr__(self, name: str) -> Any:
+        found = self.__dict__[name] = self._read(name)
+        return found
+
+    def _read(self, name: str) -> Any:
         source = self._source.fields.get(name)
         if source is not None:
             if self._source.is_mapping(name):
@@ -169,17 +173,25 @@ class RecordedMapping(Mapping[K, V]):
 class _RecordedLookup(Mapping[Any, Any]):
     """Asked by key only: nobody may depend on all of it at once."""
 
-    __slots__ = ("_fetch", "_lookup")
+    __slots__ = ("_fetch", "_found", "_lookup")
 
     def __init__(self, fetch: Fetch, lookup: Lookup) -> None:
         self._fetch = fetch
         self._lookup = lookup
+        self._found: dict[Any, Any] = {}
 
     def __getitem__(self, key: Any) -> Any:
-        found = self._lookup(self._fetch, key)
+        found = self.get(key)
         if found is None:
             raise KeyError(key)
         return found
+
+    def get(self, key: Any, default: Any = None) -> Any:
+        known = self._found
+        if key not in known:
+            known[key] = self._lookup(self._fetch, key)
+        found = known[key]
+        return default if found is None else found
 
     def __iter__(self) -> Iterator[Any]:
         raise TypeError("a lookup is asked by key: iterate over the field that it is derived from")

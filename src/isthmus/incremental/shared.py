@@ -27,19 +27,15 @@ Values = tuple[Any, ...]
 
 
 class _Watched:
-    """A subject behind a door: what is read of it is noted, in order."""
+    """A subject behind a door: what is read of it is noted, in order, in the instance's own dictionary, where Python looks first."""
 
-    __slots__ = ("_reads", "_subject")
+    __slots__ = ("__dict__", "_subject")
 
     def __init__(self, subject: Any) -> None:
         self._subject = subject
-        self._reads: dict[str, Any] = {}
 
     def __getattr__(self, name: str) -> Any:
-        reads = self._reads
-        if name in reads:
-            return reads[name]
-        value = reads[name] = getattr(self._subject, name)
+        value = self.__dict__[name] = getattr(self._subject, name)
         return value
 
 
@@ -182,9 +178,9 @@ class Shared(Generic[K, S, V]):
             value = self._compute(fetch, cast(K, cell.of), cast(S, watched))
         except Exception:
             if not cell.is_placed:
-                self._place(cell, watched._reads)
+                self._place(cell, vars(watched))
             raise
-        self._place(cell, watched._reads)
+        self._place(cell, vars(watched))
         return value
 
     def _place(self, leaf: _Leaf, reads: dict[str, Any]) -> None:
