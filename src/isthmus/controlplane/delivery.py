@@ -61,7 +61,8 @@ class Delivery:
         while True:
             self._world.changed.clear()
             self._began = loop.time()
-            self.tables.learn(self._world.snapshot())
+            reading = self._world.reading()
+            self.tables.learn(reading.snapshot, reading.patch)
             await self._settle()
             self._renew_secrets()
             self._ready.set()

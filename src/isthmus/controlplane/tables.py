@@ -30,6 +30,7 @@ from isthmus.envoy.resources import (
 )
 from isthmus.envoy.routes import configuration
 from isthmus.incremental.shared import Shared
+from isthmus.ingest.snapshot import Patch
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import Proxy, Scope
 
@@ -216,9 +217,12 @@ class Tables:
         """How many tables the connected proxies share."""
         return len(self._scopes)
 
-    def learn(self, snapshot: Snapshot) -> None:
-        """Makes this the newest snapshot. What it changes is computed by the next `settling`."""
-        self.derivations.record.set(snapshot)
+    def learn(self, snapshot: Snapshot, patch: Patch | None = None) -> None:
+        """Makes this the newest snapshot. What it changes is computed by the next `settling`. `patch`: how it was made."""
+        if patch is not None and patch.base is self.snapshot:
+            self.derivations.record.set(snapshot, {"endpoints": patch.endpoints})
+        else:
+            self.derivations.record.set(snapshot)
 
     def connect(self, proxy: Proxy) -> None:
         """From now on this proxy's resources are wanted. Calls are counted: an agent asks for the same proxy as its Envoy."""

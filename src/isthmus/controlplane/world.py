@@ -118,6 +118,10 @@ class World:
 
     def snapshot(self) -> Snapshot:
         """The newest snapshot. Clusters that never synced are left out."""
+        return self.reading().snapshot
+
+    def reading(self) -> Reading:
+        """The newest snapshot, with how it was made."""
         changes, self._changes = self._changes, {}
         if self._reading is not None and not self._is_new:
             objects = {cluster: self._clusters[cluster].objects for cluster in changes if cluster in self._clusters}
@@ -131,7 +135,7 @@ class World:
         if self._reading.host_names != self.host_names:
             self.host_names = self._reading.host_names
             self.named.set()
-        return self._reading.snapshot
+        return self._reading
 
     def _inputs(self) -> list[ClusterInput]:
         return [

@@ -18,7 +18,7 @@ by what is in their values), `shared` (derivations whose values many subjects sh
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterator, KeysView, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, KeysView, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -133,8 +133,14 @@ class Source(Generic[K, V]):
         self._moved(key, old, ABSENT)
         return True
 
-    def replace(self, values: Mapping[K, V]) -> None:
-        """Makes exactly these the values: the keys that are missing are deleted."""
+    def replace(self, values: Mapping[K, V], changed: Iterable[K] | None = None) -> None:
+        """Makes exactly these the values: the keys that are missing are deleted. `changed`: the keys are the same, and only these, as the
+        caller knows, may have other values; what it costs then does not depend on how many there are.
+        """
+        if changed is not None:
+            for key in changed:
+                self.set(key, values[key])
+            return
         if len(self._values) != len(values) or self._values.keys() != values.keys():
             for key in [key for key in self._values if key not in values]:
                 self.delete(key)

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
 from dataclasses import fields
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
 
 from isthmus.incremental.graph import ABSENT, Cell, Fetch, Graph, Source, State, Unavailable
@@ -52,8 +53,10 @@ class RecordSource(Generic[R]):
         index: Index[Any, Any] = Index(self._graph, f"{self._name}.{lookup} index", self.fields[field], under)
         self.lookups[lookup] = index.keys
 
-    def set(self, record: R) -> None:
-        """What differs from the one before is due. Of a mapping field, keys whose values are the same objects cost next to nothing."""
+    def set(self, record: R, changed: Mapping[str, Iterable[Any]] = MappingProxyType({})) -> None:
+        """What differs from the one before is due. Of a mapping field, keys whose values are the same objects cost next to nothing, and
+        nothing at all if `changed` says of the field which keys alone have other values than in the record before.
+        """
         before, self.newest = self.newest, record
         for name, source in self.fields.items():
             value = getattr(record, name)
@@ -61,7 +64,7 @@ class RecordSource(Generic[R]):
                 continue
             if isinstance(value, Mapping):
                 self._mappings |= {name}
-                source.replace(value)
+                source.replace(value, changed.get(name))
             else:
                 source.set(_WHOLE, value)
         for entries in self._derived:

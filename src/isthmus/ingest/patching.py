@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import replace
 from types import MappingProxyType
+from typing import cast
 
 from isthmus.ingest.cluster_endpoints import POD, SLICE, Name
 from isthmus.ingest.headless import of_pod, pod_names, shape_of
-from isthmus.ingest.snapshot import Reading, distinct
+from isthmus.ingest.snapshot import Patch, Reading, distinct
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
 from isthmus.model.services import Service
 from isthmus.model.workloads import Endpoint
@@ -49,8 +50,10 @@ def patched(
         if pods is None:
             return None
         changed |= pods
-    snapshot = replace(reading.snapshot, endpoints=MappingProxyType({**known, **changed}))
-    return replace(reading, snapshot=snapshot)
+    # Copied as it is: put together anew, every key would be hashed again.
+    endpoints = cast("MappingProxyType[ServiceKey, tuple[Endpoint, ...]]", known).copy() | changed
+    snapshot = replace(reading.snapshot, endpoints=MappingProxyType(endpoints))
+    return replace(reading, snapshot=snapshot, patch=Patch(reading.snapshot, frozenset(changed)))
 
 
 def _pods_of(

@@ -68,15 +68,24 @@ class _ClusterFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Patch:
+    """How a snapshot differs from an older one: in the endpoints of these services alone."""
+
+    base: Snapshot
+    endpoints: frozenset[ServiceKey]
+
+
+@dataclass(frozen=True, slots=True)
 class Reading:
     """A snapshot, with what is kept to patch it. `stands_alone`: endpoints come from EndpointSlices and nothing else. `host_names` are those
-    of network gateways, which somebody has to ask about.
+    of network gateways, which somebody has to ask about. `patch`: how it was made from the one before, if it was not read anew.
     """
 
     snapshot: Snapshot
     endpoints: Mapping[ClusterId, ClusterEndpoints]
     stands_alone: bool
     host_names: frozenset[str]
+    patch: Patch | None = None
 
 
 def snapshot_of(
