@@ -27,7 +27,7 @@ Changes = Mapping[str, Mapping[str, str]]
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """`parts` make up the message's deterministic serialization, without its Any; `version` is 16 hex digits of its SHA-256 hash, for which processors have instructions.
+    """`parts` make up the message's deterministic serialization, without its Any; `version` is 16 hex digits of its SHA-256 hash.
 
     Parts are shared: of a route table with a thousand virtual hosts nearly all stand in a hundred others, too. They are never printed: they may
     be a private key.
@@ -62,7 +62,7 @@ class Resource:
 
     @staticmethod
     def of_parts(name: str, parts: tuple[bytes, ...]) -> Resource:
-        digest = hashlib.sha256()
+        digest = hashlib.sha256()  # Twice as fast as BLAKE2b where processors have instructions for it (measured).
         for part in parts:
             digest.update(part)
         return Resource(name, parts, digest.hexdigest()[:16])
