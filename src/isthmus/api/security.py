@@ -12,8 +12,10 @@ class Selector(Wire, frozen=True):
 
 
 class TargetReference(Wire, frozen=True):
+    group: str = ""
     kind: str = ""
     name: str = ""
+    namespace: str = ""
 
 
 class PeerMutualTls(Wire, frozen=True):

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-_TARGET = "group namespace"
-
 UNREAD: dict[str, str] = {
     "envoy_filter.EnvoyFilterSpec": "targetRef",
     "envoy_filter.FilterMatch": "destinationPort",
@@ -26,7 +24,6 @@ UNREAD: dict[str, str] = {
     "networking.ZoneAwareSetting": "failTrafficOnPanic forceLocalZone routingEnabled",
     "proxy_config.ProxyConfigSpec": "image",
     "security.JwtRule": "jwks_uri presence spaceDelimitedClaims",
-    "security.TargetReference": _TARGET,
     "telemetry.CustomTag": "formatter",
     "telemetry.TracingRule": "disableContextPropagation enableIstioTags useRequestIdForTraceSampling",
     "virtual_service.ConnectionMatch": "sourceSubnet",

@@ -5,10 +5,9 @@ from __future__ import annotations
 import re
 
 from isthmus.model.envoy_filters import VERSION, ApplyTo, ConfigPatch, EnvoyFilter
+from isthmus.model.selectors import holds_for
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import ProxyKind, Scope
-
-_GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 
 
 def patches_for(scope: Scope, snapshot: Snapshot) -> tuple[ConfigPatch, ...]:
@@ -36,10 +35,7 @@ def cluster_patches_for(scope: Scope, snapshot: Snapshot) -> tuple[ConfigPatch, 
 def _chooses(each: EnvoyFilter, scope: Scope, snapshot: Snapshot) -> bool:
     if each.namespace not in (scope.namespace, snapshot.settings.root_namespace):
         return False
-    labels = dict(scope.labels)
-    if each.gateways:
-        return each.namespace == scope.namespace and labels.get(_GATEWAY_NAME) in each.gateways
-    return all(labels.get(key) == value for key, value in each.selector)
+    return holds_for(each, scope.namespace, scope.labels)
 
 
 def _asks_for(patch: ConfigPatch, scope: Scope) -> bool:

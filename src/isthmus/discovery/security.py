@@ -13,6 +13,7 @@ from isthmus.model.security import (
     MutualTlsMode,
     PeerAuthentication,
 )
+from isthmus.model.selectors import holds_for
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.traffic import ClientTls
 from isthmus.model.workloads import Endpoint
@@ -63,11 +64,11 @@ def authorization_for(namespace: Namespace, labels: Labels, snapshot: Snapshot) 
     places = {snapshot.settings.root_namespace, namespace}
     near = sorted(each for place in places for each in snapshot.authorization_policies_by_namespace.get(place, ()))
     proofs = sorted(each for place in places for each in snapshot.request_authentications_by_namespace.get(place, ()))
-    policies = tuple(policy for policy in near if set(policy.selector) <= set(labels))
+    policies = tuple(policy for policy in near if holds_for(policy, namespace, labels))
     named = {policy.provider for policy in policies if policy.action is Action.CUSTOM}
     return Authorization(
         policies=policies,
-        tokens=tuple(rule for each in proofs if set(each.selector) <= set(labels) for rule in each.rules),
+        tokens=tuple(rule for each in proofs if holds_for(each, namespace, labels) for rule in each.rules),
         providers=tuple(provider for provider in snapshot.settings.providers if provider.name in named),
         trust_domains=(snapshot.settings.trust_domain, *snapshot.settings.trust_domain_aliases),
         peers=snapshot.settings.peer_trust_domains,

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from isthmus.model.names import Namespace
 from isthmus.model.origins import Origin
 from isthmus.model.security import Labels
+from isthmus.model.selectors import holds_for
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.telemetry import (
     NAME_LABELS,
@@ -35,10 +36,10 @@ def reporting_for(namespace: Namespace, labels: Labels, mode: Mode, snapshot: Sn
 def _levels(namespace: Namespace, labels: Labels, snapshot: Snapshot) -> Iterator[Telemetry]:
     """At most one for each level, the widest first; of several the oldest."""
     root, rules = snapshot.settings.root_namespace, snapshot.telemetries
-    mesh = [rule for rule in rules if rule.namespace == root and not rule.selector]
-    whole = [rule for rule in rules if rule.namespace == namespace != root and not rule.selector]
+    mesh = [rule for rule in rules if rule.namespace == root and not rule.chooses]
+    whole = [rule for rule in rules if rule.namespace == namespace != root and not rule.chooses]
     own = [
-        rule for rule in rules if rule.namespace == namespace and rule.selector and set(rule.selector) <= set(labels)
+        rule for rule in rules if rule.namespace == namespace and rule.chooses and holds_for(rule, namespace, labels)
     ]
     for level in (mesh, whole, own):
         if level:

@@ -28,6 +28,7 @@ from isthmus.ingest.proxy_configs import proxy_config_of
 from isthmus.ingest.revisions import is_of, revisions_of
 from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, service_entry_of, workload_entry_of
 from isthmus.ingest.sidecars import sidecar_of
+from isthmus.ingest.targets import without_gateway
 from isthmus.ingest.telemetry import telemetry_of, unknown_providers
 from isthmus.ingest.token_keys import addresses_of, with_keys
 from isthmus.ingest.virtual_services import virtual_service_of
@@ -109,6 +110,11 @@ def configuration_of(
     written = reader.each(federation.MeshPeer, lambda obj: mesh_peer_of(obj, cluster.id, settings), settings)
     peers, wrong = told_apart(written, cluster.id, settings.peer_trust_domains)
     reader.issues += wrong
+    policies = reader.each(security.AuthorizationPolicy, lambda obj: authorization_policy_of(obj, cluster.id))
+    gateways = cluster.objects.get("KubernetesGateway", {})
+    reader.issues += without_gateway(telemetries, "Telemetry", gateways, cluster.id)
+    reader.issues += without_gateway(tokens, "RequestAuthentication", gateways, cluster.id)
+    reader.issues += without_gateway(policies, "AuthorizationPolicy", gateways, cluster.id)
     return Configuration(
         settings=settings,
         mesh_peers=peers,
@@ -129,9 +135,7 @@ def configuration_of(
         peer_authentications=tuple(
             sorted(reader.each(security.PeerAuthentication, lambda obj: peer_authentication_of(obj, cluster.id)))
         ),
-        authorization_policies=tuple(
-            sorted(reader.each(security.AuthorizationPolicy, lambda obj: authorization_policy_of(obj, cluster.id)))
-        ),
+        authorization_policies=tuple(sorted(policies)),
         request_authentications=tuple(sorted(reader.with_keys(tokens, keys, settings.key_source))),
         key_addresses=addresses_of(tokens, settings.key_source),
         destination_rules=tuple(

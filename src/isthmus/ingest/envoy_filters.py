@@ -19,7 +19,7 @@ from isthmus.model.envoy_filters import (
     RouteChoice,
 )
 from isthmus.model.issues import Issue, Severity, Subject
-from isthmus.model.names import ClusterId
+from isthmus.model.names import ClusterId, Namespace
 from isthmus.model.origins import Origin
 
 _FILTERS = frozenset(Operation)
@@ -76,7 +76,7 @@ def envoy_filter_of(obj: api.EnvoyFilter, cluster: ClusterId) -> tuple[EnvoyFilt
     value = EnvoyFilter(
         priority=spec.priority,
         created=metadata.creation_timestamp,
-        namespace=metadata.namespace,
+        namespace=Namespace(metadata.namespace),
         name=metadata.name,
         selector=tuple(sorted(spec.workload_selector.labels.items())) if spec.workload_selector else (),
         gateways=gateways,

@@ -9,6 +9,8 @@ from itertools import chain
 import msgspec
 
 from isthmus.api import security as api
+from isthmus.api.meta import KubernetesObject
+from isthmus.ingest.targets import targets_of
 from isthmus.ingest.token_keys import check_address, check_keys
 from isthmus.model.durations import seconds_of
 from isthmus.model.issues import Issue, Severity, Subject
@@ -58,17 +60,13 @@ def peer_authentication_of(
 def authorization_policy_of(
     obj: api.AuthorizationPolicy, cluster: ClusterId
 ) -> tuple[AuthorizationPolicy | None, tuple[Issue, ...]]:
-    """None for a policy that is bound to something else than workloads by their labels."""
+    """None for a policy that is bound to what nothing can be bound to."""
     spec = obj.spec
-    if spec.target_ref or spec.target_refs:
-        return None, (
-            _issue(
-                obj, cluster, "ISM0303", Severity.WARNING, "spec.targetRefs",
-                "policies for targetRefs are not read by this version", "select workloads by spec.selector instead",
-            ),
-        )  # fmt: skip
+    gateways, unbound = targets_of(spec, _subject(obj, cluster))
+    if gateways is None:
+        return None, unbound
     action = Action(spec.action) if spec.action in Action.__members__ else Action.DENY
-    issues: list[Issue] = []
+    issues = list(unbound)
     if spec.action not in Action.__members__:
         issues.append(
             _issue(
@@ -97,6 +95,7 @@ def authorization_policy_of(
         selector=_labels(spec.selector),
         rules=tuple(rules),
         provider=spec.provider.name if spec.provider else "",
+        gateways=gateways,
         dry_run=obj.metadata.annotations.get(DRY_RUN, "").lower() == "true",
     )
     return policy, tuple(issues)
@@ -105,16 +104,12 @@ def authorization_policy_of(
 def request_authentication_of(
     obj: api.RequestAuthentication, cluster: ClusterId
 ) -> tuple[RequestAuthentication | None, tuple[Issue, ...]]:
-    """None for one that is bound to something else than workloads by their labels."""
+    """None for one that is bound to what nothing can be bound to."""
     spec = obj.spec
-    if spec.target_ref or spec.target_refs:
-        return None, (
-            _issue(
-                obj, cluster, "ISM0303", Severity.WARNING, "spec.targetRefs",
-                "policies for targetRefs are not read by this version", "select workloads by spec.selector instead",
-            ),
-        )  # fmt: skip
-    issues = []
+    gateways, unbound = targets_of(spec, _subject(obj, cluster))
+    if gateways is None:
+        return None, unbound
+    issues = list(unbound)
     rules = []
     for index, said in enumerate(spec.jwt_rules):
         try:
@@ -132,6 +127,7 @@ def request_authentication_of(
         namespace=Namespace(obj.metadata.namespace),
         name=obj.metadata.name,
         selector=_labels(spec.selector),
+        gateways=gateways,
         rules=tuple(rules),
     )
     return value, tuple(issues)
@@ -220,6 +216,10 @@ def _mode(text: str) -> MutualTlsMode | None:
     return MutualTlsMode(text) if text in MutualTlsMode.__members__ else None
 
 
+def _subject(obj: KubernetesObject, cluster: ClusterId) -> Subject:
+    return Subject(cluster, type(obj).__name__, obj.metadata.namespace, obj.metadata.name)
+
+
 def _issue(
     obj: api.PeerAuthentication | api.AuthorizationPolicy | api.RequestAuthentication,
     cluster: ClusterId,
@@ -229,6 +229,4 @@ def _issue(
     what: str,
     fix: str,
 ) -> Issue:
-    kind = type(obj).__name__
-    subject = Subject(cluster, kind, obj.metadata.namespace, obj.metadata.name)
-    return Issue(subject=subject, code=code, severity=severity, what=what, fix=fix, field=field)
+    return Issue(subject=_subject(obj, cluster), code=code, severity=severity, what=what, fix=fix, field=field)

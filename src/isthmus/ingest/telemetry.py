@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from isthmus.api import telemetry as api
+from isthmus.ingest.targets import targets_of
 from isthmus.ingest.telemetry_metrics import metrics_rule, not_done
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
@@ -20,17 +21,17 @@ from isthmus.model.telemetry import (
 
 
 def telemetry_of(obj: api.Telemetry, cluster: ClusterId) -> tuple[Telemetry | None, tuple[Issue, ...]]:
-    """None for one that is bound to something else than workloads by their labels."""
+    """None for one that is bound to what nothing can be bound to."""
     spec, metadata = obj.spec, obj.metadata
     subject = Subject(cluster, "Telemetry", metadata.namespace, metadata.name)
 
     def warning(code: str, field: str, what: str, fix: str) -> Issue:
         return Issue(subject=subject, code=code, severity=Severity.WARNING, what=what, fix=fix, field=field)
 
-    if spec.target_ref or spec.target_refs:
-        what = "Telemetry for targetRefs is not read by this version"
-        return None, (warning("ISM0303", "spec.targetRefs", what, "select workloads by spec.selector instead"),)
-    issues = []
+    gateways, unbound = targets_of(spec, subject)
+    if gateways is None:
+        return None, unbound
+    issues = list(unbound)
     for field, what in not_done(spec.metrics):
         issues.append(warning("ISM0504", field, what, "see docs/telemetry.md for the metrics that there are"))
     value = Telemetry(
@@ -38,6 +39,7 @@ def telemetry_of(obj: api.Telemetry, cluster: ClusterId) -> tuple[Telemetry | No
         namespace=Namespace(metadata.namespace),
         name=metadata.name,
         selector=tuple(sorted(spec.selector.match_labels.items())) if spec.selector else (),
+        gateways=gateways,
         logging=tuple(map(_logging, spec.access_logging)),
         tracing=tuple(map(_tracing, spec.tracing)),
         metrics=tuple(map(metrics_rule, spec.metrics)),

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from isthmus.model.names import Namespace
 from isthmus.model.origins import Origin
 from isthmus.model.security import Labels
 
@@ -128,7 +129,7 @@ class EnvoyFilter:
 
     priority: int
     created: str
-    namespace: str
+    namespace: Namespace
     name: str
     selector: Labels
     gateways: tuple[str, ...]

@@ -83,6 +83,8 @@ class AuthorizationPolicy:
     dry_run: bool
     provider: str = ""
     """Who decides, of a CUSTOM policy."""
+    gateways: tuple[str, ...] = ()
+    """Of Gateway API, by name: where there are some, the policy holds at them alone."""
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
@@ -137,6 +139,7 @@ class RequestAuthentication:
     name: str
     selector: Labels
     rules: tuple[TokenRule, ...]
+    gateways: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)

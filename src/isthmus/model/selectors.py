@@ -5,6 +5,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Protocol
+
+from isthmus.model.names import Namespace
+
+GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+"""Pods of a Gateway of Gateway API carry its name."""
+
+
+class Bound(Protocol):
+    """A rule that holds for some workloads: by labels, or at gateways of its own namespace by their names."""
+
+    @property
+    def namespace(self) -> Namespace: ...
+    @property
+    def selector(self) -> tuple[tuple[str, str], ...]: ...
+    @property
+    def gateways(self) -> tuple[str, ...]: ...
+
+
+def holds_for(rule: Bound, namespace: Namespace, labels: tuple[tuple[str, str], ...]) -> bool:
+    """Of a rule of the workload's own namespace, or of the mesh."""
+    if rule.gateways:
+        return rule.namespace == namespace and dict(labels).get(GATEWAY_NAME) in rule.gateways
+    return set(rule.selector) <= set(labels)
 
 
 class Operator(StrEnum):

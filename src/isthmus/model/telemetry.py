@@ -165,15 +165,22 @@ class MetricsRule:
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class Telemetry:
-    """An empty `selector` holds for the namespace; in the root namespace for the mesh."""
+    """An empty `selector` holds for the namespace; in the root namespace for the mesh. `gateways` are Gateway API's, by name: where there are
+    some, it holds at them alone."""
 
     created: str
     namespace: Namespace
     name: str
     selector: Labels = ()
+    gateways: tuple[str, ...] = ()
     logging: tuple[LoggingRule, ...] = ()
     tracing: tuple[TracingRule, ...] = ()
     metrics: tuple[MetricsRule, ...] = ()
+
+    @property
+    def chooses(self) -> bool:
+        """Whether it is about some workloads, not all of its namespace."""
+        return bool(self.selector or self.gateways)
 
     @property
     def origin(self) -> Origin:

@@ -13,8 +13,7 @@ from isthmus.assurance.catalogue import policies as codes
 from isthmus.assurance.catalogue import routing
 from isthmus.assurance.catalogue.code import Code
 from isthmus.model.issues import Issue
-
-_GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
+from isthmus.model.selectors import GATEWAY_NAME
 
 
 def sidecars(index: Index) -> Iterator[Issue]:
@@ -103,7 +102,7 @@ def _nobody(index: Index, policy: Item) -> Iterator[Issue]:
 
 
 def gateway_api_selectors(index: Index) -> Iterator[Issue]:
-    """Policies reach Gateway API gateways by targetRefs alone."""
+    """Which labels such gateways' Pods have is their deployer's to say; their names are not."""
     for kind in ("RequestAuthentication", "AuthorizationPolicy", "WasmPlugin", "Telemetry"):
         for policy in index.each(kind):
             if policy.spec.get("targetRef") or policy.spec.get("targetRefs"):
@@ -115,10 +114,10 @@ def gateway_api_selectors(index: Index) -> Iterator[Issue]:
                 else [policy.namespace]
             )
             names = {
-                pod.labels[_GATEWAY_NAME]
+                pod.labels[GATEWAY_NAME]
                 for namespace in spaces
                 for pod in index.pods(namespace, labels)
-                if labels and pod.labels.get(_GATEWAY_NAME)
+                if labels and pod.labels.get(GATEWAY_NAME)
             }
             if names:
                 yield policy.finding(

@@ -49,7 +49,7 @@ ADDRESS_OF_CONTROL_PLANE = info(
 INEFFECTIVE_SELECTOR = warning(
     "IST0166",
     "A policy selects the Pods of a Gateway API gateway by labels.",
-    "Policies are bound to such gateways by targetRefs alone, so this one does nothing there.",
+    "It holds there only while the gateway's Pods have these labels, which whoever deploys it chooses.",
     "Use targetRefs with the Gateway's name.",
 )
 OLD_GATEWAY_API = warning(
