@@ -218,13 +218,58 @@ async def test_a_definition_without_a_schema_or_with_a_path_that_is_none_is_refu
     assert "spec.conversion.strategy" in converted.body["message"]
 
 
-async def test_expressions_are_kept_and_it_is_told_that_nobody_evaluates_them(api, group):
-    spec = SPEC | {"x-kubernetes-validations": [{"rule": "self.watts < 10"}]}
+async def test_rules_of_a_definition_are_asked_of_its_objects(api, group, namespace):
+    rules = [
+        {"rule": "!has(self.watts) || self.watts < 10", "message": "too bright", "fieldPath": ".watts"},
+        {"rule": "self.colour == oldSelf.colour", "message": "a colour stays", "reason": "FieldValueForbidden"},
+    ]
+    await api.made(CRDS, definition(group, SPEC | {"x-kubernetes-validations": rules}))
+    path = f"/apis/{group}/v1/namespaces/{namespace}/lamps"
 
-    made = await api.call("POST", CRDS, definition(group, spec))
+    bright = await api.call("POST", path, lamp(watts=50))
+    wrong = await api.call("POST", path, {"metadata": {"name": "hall"}, "spec": {"watts": 50}})
+    await api.made(path, lamp(watts=5))
+    repainted = await api.call("PATCH", f"{path}/hall", {"spec": {"colour": "green"}}, content_type=MERGE)
+    dimmed = await api.call("PATCH", f"{path}/hall", {"spec": {"watts": 4}}, content_type=MERGE)
 
+    assert (bright.code, bright.body["reason"]) == (422, "Invalid")
+    assert bright.body["details"]["causes"] == [
+        {"reason": "FieldValueInvalid", "message": 'Invalid value: "object": too bright', "field": "spec.watts"}
+    ]
+    assert [cause["field"] for cause in wrong.body["details"]["causes"]] == ["spec.colour", "<nil>"]
+    assert repainted.body["details"]["causes"] == [
+        {"reason": "FieldValueForbidden", "message": "Forbidden: a colour stays", "field": "spec"}
+    ]
+    assert dimmed.code == 200
+
+
+async def test_a_rule_with_a_function_that_nobody_knows_is_left_out_and_the_definition_says_so(api, group, namespace):
+    rules = [{"rule": "semver(self.colour).isValid()"}, {"rule": "self.watts < 10"}]
+
+    made = await api.call("POST", CRDS, definition(group, SPEC | {"x-kubernetes-validations": rules}))
+    asked = await api.call("POST", f"/apis/{group}/v1/namespaces/{namespace}/lamps", lamp(watts=50))
+    again = await api.call("PATCH", f"{CRDS}/lamps.{group}", {"metadata": {"labels": {"a": "b"}}}, content_type=MERGE)
+
+    place = "spec.versions[0].schema.openAPIV3Schema.properties[spec].x-kubernetes-validations[0].rule"
     assert made.code == 201
-    assert "does not evaluate" in made.headers["Warning"]
+    assert place in made.headers["Warning"]
+    [condition] = [each for each in made.body["status"]["conditions"] if each["type"] == "ValidationRulesCompiled"]
+    assert (condition["status"], condition["reason"]) == ("False", "NotCompiled")
+    assert f"{place}: compilation failed" in condition["message"]
+    assert "undeclared reference to 'semver'" in condition["message"]
+    assert asked.code == 422, "the other rule is asked"
+    assert condition in again.body["status"]["conditions"], "since when it is so does not change"
+
+
+async def test_a_rule_that_no_server_could_read_is_refused(api, group):
+    broken = [{"rule": "self.watts <"}, {"rule": "self.watts + 1.0"}, {"rule": "'text'"}]
+
+    refused = await api.call("POST", CRDS, definition(group, SPEC | {"x-kubernetes-validations": broken}))
+
+    assert refused.code == 422
+    assert [cause["field"].rpartition(".x-")[2] for cause in refused.body["details"]["causes"]] == [
+        f"kubernetes-validations[{position}].rule" for position in range(3)
+    ]
 
 
 async def test_an_object_that_a_stricter_schema_no_longer_allows_can_still_be_deleted(api, lamps, group):

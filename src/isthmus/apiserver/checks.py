@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from isthmus.apiserver import json_paths, role_shapes, validation, webhook_shapes
+from isthmus.apiserver import json_paths, role_shapes, rules, validation, webhook_shapes
 from isthmus.apiserver.kinds import BUILT_IN, Kind, kinds_of
 from isthmus.apiserver.status import invalid, invalid_fields
 from isthmus.apiserver.validation import Fault
@@ -42,6 +42,12 @@ def definition(kind: Kind, obj: Object) -> None:
             "Unsupported value: this server converts by strategy None only: versions differ in nothing but their name"
         )
         faults.append(Fault("spec.conversion.strategy", "FieldValueNotSupported", message))
+    if not faults:
+        faults = [
+            Fault(problem.path, "FieldValueInvalid", f"Invalid value: {problem.what}")
+            for problem in rules.problems_of(obj)
+            if problem.is_wrong
+        ]
     if faults:
         raise invalid_fields(kind, wanted, faults)
 

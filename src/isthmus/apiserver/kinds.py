@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from isthmus.apiserver.builtin_schemas import metadata_schema
+from isthmus.apiserver.rules import Rules, rules_of
 from isthmus.apiserver.scale_paths import WORKLOADS, ScalePaths
 from isthmus.apiserver.schemas import Schema, of_custom_kind
 
@@ -31,6 +32,8 @@ class Kind:
     scale: ScalePaths = WORKLOADS
     schema: Schema | None = None
     """Of a custom kind; those of built-in kinds are in `builtin_schemas`."""
+    rules: Rules | None = None
+    """What objects of a custom kind must be besides."""
     group_version: str = field(init=False)
     storage: str = field(init=False)
     """Versions of one kind share their objects."""
@@ -181,6 +184,7 @@ def kinds_of(crd: dict[str, Any]) -> Iterator[Kind]:
             columns=columns,
             scale=_scale_paths((version.get("subresources") or {}).get("scale") or {}),
             schema=of_custom_kind(version, metadata_schema()),
+            rules=rules_of(version),
         )
 
 

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable
 from typing import Any
 
-from isthmus.apiserver import allocation, checks, defaults, ownership, shapes, validation
+from isthmus.apiserver import allocation, checks, defaults, ownership, rules, shapes
 from isthmus.apiserver.admission import Change
 from isthmus.apiserver.authors import SERVER, Author
 from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds, kinds_of
@@ -27,6 +27,8 @@ _LASTING = ("default", "kube-system", "kube-public")
 _TRIES = 5
 """A write without a resourceVersion is made again on what another left while webhooks were asked."""
 
+_RULES = "ValidationRulesCompiled"
+"""A condition that a definition has only while it is False."""
 _CLEANUP = "customresourcecleanup.apiextensions.k8s.io"
 _SERVER_FIELDS = ("uid", "creationTimestamp", "deletionTimestamp", "deletionGracePeriodSeconds", "generation")
 
@@ -245,8 +247,7 @@ class Objects:
         shapes.check(kind, old, new)
         if kind is _DEFINITION:
             checks.definition(kind, new)
-            if validation.has_expressions(new["spec"]):
-                change.author.warn("x-kubernetes-validations are kept, but this server does not evaluate them")
+            _tell_rules_left_out(old, new, change.author)
         if kind.is_custom and not new["metadata"].get("deletionTimestamp"):
             self._require_definition(kind)
         if old is not None:
@@ -321,6 +322,18 @@ class Objects:
         stored = self.store.find(_DEFINITION, ("", kind.qualified))
         if stored is not None and stored.obj["metadata"].get("deletionTimestamp"):
             raise Refused(405, "MethodNotAllowed", "create not allowed while custom resource definition is terminating")
+
+
+def _tell_rules_left_out(old: Object | None, definition: Object, author: Author) -> None:
+    """A definition with a rule that this server does not understand does its work without the rule, and says so."""
+    left_out = [f"{problem.path}: {problem.what}" for problem in rules.problems_of(definition)]
+    for text in left_out:
+        author.warn(f"this rule is kept, and not asked: {text}")
+    if left_out:
+        before = ((old or {}).get("status") or {}).get("conditions") or ()
+        since = next((each["lastTransitionTime"] for each in before if each["type"] == _RULES), defaults.now())
+        condition = {"type": _RULES, "status": "False", "reason": "NotCompiled", "message": "; ".join(left_out)}
+        definition["status"]["conditions"].append(condition | {"lastTransitionTime": since})
 
 
 def _record(change: Change, stored: Object, *, applied: bool) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from isthmus.apiserver import builtin_schemas, schemas, validation
+from isthmus.apiserver import builtin_schemas, rules, schemas, validation
 from isthmus.apiserver.authors import STRICT, WARN, Author
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.schemas import Schema
@@ -56,6 +56,8 @@ def check(kind: Kind, old: Object | None, new: Object) -> None:
     if kind.schema is None:
         return
     found = validation.first_faults(kind.schema.rules, new)
+    if kind.rules is not None:
+        found += rules.faults(kind.rules, new, old, found)
     if (
         found
         and old is not None

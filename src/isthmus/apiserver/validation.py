@@ -1,6 +1,6 @@
 """Values of custom objects against the structural schema of their kind, and such schemas themselves.
 
-All that structural schemas can say but CEL (`x-kubernetes-validations`), which is kept and not evaluated.
+All that structural schemas can say but CEL (`x-kubernetes-validations`), which is in `rules.py`.
 """
 
 from __future__ import annotations
