@@ -19,7 +19,7 @@ from isthmus.agent.last_good_server import LastGoodServer
 from isthmus.agent.specification import ProxySpec
 from isthmus.envoy.dump import resources_in
 from isthmus.envoy.resources import CLUSTER, EXTENSION, LISTENER, Resource, ResourceSet
-from isthmus.model.identity import SpiffeId
+from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.trust import x509
 
 DELTA = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -75,16 +75,27 @@ def test_a_certificate_of_another_identity_is_not_given_away(tmp_path, authority
     assert LastGood(str(tmp_path), spec()).certificate() is None
 
 
+def test_peers_authorities_are_kept_and_so_is_that_there_are_none_any_longer(tmp_path):
+    peers = {TrustDomain.parse("partner.example"): [b"one", b"two"]}
+    LastGood(str(tmp_path), spec()).keep_peers(peers)
+
+    assert LastGood(str(tmp_path), spec(name="web-2")).peers() == peers
+    assert LastGood(str(tmp_path), spec(service_account="bob")).peers() is None
+    LastGood(str(tmp_path), spec()).keep_peers({})
+    assert LastGood(str(tmp_path), spec()).peers() == {}
+
+
 def test_files_are_for_their_owner_alone(tmp_path, authority):
     folder = tmp_path / "kept"
     last_good = LastGood(str(folder), spec())
     last_good.keep_certificate(certificate_of(authority))
     last_good.keep_names(b"table")
     last_good.keep_configuration(resources("a"))
+    last_good.keep_peers({})
 
     assert folder.stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
-    assert len(list(folder.iterdir())) == 3
+    assert len(list(folder.iterdir())) == 4
 
 
 def test_configuration_is_for_the_workload(tmp_path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,12 +13,14 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
+from envoy.extensions.transport_sockets.tls.v3 import secret_pb2, tls_spiffe_validator_config_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.agent.secrets_server import SecretsServer
 from isthmus.envoy.resources import SECRET
 from isthmus.envoy.tls import TRUST_BUNDLE, WORKLOAD_CERTIFICATE
+from isthmus.model.identity import TrustDomain
+from isthmus.trust import x509
 
 SECONDS = 10.0
 _SERVICE = "/envoy.service.secret.v3.SecretDiscoveryService/"
@@ -188,3 +191,48 @@ async def test_what_is_asked_for_while_certificates_change_is_answered_with_the_
                 await stream.subscribe(WORKLOAD_CERTIFICATE, TRUST_BUNDLE)
         while WORKLOAD_CERTIFICATE not in stream.has or stream.key() != certificates[-1].key_pem:
             await stream.receive()
+
+
+async def test_a_connected_envoy_learns_of_a_peer_and_that_it_is_trusted_no_longer(server, folder, issue):
+    partner = TrustDomain.parse("partner.example")
+    certificate = issue()
+    server.put(certificate)
+
+    async with connected(folder / "sds.sock") as channel:
+        stream = opened(channel)
+        await stream.subscribe(TRUST_BUNDLE)
+        await stream.receive()
+        server.trust({partner: x509.to_der(certificate.roots_pem)})
+        await stream.receive()
+        with_peer = str(stream.has[TRUST_BUNDLE])
+        server.trust({})
+        await stream.receive()
+
+    assert str(partner) in with_peer
+    assert str(partner) not in str(stream.has[TRUST_BUNDLE])
+
+
+async def test_an_envoy_asks_for_the_bundle_of_one_trust_domain_and_gets_no_other_s(server, folder, issue):
+    partner, unknown = TrustDomain.parse("partner.example"), TrustDomain.parse("unknown.example")
+    certificate = issue()
+    server.put(certificate)
+
+    async with connected(folder / "sds.sock") as channel:
+        stream = opened(channel)
+        names = [f"spiffe://{domain}" for domain in (certificate.identity.trust_domain, partner, unknown)]
+        await stream.subscribe(*names)
+        while set(stream.has) != set(names):
+            await stream.receive()
+        alone = {name: trusted_in(stream.has[name]) for name in names}
+        server.trust({partner: x509.to_der(certificate.roots_pem)})
+        await stream.receive()
+
+    nobody = ["nobody.invalid"]
+    assert alone == {names[0]: ["cluster.local"], names[1]: nobody, names[2]: nobody}, "a bundle cannot be empty"
+    assert {name: trusted_in(stream.has[name]) for name in names} == alone | {names[1]: [str(partner)]}
+
+
+def trusted_in(secret: secret_pb2.Secret) -> list[str]:
+    validator = tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig()
+    assert secret.validation_context.custom_validator_config.typed_config.Unpack(validator)
+    return list(json.loads(validator.trust_bundles.inline_string)["trust_domains"])

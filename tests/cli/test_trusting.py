@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from isthmus.cli.app import isthmus
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
 from isthmus.model.identity import TrustDomain
 from isthmus.trust import x509
+from isthmus.trust.spiffe_bundle import render_json_bundle
 
 Request = Callable[..., tuple[int, dict[str, Any]]]
 SYSTEM = "/api/v1/namespaces/istio-system"
@@ -125,3 +126,97 @@ def test_a_cluster_out_of_reach_is_named_and_hides_no_other(
     assert result.exit_code == 1
     assert [each["cluster"] for each in json.loads(result.stdout)["unanswered"]] == ["gone"]
     assert ("east", "intermediate", "Secret istio-system/cacerts ca-cert.pem") in horizons(result)
+
+
+def root_of(domain: str) -> str:
+    root = x509.new_root(TrustDomain.parse(domain), datetime.now(UTC), 365 * DAY)
+    return x509.certificate_pem(root.certificate)
+
+
+def bundle_in(request_to: Request, cluster: str, domain: str) -> str | None:
+    code, found = request_to(cluster, "GET", f"{SYSTEM}/configmaps/istio")
+    assert code in (200, 404), found
+    return (found.get("data") or {}).get(f"trust-bundle.{domain}")
+
+
+@pytest.fixture
+def partner(kubeconfig: str, request_to: Request, tmp_path: Path) -> Iterator[str]:
+    """A mesh's bundle in a file; what is imported of it goes with the test."""
+    file = tmp_path / "bundle.json"
+    file.write_text(render_json_bundle(x509.parse_certificates(root_of("partner.example"))))
+    yield str(file)
+    for cluster in ("east", "west"):
+        for name in ("istio", "istio-ca-root-cert"):
+            request_to(cluster, "DELETE", f"{SYSTEM}/configmaps/{name}")
+
+
+def test_an_imported_bundle_is_written_to_every_cluster_and_forgotten_again(
+    kubeconfig: str, request_to: Request, partner: str
+) -> None:
+    imported = run(kubeconfig, "import", partner, "--trust-domain", "partner.example")
+
+    assert imported.exit_code == 0, imported.output
+    assert "east: 1 authorities more, 0 fewer, 1 in all" in imported.stderr
+    for cluster in ("east", "west"):
+        pem = bundle_in(request_to, cluster, "partner.example") or ""
+        assert x509.called(x509.parse_certificates(pem)[0]) == "CN=Root CA,O=partner.example"
+
+    assert "unchanged" in run(kubeconfig, "import", partner, "--trust-domain", "partner.example").stderr
+    forgotten = run(kubeconfig, "forget", "--trust-domain", "partner.example")
+    assert "west: 0 authorities more, 1 fewer, 0 in all" in forgotten.stderr
+    assert bundle_in(request_to, "west", "partner.example") is None
+
+
+def test_an_import_keeps_what_else_the_config_map_says(kubeconfig: str, request_to: Request, partner: str) -> None:
+    body = {"metadata": {"name": "istio", "namespace": "istio-system"}, "data": {"mesh": "# ours\n"}}
+    assert request_to("east", "POST", f"{SYSTEM}/configmaps", body)[0] == 201
+
+    run(kubeconfig, "import", partner, "--trust-domain", "partner.example")
+
+    assert request_to("east", "GET", f"{SYSTEM}/configmaps/istio")[1]["data"]["mesh"] == "# ours\n"
+
+
+def test_nobody_imports_authorities_for_the_meshs_own_trust_domain(
+    kubeconfig: str, request_to: Request, partner: str
+) -> None:
+    result = run(kubeconfig, "import", partner, "--trust-domain", "cluster.local")
+
+    assert result.exit_code == 1, result.output
+    assert "the trust domain of east itself" in result.output
+    assert bundle_in(request_to, "east", "cluster.local") is None
+
+
+def test_what_is_no_bundle_is_refused_and_nothing_is_written(
+    kubeconfig: str, request_to: Request, partner: str
+) -> None:
+    Path(partner).write_text('{"keys": []}')
+
+    result = run(kubeconfig, "import", partner, "--trust-domain", "partner.example")
+
+    assert result.exit_code == 1, result.output
+    assert bundle_in(request_to, "east", "partner.example") is None
+
+
+@pytest.mark.parametrize("form", ["json", "pem"])
+def test_what_one_mesh_exports_another_imports(
+    kubeconfig: str, request_to: Request, partner: str, tmp_path: Path, form: str
+) -> None:
+    root = root_of("cluster.local")
+    body = {"metadata": {"name": "istio-ca-root-cert", "namespace": "istio-system"}, "data": {"root-cert.pem": root}}
+    assert request_to("east", "POST", f"{SYSTEM}/configmaps", body)[0] == 201
+    exported = run(kubeconfig, "export", "--trust-domain", "cluster.local", "-o", form)
+    assert exported.exit_code == 0, exported.output
+    file = tmp_path / "exported"
+    file.write_text(exported.stdout)
+
+    result = run(kubeconfig, "import", str(file), "--trust-domain", "other.example", "--context", "west")
+
+    assert result.exit_code == 0, result.output
+    assert x509.to_der(bundle_in(request_to, "west", "other.example") or "") == x509.to_der(root)
+
+
+def test_a_trust_domain_that_nobody_knows_is_not_exported(kubeconfig: str, partner: str) -> None:
+    result = run(kubeconfig, "export", "--trust-domain", "unknown.example")
+
+    assert result.exit_code == 1
+    assert "no authority of trust domain unknown.example" in result.output

@@ -9,6 +9,7 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
+from isthmus.envoy import guards
 from isthmus.envoy.inbound import virtual_inbound
 from isthmus.envoy.resources import EXTENSION, LISTENER
 from isthmus.model.names import Namespace
@@ -130,6 +131,17 @@ def test_a_proven_identity_is_told_and_a_claimed_one_removed(mesh):
     assert (mtls.forward_client_cert_details, mtls.set_current_client_cert_details.uri) == (kinds.SANITIZE_SET, True)
     assert plain.forward_client_cert_details == kinds.SANITIZE
     assert mtls.server_name == "istio-envoy"
+
+
+def test_whoever_ends_mutual_tls_looks_first_at_how_many_identities_a_caller_shows(mesh):
+    found = listener(
+        *(mesh.inbound_port(8000 + n, each) for n, each in enumerate(Protocol) if each is not Protocol.UDP)
+    )
+
+    first = {chain.HasField("transport_socket"): set() for chain in found.filter_chains}
+    for chain in found.filter_chains:
+        first[chain.HasField("transport_socket")].add(chain.filters[0].name == guards.ONE_IDENTITY)
+    assert first == {True: {True}, False: {False}}
 
 
 def test_the_server_selects_no_name_of_the_mesh(mesh):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,7 +14,9 @@ import grpc
 import grpc.aio
 import structlog
 
-from isthmus.model.identity import SpiffeId
+from isthmus.envoy.bundles import Bundles
+from isthmus.envoy.tls import NOBODY
+from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.trust import x509
 from isthmus.trust.client import request_certificate
 
@@ -42,6 +44,15 @@ class Certificate:
     @property
     def facts(self) -> x509.CertificateFacts:
         return x509.facts_of(self.chain_pem)
+
+    def trusted_with(self, peers: Bundles) -> Bundles:
+        """Whom the workload trusts: its own trust domain's roots, which no peer can add to, and each peer for its own trust domain."""
+        return {**peers, self.identity.trust_domain: x509.to_der(self.roots_pem)}
+
+    def trusted_among(self, domains: Container[TrustDomain], peers: Bundles) -> Bundles:
+        """The same for some trust domains alone. One of which no authority is known has nobody that vouches for it; a bundle cannot be empty."""
+        found = {domain: each for domain, each in self.trusted_with(peers).items() if domain in domains and each}
+        return found or {NOBODY: x509.to_der(self.roots_pem)}
 
     def __repr__(self) -> str:
         """Without the key: this value may end up in a log."""

@@ -1,8 +1,8 @@
 """gRPC's own bootstrap (the file that GRPC_XDS_BOOTSTRAP names): an application without a proxy finds the mesh, and its certificate, by it.
 
 The application connects to a control plane by itself, with the certificate that the agent keeps current in three files beside this one. Two
-switches of gRPC's have to be set in its environment (`ENVIRONMENT`): without the first it takes any authority for every trust domain, without the
-second a network gateway does not know where its connections belong.
+switches of gRPC's have to be set in its environment (`ENVIRONMENT`): without the first it finds no authorities and believes nobody (1.85), without
+the second a network gateway does not know where its connections belong.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from isthmus.agent.certificates import Certificate
+from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.proxyless import LISTENING, PROVIDER
 from isthmus.envoy.secrets import spiffe_bundle_map
-from isthmus.trust import x509
 
 ENVIRONMENT: Mapping[str, str] = {"GRPC_EXPERIMENTAL_XDS_MTLS_SPIFFE": "true", "GRPC_EXPERIMENTAL_XDS_SNI": "true"}
 
@@ -77,10 +77,9 @@ def grpc_bootstrap(node: Mapping[str, Any], control_planes: Sequence[str], files
     return json.dumps(document, indent=2).encode()
 
 
-def write_certificate(certificate: Certificate, files: CertificateFiles) -> None:
+def write_certificate(certificate: Certificate, files: CertificateFiles, peers: Bundles | None = None) -> None:
     """Each file is replaced in one step, the key last: gRPC takes no pair that does not match, and reads again soon."""
-    domain, roots = certificate.identity.trust_domain, x509.to_der(certificate.roots_pem)
-    write_privately(files.bundles, spiffe_bundle_map({domain: roots}).encode())
+    write_privately(files.bundles, spiffe_bundle_map(certificate.trusted_with(peers or {})).encode())
     write_privately(files.roots, certificate.roots_pem.encode())
     write_privately(files.chain, certificate.chain_pem.encode())
     write_privately(files.key, certificate.key_pem.encode())

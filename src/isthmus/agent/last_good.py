@@ -1,4 +1,4 @@
-"""The last that was good: certificates, name tables and configuration, kept for the time in which no control plane answers.
+"""The last that was good: certificates, peers' authorities, name tables and configuration, kept for the time in which no control plane answers.
 
 Files of mode 0600 in a folder of mode 0700, which belongs on a file system in memory: keys are among them, and they never leave the machine. A
 certificate is kept for an identity, configuration for a workload: what one Pod of a Deployment had, another one may begin with. It is used only
@@ -18,7 +18,9 @@ import structlog
 
 from isthmus.agent.certificates import Certificate
 from isthmus.agent.specification import ProxySpec
+from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.resources import Resource, ResourceSet
+from isthmus.model.identity import TrustDomain
 from isthmus.trust.x509 import BadCertificate
 
 _VALID_FOR_AT_LEAST = timedelta(minutes=1)
@@ -27,13 +29,14 @@ log = structlog.get_logger()
 
 
 class _Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """`resources` are bodies by type and name, base64."""
+    """`resources` are bodies by type and name, `peers` authorities (DER) by trust domain; base64."""
 
     chain_pem: str = ""
     key_pem: str = ""
     roots_pem: str = ""
     ip: str = ""
     names: str = ""
+    peers: dict[str, list[str]] = {}
     resources: dict[str, dict[str, str]] = {}
 
 
@@ -45,9 +48,8 @@ class LastGood:
         self._spec = spec
         identity = f"{spec.namespace}~{spec.service_account}"
         workload = f"{spec.kind}~{identity}~{spec.workload_name}~{spec.labels.get('version', '')}"
-        self._certificate, self._names, self._configuration = (
-            f"{name}.json" for name in (f"certificate~{identity}", f"names~{workload}", f"configuration~{workload}")
-        )
+        self._certificate, self._peers = f"certificate~{identity}.json", f"peers~{identity}.json"
+        self._names, self._configuration = f"names~{workload}.json", f"configuration~{workload}.json"
 
     def keep_certificate(self, certificate: Certificate) -> None:
         self._write(
@@ -67,6 +69,24 @@ class LastGood:
         except BadCertificate:
             return None
         return certificate if valid and account == (self._spec.namespace, self._spec.service_account) else None
+
+    def keep_peers(self, peers: Bundles) -> None:
+        """Also that there are none: whoever is trusted no longer is not trusted again."""
+        encoded = {
+            str(domain): [base64.b64encode(der).decode() for der in authorities]
+            for domain, authorities in peers.items()
+        }
+        self._write(self._peers, _Kept(peers=encoded))
+
+    def peers(self) -> Bundles | None:
+        """Other trust domains' authorities, as this identity was told last."""
+        kept = self._read(self._peers)
+        if kept is None:
+            return None
+        return {
+            TrustDomain.parse(domain): [base64.b64decode(der) for der in authorities]
+            for domain, authorities in kept.peers.items()
+        }
 
     def keep_names(self, body: bytes) -> None:
         self._write(self._names, _Kept(names=base64.b64encode(body).decode()))

@@ -19,13 +19,14 @@ from isthmus.agent.envoy_admin import EnvoyAdmin, EnvoyUnavailable
 from isthmus.agent.grpc_bootstrap import CertificateFiles, grpc_bootstrap, write_certificate, write_privately
 from isthmus.agent.last_good import LastGood
 from isthmus.agent.last_good_server import LastGoodServer
-from isthmus.agent.names import NameSubscription
 from isthmus.agent.secrets_server import SecretsServer
 from isthmus.agent.sockets import serve_privately
 from isthmus.agent.specification import AgentSettings, ProxyReady, ProxySpec
+from isthmus.agent.subscription import Subscription
 from isthmus.dns.answers import NameTable
 from isthmus.dns.server import DnsServer
 from isthmus.envoy.bootstrap import BootstrapSettings, bootstrap, envoy_arguments
+from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.dump import resources_in
 from isthmus.envoy.name_table import encode as encode_names
 from isthmus.model.proxy_config_words import read
@@ -91,15 +92,19 @@ class Proxy:
             changed=self._certified,
             last_good=self._last_good.certificate,
         )
-        self._names = NameSubscription(
+        self._subscription = Subscription(
             control_planes,
             node=node_of(spec, settings),
             cluster=settings.cluster_id,
             token_file=spec.token_file,
             root_cert_file=spec.root_cert_file,
-            changed=self._named,
-            last_good=self._last_good.names,
+            wants_names=spec.dns_capture,
+            named=self._named,
+            trusted=self._trusted,
+            last_names=self._last_good.names,
+            last_peers=self._last_good.peers,
         )
+        self._peers: Bundles = {}
         self._has_certificate = asyncio.Event()
         self._serving = asyncio.Event()
         self.draining = False
@@ -115,13 +120,13 @@ class Proxy:
             await serve_privately(health, self._paths.health)
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._certificate.run(), name=f"certificate {self.spec.name}")
+                tasks.create_task(self._subscription.run(), name=f"subscription {self.spec.name}")
                 if self.spec.dns_capture:
                     bound = partial(
                         namespaces.bound_socket, self.spec.net_namespace, address="127.0.0.1", port=DNS_PORT
                     )
                     udp, tcp = bound(kind=socket.SOCK_DGRAM), bound(kind=socket.SOCK_STREAM)
                     tasks.create_task(self._dns.run(udp, tcp), name=f"dns {self.spec.name}")
-                    tasks.create_task(self._names.run(), name=f"names {self.spec.name}")
                 await self._has_certificate.wait()
                 self._write_bootstrap()
                 self._serving.set()
@@ -155,7 +160,7 @@ class Proxy:
         if self._certificate.current is None:
             missing.append(f"no certificate yet: {self._certificate.last_error or 'asked for'}")
         if self.spec.dns_capture and self._dns.table is None:
-            missing.append(f"no name table yet: {self._names.last_error or 'asked for'}")
+            missing.append(f"no name table yet: {self._subscription.last_error or 'asked for'}")
         if self.spec.grpc_bootstrap:
             return missing
         if not await self._admin.is_live():
@@ -184,15 +189,27 @@ class Proxy:
             "questions": self._dns.questions,
             "forwarded": self._dns.upstream.asked,
             "draining": self.draining,
-            "lastError": self._certificate.last_error or self._names.last_error,
+            "lastError": self._certificate.last_error
+            or (self._subscription.last_error if self.spec.dns_capture else ""),
         }
 
     def _certified(self, certificate: Certificate) -> None:
-        if self.spec.grpc_bootstrap:
-            write_certificate(certificate, CertificateFiles(Path(self.spec.grpc_bootstrap).parent))
+        self._write_certificate(certificate)
         self._last_good.keep_certificate(certificate)
         self._secrets.put(certificate)
         self._has_certificate.set()
+
+    def _trusted(self, peers: Bundles) -> None:
+        """Others' authorities, as of now; our own come with the certificate."""
+        self._peers = peers
+        self._last_good.keep_peers(peers)
+        if self._certificate.current is not None:
+            self._write_certificate(self._certificate.current)
+        self._secrets.trust(peers)
+
+    def _write_certificate(self, certificate: Certificate) -> None:
+        if self.spec.grpc_bootstrap:
+            write_certificate(certificate, CertificateFiles(Path(self.spec.grpc_bootstrap).parent), self._peers)
 
     def _named(self, records: tuple[NameRecord, ...]) -> None:
         self._last_good.keep_names(encode_names(records).body)

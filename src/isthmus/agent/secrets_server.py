@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container, Iterable
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,32 +17,59 @@ import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.agent.certificates import Certificate
+from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.resources import SECRET, ResourceSet
 from isthmus.envoy.secrets import bundle_secret, workload_secret
-from isthmus.trust import x509
+from isthmus.envoy.tls import domains_named
+from isthmus.model.identity import TrustDomain
 from isthmus.xds.session import Session
 
 _SERVICE = "envoy.service.secret.v3.SecretDiscoveryService"
 
 
 class SecretsServer:
-    """One proxy's secrets. `put` replaces them; connected Envoys are told at once."""
+    """One proxy's secrets. `put` and `trust` replace them; connected Envoys are told at once."""
 
     def __init__(self, socket_path: Path) -> None:
         self._path = socket_path
         self._resources: ResourceSet | None = None
+        self._certificate: Certificate | None = None
+        self._peers: Bundles = {}
+        self._asked: dict[str, Container[TrustDomain]] = {}
+        """Bundles of some trust domains alone, by name. Which of them are needed, only Envoy knows: they are made when it asks."""
         self._news: set[asyncio.Event] = set()
         self._server: grpc.aio.Server | None = None
 
     def put(self, certificate: Certificate) -> None:
         """The new certificate. Its own trust domain's roots are trusted for that trust domain alone."""
-        workload = workload_secret(certificate.chain_pem, certificate.key_pem)
-        roots = x509.to_der(certificate.roots_pem)
-        bundle = bundle_secret({certificate.identity.trust_domain: roots})
-        secrets = MappingProxyType({workload.name: workload, bundle.name: bundle})
+        self._certificate = certificate
+        self._renew()
+
+    def trust(self, peers: Bundles) -> None:
+        """Other trust domains' authorities, all of them; those that were trusted before and are not among them are not any longer."""
+        self._peers = peers
+        self._renew()
+
+    def _renew(self) -> None:
+        certificate = self._certificate
+        if certificate is None:
+            return
+        found = [
+            workload_secret(certificate.chain_pem, certificate.key_pem),
+            bundle_secret(certificate.trusted_with(self._peers)),
+            *(bundle_secret(certificate.trusted_among(each, self._peers), name) for name, each in self._asked.items()),
+        ]
+        secrets = MappingProxyType({secret.name: secret for secret in found})
         self._resources = ResourceSet(MappingProxyType({SECRET: secrets}))
         for news in self._news:
             news.set()
+
+    def _make(self, names: Iterable[str]) -> None:
+        """The bundles that are asked for by trust domain, where they are not there yet."""
+        new = {name: domains for name in names if name not in self._asked and (domains := domains_named(name))}
+        self._asked |= new
+        if new:
+            self._renew()
 
     async def start(self) -> None:
         """Listens. Raises OSError if the socket cannot be made."""
@@ -94,7 +121,9 @@ class SecretsServer:
             async with asyncio.TaskGroup() as tasks:
                 learning = tasks.create_task(learn(), name="secrets")
                 async for request in requests:
-                    for response in session.receive(request):
+                    self._make(request.resource_names_subscribe if session.delta else request.resource_names)
+                    responses = session.publish(self._resources) if self._resources is not None else []
+                    for response in [*responses, *session.receive(request)]:
                         await context.write(b"".join(response))
                 learning.cancel()
         except* (asyncio.InvalidStateError, grpc.aio.UsageError, grpc.aio.AbortError):

@@ -50,7 +50,10 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "validate": ("validating", "Check objects, each by itself: their fields and what they mean."),
         "analyze": ("analyzing", "Check whether objects fit together, in one cluster and over several."),
         "ca": ("certificates", "Ask the certificate service, without any server."),
-        "trust": ("trusting", "Show until when certificates, authorities and credentials are good."),
+        "trust": (
+            "trusting",
+            "Show until when certificates and credentials are good; exchange bundles of authorities.",
+        ),
         "batch": ("offline", "Answer questions read as JSON lines."),
         "drift": ("drifting", "Show in what the rules of several primaries differ."),
         "examples": ("files", "List the example topologies."),

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from isthmus.cli.contexts import Context
+from isthmus.ingest.peer_bundles import PREFIX
 from isthmus.localruntime.mesh_client import MeshClient, MeshRefused
 from isthmus.trust.expiry import Horizon, Kind, of_certificates, unreadable
 
@@ -22,7 +23,7 @@ _CERTIFICATES = ("ca-cert.pem", "cert-chain.pem", "root-cert.pem", "tls.crt", "c
 """The entries with certificates: of authorities' Secrets in Istio's layout, and of TLS Secrets."""
 _AUTHORITIES = ("cacerts", "istio-ca-secret")
 _TLS_SECRET = "kubernetes.io/tls"
-_ROOT_CONFIG_MAP = "istio-ca-root-cert"
+_ROOT_CONFIG_MAP, _MESH_CONFIG_MAP = "istio-ca-root-cert", "istio"
 
 
 async def in_cluster(context: Context, namespace: str) -> list[Horizon]:
@@ -60,12 +61,11 @@ def of_secret(cluster: str, secret: Object) -> Iterator[Horizon]:
 
 
 def of_config_map(cluster: str, config_map: Object) -> Iterator[Horizon]:
-    """Of the roots that the cluster's Pods are given."""
+    """Of the roots that the cluster's Pods are given, and of imported bundles."""
     metadata = config_map["metadata"]
-    if metadata["name"] != _ROOT_CONFIG_MAP:
-        return
-    for pem in (config_map.get("data") or {}).values():
-        yield from of_certificates(cluster, f"ConfigMap {metadata['namespace']}/{metadata['name']}", pem)
+    for key, pem in (config_map.get("data") or {}).items():
+        if metadata["name"] == _ROOT_CONFIG_MAP or (metadata["name"] == _MESH_CONFIG_MAP and key.startswith(PREFIX)):
+            yield from of_certificates(cluster, f"ConfigMap {metadata['namespace']}/{metadata['name']} {key}", pem)
 
 
 def in_control_planes(mesh: MeshClient, clusters: Iterable[Object]) -> Iterator[Horizon]:

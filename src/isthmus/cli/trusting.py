@@ -1,4 +1,4 @@
-"""trust: what the mesh's certificates are worth, and until when."""
+"""trust: whom the mesh believes, and until when."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from isthmus.cli.durations import Duration
 from isthmus.cli.errors import FAILED, FINDINGS
 from isthmus.cli.output import json_output, print_json, print_table
 from isthmus.cli.running_mesh import asked, folder_of, mesh_name
+from isthmus.cli.trust_bundles import export_command, forget_command, import_command
 from isthmus.localruntime import state
 from isthmus.trust.expiry import Horizon, alarming, nearest_first
 
@@ -21,12 +22,17 @@ Object = dict[str, Any]
 
 @click.group("trust")
 def trust_command() -> None:
-    """Look at the mesh's certificates, authorities and tokens.
+    """Look at the mesh's certificates, authorities and tokens, and exchange bundles with other meshes.
 
     \b
-    Example:
+    Examples:
       isthmus trust expiry
+      isthmus trust import bundle.json --trust-domain partner.example
     """
+
+
+for _command in (export_command, import_command, forget_command):
+    trust_command.add_command(_command)
 
 
 @trust_command.command("expiry")

@@ -22,11 +22,18 @@ from isthmus.controlplane.questions import Questions
 from isthmus.controlplane.settings import ControlPlaneSettings
 from isthmus.envoy.expand import document_of
 from isthmus.envoy.patches.values import issues_of
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES
+from isthmus.envoy.resources import BUNDLES, CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES
 from isthmus.incremental.describe import mermaid, summaries
 from isthmus.xds.directory import Streams
 
-_SHORT = {CLUSTER: "cluster", LISTENER: "listener", ENDPOINTS: "endpoint", ROUTES: "route", NAME_TABLE: "nameTable"}
+_SHORT = {
+    CLUSTER: "cluster",
+    LISTENER: "listener",
+    ENDPOINTS: "endpoint",
+    ROUTES: "route",
+    NAME_TABLE: "nameTable",
+    BUNDLES: "bundles",
+}
 
 
 class DebugPages:

@@ -35,6 +35,7 @@ from isthmus.discovery.telemetry import reporting_for
 from isthmus.discovery.view import identities_of, upstream_of, uses_exposed, whole_view
 from isthmus.discovery.visibility import exposures_for
 from isthmus.envoy import name_table
+from isthmus.envoy.bundles import bundles
 from isthmus.envoy.compile import (
     Typed,
     cluster_for,
@@ -303,10 +304,13 @@ class Derivations:
 
         planned = self.plan.of(fetch, None, scope).with_rules(whole)
         registry_only = self.seen.of(fetch, None, scope).registry_only
-        names = (NAME_TABLE, self.names.of(fetch, None, scope))
+        names = (
+            (NAME_TABLE, self.names.of(fetch, None, scope)),
+            *bundles(self._snapshot(fetch).settings.peer_authorities),
+        )
         reporting = reporting_for(scope.namespace, scope.labels, Mode.CLIENT, self._snapshot(fetch))
         clusters = self.cluster_names.of(fetch, None, scope) if is_sent_somewhere(reporting) else frozenset[str]()
-        return (names, *reported(frame_of_sidecar(planned, registry_only=registry_only), reporting, clusters))
+        return (*names, *reported(frame_of_sidecar(planned, registry_only=registry_only), reporting, clusters))
 
     def _has_layouts(self, fetch: Fetch, scope: Scope) -> bool:
         """Only sidecars have route tables that are as large as the mesh; and EnvoyFilters want them whole."""

@@ -17,6 +17,7 @@ from isthmus.controlplane.derivations import Derivations, Host, Hosted, Layout, 
 from isthmus.discovery.spreading import Use
 from isthmus.envoy.compile import Typed
 from isthmus.envoy.resources import (
+    BUNDLES,
     CLUSTER,
     ENDPOINTS,
     EXTENSION,
@@ -34,7 +35,7 @@ from isthmus.ingest.snapshot import Patch
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import Proxy, Scope
 
-TYPES = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE)
+TYPES = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE, BUNDLES)
 
 
 class Table:

@@ -78,6 +78,7 @@ def whole_view(
         upstreams=upstreams,
         names=name_table(scope, sight, snapshot),
         registry_only=sight.registry_only,
+        peer_authorities=snapshot.settings.peer_authorities,
         extra_hosts=extra_hosts(scope, sight, snapshot),
         gateway_ports=gateway_ports(scope, snapshot),
         authorization=with_guests(authorization_for(scope.namespace, scope.labels, snapshot), {}, snapshot)

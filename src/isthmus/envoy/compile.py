@@ -24,9 +24,11 @@ from isthmus.envoy import (
     tokens,
     upstreams,
 )
+from isthmus.envoy.bundles import bundles
 from isthmus.envoy.patches.applying import added, patched, side_of
 from isthmus.envoy.reporting import reported
 from isthmus.envoy.resources import (
+    BUNDLES,
     CLUSTER,
     ENDPOINTS,
     EXTENSION,
@@ -100,6 +102,7 @@ def frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
 
 def _frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
     yield NAME_TABLE, name_table.encode(view.names)
+    yield from bundles(view.peer_authorities)
     match view.scope.kind:
         case ProxyKind.ROUTER:
             yield from _frame_of_router(view, clusters)
@@ -166,7 +169,7 @@ def _frame_of_router(view: OutboundView, clusters: frozenset[str]) -> Iterator[T
 
 def _resources(found: Iterable[Typed]) -> ResourceSet:
     """Sorted by name, so that what is sent and printed has one order."""
-    kinds = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE)
+    kinds = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE, BUNDLES)
     by_type: dict[str, dict[str, Resource]] = {kind: {} for kind in kinds}
     for kind, resource in sorted(found, key=lambda each: each[1].name):
         by_type[kind][resource.name] = resource

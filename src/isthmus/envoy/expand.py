@@ -11,12 +11,14 @@ from envoy.config.listener.v3 import listener_pb2
 from envoy.config.route.v3 import route_pb2
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_spiffe_validator_config_pb2 as _in_secrets  # noqa: F401
+from google.protobuf import wrappers_pb2
 
 # The compiler's modules bring the description of every message that they pack into an Any; without it none could be expanded.
 from isthmus.envoy import compile as _compile  # noqa: F401
 from isthmus.envoy import name_table
 from isthmus.envoy.proto_json import to_json
 from isthmus.envoy.resources import (
+    BUNDLES,
     CLUSTER,
     ENDPOINTS,
     EXTENSION,
@@ -36,6 +38,7 @@ _MESSAGES: dict[str, Any] = {
     ROUTES: route_pb2.RouteConfiguration,
     SECRET: secret_pb2.Secret,
     NAME_TABLE: name_table.NameTable,
+    BUNDLES: wrappers_pb2.StringValue,
 }
 
 _USUAL_NAMES = {"RBAC": "envoy.filters.http.rbac", "JwtAuthentication": "envoy.filters.http.jwt_authn"}

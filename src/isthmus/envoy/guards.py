@@ -13,9 +13,17 @@ from collections.abc import Iterator
 from typing import Any
 
 from envoy.config.core.v3 import config_source_pb2, extension_pb2
+from envoy.config.listener.v3 import listener_components_pb2
+from envoy.config.rbac.v3 import rbac_pb2 as access_pb2
 from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2 as jwt_pb2
 from envoy.extensions.filters.http.rbac.v3 import rbac_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
+from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb2
+from envoy.extensions.matching.common_inputs.ssl.v3 import ssl_inputs_pb2
+from xds.core.v3 import extension_pb2 as extension_config_pb2
+from xds.type.matcher.v3 import matcher_pb2
+from xds.type.matcher.v3 import regex_pb2 as matched_regex_pb2
+from xds.type.matcher.v3 import string_pb2 as matched_text_pb2
 
 from isthmus.envoy import authorization, external_authorization, tokens
 from isthmus.envoy.common import from_ads, packed
@@ -23,6 +31,7 @@ from isthmus.envoy.resources import Resource
 from isthmus.model.security import Action, Authorization
 
 ALLOW = "envoy.filters.http.rbac.allow"
+ONE_IDENTITY = "isthmus.one-identity"
 _TOKENS, _DENY = "envoy.filters.http.jwt_authn", "envoy.filters.http.rbac"
 """Names by which configurations are fetched: the filters' usual ones, by which EnvoyFilters know them, as far as there is only one."""
 
@@ -51,6 +60,41 @@ def extensions(asked: Authorization) -> Iterator[Resource]:
 def of_connections(asked: Authorization) -> list[Any]:
     """Network filters."""
     return [*external_authorization.network_filters(asked), *authorization.network_filters(asked)]
+
+
+def of_peers() -> list[Any]:
+    """Network filters, the first on each connection with mutual TLS: whoever shows other than one SPIFFE ID is turned away.
+
+    Envoy chooses the authorities by the first URI name, policies match any of them, and so another trust domain's authority could vouch for an
+    identity of ours in the second. The input is all of them with commas between, and no SPIFFE ID has one.
+    """
+    one = matcher_pb2.Matcher.MatcherList.Predicate.SinglePredicate(
+        input=_extension_config("envoy.matching.inputs.uri_san", ssl_inputs_pb2.UriSanInput()),
+        value_match=matched_text_pb2.StringMatcher(
+            safe_regex=matched_regex_pb2.RegexMatcher(google_re2={}, regex="spiffe://[^,]+")
+        ),
+    )
+    matched = matcher_pb2.Matcher.MatcherList.FieldMatcher(
+        predicate=matcher_pb2.Matcher.MatcherList.Predicate(single_predicate=one),
+        on_match=_action(ONE_IDENTITY, access_pb2.RBAC.ALLOW),
+    )
+    config = network_rbac_pb2.RBAC(
+        stat_prefix="peers.",
+        matcher=matcher_pb2.Matcher(
+            matcher_list=matcher_pb2.Matcher.MatcherList(matchers=[matched]),
+            on_no_match=_action(ONE_IDENTITY, access_pb2.RBAC.DENY),
+        ),
+    )
+    return [listener_components_pb2.Filter(name=ONE_IDENTITY, typed_config=packed(config))]
+
+
+def _action(name: str, action: Any) -> Any:
+    said = access_pb2.Action(name=name, action=action)
+    return matcher_pb2.Matcher.OnMatch(action=_extension_config("envoy.filters.rbac.action", said))
+
+
+def _extension_config(name: str, message: Any) -> Any:
+    return extension_config_pb2.TypedExtensionConfig(name=name, typed_config=packed(message))
 
 
 def _fetched(name: str, type_url: str) -> Any:

@@ -79,6 +79,7 @@ def virtual_inbound(view: InboundView) -> Resource:
     asked = _Guards(
         guards.of_requests(authorization),
         guards.of_connections(authorization),
+        guards.of_peers(),
         (*authorization.trust_domains, *authorization.peers),
         authorization.paths,
     )
@@ -101,6 +102,7 @@ class _Guards:
 
     requests: list[Any]
     bytes: list[Any]
+    peers: list[Any]
     trust_domains: tuple[TrustDomain, ...]
     paths: PathNormalization
 
@@ -129,14 +131,14 @@ def _mutual_tls(served: _Served, asked: _Guards) -> Iterator[Any]:
     http, tcp = (tls.server_socket(asked.trust_domains, http=is_http) for is_http in (True, False))
     match served.protocol:
         case Protocol.AUTO:
-            yield _chain(served, "tls", tls.MESH_HTTP, _http(served, asked, authenticated=True), http)
-            yield _chain(served, "tls", tls.MESH_TCP, _tcp(served, asked), tcp)
+            yield _mesh_chain(served, asked, tls.MESH_HTTP, _http(served, asked, authenticated=True), http)
+            yield _mesh_chain(served, asked, tls.MESH_TCP, _tcp(served, asked), tcp)
         case protocol if protocol.is_http:
             # gRPC applications without a proxy do not offer the mesh's names; no other TLS has a place on such a port either.
             offered = () if protocol.is_http2 else tls.MESH_ANY
-            yield _chain(served, "tls", offered, _http(served, asked, authenticated=True), http)
+            yield _mesh_chain(served, asked, offered, _http(served, asked, authenticated=True), http)
         case _:
-            yield _chain(served, "tls", tls.MESH_ANY, _tcp(served, asked), tcp)
+            yield _mesh_chain(served, asked, tls.MESH_ANY, _tcp(served, asked), tcp)
 
 
 def _plain(served: _Served, asked: _Guards) -> Iterator[Any]:
@@ -156,6 +158,10 @@ def _own_tls(served: _Served, said: ServerTls, asked: _Guards) -> Any:
     is_http = served.protocol.is_http
     serve = _http(served, asked, authenticated=True) if is_http else _tcp(served, asked)
     return _chain(served, "tls", (), serve, tls.gateway_socket(said, http=is_http))
+
+
+def _mesh_chain(served: _Served, asked: _Guards, offered: Sequence[str], serve: Sequence[Any], socket: Any) -> Any:
+    return _chain(served, "tls", offered, [*asked.peers, *serve], socket)
 
 
 def _chain(

@@ -15,7 +15,7 @@ from envoy.config.route.v3 import route_components_pb2
 from isthmus.envoy import filters, guards, routes, tls
 from isthmus.envoy.common import BLACK_HOLE, address, seconds
 from isthmus.envoy.resources import Resource
-from isthmus.model.gateways import GatewayChain, GatewayPort, HostTable
+from isthmus.model.gateways import GatewayChain, GatewayPort, HostTable, TlsMode
 from isthmus.model.proxy_config import GatewayTopology
 from isthmus.model.security import Authorization
 
@@ -66,6 +66,8 @@ def _chain(port: int, chain: GatewayChain, authorization: Authorization, topolog
         found.transport_socket_connect_timeout.CopyFrom(seconds(_HANDSHAKE_SECONDS))
     elif chain.passes_tls_through:
         found.filter_chain_match.transport_protocol = "tls"
+    if chain.tls and chain.tls.mode is TlsMode.ISTIO_MUTUAL:
+        found.filters.extend(guards.of_peers())
     prefix = f"outbound_0.0.0.0_{port}"
     if chain.table:
         asked = guards.of_requests(authorization)

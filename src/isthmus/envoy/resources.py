@@ -19,6 +19,8 @@ EXTENSION = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
 
 SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 NAME_TABLE = "type.googleapis.com/istio.networking.nds.v1.NameTable"
+BUNDLES = "type.googleapis.com/isthmus.trust.v1.Bundles"
+"""The authorities of other trust domains, for agents."""
 
 
 Changes = Mapping[str, Mapping[str, str]]

@@ -1,7 +1,8 @@
-"""The two secrets that an agent serves: the workload's certificate, and the bundles it trusts.
+"""The secrets that an agent serves: the workload's certificate, and the bundles it trusts.
 
-The bundle goes through Envoy's SPIFFE validator, which picks the authorities by the trust domain in the peer's own URI SAN: no authority
-can vouch for another trust domain. One concatenated pool would accept that (measured).
+A bundle goes through Envoy's SPIFFE validator, which picks the authorities by the trust domain in the peer's own first URI name: no
+authority can vouch for another trust domain there. One concatenated pool would accept that (measured). What a second name may do is
+`tls.client_socket`'s concern towards servers, and `guards.of_peers`' towards callers.
 """
 
 from __future__ import annotations
@@ -56,20 +57,20 @@ def authorities_secret(name: str, authorities_pem: bytes) -> Resource:
     return Resource.of(name, secret)
 
 
-def bundle_secret(bundles: Mapping[TrustDomain, Sequence[bytes]]) -> Resource:
+def bundle_secret(bundles: Mapping[TrustDomain, Sequence[bytes]], name: str = TRUST_BUNDLE) -> Resource:
     """Each trust domain's authorities (DER), valid for that trust domain only."""
     validator = tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig(
         trust_bundles=base_pb2.DataSource(inline_string=spiffe_bundle_map(bundles))
     )
     secret = secret_pb2.Secret(
-        name=TRUST_BUNDLE,
+        name=name,
         validation_context=common_pb2.CertificateValidationContext(
             custom_validator_config=extension_pb2.TypedExtensionConfig(
                 name="envoy.tls.cert_validator.spiffe", typed_config=packed(validator)
             )
         ),
     )
-    return Resource.of(TRUST_BUNDLE, secret)
+    return Resource.of(name, secret)
 
 
 def spiffe_bundle_map(bundles: Mapping[TrustDomain, Sequence[bytes]]) -> str:

@@ -8,7 +8,7 @@ Envoys' codecs know.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import cache
 
 from envoy.config.core.v3 import base_pb2
@@ -24,6 +24,9 @@ from isthmus.model.traffic import TlsOrigination
 
 WORKLOAD_CERTIFICATE = "default"
 TRUST_BUNDLE = "ROOTCA"
+"""Every trust domain's authorities: for callers, who may be of any."""
+
+_SCHEME, _BETWEEN = "spiffe://", ","
 
 MESH_HTTP = ("istio-http/1.0", "istio-http/1.1", "istio-h2")
 """What a mesh client offers when it sends requests; Istio's own sidecars do too."""
@@ -42,7 +45,8 @@ DETECTED_HTTP = ("istio-http/1.1", "istio")
 _SYSTEM_AUTHORITIES = "/etc/ssl/certs/ca-certificates.crt"
 """Where Debian, and Envoy's own images, keep them."""
 
-_NOBODY = "spiffe://nobody.invalid/"
+NOBODY = TrustDomain.parse("nobody.invalid")
+"""Whose identities nobody has."""
 
 CREDENTIAL = "kubernetes://"
 """Before the name of a Secret of the gateway's namespace, as Istio's agents ask for it."""
@@ -71,15 +75,35 @@ _CIPHERS = (
 def client_socket(sni: str, identities: Sequence[SpiffeId], protocol: Protocol) -> base_pb2.TransportSocket:
     """The calling end: shows its workload's certificate, and takes only these identities for an answer.
 
-    None known means nobody, not anybody: Envoy takes an empty list for the latter.
+    None known means nobody, not anybody: Envoy takes an empty list for the latter. The bundle has these identities' trust domains alone: Envoy
+    chooses among a bundle's authorities by the first URI name of a certificate and takes any of them for the expected one, so with a larger
+    bundle another trust domain's authority could vouch for the second.
     """
-    context = tls_pb2.UpstreamTlsContext(common_tls_context=_common(_offered(protocol), expected(identities)), sni=sni)
+    common = _common(_offered(protocol), expected(identities), bundle_name(identities))
+    context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
 
 
 def expected(identities: Sequence[SpiffeId]) -> list[str]:
     """The names that an answering end may show; one that nobody has, where none are known."""
-    return [str(identity) for identity in identities] or [_NOBODY]
+    return [str(identity) for identity in identities] or [f"spiffe://{NOBODY}/"]
+
+
+def bundle_name(identities: Iterable[SpiffeId]) -> str:
+    """What the agent is asked for to judge these: the trust domains' own SPIFFE IDs."""
+    domains = sorted({identity.trust_domain for identity in identities}) or [NOBODY]
+    return _BETWEEN.join(f"{_SCHEME}{domain}" for domain in domains)
+
+
+def domains_named(bundle: str) -> frozenset[TrustDomain] | None:
+    """The trust domains in a name that `bundle_name` made; None for any other."""
+    parts = bundle.split(_BETWEEN)
+    if not all(part.startswith(_SCHEME) for part in parts):
+        return None
+    try:
+        return frozenset(TrustDomain.parse(part.removeprefix(_SCHEME)) for part in parts)
+    except ValueError:
+        return None
 
 
 def originating_socket(
@@ -105,7 +129,7 @@ def originating_socket(
 
 def server_socket(trust_domains: Sequence[TrustDomain] = (), *, http: bool) -> base_pb2.TransportSocket:
     """The answering end: demands a certificate that its bundle vouches for, of one of the trust domains, where any are named."""
-    common = _common(("h2", "http/1.1") if http else (), ())
+    common = _common(("h2", "http/1.1") if http else (), (), TRUST_BUNDLE)
     common.combined_validation_context.default_validation_context.match_typed_subject_alt_names.extend(
         common_pb2.SubjectAltNameMatcher(
             san_type=common_pb2.SubjectAltNameMatcher.URI,
@@ -194,10 +218,10 @@ def _offered(protocol: Protocol) -> tuple[str, ...]:
     return ("istio-http/1.1", "istio", "http/1.1") if protocol.is_http else ("istio",)
 
 
-def _common(alpn: tuple[str, ...], identities: Sequence[str]) -> tls_pb2.CommonTlsContext:
-    """The bundle comes from the agent; the names to expect are the upstream's own, so one bundle serves all upstreams."""
+def _common(alpn: tuple[str, ...], identities: Sequence[str], bundle: str) -> tls_pb2.CommonTlsContext:
+    """The bundle comes from the agent; the names to expect are the upstream's own, so one bundle serves all upstreams of a trust domain."""
     found = tls_pb2.CommonTlsContext()
-    found.CopyFrom(_of_anybody(alpn))
+    found.CopyFrom(_of_anybody(alpn, bundle))
     names = found.combined_validation_context.default_validation_context.match_typed_subject_alt_names
     for identity in identities:
         names.add(san_type=common_pb2.SubjectAltNameMatcher.URI).matcher.exact = identity
@@ -205,7 +229,7 @@ def _common(alpn: tuple[str, ...], identities: Sequence[str]) -> tls_pb2.CommonT
 
 
 @cache
-def _of_anybody(alpn: tuple[str, ...]) -> tls_pb2.CommonTlsContext:
+def _of_anybody(alpn: tuple[str, ...], bundle: str) -> tls_pb2.CommonTlsContext:
     """To copy, not to change."""
     return tls_pb2.CommonTlsContext(
         alpn_protocols=alpn,
@@ -220,6 +244,6 @@ def _of_anybody(alpn: tuple[str, ...]) -> tls_pb2.CommonTlsContext:
         ],
         combined_validation_context=tls_pb2.CommonTlsContext.CombinedCertificateValidationContext(
             default_validation_context=common_pb2.CertificateValidationContext(),
-            validation_context_sds_secret_config=secret_pb2.SdsSecretConfig(name=TRUST_BUNDLE, sds_config=from_agent()),
+            validation_context_sds_secret_config=secret_pb2.SdsSecretConfig(name=bundle, sds_config=from_agent()),
         ),
     )

@@ -15,6 +15,7 @@ from isthmus.api.networking import TrafficPolicy as TrafficPolicyObject
 from isthmus.ingest.destination_rules import locality_of, mesh_policy_of, zone_aware_of
 from isthmus.ingest.discovery_selectors import BadSelector, selectors_of
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
+from isthmus.ingest.peer_bundles import peer_authorities
 from isthmus.ingest.providers import providers_of
 from isthmus.ingest.proxy_configs import default_config_of, default_issues
 from isthmus.ingest.sidecars import REGISTRY_ONLY
@@ -125,7 +126,8 @@ def from_config_map(
         config = _document(config_map, _KEY)
         changed = with_mesh_config(settings, config)
     except BadMeshConfig as error:
-        return settings, (*issues, unusable(_KEY, error))
+        config, changed = {}, settings
+        issues.append(unusable(_KEY, error))
     issues += [
         issue(Severity.INFO, f"{_KEY}.{name}", f"{name} is not read by this version", "leave it, or take it out")
         for name in sorted(config.keys() - _READ)
@@ -139,6 +141,13 @@ def from_config_map(
         for wrong in telemetry_defaults_of(config)[1]
     ]
     issues += default_issues(_proxy_config(config)[1], subject)
+    authorities, wrongs = peer_authorities(config, config_map.data, settings.trust_domain)
+    issues += [
+        issue(Severity.ERROR, key, f"cannot be used: {why}", "mend it; until then it vouches for nobody")
+        for key, why in wrongs
+    ]
+    domains = {*changed.peer_trust_domains, *(domain for domain, _ in authorities)}
+    changed = replace(changed, peer_trust_domains=tuple(sorted(domains)), peer_authorities=authorities)
     for name, own in (("trustDomain", str(settings.trust_domain)), ("rootNamespace", settings.root_namespace)):
         if config.get(name, own) != own:
             issues.append(

@@ -72,7 +72,10 @@ class MeshSettings:
     revision: str = ""
     trust_domain_aliases: tuple[TrustDomain, ...] = ()
     peer_trust_domains: tuple[TrustDomain, ...] = ()
-    """Others, for whose identities MeshConfig has authorities (`caCertificates`). They may connect; policies say what they may do."""
+    """Others, for whose identities there are authorities: MeshConfig's `caCertificates`, and imported bundles. They may connect; policies
+    say what they may do."""
+    peer_authorities: tuple[tuple[TrustDomain, tuple[bytes, ...]], ...] = ()
+    """Who vouches for them (DER), each for its own trust domain alone. Sorted."""
     policies_mean_any_trust_domain: bool = False
     """Whether `namespaces` and `serviceAccounts` of policies mean those of every trust domain, as in Istio, not the mesh's own alone."""
     key_source: KeySource = KeySource.HYBRID

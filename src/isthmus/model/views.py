@@ -296,6 +296,8 @@ class OutboundView:
     names: tuple[NameRecord, ...]
     exposed: tuple[tuple[int, Upstream], ...]
     registry_only: bool = False
+    peer_authorities: tuple[tuple[TrustDomain, tuple[bytes, ...]], ...] = ()
+    """Who vouches for identities of other trust domains (DER), each for its own alone."""
     extra_hosts: tuple[ExtraHost, ...] = ()
     gateway_ports: tuple[GatewayPort, ...] = ()
     """Of an ingress gateway; and what it asks before it lets requests in."""

@@ -16,6 +16,7 @@ from typing import Annotated, TypeVar
 import msgspec
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from isthmus.model.identity import TrustDomain
 from isthmus.trust.x509 import UNREADABLE, certificate_pem, may_sign, parse_certificates
@@ -107,6 +108,39 @@ def parse_json_bundle(trust_domain: TrustDomain, document: bytes) -> SpiffeBundl
         refresh_hint_seconds=key_set.spiffe_refresh_hint,
         ignored=tuple(ignored),
     )
+
+
+def render_json_bundle(authorities: Sequence[x509.Certificate]) -> str:
+    """The form in which trust domains publish themselves. Without a sequence: who reads it takes the newest that he is handed."""
+    keys = [_published(certificate) for certificate in _distinct(authorities)]
+    return msgspec.json.format(msgspec.json.encode({"keys": keys}), indent=2).decode() + "\n"
+
+
+def _published(certificate: x509.Certificate) -> dict[str, object]:
+    """RFC 7517 wants the key itself beside its certificate. Raises BadBundle for a key that JWKs of bundles cannot have."""
+    key = certificate.public_key()
+    der = base64.b64encode(certificate.public_bytes(Encoding.DER)).decode()
+    if isinstance(key, rsa.RSAPublicKey):
+        numbers = key.public_numbers()
+        return {"kty": "RSA", "use": _X509, "n": _text_of(numbers.n), "e": _text_of(numbers.e), "x5c": [der]}
+    curve = next((name for name, kind in _CURVES.items() if isinstance(getattr(key, "curve", None), kind)), "")
+    if not isinstance(key, ec.EllipticCurvePublicKey) or not curve:
+        raise BadBundle(f"{certificate.subject.rfc4514_string()}: its key is neither RSA nor on {', '.join(_CURVES)}")
+    point, size = key.public_numbers(), (key.key_size + 7) // 8
+    return {
+        "kty": "EC",
+        "use": _X509,
+        "crv": curve,
+        "x": _text_of(point.x, size),
+        "y": _text_of(point.y, size),
+        "x5c": [der],
+    }
+
+
+def _text_of(number: int, size: int = 0) -> str:
+    """Base64url without padding; coordinates have the length of their curve (RFC 7518 section 6.2.1.2)."""
+    octets = number.to_bytes(size or (number.bit_length() + 7) // 8)
+    return base64.urlsafe_b64encode(octets).rstrip(b"=").decode()
 
 
 class _KeySet(msgspec.Struct):

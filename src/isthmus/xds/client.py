@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 import grpc.aio
@@ -22,26 +22,42 @@ async def subscribe(
     names: Sequence[str] = (),
     metadata: Sequence[tuple[str, str]] = (),
 ) -> AsyncIterator[tuple[dict[str, bytes], list[str]]]:
-    """What the server sends of one type, as (changed by name, removed names), each acknowledged when the next is asked for.
+    """What the server sends of one type, as `follow` has it."""
+    async for _, changed, removed in follow(channel, node, {type_url: names}, metadata=metadata):
+        yield changed, removed
 
-    `node` is the xDS Node as JSON. Raises grpc.aio.AioRpcError when the stream ends with an error.
+
+async def follow(
+    channel: grpc.aio.Channel,
+    node: dict[str, Any],
+    wanted: Mapping[str, Sequence[str]],
+    *,
+    metadata: Sequence[tuple[str, str]] = (),
+) -> AsyncIterator[tuple[str, dict[str, bytes], list[str]]]:
+    """What the server sends, as (type, changed by name, removed names), each acknowledged when the next is asked for.
+
+    `wanted` are names by type, none for all; `node` is the xDS Node as JSON. Raises grpc.aio.AioRpcError when the stream ends with an error.
     """
     call = channel.stream_stream(
         _DELTA,
         request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
         response_deserializer=discovery_pb2.DeltaDiscoveryResponse.FromString,
     )(metadata=list(metadata))
-    first = discovery_pb2.DeltaDiscoveryRequest(
-        node=json_format.ParseDict(node, base_pb2.Node()), type_url=type_url, resource_names_subscribe=names
-    )
+    claims = json_format.ParseDict(node, base_pb2.Node())
     try:
-        await call.write(first)
+        for type_url, names in wanted.items():
+            await call.write(
+                discovery_pb2.DeltaDiscoveryRequest(node=claims, type_url=type_url, resource_names_subscribe=names)
+            )
         while (response := await call.read()) is not grpc.aio.EOF:
             yield (
+                response.type_url,
                 {resource.name: resource.resource.value for resource in response.resources},
                 list(response.removed_resources),
             )
-            await call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=response.nonce))
+            await call.write(
+                discovery_pb2.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
+            )
     except asyncio.InvalidStateError:
         await call.code()
         raise

