@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, ExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -106,7 +106,8 @@ class Mesh:
 
     async def start(self, listeners: Mapping[str, Any], clusters: Sequence[dict[str, Any]] = ()) -> None:
         """Listeners by name, each one chain."""
-        written = [self._listener(name, chain) for name, chain in listeners.items()]
+        with ExitStack() as held:
+            written = [self._listener(name, chain, held) for name, chain in listeners.items()]
         document = static_bootstrap({"listeners": written, "clusters": list(clusters), "endpoints": [], "routes": []})
         text = json.dumps(document).replace("/nowhere", str(self.folder / "sds.sock"))
         file = self.folder / "envoy.json"
@@ -114,7 +115,7 @@ class Mesh:
         command = [envoy_path(), "-c", str(file), "--use-dynamic-base-id", "--concurrency", "1", "-l", "error"]
         process = await asyncio.create_subprocess_exec(*command)
         self.open.push_async_callback(process.wait)
-        self.open.callback(process.kill)
+        self.open.callback(lambda: process.kill() if process.returncode is None else None)
         for port in self.ports.values():
             await until(partial(self._listens, port, process), True)
 
@@ -123,10 +124,10 @@ class Mesh:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    def _listener(self, name: str, chain: Any) -> dict[str, Any]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.ports[name] = port = int(free.getsockname()[1])
+    def _listener(self, name: str, chain: Any, held: ExitStack) -> dict[str, Any]:
+        free = held.enter_context(socket.socket())
+        free.bind(("127.0.0.1", 0))
+        self.ports[name] = port = int(free.getsockname()[1])
         address = {"socketAddress": {"address": "127.0.0.1", "portValue": port}}
         return {"name": name, "address": address, "filterChains": [json_format.MessageToDict(chain)]}
 
