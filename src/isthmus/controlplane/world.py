@@ -9,10 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterable, Mapping
 
+from isthmus.api.registry import KINDS
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.inputs import Besides, ClusterInput
-from isthmus.ingest.patching import patched
-from isthmus.ingest.snapshot import Reading, read
+from isthmus.ingest.patching import Changes, patched
+from isthmus.ingest.snapshot import Reading, read, with_rules
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId
 from isthmus.model.security import FetchedKeys
@@ -123,33 +124,48 @@ class World:
     def reading(self) -> Reading:
         """The newest snapshot, with how it was made."""
         changes, self._changes = self._changes, {}
-        if self._reading is not None and not self._is_new:
-            objects = {cluster: self._clusters[cluster].objects for cluster in changes if cluster in self._clusters}
-            self._reading = patched(self._reading, changes, objects) if objects.keys() == changes.keys() else None
-        else:
-            self._reading = None
+        known, is_new = self._reading, self._is_new
+        self._reading = None if known is None or is_new else self._patched(known, changes)
         self._is_new = False
         if self._reading is None:
-            besides = Besides(issues=self._all_issues(), keys=self._keys, resolved=self._resolved)
-            self._reading = read(self.settings, self._inputs(), self.config_cluster, self._cache, besides)
+            self._reading = read(self.settings, self._inputs(), self.config_cluster, self._cache, self._besides())
         if self._reading.host_names != self.host_names:
             self.host_names = self._reading.host_names
             self.named.set()
         return self._reading
 
+    def _patched(self, reading: Reading, changes: Changes) -> Reading | None:
+        """The reading after the changes, if they concern endpoints or rules alone."""
+        if changes.keys() == {self.config_cluster} and all(map(_is_rule, changes[self.config_cluster])):
+            config = self._input(self.config_cluster, self._clusters[self.config_cluster])
+            return with_rules(reading, self.settings, config, self._cache, self._besides())
+        return patched(reading, changes, {cluster: self._clusters[cluster].objects for cluster in changes})
+
+    def _besides(self) -> Besides:
+        return Besides(issues=self._all_issues(), keys=self._keys, resolved=self._resolved)
+
     def _inputs(self) -> list[ClusterInput]:
         return [
-            ClusterInput(
-                id=name,
-                state=imported.state,
-                stale_since=imported.stale_since,
-                standing=imported.standing,
-                share=self._shares.get(name, 100),
-                objects=imported.objects,
-            )
+            self._input(name, imported)
             for name, imported in sorted(self._clusters.items())
             if imported.state is not ImportState.SYNCING
         ]
 
+    def _input(self, name: ClusterId, imported: ImportedCluster) -> ClusterInput:
+        return ClusterInput(
+            id=name,
+            state=imported.state,
+            stale_since=imported.stale_since,
+            standing=imported.standing,
+            share=self._shares.get(name, 100),
+            objects=imported.objects,
+        )
+
     def _all_issues(self) -> tuple[Issue, ...]:
         return tuple(issue for source in sorted(self._issues) for issue in self._issues[source])
+
+
+def _is_rule(kind: str) -> bool:
+    """Whether objects of the kind are read as configuration alone."""
+    found = KINDS.get(kind)
+    return found is not None and not found.from_every_cluster

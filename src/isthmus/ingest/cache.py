@@ -15,9 +15,11 @@ T = TypeVar("T")
 class IngestCache:
     """Results of the last round, by key, with the inputs that they came from."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, of_rules: bool = False) -> None:
         self._last: dict[Hashable, tuple[tuple[object, ...], object]] = {}
         self._now: dict[Hashable, tuple[tuple[object, ...], object]] = {}
+        self.rules = self if of_rules else IngestCache(of_rules=True)
+        """Those of rules alone, which have rounds of their own."""
 
     def once(self, key: Hashable, inputs: tuple[object, ...], compute: Callable[[], T]) -> T:
         """The result for this key: the one of this round or the last where every input is the same object, else a new one."""

@@ -1,8 +1,8 @@
 """Patching: the next snapshot when nothing but Pods and EndpointSlices has changed, which is nearly always.
 
 Reading every object again costs what the mesh is large; this costs what the services are large whose endpoints changed. Where a change could
-reach beyond these services, this step declines, and the whole is read again. The law, held by tests/ingest/test_patching.py: a patched snapshot
-equals the one that is read from scratch.
+reach beyond these services, this step declines, and the whole is read again. The law, held by tests/discovery/test_pipeline_laws.py: a patched
+snapshot equals the one that is read from scratch. Changes of rules have a step of their own, `snapshot.with_rules`.
 """
 
 from __future__ import annotations

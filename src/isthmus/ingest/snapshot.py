@@ -82,6 +82,9 @@ class Reading:
     """
 
     snapshot: Snapshot
+    configuration: Configuration
+    found: tuple[Issue, ...]
+    """What is wrong besides the configuration."""
     endpoints: Mapping[ClusterId, ClusterEndpoints]
     stands_alone: bool
     host_names: frozenset[str]
@@ -106,7 +109,7 @@ def read(
 ) -> Reading:
     """The picture of the mesh. `cache` is handed in again with each call to spare what did not change."""
     config = next((cluster for cluster in clusters if cluster.id == config_cluster), None)
-    configuration = configuration_of(settings, config, cache, besides.keys)
+    configuration = configuration_of(settings, config, cache.rules, besides.keys)
     context = _Context(configuration.settings, cache)
     selectors = context.settings.discovery
     unknown = [issue for cluster in clusters for issue in left_out(cluster, selectors)]
@@ -137,7 +140,6 @@ def read(
         *unknown,
         *(issue for fact in facts for issue in fact.issues),
         *service_issues,
-        *configuration.issues,
     ]
     own = (
         {key: each for key, each in endpoints.items() if not services[key].mesh}
@@ -145,8 +147,8 @@ def read(
         else endpoints
     )
     found += _networks_without_gateway(context.settings, own, {gateway.network for gateway in declared})
-    found += backend_issues(configuration.attachments, services, config_cluster)
     context.cache.end_round()
+    context.cache.rules.end_round()
     rules = context.settings.cluster_set
     snapshot = Snapshot(
         settings=context.settings,
@@ -154,18 +156,18 @@ def read(
         gateways=MappingProxyType(gateways),
         services=MappingProxyType(services),
         endpoints=MappingProxyType(endpoints),
-        claim_keys=_claim_keys(configuration),
-        selector_keys=_selector_keys(configuration),
         heard=MappingProxyType(dict(besides.heard)),
         foreign_gateways=MappingProxyType(federated.foreign_gateways),
         peer_gateways=tuple(sorted(for_peers.gateways)),
         guests=MappingProxyType(federated.guests),
         some_stay_on_node=any(service.node_local_in for service in services.values()),
-        issues=tuple(sorted(set(found))),
+        issues=_told(found, configuration, services, config_cluster),
         **_carried_over(configuration),
     )
     return Reading(
         snapshot=snapshot,
+        configuration=configuration,
+        found=tuple(found),
         endpoints={fact.cluster.id: fact.endpoints for fact in facts},
         stands_alone=not (
             any(fact.entries for fact in facts)
@@ -179,13 +181,41 @@ def read(
     )
 
 
-_DECIDED_HERE = {"settings", "issues"}
+def with_rules(
+    reading: Reading, settings: MeshSettings, config: ClusterInput, cache: IngestCache, besides: Besides
+) -> Reading | None:
+    """The reading after a change of the config cluster's rules; None where they say more than what proxies do: which services there are."""
+    before, configuration = reading.configuration, configuration_of(settings, config, cache.rules, besides.keys)
+    cache.rules.end_round()
+    if before.settings.discovery or any(getattr(before, name) != getattr(configuration, name) for name in _STRUCTURE):
+        return None
+    issues = _told(reading.found, configuration, reading.snapshot.services, config.id)
+    snapshot = replace(reading.snapshot, issues=issues, **_carried_over(configuration))
+    return replace(reading, snapshot=snapshot, configuration=configuration, patch=None)
+
+
+_FIELDS = {field.name for field in fields(Configuration)} - {"issues"}
+_SAID = _FIELDS & {field.name for field in fields(Snapshot)} - {"settings"}
+"""What the Snapshot has as the config cluster says it: each field of that name, so that a new kind of rule needs no line here."""
+
+_STRUCTURE = (_FIELDS - _SAID) | {"mesh_peers"}
+"""What decides which services, endpoints and gateways there are."""
 
 
 def _carried_over(configuration: Configuration) -> dict[str, Any]:
-    """What the Snapshot has as the config cluster says it: each field of that name, so that a new kind of rule needs no line here."""
-    common = {field.name for field in fields(Configuration)} & {field.name for field in fields(Snapshot)}
-    return {name: getattr(configuration, name) for name in common - _DECIDED_HERE}
+    said = {name: getattr(configuration, name) for name in _SAID}
+    return said | {"claim_keys": _claim_keys(configuration), "selector_keys": _selector_keys(configuration)}
+
+
+def _told(
+    found: Iterable[Issue],
+    configuration: Configuration,
+    services: Mapping[ServiceKey, model_services.Service],
+    config_cluster: ClusterId,
+) -> tuple[Issue, ...]:
+    """Everything that is wrong, once."""
+    backends = backend_issues(configuration.attachments, services, config_cluster)
+    return tuple(sorted({*found, *configuration.issues, *backends}))
 
 
 def _selector_keys(configuration: Configuration) -> frozenset[str]:
