@@ -29,7 +29,7 @@ _BIND = "127.0.90.1"
 _TOKEN_PORT = 15012
 _MUTUAL_TLS_PORT = 15013
 _SERVER_NAME = "istiod.istio-system.svc"
-_GROWING = ("services", "endpoints", "proxies")
+_GROWING = ("services", "endpoints", "proxies", "clusters")
 _OPEN_FILES = 65_536
 _BEGAN = time.monotonic()
 
@@ -206,7 +206,7 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="bench", description="Measures a control plane under simulated proxies.")
     parser.add_argument("--workload", choices=sorted(WORKLOADS), default="S")
     parser.add_argument(
-        "--growth", action="store_true", help="the workload, then ten times services, endpoints, proxies"
+        "--growth", action="store_true", help="the workload, then ten times services, endpoints, proxies, clusters"
     )
     everything = list(_ORDER)
     parser.add_argument(

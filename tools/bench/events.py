@@ -64,11 +64,7 @@ async def cold_start(run: Run) -> list[Figure]:
 
 async def changes(run: Run, what: str, act: Act, count: int, networks: Collection[int] | None = None) -> list[Figure]:
     """Makes changes, each a while after the one before has reached everybody whom it concerns: proxies in these networks, or all."""
-    concerned = sum(
-        1
-        for place in workloads.places(run.workload)
-        if place.number < run.workload.proxies and (networks is None or place.cluster in networks)
-    )
+    concerned = sum(networks is None or place.cluster in networks for place in workloads.proxied(run.workload))
     lasts, halves = [], []
     before, cpu = run.drones.traffic(), run.cpu()
     for number in range(count):

@@ -10,7 +10,7 @@ from pathlib import Path
 from envoy.config.core.v3 import base_pb2
 from google.protobuf import json_format
 
-from bench.workloads import ProxyPlace, Workload, cluster_of, network_of, places
+from bench.workloads import ProxyPlace, Workload, cluster_of, network_of, proxied
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import Namespace
 from isthmus.trust import x509
@@ -25,11 +25,10 @@ def specification(
 ) -> Path:
     """A file for the load generator. Certificates are of the authority; a namespace that has a token shows that instead."""
     extensions = _extensions()
-    wanted = [place for place in places(workload) if place.number < workload.proxies]
     path = folder / "drones.spec"
     with path.open("wb") as file:
         certificates: dict[str, bytes] = {}
-        for place in sorted(wanted, key=lambda place: (place.namespace, place.number)):
+        for place in sorted(proxied(workload), key=lambda place: (place.namespace, place.number)):
             if place.namespace not in certificates:
                 certificates[place.namespace] = (
                     b"" if place.namespace in tokens else _certificate(authority, place.namespace, folder, trust_domain)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 SYSTEM = "istio-system"
@@ -70,7 +71,7 @@ WORKLOADS = {
 
 
 def tenfold(workload: Workload, what: str) -> Workload:
-    """The workload with ten times the services, endpoints or proxies."""
+    """The workload with ten times the services, endpoints, proxies or clusters."""
     return replace(workload, name=f"{workload.name}, 10 times the {what}", **{what: getattr(workload, what) * 10})
 
 
@@ -88,7 +89,7 @@ def namespace_of(number: int) -> str:
 
 @dataclass(frozen=True, slots=True)
 class ProxyPlace:
-    """Where a simulated proxy is: it is one endpoint of one service."""
+    """Where a simulated proxy is: it is one endpoint of one service, or a caller."""
 
     number: int
     cluster: int
@@ -127,6 +128,19 @@ def places(workload: Workload) -> Iterator[ProxyPlace]:
             number += 1
 
 
+def callers(workload: Workload) -> Iterator[ProxyPlace]:
+    """Proxies beyond one for each endpoint: they call, and nobody calls them."""
+    for number in range(workload.services * workload.endpoints, workload.proxies):
+        cluster = number % workload.clusters
+        yield ProxyPlace(number, cluster, namespace_of(number % workload.namespaces), f"caller-{number}", _ip(number))
+
+
+def proxied(workload: Workload) -> Iterator[ProxyPlace]:
+    """Where there are proxies."""
+    yield from islice(places(workload), workload.proxies)
+    yield from callers(workload)
+
+
 def _ip(number: int) -> str:
     return f"10.{number >> 16 & 0xFF}.{number >> 8 & 0xFF}.{number & 0xFF}"
 
@@ -152,6 +166,7 @@ def objects(workload: Workload, cluster: int) -> Iterator[Object]:
         here = by_service.get((namespace, name), [])
         yield endpoint_slice(namespace, name, here)
         yield from (pod(place) for place in here)
+    yield from (pod(place) for place in callers(workload) if place.cluster == cluster)
     if workload.clusters > 1:
         yield gateway(cluster, "198.51.100.1")
     if cluster == 0:
