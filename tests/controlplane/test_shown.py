@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
 
 from isthmus.controlplane.ports import proxy_ports
 from isthmus.controlplane.settings import AdsTransport
-from isthmus.controlplane.shown import Shown
+from isthmus.controlplane.shown import Credentials, Shown
 from isthmus.controlplane.webhooks import Webhooks, serving_webhooks
 from isthmus.injection.settings import InjectionSettings
 from isthmus.model.identity import SpiffeId, TrustDomain
@@ -27,6 +27,10 @@ ALICE = SpiffeId.parse("spiffe://cluster.local/ns/default/sa/alice")
 
 def authority() -> CertificateAuthority:
     return CertificateAuthority.self_signed(TrustDomain.parse("cluster.local"), datetime.now(UTC))
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
 
 
 class Nobody:
@@ -69,7 +73,7 @@ async def is_let_in(port: int, context: ssl.SSLContext) -> bool:
 @pytest.mark.parametrize("transport", list(AdsTransport))
 async def test_proxies_ports_change_certificate_and_trust_and_keep_open_connections(transport, tmp_path):
     old, new = authority(), authority()
-    shown = Shown([NAME], old)
+    shown = Shown([NAME], old, now)
     addresses = {
         ClientCertificate.WELCOME: ("127.0.0.1", 0),
         ClientCertificate.DEMANDED: ("127.0.0.1", 0),
@@ -96,7 +100,7 @@ async def test_proxies_ports_change_certificate_and_trust_and_keep_open_connecti
 
 async def test_the_webhooks_port_changes_its_certificate(tmp_path):
     old, new = authority(), authority()
-    shown = Shown([NAME], old)
+    shown = Shown([NAME], old, now)
     settings = InjectionSettings(
         cluster="east", network="", mesh="m", trust_domain="cluster.local", system_namespace="istio-system",
         discovery_address="", image="", revision="default", native=True,
@@ -117,3 +121,64 @@ async def test_the_webhooks_port_changes_its_certificate(tmp_path):
         assert (await shows(old), await shows(new)) == (True, False)
         shown.renew(new)
         assert (await shows(old), await shows(new)) == (False, True)
+
+
+@pytest.mark.looptime(start=0)
+async def test_a_certificate_is_renewed_by_who_signs_then_when_two_thirds_of_its_time_are_over(monkeypatch):
+    monkeypatch.setattr("isthmus.trust.authority.SERVING_LIFETIME", timedelta(hours=30))
+    first, second = authority(), authority()
+    start, loop = datetime.now(UTC), asyncio.get_running_loop()
+    began = loop.time()
+    shown = Shown([NAME], first, lambda: start + timedelta(seconds=loop.time() - began))
+    renewed: list[tuple[int, str]] = []
+    twice = asyncio.Event()
+
+    def note(credentials: Credentials) -> None:
+        certificate = x509.parse_certificates(credentials.serving.chain_pem)[0]
+        assert certificate.not_valid_after_utc > start + timedelta(seconds=loop.time() - began, hours=29)
+        renewed.append((round((loop.time() - began) / 3600), credentials.roots_pem))
+        if len(renewed) == 2:
+            twice.set()
+
+    shown.changed.append(note)
+    async with asyncio.TaskGroup() as tasks:
+        keeping = tasks.create_task(shown.keep(lambda: second))
+        await twice.wait()
+        keeping.cancel()
+
+    assert [hours for hours, _ in renewed] == [20, 40]
+    assert {roots for _, roots in renewed} == {second.root_pem}
+
+
+async def test_a_serving_certificate_that_nears_its_end_is_replaced_under_an_open_connection(tmp_path, monkeypatch):
+    monkeypatch.setattr("isthmus.trust.authority.SERVING_LIFETIME", x509.CLOCK_SKEW / 2 + timedelta(seconds=1))
+    signing, changed = authority(), asyncio.Event()
+    shown = Shown([NAME], signing, now)
+    shown.changed.append(lambda _: changed.set())
+    addresses = {ClientCertificate.WELCOME: ("127.0.0.1", 0)}
+
+    async def shown_serial(port: int) -> int:
+        _, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=client(signing, tmp_path), server_hostname=NAME
+        )
+        serial = writer.get_extra_info("peercert")["serialNumber"]
+        writer.close()
+        return int(serial, 16)
+
+    async with (
+        proxy_ports(AdsTransport.NATIVE, addresses, shown, Nobody(), {}, Streams()) as ports,
+        asyncio.TaskGroup() as tasks,
+    ):
+        port = ports[ClientCertificate.WELCOME]
+        before = await shown_serial(port)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=client(signing, tmp_path), server_hostname=NAME
+        )
+        keeping = tasks.create_task(shown.keep(lambda: signing))
+        await changed.wait()
+
+        assert await shown_serial(port) != before
+        writer.write(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\4\0\0\0\0\0")
+        assert await reader.read(9), "what was open is served"
+        writer.close()
+        keeping.cancel()

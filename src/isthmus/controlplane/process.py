@@ -128,7 +128,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
         _config_cluster(home, settings) as client,
     ):
         use = await _authority(home, settings, world)
-        shown = Shown(settings.served_names, use.current)
+        shown = Shown(settings.served_names, use.current, lambda: datetime.now(UTC))
         use.changed.append(shown.renew)
         writing = duties(settings, use, world.report)
         own = ClusterFeed(settings.cluster, client, world, kinds_of(is_config_cluster=True))
@@ -151,6 +151,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
             if outside is not None:
                 tasks.create_task(outside.run(), name="keys of the outside issuer")
             tasks.create_task(_follow_authority(home, settings, use), name="authority")
+            tasks.create_task(shown.keep(lambda: use.current), name="serving certificate")
             tasks.create_task(own.run(visible.set), name="own cluster")
             tasks.create_task(remotes.run(), name="remote clusters")
             tasks.create_task(writing(settings.cluster, client), name="roots and webhooks")
