@@ -60,6 +60,16 @@ def test_a_status_is_not_part_of_what_is_wanted():
     assert "status" not in decode(pod())
 
 
+async def test_a_status_that_is_written_as_protobuf_is_refused_and_not_passed_over(api, namespace):
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    await api.made(pods, {"metadata": {"name": "p"}, "spec": {"containers": [{"name": "a", "image": "a:1"}]}})
+
+    refused = await api.call("PUT", f"{pods}/p/status", raw=pod(), content_type="application/vnd.kubernetes.protobuf")
+
+    assert (refused.code, refused.body["reason"]) == (415, "UnsupportedMediaType")
+    assert "the status of a Pod is not accepted as protobuf: send JSON" in refused.body["message"]
+
+
 def test_what_is_not_set_may_be_written_by_any_number():
     assert decode(pod((1000, b""), (1001, 0)))["spec"]["containers"][0]["name"] == "a"
 

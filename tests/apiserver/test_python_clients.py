@@ -92,6 +92,23 @@ def test_kubernetes_objects_of_every_day(official, namespace):
     assert refused.value.status == 404
 
 
+def test_kubernetes_gets_the_type_that_it_expects_of_each_deletion(official, namespace):
+    core = kubernetes.client.CoreV1Api(official)
+    named = kubernetes.client.V1ObjectMeta(name="gone")
+    core.create_namespaced_service(namespace, {"metadata": {"name": "gone"}, "spec": {"ports": [{"port": 80}]}})
+    core.create_namespaced_service_account(namespace, kubernetes.client.V1ServiceAccount(metadata=named))
+    core.create_namespaced_config_map(namespace, kubernetes.client.V1ConfigMap(metadata=named))
+
+    service = core.delete_namespaced_service("gone", namespace)
+    account = core.delete_namespaced_service_account("gone", namespace)
+    config_map = core.delete_namespaced_config_map("gone", namespace)
+
+    assert (service.metadata.name, service.spec.ports[0].port) == ("gone", 80)
+    assert account.metadata.name == "gone"
+    status = config_map if isinstance(config_map, dict) else config_map.to_dict()
+    assert (status["status"], status["details"]["kind"]) == ("Success", "configmaps")
+
+
 def test_kubernetes_watches_what_another_thread_does(official, namespace):
     core, watch = kubernetes.client.CoreV1Api(official), kubernetes.watch.Watch()
     version = core.list_namespaced_config_map(namespace).metadata.resource_version

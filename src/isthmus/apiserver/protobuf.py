@@ -2,7 +2,7 @@
 
 Clients since 1.32 send typed kinds as protobuf and do not fall back to JSON. The envelope is `k8s\\0` and a runtime.Unknown; the messages are
 described by tables of field numbers, those of the generated.proto files of k8s.io/api. A body with a field that is in no table is refused: to leave
-it out would lose what somebody wrote. A status is not decoded: it is not part of what typed writes may change.
+it out would lose what somebody wrote. A status is not decoded: but for those of Namespaces, who writes one sends JSON, and is told so.
 """
 
 from __future__ import annotations
@@ -32,8 +32,8 @@ the message around it.
 `?` keeps a zero value: the field is a pointer, whose zero is not the same as its absence."""
 
 
-def decode(body: bytes) -> dict[str, Any]:
-    """A whole request body. Raises BadProtobuf, also for a kind that has no table."""
+def decode(body: bytes, *, is_status: bool = False) -> dict[str, Any]:
+    """A whole request body. Raises BadProtobuf, also for a kind that has no table, and for a status (`is_status`) that is not decoded."""
     if not body.startswith(MAGIC):
         raise BadProtobuf("the body does not start with the protobuf envelope of Kubernetes")
     api_version = kind = ""
@@ -47,6 +47,8 @@ def decode(body: bytes) -> dict[str, Any]:
     table = _KINDS.get(kind)
     if table is None:
         raise BadProtobuf(f"kind {kind!r} is not accepted as protobuf: send JSON")
+    if is_status and ("status", "-") in table.values():
+        raise BadProtobuf(f"the status of a {kind} is not accepted as protobuf: send JSON")
     try:
         return {"apiVersion": api_version, "kind": kind} | _message(raw, table)
     except UnknownField as unknown:

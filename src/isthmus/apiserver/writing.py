@@ -20,6 +20,8 @@ from isthmus.apiserver.store import Object
 from isthmus.apiserver.virtual import Virtual
 
 _CONFLICT_TRIES = 5
+_ANSWERED_WITH = frozenset({"Pod", "Service", "ServiceAccount", "PersistentVolume", "PersistentVolumeClaim"})
+"""Whose deletion is answered with the object that has gone; others' with a Status. Clients with types rely on it."""
 
 
 class Writing:
@@ -54,7 +56,7 @@ class Writing:
         return answers.changed(request, target.kind, created, self._store, status=201)
 
     async def update(self, request: web.BaseRequest, target: Target, author: Author) -> web.StreamResponse:
-        body = await bodies.read_object(request)
+        body = await bodies.read_object(request, is_status=target.subresource == "status")
         if target.subresource == "scale":
             return await self._scale(target, body, author)
         _check_kind(body, target.kind)
@@ -143,7 +145,7 @@ class Writing:
         if grace.isdigit():
             options.setdefault("gracePeriodSeconds", int(grace))
         obj, gone = await self._objects.delete(target.kind, (target.namespace, target.name), options, author)
-        if not gone or target.kind.name == "Pod":
+        if not gone or (target.kind.name in _ANSWERED_WITH and not target.kind.is_custom):
             return answers.json(obj)
         details = {
             "name": target.name,
