@@ -66,7 +66,7 @@ class Everybody:
 
 async def measured(transport: AdsTransport, options: argparse.Namespace, folder: Path) -> list[Figure]:
     authority = CertificateAuthority.self_signed(TrustDomain("cluster.local"), datetime.now(UTC))
-    shown = Shown([_NAME], authority)
+    shown = Shown([_NAME], authority, lambda: datetime.now(UTC))
     roots = folder / "roots.pem"
     roots.write_text(authority.root_pem)
     workload = replace(WORKLOADS["M"], proxies=options.proxies)
