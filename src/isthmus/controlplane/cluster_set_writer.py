@@ -6,7 +6,6 @@ written to by their own control planes, which come to the same result from the s
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -34,7 +33,6 @@ LEASE = "isthmus-cluster-set"
 _IMPORTS = path_of(KINDS["ServiceImport"])
 _EXPORTS = path_of(KINDS["ServiceExport"])
 _READ = ("Namespace", "ServiceExport", "ServiceImport")
-_RETRY_SECONDS = 1.0
 
 Object = dict[str, Any]
 
@@ -54,12 +52,7 @@ class ClusterSetWriter:
 
     async def run(self) -> None:
         """Looks at the world after each round of delivery; what could not be written is tried again."""
-        while True:
-            rounds = self._delivery.rounds
-            if not await self._write():
-                await asyncio.sleep(_RETRY_SECONDS)
-            elif rounds == self._delivery.rounds:
-                await self._delivery.after_round()
+        await self._delivery.after_each_round(self._write)
 
     async def _write(self) -> bool:
         plan = self._plan()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections.abc import Awaitable, Callable
 
 import structlog
 
@@ -29,6 +30,7 @@ _PAUSE_PER_COST = 2.0
 _FIRST_SNAPSHOT_SECONDS = 60.0
 _TELLING_SECONDS_MAX = 10.0
 _TURN_SECONDS = 0.005
+_RETRY_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -85,6 +87,15 @@ class Delivery:
     async def after_round(self) -> None:
         """Returns when the next round is over: the newest snapshot is that of `tables`."""
         await self._after_round.wait()
+
+    async def after_each_round(self, act: Callable[[], Awaitable[bool]]) -> None:
+        """Acts on what is there now, and again after each round; a second later, where `act` says that something has still to be done."""
+        while True:
+            rounds = self.rounds
+            if not await act():
+                await asyncio.sleep(_RETRY_SECONDS)
+            elif rounds == self.rounds:
+                await self.after_round()
 
     async def admit(self, claims: NodeClaims, call: CallFacts) -> Newest:
         """What the caller proved must agree with what it claims. Raises Refused."""

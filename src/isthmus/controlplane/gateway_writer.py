@@ -6,7 +6,6 @@ has written meanwhile.
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
 
@@ -24,7 +23,6 @@ from isthmus.kubernetes.errors import AlreadyExists, Conflict, KubernetesError, 
 LEASE = "istio-gateway-status-leader"
 """Istio's name: while both are installed, one of them writes."""
 
-_RETRY_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -40,12 +38,7 @@ class GatewayWriter:
 
     async def run(self) -> None:
         """Looks at the delivery after its rounds; what could not be written is tried again."""
-        while True:
-            rounds = self._delivery.rounds
-            if not await self._write():
-                await asyncio.sleep(_RETRY_SECONDS)
-            elif rounds == self._delivery.rounds:
-                await self._delivery.after_round()
+        await self._delivery.after_each_round(self._write)
 
     async def _write(self) -> bool:
         snapshot = self._delivery.tables.snapshot
