@@ -14,10 +14,12 @@ from isthmus.ingest.proxies import placed, proxy_of
 from isthmus.ingest.snapshot import Reading, read
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId
-from isthmus.model.snapshot import MeshSettings, Snapshot
+from isthmus.model.snapshot import GlobalNames, MeshSettings, Snapshot
 from isthmus.model.topology import ImportState, Locality
 
-SETTINGS = MeshSettings(mesh=MeshId("m"), trust_domain=TrustDomain("cluster.local"))
+SETTINGS = MeshSettings(
+    mesh=MeshId("m"), trust_domain=TrustDomain("cluster.local"), global_names=GlobalNames(suffix="global")
+)
 CLUSTERS = ("a", "b", "c")
 CONFIG = "b"
 ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "nonsense", "")
@@ -39,6 +41,7 @@ meshed = st.fixed_dictionaries(
         "topology.istio.io/network": pick(*NETWORKS),
         "topology.istio.io/locality": pick("eu.a", "us"),
         "app": pick(*APPS),
+        "identity": pick(*APPS),
     },
 )
 pods = st.builds(
@@ -66,7 +69,11 @@ ports = st.lists(
 )  # fmt: skip
 services = st.builds(
     lambda name, ip, ports, export, inside: (
-        obj("Service", name, spec={"clusterIP": ip, "ports": ports, "internalTrafficPolicy": inside})
+        obj(
+            "Service",
+            name,
+            spec={"clusterIP": ip, "ports": ports, "internalTrafficPolicy": inside, "selector": {"app": "x"}},
+        )
         if not export
         else (
             "Service",
@@ -235,20 +242,32 @@ filters = st.just(
     )
 )  # fmt: skip
 
+deployments = st.builds(
+    lambda name, app, labels: obj("Deployment", name, spec={"template": {"metadata": {"labels": {"app": app, **labels}}}}),
+    pick("d1", "d2"), pick(*APPS), pick({}, {"identity": "x"}, {"identity": "x", "env": "stage"}),
+)  # fmt: skip
+spreads = st.builds(
+    lambda name, prefix, how, weight: obj(
+        "GlobalTrafficPolicy", name, labels={"identity": "x"},
+        spec={"policy": [{"dnsPrefix": prefix, "lbType": how, "target": [{"region": "eu", "weight": weight}, {"region": "us", "weight": 20}]}]},
+    ),
+    pick("t1", "t2"), pick("default", "far"), pick(0, 1), pick(80, 70),
+)  # fmt: skip
+
 things = st.one_of(
     pods, pods, nodes, namespaces, services, services, aliases, gateways, slices, slices, entries, machines, rules, exposures, peers, configs,
     virtual_services, sidecars, policies, filters,
-    fronts, routes, routes, grants,
+    fronts, routes, routes, grants, deployments, spreads,
 )  # fmt: skip
 changes = st.tuples(st.sampled_from(CLUSTERS), st.booleans(), things)
 """In which cluster, whether the object goes, and the object as it is then."""
 callers = st.builds(
-    lambda kind, cluster, network, families, view, namespace: (
+    lambda kind, cluster, network, families, view, namespace, captures: (
         f"{kind}~10.0.0.1~p1.{namespace}~d",
-        {"CLUSTER_ID": cluster, "NETWORK": network, "INSTANCE_IPS": families, "REQUESTED_NETWORK_VIEW": view},
+        {"CLUSTER_ID": cluster, "NETWORK": network, "INSTANCE_IPS": families, "REQUESTED_NETWORK_VIEW": view, "DNS_CAPTURE": captures},
     ),
     pick("sidecar", "router"), pick(*CLUSTERS), pick("", *NETWORKS), pick("10.0.0.1", "10.0.0.1,fd00::1", "fd00::1"),
-    pick("", "n1", "n1,n2"), pick("ns", "other"),
+    pick("", "n1", "n1,n2"), pick("ns", "other"), pick("false", "true"),
 )  # fmt: skip
 
 

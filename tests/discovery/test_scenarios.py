@@ -133,7 +133,7 @@ def table(mesh: Mesh, heading: str, extra: dict[str, Any]) -> list[str]:
 def called(view: View) -> Iterator[str]:
     """What applications beside a sidecar call: each service port, and the names that lead to Pods."""
     for upstream in view.outbound.upstreams:
-        if upstream.service.namespace != "istio-system":
+        if upstream.service.namespace != "istio-system" or upstream.service.behind:
             ips = " ".join(upstream.virtual_ips) or "no address of its own"
             subset = f" subset {upstream.subset}" if upstream.subset else ""
             yield f"{upstream.service.hostname}:{upstream.port.number}{subset}  {upstream.port.protocol.value}, {ips}"
@@ -148,7 +148,7 @@ def called(view: View) -> Iterator[str]:
 def passed_through(view: View) -> Iterator[str]:
     """What a gateway lets through, by the SNI of a connection."""
     for port, upstream in view.outbound.exposed:
-        if upstream.service.namespace != "istio-system":
+        if upstream.service.namespace != "istio-system" or upstream.service.behind:
             yield f"{port} {upstream.sni}"
             yield from aligned(rows(upstream))
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 
-from isthmus.api.meta import KubernetesObject, PortNumber, Wire
+from isthmus.api.meta import KubernetesObject, ObjectMeta, PortNumber, Wire
 
 
 class Namespace(KubernetesObject, frozen=True):
@@ -69,6 +69,20 @@ class Pod(KubernetesObject, frozen=True):
     def is_ready(self) -> bool:
         """Also where nobody has said whether it is."""
         return all(condition.status == "True" for condition in self.status.conditions if condition.type == "Ready")
+
+
+class PodTemplate(Wire, frozen=True):
+    metadata: ObjectMeta = msgspec.field(default_factory=ObjectMeta)
+
+
+class DeploymentSpec(Wire, frozen=True):
+    template: PodTemplate = msgspec.field(default_factory=PodTemplate)
+
+
+class Deployment(KubernetesObject, frozen=True):
+    """Of it only what its Pods are called matters: whether there are any is for endpoints to say."""
+
+    spec: DeploymentSpec = msgspec.field(default_factory=DeploymentSpec)
 
 
 class ServicePort(Wire, frozen=True):

@@ -18,13 +18,14 @@ from isthmus.api.unread import UNREAD
 Schema = dict[str, Any]
 
 _ANYTHING: Schema = {"x-kubernetes-preserve-unknown-fields": True}
-_CATEGORIES = {gateway_api.GROUP: "gateway-api", federation.GROUP: "isthmus"}
+_CATEGORIES = {gateway_api.GROUP: "gateway-api", federation.GROUP: "isthmus", "admiral.io": "admiral-io"}
 _SHORT_NAMES = {
     "AuthorizationPolicy": ["ap"],
     "DestinationRule": ["dr"],
     "Gateway": ["gw"],
     "GatewayClass": ["gc"],
     "KubernetesGateway": ["gtw"],
+    "GlobalTrafficPolicy": ["gtp"],
     "MeshPeer": ["peer"],
     "PeerAuthentication": ["pa"],
     "ReferenceGrant": ["refgrant"],

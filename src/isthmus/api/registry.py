@@ -12,6 +12,7 @@ from isthmus.api import (
     federation,
     gateway,
     gateway_api,
+    global_names,
     multicluster,
     networking,
     proxy_config,
@@ -40,6 +41,8 @@ class Kind:
     """Of this kind, only objects of this name are read."""
     field_selector: str = ""
     """Of this kind, only objects that it chooses are read."""
+    for_global_names: bool = False
+    """Read only where the mesh makes global names."""
     only_adds: bool = False
     """What other kinds say holds without this one, too: where it may not be read, there is none of it."""
 
@@ -71,6 +74,14 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="EndpointSlice", group="discovery.k8s.io", version="v1", plural="endpointslices", namespaced=True,
             type=core.EndpointSlice, from_every_cluster=True,
+        ),
+        Kind(
+            name="Deployment", group="apps", version="v1", plural="deployments", namespaced=True,
+            type=core.Deployment, from_every_cluster=True, only_adds=True, for_global_names=True,
+        ),
+        Kind(
+            name="GlobalTrafficPolicy", group="admiral.io", version="v1alpha1", plural="globaltrafficpolicies", namespaced=True,
+            type=global_names.GlobalTrafficPolicy, from_every_cluster=False, is_custom=True, only_adds=True, for_global_names=True,
         ),
         Kind(
             name="ConfigMap", group="", version="v1", plural="configmaps", namespaced=True,

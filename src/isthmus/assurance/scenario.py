@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from isthmus.api.registry import UndecodableObject, decode, kind_of
+from isthmus.ingest.global_names import global_names_wanted
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.ingest.mesh_config import BadMeshConfig, with_mesh_config
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
@@ -158,6 +159,7 @@ def _settings(document: Mapping[str, Any]) -> MeshSettings:
             hosts=_is_on(environment, "ENABLE_MCS_HOST"),
             own_cluster_names=_is_on(environment, "ENABLE_MCS_CLUSTER_LOCAL"),
         ),
+        global_names=global_names_wanted({name: str(value) for name, value in environment.items()}),
         unreachable_networks_direct=_is_on(environment, "ISTHMUS_UNREACHABLE_NETWORKS_DIRECT"),
         wishes=Wishes(
             own_cluster_first=_is_on(environment, "ISTHMUS_PREFER_LOCAL_CLUSTER"),

@@ -264,7 +264,7 @@ class RemoteClusters:
                 pause = min(pause * 2, _RETRY_SECONDS_MAX)
 
     async def _read(self, discovery: _Discovery, client: ApiClient) -> None:
-        kinds = kinds_of(is_config_cluster=False)
+        kinds = kinds_of(self._world.settings, is_config_cluster=False)
         discovery.feed = ClusterFeed(discovery.wanted.id, client, self._world, kinds, self._settings.policy)
         discovery.error = ""
         async with asyncio.TaskGroup() as tasks:

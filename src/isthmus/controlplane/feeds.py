@@ -26,6 +26,7 @@ from isthmus.kubernetes.resources import ResourcePath
 from isthmus.kubernetes.watch import Change, Name
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId
+from isthmus.model.snapshot import MeshSettings
 from isthmus.model.topology import ImportState, Standing
 
 _CHECK_SECONDS = 1.0
@@ -33,9 +34,10 @@ _PROBE_AFTER_SECONDS = 10.0
 _PROBE_SECONDS = 5.0
 
 
-def kinds_of(*, is_config_cluster: bool) -> list[Kind]:
-    """What is read from a cluster: configuration comes from the config cluster alone."""
-    return [kind for kind in KINDS.values() if is_config_cluster or kind.from_every_cluster]
+def kinds_of(settings: MeshSettings, *, is_config_cluster: bool) -> list[Kind]:
+    """What is read from a cluster: configuration comes from the config cluster alone, and nothing is read that the mesh does not ask for."""
+    wanted = [kind for kind in KINDS.values() if settings.global_names.suffix or not kind.for_global_names]
+    return [kind for kind in wanted if is_config_cluster or kind.from_every_cluster]
 
 
 def path_of(kind: Kind) -> ResourcePath:

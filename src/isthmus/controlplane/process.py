@@ -116,6 +116,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
             root_namespace=settings.system_namespace,
             revision=settings.revision,
             cluster_set=settings.cluster_set,
+            global_names=settings.global_names,
             unreachable_networks_direct=settings.unreachable_networks_direct,
             wishes=settings.wishes,
             policies_mean_any_trust_domain=settings.policies_mean_any_trust_domain,
@@ -131,7 +132,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
         shown = Shown(settings.served_names, use.current, lambda: datetime.now(UTC))
         use.changed.append(shown.renew)
         writing = duties(settings, use, world.report)
-        own = ClusterFeed(settings.cluster, client, world, kinds_of(is_config_cluster=True))
+        own = ClusterFeed(settings.cluster, client, world, kinds_of(world.settings, is_config_cluster=True))
         secrets = home if settings.remote_secrets_at_home else client
         remotes = RemoteClusters(world, secrets, _remote_settings(settings, writing))
         review = partial(_review, client, remotes, settings)

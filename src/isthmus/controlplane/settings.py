@@ -18,13 +18,14 @@ from isthmus import __version__
 from isthmus.controlplane.remote_secrets import RISKS, RemoteRules, accepted_risks
 from isthmus.controlplane.staleness import HOLD, StalePolicy
 from isthmus.controlplane.token_keys import REFRESH_SECONDS, KeyFetching
+from isthmus.ingest.global_names import global_names_wanted
 from isthmus.injection.selection import DEFAULT_REVISION
 from isthmus.injection.settings import InjectionSettings
 from isthmus.kubernetes.kubeconfig import SERVICE_ACCOUNT_DIRECTORY, ApiAddress, in_cluster
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.security import KeySource
-from isthmus.model.snapshot import ClusterSet
+from isthmus.model.snapshot import ClusterSet, GlobalNames
 from isthmus.model.traffic import Wishes
 from isthmus.trust.issuance import Lifetimes
 from isthmus.trust.oidc import OutsideIssuer
@@ -84,6 +85,7 @@ class ControlPlaneSettings:
     wishes: Wishes
     cluster_set: ClusterSet
     cluster_set_controller: bool
+    global_names: GlobalNames
     cluster_aliases: Mapping[str, ClusterId]
     node_agents: frozenset[tuple[str, str]]
     lifetimes: Lifetimes
@@ -135,6 +137,7 @@ class ControlPlaneSettings:
                 own_cluster_names=_flag(environment, "ENABLE_MCS_CLUSTER_LOCAL"),
             ),
             cluster_set_controller=_cluster_set_controller(environment),
+            global_names=global_names_wanted(environment),
             cluster_aliases=_aliases(environment.get("CLUSTER_ALIASES", "")),
             node_agents=node_agents_of(environment.get("CA_TRUSTED_NODE_ACCOUNTS", "")),
             lifetimes=Lifetimes(

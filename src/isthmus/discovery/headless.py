@@ -25,3 +25,8 @@ def as_called(scope: Scope, service: Service) -> Service:
 def host_of(service: Service) -> Hostname:
     """The name by which rules mean the service: a Pod's headless service stands for it."""
     return service.pod_of.hostname if service.pod_of else service.hostname
+
+
+def hosts_exposed(service: Service) -> tuple[Hostname, ...]:
+    """The names by which a network gateway may be told to pass it through: its own, and those of what is behind it."""
+    return service.hostname, host_of(service), *(key.hostname for key in service.behind)

@@ -121,7 +121,7 @@ def _served(proxy: Proxy, snapshot: Snapshot) -> Iterator[tuple[Service, Service
     found = {key for ip in proxy.ips for key in snapshot.keys_by_address.get((proxy.cluster, ip), ())}
     for key in sorted(found):
         service = snapshot.services[key]
-        if service.exported or service.pod_of:
+        if service.is_second_name:
             continue  # The service that it is another name for, or the headless one that it is a Pod of, says the same.
         for endpoint in snapshot.endpoints.get(key, ()):
             if endpoint.ip not in proxy.ips or endpoint.cluster != proxy.cluster:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from isthmus.discovery.headless import host_of
+from isthmus.discovery.headless import hosts_exposed
 from isthmus.model.names import Namespace, covers
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Exposure, MeshSettings, Snapshot
@@ -50,4 +50,4 @@ def _host_matches(written: str, own: Namespace, service: Service) -> bool:
     namespace, slash, host = written.rpartition("/")
     if slash and namespace not in ("*", service.namespace) and not (namespace == "." and service.namespace == own):
         return False
-    return covers(host, host_of(service)) or covers(host, service.hostname)
+    return any(covers(host, each) for each in hosts_exposed(service))

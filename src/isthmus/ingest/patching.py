@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import cast
 
 from isthmus.ingest.cluster_endpoints import POD, SLICE, Name
+from isthmus.ingest.global_names import members_of
 from isthmus.ingest.headless import of_pod, pod_names, shape_of
 from isthmus.ingest.snapshot import Patch, Reading, distinct
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
@@ -50,6 +51,9 @@ def patched(
         if pods is None:
             return None
         changed |= pods
+    for name in reading.global_names:
+        if any(member.service in changed for member in name.members):
+            changed[name.key] = members_of(name, {**known, **changed})
     # Copied as it is: put together anew, every key would be hashed again.
     endpoints = cast("MappingProxyType[ServiceKey, tuple[Endpoint, ...]]", known).copy() | changed
     snapshot = replace(reading.snapshot, endpoints=MappingProxyType(endpoints))

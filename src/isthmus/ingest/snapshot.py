@@ -24,6 +24,7 @@ from isthmus.ingest.discovery_selectors import discovered, left_out
 from isthmus.ingest.federation import federate
 from isthmus.ingest.gateway_api.backends import backend_issues
 from isthmus.ingest.gateways import entrances_of, gateways_of, is_on_node_ports, peer_entrances_of
+from isthmus.ingest.global_names import GlobalName, derived, members_of
 from isthmus.ingest.headless import Networks, apply_headless
 from isthmus.ingest.host_names import resolved
 from isthmus.ingest.inputs import NOTHING_BESIDES, Besides, ClusterInput, network_of
@@ -89,6 +90,7 @@ class Reading:
     stands_alone: bool
     host_names: frozenset[str]
     patch: Patch | None = None
+    global_names: tuple[GlobalName, ...] = ()
 
 
 def snapshot_of(
@@ -121,7 +123,12 @@ def read(
     services, service_issues = _merge_services(facts, context)
     endpoints = _merge_endpoints(facts, services, context)
     _add_entries(services, endpoints, configuration, facts)
-    _allocate(services, configuration, facts, context)
+    declarations = [declaration for fact in facts for declaration in fact.declarations]
+    names = derived(clusters, declarations, services, context.settings, config_cluster)
+    for name, service in zip(names.names, names.services, strict=True):
+        if services.setdefault(name.key, service) is service:
+            endpoints[name.key] = members_of(name, endpoints)
+    _allocate(services, configuration, names.names, facts, context)
     apply_cluster_set(services, endpoints, clusters, context.settings)
     apply_aliases(services, clusters, context.settings.dns_domain, cache)
     federated = federate(services, endpoints, configuration.mesh_peers, besides.heard, context.settings, config_cluster)
@@ -140,6 +147,7 @@ def read(
         *unknown,
         *(issue for fact in facts for issue in fact.issues),
         *service_issues,
+        *names.issues,
     ]
     own = (
         {key: each for key, each in endpoints.items() if not services[key].mesh}
@@ -162,7 +170,7 @@ def read(
         guests=MappingProxyType(federated.guests),
         some_stay_on_node=any(service.node_local_in for service in services.values()),
         issues=_told(found, configuration, services, config_cluster),
-        **_carried_over(configuration),
+        **_carried_over(replace(configuration, destination_rules=(*configuration.destination_rules, *names.rules))),
     )
     return Reading(
         snapshot=snapshot,
@@ -178,6 +186,7 @@ def read(
             or federated.guests
         ),
         host_names=ways_in.names | for_peers.names,
+        global_names=tuple(name for name in names.names if services[name.key].behind),
     )
 
 
@@ -372,13 +381,18 @@ def _add_entries(
 def _allocate(
     services: dict[ServiceKey, model_services.Service],
     configuration: Configuration,
+    names: Sequence[GlobalName],
     facts: Sequence[_ClusterFacts],
     context: _Context,
 ) -> None:
     """Addresses of the mesh, for names that have none in some cluster. Every name has its place, so that this does not depend on where."""
     declarations = [declaration for fact in facts for declaration in fact.declarations if not declaration.headless]
     entries = [entry for entry in configuration.service_entries if entry.wants_addresses]
-    places = context.cache.once("places", (*declarations, *entries), lambda: places_of(_named(declarations, entries)))
+    places = context.cache.once(
+        "places",
+        (*declarations, *entries, *names),
+        lambda: places_of([*_named(declarations, entries), *((name.created, name.key) for name in names)]),
+    )
     for key, place in places.items():
         service = services[key]
         is_everywhere = service.registry == "Kubernetes" and len(service.declared_in) == len(facts)

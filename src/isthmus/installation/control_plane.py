@@ -115,6 +115,7 @@ def _environment(settings: InstallSettings) -> dict[str, str]:
         "ENABLE_NATIVE_SIDECARS": settings["injection.native"],
         # It has the rights only where this is said, whatever its other switches are.
         "ISTHMUS_CLUSTER_SET_CONTROLLER": settings["clusterSet.enabled"],
+        "ISTHMUS_GLOBAL_NAMES": settings["globalNames.suffix"],
         "EXTERNAL_ISTIOD": "true" if outside else "",
         "ISTHMUS_HOME_CLUSTER": settings["controlPlane.home"],
         "ISTHMUS_CONFIG_SECRET": CONFIG_SECRET if outside else "",

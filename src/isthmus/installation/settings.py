@@ -58,6 +58,7 @@ VALUES = (
     Value("controlPlane.home", "", "id of the cluster that it runs in", (Profile.EXTERNAL,)),
     Value("configCluster", "false", "whether an external control plane takes its configuration from here", (Profile.REMOTE,)),
     Value("gatewaySecrets", "true", "whether the control plane may read Secrets of all namespaces: gateways' certificates are there", _WORKLOADS),
+    Value("globalNames.suffix", "", "the end of global names (ENV.IDENTITY.SUFFIX) that Deployments with the label identity get; empty: none"),
     Value("clusterSet.enabled", "false", "whether services leave a cluster only where a ServiceExport says so, and get names of clusterset.local"),
     Value("networkGateway.enabled", "", "whether there is one; if the network has a name", _WORKLOADS),
     Value("networkGateway.replicas", "", "how many; nobody else may scale what is said here", _WORKLOADS),

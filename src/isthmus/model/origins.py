@@ -21,6 +21,9 @@ class Origin:
     def path(self) -> str:
         """As Istio writes it into the metadata of routes and clusters."""
         kind = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", self.kind).lower()
-        group = "gateway.networking.k8s.io" if self.kind.endswith("Route") else "networking.istio.io"
-        version = "v1alpha3" if group == "networking.istio.io" else "v1"
+        group, version = "networking.istio.io", "v1alpha3"
+        if self.kind.endswith("Route"):
+            group, version = "gateway.networking.k8s.io", "v1"
+        elif self.kind == "GlobalTrafficPolicy":
+            group, version = "admiral.io", "v1alpha1"
         return f"/apis/{group}/{version}/namespaces/{self.namespace}/{kind}/{self.name}"

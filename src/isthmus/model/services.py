@@ -100,6 +100,8 @@ class Service:
     one of the mesh's addresses (`allocated`), and reach Pods through gateways. None: there are no others."""
     pod_of: ServiceKey | None = None
     """The headless service that this one is a Pod of: its rules, and who may see it, are this one's, too."""
+    behind: tuple[ServiceKey, ...] = ()
+    """The services whose workloads answer for a global name; sorted. Where gateways pass these through, they pass through the name."""
     wishes: Wishes = field(default_factory=Wishes)
     registry: str = "Kubernetes"
     """Or `External`, as Istio's name table calls a ServiceEntry's."""
@@ -115,9 +117,16 @@ class Service:
     @property
     def kind(self) -> str:
         """Of the object that declares it."""
+        if self.behind:
+            return "GlobalName"
         if self.mesh or self.exported:
             return "MeshPeer"
         return "Service" if self.registry == "Kubernetes" else "ServiceEntry"
+
+    @property
+    def is_second_name(self) -> bool:
+        """Whether other services say what it is: of a workload that has both names, the other one is its own."""
+        return self.pod_of is not None or bool(self.behind or self.exported)
 
     def ips_in(self, cluster: ClusterId) -> tuple[str, ...]:
         """The virtual addresses that this cluster gave the service; empty where it does not declare it."""

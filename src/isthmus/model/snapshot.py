@@ -55,6 +55,17 @@ class ClusterSet:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class GlobalNames:
+    """Names that follow workloads, whatever cluster or namespace they are in: `ENVIRONMENT.IDENTITY.suffix`, of Deployments whose Pods have the
+    identity's label. Without a suffix there are none.
+    """
+
+    suffix: str = ""
+    identity_label: str = "identity"
+    environment_label: str = "env"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MeshSettings:
     """What holds for the whole mesh.
 
@@ -97,6 +108,7 @@ class MeshSettings:
     virtual_service_export_to: tuple[str, ...] = ()
     destination_rule_export_to: tuple[str, ...] = ()
     cluster_set: ClusterSet = field(default_factory=ClusterSet)
+    global_names: GlobalNames = field(default_factory=GlobalNames)
     unreachable_networks_direct: bool = False
     cluster_local: tuple[tuple[str, bool], ...] = (
         ("*.kube-system.svc.cluster.local", True),

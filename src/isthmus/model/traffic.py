@@ -242,10 +242,12 @@ class DestinationRule:
     selector: Labels = ()
     """Labels of the callers for which it holds."""
     wishes: Wishes = field(default_factory=Wishes)
+    made_from: Origin | None = None
+    """The object of another kind that it was derived from."""
 
     @property
     def origin(self) -> Origin:
-        return Origin("DestinationRule", self.namespace, self.name)
+        return self.made_from or Origin("DestinationRule", self.namespace, self.name)
 
     def policy_for(self, port: int, subset: Subset | None) -> TrafficPolicy:
         """A port's own policy takes the place of the general one; a subset's completes itself from the rule's."""

@@ -10,7 +10,15 @@ from typing import Any
 
 from isthmus.api.federation import GROUP as FEDERATION
 from isthmus.assurance.catalogue import validation as codes
-from isthmus.assurance.validation import envoy_filter, gateway_api, networking, policies, security, service_entry
+from isthmus.assurance.validation import (
+    envoy_filter,
+    gateway_api,
+    global_names,
+    networking,
+    policies,
+    security,
+    service_entry,
+)
 from isthmus.assurance.validation.authorization import authorization_policy
 from isthmus.assurance.validation.core_shapes import CORE, METADATA
 from isthmus.assurance.validation.destination_rule import destination_rule
@@ -67,6 +75,9 @@ _KINDS: dict[Kind, _Known] = {
     (_GATEWAYS, "TCPRoute"): _Known(gateway_api.L4_ROUTE, gateway_api.route, True),
     (_GATEWAYS, "UDPRoute"): _Known(gateway_api.L4_ROUTE, gateway_api.route, True),
     (_GATEWAYS, "ReferenceGrant"): _Known(gateway_api.REFERENCE_GRANT, _no_more, True),
+    ("admiral.io", "GlobalTrafficPolicy"): _Known(
+        global_names.GLOBAL_TRAFFIC_POLICY, global_names.global_traffic_policy, True
+    ),
     (_CLUSTER_SET, "ServiceExport"): _Known(gateway_api.SERVICE_EXPORT, _no_more),
     (_CLUSTER_SET, "ServiceImport"): _Known(gateway_api.SERVICE_IMPORT, _no_more, True),
     (FEDERATION, "MeshPeer"): _Known(MESH_PEER, mesh_peer, True),

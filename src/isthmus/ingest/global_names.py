@@ -1,0 +1,312 @@
+"""Global names: one host for a workload wherever it runs, as Admiral makes them, but without writing objects into any cluster.
+
+A Deployment whose Pods have the identity's label is found under `ENVIRONMENT.IDENTITY.SUFFIX`: behind the name are its Pods, in every cluster, as
+far as a Service there chooses them; ports are the Service's. A GlobalTrafficPolicy for the identity says how requests are spread over regions,
+and may add names with a prefix of their own, spread in another way.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import cast
+
+from isthmus.api.core import Deployment, Namespace
+from isthmus.api.global_names import GlobalPolicy, GlobalTrafficPolicy
+from isthmus.ingest.inputs import ClusterInput
+from isthmus.ingest.services import Declaration
+from isthmus.model import names
+from isthmus.model.issues import Issue, Severity, Subject
+from isthmus.model.names import ClusterId, Hostname, ServiceKey
+from isthmus.model.origins import Origin
+from isthmus.model.security import Labels
+from isthmus.model.services import Protocol, Service, ServicePort
+from isthmus.model.snapshot import GlobalNames, MeshSettings
+from isthmus.model.traffic import DestinationRule, LocalityPreference, OutlierDetection, TrafficPolicy, Wishes
+from isthmus.model.workloads import Endpoint
+
+_ENVIRONMENT, _IGNORED = "admiral.io/env", "admiral.io/ignore"
+_DEFAULT = "default"
+_HTTP_PORT = 80
+_BY_WEIGHT = 1
+_LAST = "~"
+"""Younger than any object: a DestinationRule that somebody writes for the name comes before what is derived."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Member:
+    """Some workloads of a service in one cluster: those with the labels."""
+
+    cluster: ClusterId
+    service: ServiceKey
+    labels: Labels
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalName:
+    """One name, and who is behind it."""
+
+    key: ServiceKey
+    created: str
+    members: tuple[Member, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """What Deployments and policies come to."""
+
+    names: tuple[GlobalName, ...] = ()
+    services: tuple[Service, ...] = ()
+    rules: tuple[DestinationRule, ...] = ()
+    issues: tuple[Issue, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A Deployment under its name."""
+
+    identity: str
+    environment: str
+    created: str
+    member: Member
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """A policy for one name, and the object that has it."""
+
+    said: GlobalPolicy
+    origin: Origin
+
+
+def global_names_wanted(environment: Mapping[str, str]) -> GlobalNames:
+    """As switches of a control plane say."""
+    usual = GlobalNames()
+    return GlobalNames(
+        suffix=environment.get("ISTHMUS_GLOBAL_NAMES", "").strip(".").lower(),
+        identity_label=environment.get("ISTHMUS_IDENTITY_LABEL") or usual.identity_label,
+        environment_label=environment.get("ISTHMUS_ENVIRONMENT_LABEL") or usual.environment_label,
+    )
+
+
+def derived(
+    clusters: Sequence[ClusterInput],
+    declarations: Iterable[Declaration],
+    services: Mapping[ServiceKey, Service],
+    settings: MeshSettings,
+    config_cluster: ClusterId,
+) -> Derived:
+    """In the order of names, whatever order objects came in. Nothing, where the mesh wants none."""
+    if not settings.global_names.suffix:
+        return Derived()
+    issues: list[Issue] = []
+    by_place: dict[tuple[ClusterId, names.Namespace], list[Declaration]] = {}
+    for declaration in declarations:
+        if declaration.selector and not services[declaration.key].cluster_local:
+            by_place.setdefault((declaration.cluster, declaration.key.namespace), []).append(declaration)
+    found: dict[tuple[str, str], list[_Found]] = {}
+    for cluster in sorted(clusters, key=lambda cluster: cluster.id):
+        for each in _deployed(cluster, by_place, settings, issues):
+            found.setdefault((each.environment, each.identity), []).append(each)
+    policies = _policies(next((each for each in clusters if each.id == config_cluster), None), settings, issues)
+    made = Derived()
+    for (environment, identity), of_name in sorted(found.items()):
+        base = Hostname(f"{environment}.{identity}.{settings.global_names.suffix}")
+        spreads = {base: None} | {
+            _host(base, each.said, environment): each for each in policies.get((environment, identity), ())
+        }
+        for host, spread in sorted(spreads.items()):
+            made = _with(made, host, of_name, spread, services, settings)
+    return replace(made, issues=tuple(issues))
+
+
+def members_of(name: GlobalName, endpoints: Mapping[ServiceKey, tuple[Endpoint, ...]]) -> tuple[Endpoint, ...]:
+    """The endpoints behind the name, out of those of all services."""
+    return tuple(
+        replace(endpoint, service=name.key, hostname="")
+        for member in name.members
+        for endpoint in endpoints.get(member.service, ())
+        if endpoint.cluster == member.cluster and set(member.labels) <= set(endpoint.workload.labels)
+    )
+
+
+def _with(
+    made: Derived,
+    host: Hostname,
+    found: Sequence[_Found],
+    spread: _Spread | None,
+    services: Mapping[ServiceKey, Service],
+    settings: MeshSettings,
+) -> Derived:
+    """One name more."""
+    key = ServiceKey(settings.root_namespace, host)
+    name = GlobalName(key, min(each.created for each in found), tuple(sorted({each.member for each in found})))
+    service = _service(name, services)
+    rules = (_rule(key, spread),) if spread else ()
+    return replace(made, names=(*made.names, name), services=(*made.services, service), rules=(*made.rules, *rules))
+
+
+def _deployed(
+    cluster: ClusterInput,
+    declared: Mapping[tuple[ClusterId, names.Namespace], list[Declaration]],
+    settings: MeshSettings,
+    issues: list[Issue],
+) -> Iterator[_Found]:
+    wanted = settings.global_names
+    deployments = cast("Mapping[tuple[str, str], Deployment]", cluster.objects.get("Deployment", {}))
+    namespaces = cast("Mapping[tuple[str, str], Namespace]", cluster.objects.get("Namespace", {}))
+    for (namespace, name), deployment in sorted(deployments.items()):
+        pods = deployment.spec.template.metadata
+        said = {**pods.annotations, **pods.labels}
+        identity = said.get(wanted.identity_label, "")
+        if not identity or said.get(_IGNORED) == "true" or deployment.metadata.annotations.get(_IGNORED) == "true":
+            continue
+        chosen = [
+            each
+            for each in declared.get((cluster.id, names.Namespace(namespace)), ())
+            if set(each.selector) <= set(pods.labels.items())
+        ]
+        if not chosen:
+            issues.append(_without_service(cluster.id, namespace, name, identity))
+            continue
+        first = min(chosen, key=lambda each: (each.headless, each.created, each.name))
+        keys = (wanted.identity_label, wanted.environment_label)
+        yield _Found(
+            identity=identity.lower(),
+            environment=_environment(said, namespaces.get(("", namespace)), wanted),
+            created=deployment.metadata.creation_timestamp,
+            member=Member(cluster.id, first.key, tuple(sorted((k, v) for k, v in pods.labels.items() if k in keys))),
+        )
+
+
+def _environment(said: Mapping[str, str], namespace: Namespace | None, wanted: GlobalNames) -> str:
+    """What the Pods say, else their namespace."""
+    around = {**namespace.metadata.annotations, **namespace.metadata.labels} if namespace else {}
+    keys = (_ENVIRONMENT, wanted.environment_label)
+    return next((place[key].lower() for place in (said, around) for key in keys if place.get(key)), _DEFAULT)
+
+
+def _service(name: GlobalName, services: Mapping[ServiceKey, Service]) -> Service:
+    """Ports of one number are the first cluster's; where the only HTTP port has another number, it is found on 80, too."""
+    behind = tuple(dict.fromkeys(member.service for member in name.members))
+    found = [services[key] for key in behind]
+    ports: dict[tuple[int, bool], ServicePort] = {}
+    for service in found:
+        for port in service.ports:
+            ports.setdefault((port.number, port.protocol is Protocol.UDP), port)
+    requests = [port for port in ports.values() if port.protocol.is_http or port.protocol is Protocol.AUTO]
+    if len(requests) == 1 and (_HTTP_PORT, False) not in ports:
+        ports[_HTTP_PORT, False] = replace(requests[0], number=_HTTP_PORT)
+    restricted = all(service.export_to for service in found)
+    return Service(
+        namespace=name.key.namespace,
+        hostname=name.key.hostname,
+        name=name.key.hostname,
+        ports=tuple(port for _, port in sorted(ports.items())),
+        virtual_ips=(),
+        headless=False,
+        cluster_local=False,
+        declared_in=tuple(dict.fromkeys(member.cluster for member in name.members)),
+        export_to=tuple(sorted({_absolute(each, s) for s in found for each in s.export_to})) if restricted else (),
+        registry="External",
+        behind=tuple(sorted(behind)),
+        wishes=Wishes(fails_over=True),
+    )
+
+
+def _absolute(exported: str, service: Service) -> str:
+    return service.namespace if exported == "." else exported
+
+
+def _policies(
+    config: ClusterInput | None, settings: MeshSettings, issues: list[Issue]
+) -> dict[tuple[str, str], list[_Spread]]:
+    """By environment and identity; of several objects for one the oldest counts."""
+    wanted = settings.global_names
+    objects = cast(
+        "Mapping[object, GlobalTrafficPolicy]", config.objects.get("GlobalTrafficPolicy", {}) if config else {}
+    )
+    found: dict[tuple[str, str], list[_Spread]] = {}
+    owner: dict[tuple[str, str], GlobalTrafficPolicy] = {}
+    for obj in sorted(objects.values(), key=_age):
+        assert config is not None, "there are objects"
+        said = {**obj.spec.selector, **obj.metadata.annotations, **obj.metadata.labels}
+        identity = said.get(wanted.identity_label, "").lower()
+        environment = next((said[k].lower() for k in (_ENVIRONMENT, wanted.environment_label) if said.get(k)), _DEFAULT)
+        subject = Subject(config.id, "GlobalTrafficPolicy", obj.metadata.namespace, obj.metadata.name)
+        wrong = _wrong(obj, identity, wanted)
+        first = owner.setdefault((environment, identity), obj) if not wrong else obj
+        if first is not obj:
+            wrong = f"{first.metadata.namespace}/{first.metadata.name} is older, and for the same name"
+        if wrong:
+            fix = "correct it; until then the nearest endpoints come first" if first is obj else "keep one of them"
+            issues.append(
+                Issue(
+                    subject=subject, code="ISM0505", severity=Severity.WARNING, what=f"has no effect: {wrong}", fix=fix
+                )
+            )
+            continue
+        origin = Origin("GlobalTrafficPolicy", obj.metadata.namespace, obj.metadata.name)
+        found[environment, identity] = [_Spread(each, origin) for each in obj.spec.policy]
+    return found
+
+
+def _wrong(obj: GlobalTrafficPolicy, identity: str, wanted: GlobalNames) -> str:
+    """The first reason why nothing can be made of it; empty for none."""
+    if not identity:
+        return f"it has no label {wanted.identity_label}"
+    for index, each in enumerate(obj.spec.policy):
+        if each.lb_type not in (0, _BY_WEIGHT):
+            return f"spec.policy[{index}].lbType is {each.lb_type}: 0 (topology) and 1 (weights) are known"
+        total = sum(group.weight for group in each.target)
+        if each.lb_type == _BY_WEIGHT and (total != 100 or any(group.weight < 0 for group in each.target)):
+            return f"the weights of spec.policy[{index}].target come to {total}, not 100"
+    return ""
+
+
+def _host(base: Hostname, said: GlobalPolicy, environment: str) -> Hostname:
+    """The prefix `default`, or the environment itself, is the name without any."""
+    prefix = said.dns_prefix.lower()
+    if not prefix and said.dns.lower().endswith(f".{base}"):
+        prefix = said.dns.lower().removesuffix(f".{base}")
+    return base if prefix in ("", _DEFAULT, environment) else Hostname(f"{prefix}.{base}")
+
+
+def _rule(key: ServiceKey, spread: _Spread) -> DestinationRule:
+    said, outliers = spread.said, spread.said.outlier_detection
+    shares = tuple(sorted((group.region, group.weight) for group in said.target if group.weight))
+    return DestinationRule(
+        created=_LAST,
+        namespace=key.namespace,
+        name=key.hostname,
+        host=key.hostname,
+        policy=TrafficPolicy(
+            locality=LocalityPreference(distribute=(("*", shares),) if said.lb_type == _BY_WEIGHT else ()),
+            outliers=OutlierDetection(
+                consecutive_errors=0,
+                consecutive_gateway_errors=outliers.consecutive_gateway_errors or None,
+                interval_seconds=float(outliers.interval) or None,
+                base_ejection_seconds=float(outliers.base_ejection_time) or None,
+            )
+            if outliers
+            else None,
+        ),
+        port_policies=(),
+        subsets=(),
+        export_to=(),
+        made_from=spread.origin,
+    )
+
+
+def _without_service(cluster: ClusterId, namespace: str, name: str, identity: str) -> Issue:
+    return Issue(
+        subject=Subject(cluster, "Deployment", namespace, name),
+        code="ISM0506",
+        severity=Severity.WARNING,
+        what=f"has the identity {identity}, but no Service chooses its Pods: in {cluster} they answer for no global name",
+        fix="make a Service whose selector chooses them",
+    )
+
+
+def _age(obj: GlobalTrafficPolicy) -> tuple[str, str, str]:
+    return obj.metadata.creation_timestamp, obj.metadata.namespace, obj.metadata.name
