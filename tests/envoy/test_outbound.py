@@ -80,7 +80,7 @@ def test_an_address_and_port_that_two_services_have_goes_to_the_own_clusters(mes
     own = mesh.service("b", mesh.port(6379, Protocol.TCP), vips={mesh.EAST: "10.96.0.7"})
     view = mesh.outbound_view(*(mesh.upstream(each, each.ports[0]) for each in (remote, own)))
 
-    planned = outbound.plan(view.upstreams, view.scope)
+    planned = outbound.plan(view.upstreams, view.scope, view.placement)
 
     assert [(each.ip, each.upstream.service.name) for each in planned.addressed] == [("10.96.0.7", "b")]
     assert [each.service.name for each in planned.shadowed] == ["a"]
@@ -90,7 +90,7 @@ def test_two_services_with_neither_host_nor_address_cannot_be_told_apart(mesh):
     first, second = (mesh.service(name, mesh.port(6379, Protocol.TCP), vips={}) for name in ("a", "b"))
     view = mesh.outbound_view(*(mesh.upstream(each, each.ports[0]) for each in (second, first)))
 
-    planned = outbound.plan(view.upstreams, view.scope)
+    planned = outbound.plan(view.upstreams, view.scope, view.placement)
 
     assert [(each.number, each.rest.service.name) for each in planned.on_ports] == [(6379, "a")]
     assert [each.service.name for each in planned.shadowed] == ["b"]
@@ -102,7 +102,7 @@ def test_a_headless_endpoint_behind_a_gateway_has_no_listener(mesh):
     there = mesh.endpoint(peers, "10.10.0.12", cluster=mesh.WEST, network=mesh.N2)
     view = mesh.outbound_view(mesh.upstream(peers, peers.ports[0], mesh.group(mesh.through("172.30.2.1", there))))
 
-    planned = outbound.plan(view.upstreams, view.scope)
+    planned = outbound.plan(view.upstreams, view.scope, view.placement)
 
     assert (planned.addressed, planned.on_ports, planned.shadowed) == ((), (), ())
 

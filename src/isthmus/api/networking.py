@@ -186,9 +186,15 @@ class SidecarPort(Wire, frozen=True):
     protocol: str = ""
 
 
+class EgressPort(SidecarPort, frozen=True):
+    """Number 0 is that of a Unix domain socket."""
+
+    number: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 0
+
+
 class EgressListener(Wire, frozen=True):
     hosts: list[str] = []
-    port: SidecarPort | None = None
+    port: EgressPort | None = None
     bind: str = ""
     capture_mode: str = ""
 
@@ -199,12 +205,22 @@ class IngressListener(Wire, frozen=True):
     capture_mode: str = ""
     default_endpoint: str = ""
     tls: GatewayTls | None = None
-    connection_pool: dict[str, Any] | None = None
+    connection_pool: ConnectionPool | None = None
+
+
+class ProxyPort(Wire, frozen=True):
+    number: PortNumber
+
+
+class EgressProxy(Wire, frozen=True):
+    host: str = ""
+    port: ProxyPort | None = None
+    subset: str = ""
 
 
 class OutboundTrafficPolicy(Wire, frozen=True):
     mode: str = ""
-    egress_proxy: dict[str, Any] | None = None
+    egress_proxy: EgressProxy | None = None
 
 
 class WorkloadSelector(Wire, frozen=True):
@@ -216,7 +232,7 @@ class SidecarSpec(Wire, frozen=True):
     egress: list[EgressListener] = []
     ingress: list[IngressListener] = []
     outbound_traffic_policy: OutboundTrafficPolicy | None = None
-    inbound_connection_pool: dict[str, Any] | None = None
+    inbound_connection_pool: ConnectionPool | None = None
 
 
 class Sidecar(KubernetesObject, frozen=True):

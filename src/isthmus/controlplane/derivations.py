@@ -59,6 +59,7 @@ from isthmus.model.identity import SpiffeId
 from isthmus.model.names import Hostname, ServiceKey
 from isthmus.model.routing import VirtualService
 from isthmus.model.services import Service
+from isthmus.model.sidecars import Elsewhere, Placement
 from isthmus.model.snapshot import Snapshot, addresses_of, places_of
 from isthmus.model.telemetry import Mode
 from isthmus.model.traffic import DestinationRule
@@ -195,7 +196,7 @@ class Derivations:
     def _seen(self, fetch: Fetch, _: None, scope: Scope) -> Sight:
         """The services alone: most of what depends on them does not depend on rules."""
         sight = self.sight.of(fetch, None, scope)
-        return Sight.of(sight.ports, (), registry_only=sight.registry_only)
+        return Sight.of(sight.ports, (), sight.elsewhere, sight.placement)
 
     def _hosts(self, fetch: Fetch, _: None, scope: Scope) -> tuple[Host, ...]:
         """In the order of services. A network gateway's also have what it does not see itself, and passes through."""
@@ -217,7 +218,7 @@ class Derivations:
         if not known:
             return None
         if everybody_sees(known, snapshot):
-            return rules_held(host, scope, Sight.of({}, known, registry_only=False), snapshot)
+            return rules_held(host, scope, Sight.of({}, known, Elsewhere(), Placement()), snapshot)
         return rules_held(host, scope, self.sight.of(fetch, None, scope), snapshot)
 
     def _identities(self, fetch: Fetch, key: ServiceKey) -> tuple[SpiffeId, ...]:
@@ -283,7 +284,7 @@ class Derivations:
     def _plan(self, fetch: Fetch, _: None, scope: Scope) -> Plan:
         hosts = self.hosts.of(fetch, None, scope)
         outlines = [each for host in hosts for each in self.outlines.of(fetch, host, scope)]
-        return plan(_in_order(outlines, hosts), scope)
+        return plan(_in_order(outlines, hosts), scope, self.seen.of(fetch, None, scope).placement)
 
     def _extra(self, fetch: Fetch, _: None, scope: Scope) -> tuple[ExtraHost, ...]:
         return extra_hosts(scope, self.sight.of(fetch, None, scope), self._snapshot(fetch))
@@ -303,14 +304,14 @@ class Derivations:
             )
 
         planned = self.plan.of(fetch, None, scope).with_rules(whole)
-        registry_only = self.seen.of(fetch, None, scope).registry_only
+        elsewhere = self.seen.of(fetch, None, scope).elsewhere
         names = (
             (NAME_TABLE, self.names.of(fetch, None, scope)),
             *bundles(self._snapshot(fetch).settings.peer_authorities),
         )
         reporting = reporting_for(scope.namespace, scope.labels, Mode.CLIENT, self._snapshot(fetch))
         clusters = self.cluster_names.of(fetch, None, scope) if is_sent_somewhere(reporting) else frozenset[str]()
-        return (*names, *reported(frame_of_sidecar(planned, registry_only=registry_only), reporting, clusters))
+        return (*names, *reported(frame_of_sidecar(planned, elsewhere), reporting, clusters))
 
     def _has_layouts(self, fetch: Fetch, scope: Scope) -> bool:
         """Only sidecars have route tables that are as large as the mesh; and EnvoyFilters want them whole."""
@@ -325,7 +326,7 @@ class Derivations:
             self.extra_hosts.of(fetch, None, scope),
             scope,
             self._snapshot(fetch).settings.dns_domain,
-            registry_only=self.seen.of(fetch, None, scope).registry_only,
+            self.seen.of(fetch, None, scope).elsewhere,
         )
         return tuple(
             Layout(

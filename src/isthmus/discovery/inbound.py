@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 from isthmus.discovery.callers import scope_for
+from isthmus.discovery.destination_rules import rule_for
 from isthmus.discovery.envoy_filters import patches_for
 from isthmus.discovery.federation import with_guests
 from isthmus.discovery.security import authorization_for, mutual_tls_rule, port_modes
@@ -33,6 +34,9 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
     ports = of_services if sidecar is None or sidecar.ingress is None else _of_sidecar(sidecar.ingress, proxy, snapshot)
     authorization = authorization_for(namespace, proxy.labels, snapshot)
     authorization = with_guests(authorization, _guests(proxy, snapshot), snapshot)
+    if sidecar is not None and sidecar.inbound_pool is not None:
+        own = {each.port for each in sidecar.ingress or () if each.pool is not None}
+        ports = tuple(each if each.target_port in own else replace(each, pool=sidecar.inbound_pool) for each in ports)
     if proxy.scope.kind is ProxyKind.PROXYLESS:
         serves = tuple(replace(port, tls=_one_of_two(port.tls, proxy)) for port in of_services)
         return InboundView(ports=serves, addresses=proxy.ips, authorization=authorization)
@@ -41,7 +45,7 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
         other_ports=tuple(
             (number, mode)
             for number, mode in port_modes(namespace, proxy.labels, snapshot)
-            if number not in {port.target_port for port in ports}
+            if number not in {port.target_port for port in ports if not port.bound_to}
         ),
         tls=mode,
         tls_origin=origin,
@@ -75,9 +79,15 @@ def _of_sidecar(ingress: Sequence[Ingress], proxy: Proxy, snapshot: Snapshot) ->
             tls_origin=origin,
             forward_to=each.forward_to,
             own_tls=each.tls,
+            pool=each.pool or (of_service.pool if of_service else None),
+            bound_to=_bound_to(each, proxy),
         )
         ports.setdefault(each.port, port)
     return tuple(port for _, port in sorted(ports.items()))
+
+
+def _bound_to(ingress: Ingress, proxy: Proxy) -> str:
+    return (ingress.address or next(iter(proxy.ips), "")) if ingress.is_bound else ""
 
 
 def inbound_ports(proxy: Proxy, snapshot: Snapshot) -> tuple[InboundPort, ...]:
@@ -91,7 +101,9 @@ def inbound_ports(proxy: Proxy, snapshot: Snapshot) -> tuple[InboundPort, ...]:
 
 
 def _candidates(proxy: Proxy, snapshot: Snapshot) -> Iterator[InboundPort]:
+    scope = scope_for(proxy, snapshot)
     for service, port, target in _served(proxy, snapshot):
+        rule = rule_for(scope, service, snapshot)
         mode, origin = mutual_tls_rule(proxy.scope.namespace, proxy.labels, target, snapshot)
         yield InboundPort(
             target_port=target,
@@ -101,6 +113,7 @@ def _candidates(proxy: Proxy, snapshot: Snapshot) -> Iterator[InboundPort]:
             hostname=service.hostname,
             tls=mode,
             tls_origin=origin,
+            pool=rule.policy_for(port.number, None).pool if rule else None,
         )
 
 

@@ -15,28 +15,29 @@ from isthmus.model.names import Hostname, Namespace, ServiceKey
 from isthmus.model.origins import Origin
 from isthmus.model.routing import VirtualService
 from isthmus.model.services import Protocol, Service, ServicePort
-from isthmus.model.sidecars import Egress, Sidecar
+from isthmus.model.sidecars import ALL_PORTS, Egress, Elsewhere, Placed, Placement, SeenPorts, Sidecar
 from isthmus.model.snapshot import Snapshot
-from isthmus.model.views import ProxyKind, Scope
-
-ALL: frozenset[int] = frozenset()
-"""Of a service's ports: no matter which."""
+from isthmus.model.views import ProxyKind, Scope, upstream_name
 
 
 @dataclass(frozen=True, slots=True)
 class Sight:
-    """`ports` of each visible service, in the order of services; `ALL` is every port. `registry_only`: nothing else is reached."""
+    """`ports` of each visible service, in the order of services; `ALL_PORTS` is every port."""
 
     ports: Mapping[ServiceKey, frozenset[int]]
     virtual_services: tuple[VirtualService, ...]
-    registry_only: bool
+    elsewhere: Elsewhere
+    placement: Placement
     rule_names: frozenset[tuple[str, str]]
 
     @staticmethod
     def of(
-        ports: Mapping[ServiceKey, frozenset[int]], rules: tuple[VirtualService, ...], *, registry_only: bool
+        ports: Mapping[ServiceKey, frozenset[int]],
+        rules: tuple[VirtualService, ...],
+        elsewhere: Elsewhere,
+        placement: Placement,
     ) -> Sight:
-        return Sight(ports, rules, registry_only, frozenset((rule.namespace, rule.name) for rule in rules))
+        return Sight(ports, rules, elsewhere, placement, frozenset((rule.namespace, rule.name) for rule in rules))
 
     def holds(self, rule: VirtualService) -> bool:
         """Whether the VirtualService is there for the scope's proxies."""
@@ -69,19 +70,69 @@ def sight_of(scope: Scope, snapshot: Snapshot, exported: Mapping[ServiceKey, Ser
         if is_exported(rule.export_to or settings.virtual_service_export_to, rule.namespace, namespace)
     )
     sidecar = sidecar_for(scope, snapshot)
-    said = sidecar.registry_only if sidecar else None
-    registry_only = settings.registry_only if said is None else said
+    elsewhere = _elsewhere(sidecar, namespace, services, registry_only=settings.registry_only)
     if sidecar is None or sidecar.egress is None:
-        return Sight.of(dict.fromkeys(services, ALL), rules, registry_only=registry_only)
+        return Sight.of(dict.fromkeys(services, ALL_PORTS), rules, elsewhere, Placement())
     imported = tuple(rule for rule in rules if any(_imports_rule(egress, rule) for egress in sidecar.egress))
+    ports = _ports(sidecar.egress, imported, namespace, services)
+    placement = _placement(sidecar.egress, imported, namespace, services)
+    if sidecar.egress_proxy and elsewhere.by_way_of:
+        proxy = _named(sidecar.egress_proxy.host, namespace, services)
+        if proxy is not None:
+            ports.setdefault(proxy.key, frozenset((sidecar.egress_proxy.port,)))
+    return Sight.of(dict(sorted(ports.items())), imported, elsewhere, placement)
+
+
+def _ports(
+    listeners: Sequence[Egress],
+    rules: tuple[VirtualService, ...],
+    namespace: Namespace,
+    services: Mapping[ServiceKey, Service],
+) -> dict[ServiceKey, frozenset[int]]:
+    """What the listeners import, and what the rules that they import lead to."""
     ports: dict[ServiceKey, frozenset[int]] = {}
-    for egress in sidecar.egress:
+    for egress in listeners:
         for key, seen in _imported(egress, services):
             ports[key] = _both(ports.get(key), seen)
-    for egress in sidecar.egress:
-        for key, seen in _routed_to(egress, imported, namespace, services):
+    for egress in listeners:
+        for key, seen in _routed_to(egress, rules, namespace, services):
             ports.setdefault(key, seen)
-    return Sight.of(dict(sorted(ports.items())), imported, registry_only=registry_only)
+    return ports
+
+
+def _placement(
+    listeners: Sequence[Egress],
+    rules: tuple[VirtualService, ...],
+    namespace: Namespace,
+    services: Mapping[ServiceKey, Service],
+) -> Placement:
+    if not any(egress.place for egress in listeners):
+        return Placement()
+
+    def found(some: Sequence[Egress]) -> SeenPorts:
+        return tuple(sorted(_ports(some, rules, namespace, services).items()))
+
+    placed = tuple(Placed(egress.place, found([egress])) for egress in listeners if egress.place)
+    return Placement(placed, found([egress for egress in listeners if not egress.place]))
+
+
+def _elsewhere(
+    sidecar: Sidecar | None,
+    namespace: Namespace,
+    services: Mapping[ServiceKey, Service],
+    *,
+    registry_only: bool,
+) -> Elsewhere:
+    """As the Sidecar says, else the mesh. An egress proxy that nobody declares is as good as none, and whatever would go there ends."""
+    said = sidecar.registry_only if sidecar else None
+    only = registry_only if said is None else said
+    proxy = sidecar.egress_proxy if sidecar else None
+    if only or proxy is None:
+        return Elsewhere(only)
+    service = _named(proxy.host, namespace, services)
+    if service is None or not _has(service, proxy.port):
+        return Elsewhere(registry_only=True)
+    return Elsewhere(by_way_of=upstream_name(proxy.port, proxy.subset, service.hostname))
 
 
 def everybody_sees(rules: Sequence[VirtualService], snapshot: Snapshot) -> bool:
@@ -139,7 +190,7 @@ def _imported(egress: Egress, services: Mapping[ServiceKey, Service]) -> Iterato
     for key, service in services.items():
         if any(egress.takes(service.namespace, host) for host in {service.hostname, host_of(service)}):
             if not egress.port:
-                yield key, ALL
+                yield key, ALL_PORTS
             elif _has(service, egress.port):
                 yield key, frozenset((egress.port,))
 
@@ -147,7 +198,7 @@ def _imported(egress: Egress, services: Mapping[ServiceKey, Service]) -> Iterato
 def _both(one: frozenset[int] | None, other: frozenset[int]) -> frozenset[int]:
     if one is None:
         return other
-    return one | other if one and other else ALL
+    return one | other if one and other else ALL_PORTS
 
 
 def _imports_rule(egress: Egress, rule: VirtualService) -> bool:
@@ -168,16 +219,16 @@ def _routed_to(
                 if _has(service, egress.port):
                     yield service.key, frozenset((egress.port,))
             elif not ports:
-                yield service.key, ALL
+                yield service.key, ALL_PORTS
             elif seen := frozenset(port for port in ports if _has(service, port)):
                 yield service.key, seen
 
 
 def _destinations(rule: VirtualService) -> dict[Hostname, frozenset[int]]:
-    """Hosts with their ports; ALL where one is named without."""
+    """Hosts with their ports; ALL_PORTS where one is named without."""
     found: dict[Hostname, frozenset[int]] = {}
     for target in rule.all_targets():
-        named = frozenset((target.port,)) if target.port else ALL
+        named = frozenset((target.port,)) if target.port else ALL_PORTS
         found[target.host] = _both(found.get(target.host), named)
     return found
 

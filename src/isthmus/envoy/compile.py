@@ -43,6 +43,7 @@ from isthmus.envoy.upstreams import has_endpoints
 from isthmus.envoy.upstreams import outbound as cluster_of
 from isthmus.envoy.upstreams import passed_through as cluster_of_exposed
 from isthmus.model.envoy_filters import Context
+from isthmus.model.sidecars import Elsewhere
 from isthmus.model.views import InboundView, OutboundView, ProxyKind, Upstream, View
 
 Typed = tuple[str, Resource]
@@ -107,11 +108,9 @@ def _frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
         case ProxyKind.ROUTER:
             yield from _frame_of_router(view, clusters)
         case ProxyKind.SIDECAR:
-            planned = outbound.plan(view.upstreams, view.scope)
-            yield from frame_of_sidecar(planned, registry_only=view.registry_only)
-            tables = route_tables.tables_of(
-                planned, view.extra_hosts, view.scope, view.dns_domain, registry_only=view.registry_only
-            )
+            planned = outbound.plan(view.upstreams, view.scope, view.placement)
+            yield from frame_of_sidecar(planned, view.elsewhere)
+            tables = route_tables.tables_of(planned, view.extra_hosts, view.scope, view.dns_domain, view.elsewhere)
             yield from ((ROUTES, route_tables.encoded(table)) for table in tables)
         case ProxyKind.PROXYLESS:
             yield from ((LISTENER, each) for each in proxyless.listeners(view))
@@ -120,11 +119,11 @@ def _frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
             assert_never(view.scope.kind)
 
 
-def frame_of_sidecar(planned: outbound.Plan, *, registry_only: bool) -> Iterator[Typed]:
+def frame_of_sidecar(planned: outbound.Plan, elsewhere: Elsewhere) -> Iterator[Typed]:
     """All of a sidecar's that no single service is the reason for, but route tables and names."""
     yield CLUSTER, upstreams.passthrough()
     yield CLUSTER, upstreams.black_hole()
-    yield from ((LISTENER, each) for each in outbound.listeners(planned, registry_only=registry_only))
+    yield from ((LISTENER, each) for each in outbound.listeners(planned, elsewhere))
 
 
 def of_proxy(kind: ProxyKind, inbound_view: InboundView, clusters: frozenset[str]) -> Iterator[Typed]:
@@ -143,7 +142,7 @@ def _of_sidecar(inbound_view: InboundView, clusters: frozenset[str]) -> Iterator
     yield CLUSTER, upstreams.inbound_passthrough()
     yield from ((CLUSTER, upstreams.inbound(port)) for port in inbound_view.ports)
     yield from ((CLUSTER, each) for each in tokens.key_servers(inbound_view.authorization.tokens, clusters))
-    yield LISTENER, inbound.virtual_inbound(inbound_view)
+    yield from ((LISTENER, each) for each in inbound.listeners(inbound_view))
     yield from ((EXTENSION, each) for each in guards.extensions(inbound_view.authorization))
     asked = [port.own_tls for port in inbound_view.ports if port.own_tls is not None]
     yield from ((SECRET, each) for each in requested_secrets.of(asked))

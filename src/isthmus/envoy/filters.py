@@ -42,15 +42,11 @@ _SERVER_NAME = "istio-envoy"
 _HEAD_SECONDS = 30
 
 
-def tcp(stat_prefix: str, cluster: str, *, connect_attempts: int = 1) -> listener_components_pb2.Filter:
-    """Bytes to an upstream. An idle connection is the applications' business, so it is never closed for that."""
-    proxy = tcp_proxy_pb2.TcpProxy(
-        stat_prefix=f"{stat_prefix};",
-        cluster=cluster,
-        idle_timeout=seconds(0),
-        max_connect_attempts=uint32(connect_attempts),
-    )
-    return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))
+def tcp(
+    stat_prefix: str, cluster: str, *, connect_attempts: int = 1, idle_seconds: float = 0
+) -> listener_components_pb2.Filter:
+    """Bytes to an upstream. An idle connection is the applications' business, so it is not closed for that unless a rule says when."""
+    return tcp_to(stat_prefix, ((cluster, 1),), connect_attempts=connect_attempts, idle_seconds=idle_seconds)
 
 
 def tcp_to(

@@ -28,9 +28,9 @@ from isthmus.envoy.common import BLACK_HOLE, INBOUND_PASSTHROUGH, address, secon
 from isthmus.envoy.resources import Resource
 from isthmus.model.gateways import ServerTls
 from isthmus.model.identity import TrustDomain
-from isthmus.model.security import MutualTlsMode, PathNormalization
+from isthmus.model.security import Authorization, MutualTlsMode, PathNormalization
 from isthmus.model.services import Protocol
-from isthmus.model.views import InboundView
+from isthmus.model.views import InboundPort, InboundView
 
 Chain = listener_components_pb2.FilterChain
 Match = listener_components_pb2.FilterChainMatch
@@ -53,36 +53,29 @@ class _Served:
     protocol: Protocol
     tls: MutualTlsMode
     own_tls: ServerTls | None = None
+    idle_seconds: float = 0
+
+
+def listeners(view: InboundView) -> Iterator[Resource]:
+    """The one that capture redirects to, and those that a Sidecar has the proxy open itself."""
+    yield virtual_inbound(view)
+    for port in view.ports:
+        if port.bound_to:
+            yield _bound(port, view.authorization)
 
 
 @lru_cache(maxsize=1024)
 def virtual_inbound(view: InboundView) -> Resource:
     """The listener that capture redirects to. Replicas of one workload share it."""
     served = [
-        _Served(
-            f"0.0.0.0_{port.target_port}",
-            port.target_port,
-            port.service_port,
-            f"inbound|{port.target_port}||",
-            port.protocol,
-            port.tls,
-            port.own_tls,
-        )
-        for port in view.ports
+        _of_port(port, f"0.0.0.0_{port.target_port}", port.target_port) for port in view.ports if not port.bound_to
     ]
     served += [
         _Served(f"0.0.0.0_{port}", port, port, INBOUND_PASSTHROUGH, Protocol.AUTO, mode)
         for port, mode in view.other_ports
     ]
     served.append(_Served("virtualInbound", 0, 0, INBOUND_PASSTHROUGH, Protocol.AUTO, view.tls))
-    authorization = view.authorization
-    asked = _Guards(
-        guards.of_requests(authorization),
-        guards.of_connections(authorization),
-        guards.of_peers(),
-        (*authorization.trust_domains, *authorization.peers),
-        authorization.paths,
-    )
+    asked = _guards(view.authorization)
     chains = [chain for each in served for chain in _chains(each, asked)]
     listener = listener_pb2.Listener(
         name="virtualInbound",
@@ -96,6 +89,35 @@ def virtual_inbound(view: InboundView) -> Resource:
     return Resource.of(listener.name, listener)
 
 
+@lru_cache(maxsize=1024)
+def _bound(port: InboundPort, authorization: Authorization) -> Resource:
+    """Nobody else's connections come here, so the port decides nothing."""
+    served = _of_port(port, f"{port.bound_to}_{port.target_port}", 0)
+    listener = listener_pb2.Listener(
+        name=served.name,
+        address=address(port.bound_to, port.target_port),
+        traffic_direction=base_pb2.INBOUND,
+        listener_filters=_listener_filters([served])[1:],
+        listener_filters_timeout=seconds(_INSPECTION_SECONDS),
+        continue_on_listener_filters_timeout=True,
+        filter_chains=_chains(served, _guards(authorization)),
+    )
+    return Resource.of(listener.name, listener)
+
+
+def _of_port(port: InboundPort, name: str, number: int) -> _Served:
+    return _Served(
+        name,
+        number,
+        port.service_port,
+        f"inbound|{port.target_port}||",
+        port.protocol,
+        port.tls,
+        port.own_tls,
+        (port.pool.tcp_idle_seconds or 0) if port.pool else 0,
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class _Guards:
     """What is asked before requests, or bytes, are let in."""
@@ -105,6 +127,16 @@ class _Guards:
     peers: list[Any]
     trust_domains: tuple[TrustDomain, ...]
     paths: PathNormalization
+
+
+def _guards(authorization: Authorization) -> _Guards:
+    return _Guards(
+        guards.of_requests(authorization),
+        guards.of_connections(authorization),
+        guards.of_peers(),
+        (*authorization.trust_domains, *authorization.peers),
+        authorization.paths,
+    )
 
 
 def _listener_filters(served: Sequence[_Served]) -> list[Any]:
@@ -177,12 +209,12 @@ def _chain(
 
 def _http(served: _Served, asked: _Guards, *, authenticated: bool) -> list[Any]:
     table = routes.inbound_routes(served.cluster, served.service_port)
-    name = f"inbound_0.0.0.0_{served.port}"
+    name = f"inbound_{served.name}" if served.name != "virtualInbound" else "inbound_0.0.0.0_0"
     return [filters.http_inbound(name, table, authenticated=authenticated, guards=asked.requests, paths=asked.paths)]
 
 
 def _tcp(served: _Served, asked: _Guards) -> list[Any]:
-    return [*asked.bytes, filters.tcp(served.cluster, served.cluster)]
+    return [*asked.bytes, filters.tcp(served.cluster, served.cluster, idle_seconds=served.idle_seconds)]
 
 
 def _own_port() -> Any:

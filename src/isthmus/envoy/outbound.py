@@ -24,10 +24,11 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 
 from isthmus.envoy import filters, routes, tls
-from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, address, boolean, cidr, seconds, uint32
+from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, address, boolean, cidr, pipe, seconds, uint32
 from isthmus.envoy.resources import Resource
 from isthmus.model.routing import ConnectionRoute
 from isthmus.model.services import Protocol, Resolution
+from isthmus.model.sidecars import Elsewhere, Place, Placed, Placement, SeenPorts, includes
 from isthmus.model.traffic import Tunnel
 from isthmus.model.views import Scope, Upstream
 
@@ -57,13 +58,42 @@ class Addressed:
 @dataclass(frozen=True, slots=True)
 class OnPort:
     """Services on a port that are told apart by the host of a request, by the name that a TLS client asks for (SNI), or by ranges of
-    addresses; and the one, if any, that gets everything else there."""
+    addresses; and the one, if any, that gets everything else there. `place`, where a Sidecar says one: a socket has `number` 0."""
 
     number: int
     by_host: tuple[Upstream, ...]
     rest: Upstream | None
     by_name: tuple[Upstream, ...] = ()
     by_range: tuple[Upstream, ...] = ()
+    place: Place | None = None
+
+    @property
+    def table(self) -> str:
+        """The name of its route table."""
+        return self.where.name if self.place else str(self.number)
+
+    @property
+    def where(self) -> _Where:
+        if self.place is None:
+            return _Where("0.0.0.0", self.number)
+        return _Where(self.place.address, self.number, is_bound=self.place.is_bound)
+
+    def elsewhere(self, said: Elsewhere) -> Elsewhere:
+        """Where the proxy listens itself, connections were sent to nobody else: what is for nobody there ends."""
+        return Elsewhere(registry_only=True) if self.where.is_bound and not said.by_way_of else said
+
+
+@dataclass(frozen=True, slots=True)
+class _Where:
+    """Address or socket, and port, of a listener."""
+
+    address: str
+    port: int
+    is_bound: bool = False
+
+    @property
+    def name(self) -> str:
+        return f"{self.address}_{self.port}" if self.port else self.address
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,16 +119,51 @@ class Plan:
         return replace(self, on_ports=on_ports, addressed=addressed)
 
 
-def plan(upstreams: Iterable[Upstream], scope: Scope) -> Plan:
+def plan(upstreams: Iterable[Upstream], scope: Scope, placement: Placement) -> Plan:
     """Decides every conflict, so that writing listeners makes no choices."""
+    whole = [upstream for upstream in upstreams if not upstream.subset]
+    whole.sort(key=lambda upstream: scope.cluster not in upstream.service.declared_in)
+    there = placement.captured
+    captured = _at_addresses([each for each in whole if there is None or _is_among(there, each)])
+    if not placement.placed:
+        return captured
+    shadowed = list(captured.shadowed)
+    own = [each for placed in placement.placed for each in _at_place(placed, whole, shadowed)]
+    return replace(captured, on_ports=(*captured.on_ports, *own), shadowed=_by_name(shadowed))
+
+
+def _is_among(ports: SeenPorts, upstream: Upstream) -> bool:
+    return includes(ports, upstream.service.key, upstream.port.number)
+
+
+def _at_place(placed: Placed, upstreams: Sequence[Upstream], shadowed: list[Upstream]) -> Iterator[OnPort]:
+    """The listeners of a place. Bytes go to the first service that is found by nothing else."""
+    by_number: dict[int, list[Upstream]] = defaultdict(list)
+    for upstream in upstreams:
+        if _is_among(placed.ports, upstream):
+            by_number[0 if placed.place.is_socket else upstream.port.number].append(upstream)
+    for number, found in sorted(by_number.items()):
+        if number in RESERVED_PORTS:
+            shadowed += found
+            continue
+        by_host = [each for each in found if each.port.protocol.is_http or each.port.protocol is Protocol.AUTO]
+        by_name = [each for each in found if each.port.protocol.is_tls]
+        bytes_of = [each for each in found if each not in by_name and not each.port.protocol.is_http]
+        by_host.sort(key=lambda each: (each.service.hostname, each.port.number))
+        shadowed += bytes_of[1:]
+        rest = bytes_of[0] if bytes_of else None
+        yield OnPort(number, tuple(by_host), rest, by_name=_by_name(by_name), place=placed.place)
+
+
+def _at_addresses(whole: Sequence[Upstream]) -> Plan:
+    """What is captured on its way to a service's own addresses. Those that the proxy's own cluster declares come first."""
     by_host: dict[int, list[Upstream]] = defaultdict(list)
     by_name: dict[int, list[Upstream]] = defaultdict(list)
     by_range: dict[int, list[Upstream]] = defaultdict(list)
     rest: dict[int, Upstream] = {}
     at: dict[tuple[str, int], Upstream] = {}
     shadowed: list[Upstream] = []
-    whole = [upstream for upstream in upstreams if not upstream.subset]
-    for upstream in sorted(whole, key=lambda upstream: scope.cluster not in upstream.service.declared_in):
+    for upstream in whole:
         number = upstream.port.number
         places = list(_places(upstream))
         if upstream.port.protocol.is_http and number not in RESERVED_PORTS:
@@ -160,13 +225,13 @@ class _Bytes:
         return next((route.clusters for route in self.routes if not route.sni_hosts), ()) or ((self.cluster, 1),)
 
 
-def listeners(planned: Plan, *, registry_only: bool = False) -> Iterator[Resource]:
-    """All of a sidecar's but the inbound one. `registry_only`: what no service is ends here."""
-    other = BLACK_HOLE if registry_only else PASSTHROUGH
-    yield virtual_outbound(other)
+def listeners(planned: Plan, elsewhere: Elsewhere) -> Iterator[Resource]:
+    """All of a sidecar's but those for what comes in."""
+    yield virtual_outbound(_cluster_for(elsewhere))
     for on_port in planned.on_ports:
+        other = _cluster_for(on_port.elsewhere(elsewhere))
         rest = _bytes_to(on_port.rest) if on_port.rest else _Bytes(other)
-        yield _for_port(on_port.number, _requests_on(on_port), tuple(_chosen(on_port)), rest)
+        yield _for_port(on_port.where, _requests_on(on_port), tuple(_chosen(on_port)), rest)
     for addressed in planned.addressed:
         to = _bytes_to(addressed.upstream)
         if addressed.upstream.port.protocol is Protocol.AUTO:
@@ -175,16 +240,20 @@ def listeners(planned: Plan, *, registry_only: bool = False) -> Iterator[Resourc
             yield _forwarding(addressed.ip, addressed.port, to)
 
 
+def _cluster_for(elsewhere: Elsewhere) -> str:
+    return BLACK_HOLE if elsewhere.registry_only else elsewhere.by_way_of or PASSTHROUGH
+
+
 @dataclass(frozen=True, slots=True)
 class _Requests:
-    """What the requests on a port need: nothing, where there are none; `resolves`: hosts that are looked up when they are asked for."""
+    """What the requests on a port need: nothing, where there is no `table`; `resolves`: hosts that are looked up when they are asked for."""
 
-    are_there: bool
+    table: str
     resolves: bool = False
 
 
 def _requests_on(on_port: OnPort) -> _Requests:
-    return _Requests(bool(on_port.by_host), any(map(looks_up_hosts, on_port.by_host)))
+    return _Requests(on_port.table if on_port.by_host else "", any(map(looks_up_hosts, on_port.by_host)))
 
 
 def looks_up_hosts(upstream: Upstream) -> bool:
@@ -251,21 +320,20 @@ def virtual_outbound(other_to: str) -> Resource:
 
 
 @lru_cache(maxsize=4096)
-def _for_port(number: int, requests: _Requests, chosen: tuple[_Chosen, ...], rest: _Bytes) -> Resource:
+def _for_port(where: _Where, requests: _Requests, chosen: tuple[_Chosen, ...], rest: _Bytes) -> Resource:
     """Services on a port that are told apart by host, name or address range.
 
     A client may wait as long as it likes before its first request: giving up on it would send it past its service.
     """
-    name = f"0.0.0.0_{number}"
-    listener = _captured("0.0.0.0", number)
-    listener.filter_chains.extend(_chosen_chain(each, number) for each in chosen)
-    if requests.are_there:
+    listener = _listener(where)
+    listener.filter_chains.extend(_chosen_chain(each, where.port) for each in chosen)
+    if requests.table:
         listener.listener_filters.append(filters.http_inspector())
         listener.listener_filters_timeout.CopyFrom(seconds(0))
-        serve = filters.http_by_rds(f"outbound_{name}", str(number), resolves=requests.resolves)
+        serve = filters.http_by_rds(f"outbound_{listener.name}", requests.table, resolves=requests.resolves)
         listener.filter_chains.append(_http_chain([serve]))
     _add_bytes(listener, rest)
-    return Resource.of(name, listener)
+    return Resource.of(listener.name, listener)
 
 
 @lru_cache(maxsize=65536)
@@ -290,11 +358,15 @@ def _detecting(ip: str, port: int, to: _Bytes, routes_name: str) -> Resource:
 
 
 def _captured(ip: str, port: int) -> Any:
-    """Never bound: 15001 hands over the connections whose original destination this is."""
+    return _listener(_Where(ip, port))
+
+
+def _listener(where: _Where) -> Any:
+    """If it is not bound, 15001 hands over the connections whose original destination this is."""
     return listener_pb2.Listener(
-        name=f"{ip}_{port}",
-        address=address(ip, port),
-        bind_to_port=boolean(False),
+        name=where.name,
+        address=address(where.address, where.port) if where.port else pipe(where.address),
+        bind_to_port=None if where.is_bound else boolean(False),
         traffic_direction=base_pb2.OUTBOUND,
     )
 

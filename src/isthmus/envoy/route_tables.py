@@ -13,6 +13,7 @@ from isthmus.envoy import routes
 from isthmus.envoy.outbound import Plan
 from isthmus.envoy.resources import Resource
 from isthmus.model.services import Protocol
+from isthmus.model.sidecars import Elsewhere
 from isthmus.model.views import ExtraHost, Scope, Upstream
 
 
@@ -26,14 +27,14 @@ class RouteTable:
 
 
 def tables_of(
-    planned: Plan, extra: Sequence[ExtraHost], scope: Scope, dns_domain: str, *, registry_only: bool
+    planned: Plan, extra: Sequence[ExtraHost], scope: Scope, dns_domain: str, elsewhere: Elsewhere
 ) -> Iterator[RouteTable]:
     """One for each port whose requests are told apart by host, and one for each service of undeclared protocol at an address of its own."""
     for on_port in planned.on_ports:
         if on_port.by_host:
             hosts = routes.domains_by_upstream(on_port.by_host, scope, dns_domain)
-            rest = routes.rest_of_port(on_port.number, extra, registry_only=registry_only)
-            yield RouteTable(str(on_port.number), tuple(hosts), tuple(rest))
+            rest = routes.rest_of_port(on_port.number, extra, on_port.elsewhere(elsewhere))
+            yield RouteTable(on_port.table, tuple(hosts), tuple(rest))
     detected = {
         addressed.upstream.name: addressed.upstream
         for addressed in planned.addressed

@@ -22,6 +22,7 @@ from isthmus.envoy.resources import Resource
 from isthmus.envoy.wire import block
 from isthmus.model.names import Namespace
 from isthmus.model.routing import Route
+from isthmus.model.sidecars import Elsewhere
 from isthmus.model.traffic import ConsistentHash
 from isthmus.model.views import ExtraHost, Scope, Upstream
 
@@ -39,12 +40,12 @@ def virtual_host_of(upstream: Upstream, domains: tuple[str, ...]) -> bytes:
     return _virtual_host(upstream.name, host_and_port(upstream), domains, upstream.routes, upstream.policy.hash)
 
 
-def rest_of_port(port: int, extra: Sequence[ExtraHost], *, registry_only: bool) -> Iterator[bytes]:
-    """Hosts that VirtualServices add, then whatever else: to where the application wanted to go, or nowhere."""
-    for each in extra:
-        if each.port == port:
-            yield _virtual_host(BLACK_HOLE, f"{each.host}:{port}", (each.host,), each.routes)
-    yield _block_all() if registry_only else _allow_any()
+def rest_of_port(port: int, extra: Sequence[ExtraHost], elsewhere: Elsewhere) -> Iterator[bytes]:
+    """Hosts that VirtualServices add, then whatever else. Port 0 is a socket: each host has the routes of its first port."""
+    there = {each.host: each for each in reversed(extra) if port in (0, each.port)}
+    for each in (each for each in extra if there.get(each.host) is each):
+        yield _virtual_host(BLACK_HOLE, f"{each.host}:{each.port}", (each.host,), each.routes)
+    yield _block_all() if elsewhere.registry_only else _allow_any(elsewhere.by_way_of or PASSTHROUGH)
 
 
 def inbound_routes(cluster: str, port: int) -> Any:
@@ -145,10 +146,10 @@ def _virtual_host(
 
 
 @cache
-def _allow_any() -> bytes:
-    """Hosts that are nobody's. The connection goes on to the address that the application chose."""
+def _allow_any(cluster: str) -> bytes:
+    """Hosts that are nobody's. The connection goes on to the address that the application chose, or by way of an egress proxy."""
     host = route_components_pb2.VirtualHost(name="allow_any", domains=["*"], include_request_attempt_count=True)
-    host.routes.append(_route(PASSTHROUGH, "allow_any"))
+    host.routes.append(_route(cluster, "allow_any"))
     return _framed(host)
 
 

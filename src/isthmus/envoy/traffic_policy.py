@@ -6,6 +6,7 @@ ms before the first retry.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -129,9 +130,12 @@ def _http2(options: Any, pool: ConnectionPool) -> None:
         options.max_concurrent_streams.value = pool.max_concurrent_streams
 
 
-def speak_http2(cluster: Any) -> None:
-    options = http_protocol_options_pb2.HttpProtocolOptions()
-    options.explicit_http_config.http2_protocol_options.SetInParent()
+def speak_as_called(cluster: Any, protocol: Protocol, pool: ConnectionPool | None) -> None:
+    """To the proxy's own workload: HTTP/2 where the port says so, else as the request came."""
+    if not (protocol.is_http or protocol is Protocol.AUTO):
+        return
+    spoken = protocol if protocol.is_http2 else Protocol.AUTO
+    options = _spoken(spoken, replace(pool or ConnectionPool(), upgrade=None), through_gateways=False)
     cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(packed(options))
 
 

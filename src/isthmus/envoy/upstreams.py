@@ -31,7 +31,7 @@ from isthmus.envoy.resources import Resource
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ServiceKey
 from isthmus.model.origins import Origin
-from isthmus.model.services import Protocol, Resolution, Service, ServicePort
+from isthmus.model.services import Resolution, Service, ServicePort
 from isthmus.model.traffic import Balancing, TlsOrigination, TrafficPolicy
 from isthmus.model.views import InboundPort, ProxyKind, Upstream
 
@@ -96,10 +96,13 @@ def inbound(port: InboundPort) -> Resource:
     if port.forward_to is not None:
         _forward(cluster, port.forward_to)
     cluster.metadata.CopyFrom(istio_metadata({"services": [_host(port.hostname)]}))
-    if port.protocol.is_http2:
-        traffic_policy.speak_http2(cluster)
-    elif port.protocol.is_http or port.protocol is Protocol.AUTO:
-        traffic_policy.speak_as_downstream(cluster)
+    traffic_policy.speak_as_called(cluster, port.protocol, port.pool)
+    if port.pool:
+        policy = TrafficPolicy(pool=port.pool)
+        cluster.circuit_breakers.CopyFrom(traffic_policy.limits(policy))
+        cluster.connect_timeout.CopyFrom(traffic_policy.connect_timeout(policy))
+        if port.pool.keepalive:
+            cluster.upstream_connection_options.tcp_keepalive.CopyFrom(traffic_policy.keepalive(policy))
     return Resource.of(cluster.name, cluster)
 
 

@@ -145,7 +145,9 @@ def configuration_of(
             )
         ),
         virtual_services=tuple(sorted([*reader.virtual_services(domain), *routes.virtual_services], key=_age)),
-        sidecars=tuple(sorted(reader.each(networking.Sidecar, lambda obj: sidecar_of(obj, cluster.id)), key=_age)),
+        sidecars=tuple(
+            sorted(reader.each(networking.Sidecar, lambda obj: sidecar_of(obj, cluster.id, domain)), key=_age)
+        ),
         telemetries=telemetries,
         proxy_config_rules=tuple(
             sorted(reader.each(proxy_config.ProxyConfig, lambda obj: proxy_config_of(obj, cluster.id)), key=_age)

@@ -88,6 +88,12 @@ def mesh_policy_of(said: api.TrafficPolicy) -> TrafficPolicy:
     return policy
 
 
+def pool_of(said: api.ConnectionPool, subject: Subject, field: str) -> tuple[ConnectionPool | None, tuple[Issue, ...]]:
+    """Limits of connections, wherever they are said."""
+    reader = _Reader(subject)
+    return reader.pool(said, field), tuple(reader.issues)
+
+
 def full_name(host: str, namespace: Namespace, dns_domain: str) -> Hostname:
     """A name without a dot is a Service of the object's own namespace."""
     if "." in host or host.startswith("*"):
@@ -174,7 +180,7 @@ class _Reader:
             hash=self._hash(hashed, f"{field}.loadBalancer.consistentHash") if hashed else None,
             origination=_origination(said.tls) if said.tls and said.tls.mode in _ORIGINATING else None,
             balancing=self._balancing(said.load_balancer, f"{field}.loadBalancer"),
-            pool=self._pool(said.connection_pool, f"{field}.connectionPool"),
+            pool=self.pool(said.connection_pool, f"{field}.connectionPool"),
             outliers=self._outliers(said.outlier_detection, f"{field}.outlierDetection"),
             tls=self._tls(said.tls, f"{field}.tls"),
             locality=_place(said.load_balancer) if said.load_balancer else None,
@@ -205,7 +211,7 @@ class _Reader:
             size=said.maglev.table_size if said.maglev else ring,
         )
 
-    def _pool(self, said: api.ConnectionPool | None, field: str) -> ConnectionPool | None:
+    def pool(self, said: api.ConnectionPool | None, field: str) -> ConnectionPool | None:
         if said is None:
             return None
         tcp, http = said.tcp, said.http

@@ -1,54 +1,104 @@
-"""Sidecars become values. What this version does not do is an issue; the rest of the Sidecar counts."""
+"""Sidecars become values. What has no effect is an issue; the rest of the Sidecar counts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from isthmus.api import networking as api
 from isthmus.api.core import ServicePort as PortObject
+from isthmus.ingest.destination_rules import full_name, pool_of
 from isthmus.ingest.gateways import server_tls_of
 from isthmus.ingest.services import protocol_of
 from isthmus.model.gateways import TlsMode
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
-from isthmus.model.sidecars import Egress, HostChoice, Ingress, Sidecar
+from isthmus.model.routing import Target
+from isthmus.model.sidecars import Egress, HostChoice, Ingress, Place, Sidecar
+from isthmus.model.traffic import ConnectionPool
 
 REGISTRY_ONLY = "REGISTRY_ONLY"
+_CODE = "ISM0404"
 _TLS = (TlsMode.SIMPLE, TlsMode.MUTUAL, TlsMode.OPTIONAL_MUTUAL)
 _UNIX = "unix://"
-_LOOPBACK, _ANY = "127.0.0.1", "0.0.0.0"
+_LOOPBACK = "127.0.0.1"
+_ANYWHERE = ("", "0.0.0.0", "::")
+_NONE = "NONE"
+"""Of captureMode: the proxy listens itself."""
 
 
-def sidecar_of(obj: api.Sidecar, cluster: ClusterId) -> tuple[Sidecar, tuple[Issue, ...]]:
+def sidecar_of(obj: api.Sidecar, cluster: ClusterId, dns_domain: str) -> tuple[Sidecar, tuple[Issue, ...]]:
     """With an issue for each field that has no effect."""
     spec, metadata = obj.spec, obj.metadata
     namespace = Namespace(metadata.namespace)
     policy = spec.outbound_traffic_policy
+    subject = Subject(cluster, "Sidecar", metadata.namespace, metadata.name)
+    pools = _Pools(subject)
     value = Sidecar(
         created=metadata.creation_timestamp,
         namespace=namespace,
         name=metadata.name,
         selector=tuple(sorted(spec.workload_selector.labels.items())) if spec.workload_selector else (),
         egress=tuple(_egress(each, namespace) for each in spec.egress) if spec.egress else None,
-        ingress=tuple(map(_ingress, spec.ingress)) if spec.ingress else None,
+        ingress=tuple(_ingress(each, pools, f"spec.ingress[{index}]") for index, each in enumerate(spec.ingress))
+        if spec.ingress
+        else None,
         registry_only=policy.mode == REGISTRY_ONLY if policy and policy.mode else None,
+        egress_proxy=_egress_proxy(policy.egress_proxy, namespace, dns_domain)
+        if policy and policy.egress_proxy
+        else None,
+        inbound_pool=pools.read(spec.inbound_connection_pool, "spec.inboundConnectionPool"),
     )
-    subject = Subject(cluster, "Sidecar", metadata.namespace, metadata.name)
-    return value, tuple(
+    without_effect = tuple(
         Issue(
             subject=subject,
-            code="ISM0404",
+            code=_CODE,
             severity=Severity.WARNING,
-            what=f"{field} is not done by this version",
+            what=f"{field} {why}",
             fix="leave it out, or know that it has no effect",
             field=f"spec.{field}",
         )
-        for field in _not_done(spec)
+        for field, why in _without_effect(spec)
     )
+    return value, (*without_effect, *pools.issues)
+
+
+class _Pools:
+    """Reads limits of connections, and gathers what is wrong with them."""
+
+    def __init__(self, subject: Subject) -> None:
+        self._subject = subject
+        self.issues: list[Issue] = []
+
+    def read(self, said: api.ConnectionPool | None, field: str) -> ConnectionPool | None:
+        if said is None:
+            return None
+        pool, issues = pool_of(said, self._subject, field)
+        self.issues += (replace(issue, code=_CODE) for issue in issues)
+        return pool
+
+
+def _egress_proxy(said: api.EgressProxy, namespace: Namespace, dns_domain: str) -> Target:
+    host = full_name(said.host, namespace, dns_domain)
+    return Target(host=host, subset=said.subset, port=said.port.number if said.port else 0)
 
 
 def _egress(said: api.EgressListener, namespace: Namespace) -> Egress:
-    return Egress(hosts=tuple(_host(host, namespace) for host in said.hosts), port=said.port.number if said.port else 0)
+    return Egress(
+        hosts=tuple(_host(host, namespace) for host in said.hosts),
+        port=said.port.number if said.port else 0,
+        place=_place(said),
+    )
+
+
+def _place(said: api.EgressListener) -> Place | None:
+    """Where captureMode is NONE and no address is said, applications call this machine."""
+    number = said.port.number if said.port else 0
+    if said.bind.startswith(_UNIX):
+        return Place(said.bind.removeprefix(_UNIX), 0, is_bound=True)
+    if said.capture_mode == _NONE:
+        return Place(said.bind or _LOOPBACK, number, is_bound=True)
+    return Place(said.bind, number, is_bound=False) if said.bind not in _ANYWHERE else None
 
 
 def _host(written: str, own: Namespace) -> HostChoice:
@@ -59,14 +109,18 @@ def _host(written: str, own: Namespace) -> HostChoice:
     return HostChoice(own if namespace == "." else namespace, host.lower(), excluded)
 
 
-def _ingress(said: api.IngressListener) -> Ingress:
+def _ingress(said: api.IngressListener, pools: _Pools, field: str) -> Ingress:
+    is_bound = said.capture_mode == _NONE
     port = PortObject(port=said.port.number, name=said.port.protocol.lower() or said.port.name)
     return Ingress(
         port=said.port.number,
         name=said.port.name,
         protocol=protocol_of(port),
-        forward_to=_endpoint(said),
+        forward_to=_endpoint(said) or ((_LOOPBACK, said.port.number) if is_bound else None),
         tls=server_tls_of(said.tls) if said.tls and said.tls.mode in _TLS else None,
+        pool=pools.read(said.connection_pool, f"{field}.connectionPool"),
+        address=said.bind if is_bound else "",
+        is_bound=is_bound,
     )
 
 
@@ -75,26 +129,18 @@ def _endpoint(said: api.IngressListener) -> tuple[str, int] | str | None:
     if said.default_endpoint.startswith(_UNIX):
         return said.default_endpoint.removeprefix(_UNIX)
     host, _, port = said.default_endpoint.rpartition(":")
-    if not port.isdecimal() or (host in (_ANY, "[::]") and int(port) == said.port.number):
+    if not port.isdecimal() or (host in ("0.0.0.0", "[::]") and int(port) == said.port.number):
         return None
     return (host.strip("[]"), int(port))
 
 
-def _not_done(spec: api.SidecarSpec) -> Iterator[str]:
-    if spec.outbound_traffic_policy and spec.outbound_traffic_policy.egress_proxy:
-        yield "outboundTrafficPolicy.egressProxy"
-    if spec.inbound_connection_pool:
-        yield "inboundConnectionPool"
-    for index, egress in enumerate(spec.egress):
-        for field, said in (("bind", egress.bind), ("captureMode", egress.capture_mode == "NONE")):
-            if said:
-                yield f"egress[{index}].{field}"
+def _without_effect(spec: api.SidecarSpec) -> Iterator[tuple[str, str]]:
+    """Fields, each with the reason."""
+    policy = spec.outbound_traffic_policy
+    if policy and policy.egress_proxy and policy.mode == REGISTRY_ONLY:
+        yield "outboundTrafficPolicy.egressProxy", "has nothing to do where the mode is REGISTRY_ONLY"
     for index, ingress in enumerate(spec.ingress):
-        for field, given in (
-            ("bind", ingress.bind),
-            ("captureMode", ingress.capture_mode == "NONE"),
-            (f"tls.mode {ingress.tls.mode}" if ingress.tls else "", ingress.tls and ingress.tls.mode not in _TLS),
-            ("connectionPool", ingress.connection_pool),
-        ):
-            if given:
-                yield f"ingress[{index}].{field}"
+        if ingress.bind not in _ANYWHERE and ingress.capture_mode != _NONE:
+            yield f"ingress[{index}].bind", "holds for a listener of the proxy's own only (captureMode NONE)"
+        if ingress.tls and ingress.tls.mode not in _TLS:
+            yield f"ingress[{index}].tls.mode {ingress.tls.mode}", "is not a mode of a sidecar"

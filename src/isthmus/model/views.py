@@ -18,9 +18,10 @@ from isthmus.model.proxy_config import GatewayTopology
 from isthmus.model.routing import ConnectionRoute, Route
 from isthmus.model.security import Authorization, MutualTlsMode
 from isthmus.model.services import Protocol, Service, ServicePort
+from isthmus.model.sidecars import Elsewhere, Placement
 from isthmus.model.telemetry import Reporting
 from isthmus.model.topology import Locality, NetworkGateway
-from isthmus.model.traffic import TrafficPolicy
+from isthmus.model.traffic import ConnectionPool, TrafficPolicy
 from isthmus.model.workloads import Endpoint, Health
 
 
@@ -272,6 +273,9 @@ class InboundPort:
     """The PeerAuthentication that says `tls`; None where none does."""
     own_tls: ServerTls | None = None
     """TLS that the proxy ends for callers beyond the mesh, where mutual TLS of the mesh is off."""
+    pool: ConnectionPool | None = None
+    bound_to: str = ""
+    """The address at which the proxy listens itself; empty where connections are captured."""
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
@@ -295,7 +299,8 @@ class OutboundView:
     upstreams: tuple[Upstream, ...]
     names: tuple[NameRecord, ...]
     exposed: tuple[tuple[int, Upstream], ...]
-    registry_only: bool = False
+    elsewhere: Elsewhere = field(default_factory=Elsewhere)
+    placement: Placement = field(default_factory=Placement)
     peer_authorities: tuple[tuple[TrustDomain, tuple[bytes, ...]], ...] = ()
     """Who vouches for identities of other trust domains (DER), each for its own alone."""
     extra_hosts: tuple[ExtraHost, ...] = ()

@@ -52,7 +52,7 @@ def _of_upstream(upstream: Upstream, name: str, kind: ProxyKind) -> Iterator[_Ma
 
 
 def _of_listeners(view: OutboundView) -> Iterator[_Made]:
-    planned = outbound.plan(view.upstreams, view.scope)
+    planned = outbound.plan(view.upstreams, view.scope, view.placement)
     for on_port in planned.on_ports:
         for upstream in (*on_port.by_host, *((on_port.rest,) if on_port.rest else ())):
             yield "listeners", f"0.0.0.0_{on_port.number}", service_of(upstream)

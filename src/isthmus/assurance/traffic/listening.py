@@ -20,6 +20,7 @@ _TLS_INSPECTOR = "envoy.filters.listener.tls_inspector"
 _HTTP_INSPECTOR = "envoy.filters.listener.http_inspector"
 _ANY_ADDRESS = ("0.0.0.0", "::")
 _PLAIN_HTTP = "http/1.1"
+_CAPTURE_PORT = 15006
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +48,8 @@ def outbound_listener(listeners: Sequence[Object], address: str, port: int) -> O
 
 
 def inbound_listener(listeners: Sequence[Object]) -> Object | None:
-    """The one that captures what comes in."""
-    return next((each for each in listeners if each.get("trafficDirection") == "INBOUND"), None)
+    """The one that captures what comes in. Those that a Sidecar has the proxy open itself are met behind it."""
+    return next((each for each in listeners if place_of(each)[1] == _CAPTURE_PORT), None)
 
 
 def bound_listener(listeners: Sequence[Object], port: int) -> Object | None:
