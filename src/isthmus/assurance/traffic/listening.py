@@ -49,7 +49,8 @@ def outbound_listener(listeners: Sequence[Object], address: str, port: int) -> O
 
 def inbound_listener(listeners: Sequence[Object]) -> Object | None:
     """The one that captures what comes in. Those that a Sidecar has the proxy open itself are met behind it."""
-    return next((each for each in listeners if place_of(each)[1] == _CAPTURE_PORT), None)
+    inbound = [each for each in listeners if each.get("trafficDirection") == "INBOUND"]
+    return next((each for each in inbound if place_of(each)[1] == _CAPTURE_PORT), next(iter(inbound), None))
 
 
 def bound_listener(listeners: Sequence[Object], port: int) -> Object | None:
