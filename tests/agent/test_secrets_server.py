@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.agent.secrets_server import SecretsServer
 from isthmus.envoy.resources import SECRET
-from isthmus.envoy.tls import TRUST_BUNDLE, WORKLOAD_CERTIFICATE
+from isthmus.envoy.tls import CONTROL_PLANE_ROOTS, TRUST_BUNDLE, WORKLOAD_CERTIFICATE
 from isthmus.model.identity import TrustDomain
 from isthmus.trust import x509
 
@@ -47,6 +47,13 @@ class Stream:
                 assert resource.resource.Unpack(secret)
                 self.has[resource.name] = secret
         return {resource.name for resource in response.resources if resource.HasField("resource")}
+
+    async def refuse(self, why: str) -> None:
+        """The next response."""
+        response = await self._call.read()
+        request = discovery_pb2.DeltaDiscoveryRequest(type_url=SECRET, response_nonce=response.nonce)
+        request.error_detail.message = why
+        await self._call.write(request)
 
     def key(self) -> str:
         return self.has[WORKLOAD_CERTIFICATE].tls_certificate.private_key.inline_string
@@ -236,3 +243,34 @@ def trusted_in(secret: secret_pb2.Secret) -> list[str]:
     validator = tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig()
     assert secret.validation_context.custom_validator_config.typed_config.Unpack(validator)
     return list(json.loads(validator.trust_bundles.inline_string)["trust_domains"])
+
+
+async def test_what_envoy_has_acknowledged_is_known(server, folder, issue):
+    server.put(issue())
+    assert server.not_accepted() == "Envoy has not asked for its secrets"
+
+    async with connected(folder / "sds.sock") as channel:
+        first, second = opened(channel), opened(channel)
+        await first.subscribe(WORKLOAD_CERTIFICATE)
+        await second.subscribe(TRUST_BUNDLE, CONTROL_PLANE_ROOTS)
+        await first.receive()
+        assert server.not_accepted() != ""
+        await second.receive()
+        await until(lambda: server.not_accepted() == "")
+
+        new = issue()
+        server.check_control_planes(new.roots_pem)
+        assert server.not_accepted() == "Envoy has not acknowledged its secrets"
+        await second.receive()
+        await until(lambda: server.not_accepted() == "")
+        assert second.has[CONTROL_PLANE_ROOTS].validation_context.trusted_ca.inline_bytes == new.roots_pem.encode()
+
+        server.put(new)
+        await first.refuse("no such curve")
+        await until(lambda: server.not_accepted() == "Envoy refused: no such curve")
+
+
+async def until(holds: Callable[[], bool]) -> None:
+    async with asyncio.timeout(SECONDS):
+        while not holds():  # noqa: ASYNC110 - acknowledgements come over the socket, and nobody is called for them
+            await asyncio.sleep(0.005)

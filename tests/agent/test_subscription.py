@@ -28,6 +28,7 @@ async def test_an_agent_that_starts_without_control_planes_trusts_whom_it_truste
         wants_names=False,
         named=lambda _: None,
         trusted=told.put_nowait,
+        asked=lambda _, __: None,
         last_names=lambda: None,
         last_peers=lambda: PEERS,
     )

@@ -80,6 +80,13 @@ def test_an_intermediate_of_the_same_root_signs_at_once(plugged):
     assert [each.issuer.certificate for each in plugged.taken] == [EAST_AGAIN.certificate]
 
 
+def test_the_same_again_changes_nothing(plugged):
+    """A watch that begins anew tells what is there."""
+    plugged.use.offer(files(EAST, OLD))
+
+    assert plugged.taken == []
+
+
 def test_a_root_changes_in_three_steps(plugged):
     for step in (files(EAST, OLD, NEW), files(EAST_UNDER_NEW, OLD, NEW), files(EAST_UNDER_NEW, NEW)):
         plugged.use.offer(step)

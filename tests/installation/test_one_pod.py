@@ -106,6 +106,7 @@ def test_what_is_private_stays_private(pod):
         "admin.sock": "0o600",
         "bootstrap.json": "0o600",
         "health.sock": "0o600",
+        "proof.sock": "0o600",
         "sds.sock": "0o600",
     }
     assert "PRIVATE" not in (pod["files"] / "proxy" / "bootstrap.json").read_text()

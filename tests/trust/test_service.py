@@ -173,3 +173,23 @@ async def test_a_client_does_not_believe_a_server_that_another_authority_vouches
 
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
     assert service.issued == 0
+
+
+async def test_a_certificate_of_the_prepared_authority_is_given_to_who_names_its_root(service, authority):
+    following = CertificateAuthority.self_signed(ALICE.trust_domain, datetime.now(UTC))
+    service._registration._prepared = lambda: following
+    request = x509.new_request(x509.new_key())
+
+    async with serving(service, authority) as channel:
+
+        async def roots_of(named: str) -> str:
+            chain = await request_certificate(channel, request, seconds=60, token="good", cluster="east", root=named)
+            return chain[-1]
+
+        assert await roots_of("") == authority.root_pem
+        assert await roots_of(x509.fingerprint(authority.root)) == authority.root_pem
+        assert await roots_of(x509.fingerprint(following.root)) == following.root_pem
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await roots_of("0" * 64)
+
+    assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 from collections.abc import AsyncIterator, Callable, Container, Sequence
 from contextlib import asynccontextmanager
@@ -110,13 +111,14 @@ class CertificateHolder:
         self._changed = changed
         self.current: Certificate | None = None
         self.last_error = ""
+        self._due = asyncio.Event()
 
     async def run(self) -> None:
         """Until cancelled. A failed renewal is tried again, sooner at first, while the old certificate goes on."""
         back_off = _BACK_OFF_FIRST
         while True:
             try:
-                certificate = await self._request()
+                certificate = await self.request(self._seconds)
             except (grpc.aio.AioRpcError, ValueError, OSError) as error:
                 self.last_error = _explained(error)
                 log.warning("no certificate", error=self.last_error, token=self._token_file)
@@ -127,9 +129,15 @@ class CertificateHolder:
             back_off = _BACK_OFF_FIRST
             self.current, self.last_error = certificate, ""
             self._changed(certificate)
-            await asyncio.sleep(
-                seconds_to_renewal(certificate.facts, datetime.now(UTC), random.uniform(-_JITTER, _JITTER))
-            )
+            due = seconds_to_renewal(certificate.facts, datetime.now(UTC), random.uniform(-_JITTER, _JITTER))
+            self._due.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(due):
+                    await self._due.wait()
+
+    def renew(self) -> None:
+        """Now, rather than when it is time. One that is asked for already is waited for."""
+        self._due.set()
 
     def _make_do(self, error: Exception) -> None:
         """With the last good one of this identity, but only where nobody answered: who was refused gets none."""
@@ -140,12 +148,13 @@ class CertificateHolder:
             self.current = kept
             self._changed(kept)
 
-    async def _request(self) -> Certificate:
+    async def request(self, seconds: int, root: str = "") -> Certificate:
+        """A new one, of the authority under a root where one is named. Raises grpc.aio.AioRpcError, ValueError, OSError."""
         key = x509.new_key()
         token = read_token(self._token_file)
         async with self._control_planes.channel(self._root_cert_file) as channel:
             chain = await request_certificate(
-                channel, x509.new_request(key), seconds=self._seconds, token=token, cluster=self._cluster
+                channel, x509.new_request(key), seconds=seconds, token=token, cluster=self._cluster, root=root
             )
             return _checked(Certificate("".join(chain[:-1]), x509.key_pem(key), chain[-1]), key)
 

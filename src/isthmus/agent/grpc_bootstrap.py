@@ -21,7 +21,8 @@ from isthmus.envoy.secrets import spiffe_bundle_map
 
 ENVIRONMENT: Mapping[str, str] = {"GRPC_EXPERIMENTAL_XDS_MTLS_SPIFFE": "true", "GRPC_EXPERIMENTAL_XDS_SNI": "true"}
 
-_REFRESH_SECONDS = 30
+REFRESH_SECONDS = 30
+"""How often gRPC reads the files again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ def grpc_bootstrap(node: Mapping[str, Any], control_planes: Sequence[str], files
     secured = {
         "certificate_file": str(files.chain),
         "private_key_file": str(files.key),
-        "refresh_interval": f"{_REFRESH_SECONDS}s",
+        "refresh_interval": f"{REFRESH_SECONDS}s",
     }
     document = {
         "xds_servers": [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from dataclasses import dataclass
 from functools import partial
@@ -16,9 +17,17 @@ from aiohttp import web
 from isthmus.agent import namespaces
 from isthmus.agent.certificates import Certificate, CertificateHolder, ControlPlanes
 from isthmus.agent.envoy_admin import EnvoyAdmin, EnvoyUnavailable
-from isthmus.agent.grpc_bootstrap import CertificateFiles, grpc_bootstrap, write_certificate, write_privately
+from isthmus.agent.grpc_bootstrap import (
+    REFRESH_SECONDS,
+    CertificateFiles,
+    grpc_bootstrap,
+    write_certificate,
+    write_privately,
+)
 from isthmus.agent.last_good import LastGood
 from isthmus.agent.last_good_server import LastGoodServer
+from isthmus.agent.own_trust import Answer, OwnTrustKeeper
+from isthmus.agent.proof import shown_to_envoy, verified_by_files
 from isthmus.agent.secrets_server import SecretsServer
 from isthmus.agent.sockets import serve_privately
 from isthmus.agent.specification import AgentSettings, ProxyReady, ProxySpec
@@ -30,11 +39,14 @@ from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.dump import resources_in
 from isthmus.envoy.name_table import encode as encode_names
 from isthmus.model.proxy_config_words import read
+from isthmus.model.trust import OwnTrust
 from isthmus.model.views import NameRecord
+from isthmus.trust import x509
 
 DNS_PORT = 15053
 _MUTUAL_TLS_PORT = 15013
 _LOOK_SECONDS = 2.0
+_LOOK_AT_ROOTS_SECONDS = 1.0
 _KEEP_SECONDS = 30.0
 _GIVEN = ("cluster_manager.cds.update_success", "listener_manager.lds.update_success")
 """Counters of Envoy: when they stand still, so does its configuration, but for endpoints."""
@@ -67,6 +79,10 @@ class _Paths:
     @property
     def health(self) -> Path:
         return self.directory / "health.sock"
+
+    @property
+    def proof(self) -> Path:
+        return self.directory / "proof.sock"
 
 
 class Proxy:
@@ -101,10 +117,13 @@ class Proxy:
             wants_names=spec.dns_capture,
             named=self._named,
             trusted=self._trusted,
+            asked=self._own_trust_asked,
             last_names=self._last_good.names,
             last_peers=self._last_good.peers,
         )
+        self._own_trust = OwnTrustKeeper(self._certificate, spec.root_cert_file, self._not_accepted, self._proved)
         self._peers: Bundles = {}
+        self._written_at = 0.0
         self._has_certificate = asyncio.Event()
         self._serving = asyncio.Event()
         self.draining = False
@@ -121,6 +140,8 @@ class Proxy:
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(self._certificate.run(), name=f"certificate {self.spec.name}")
                 tasks.create_task(self._subscription.run(), name=f"subscription {self.spec.name}")
+                tasks.create_task(self._own_trust.run(), name=f"own trust {self.spec.name}")
+                tasks.create_task(self._follow_roots(), name=f"roots {self.spec.name}")
                 if self.spec.dns_capture:
                     bound = partial(
                         namespaces.bound_socket, self.spec.net_namespace, address="127.0.0.1", port=DNS_PORT
@@ -207,9 +228,41 @@ class Proxy:
             self._write_certificate(self._certificate.current)
         self._secrets.trust(peers)
 
+    def _own_trust_asked(self, asked: OwnTrust, answer: Answer) -> None:
+        self._own_trust.ask(asked, answer)
+
+    def _not_accepted(self) -> str:
+        """Of its secrets. gRPC reads its files again in its own time, and acknowledges nothing: it has them when that time is over."""
+        if not self.spec.grpc_bootstrap:
+            return self._secrets.not_accepted()
+        left = self._written_at + REFRESH_SECONDS - asyncio.get_running_loop().time()
+        return "gRPC has not read its files again" if left > 0 else ""
+
+    async def _proved(self, shown: Certificate) -> str:
+        held = self._certificate.current
+        assert held is not None, "nothing is proved before there is one"
+        if self.spec.grpc_bootstrap:
+            return verified_by_files(shown, held.roots_pem)
+        return await shown_to_envoy(self._paths.proof, shown, held.roots_pem)
+
+    async def _follow_roots(self) -> None:
+        """The file with the roots that control planes are checked against is somebody else's: its content may change at any time."""
+        file, known = Path(self.spec.root_cert_file), (0, 0)
+        while True:
+            # A file that is being written is looked at again.
+            with contextlib.suppress(OSError, ValueError):
+                found = file.stat()
+                if known != (found.st_mtime_ns, found.st_ino):
+                    text = file.read_text()
+                    x509.parse_certificates(text)
+                    self._secrets.check_control_planes(text)
+                    known = (found.st_mtime_ns, found.st_ino)
+            await asyncio.sleep(_LOOK_AT_ROOTS_SECONDS)
+
     def _write_certificate(self, certificate: Certificate) -> None:
         if self.spec.grpc_bootstrap:
             write_certificate(certificate, CertificateFiles(Path(self.spec.grpc_bootstrap).parent), self._peers)
+            self._written_at = asyncio.get_running_loop().time()
 
     def _named(self, records: tuple[NameRecord, ...]) -> None:
         self._last_good.keep_names(encode_names(records).body)
@@ -255,11 +308,11 @@ class Proxy:
                     (_host(a), _MUTUAL_TLS_PORT) for a in self.spec.control_planes or self._settings.control_planes
                 ),
                 control_plane_name=self._settings.control_plane_name,
-                root_certificates=self.spec.root_cert_file,
                 last_good_socket=str(self._paths.last_good) if self._settings.last_good else "",
                 sds_socket=str(self._paths.secrets),
                 admin_socket=str(self._paths.admin),
                 health_socket=str(self._paths.health),
+                proof_socket=str(self._paths.proof),
                 marks_sockets=self.spec.marks_sockets,
                 config=self._config,
             )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Container, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,16 +20,31 @@ from envoy.service.discovery.v3 import discovery_pb2
 from isthmus.agent.certificates import Certificate
 from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.resources import SECRET, ResourceSet
-from isthmus.envoy.secrets import bundle_secret, workload_secret
-from isthmus.envoy.tls import domains_named
+from isthmus.envoy.secrets import authorities_secret, bundle_secret, workload_secret
+from isthmus.envoy.tls import CONTROL_PLANE_ROOTS, TRUST_BUNDLE, WORKLOAD_CERTIFICATE, domains_named
 from isthmus.model.identity import TrustDomain
 from isthmus.xds.session import Session
+from isthmus.xds.wire import Response
 
 _SERVICE = "envoy.service.secret.v3.SecretDiscoveryService"
 
 
+@dataclass(eq=False, slots=True)
+class _Stream:
+    """One of Envoy's, and what it was told."""
+
+    session: Session
+    news: asyncio.Event = field(default_factory=asyncio.Event)
+    names: set[str] = field(default_factory=set)
+    told: ResourceSet | None = None
+
+    def tell(self, resources: ResourceSet | None) -> list[Response]:
+        self.told = resources
+        return self.session.publish(resources) if resources is not None else []
+
+
 class SecretsServer:
-    """One proxy's secrets. `put` and `trust` replace them; connected Envoys are told at once."""
+    """One proxy's secrets. `put`, `trust` and `check_control_planes` replace them; connected Envoys are told at once."""
 
     def __init__(self, socket_path: Path) -> None:
         self._path = socket_path
@@ -37,7 +53,8 @@ class SecretsServer:
         self._peers: Bundles = {}
         self._asked: dict[str, Container[TrustDomain]] = {}
         """Bundles of some trust domains alone, by name. Which of them are needed, only Envoy knows: they are made when it asks."""
-        self._news: set[asyncio.Event] = set()
+        self._control_plane_roots = ""
+        self._streams: set[_Stream] = set()
         self._server: grpc.aio.Server | None = None
 
     def put(self, certificate: Certificate) -> None:
@@ -50,6 +67,21 @@ class SecretsServer:
         self._peers = peers
         self._renew()
 
+    def check_control_planes(self, roots_pem: str) -> None:
+        """Control planes are to be checked against these roots."""
+        self._control_plane_roots = roots_pem
+        self._renew()
+
+    def not_accepted(self) -> str:
+        """What Envoy has still to acknowledge, in words, or nothing: of the newest that there is."""
+        asked = {name for stream in self._streams for name in stream.names}
+        if not {WORKLOAD_CERTIFICATE, TRUST_BUNDLE} <= asked:
+            return "Envoy has not asked for its secrets"
+        if refusals := {each.error for stream in self._streams for each in stream.session.status if each.error}:
+            return f"Envoy refused: {'; '.join(sorted(refusals))}"
+        behind = [each for each in self._streams if each.told is not self._resources or not each.session.settled]
+        return "Envoy has not acknowledged its secrets" if behind else ""
+
     def _renew(self) -> None:
         certificate = self._certificate
         if certificate is None:
@@ -59,10 +91,12 @@ class SecretsServer:
             bundle_secret(certificate.trusted_with(self._peers)),
             *(bundle_secret(certificate.trusted_among(each, self._peers), name) for name, each in self._asked.items()),
         ]
+        if self._control_plane_roots:
+            found.append(authorities_secret(CONTROL_PLANE_ROOTS, self._control_plane_roots.encode()))
         secrets = MappingProxyType({secret.name: secret for secret in found})
         self._resources = ResourceSet(MappingProxyType({SECRET: secrets}))
-        for news in self._news:
-            news.set()
+        for stream in self._streams:
+            stream.news.set()
 
     def _make(self, names: Iterable[str]) -> None:
         """The bundles that are asked for by trust domain, where they are not there yet."""
@@ -106,27 +140,27 @@ class SecretsServer:
         await self._serve(requests, context, Session(delta=True))
 
     async def _serve(self, requests: AsyncIterator[Any], context: Any, session: Session) -> None:
-        news = asyncio.Event()
-        self._news.add(news)
+        stream = _Stream(session)
+        self._streams.add(stream)
 
         async def learn() -> None:
             while True:
-                if self._resources is not None:
-                    for response in session.publish(self._resources):
-                        await context.write(b"".join(response))
-                await news.wait()
-                news.clear()
+                for response in stream.tell(self._resources):
+                    await context.write(b"".join(response))
+                await stream.news.wait()
+                stream.news.clear()
 
         try:
             async with asyncio.TaskGroup() as tasks:
                 learning = tasks.create_task(learn(), name="secrets")
                 async for request in requests:
-                    self._make(request.resource_names_subscribe if session.delta else request.resource_names)
-                    responses = session.publish(self._resources) if self._resources is not None else []
-                    for response in [*responses, *session.receive(request)]:
+                    names = request.resource_names_subscribe if session.delta else request.resource_names
+                    self._make(names)
+                    stream.names.update(names)
+                    for response in [*stream.tell(self._resources), *session.receive(request)]:
                         await context.write(b"".join(response))
                 learning.cancel()
         except* (asyncio.InvalidStateError, grpc.aio.UsageError, grpc.aio.AbortError):
             pass  # Envoy went away while a response was on its way.
         finally:
-            self._news.discard(news)
+            self._streams.discard(stream)

@@ -1,4 +1,5 @@
-"""What an agent itself is told: the name table, and the authorities of other trust domains. One stream for each proxy.
+"""What an agent itself is told: the name table, the authorities of other trust domains, and what to do about those of its own. One stream for
+each proxy.
 
 The last good of each goes on counting for as long as the control plane is away.
 """
@@ -7,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc.aio
@@ -15,9 +16,10 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from isthmus.agent.certificates import ControlPlanes, read_token
-from isthmus.envoy import bundles, name_table
+from isthmus.envoy import bundles, name_table, own_trust, resources
 from isthmus.envoy.bundles import Bundles
-from isthmus.envoy.resources import BUNDLES, NAME_TABLE
+from isthmus.envoy.resources import BUNDLES, NAME_TABLE, OWN_TRUST
+from isthmus.model.trust import NOTHING_ASKED, OwnTrust
 from isthmus.model.views import NameRecord
 from isthmus.xds.client import follow
 
@@ -28,7 +30,9 @@ log = structlog.get_logger()
 
 
 class Subscription:
-    """`named` is called with each new name table, if `wants_names`; `trusted` with the bundles of other trust domains, all of them each time."""
+    """`named` is called with each new name table, if `wants_names`; `trusted` with the bundles of other trust domains, all of them each time;
+    `asked` with what to do about the own trust domain's authorities, and how to acknowledge it.
+    """
 
     def __init__(
         self,
@@ -41,6 +45,7 @@ class Subscription:
         wants_names: bool,
         named: Callable[[tuple[NameRecord, ...]], None],
         trusted: Callable[[Bundles], None],
+        asked: Callable[[OwnTrust, Callable[[str], Awaitable[None]]], None],
         last_names: Callable[[], bytes | None],
         last_peers: Callable[[], Bundles | None],
     ) -> None:
@@ -50,9 +55,10 @@ class Subscription:
         self._cluster = cluster
         self._token_file = token_file
         self._root_cert_file = root_cert_file
-        self._wanted = {BUNDLES: (), NAME_TABLE: ()} if wants_names else {BUNDLES: ()}
+        self._wanted = dict.fromkeys((BUNDLES, OWN_TRUST, *((NAME_TABLE,) if wants_names else ())), ())
         self._named = named
         self._trusted = trusted
+        self._asked = asked
         self.last_error = ""
         self.received_at: float | None = None
 
@@ -91,13 +97,19 @@ class Subscription:
         token = read_token(self._token_file)
         metadata = (("authorization", f"Bearer {token}"), ("clusterid", self._cluster))
         async with self._control_planes.channel(self._root_cert_file) as channel:
-            async for type_url, changed, _ in follow(channel, self._node, self._wanted, metadata=metadata):
-                if type_url == BUNDLES:
-                    # Without the resource nobody is trusted any longer, also when it went while no stream was open.
-                    body = changed.get(bundles.NAME)
-                    self._trusted({} if body is None else bundles.decode(body))
-                for body in changed.values() if type_url == NAME_TABLE else ():
-                    self._named(name_table.decode(body))
+            news = follow(channel, self._node, self._wanted, metadata=metadata, answered_later={OWN_TRUST})
+            async for told in news:
+                match told.type_url:
+                    case resources.BUNDLES:
+                        # Without the resource nobody is trusted any longer, also when it went while no stream was open.
+                        body = told.changed.get(bundles.NAME)
+                        self._trusted({} if body is None else bundles.decode(body))
+                    case resources.OWN_TRUST:
+                        body = told.changed.get(own_trust.NAME)
+                        self._asked(NOTHING_ASKED if body is None else own_trust.decode(body), told.answer)
+                    case resources.NAME_TABLE:
+                        for body in told.changed.values():
+                            self._named(name_table.decode(body))
                 self.received_at = asyncio.get_running_loop().time()
                 self.last_error = ""
 

@@ -14,6 +14,13 @@ from isthmus.cli.errors import FAILED, FINDINGS
 from isthmus.cli.output import json_output, print_json, print_table
 from isthmus.cli.running_mesh import asked, folder_of, mesh_name
 from isthmus.cli.trust_bundles import export_command, forget_command, import_command
+from isthmus.cli.trust_rotation import (
+    activate_command,
+    prepare_command,
+    revoke_command,
+    status_command,
+    taint_command,
+)
 from isthmus.localruntime import state
 from isthmus.trust.expiry import Horizon, alarming, nearest_first
 
@@ -22,16 +29,18 @@ Object = dict[str, Any]
 
 @click.group("trust")
 def trust_command() -> None:
-    """Look at the mesh's certificates, authorities and tokens, and exchange bundles with other meshes.
+    """Look at the mesh's certificates, authorities and tokens, exchange bundles with other meshes, and change the mesh's root.
 
     \b
     Examples:
       isthmus trust expiry
+      isthmus trust status
       isthmus trust import bundle.json --trust-domain partner.example
     """
 
 
-for _command in (export_command, import_command, forget_command):
+_ROTATION = (status_command, prepare_command, activate_command, taint_command, revoke_command)
+for _command in (export_command, import_command, forget_command, *_ROTATION):
     trust_command.add_command(_command)
 
 

@@ -31,6 +31,7 @@ from isthmus.trust.x509 import BadCertificate, certificate_pem, fingerprint, key
 
 PLUGGED_IN = "cacerts"
 SELF_SIGNED = "istio-ca-secret"
+PREPARED = "isthmus-prepared-authority"
 FORCED_ROOT = "isthmus.io/forced-root"
 """Annotation on the Secret: the fingerprint of a root that is taken into use although proxies may not trust it."""
 
@@ -38,15 +39,18 @@ log = structlog.get_logger()
 
 
 class AuthorityInUse:
-    """The authority that signs now. `changed` are called with each one that takes its place."""
+    """The authority that signs now. `changed` are called with each one that takes its place; `news` whenever anything here is different."""
 
     def __init__(
         self, current: CertificateAuthority, subject: Subject, report: Callable[[Iterable[Issue]], None]
     ) -> None:
         self.current = current
+        self.prepared: CertificateAuthority | None = None
+        """The one that is to sign next: it signs already for who asks for it, so that it can be tried."""
         self.refusal = ""
         """Why what is plugged in now is not in use; empty if it is."""
         self.changed: list[Callable[[CertificateAuthority], None]] = []
+        self.news: Callable[[], None] = lambda: None
         self._subject = subject
         self._report = report
 
@@ -67,11 +71,22 @@ class AuthorityInUse:
             self.current = new
             for changed in self.changed:
                 changed(new)
+        self.news()
+
+    def prepare(self, files: Mapping[str, str] | None) -> None:
+        """These are the next authority's; None: there is none. One that cannot sign is none."""
+        try:
+            self.prepared = None if files is None else CertificateAuthority.from_files(files, datetime.now(UTC))
+        except BadCertificate as error:
+            log.warning("the prepared authority cannot be used", reason=str(error))
+            self.prepared = None
+        self.news()
 
     def refuse(self, why: str) -> None:
         """What is plugged in cannot be used."""
         log.warning("authority refused, the one before goes on", reason=why)
         self.refusal = why
+        self.news()
         self._report((_refused(self._subject, why),))
 
 
@@ -91,7 +106,7 @@ class AuthoritySecrets:
                 namespace=namespace,
                 selector={"fieldSelector": f"metadata.name={name}"},
             )
-            for name in (PLUGGED_IN, SELF_SIGNED)
+            for name in (PLUGGED_IN, SELF_SIGNED, PREPARED)
         }
 
     async def run(self) -> None:
@@ -103,21 +118,25 @@ class AuthoritySecrets:
             while True:
                 await self._news.wait()
                 self._news.clear()
+                self._use.prepare(self._files(PREPARED))
                 self._offer()
 
     def _offer(self) -> None:
         """The first that there is, as at the start."""
-        for name, reflector in self._found.items():
-            key = (self._namespace, name)
+        for name in (PLUGGED_IN, SELF_SIGNED):
+            key, reflector = (self._namespace, name), self._found[name]
             if key in reflector.malformed:
                 self._use.refuse(f"Secret {name} cannot be read")
                 return
-            secret = reflector.values.get(key)
-            if secret is not None:
-                forced = secret.metadata.annotations.get(FORCED_ROOT, "")
-                self._use.offer({entry: _text(body) for entry, body in secret.data.items()}, forced)
+            files = self._files(name)
+            if files is not None:
+                self._use.offer(files, reflector.values[key].metadata.annotations.get(FORCED_ROOT, ""))
                 return
         self._use.refuse("it is gone")
+
+    def _files(self, name: str) -> dict[str, str] | None:
+        secret = self._found[name].values.get((self._namespace, name))
+        return None if secret is None else {entry: _text(body) for entry, body in secret.data.items()}
 
 
 async def follow_files(directory: Path, use: AuthorityInUse) -> None:

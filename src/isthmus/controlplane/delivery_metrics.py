@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from isthmus.envoy.resources import BUNDLES, CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, ROUTES, SECRET
+from isthmus.envoy.resources import BUNDLES, CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, OWN_TRUST, ROUTES, SECRET
 from isthmus.xds.directory import Streams
 
 _SHORT = {
@@ -19,6 +19,7 @@ _SHORT = {
     SECRET: "sds",
     NAME_TABLE: "nds",
     BUNDLES: "bundles",
+    OWN_TRUST: "own_trust",
 }
 _BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0)
 """Istio's, which begin at 0.1, and finer ones below."""

@@ -47,6 +47,7 @@ from isthmus.envoy.compile import (
 )
 from isthmus.envoy.endpoints import endpoints_of
 from isthmus.envoy.outbound import Plan, plan
+from isthmus.envoy.own_trust import own_trust
 from isthmus.envoy.reporting import is_sent_somewhere, reported
 from isthmus.envoy.resources import NAME_TABLE, Resource
 from isthmus.envoy.route_tables import tables_of
@@ -308,6 +309,7 @@ class Derivations:
         names = (
             (NAME_TABLE, self.names.of(fetch, None, scope)),
             *bundles(self._snapshot(fetch).settings.peer_authorities),
+            *own_trust(self._snapshot(fetch).settings.own_trust),
         )
         reporting = reporting_for(scope.namespace, scope.labels, Mode.CLIENT, self._snapshot(fetch))
         clusters = self.cluster_names.of(fetch, None, scope) if is_sent_somewhere(reporting) else frozenset[str]()

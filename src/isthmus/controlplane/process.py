@@ -40,6 +40,7 @@ from isthmus.controlplane.gateway_writer import LEASE, GatewayWriter
 from isthmus.controlplane.host_names import HostNames, own_name_servers
 from isthmus.controlplane.kept_clusters import KeptClusters
 from isthmus.controlplane.outside_tokens import OutsideTokens
+from isthmus.controlplane.own_trust import OwnTrustDuty
 from isthmus.controlplane.ports import MUTUAL_TLS_PORT, TOKEN_PORT, methods_of, proxy_ports
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
 from isthmus.controlplane.shown import Shown
@@ -147,12 +148,23 @@ async def serve(settings: ControlPlaneSettings) -> None:
             outside.account if outside is not None else None,
         )
         delivery = Delivery(world, authenticator)
-        visible = asyncio.Event()
+        visible, streams = asyncio.Event(), Streams()
         async with asyncio.TaskGroup() as tasks:
             if outside is not None:
                 tasks.create_task(outside.run(), name="keys of the outside issuer")
             tasks.create_task(_follow_authority(home, settings, use), name="authority")
             tasks.create_task(shown.keep(lambda: use.current), name="serving certificate")
+            own_trust = OwnTrustDuty(
+                home,
+                world,
+                use,
+                shown,
+                streams,
+                name=settings.pod_name,
+                cluster=settings.home,
+                namespace=settings.system_namespace,
+            )
+            tasks.create_task(own_trust.run(), name="own trust")
             tasks.create_task(own.run(visible.set), name="own cluster")
             tasks.create_task(remotes.run(), name="remote clusters")
             tasks.create_task(writing(settings.cluster, client), name="roots and webhooks")
@@ -185,8 +197,9 @@ async def serve(settings: ControlPlaneSettings) -> None:
                 lambda: datetime.now(UTC),
                 lifetimes=settings.lifetimes,
                 node_agents=NodeAgents(settings.node_agents, partial(_pods_of, world)),
+                prepared=lambda: use.prepared,
             )
-            await _serve_ports(settings, use, shown, registration, delivery, remotes)
+            await _serve_ports(settings, use, shown, registration, delivery, remotes, streams)
 
 
 async def _lead(client: ApiClient, world: World, delivery: Delivery) -> None:
@@ -203,8 +216,8 @@ async def _serve_ports(
     registration: RegistrationAuthority,
     delivery: Delivery,
     remotes: RemoteClusters,
+    streams: Streams,
 ) -> None:
-    streams = Streams()
     webhooks = Webhooks(settings.injection, partial(_proxy_configs, delivery))
     pages = DebugPages(settings, delivery, remotes, streams, [webhooks], partial(_held, use, shown))
     addresses = {

@@ -23,6 +23,7 @@ from isthmus.envoy.resources import (
     EXTENSION,
     LISTENER,
     NAME_TABLE,
+    OWN_TRUST,
     ROUTES,
     SECRET,
     Changes,
@@ -35,7 +36,7 @@ from isthmus.ingest.snapshot import Patch
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import Proxy, Scope
 
-TYPES = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE, BUNDLES)
+TYPES = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE, BUNDLES, OWN_TRUST)
 
 
 class Table:

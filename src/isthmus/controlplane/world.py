@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 
 from isthmus.api.registry import KINDS
 from isthmus.ingest.cache import IngestCache
@@ -19,6 +20,7 @@ from isthmus.model.names import ClusterId
 from isthmus.model.security import FetchedKeys
 from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.topology import ImportState, ResolvedName, Standing
+from isthmus.model.trust import OwnTrust
 
 ObjectName = tuple[str, str]
 """Namespace (empty for a cluster-scoped object) and name."""
@@ -75,6 +77,12 @@ class World:
         drained = {cluster: share for cluster, share in shares.items() if share < 100}
         if drained != self._shares:
             self._shares = drained
+            self._anew()
+
+    def ask_of_proxies(self, asked: OwnTrust) -> None:
+        """What they are to do about the authorities of their own trust domain."""
+        if asked != self.settings.own_trust:
+            self.settings = replace(self.settings, own_trust=asked)
             self._anew()
 
     def set_keys(self, keys: Mapping[str, FetchedKeys]) -> None:

@@ -80,6 +80,7 @@ def whole_view(
         elsewhere=sight.elsewhere,
         placement=sight.placement,
         peer_authorities=snapshot.settings.peer_authorities,
+        own_trust=snapshot.settings.own_trust,
         extra_hosts=extra_hosts(scope, sight, snapshot),
         gateway_ports=gateway_ports(scope, snapshot),
         authorization=with_guests(authorization_for(scope.namespace, scope.labels, snapshot), {}, snapshot)

@@ -16,12 +16,13 @@ from typing import Any
 
 from isthmus.envoy.common import SDS_UPSTREAM, SIDECAR_MARK
 from isthmus.envoy.served_names import BUFFER_BYTES, LUA
-from isthmus.envoy.tls import WORKLOAD_CERTIFICATE
+from isthmus.envoy.tls import CONTROL_PLANE_ROOTS, TRUST_BUNDLE, WORKLOAD_CERTIFICATE
 from isthmus.model.proxy_config import NOTHING_SAID, ProxyConfig, StatisticsKept
 
 XDS_UPSTREAM = "xds-grpc"
 READINESS_PORT = 15021
 STATISTICS_PORT = 15090
+PROOF_PATH = "/accepted"
 _AGENT = "agent"
 _STATISTICS = "prometheus_stats"
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
@@ -33,8 +34,9 @@ _DRAIN_SECONDS, _FLUSH_MILLISECONDS = 2, 200
 class BootstrapSettings:
     """`node` is the xDS Node as JSON. `control_planes` are (host, port), most preferred first. Paths are absolute.
 
-    `root_certificates` is the PEM file that the control plane's certificate is checked against, `control_plane_name` the name in it.
-    The sockets are the agent's (secrets, readiness) and Envoy's own (administration). `marks_sockets`: Envoy's connections carry the mark by
+    `control_plane_name` is the name in the control plane's certificate; the roots that it is checked against come from the agent.
+    The sockets are the agent's (secrets, readiness) and Envoy's own (administration; `proof_socket`, where the agent tries whether a certificate
+    is accepted). `marks_sockets`: Envoy's connections carry the mark by
     which capture leaves them alone, for which it needs CAP_NET_ADMIN. `last_good_socket`, if not empty, is the agent's, with the last good
     configuration for when no control plane answers.
     """
@@ -42,10 +44,10 @@ class BootstrapSettings:
     node: dict[str, Any]
     control_planes: tuple[tuple[str, int], ...]
     control_plane_name: str
-    root_certificates: str
     sds_socket: str
     admin_socket: str
     health_socket: str
+    proof_socket: str
     marks_sockets: bool
     last_good_socket: str = ""
     config: ProxyConfig = NOTHING_SAID
@@ -84,6 +86,7 @@ def bootstrap(settings: BootstrapSettings) -> bytes:
                     [_renaming()],
                 )
                 | {"per_connection_buffer_limit_bytes": BUFFER_BYTES},
+                _proof(settings.proof_socket),
             ],
         },
         "stats_config": _statistics(settings.config.statistics or StatisticsKept()),
@@ -237,12 +240,14 @@ def _xds_upstream(settings: BootstrapSettings) -> dict[str, Any]:
         "common_tls_context": {
             "alpn_protocols": ["h2"],
             "tls_params": {"tls_minimum_protocol_version": "TLSv1_2", "tls_maximum_protocol_version": "TLSv1_3"},
-            "tls_certificate_sds_secret_configs": [{"name": WORKLOAD_CERTIFICATE, "sds_config": _from_agent()}],
-            "validation_context": {
-                "trusted_ca": {"filename": settings.root_certificates},
-                "match_typed_subject_alt_names": [
-                    {"san_type": "DNS", "matcher": {"exact": settings.control_plane_name}}
-                ],
+            "tls_certificate_sds_secret_configs": [_secret(WORKLOAD_CERTIFICATE)],
+            "combined_validation_context": {
+                "default_validation_context": {
+                    "match_typed_subject_alt_names": [
+                        {"san_type": "DNS", "matcher": {"exact": settings.control_plane_name}}
+                    ],
+                },
+                "validation_context_sds_secret_config": _secret(CONTROL_PLANE_ROOTS),
             },
         },
     }
@@ -287,6 +292,10 @@ def _last_resort(path: str, priority: int) -> dict[str, Any]:
     metadata = {"filter_metadata": {"envoy.transport_socket_match": _AGENT_MATCH}}
     endpoint = {"endpoint": {"address": {"pipe": {"path": path}}}, "metadata": metadata}
     return {"priority": priority, "lb_endpoints": [endpoint]}
+
+
+def _secret(name: str) -> dict[str, Any]:
+    return {"name": name, "sds_config": _from_agent()}
 
 
 def _from_agent() -> dict[str, Any]:
@@ -351,15 +360,23 @@ def _renaming() -> dict[str, Any]:
 def _listener(
     name: str, port: int, match: dict[str, Any], route: dict[str, Any], before: Sequence[dict[str, Any]] = ()
 ) -> dict[str, Any]:
-    """Anyone may ask this one question; every other is answered with 404. Asking is free of the limit on connections."""
+    """Anyone may ask this one question. Asking is free of the limit on connections."""
+    return {
+        "name": name,
+        "address": _socket("0.0.0.0", port),
+        "filter_chains": [{"filters": [_answering(name, {"match": match, "route": route}, before)]}],
+        "ignore_global_conn_limit": True,
+    }
+
+
+def _answering(name: str, route: dict[str, Any], before: Sequence[dict[str, Any]] = ()) -> dict[str, Any]:
+    """Every other question is answered with 404."""
     manager = {
         "@type": _TYPE + "envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager",
         "stat_prefix": f"{name};",
         # Whoever sends a request's head slowly would hold memory here.
         "request_headers_timeout": "30s",
-        "route_config": {
-            "virtual_hosts": [{"name": name, "domains": ["*"], "routes": [{"match": match, "route": route}]}]
-        },
+        "route_config": {"virtual_hosts": [{"name": name, "domains": ["*"], "routes": [route]}]},
         "http_filters": [
             *before,
             {
@@ -368,11 +385,32 @@ def _listener(
             },
         ],
     }
+    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}
+
+
+def _proof(path: str) -> dict[str, Any]:
+    """Answers who connects with a certificate that this proxy accepts from callers. Only the agent can reach it.
+
+    (The network filter that answers at once closes a TLS connection before its handshake is over, measured with Envoy 1.40.)
+    """
+    context = {
+        "@type": _TYPE + "envoy.extensions.transport_sockets.tls.v3.DownstreamTlsContext",
+        "require_client_certificate": True,
+        "common_tls_context": {
+            "tls_params": {"tls_minimum_protocol_version": "TLSv1_3", "tls_maximum_protocol_version": "TLSv1_3"},
+            "tls_certificate_sds_secret_configs": [_secret(WORKLOAD_CERTIFICATE)],
+            "validation_context_sds_secret_config": _secret(TRUST_BUNDLE),
+        },
+    }
+    answer = {"match": {"path": PROOF_PATH}, "direct_response": {"status": 200}}
     return {
-        "name": name,
-        "address": _socket("0.0.0.0", port),
+        "name": "proof",
+        "address": {"pipe": {"path": path, "mode": 0o600}},
         "filter_chains": [
-            {"filters": [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]}
+            {
+                "transport_socket": {"name": "envoy.transport_sockets.tls", "typed_config": context},
+                "filters": [_answering("proof", answer)],
+            }
         ],
         "ignore_global_conn_limit": True,
     }

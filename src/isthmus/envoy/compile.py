@@ -25,6 +25,7 @@ from isthmus.envoy import (
     upstreams,
 )
 from isthmus.envoy.bundles import bundles
+from isthmus.envoy.own_trust import own_trust
 from isthmus.envoy.patches.applying import added, patched, side_of
 from isthmus.envoy.reporting import reported
 from isthmus.envoy.resources import (
@@ -34,6 +35,7 @@ from isthmus.envoy.resources import (
     EXTENSION,
     LISTENER,
     NAME_TABLE,
+    OWN_TRUST,
     ROUTES,
     SECRET,
     Resource,
@@ -104,6 +106,7 @@ def frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
 def _frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
     yield NAME_TABLE, name_table.encode(view.names)
     yield from bundles(view.peer_authorities)
+    yield from own_trust(view.own_trust)
     match view.scope.kind:
         case ProxyKind.ROUTER:
             yield from _frame_of_router(view, clusters)
@@ -168,7 +171,7 @@ def _frame_of_router(view: OutboundView, clusters: frozenset[str]) -> Iterator[T
 
 def _resources(found: Iterable[Typed]) -> ResourceSet:
     """Sorted by name, so that what is sent and printed has one order."""
-    kinds = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE, BUNDLES)
+    kinds = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE, BUNDLES, OWN_TRUST)
     by_type: dict[str, dict[str, Resource]] = {kind: {} for kind in kinds}
     for kind, resource in sorted(found, key=lambda each: each[1].name):
         by_type[kind][resource.name] = resource

@@ -24,6 +24,7 @@ from isthmus.envoy.resources import (
     EXTENSION,
     LISTENER,
     NAME_TABLE,
+    OWN_TRUST,
     ROUTES,
     SECRET,
     Resource,
@@ -39,6 +40,7 @@ _MESSAGES: dict[str, Any] = {
     SECRET: secret_pb2.Secret,
     NAME_TABLE: name_table.NameTable,
     BUNDLES: wrappers_pb2.StringValue,
+    OWN_TRUST: wrappers_pb2.StringValue,
 }
 
 _USUAL_NAMES = {"RBAC": "envoy.filters.http.rbac", "JwtAuthentication": "envoy.filters.http.jwt_authn"}

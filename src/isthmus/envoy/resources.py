@@ -21,6 +21,8 @@ SECRET = "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.Secret"
 NAME_TABLE = "type.googleapis.com/istio.networking.nds.v1.NameTable"
 BUNDLES = "type.googleapis.com/isthmus.trust.v1.Bundles"
 """The authorities of other trust domains, for agents."""
+OWN_TRUST = "type.googleapis.com/isthmus.trust.v1.OwnTrust"
+"""What agents are to do about those of their own."""
 
 
 Changes = Mapping[str, Mapping[str, str]]

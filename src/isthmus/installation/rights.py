@@ -13,6 +13,7 @@ from isthmus.kubernetes import reader_access
 Object = dict[str, Any]
 
 ROOTS_CONFIG_MAP = "istio-ca-root-cert"
+TRUST, TRUST_REPORTS = "isthmus-trust", "isthmus-trust-reports"
 READ_CONFIG_MAPS = ("istio", "isthmus-drains")
 """The mesh's settings, and which clusters are drained."""
 
@@ -66,9 +67,14 @@ def writer_rules(settings: InstallSettings) -> list[Object]:
 
 
 def system_rules() -> list[Object]:
-    """In the system namespace: remote secrets, and the Secrets of the authority, which it creates if there is none; who leads."""
+    """In the system namespace: remote secrets, and the Secrets of the authority, which it creates if there is none; what is asked about its
+    roots, and the answers; who leads.
+    """
     return [
         _secrets([*_READ, "create"]),
+        _named_config_maps([TRUST], _READ),
+        _named_config_maps([TRUST_REPORTS], ["get", "patch"]),
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
         {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
     ]
 

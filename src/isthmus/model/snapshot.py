@@ -34,6 +34,7 @@ from isthmus.model.sidecars import Sidecar
 from isthmus.model.telemetry import Telemetry, TelemetryDefaults
 from isthmus.model.topology import Cluster, MeshNetworks, NetworkGateway
 from isthmus.model.traffic import DestinationRule, LocalityPreference, TrafficPolicy, Wishes
+from isthmus.model.trust import NOTHING_ASKED, OwnTrust
 from isthmus.model.workloads import Endpoint
 
 ClusterAddress = tuple[ClusterId, str]
@@ -87,6 +88,7 @@ class MeshSettings:
     say what they may do."""
     peer_authorities: tuple[tuple[TrustDomain, tuple[bytes, ...]], ...] = ()
     """Who vouches for them (DER), each for its own trust domain alone. Sorted."""
+    own_trust: OwnTrust = NOTHING_ASKED
     policies_mean_any_trust_domain: bool = False
     """Whether `namespaces` and `serviceAccounts` of policies mean those of every trust domain, as in Istio, not the mesh's own alone."""
     key_source: KeySource = KeySource.HYBRID

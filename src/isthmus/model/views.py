@@ -22,6 +22,7 @@ from isthmus.model.sidecars import Elsewhere, Placement
 from isthmus.model.telemetry import Reporting
 from isthmus.model.topology import Locality, NetworkGateway
 from isthmus.model.traffic import ConnectionPool, TrafficPolicy
+from isthmus.model.trust import NOTHING_ASKED, OwnTrust
 from isthmus.model.workloads import Endpoint, Health
 
 
@@ -303,6 +304,7 @@ class OutboundView:
     placement: Placement = field(default_factory=Placement)
     peer_authorities: tuple[tuple[TrustDomain, tuple[bytes, ...]], ...] = ()
     """Who vouches for identities of other trust domains (DER), each for its own alone."""
+    own_trust: OwnTrust = NOTHING_ASKED
     extra_hosts: tuple[ExtraHost, ...] = ()
     gateway_ports: tuple[GatewayPort, ...] = ()
     """Of an ingress gateway; and what it asks before it lets requests in."""

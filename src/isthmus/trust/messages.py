@@ -9,6 +9,8 @@ from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, st
 _PACKAGE = "istio.v1.auth"
 SERVICE = f"{_PACKAGE}.IstioCertificateService"
 METHOD = "CreateCertificate"
+ROOT = "IsthmusRoot"
+"""In the request's metadata: the fingerprint of the root that the certificate shall lead to. No other agent says it."""
 
 
 def _described() -> descriptor_pb2.FileDescriptorProto:

@@ -43,7 +43,7 @@ class Issued:
 class RegistrationAuthority:
     """`authority` is asked for at each call, because authorities are replaced while the service runs. `now` is the clock.
 
-    Without `node_agents` nobody gets another's identity.
+    `prepared` is the authority that will sign next, if there is one. Without `node_agents` nobody gets another's identity.
     """
 
     def __init__(
@@ -55,21 +55,31 @@ class RegistrationAuthority:
         *,
         lifetimes: Lifetimes | None = None,
         node_agents: NodeAgents | None = None,
+        prepared: Callable[[], CertificateAuthority | None] = lambda: None,
     ) -> None:
         self._trust_domain = trust_domain
         self._authority = authority
         self._authenticator = authenticator
         self._now = now
         self._lifetimes = lifetimes or Lifetimes()
+        self._prepared = prepared
         self._node_agents = node_agents or NodeAgents(frozenset(), lambda _: ())
         self._recent: dict[SpiffeId, list[datetime]] = {}
 
     async def issue(
-        self, metadata: Mapping[str, str], peer_certificate: str, csr_pem: str, seconds: int, wanted: str = ""
+        self,
+        metadata: Mapping[str, str],
+        peer_certificate: str,
+        csr_pem: str,
+        seconds: int,
+        wanted: str = "",
+        root: str = "",
     ) -> Issued:
-        """`wanted` is the identity that a node agent asks for in place of its own. Raises Refused."""
+        """`wanted` is the identity that a node agent asks for in place of its own; `root` is the fingerprint of the root that the certificate
+        shall lead to: of the authority that signs now, or of the one that is prepared. Raises Refused.
+        """
         caller, identity = await self._identified(metadata, peer_certificate, wanted)
-        authority = self._authority()
+        authority = self._under(root)
         decision = decide(identity, self._trust_domain, seconds, authority.not_after, self._now(), self._lifetimes)
         if isinstance(decision, Refusal):
             raise Refused(decision.code, decision.message, str(identity))
@@ -80,6 +90,12 @@ class RegistrationAuthority:
         except x509.BadCertificate as error:
             raise Refused("INVALID_ARGUMENT", str(error), str(identity)) from None
         return Issued(caller, identity, chain)
+
+    def _under(self, root: str) -> CertificateAuthority:
+        for authority in (self._authority(), self._prepared()):
+            if authority is not None and root in ("", x509.fingerprint(authority.root)):
+                return authority
+        raise Refused("FAILED_PRECONDITION", "there is no authority under that root here", f"root {root}")
 
     async def _identified(
         self, metadata: Mapping[str, str], peer_certificate: str, wanted: str

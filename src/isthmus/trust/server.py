@@ -14,7 +14,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from isthmus.trust import x509
-from isthmus.trust.messages import METHOD, SERVICE, IstioCertificateRequest, IstioCertificateResponse
+from isthmus.trust.messages import METHOD, ROOT, SERVICE, IstioCertificateRequest, IstioCertificateResponse
 from isthmus.trust.registration import Issued, Refused, RegistrationAuthority
 
 _IMPERSONATED = "ImpersonatedIdentity"
@@ -42,9 +42,11 @@ class CertificateService:
                 "INVALID_ARGUMENT", "the request is not an IstioCertificateRequest", "not decodable"
             ) from None
         said = asked.metadata.fields
-        wanted = said[_IMPERSONATED].string_value if _IMPERSONATED in said else ""
+        wanted, root = (said[name].string_value if name in said else "" for name in (_IMPERSONATED, ROOT))
         try:
-            issued = await self._registration.issue(metadata, certificate, asked.csr, asked.validity_duration, wanted)
+            issued = await self._registration.issue(
+                metadata, certificate, asked.csr, asked.validity_duration, wanted, root
+            )
         except Refused as refused:
             log.warning("certificate refused", code=refused.code, about=refused.why, told=refused.told, peer=peer)
             raise

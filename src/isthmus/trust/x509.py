@@ -6,7 +6,7 @@ Certificates follow the X.509-SVID specification: a leaf has exactly one URI SAN
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import ip_address
 
@@ -46,10 +46,13 @@ class BadCertificate(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Issuer:
-    """A certificate that may sign, its key, and the certificates between it and the root (nearest first), root excluded."""
+    """A certificate that may sign, its key, and the certificates between it and the root (nearest first), root excluded.
+
+    Two are equal if their certificates are: keys cannot be compared, and belong to them.
+    """
 
     certificate: x509.Certificate
-    key: SigningKey
+    key: SigningKey = field(compare=False)
     intermediates: tuple[x509.Certificate, ...] = ()
 
 
@@ -67,13 +70,13 @@ def new_key() -> ec.EllipticCurvePrivateKey:
     return ec.generate_private_key(ec.SECP256R1())
 
 
-def new_root(trust_domain: TrustDomain, now: datetime, lifetime: timedelta) -> Issuer:
-    """A self-signed authority for a trust domain."""
+def new_root(trust_domain: TrustDomain, now: datetime, lifetime: timedelta, label: str = "") -> Issuer:
+    """A self-signed authority for a trust domain. `label` tells it from others of the trust domain, for people and in their certificates."""
     key = new_key()
     name = x509.Name(
         [
             x509.NameAttribute(NameOID.ORGANIZATION_NAME, str(trust_domain)),
-            x509.NameAttribute(NameOID.COMMON_NAME, "Root CA"),
+            x509.NameAttribute(NameOID.COMMON_NAME, f"Root CA {label}".strip()),
         ]
     )
     builder = _authority(name, name, key.public_key(), now, now + lifetime, path_length=None)
@@ -215,6 +218,12 @@ def fingerprint(certificate: x509.Certificate) -> str:
     return certificate.fingerprint(hashes.SHA256()).hex()
 
 
+def leads_to(chain_pem: str, roots: Sequence[x509.Certificate]) -> set[str]:
+    """Fingerprints of the roots that the last certificate of a chain is of, or is itself."""
+    top = parse_certificates(chain_pem)[-1]
+    return {fingerprint(root) for root in roots if top == root or is_issued_by(top, root)}
+
+
 def named(certificate: x509.Certificate) -> str:
     """For people: the subject, and as much of the fingerprint as tells two of one subject apart."""
     return f"{certificate.subject.rfc4514_string() or 'without a name'} ({fingerprint(certificate)[:SHORT]})"
@@ -256,6 +265,17 @@ def common_names(subject: str) -> list[str]:
     except ValueError:
         raise BadCertificate(f"{subject!r} is not a subject as RFC 4514 writes one") from None
     return [str(attribute.value) for attribute in attributes]
+
+
+def subject(certificate_pem: str) -> str:
+    """Of the first certificate in the text, as RFC 4514 writes it."""
+    return parse_certificates(certificate_pem)[0].subject.rfc4514_string()
+
+
+def organization(certificate: x509.Certificate) -> str:
+    """In its subject; empty if there is none."""
+    found = certificate.subject.get_attributes_for_oid(NameOID.ORGANIZATION_NAME)
+    return str(found[0].value) if found else ""
 
 
 def facts_of(certificate_pem: str) -> CertificateFacts:

@@ -1,9 +1,11 @@
-"""A small delta ADS client: for the agent's name table, and for tests. Reconnecting is the caller's."""
+"""A small delta ADS client: for agents, and for tests. Reconnecting is the caller's."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import grpc.aio
@@ -23,8 +25,18 @@ async def subscribe(
     metadata: Sequence[tuple[str, str]] = (),
 ) -> AsyncIterator[tuple[dict[str, bytes], list[str]]]:
     """What the server sends of one type, as `follow` has it."""
-    async for _, changed, removed in follow(channel, node, {type_url: names}, metadata=metadata):
-        yield changed, removed
+    async for told in follow(channel, node, {type_url: names}, metadata=metadata):
+        yield told.changed, told.removed
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """One response. `answer` acknowledges it; with a text it refuses it, or says why it cannot be acknowledged yet."""
+
+    type_url: str
+    changed: dict[str, bytes]
+    removed: list[str]
+    answer: Callable[[str], Awaitable[None]]
 
 
 async def follow(
@@ -33,8 +45,9 @@ async def follow(
     wanted: Mapping[str, Sequence[str]],
     *,
     metadata: Sequence[tuple[str, str]] = (),
-) -> AsyncIterator[tuple[str, dict[str, bytes], list[str]]]:
-    """What the server sends, as (type, changed by name, removed names), each acknowledged when the next is asked for.
+    answered_later: Set[str] = frozenset(),
+) -> AsyncIterator[Told]:
+    """What the server sends, each acknowledged when the next is asked for; but types that are `answered_later`, when the caller does.
 
     `wanted` are names by type, none for all; `node` is the xDS Node as JSON. Raises grpc.aio.AioRpcError when the stream ends with an error.
     """
@@ -44,20 +57,30 @@ async def follow(
         response_deserializer=discovery_pb2.DeltaDiscoveryResponse.FromString,
     )(metadata=list(metadata))
     claims = json_format.ParseDict(node, base_pb2.Node())
+    writing = asyncio.Lock()
+
+    async def answer(type_url: str, nonce: str, refusal: str) -> None:
+        request = discovery_pb2.DeltaDiscoveryRequest(type_url=type_url, response_nonce=nonce)
+        if refusal:
+            request.error_detail.message = refusal
+        async with writing:
+            await call.write(request)
+
     try:
         for type_url, names in wanted.items():
             await call.write(
                 discovery_pb2.DeltaDiscoveryRequest(node=claims, type_url=type_url, resource_names_subscribe=names)
             )
         while (response := await call.read()) is not grpc.aio.EOF:
-            yield (
+            told = Told(
                 response.type_url,
                 {resource.name: resource.resource.value for resource in response.resources},
                 list(response.removed_resources),
+                partial(answer, response.type_url, response.nonce),
             )
-            await call.write(
-                discovery_pb2.DeltaDiscoveryRequest(type_url=response.type_url, response_nonce=response.nonce)
-            )
+            yield told
+            if told.type_url not in answered_later:
+                await told.answer("")
     except asyncio.InvalidStateError:
         await call.code()
         raise

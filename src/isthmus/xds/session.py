@@ -28,6 +28,7 @@ from isthmus.envoy.resources import (
     EXTENSION,
     LISTENER,
     NAME_TABLE,
+    OWN_TRUST,
     ROUTES,
     SECRET,
     Changes,
@@ -36,8 +37,8 @@ from isthmus.envoy.resources import (
 )
 from isthmus.xds.wire import Encoded, Response, full_response
 
-_ORDER = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE, BUNDLES)
-_WILDCARD = frozenset({CLUSTER, LISTENER, NAME_TABLE, BUNDLES})
+_ORDER = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE, BUNDLES, OWN_TRUST)
+_WILDCARD = frozenset({CLUSTER, LISTENER, NAME_TABLE, BUNDLES, OWN_TRUST})
 """Types of which a client gets everything when it names nothing."""
 
 _WAIT_FOR_CLUSTERS = frozenset({LISTENER, ROUTES})
@@ -152,6 +153,14 @@ class Session:
             for type_url, state in self._types.items()
         ]
 
+    def accepted(self, type_url: str, name: str) -> str:
+        """The version of a resource that the client has, by its own answer to the newest; empty if it has yet to answer, or refused."""
+        state = self._types.get(type_url)
+        if state is None or self._resources is None or state.in_flight or state.error or not state.is_quiet:
+            return ""
+        resource = self._resources.of_type(type_url).get(name)
+        return resource.version if resource is not None and state.wants(name) else ""
+
     @property
     def settled(self) -> bool:
         """Whether the client has answered everything, and nothing waits to be sent."""
@@ -165,6 +174,9 @@ class Session:
             state.error = request.error_detail.message if request.HasField("error_detail") else ""
             if state.error:
                 self._encoded.count_refused(request.type_url)
+        elif self.delta and state.error and request.response_nonce == state.acknowledged:
+            # What an agent could not do at first it may have done since: then it says so.
+            state.error = request.error_detail.message if request.HasField("error_detail") else ""
 
     def _subscribe_delta(self, state: _Type, request: Any, *, first: bool) -> None:
         added = set(request.resource_names_subscribe)
