@@ -194,6 +194,7 @@ def test_traces(provider, name):
                 {
                     "providers": [{"name": provider}],
                     "randomSamplingPercentage": 12.5,
+                    "enableIstioTags": False,
                     "customTags": {
                         "a": {"literal": {"value": "b"}},
                         "h": {"header": {"name": "x-h", "defaultValue": "none"}},
@@ -263,3 +264,34 @@ def test_a_provider_that_cannot_be_used_is_told():
     found = rendered(extensionProviders=[{"name": "bad", "zipkin": {"service": "x"}}, *PROVIDERS])
 
     assert any("extensionProviders[0].zipkin" in each for each in found["warnings"])
+
+
+def tags(document: dict[str, Any]) -> dict[str, str]:
+    return {each["tag"]: each["literal"]["value"] for each in tracing(document)["OUTBOUND"].get("customTags", [])}
+
+
+def test_spans_say_which_workload_they_are_of_unless_a_rule_says_otherwise():
+    provider = {"providers": [{"name": "zip"}], "customTags": {"team": {"literal": {"value": "a"}}}}
+    named = rendered(rule("m", "istio-system", tracing=[provider]))
+    unnamed = rendered(
+        rule("m", "istio-system", tracing=[provider]), rule("n", "shop", tracing=[{"enableIstioTags": False}])
+    )
+
+    assert tags(named) == {
+        "istio.canonical_revision": "latest",
+        "istio.canonical_service": "cart",
+        "istio.cluster_id": "east",
+        "istio.mesh_id": "mesh1",
+        "istio.namespace": "shop",
+        "team": "a",
+    }
+    assert tags(unnamed) == {"team": "a"}
+
+
+def test_the_sample_can_be_kept_out_of_identifiers():
+    found = rendered(
+        rule("m", "istio-system", tracing=[{"providers": [{"name": "zip"}], "useRequestIdForTraceSampling": False}])
+    )
+
+    for _, config in filters(found, "http_connection_manager"):
+        assert config["requestIdExtension"]["typedConfig"]["useRequestIdForTraceSampling"] is False

@@ -12,6 +12,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -112,7 +113,8 @@ def test_the_mesh_has_requests_and_connections_counted(said):
         assert set(of_requests) == REQUESTS
         assert set(of_connections) == CONNECTIONS
         for labels in (*of_requests.values(), *of_connections.values()):
-            assert labels["reporter"] == reporter
+            assert labels["istio_reporter"] == reporter
+            assert not [each for each in labels.values() if "CEL" in each], "an expression costs every request"
 
 
 @pytest.mark.parametrize(
@@ -169,8 +171,9 @@ def test_labels_are_changed_and_removed():
     assert changed["request_host"] == "%CEL(request.host)%"
     assert changed["mesh"] == "%CEL('ours')%"
     assert not {"response_flags", "destination_version"} & set(changed)
-    assert "destination_workload" in changed
+    assert {"reporter", "destination_workload", "source_canonical_service"} <= set(changed)
     assert "response_flags" in other
+    assert "reporter" not in other, "what no rule is about is written in short"
 
 
 def test_what_cannot_be_done_is_told_and_the_rest_counts():
@@ -249,9 +252,15 @@ class Proxy:
 
 @pytest.fixture
 def proxy(tmp_path) -> Iterator[Proxy]:
+    with running(tmp_path) as made:
+        yield made
+
+
+@contextmanager
+def running(tmp_path: Path, *rules: dict[str, Any]) -> Iterator[Proxy]:
     server = http.server.ThreadingHTTPServer((LOOPBACK, 0), _Answering)
     threading.Thread(target=server.serve_forever, daemon=True).start()
-    document = rendered(mesh=DEFAULT)
+    document = rendered(*rules, mesh=DEFAULT)
     for table in document["routes"]:
         for host in table["virtualHosts"]:
             for route in host["routes"]:
@@ -295,6 +304,7 @@ def proxy(tmp_path) -> Iterator[Proxy]:
 def _as_an_agent_starts_it(config: dict[str, Any], port: int, directory: Path) -> dict[str, Any]:
     """Administration, statistics and identity as in the bootstrap that proxies get."""
     labels = {"app": "cart", "version": "v7"}
+    labels |= {"service.istio.io/canonical-name": "cart", "service.istio.io/canonical-revision": "v7"}
     metadata = {"WORKLOAD_NAME": "cart", "NAMESPACE": "shop", "CLUSTER_ID": "east", "LABELS": labels}
     settings = BootstrapSettings(
         node={"id": "cart", "cluster": "cart.shop", "metadata": metadata},
@@ -322,26 +332,31 @@ def _as_an_agent_starts_it(config: dict[str, Any], port: int, directory: Path) -
     }
 
 
-def test_a_request_is_counted_with_the_labels_of_both_ends(proxy):
+def ask(proxy: Proxy, **headers: str) -> None:
     connection = http.client.HTTPConnection(LOOPBACK, proxy.requests, timeout=10)
-    connection.request("GET", "/", headers={"Host": "reviews.shop"})
+    connection.request("GET", "/", headers={"Host": "reviews.shop"} | headers)
     assert connection.getresponse().read() == b"hello"
     connection.close()
 
-    [(labels, value)] = proxy.served("requests_total")
-    assert value == 1
-    assert labels == {
+
+def expected(found: dict[str, str]) -> dict[str, str]:
+    """Which of the endpoints it was, and so of which version, is Envoy's choice."""
+    return {
         "reporter": "source",
         "source_workload": "cart",
         "source_workload_namespace": "shop",
         "source_app": "cart",
         "source_version": "v7",
+        "source_canonical_service": "cart",
+        "source_canonical_revision": "v7",
         "source_cluster": "east",
         "source_principal": "unknown",
-        "destination_workload": labels["destination_workload"],
+        "destination_workload": found["destination_workload"],
         "destination_workload_namespace": "shop",
         "destination_app": "reviews",
-        "destination_version": labels["destination_version"],
+        "destination_version": found["destination_version"],
+        "destination_canonical_service": "reviews",
+        "destination_canonical_revision": found["destination_version"],
         "destination_cluster": "east",
         "destination_principal": "unknown",
         "destination_service": "reviews.shop.svc.cluster.local",
@@ -353,7 +368,36 @@ def test_a_request_is_counted_with_the_labels_of_both_ends(proxy):
         "response_flags": "-",
         "connection_security_policy": "unknown",
     }
+
+
+def test_a_request_of_grpc_is_told_from_others(proxy):
+    ask(proxy, **{"Content-Type": "application/grpc"})
+
+    [(labels, _)] = proxy.served("requests_total")
+    assert labels["request_protocol"] == "grpc"
+    assert labels["grpc_response_status"]
+
+
+def test_a_request_is_counted_with_the_labels_of_both_ends(proxy):
+    ask(proxy)
+
+    [(labels, value)] = proxy.served("requests_total")
+    assert value == 1
+    assert labels == expected(labels)
     assert labels["destination_workload"].startswith("reviews-v")
+
+
+def test_labels_that_a_rule_changes_are_written_out_with_the_same_words(tmp_path):
+    """Two ways lead to a line: whichever is taken, dashboards see one thing."""
+    change = {"destination_cluster": {"value": "'elsewhere'"}, "request_protocol": {"operation": "REMOVE"}}
+    with running(
+        tmp_path, rule("m", "shop", None, on({"match": {"metric": "REQUEST_COUNT"}, "tagOverrides": change}))
+    ) as proxy:
+        ask(proxy)
+        [(labels, _)] = proxy.served("requests_total")
+
+    usual = expected(labels) | {"destination_cluster": "elsewhere"}
+    assert labels == {key: value for key, value in usual.items() if key != "request_protocol"}
 
 
 def test_a_connection_is_counted_when_it_opens_and_when_it_ends(proxy):

@@ -85,3 +85,32 @@ def test_who_it_is(words, spec, identity):
 )
 def test_its_addresses(words, status, ips):
     assert read(words, status=status).ips == ips
+
+
+@pytest.mark.parametrize(
+    ("name", "controller", "template_hash", "owner"),
+    [
+        ("web-5d4f-abcde", ("ReplicaSet", "web-5d4f"), "5d4f", "web"),
+        ("web-5d4f-abcde", ("ReplicaSet", "web-5d4f"), "", "web-5d4f"),
+        ("web-5d4f-abcde", None, "5d4f", "web"),
+        ("db-0", ("StatefulSet", "db"), "", "db"),
+        ("nightly-28812345-x7k2p", ("Job", "nightly-28812345"), "", "nightly"),
+        ("once-x7k2p", ("Job", "once"), "", "once"),
+        ("alone", None, "", ""),
+    ],
+)
+def test_what_a_pod_is_one_of(name, controller, template_hash, owner):
+    labels = {"pod-template-hash": template_hash} if template_hash else {}
+    references = [{"kind": controller[0], "name": controller[1], "controller": True}] if controller else []
+    metadata = {"name": name, "namespace": "ns", "labels": labels, "ownerReferences": references}
+
+    pod = decode(KINDS["Pod"], {"metadata": metadata})
+
+    found = workload_of(
+        pod,
+        None,
+        cluster=ClusterId("east"),
+        network=ClusterNetwork(default=NetworkId("n1")),
+        trust_domain=TrustDomain("td.example"),
+    )
+    assert found.owner == owner

@@ -48,6 +48,8 @@ class TracingRule(Wire, frozen=True):
     random_sampling_percentage: float | None = None
     disable_span_reporting: bool | None = None
     custom_tags: dict[str, CustomTag] = {}
+    enable_istio_tags: bool | None = None
+    use_request_id_for_trace_sampling: bool | None = None
 
 
 class MetricSelector(Wire, frozen=True):

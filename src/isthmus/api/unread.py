@@ -25,7 +25,7 @@ UNREAD: dict[str, str] = {
     "proxy_config.ProxyConfigSpec": "image",
     "security.JwtRule": "jwks_uri presence spaceDelimitedClaims",
     "telemetry.CustomTag": "formatter",
-    "telemetry.TracingRule": "disableContextPropagation enableIstioTags useRequestIdForTraceSampling",
+    "telemetry.TracingRule": "disableContextPropagation",
     "virtual_service.ConnectionMatch": "sourceSubnet",
 }
 """Words by `module.Type`. A subclass has those of its bases."""

@@ -311,7 +311,7 @@ class Derivations:
             *bundles(self._snapshot(fetch).settings.peer_authorities),
             *own_trust(self._snapshot(fetch).settings.own_trust),
         )
-        reporting = reporting_for(scope.namespace, scope.labels, Mode.CLIENT, self._snapshot(fetch))
+        reporting = reporting_for(scope, scope.labels, Mode.CLIENT, self._snapshot(fetch))
         clusters = self.cluster_names.of(fetch, None, scope) if is_sent_somewhere(reporting) else frozenset[str]()
         return (*names, *reported(frame_of_sidecar(planned, elsewhere), reporting, clusters))
 

@@ -50,7 +50,7 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
         tls=mode,
         tls_origin=origin,
         authorization=authorization,
-        reporting=reporting_for(namespace, proxy.labels, Mode.SERVER, snapshot),
+        reporting=reporting_for(proxy.scope, proxy.labels, Mode.SERVER, snapshot),
         patches=patches_for(scope_for(proxy, snapshot), snapshot),
     )
 

@@ -10,24 +10,29 @@ from isthmus.model.security import Labels
 from isthmus.model.selectors import holds_for
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.telemetry import (
-    NAME_LABELS,
     AccessLog,
     Metric,
     Mode,
     ReportedMetric,
     Reporting,
     TagChange,
+    TagSource,
     Telemetry,
     TraceTag,
     Tracing,
+    canonical_name,
+    canonical_revision,
 )
+from isthmus.model.views import Scope
+
+_UNNAMED = "unknown"
 
 
-def reporting_for(namespace: Namespace, labels: Labels, mode: Mode, snapshot: Snapshot) -> Reporting:
+def reporting_for(scope: Scope, labels: Labels, mode: Mode, snapshot: Snapshot) -> Reporting:
     """`mode` is the side: what goes out is the client's, what comes in the server's. A gateway is a client (as in Istio)."""
-    levels = list(_levels(namespace, labels, snapshot))
+    levels = list(_levels(scope.namespace, labels, snapshot))
     logs = tuple(_logs(levels, mode, snapshot))
-    tracing = _tracing(levels, mode, snapshot, f"{_name(labels)}.{namespace}")
+    tracing = _tracing(levels, mode, snapshot, scope, labels)
     metrics = tuple(_metrics(levels, mode, snapshot))
     origins: list[Origin] = [each.origin for each in levels if logs or tracing or metrics]
     return Reporting(logs=logs, tracing=tracing, metrics=metrics, origins=tuple(origins))
@@ -67,12 +72,15 @@ def _logs(levels: Sequence[Telemetry], mode: Mode, snapshot: Snapshot) -> Iterat
         yield AccessLog(provider=known[name], expression=expression)
 
 
-def _tracing(levels: Sequence[Telemetry], mode: Mode, snapshot: Snapshot, service: str) -> Tracing | None:
+def _tracing(
+    levels: Sequence[Telemetry], mode: Mode, snapshot: Snapshot, scope: Scope, labels: Labels
+) -> Tracing | None:
     """Each thing that a narrower rule says takes the place of what the wider one says. None where nothing is traced."""
     defaults = snapshot.settings.telemetry
     known = {provider.name: provider for provider in defaults.traces}
     provider, sampling, disabled = defaults.default_trace, defaults.sampling_percent, False
     tags: tuple[TraceTag, ...] = ()
+    names_workload = by_request_id = True
     for level in levels:
         for rule in level.tracing:
             if rule.mode.means(mode):
@@ -80,11 +88,30 @@ def _tracing(levels: Sequence[Telemetry], mode: Mode, snapshot: Snapshot, servic
                 sampling = sampling if rule.sampling_percent is None else rule.sampling_percent
                 disabled = disabled if rule.disabled is None else rule.disabled
                 tags = rule.tags or tags
+                names_workload = names_workload if rule.names_workload is None else rule.names_workload
+                by_request_id = by_request_id if rule.samples_by_request_id is None else rule.samples_by_request_id
     if provider not in known:
         return None
     return Tracing(
-        provider=None if disabled else known[provider], sampling_percent=sampling, tags=tags, service=service
+        provider=None if disabled else known[provider],
+        sampling_percent=sampling,
+        tags=(*(_workload_tags(scope, labels, snapshot) if names_workload else ()), *tags),
+        service=f"{canonical_name(dict(labels)) or _UNNAMED}.{scope.namespace}",
+        samples_by_request_id=by_request_id,
     )
+
+
+def _workload_tags(scope: Scope, labels: Labels, snapshot: Snapshot) -> Iterator[TraceTag]:
+    """Istio's own, which say of which workload a span is."""
+    said = {
+        "istio.canonical_service": canonical_name(dict(labels)) or _UNNAMED,
+        "istio.canonical_revision": canonical_revision(dict(labels)),
+        "istio.mesh_id": snapshot.settings.mesh,
+        "istio.namespace": scope.namespace,
+        "istio.cluster_id": scope.cluster,
+    }
+    for name, value in sorted(said.items()):
+        yield TraceTag(name, TagSource.LITERAL, value)
 
 
 def _metrics(levels: Sequence[Telemetry], mode: Mode, snapshot: Snapshot) -> Iterator[ReportedMetric]:
@@ -104,8 +131,3 @@ def _metrics(levels: Sequence[Telemetry], mode: Mode, snapshot: Snapshot) -> Ite
     for metric in Metric if kept else ():
         if not disabled.get(metric):
             yield ReportedMetric(metric, tuple(sorted(changes.get(metric, {}).values())))
-
-
-def _name(labels: Labels) -> str:
-    found = dict(labels)
-    return next((found[key] for key in NAME_LABELS if found.get(key)), "unknown")

@@ -87,7 +87,7 @@ def whole_view(
         if scope.kind is ProxyKind.ROUTER
         else Authorization(),
         topology=topology_for(scope, snapshot),
-        reporting=reporting_for(scope.namespace, scope.labels, Mode.CLIENT, snapshot),
+        reporting=reporting_for(scope, scope.labels, Mode.CLIENT, snapshot),
         patches=patches_for(scope, snapshot),
         exposed=exposed,
     )

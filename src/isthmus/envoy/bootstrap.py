@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from isthmus.envoy.common import SDS_UPSTREAM, SIDECAR_MARK
-from isthmus.envoy.served_names import BUFFER_BYTES, LUA
+from isthmus.envoy.served_names import BUFFER_BYTES, lua
 from isthmus.envoy.tls import CONTROL_PLANE_ROOTS, TRUST_BUNDLE, WORKLOAD_CERTIFICATE
 from isthmus.model.proxy_config import NOTHING_SAID, ProxyConfig, StatisticsKept
 
@@ -83,7 +83,7 @@ def bootstrap(settings: BootstrapSettings) -> bytes:
                     STATISTICS_PORT,
                     {"path": "/stats/prometheus"},
                     {"cluster": _STATISTICS, "prefix_rewrite": "/stats/prometheus?usedonly"},
-                    [_renaming()],
+                    [_renaming(settings.node)],
                 )
                 | {"per_connection_buffer_limit_bytes": BUFFER_BYTES},
                 _proof(settings.proof_socket),
@@ -349,10 +349,10 @@ def _is_ip(host: str) -> bool:
     return True
 
 
-def _renaming() -> dict[str, Any]:
+def _renaming(node: dict[str, Any]) -> dict[str, Any]:
     config = {
         "@type": _TYPE + "envoy.extensions.filters.http.lua.v3.Lua",
-        "default_source_code": {"inline_string": LUA},
+        "default_source_code": {"inline_string": lua(node)},
     }
     return {"name": "envoy.filters.http.lua", "typed_config": config}
 

@@ -14,6 +14,7 @@ from typing import assert_never
 
 from isthmus.envoy.resources import Resource
 from isthmus.envoy.wire import block, number, text, varint
+from isthmus.model.telemetry import canonical_name, canonical_revision
 from isthmus.model.topology import Locality
 from isthmus.model.views import Destination, LocalityGroup
 from isthmus.model.workloads import Health
@@ -113,18 +114,16 @@ def _workload(destination: Destination) -> str:
         return f";;;;{destination.cluster}"
     workload = destination.stands_for[0].workload
     canonical, revision = _canonical(workload.labels)
-    canonical = canonical or workload.name
-    return f"{workload.name};{workload.namespace};{canonical};{revision};{destination.cluster}"
+    name = workload.owner or workload.name
+    canonical = canonical or name
+    return f"{name};{workload.namespace};{canonical};{revision};{destination.cluster}"
 
 
 @lru_cache(maxsize=4096)
 def _canonical(of_workload: tuple[tuple[str, str], ...]) -> tuple[str, str]:
     """As labels say it: most workloads of a service have the same."""
     labels = dict(of_workload)
-    names = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
-    revisions = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
-    name = next((labels[key] for key in names if labels.get(key)), "")
-    return name, next((labels[key] for key in revisions if labels.get(key)), "latest")
+    return canonical_name(labels), canonical_revision(labels)
 
 
 @lru_cache(maxsize=65536)

@@ -1,8 +1,9 @@
 """Istio's metrics from plain Envoy: an access logger that counts, with labels from what access logs can say.
 
-Of the other end a client's proxy knows the endpoint's metadata, a server's proxy the identity that was proven. What one value tells several
-labels at once (the endpoint's workload) is written once for each request, under a name of its own, and taken apart when somebody asks for
-the metrics (`served_names`): an expression for each label would cost every request.
+Of the other end a client's proxy knows the endpoint's metadata, a server's proxy the identity that was proven. Written for each request is
+only what differs from one to the next, and what several labels have in common once; the rest is said when somebody asks for the metrics
+(`served_names`). Every label here is a formatter in each listener, and an expression (CEL) is a dear one: there is none unless a rule is
+about a label that would be said later. Then all labels of that metric are written out.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from envoy.data.accesslog.v3 import accesslog_pb2 as accesslog_data_pb2
 from envoy.extensions.access_loggers.stats.v3 import stats_pb2
 
 from isthmus.envoy.common import packed, uint64
-from isthmus.envoy.served_names import PEER, PEER_LABELS, UNKNOWN
+from isthmus.envoy.served_names import ENDS, PEER, PEER_PARTS, SERVICE, SERVICE_PARTS, SHORT, UNKNOWN
 from isthmus.model.telemetry import Metric, ReportedMetric
 
 Config = stats_pb2.Config
@@ -36,8 +37,23 @@ _OWN = {
     "workload_namespace": f"{_NODE}['NAMESPACE']",
     "app": f"{_NODE}['LABELS']['app']",
     "version": f"{_NODE}['LABELS']['version']",
+    "canonical_service": f"{_NODE}['LABELS']['service.istio.io/canonical-name']",
+    "canonical_revision": f"{_NODE}['LABELS']['service.istio.io/canonical-revision']",
     "cluster": f"{_NODE}['CLUSTER_ID']",
 }
+_SAID_LATER = frozenset(
+    (
+        "reporter",
+        "request_protocol",
+        "connection_security_policy",
+        *SERVICE_PARTS,
+        *(f"{end}_{name}" for end in ("source", "destination") for name in ENDS),
+        # What some of these are concluded from.
+        "source_principal",
+        "grpc_response_status",
+    )
+)
+"""Labels that rules cannot change unless they are written."""
 
 
 def loggers(metrics: Sequence[ReportedMetric], *, server: bool, http: bool) -> Iterator[accesslog_pb2.AccessLog]:
@@ -74,7 +90,7 @@ def at_end(log: accesslog_pb2.AccessLog) -> accesslog_pb2.AccessLog:
 def _logger(metrics: Sequence[ReportedMetric], *, server: bool, http: bool) -> accesslog_pb2.AccessLog:
     config = Config(stat_prefix="istio")
     for each in metrics:
-        labels = _changed(dict(_labels(server=server, http=http)), each)
+        labels = _labels(each, server=server, http=http)
         tags = [Config.Tag(name=name, value_format=value) for name, value in labels.items()]
         stat = Config.Stat(name=each.metric.value, tags=tags)
         if each.metric in _HISTOGRAMS:
@@ -87,42 +103,50 @@ def _logger(metrics: Sequence[ReportedMetric], *, server: bool, http: bool) -> a
     return accesslog_pb2.AccessLog(name="envoy.access_loggers.stats", typed_config=packed(config))
 
 
-def _labels(*, server: bool, http: bool) -> Iterator[tuple[str, str]]:
+def _labels(reported: ReportedMetric, *, server: bool, http: bool) -> dict[str, str]:
     """Each with its format. An empty one is shown as `unknown`."""
-    yield "reporter", "destination" if server else "source"
-    mine, other = ("destination", "source") if server else ("source", "destination")
-    yield from ((f"{mine}_{name}", _cel(path)) for name, path in _OWN.items())
-    yield f"{mine}_principal", "%DOWNSTREAM_LOCAL_URI_SAN%" if server else "%UPSTREAM_LOCAL_URI_SAN%"
-    if server:
-        yield from ((f"{other}_{name}", UNKNOWN) for name in _OWN)
-        yield f"{other}_principal", "%DOWNSTREAM_PEER_URI_SAN%"
-    else:
-        yield PEER, "%UPSTREAM_METADATA(istio:workload)%"
-        yield f"{other}_principal", "%UPSTREAM_PEER_URI_SAN%"
-    yield "destination_service", _cel(f"{_SERVICE}['host']")
-    yield "destination_service_name", _cel(f"{_SERVICE}['name']")
-    yield "destination_service_namespace", _cel(f"{_SERVICE}['namespace']")
-    yield "request_protocol", _cel(f"{_IS_GRPC} ? 'grpc' : 'http'") if http else "tcp"
-    if http:
-        yield "response_code", "%RESPONSE_CODE%"
-        yield "grpc_response_status", "%GRPC_STATUS_NUMBER%"
-    yield "response_flags", "%RESPONSE_FLAGS%"
-    yield "connection_security_policy", _cel("connection.mtls ? 'mutual_tls' : 'none'") if server else UNKNOWN
-
-
-def _changed(labels: dict[str, str], reported: ReportedMetric) -> dict[str, str]:
-    """Where a rule is about a part of what is written at once, that is written apart."""
-    if PEER in labels and any(change.name in PEER_LABELS for change in reported.changes):
-        del labels[PEER]
-        for place, name in enumerate(PEER_LABELS):
-            pattern = "^" + "[^;]*;" * place + "([^;]*).*"
-            labels[name] = _cel(f"re.extract({_WORKLOAD}, '{pattern}', '\\\\1')")
+    is_short = not any(change.name in _SAID_LATER for change in reported.changes)
+    labels = dict(_short(server=server) if is_short else _written_out(server=server, http=http))
+    labels |= _always(server=server, http=http)
     for change in reported.changes:
         if change.expression:
             labels[change.name] = _cel(change.expression)
         else:
             labels.pop(change.name, None)
     return labels
+
+
+def _always(*, server: bool, http: bool) -> Iterator[tuple[str, str]]:
+    yield "source_principal", "%DOWNSTREAM_PEER_URI_SAN%" if server else "%UPSTREAM_LOCAL_URI_SAN%"
+    yield "destination_principal", "%DOWNSTREAM_LOCAL_URI_SAN%" if server else "%UPSTREAM_PEER_URI_SAN%"
+    if http:
+        yield "response_code", "%RESPONSE_CODE%"
+        yield "grpc_response_status", "%GRPC_STATUS_NUMBER%"
+    yield "response_flags", "%RESPONSE_FLAGS%"
+
+
+def _short(*, server: bool) -> Iterator[tuple[str, str]]:
+    yield SHORT, "destination" if server else "source"
+    yield SERVICE, "%METADATA(CLUSTER:istio:service)%"
+    if not server:
+        yield PEER, "%UPSTREAM_METADATA(istio:workload)%"
+
+
+def _written_out(*, server: bool, http: bool) -> Iterator[tuple[str, str]]:
+    yield "reporter", "destination" if server else "source"
+    mine = "destination" if server else "source"
+    yield from ((f"{mine}_{name}", _cel(path)) for name, path in _OWN.items())
+    for name in ENDS:
+        if server:
+            yield f"source_{name}", UNKNOWN
+        else:
+            pattern = "^" + "[^;]*;" * (PEER_PARTS[name] - 1) + "([^;]*).*"
+            yield f"destination_{name}", _cel(f"re.extract({_WORKLOAD}, '{pattern}', '\\\\1')")
+    yield "destination_service", _cel(f"{_SERVICE}['host']")
+    yield "destination_service_name", _cel(f"{_SERVICE}['name']")
+    yield "destination_service_namespace", _cel(f"{_SERVICE}['namespace']")
+    yield "request_protocol", _cel(f"{_IS_GRPC} ? 'grpc' : 'http'") if http else "tcp"
+    yield "connection_security_policy", _cel("connection.mtls ? 'mutual_tls' : 'none'") if server else UNKNOWN
 
 
 def _cel(expression: str) -> str:

@@ -26,6 +26,7 @@ from envoy.extensions.access_loggers.grpc.v3 import als_pb2
 from envoy.extensions.access_loggers.open_telemetry.v3 import logs_service_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
+from envoy.extensions.request_id.uuid.v3 import uuid_pb2
 from envoy.type.tracing.v3 import custom_tag_pb2
 from envoy.type.v3 import percent_pb2
 
@@ -96,6 +97,10 @@ def _listener(resource: Resource, reporting: Reporting) -> Resource:
                 if reporting.tracing:
                     manager.tracing.CopyFrom(_tracing(reporting.tracing))
                     manager.generate_request_id.value = True
+                    if not reporting.tracing.samples_by_request_id:
+                        plain = uuid_pb2.UuidRequestIdConfig()
+                        plain.use_request_id_for_trace_sampling.value = False
+                        manager.request_id_extension.typed_config.CopyFrom(packed(plain))
                 each.typed_config.CopyFrom(packed(manager))
             elif each.name == _TCP:
                 proxy = tcp_proxy_pb2.TcpProxy.FromString(each.typed_config.value)

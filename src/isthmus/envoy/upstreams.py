@@ -95,7 +95,9 @@ def inbound(port: InboundPort) -> Resource:
     cluster = _to_own_workload(f"inbound|{port.target_port}||")
     if port.forward_to is not None:
         _forward(cluster, port.forward_to)
-    cluster.metadata.CopyFrom(istio_metadata({"services": [_host(port.hostname)]}))
+    service = _host(port.hostname)
+    whole = ";".join((service["host"], service["name"], service.get("namespace", "")))
+    cluster.metadata.CopyFrom(istio_metadata({"services": [service], "service": whole}))
     traffic_policy.speak_as_called(cluster, port.protocol, port.pool)
     if port.pool:
         policy = TrafficPolicy(pool=port.pool)
@@ -320,6 +322,9 @@ def _service_metadata(facts: _Facts) -> base_pb2.Metadata:
     service["host"].string_value = facts.service.hostname
     service["name"].string_value = facts.service_name
     service["namespace"].string_value = facts.service.namespace
+    # The same in one value, for metrics: an access log has no way into a list.
+    whole = (facts.service.hostname, facts.service_name, facts.service.namespace)
+    said["service"].string_value = ";".join(whole)
     said["default_original_port"].number_value = facts.port.number
     if facts.rule:
         said["config"].string_value = facts.rule.path

@@ -37,7 +37,7 @@ from isthmus.model.envoy_filters import VERSION
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import UNDECLARED_NETWORK, ClusterId, NetworkId, ServiceKey
 from isthmus.model.snapshot import MeshSettings, Snapshot
-from isthmus.model.telemetry import NAME_LABELS
+from isthmus.model.telemetry import NAME_LABELS, REVISION_LABELS
 from isthmus.model.topology import Cluster, ClusterNetwork, NetworkGateway
 from isthmus.model.workloads import Endpoint, Health
 
@@ -237,7 +237,7 @@ def _selector_keys(configuration: Configuration) -> frozenset[str]:
         selectors += [match.source_labels for match in rule.all_matches()]
     found = frozenset(key for selector in selectors for key, _ in selector)
     # Traces call workloads by their names.
-    return found | frozenset(NAME_LABELS) if configuration.settings.telemetry.traces else found
+    return found | frozenset((*NAME_LABELS, *REVISION_LABELS)) if configuration.settings.telemetry.traces else found
 
 
 def _claim_keys(configuration: Configuration) -> frozenset[str]:

@@ -96,6 +96,8 @@ def _tracing(said: api.TracingRule) -> TracingRule:
         sampling_percent=said.random_sampling_percentage,
         disabled=said.disable_span_reporting,
         tags=tuple(_tag(name, tag) for name, tag in sorted(said.custom_tags.items())),
+        names_workload=said.enable_istio_tags,
+        samples_by_request_id=said.use_request_id_for_trace_sampling,
     )
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from isthmus.api.core import Node, Pod
+from isthmus.api.meta import ObjectMeta
 from isthmus.ingest import labels
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Namespace, NetworkId
 from isthmus.model.topology import ClusterNetwork, Locality
-from isthmus.model.workloads import Health, Workload
+from isthmus.model.workloads import Health, Workload, owner_name
 
 
 def workload_of(
@@ -20,6 +21,7 @@ def workload_of(
         cluster=cluster,
         namespace=namespace,
         name=pod.metadata.name,
+        owner=_owner(pod.metadata),
         network=NetworkId(pod_labels.get(labels.NETWORK) or network.of(ips[0] if ips else "")),
         ips=ips,
         labels=tuple(sorted(pod_labels.items())),
@@ -28,6 +30,16 @@ def workload_of(
         identity=SpiffeId.of_service_account(trust_domain, namespace, pod.spec.service_account_name or "default"),
         meshed=pod_labels.get(labels.TLS_MODE) == "istio",
     )
+
+
+def _owner(metadata: ObjectMeta) -> str:
+    """By its controller; a Pod that names none still has its Deployment's name before the hash of the template."""
+    template_hash = metadata.labels.get(labels.TEMPLATE_HASH, "")
+    controller = next((each for each in metadata.owner_references if each.controller), None)
+    if controller is not None:
+        return owner_name(controller.kind, controller.name, template_hash)
+    deployment, is_hashed, _ = metadata.name.rpartition(f"-{template_hash}-")
+    return deployment if template_hash and is_hashed else ""
 
 
 def health_of(pod: Pod) -> Health | None:

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from isthmus.model.workloads import owner_name
+
 Object = dict[str, Any]
 
 NETWORK_LABEL = "topology.istio.io/network"
@@ -28,16 +30,15 @@ class Owner:
 
 
 def owner_of(pod: Mapping[str, Any]) -> Owner:
-    """Of the Pod's controller; a ReplicaSet's is its Deployment, which its name tells. Without a controller, the Pod itself."""
+    """Of the Pod's controller, or what made that one, which its name tells. Without a controller, the Pod itself."""
     metadata = pod["metadata"]
     controller = next((each for each in metadata.get("ownerReferences") or () if each.get("controller")), None)
     if controller is None:
         return Owner("v1", "Pod", str(metadata.get("name") or metadata.get("generateName", "").rstrip("-")))
     name, kind, version = str(controller["name"]), str(controller["kind"]), str(controller.get("apiVersion", ""))
-    ending = "-" + (metadata.get("labels") or {}).get("pod-template-hash", "")
-    if kind == "ReplicaSet" and ending != "-" and name.endswith(ending):
-        return Owner("apps/v1", "Deployment", name.removesuffix(ending))
-    return Owner(version, kind, name)
+    owner = owner_name(kind, name, str((metadata.get("labels") or {}).get("pod-template-hash", "")))
+    above = {"ReplicaSet": ("apps/v1", "Deployment"), "Job": ("batch/v1", "CronJob")}
+    return Owner(*above[kind], owner) if owner != name else Owner(version, kind, name)
 
 
 def mesh_labels(labels: Mapping[str, str], *, network: str, fallback_name: str) -> dict[str, str]:

@@ -15,6 +15,7 @@ import structlog
 
 from isthmus.agent.capture import EVERYTHING, ByMark, rules
 from isthmus.agent.specification import ProxySpec
+from isthmus.injection.workloads import owner_of
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import KubernetesError, NotFound
 from isthmus.kubernetes.resources import CONFIG_MAPS, PODS
@@ -268,7 +269,7 @@ class PodRunner:
             ip=self.ip,
             node=spec["nodeName"],
             labels=labels,
-            workload_name=_workload_name(self._pod),
+            workload_name=owner_of(self._pod).name,
             network=labels.get("topology.istio.io/network", self._place.plan.network),
             network_view=variables.get("ISTIO_META_REQUESTED_NETWORK_VIEW", ""),
             dns_capture=self._is_sidecar(),
@@ -419,16 +420,6 @@ async def _first(event: asyncio.Event, seconds: float) -> None:
             await event.wait()
     except TimeoutError:
         return
-
-
-def _workload_name(pod: Object) -> str:
-    """The Deployment's name, if there is one; otherwise the owner's or the Pod's own."""
-    metadata = pod["metadata"]
-    owners = metadata.get("ownerReferences") or ()
-    if not owners:
-        return str(metadata["name"])
-    name = str(owners[0]["name"])
-    return name.removesuffix("-" + str((metadata.get("labels") or {}).get("pod-template-hash", "")))
 
 
 def _now() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -10,7 +11,17 @@ from isthmus.model.origins import Origin
 from isthmus.model.security import Labels
 
 NAME_LABELS = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
-"""Of a workload, in this order: what traces call it."""
+REVISION_LABELS = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")
+"""Of a workload, in this order: what traces and metrics call it."""
+
+
+def canonical_name(labels: Mapping[str, str]) -> str:
+    """Empty where no label says it."""
+    return next((labels[key] for key in NAME_LABELS if labels.get(key)), "")
+
+
+def canonical_revision(labels: Mapping[str, str]) -> str:
+    return next((labels[key] for key in REVISION_LABELS if labels.get(key)), "latest")
 
 
 class LogKind(StrEnum):
@@ -118,6 +129,9 @@ class TracingRule:
     sampling_percent: float | None = None
     disabled: bool | None = None
     tags: tuple[TraceTag, ...] = ()
+    names_workload: bool | None = None
+    """Whether spans say in Istio's tags which workload they are of."""
+    samples_by_request_id: bool | None = None
 
 
 class Metric(StrEnum):
@@ -203,6 +217,8 @@ class Tracing:
     sampling_percent: float
     tags: tuple[TraceTag, ...] = ()
     service: str = ""
+    samples_by_request_id: bool = True
+    """Whether a request's identifier tells other proxies that it is in the sample."""
 
 
 @dataclass(frozen=True, slots=True, order=True)

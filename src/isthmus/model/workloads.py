@@ -2,12 +2,26 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import StrEnum
 
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ClusterId, MeshId, Namespace, NetworkId, ServiceKey
 from isthmus.model.topology import Locality
+
+_OF_A_CRON_JOB = re.compile(r"(.+)-\d{8,10}")
+
+
+def owner_name(kind: str, name: str, template_hash: str) -> str:
+    """What people made, of which `kind` and `name` are the controller of a Pod: a ReplicaSet's Deployment, a Job's CronJob; else itself.
+
+    `template_hash` is the Pod's label `pod-template-hash`.
+    """
+    if kind == "ReplicaSet" and template_hash:
+        return name.removesuffix(f"-{template_hash}")
+    scheduled = _OF_A_CRON_JOB.fullmatch(name) if kind == "Job" else None
+    return scheduled[1] if scheduled else name
 
 
 class Health(StrEnum):
@@ -36,6 +50,8 @@ class Workload:
     node: str
     identity: SpiffeId | None
     meshed: bool
+    owner: str = ""
+    """What it is one of, such as a Deployment, by name; empty where it stands for itself."""
     mesh: MeshId = MeshId("")
     """The other mesh that it is in; empty for this one."""
 
