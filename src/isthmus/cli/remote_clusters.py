@@ -64,6 +64,8 @@ def _from_control_planes(mesh: MeshClient) -> list[Object]:
         cluster = entry["id"]
         if entry["role"] == "remote":
             continue
+        for reason in asked(lambda where=cluster: mesh.control_plane(where, "debug/readyz"))["waitingFor"]:  # type: ignore[misc]
+            click.echo(f"the control plane of {cluster} is not ready: it waits for {reason}", err=True)
         rows = asked(lambda where=cluster: mesh.control_plane(where, "debug/clusterz"))  # type: ignore[misc]
         found += [row | {"istiod": cluster, "since": row["staleSince"]} for row in rows]
     return found

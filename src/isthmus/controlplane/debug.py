@@ -18,6 +18,7 @@ from isthmus.controlplane.cluster_table import add_metrics
 from isthmus.controlplane.clusters import RemoteClusters
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.delivery_metrics import add_delivery_metrics
+from isthmus.controlplane.feeds import ClusterFeed
 from isthmus.controlplane.questions import Questions
 from isthmus.controlplane.settings import ControlPlaneSettings
 from isthmus.envoy.expand import document_of
@@ -44,6 +45,7 @@ class DebugPages:
         self,
         settings: ControlPlaneSettings,
         delivery: Delivery,
+        own: ClusterFeed,
         clusters: RemoteClusters,
         streams: Streams,
         counted: Iterable[Collector],
@@ -52,7 +54,10 @@ class DebugPages:
         """`counted` are metrics of other parts; `certificates` tells what this process signs and serves with, by use, as PEM without keys."""
         self._settings = settings
         self._delivery = delivery
+        self._own = own
         self._clusters = clusters
+        self.serves_proxies = False
+        """Whether the ports that proxies need are open."""
         self._streams = streams
         self._counted = tuple(counted)
         self._certificates = certificates
@@ -71,6 +76,7 @@ class DebugPages:
         for path, answer in {
             "/debug/syncz": self._syncz,
             "/debug/clusterz": lambda _: self._clusters.table(),
+            "/debug/readyz": lambda _: {"waitingFor": self._waiting_for()},
             "/debug/issues": self._issues,
             "/debug/trustz": lambda _: self._certificates(),
             "/debug/graph": lambda _: [summary_of(s) for s in summaries(self._delivery.tables.derivations.graph)],
@@ -88,9 +94,20 @@ class DebugPages:
         return application
 
     async def _ready(self, _: web.Request) -> web.Response:
-        if self._delivery.is_ready:
+        waiting = self._waiting_for()
+        if not waiting:
             return web.Response(text="ready\n")
-        return web.Response(status=503, text="waiting for the first snapshot of all clusters\n")
+        return web.Response(status=503, text="".join(f"waiting for {each}\n" for each in waiting))
+
+    def _waiting_for(self) -> list[str]:
+        """What keeps this control plane from being ready; empty if it is."""
+        if self._delivery.is_ready and self.serves_proxies:
+            return []
+        missing = [f"a right in {self._own.cluster}: {issue.fix} ({issue.what})" for issue in self._own.missing_rights]
+        if missing:
+            return missing
+        listing = [f"{kind} of {self._own.cluster}" for kind in self._own.waiting_for]
+        return listing or ["the first snapshot of all clusters"]
 
     async def _drawing(self, request: web.Request) -> web.Response:
         _require_local(request)
@@ -126,7 +143,7 @@ class DebugPages:
 
     def _issues(self, _: web.Request) -> list[dict[str, Any]]:
         snapshot = self._delivery.tables.snapshot
-        found = issues_of(snapshot) if snapshot else ()
+        found = issues_of(snapshot) if snapshot else self._own.missing_rights
         failures = self._delivery.tables.derivations.graph.failures
         return [
             {

@@ -63,8 +63,9 @@ class ClusterFeed:
         self._probed: float | None = None
         self._probe_error = ""
         self._lost_at = 0.0
+        self._kinds = {kind.key: kind for kind in kinds}
         self._reflectors: dict[str, Reflector[KubernetesObject]] = {}
-        for kind in kinds:
+        for kind in self._kinds.values():
             self._reflectors[kind.key] = self._reflector(kind)
 
     async def run(self, visible: Callable[[], None]) -> None:
@@ -87,6 +88,15 @@ class ClusterFeed:
             f"{name}: {reflector.last_error or 'listing'}"
             for name, reflector in self._reflectors.items()
             if not reflector.synced.is_set()
+        ]
+
+    @property
+    def missing_rights(self) -> list[Issue]:
+        """Kinds that keep the cluster from becoming visible because they may not be read."""
+        return [
+            self._not_readable(self._kinds[key], reflector.refusal)
+            for key, reflector in self._reflectors.items()
+            if reflector.refusal and not reflector.synced.is_set()
         ]
 
     @property
@@ -187,7 +197,16 @@ class ClusterFeed:
             code="ISM0204",
             severity=Severity.WARNING,
             what=f"objects of this kind may not be read, and count as absent: {why}",
-            fix=f"allow get, list and watch of {kind.plural}.{kind.group} to the account whose credentials are used",
+            fix=_right_to(kind),
+        )
+
+    def _not_readable(self, kind: Kind, why: str) -> Issue:
+        return Issue(
+            subject=Subject(self.cluster, kind.name, "", "*"),
+            code="ISM0208",
+            severity=Severity.ERROR,
+            what=f"objects of this kind may not be read, and without them the cluster is not believed: {why}",
+            fix=_right_to(kind),
         )
 
     def _issue(self, kind: Kind, name: Name, why: str) -> Issue:
@@ -198,6 +217,11 @@ class ClusterFeed:
             what=f"cannot be read, and is left out: {why}",
             fix="correct the field that is named; other objects are not affected",
         )
+
+
+def _right_to(kind: Kind) -> str:
+    resource = f"{kind.plural}.{kind.group}" if kind.group else kind.plural
+    return f"allow get, list and watch of {resource} to the account whose credentials are used"
 
 
 def _says_the_same(old: object, new: KubernetesObject | None) -> bool:

@@ -148,8 +148,28 @@ async def serve(settings: ControlPlaneSettings) -> None:
             outside.account if outside is not None else None,
         )
         delivery = Delivery(world, authenticator)
-        visible, streams = asyncio.Event(), Streams()
-        async with asyncio.TaskGroup() as tasks:
+        registration = RegistrationAuthority(
+            settings.trust_domain,
+            lambda: use.current,
+            authenticator,
+            lambda: datetime.now(UTC),
+            lifetimes=settings.lifetimes,
+            node_agents=NodeAgents(settings.node_agents, partial(_pods_of, world)),
+            prepared=lambda: use.prepared,
+        )
+        streams = Streams()
+        webhooks = Webhooks(settings.injection, partial(_proxy_configs, delivery))
+        pages = DebugPages(settings, delivery, own, remotes, streams, [webhooks], partial(_held, use, shown))
+        unary = methods_of(CertificateService(registration))
+        ports = partial(
+            proxy_ports, settings.ads_transport, shown=shown, directory=delivery, unary=unary, streams=streams
+        )
+        visible = asyncio.Event()
+        async with (
+            serving(pages.readiness(), settings.bind, READINESS_PORT),
+            serving(pages.monitoring(), settings.bind, MONITORING_PORT),
+            asyncio.TaskGroup() as tasks,
+        ):
             if outside is not None:
                 tasks.create_task(outside.run(), name="keys of the outside issuer")
             tasks.create_task(_follow_authority(home, settings, use), name="authority")
@@ -190,16 +210,13 @@ async def serve(settings: ControlPlaneSettings) -> None:
             if settings.cluster_set_controller:
                 imports = ClusterSetWriter(client, world, delivery, remotes.are_all_known)
                 tasks.create_task(lease(CLUSTER_SET_LEASE).run(imports.run), name="cluster set")
-            registration = RegistrationAuthority(
-                settings.trust_domain,
-                lambda: use.current,
-                authenticator,
-                lambda: datetime.now(UTC),
-                lifetimes=settings.lifetimes,
-                node_agents=NodeAgents(settings.node_agents, partial(_pods_of, world)),
-                prepared=lambda: use.prepared,
-            )
-            await _serve_ports(settings, use, shown, registration, delivery, remotes, streams)
+            addresses = {
+                ClientCertificate.WELCOME: (settings.bind, TOKEN_PORT),
+                ClientCertificate.DEMANDED: (settings.bind, MUTUAL_TLS_PORT),
+            }
+            async with ports(addresses), serving_webhooks(webhooks, shown, settings.bind, WEBHOOK_PORT):
+                pages.serves_proxies = True
+                await _serving(settings)
 
 
 async def _lead(client: ApiClient, world: World, delivery: Delivery) -> None:
@@ -209,46 +226,19 @@ async def _lead(client: ApiClient, world: World, delivery: Delivery) -> None:
         tasks.create_task(GatewayDeployer(client, world, delivery).run(), name="deployments of gateways")
 
 
-async def _serve_ports(
-    settings: ControlPlaneSettings,
-    use: AuthorityInUse,
-    shown: Shown,
-    registration: RegistrationAuthority,
-    delivery: Delivery,
-    remotes: RemoteClusters,
-    streams: Streams,
-) -> None:
-    webhooks = Webhooks(settings.injection, partial(_proxy_configs, delivery))
-    pages = DebugPages(settings, delivery, remotes, streams, [webhooks], partial(_held, use, shown))
-    addresses = {
-        ClientCertificate.WELCOME: (settings.bind, TOKEN_PORT),
-        ClientCertificate.DEMANDED: (settings.bind, MUTUAL_TLS_PORT),
-    }
-    async with (
-        proxy_ports(
-            settings.ads_transport,
-            addresses,
-            shown,
-            delivery,
-            methods_of(CertificateService(registration)),
-            streams,
-        ),
-        serving_webhooks(webhooks, shown, settings.bind, WEBHOOK_PORT),
-        serving(pages.readiness(), settings.bind, READINESS_PORT),
-        serving(pages.monitoring(), settings.bind, MONITORING_PORT),
-    ):
-        # What was read until now lives as long as the process: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
-        # What is allocated afterwards mostly dies with its round: looking for cycles every 700 objects finds nothing.
-        gc.set_threshold(50_000, 5, 5)
-        log.info(
-            "serving",
-            cluster=settings.cluster,
-            ports=[TOKEN_PORT, MUTUAL_TLS_PORT, WEBHOOK_PORT, MONITORING_PORT],
-            transport=settings.ads_transport.value,
-        )
-        await asyncio.Event().wait()
+async def _serving(settings: ControlPlaneSettings) -> None:
+    # What was read until now lives as long as the process: the collector need not look at it again.
+    gc.collect()
+    gc.freeze()
+    # What is allocated afterwards mostly dies with its round: looking for cycles every 700 objects finds nothing.
+    gc.set_threshold(50_000, 5, 5)
+    log.info(
+        "serving",
+        cluster=settings.cluster,
+        ports=[TOKEN_PORT, MUTUAL_TLS_PORT, WEBHOOK_PORT, MONITORING_PORT],
+        transport=settings.ads_transport.value,
+    )
+    await asyncio.Event().wait()
 
 
 def _held(use: AuthorityInUse, shown: Shown) -> dict[str, str]:

@@ -31,7 +31,7 @@ class Reflector(Generic[T]):
     """`run` until cancelled.
 
     `changed` is called with each batch of changes, once for the first list even if it is empty, and with none if only `malformed` has
-    changed. `optional`: where a server does not let us read the kind at all, there is none of it for us, and `refusal` says so.
+    changed. `refusal` says that the server does not let us read the kind. `optional`: then there is none of it for us; otherwise it is waited for.
     `older`: versions that are read where the server does not have the first one.
     """
 
@@ -97,6 +97,7 @@ class Reflector(Generic[T]):
                     self.refusal, self.last_error = str(error), ""
                     self._contact(self._state.absent(), listed=True)
                 else:
+                    self.refusal = str(error)
                     self._note(error)
             except ApiError as error:
                 self._state.refused(error.status)
