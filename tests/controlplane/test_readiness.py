@@ -49,7 +49,7 @@ class Started:
 async def starting(own: Any):
     world = World(MeshSettings(mesh=MeshId("m"), trust_domain=TrustDomain("cluster.local")), EAST)
     async with ApiClient(ApiAddress(server=own.url)) as client:
-        feed = ClusterFeed(EAST, client, world, kinds_of(is_config_cluster=True))
+        feed = ClusterFeed(EAST, client, world, kinds_of(world.settings, is_config_cluster=True))
         delivery = Delivery(world, None)
         pages = DebugPages(None, delivery, feed, None, Streams(), [], dict)
         pages.serves_proxies = True
