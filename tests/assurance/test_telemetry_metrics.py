@@ -310,7 +310,7 @@ def _as_an_agent_starts_it(config: dict[str, Any], port: int, directory: Path) -
         node={"id": "cart", "cluster": "cart.shop", "metadata": metadata},
         control_planes=((LOOPBACK, 1),),
         control_plane_name="istiod",
-        root_certificates="",
+        proof_socket=str(directory / "proof.sock"),
         sds_socket=str(directory / "sds.sock"),
         admin_socket=str(directory / "admin.sock"),
         health_socket=str(directory / "health.sock"),
