@@ -15,6 +15,7 @@ import grpc.aio
 import pytest
 
 from isthmus.agent.certificates import Certificate
+from isthmus.controlplane.ports import methods_of
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.trust import x509
@@ -23,6 +24,7 @@ from isthmus.trust.authority import CertificateAuthority
 from isthmus.trust.messages import IstioCertificateResponse
 from isthmus.trust.registration import RegistrationAuthority
 from isthmus.trust.server import CertificateService
+from isthmus.xds.server import add_unary
 
 DOMAIN = TrustDomain.parse("cluster.local")
 ALICE = SpiffeId.parse("spiffe://cluster.local/ns/default/sa/alice")
@@ -128,7 +130,7 @@ async def token_port(authority) -> AsyncIterator[str]:
     port = server.add_secure_port(
         "127.0.0.1:0", grpc.ssl_server_credentials([(shown.key_pem.encode(), shown.chain_pem.encode())])
     )
-    service.add_to(server)
+    add_unary(server, methods_of(service))
     await server.start()
     yield f"127.0.0.1:{port}"
     await server.stop(None)

@@ -11,6 +11,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from isthmus.controlplane.ports import methods_of
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.trust import x509
@@ -19,6 +20,7 @@ from isthmus.trust.authority import CertificateAuthority
 from isthmus.trust.client import request_certificate
 from isthmus.trust.registration import RegistrationAuthority
 from isthmus.trust.server import CertificateService
+from isthmus.xds.server import add_unary
 
 NAME = "istiod.istio-system.svc"
 ALICE = SpiffeId.parse("spiffe://cluster.local/ns/default/sa/alice")
@@ -58,7 +60,7 @@ async def serving(
         if client
         else grpc.ssl_server_credentials(pairs),
     )
-    service.add_to(server)
+    add_unary(server, methods_of(service))
     await server.start()
     key, chain = (client[0].encode(), client[1].encode()) if client else (None, None)
     credentials = grpc.ssl_channel_credentials(roots, key, chain)
@@ -161,7 +163,7 @@ async def test_a_client_does_not_believe_a_server_that_another_authority_vouches
     port = server.add_secure_port(
         "127.0.0.1:0", grpc.ssl_server_credentials([(shown.key_pem.encode(), shown.chain_pem.encode())])
     )
-    service.add_to(server)
+    add_unary(server, methods_of(service))
     await server.start()
 
     credentials = grpc.ssl_channel_credentials(authority.root_pem.encode())

@@ -3,30 +3,23 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
-from functools import partial
-
-import grpc
-import grpc.aio
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from isthmus.controlplane.settings import AdsTransport
 from isthmus.controlplane.shown import Credentials, Shown
 from isthmus.trust.messages import METHOD, SERVICE
 from isthmus.trust.registration import Refused as CertificateRefused
 from isthmus.trust.server import CertificateService
-from isthmus.xds.directory import CallFacts, Directory, Refused, Streams, Unary
+from isthmus.xds.directory import GRACE_SECONDS, CallFacts, Directory, Refused, Streams, Unary
 from isthmus.xds.native_server import native_server
 from isthmus.xds.native_tls import ClientCertificate, server_context
-from isthmus.xds.server import SERVER_OPTIONS, AdsServer, add_unary
 
 TOKEN_PORT = 15012
 """Callers prove who they are with a token; on the native transport also with a client certificate. What Istio's agents expect."""
 
 MUTUAL_TLS_PORT = 15013
 """TLS with a client certificate demanded."""
-
-_GRACE_SECONDS = 0.2
 
 
 def methods_of(certificates: CertificateService) -> dict[str, Unary]:
@@ -51,9 +44,17 @@ async def proxy_ports(
     streams: Streams,
 ) -> AsyncIterator[dict[ClientCertificate, int]]:
     """Serves while the block runs; gives the ports."""
-    serve = {AdsTransport.NATIVE: _native, AdsTransport.GRPC: _grpc}[transport]
-    async with serve(addresses, shown, directory, unary, streams) as ports:
+    async with _server(transport)(addresses, shown, directory, unary, streams) as ports:
         yield ports
+
+
+def _server(transport: AdsTransport) -> Callable[..., AbstractAsyncContextManager[dict[ClientCertificate, int]]]:
+    """gRPC is loaded by those who want it: it takes 8 MB (measured)."""
+    if transport is AdsTransport.NATIVE:
+        return _native
+    from isthmus.controlplane.grpc_ports import grpc_ports
+
+    return grpc_ports
 
 
 @asynccontextmanager
@@ -64,7 +65,7 @@ async def _native(
     unary: Mapping[str, Unary],
     streams: Streams,
 ) -> AsyncIterator[dict[ClientCertificate, int]]:
-    async with native_server(directory, unary, streams, grace=_GRACE_SECONDS) as server:
+    async with native_server(directory, unary, streams, grace=GRACE_SECONDS) as server:
         ports = {
             client: server.listen(host, port, _context(shown.current, client))
             for client, (host, port) in addresses.items()
@@ -87,42 +88,4 @@ def _context(credentials: Credentials, client: ClientCertificate) -> ssl.SSLCont
         key_pem=credentials.serving.key_pem,
         roots_pem=credentials.roots_pem,
         client=client,
-    )
-
-
-@asynccontextmanager
-async def _grpc(
-    addresses: Mapping[ClientCertificate, tuple[str, int]],
-    shown: Shown,
-    directory: Directory,
-    unary: Mapping[str, Unary],
-    streams: Streams,
-) -> AsyncIterator[dict[ClientCertificate, int]]:
-    """gRPC's Python server can demand a certificate or not ask for one: where it would be welcome, it is not asked for."""
-    servers = []
-    ports = {}
-    for client, (host, port) in addresses.items():
-        demanded = client is ClientCertificate.DEMANDED
-        server = grpc.aio.server(options=list(SERVER_OPTIONS))
-        AdsServer(directory, streams).add_to(server)
-        add_unary(server, unary)
-        # gRPC asks for each connection.
-        asked = partial(_configuration, shown, demanded=demanded)
-        ports[client] = server.add_secure_port(
-            f"{host}:{port}",
-            grpc.dynamic_ssl_server_credentials(asked(), asked, require_client_authentication=demanded),
-        )
-        await server.start()
-        servers.append(server)
-    try:
-        yield ports
-    finally:
-        for server in servers:
-            await server.stop(grace=_GRACE_SECONDS)
-
-
-def _configuration(shown: Shown, *, demanded: bool) -> grpc.ServerCertificateConfiguration:
-    serving, roots = shown.current.serving, shown.current.roots_pem
-    return grpc.ssl_server_certificate_configuration(
-        [(serving.key_pem.encode(), serving.chain_pem.encode())], roots.encode() if demanded else None
     )

@@ -139,6 +139,7 @@ class Shared(Generic[K, S, V]):
                     SharedChange(self.name, key, (subject,), None if old is ABSENT else old, leaf.value)
                 )
             yield
+        self._moved = {}  # What was large stays large, even when it is empty.
 
     def take_changes(self) -> list[SharedChange]:
         """What has been found to be different since the last call."""

@@ -1,4 +1,4 @@
-"""The certificate service over gRPC: a thin shell around the registration authority.
+"""The certificate service: a thin shell around the registration authority.
 
 Every issuance and every refusal is logged, with the identity and the reason; keys, tokens and requests never are.
 """
@@ -6,15 +6,12 @@ Every issuance and every refusal is logged, with the identity and the reason; ke
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import grpc
-import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
 from isthmus.trust import x509
-from isthmus.trust.messages import METHOD, ROOT, SERVICE, IstioCertificateRequest, IstioCertificateResponse
+from isthmus.trust.messages import ROOT, IstioCertificateRequest, IstioCertificateResponse
 from isthmus.trust.registration import Issued, Refused, RegistrationAuthority
 
 _IMPERSONATED = "ImpersonatedIdentity"
@@ -28,10 +25,6 @@ class CertificateService:
     def __init__(self, registration: RegistrationAuthority) -> None:
         self._registration = registration
         self.issued = 0
-
-    def add_to(self, server: grpc.aio.Server) -> None:
-        method = grpc.unary_unary_rpc_method_handler(self._handle)
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, {METHOD: method}),))
 
     async def create(self, request: bytes, metadata: Mapping[str, str], certificate: str, peer: str) -> bytes:
         """One call of the method, whatever brought it: `certificate` is the caller's verified one (PEM) or empty. Raises Refused."""
@@ -52,16 +45,6 @@ class CertificateService:
             raise
         self._log(issued)
         return bytes(IstioCertificateResponse(cert_chain=issued.chain).SerializeToString())
-
-    async def _handle(self, request: bytes, context: Any) -> bytes:
-        metadata = {str(key): value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-        certificates = context.auth_context().get("x509_pem_cert", ())
-        certificate = bytes(certificates[0]).decode() if certificates else ""
-        try:
-            return await self.create(request, metadata, certificate, context.peer())
-        except Refused as refused:
-            await context.abort(grpc.StatusCode[refused.code], refused.told)
-            raise
 
     def _log(self, issued: Issued) -> None:
         self.issued += 1

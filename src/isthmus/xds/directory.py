@@ -20,6 +20,9 @@ DELTA = "DeltaAggregatedResources"
 FULL = "StreamAggregatedResources"
 REQUEST_BYTES_MAX = 4 * 1024 * 1024
 FIRST_REQUEST_SECONDS = 15.0
+GRACE_SECONDS = 0.2
+"""What a stopping server gives its clients to take the last words."""
+
 NO_NODE = "the first request must carry the node"
 
 
