@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 # A KUBECONFIG that happens to be in the environment is no invitation to fill that cluster.
 BENCH_OPTIONS = $(if $(TARGET),--target $(TARGET) --kubeconfig $(KUBECONFIG)) $(BENCH)
 
-.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate findings fuzz-apiserver format bench-render bench-stages bench-fanout soak choosing failure-modes live-all
+.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate bench-dns findings fuzz-apiserver format bench-render bench-stages bench-fanout soak choosing failure-modes live-all
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -75,6 +75,9 @@ bench-render: .venv/runtime ## how long `isthmus render` takes for one sidecar o
 
 fuzz-apiserver: .venv/dev ## hostile bodies and queries against the embedded API server, for SECONDS (300) each kind
 	ISTHMUS_FUZZ_SECONDS=$(SECONDS) pytest -n 2 tests/apiserver/test_hostile_bodies.py
+
+bench-dns: .venv/runtime ## questions per second of the agent's DNS server, and CPU for each; BENCH=SECONDS
+	@python tools/bench_dns.py $(BENCH)
 
 bench-validate: .venv/runtime ## how long validation of 10,000 objects takes
 	@python tools/bench_validate.py $(BENCH)

@@ -223,3 +223,28 @@ def test_a_name_that_dns_cannot_say_disturbs_no_other(dns, host):
     for records in itertools.permutations([good, bad]):
         table = NameTable.prepare(records, namespace="x", dns_domain="cluster.local", search_domains=["x.svc.y"])
         assert dns.read(answer(dns.ask("good.example.com"), table, over_udp=True)).addresses == ["10.0.0.1"]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["cart.shop", "headless.shop", "six.shop", "nobody.example", "x" * 70]), st.booleans()
+        ),
+        max_size=20,
+    )
+)
+def test_what_is_remembered_is_what_would_be_answered(dns, table, asked):
+    """For any questions in any order: the remembered answer is the computed one, byte for byte."""
+    for turn, (name, large) in enumerate(asked):
+        packet = dns.ask(name, identifier=turn, payload=1232 if large else None)
+        computed, remembered = answer(packet, table, over_udp=True, turn=turn), table.datagram(packet, turn)
+
+        assert remembered == computed
+
+
+def test_a_flood_of_different_questions_is_not_remembered_for_ever(dns, table):
+    for number in range(5000):
+        table.datagram(dns.ask(f"host-{number}.example.org"), 0)
+        table.datagram(dns.ask("cart.shop") + number.to_bytes(30), 0)
+
+    assert len(table._said) <= 2048

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from name_servers import LOOPBACK, Upstream, bound
 
+from isthmus.dns.answers import NameTable
 from isthmus.dns.server import DnsServer
 
 SECONDS = 10.0
@@ -53,8 +54,8 @@ class Asker:
 
 
 @asynccontextmanager
-async def running(table: Any, upstream: Upstream | None = None) -> AsyncIterator[Asker]:
-    server = DnsServer([LOOPBACK] if upstream else [], upstream.open_socket if upstream else no_socket)
+async def running(table: Any, upstream: Upstream | None = None, *, servers: int = 1) -> AsyncIterator[Asker]:
+    server = DnsServer([LOOPBACK] * servers if upstream else [], upstream.open_socket if upstream else no_socket)
     server.table = table
     udp, tcp = bound(socket.SOCK_DGRAM), bound(socket.SOCK_STREAM)
     ports = udp.getsockname()[1], tcp.getsockname()[1]
@@ -195,3 +196,74 @@ async def test_a_client_that_goes_away_before_its_answer_disturbs_nobody(dns, ta
         (reply,) = await asker.over_tcp(dns.ask("cart.shop"))
 
     assert dns.read(reply).addresses == ["10.97.0.1"]
+
+
+async def test_what_is_cut_off_upstream_is_fetched_over_tcp_for_a_client_that_takes_as_much(dns, table):
+    def replies(question: bytes) -> list[bytes]:
+        """Cut off at first, which is over UDP; then whole."""
+        cut = len(upstream.asked) % 2 == 1
+        whole = dns.reply(question, *(f"192.0.2.{number}" for number in range(1, 40)))
+        return [dns.reply(question)[:2] + b"\x83\x80" + dns.reply(question)[4:] if cut else whole]
+
+    upstream = Upstream(replies)
+    async with running(table, upstream) as asker:
+        large = dns.read(await asker.over_udp(dns.ask("many.example.org", payload=1232)))
+        small = dns.read(await asker.over_udp(dns.ask("many.example.org")))
+
+    assert (large.truncated, len(large.addresses)) == (False, 39)
+    assert (small.truncated, len(small.addresses)) == (True, 0)
+    assert len(upstream.asked) == 4
+
+
+async def test_a_server_that_fails_is_not_the_last_word(dns, table):
+    """As resolvers do: another server may know."""
+    upstream = Upstream(lambda question: [failing(dns, question) if first() else dns.reply(question, "192.0.2.1")])
+    turns = iter(range(100))
+
+    def first() -> bool:
+        return next(turns) == 0
+
+    async with running(table, upstream, servers=2) as asker:
+        reply = dns.read(await asker.over_udp(dns.ask("www.python.org")))
+
+    assert reply.addresses == ["192.0.2.1"]
+    assert len(upstream.asked) == 2
+
+
+async def test_when_every_server_fails_their_failure_is_told(dns, table):
+    upstream = Upstream(lambda question: [failing(dns, question)])
+
+    async with running(table, upstream, servers=2) as asker:
+        reply = dns.read(await asker.over_udp(dns.ask("www.python.org")))
+
+    assert reply.code == "SERVFAIL"
+    assert len(upstream.asked) == 2
+    assert asker.server.upstream.failed == 1
+
+
+def failing(dns, question: bytes) -> bytes:
+    answered = dns.reply(question)
+    return answered[:3] + bytes([answered[3] & 0xF0 | 2]) + answered[4:]
+
+
+async def test_a_flood_of_questions_is_answered_in_order_and_other_work_gets_its_turn(dns, table):
+    async with running(table) as asker:
+        loop = asyncio.get_running_loop()
+        with bound(socket.SOCK_DGRAM) as mine:
+            for number in range(200):
+                await loop.sock_sendto(mine, dns.ask("cart.shop", identifier=number), asker.udp)
+            (over_tcp,) = await asker.over_tcp(dns.ask("six.shop", "AAAA"))
+            replies = [dns.read(await loop.sock_recv(mine, 4096)) for _ in range(200)]
+
+    assert [reply.identifier for reply in replies] == list(range(200))
+    assert {tuple(reply.addresses) for reply in replies} == {("10.97.0.1",)}
+    assert dns.read(over_tcp).addresses == ["fd00::6"]
+
+
+async def test_a_new_table_is_in_force_for_questions_that_were_asked_before(dns, table):
+    async with running(table) as asker:
+        before = dns.read(await asker.over_udp(dns.ask("cart.shop")))
+        asker.server.table = NameTable.prepare([], namespace="shop", dns_domain="cluster.local")
+        after = dns.read(await asker.over_udp(dns.ask("cart.shop")))
+
+    assert (before.code, after.code) == ("NOERROR", "NXDOMAIN")

@@ -4,6 +4,9 @@ Addresses of known names are answered here; everything else is `FORWARD`ed to th
 answer is SERVFAIL, so that applications ask again instead of believing that a name does not exist.
 
 Wire format: RFC 1035 section 4; EDNS: RFC 6891. Only the question is read, so compression pointers never have to be followed.
+
+Applications ask the same questions again and again, in the same bytes but for the identifier. So a table remembers what it answered to which
+bytes: then an answer is a look-up and two slices. A new table remembers nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from isthmus.model.views import NameRecord
 
 TTL_SECONDS = 30
 A, CNAME, OPT, AAAA, ANY_CLASS, INTERNET = 1, 5, 41, 28, 255, 1
-NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP = 0, 1, 2, 3, 4
+NOERROR, FORMERR, SERVFAIL, NXDOMAIN, NOTIMP, REFUSED = 0, 1, 2, 3, 4, 5
 
 _HEADER = struct.Struct("!HHHHHH")
 _QUESTION_TAIL = struct.Struct("!HH")
@@ -32,10 +35,16 @@ _KEPT_FLAGS = 0x7900
 _LABEL_BYTES_NEVER = 64
 """One more than a label may have (RFC 1035 section 2.3.4)."""
 
+_OPT_BYTES = 11
+"""An OPT record without options."""
+
 _UDP_BYTES = 512
 _UDP_BYTES_MAX = 4096
 _NAME_POINTER = b"\xc0\x0c"
 """Points at the question's name, which always starts after the 12 bytes of the header."""
+
+
+_REMEMBERED_MAX = 2048
 
 
 class Verdict(Enum):
@@ -62,6 +71,7 @@ class NameTable:
 
     def __init__(self, names: dict[bytes, Known]) -> None:
         self._names = names
+        self._said: dict[bytes, bytes | Verdict | _InTurn] = {}
         self._wildcards = {name[2:]: known for name, known in names.items() if name.startswith(b"\x01*")}
 
     @staticmethod
@@ -95,33 +105,67 @@ class NameTable:
     def __len__(self) -> int:
         return len(self._names)
 
+    def datagram(self, packet: bytes, turn: int) -> bytes | Verdict:
+        """`answer` over UDP, remembered."""
+        question = packet[2:]
+        said = self._said.get(question)
+        if said is None:
+            said = _said(packet, self, over_udp=True)
+            # What is asked once, in bytes that nobody sends again, must not take the place of what is asked often.
+            if _can_be_asked_again(packet):
+                if len(self._said) >= _REMEMBERED_MAX:
+                    self._said.clear()
+                self._said[question] = said
+        if isinstance(said, bytes):
+            return packet[:2] + said
+        return said if isinstance(said, Verdict) else packet[:2] + said.at(turn)
+
+
+@dataclass(frozen=True, slots=True)
+class _InTurn:
+    """An answer, without its identifier, of which some records take turns; `kept` of them fit."""
+
+    head: bytes
+    records: tuple[bytes, ...]
+    kept: int
+
+    def at(self, turn: int) -> bytes:
+        first = turn % len(self.records)
+        return self.head + b"".join((self.records[first:] + self.records[:first])[: self.kept])
+
 
 def answer(packet: bytes, table: NameTable | None, *, over_udp: bool, turn: int = 0) -> bytes | Verdict:
     """The answer to a packet. `turn` rotates the addresses, so that clients that take the first one share the load."""
+    said = _said(packet, table, over_udp=over_udp)
+    if isinstance(said, Verdict):
+        return said
+    return packet[:2] + (said if isinstance(said, bytes) else said.at(turn))
+
+
+def _said(packet: bytes, table: NameTable | None, *, over_udp: bool) -> bytes | Verdict | _InTurn:
+    """The answer without its identifier, for every turn."""
     if len(packet) < _HEADER.size:
         return Verdict.IGNORE
-    identifier, flags, questions, answers, _, additional = _HEADER.unpack_from(packet)
+    _, flags, questions, answers, _, _ = _HEADER.unpack_from(packet)
     if flags & _RESPONSE:
         return Verdict.IGNORE
     if (flags >> 11) & 0xF:
-        return failure(packet, NOTIMP)
+        return failure(packet, NOTIMP)[2:]
     end = _end_of_name(packet, _HEADER.size)
     if questions != 1 or answers or end is None or end + 4 > len(packet):
-        return failure(packet, FORMERR if questions else SERVFAIL)
+        return failure(packet, FORMERR if questions else SERVFAIL)[2:]
     kind, class_ = _QUESTION_TAIL.unpack_from(packet, end)
     if table is None:
-        return failure(packet, SERVFAIL)
-    if kind not in (A, AAAA) or class_ != INTERNET:
-        known = table.find(packet[_HEADER.size : end].lower()) if class_ in (INTERNET, ANY_CLASS) else None
-        return _reply(packet, identifier, flags, end + 4, [], over_udp, additional) if known else Verdict.FORWARD
-    known = table.find(packet[_HEADER.size : end].lower())
+        return failure(packet, SERVFAIL)[2:]
+    known = table.find(packet[_HEADER.size : end].lower()) if class_ in (INTERNET, ANY_CLASS) else None
     if known is None:
         return Verdict.FORWARD
+    if kind not in (A, AAAA) or class_ != INTERNET:
+        return _reply(packet, end + 4, b"", (), over_udp=over_udp)
+    alias = _record(_NAME_POINTER, CNAME, known.alias_of) if known.alias_of else b""
     data = known.a if kind == A else known.aaaa
-    records = [_record(known.alias_of or _NAME_POINTER, kind, item) for item in _rotated(data, turn)]
-    if known.alias_of:
-        records.insert(0, _record(_NAME_POINTER, CNAME, known.alias_of))
-    return _reply(packet, identifier, flags, end + 4, records, over_udp, additional)
+    records = tuple(_record(known.alias_of or _NAME_POINTER, kind, item) for item in data)
+    return _reply(packet, end + 4, alias, records, over_udp=over_udp)
 
 
 def failure(packet: bytes, code: int) -> bytes:
@@ -144,18 +188,27 @@ def is_answer_to(reply: bytes, packet: bytes) -> bool:
     return reply[:2] == packet[:2] and bool(reply[2] & 0x80) and same_question
 
 
+def room_over_udp(packet: bytes) -> int:
+    """How long an answer to this question may be over UDP."""
+    end = _end_of_name(packet, _HEADER.size)
+    return _UDP_BYTES if end is None else _room(packet, end + 4, int.from_bytes(packet[10:12]))
+
+
 def _reply(
-    packet: bytes, identifier: int, flags: int, question_end: int, records: list[bytes], over_udp: bool, additional: int
-) -> bytes:
-    room = _room(packet, question_end, additional) if over_udp else 65535
+    packet: bytes, question_end: int, alias: bytes, records: tuple[bytes, ...], *, over_udp: bool
+) -> bytes | _InTurn:
+    """As much as fits: an alias first, then records, which are all as long."""
+    room = (room_over_udp(packet) if over_udp else 65535) - question_end
+    kept_alias = alias if len(alias) <= room else b""
+    each = len(records[0]) if records else 1
+    kept = min(len(records), (room - len(kept_alias)) // each) if kept_alias == alias else 0
+    flags = int.from_bytes(packet[2:4])
     response = _RESPONSE | _AUTHORITATIVE | _RECURSION_AVAILABLE | (flags & _KEPT_FLAGS)
-    question = packet[_HEADER.size : question_end]
-    body = b"".join(records)
-    if _HEADER.size + len(question) + len(body) > room:
-        while records and _HEADER.size + len(question) + len(body) > room:
-            body = body[: -len(records.pop())]
+    if kept < len(records) or kept_alias != alias:
         response |= _TRUNCATED
-    return _HEADER.pack(identifier, response, 1, len(records), 0, 0) + question + body
+    header = _HEADER.pack(0, response, 1, kept + bool(kept_alias), 0, 0)[2:]
+    head = header + packet[_HEADER.size : question_end] + kept_alias
+    return _InTurn(head, records, kept) if len(records) > 1 and kept else head + b"".join(records[:kept])
 
 
 def _room(packet: bytes, question_end: int, additional: int) -> int:
@@ -171,11 +224,10 @@ def _record(name: bytes, kind: int, data: bytes) -> bytes:
     return name + struct.pack("!HHIH", kind, INTERNET, TTL_SECONDS, len(data)) + data
 
 
-def _rotated(items: tuple[bytes, ...], turn: int) -> tuple[bytes, ...]:
-    if len(items) < 2:
-        return items
-    first = turn % len(items)
-    return items[first:] + items[:first]
+def _can_be_asked_again(packet: bytes) -> bool:
+    """Not with options behind the question, which may be different each time (RFC 7873: cookies)."""
+    end = _end_of_name(packet, _HEADER.size) if len(packet) > _HEADER.size else None
+    return end is not None and len(packet) <= end + 4 + _OPT_BYTES
 
 
 def _end_of_name(packet: bytes, position: int) -> int | None:

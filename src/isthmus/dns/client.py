@@ -10,7 +10,7 @@ import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from isthmus.dns.answers import NXDOMAIN, SERVFAIL, failure, is_answer_to
+from isthmus.dns.answers import NXDOMAIN, REFUSED, SERVFAIL, failure, is_answer_to, room_over_udp
 from isthmus.dns.query import question, read_reply
 
 _UPSTREAM_SECONDS = 5.0
@@ -67,22 +67,48 @@ class NameServers:
             float(min((each["ttl"] for each in said["answers"]), default=0)),
         )
 
+    @property
+    def is_empty(self) -> bool:
+        return not self._addresses
+
+    def nobody(self, packet: bytes) -> bytes:
+        """The answer where there is no server: nobody else knows the name either."""
+        return failure(packet, NXDOMAIN)
+
     async def ask(self, packet: bytes, *, over_udp: bool) -> bytes:
-        """The first server's answer; NXDOMAIN where there is no server, SERVFAIL where none answers."""
+        """The first answer of a server that does not fail; what failing ones say, if there is no other; SERVFAIL where none answers."""
         if not self._addresses:
-            return failure(packet, NXDOMAIN)
+            return self.nobody(packet)
         if self._questions.locked():
             return failure(packet, SERVFAIL)
+        refused = b""
         async with self._questions:
             self.asked += 1
             for server in self._addresses:
-                with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                    async with asyncio.timeout(_UPSTREAM_SECONDS):
-                        reply = await self._ask(server, packet, over_udp=over_udp)
-                        if is_answer_to(reply, packet):
-                            return reply
+                reply = await self._answer_of(server, packet, over_udp=over_udp)
+                if reply and reply[3] & 0xF not in (SERVFAIL, REFUSED):
+                    return reply
+                refused = refused or reply
         self.failed += 1
-        return failure(packet, SERVFAIL)
+        return refused or failure(packet, SERVFAIL)
+
+    async def _answer_of(self, server: str, packet: bytes, *, over_udp: bool) -> bytes:
+        """Empty for a server that does not answer, or not this question."""
+        with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
+            async with asyncio.timeout(_UPSTREAM_SECONDS):
+                reply = await self._ask(server, packet, over_udp=over_udp)
+                return reply if is_answer_to(reply, packet) else b""
+        return b""
+
+    async def ask_for_datagram(self, packet: bytes) -> bytes:
+        """The answer for a client that asks over UDP. One that comes cut off is fetched whole over TCP, if the client takes that much; else the
+        part tells it to ask over TCP itself.
+        """
+        reply = await self.ask(packet, over_udp=True)
+        if reply[2] & _TRUNCATED:
+            whole = await self.ask(packet, over_udp=False)
+            return whole if len(whole) <= room_over_udp(packet) and whole[3] & 0xF == reply[3] & 0xF else reply
+        return reply
 
     async def _ask(self, server: str, packet: bytes, *, over_udp: bool) -> bytes:
         loop = asyncio.get_running_loop()

@@ -1,6 +1,7 @@
 """The DNS proxy's sockets: UDP and TCP on sockets that are handed in, forwarding what the table does not have.
 
-Its own questions to upstream servers carry the sidecar's socket mark, so capture does not bring them back here.
+Its own questions to upstream servers carry the sidecar's socket mark, so capture does not bring them back here. Datagrams are taken and answered
+many at a time, without a task or a transport for each: that is what most questions cost.
 """
 
 from __future__ import annotations
@@ -9,13 +10,15 @@ import asyncio
 import contextlib
 import socket
 from collections.abc import Sequence
-from typing import cast
 
-from isthmus.dns.answers import NameTable, Verdict, answer
+from isthmus.dns.answers import SERVFAIL, NameTable, Verdict, answer, failure
 from isthmus.dns.client import NameServers, OpenSocket
 
 _TCP_CLIENTS_MAX = 128
 _TCP_IDLE_SECONDS = 30.0
+_QUESTION_BYTES_MAX = 4096
+_AT_ONCE = 64
+"""Datagrams that are answered before anything else gets its turn."""
 
 
 class DnsServer:
@@ -31,21 +34,27 @@ class DnsServer:
         """Until cancelled. Takes ownership of both sockets."""
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as tasks:
-            transport, _ = await loop.create_datagram_endpoint(lambda: _Datagrams(self, tasks), sock=udp)
+            loop.add_reader(udp, self._take_datagrams, udp, tasks)
             server = await asyncio.start_server(self._serve_stream, sock=tcp)
             try:
                 await asyncio.Event().wait()
             finally:
-                transport.close()
+                loop.remove_reader(udp)
+                udp.close()
                 server.close()
 
     def answer_now(self, packet: bytes, *, over_udp: bool) -> bytes | Verdict:
+        """From the table; what it does not have is for `forward`, if there is anybody to ask."""
         self.questions += 1
-        return answer(packet, self.table, over_udp=over_udp, turn=self.questions)
+        if over_udp and self.table is not None:
+            reply = self.table.datagram(packet, self.questions)
+        else:
+            reply = answer(packet, self.table, over_udp=over_udp, turn=self.questions)
+        return self.upstream.nobody(packet) if reply is Verdict.FORWARD and self.upstream.is_empty else reply
 
     async def forward(self, packet: bytes, *, over_udp: bool) -> bytes:
         """What the Pod's own name servers answer."""
-        return await self.upstream.ask(packet, over_udp=over_udp)
+        return await (self.upstream.ask_for_datagram(packet) if over_udp else self.upstream.ask(packet, over_udp=False))
 
     async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Questions with a length before each (RFC 1035 section 4.2.2). A client that keeps silent is let go."""
@@ -66,26 +75,30 @@ class DnsServer:
                     await writer.drain()
             writer.close()
 
+    def _take_datagrams(self, udp: socket.socket, tasks: asyncio.TaskGroup) -> None:
+        """What has come, until there is no more. A client that has gone, or takes nothing, is not waited for: it asks again."""
+        for _ in range(_AT_ONCE):
+            try:
+                packet, client = udp.recvfrom(_QUESTION_BYTES_MAX)
+            except BlockingIOError:
+                return
+            except OSError:
+                continue  # The kernel tells here that an answer before did not arrive.
+            reply = self.answer_now(packet, over_udp=True)
+            if isinstance(reply, bytes):
+                _send(udp, reply, client)
+            elif reply is Verdict.FORWARD:
+                tasks.create_task(self._forward(udp, packet, client), name="forward a question")
 
-class _Datagrams(asyncio.DatagramProtocol):
-    def __init__(self, server: DnsServer, tasks: asyncio.TaskGroup) -> None:
-        self._server = server
-        self._tasks = tasks
-        self._transport: asyncio.DatagramTransport | None = None
+    async def _forward(self, udp: socket.socket, packet: bytes, client: tuple[str, int]) -> None:
+        try:
+            reply = await self.forward(packet, over_udp=True)
+        except OSError:
+            reply = failure(packet, SERVFAIL)
+        if udp.fileno() >= 0:
+            _send(udp, reply, client)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop's transports do not inherit from asyncio's.
-        self._transport = cast("asyncio.DatagramTransport", transport)
 
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        assert self._transport is not None, "connected"
-        reply = self._server.answer_now(data, over_udp=True)
-        if isinstance(reply, bytes):
-            self._transport.sendto(reply, addr)
-        elif reply is Verdict.FORWARD:
-            self._tasks.create_task(self._forward(data, addr), name="forward a question")
-
-    async def _forward(self, packet: bytes, client: tuple[str, int]) -> None:
-        reply = await self._server.forward(packet, over_udp=True)
-        if self._transport is not None and not self._transport.is_closing():
-            self._transport.sendto(reply, client)
+def _send(udp: socket.socket, reply: bytes, client: tuple[str, int]) -> None:
+    with contextlib.suppress(OSError):
+        udp.sendto(reply, client)
