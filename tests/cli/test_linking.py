@@ -232,6 +232,41 @@ def test_a_plugin_takes_the_place_of_the_token(kubeconfig: str) -> None:
     assert document["users"][0]["user"] == {"auth-provider": {"name": "oidc", "config": {"client-id": "mesh"}}}
 
 
+def test_an_account_in_ones_own_words_takes_the_place_of_the_readers(
+    kubeconfig: str, request_to: Request, tmp_path: Path
+) -> None:
+    binding = {
+        "apiVersion": "rbac.authorization.k8s.io/v1",
+        "kind": "ClusterRoleBinding",
+        "metadata": {"name": "only-looks"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "cluster-admin"},
+        "subjects": [{"kind": "ServiceAccount", "name": "looker", "namespace": "istio-system"}],
+    }
+    account = {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": {"name": "looker"}}
+    (tmp_path / "rights").mkdir()
+    (tmp_path / "rights" / "all.yaml").write_text(yaml.safe_dump_all([binding, account]))
+    words = ["create-remote-secret", "--context", "west", "--name", "west", "--manifests", str(tmp_path / "rights")]
+
+    made = run(kubeconfig, *words, "--service-account", "looker")
+    other = run(kubeconfig, *words, "--service-account", "somebody")
+
+    assert made.exit_code == 0, made.output
+    assert "created ServiceAccount looker" in made.stderr
+    assert "created ClusterRoleBinding only-looks" in made.stderr
+    assert request_to("west", "GET", f"{SYSTEM}/serviceaccounts/looker")[0] == 200
+    assert request_to("west", "GET", f"{SYSTEM}/serviceaccounts/{READER}")[0] == 404
+    assert "there is no ServiceAccount istio-system/somebody among them" in other.output
+
+
+def test_manifests_are_rights_and_nothing_else(kubeconfig: str, tmp_path: Path) -> None:
+    (tmp_path / "all.yaml").write_text(yaml.safe_dump({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "a"}}))
+
+    made = run(kubeconfig, "create-remote-secret", "--context", "west", "--manifests", str(tmp_path / "all.yaml"))
+
+    assert isinstance(made.exception, SystemExit | Failed), made.exception
+    assert "Pod: only ServiceAccount" in made.output
+
+
 def test_a_token_secret_gives_a_token_that_never_expires(kubeconfig: str, request_to: Request) -> None:
     owner = {"kubernetes.io/service-account.name": READER}
     request_to("west", "POST", f"{SYSTEM}/serviceaccounts", {"metadata": {"name": READER}})

@@ -18,7 +18,7 @@ from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import NotFound
 from isthmus.kubernetes.kubeconfig import AuthPlugin
 from isthmus.kubernetes.link_client import authority_of, ensure_reader, long_lived_token, proven_token
-from isthmus.kubernetes.reader_access import Reader
+from isthmus.kubernetes.reader_access import Reader, reader_objects, written_by_hand
 from isthmus.kubernetes.remote_secret import (
     READER,
     CannotCreate,
@@ -29,7 +29,7 @@ from isthmus.kubernetes.remote_secret import (
     server_warnings,
     token_secret_of,
 )
-from isthmus.kubernetes.resources import NAMESPACES
+from isthmus.kubernetes.resources import NAMESPACES, ResourcePath
 
 Object = dict[str, Any]
 
@@ -66,6 +66,12 @@ class _Order:
 @click.option("--type", "kind", type=click.Choice(["remote", "config"]), default="remote", show_default=True)
 @click.option("--service-account", default="", help=f"Whose token; {READER}, or istiod with --type config.")
 @click.option("--create-service-account/--no-create-service-account", default=True, show_default=True)
+@click.option(
+    "--manifests",
+    multiple=True,
+    metavar="FILE|DIR",
+    help="The account and its rights in your own words, made instead of Isthmus' own.",
+)
 @click.option("--token-duration", type=Duration(), default="90d", show_default=True, help="How long the token lives.")
 @click.option("--long-lived", is_flag=True, help="A token Secret's token, which never expires.")
 @click.option("--secret-name", default="", help="Which token Secret, if the account has several.")
@@ -84,6 +90,7 @@ def create_remote_secret_command(
     kind: str,
     service_account: str,
     create_service_account: bool,
+    manifests: Sequence[str],
     token_duration: int,
     long_lived: bool,
     secret_name: str,
@@ -122,8 +129,9 @@ def create_remote_secret_command(
             found = chosen(kubeconfig, context)
             seconds = 0 if long_lived or secret_name else token_duration
             # A control plane's own account has more rights than a reader, and is made by whoever installs it.
-            makes_account = create_service_account and kind == "remote"
-            secret = over_the_network(lambda: _online(order, found, makes_account, seconds))
+            makes_account = create_service_account and (kind == "remote" or bool(manifests))
+            made = _account_objects(order, manifests) if makes_account else []
+            secret = over_the_network(lambda: _online(order, found, made, seconds))
     except CannotCreate as error:
         raise Failed(f"create-remote-secret: {error}", exit_code=BAD_INPUT) from None
     if output == "json":
@@ -141,17 +149,28 @@ def _offline(order: _Order, found: Sequence[Any]) -> Object:
     return secret
 
 
-async def _online(order: _Order, context: Context, makes_account: bool, token_seconds: int) -> Object:
-    """`token_seconds` 0 is a token that never expires."""
+def _account_objects(order: _Order, manifests: Sequence[str]) -> list[tuple[ResourcePath, Object]]:
+    """Raises CannotCreate for manifests that are something else."""
+    if not manifests:
+        return list(reader_objects(Reader(namespace=order.namespace, account=order.account, manager="isthmus")))
+    objects = [obj for source in manifests for document in documents(source) for obj in _flat(document)]
+    try:
+        return list(written_by_hand(objects, order.account, order.namespace))
+    except ValueError as error:
+        raise CannotCreate(f"--manifests: {error}") from None
+
+
+async def _online(
+    order: _Order, context: Context, account: Sequence[tuple[ResourcePath, Object]], token_seconds: int
+) -> Object:
+    """`account` is what is made first; `token_seconds` 0 is a token that never expires."""
     async with ApiClient(context.address) as client:
         cluster = order.name or str((await client.get(NAMESPACES, "kube-system"))["metadata"]["uid"])
         server = order.server or context.server
         # A name that cannot be used is told before anything is made.
         order.secret(cluster, server, "", "")
-        if makes_account:
-            reader = Reader(namespace=order.namespace, account=order.account, manager="isthmus")
-            for kind, name in await ensure_reader(client, reader):
-                click.echo(f"created {kind} {name}", err=True)
+        for made_kind, name in await ensure_reader(client, account):
+            click.echo(f"created {made_kind} {name}", err=True)
         ca_pem, token = await authority_of(client, order.namespace), ""
         if order.plugin is None and token_seconds:
             token = await _bound_token(client, order, token_seconds)
@@ -189,7 +208,7 @@ def _plugin(auth_type: str, name: str, config: Sequence[str]) -> AuthPlugin | No
 def _flat(document: Any) -> list[Object]:
     """A List's items, or the object itself."""
     if not isinstance(document, dict):
-        raise CannotCreate("--offline-objects: a document is not an object")
+        raise CannotCreate("a document in the files is not an object")
     return list(document.get("items") or []) if str(document.get("kind", "")).endswith("List") else [document]
 
 

@@ -16,7 +16,7 @@ from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import AlreadyExists, Forbidden, KubernetesError, NotFound, Unauthorized
 from isthmus.kubernetes.kubeconfig import BadKubeconfig
 from isthmus.kubernetes.linking import MANAGER, RENEWED_AT, Action, Observed, Step, Wishes, kubeconfig_in, secret_for
-from isthmus.kubernetes.reader_access import MANAGED_BY, Reader, made_by, reader_objects
+from isthmus.kubernetes.reader_access import MANAGED_BY, made_by, reader_objects
 from isthmus.kubernetes.remote_secret import LABEL, CannotCreate, expiry_of, remote_secret, token_secret_of
 from isthmus.kubernetes.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, SECRETS, SERVICE_ACCOUNTS, ResourcePath
 
@@ -79,10 +79,10 @@ async def carry_out(
     return done
 
 
-async def ensure_reader(client: ApiClient, reader: Reader) -> list[tuple[str, str]]:
+async def ensure_reader(client: ApiClient, objects: Iterable[tuple[ResourcePath, Object]]) -> list[tuple[str, str]]:
     """Makes what is not there; what is there stays as it is. Kind and name of what was made."""
     made = []
-    for resource, wanted in reader_objects(reader):
+    for resource, wanted in objects:
         try:
             await client.create(resource, wanted, wanted["metadata"].get("namespace", ""))
         except AlreadyExists:

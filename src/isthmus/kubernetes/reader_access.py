@@ -6,7 +6,7 @@ workloads are, and no key.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +18,13 @@ MANAGED_BY = "app.kubernetes.io/managed-by"
 _RBAC = "rbac.authorization.k8s.io"
 CLUSTER_ROLES = ResourcePath(group=_RBAC, version="v1", plural="clusterroles", namespaced=False)
 CLUSTER_ROLE_BINDINGS = ResourcePath(group=_RBAC, version="v1", plural="clusterrolebindings", namespaced=False)
+_OF_ACCOUNTS = {
+    "ServiceAccount": SERVICE_ACCOUNTS,
+    "ClusterRole": CLUSTER_ROLES,
+    "ClusterRoleBinding": CLUSTER_ROLE_BINDINGS,
+    "Role": ResourcePath(group=_RBAC, version="v1", plural="roles", namespaced=True),
+    "RoleBinding": ResourcePath(group=_RBAC, version="v1", plural="rolebindings", namespaced=True),
+}
 _READ = ["get", "list", "watch"]
 
 
@@ -60,6 +67,24 @@ def reader_objects(reader: Reader) -> Iterator[tuple[ResourcePath, Object]]:
             "subjects": [{"kind": "ServiceAccount", "name": reader.account, "namespace": reader.namespace}],
         },
     )
+
+
+def written_by_hand(objects: Iterable[Object], account: str, namespace: str) -> Iterator[tuple[ResourcePath, Object]]:
+    """Somebody's own account and rights instead of these, the account first. Raises ValueError for anything else, and if the account is missing."""
+    found = list(objects)
+    strange = sorted({str(each.get("kind")) for each in found if each.get("kind") not in _OF_ACCOUNTS})
+    if strange:
+        raise ValueError(f"{', '.join(strange)}: only {', '.join(_OF_ACCOUNTS)} belong to an account's rights")
+    for each in found:
+        metadata = each.setdefault("metadata", {})
+        if _OF_ACCOUNTS[each["kind"]].namespaced:
+            metadata.setdefault("namespace", namespace)
+    names = [(each["kind"], each["metadata"].get("namespace"), each["metadata"].get("name")) for each in found]
+    if ("ServiceAccount", namespace, account) not in names:
+        raise ValueError(f"there is no ServiceAccount {namespace}/{account} among them")
+    order = list(_OF_ACCOUNTS)
+    for each in sorted(found, key=lambda each: order.index(each["kind"])):
+        yield _OF_ACCOUNTS[each["kind"]], each
 
 
 def rules() -> list[Object]:
