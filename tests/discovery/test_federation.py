@@ -8,7 +8,11 @@ from dataclasses import replace
 import pytest
 from two_meshes import SHOP, Meshes, OneMesh, aged, export, imported, meshes, peer
 
+from isthmus.assurance.explaining.absence import why_not
+from isthmus.assurance.explaining.asked import Asked
 from isthmus.assurance.explaining.far_end import FarEnds
+from isthmus.assurance.explaining.questions import why
+from isthmus.assurance.explaining.stories import told_why_not
 from isthmus.assurance.traffic.request import Request, Tls
 from isthmus.assurance.traffic.walk import Outcome, Side, Walk, walk
 from isthmus.discovery.federation import offers_for
@@ -99,7 +103,7 @@ def test_a_peer_is_told_of_gateways_identities_and_numbers_but_of_no_workload(fe
     assert [str(gateway) for gateway in offers.gateways] == ["203.0.113.1:15444"]
 
 
-def test_an_exported_service_has_its_global_name_at_home_too(federated: Meshes) -> None:
+def test_an_exported_service_has_its_mesh_name_at_home_too(federated: Meshes) -> None:
     [upstream] = federated["b"].called("client.sample", FOREIGN)
 
     assert places([upstream]) == [("10.0.0.1", 8080), ("10.0.0.2", 8080)]
@@ -312,3 +316,50 @@ def test_a_peer_whose_trust_domain_is_called_cluster_local_is_no_friend_of_polic
 
     assert asked_at_hello(federated["b"], "spiffe://cluster.local/ns/sample/sa/client").outcome is Outcome.FORWARDED
     assert asked_at_hello(federated["b"], "spiffe://cluster.local/ns/sample/sa/other").outcome is Outcome.DENIED
+
+
+def sent(mesh: OneMesh, what: str) -> list[str]:
+    """`isthmus why-not WHAT --from client.sample`."""
+    view = mesh.view("client.sample", SERVICE_ACCOUNT="client")
+    return list(told_why_not(why_not(Asked.about(view.proxy, mesh.snapshot()), what)))[1:]
+
+
+def test_why_not_knows_why_a_mesh_name_means_nothing(federated: Meshes) -> None:
+    mesh = federated["a"]
+    assert sent(mesh, "secret.sample.mesh-b.mesh") == [
+        "secret.sample.mesh-b.mesh: not shared.",
+        "  Because of MeshPeer mesh-b:",
+        "  Mesh mesh-b does not offer sample/secret.",
+        "  To change it, let mesh mesh-b export it: spec.exports.services of its MeshPeer for mesh-a.",
+    ]
+    assert "No MeshPeer is for mesh mesh-x" in sent(mesh, "hello.sample.mesh-x.mesh")[1]
+    assert "No MeshPeer exports sample/hello" in sent(mesh, "hello.sample.mesh-a.mesh")[1]
+
+    mesh.objects[-1]["spec"]["imports"] = {}
+    assert "nothing imports it" in sent(mesh, FOREIGN)[2]
+    mesh.heard = {}
+    assert "nothing has been heard" in sent(mesh, FOREIGN)[2].lower()
+    mesh.trusts = ()
+    assert "nobody vouches for b.example" in sent(mesh, FOREIGN)[2].lower()
+
+
+def test_why_not_says_that_a_caller_is_not_exported(federated: Meshes) -> None:
+    federated["a"].objects[-1]["spec"]["exports"] = {"identities": ["sample/other"]}
+
+    told = "\n".join(sent(federated["a"], FOREIGN))
+
+    assert told.startswith(f"{FOREIGN}: denied.")
+    assert "Because of MeshPeer mesh-b" in told
+    assert "pec.exports.identities does not have spiffe://a.example/ns/sample/sa/client" in told
+
+
+def test_why_leads_to_the_peers_gateway(federated: Meshes) -> None:
+    view = federated["a"].view("client.sample", SERVICE_ACCOUNT="client")
+    asked = Asked.about(view.proxy, federated["a"].snapshot())
+
+    answer = why(asked, FOREIGN, 0, Request(port=0))
+
+    assert answer["verdict"] == "allowed"
+    assert answer["service"]["kind"] == "MeshPeer"
+    assert "mesh mesh-b decides" in answer["policies"][0]["says"]
+    assert why(asked, "secret.sample.mesh-b.mesh", 0, Request(port=0))["verdict"] == "not shared"

@@ -54,6 +54,22 @@ def test_a_primary_has_everything():
     }
 
 
+def test_other_meshes_find_a_port_of_the_control_plane_and_one_of_the_gateway_where_they_may():
+    found = rendered(network="n1", mesh="bank", trustDomain="bank.example", federation__enabled="true")
+
+    peers, gateway = found["Service istiod-peers"], found["Service istio-eastwestgateway"]
+    assert [port["port"] for port in peers["spec"]["ports"]] == [15018]
+    assert gateway["metadata"]["labels"]["federation.isthmus.io/gateway-port"] == "15444"
+    assert 15444 in [port["port"] for port in gateway["spec"]["ports"]]
+    [server] = found["Gateway peers-gateway"]["spec"]["servers"]
+    assert (server["hosts"], server["port"]["number"], server["tls"]["mode"]) == (
+        ["*.bank.mesh"],
+        15444,
+        "AUTO_PASSTHROUGH",
+    )
+    assert not {"Service istiod-peers", "Gateway peers-gateway"} & rendered(network="n1").keys()
+
+
 def test_a_cluster_without_a_network_has_no_network_gateway():
     found = rendered()
 

@@ -8,9 +8,9 @@ import subprocess
 import pytest
 
 from isthmus.localruntime.networks import inside_router_commands, router_rules, service_routes, transit_commands
-from isthmus.localruntime.plan import ClusterPlan, NetworkPlan, Role
+from isthmus.localruntime.plan import ClusterPlan, MeshPlan, NetworkPlan, Role
 from isthmus.localruntime.service_routing import Route, routes_of, rules
-from isthmus.model.names import ClusterId, NetworkId
+from isthmus.model.names import ClusterId, MeshId, NetworkId
 
 NETWORK = NetworkPlan(
     id=NetworkId("n1"),
@@ -58,6 +58,7 @@ def test_a_router_lets_in_only_what_a_service_translates():
 def test_api_servers_reach_the_services_of_each_cluster_through_its_networks_router():
     cluster = ClusterPlan(
         id=ClusterId("east"),
+        mesh=MeshPlan(id=MeshId("mesh1"), trust_domain="cluster.local"),
         index=1,
         network=NetworkId("n1"),
         api_address="172.30.0.11",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import ipaddress
 from pathlib import Path
 
@@ -9,12 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.localruntime.manifests import control_plane_addresses
+from isthmus.localruntime.authorities import Authorities
+from isthmus.localruntime.manifests import control_plane, control_plane_addresses
 from isthmus.localruntime.marked_yaml import BadInput
 from isthmus.localruntime.plan import Role
 from isthmus.localruntime.planning import plan_of
 from isthmus.localruntime.topology import CLUSTERS_MAX, documented_fields, load
-from isthmus.localruntime.topology_roles import Cluster, Source, Topology, Workload
+from isthmus.localruntime.topology_roles import Cluster, Mesh, Source, Topology, Workload
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.yaml"))
 HEAD = "apiVersion: isthmus.io/v1alpha1\nkind: Topology\nmetadata: {name: m}\n"
@@ -42,7 +44,7 @@ def test_the_shortest_file(written):
     [cluster] = topology.clusters
     assert (cluster.id, cluster.network, cluster.region, cluster.zones) == ("c1", "n1", "c1", ("a",))
     assert topology.networks == {"n1": "10.10.0.0/16"}
-    assert (topology.mesh, topology.trust_domain) == ("mesh1", "cluster.local")
+    assert topology.meshes == (Mesh(id="mesh1", trust_domain="cluster.local"),)
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
@@ -139,6 +141,18 @@ def test_every_example_is_a_plan(path):
         ("spec: {clusters: {c1: {}}, workloads: [{version: v1}]}", ["4 spec.workloads.0.sample: is missing"]),
         ("spec: {clusters: {c1: {}}, manifests: [no.yaml]}", ["4 spec.manifests.0: 'no.yaml' is not a file"]),
         ("spec: {trustDomain: 'a b', clusters: {c1: {}}}", ["4 spec.trustDomain: 'a b' is not a trust domain"]),
+        (
+            "spec:\n  trustDomain: x.example\n  meshes: {a: {trusts: [a]}, b: {trustDomain: a.example}, d: {}}\n"
+            "  clusters:\n    c1: {mesh: a}\n    c2: {mesh: b, controlPlane: {remoteOf: c1}, gateways: 0}",
+            [
+                "5 spec.trustDomain: is for a topology of one mesh",
+                "6 spec.meshes.a.trusts: names the mesh itself",
+                "6 spec.meshes.b.trustDomain: a.example is mesh a's, too",
+                "6 spec.meshes.d: has no cluster",
+                "9 spec.clusters.c2.controlPlane: names c1, which is in mesh a",
+            ],
+        ),
+        ("spec: {meshes: {a: {}}, clusters: {c1: {mesh: b}}}", ["4 spec.clusters.c1.mesh: 'b' is not a mesh"]),
         ("spec: {clusters: {c1: {}", ["4 : is not YAML"]),
     ],
 )
@@ -210,6 +224,31 @@ spec:
     assert control_plane_addresses(plan, c2) == ["172.30.1.241:15012", "172.30.3.240:15012"]
 
 
+def test_several_meshes_have_nothing_to_do_with_each_other_but_bundles_that_they_are_given(written):
+    plan = plan_of(
+        load(
+            written(
+                "spec:\n  meshes: {a: {trusts: [b]}, b: {}}\n  clusters: {c1: {mesh: a}, c2: {mesh: b}, c3: {mesh: a}}"
+            )
+        )
+    )
+
+    c1, c2, c3 = plan.clusters
+    assert (c1.discovers, c2.discovers, c3.discovers) == (("c3",), (), ("c1",))
+    secrets = Authorities(plan)
+    roots = [base64.b64decode(secrets.secret(each)["data"]["root-cert.pem"]).decode() for each in (c1, c2, c3)]
+    assert roots[0] == roots[2] != roots[1]
+    assert secrets.bundles(c1)["data"] == secrets.bundles(c3)["data"] == {"trust-bundle.b.example": roots[1]}
+    assert secrets.bundles(c2) is None
+    environment = {
+        variable["name"]: variable.get("value")
+        for obj in control_plane(plan, c2, "default")
+        if obj["kind"] == "Deployment"
+        for variable in obj["spec"]["template"]["spec"]["containers"][0]["env"]
+    }
+    assert (environment["MESH_ID"], environment["TRUST_DOMAIN"]) == ("b", "b.example")
+
+
 def test_an_external_control_plane_is_outside_the_mesh(written):
     plan = plan_of(
         load(
@@ -239,12 +278,12 @@ def topologies(draw) -> Topology:
     ids = draw(st.lists(names, min_size=1, max_size=CLUSTERS_MAX, unique=True))
     return Topology(
         name="m",
-        mesh="mesh1",
-        trust_domain="cluster.local",
+        meshes=(Mesh(id="mesh1", trust_domain="cluster.local"),),
         networks=dict.fromkeys(networks, "10.10.0.0/16"),
         clusters=tuple(
             Cluster(
                 id=name,
+                mesh="mesh1",
                 network=draw(st.sampled_from(networks)),
                 region=name,
                 zones=("a",),

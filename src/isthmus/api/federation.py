@@ -7,11 +7,13 @@ import msgspec
 from isthmus.api.meta import KubernetesObject, PortNumber, Wire
 
 GROUP = "federation.isthmus.io"
+GATEWAY_PORT = 15444
+"""Where other meshes usually enter."""
 
 
 class PeerGateway(Wire, frozen=True):
     address: str
-    port: PortNumber = 15444
+    port: PortNumber = GATEWAY_PORT
     network: str = ""
 
 

@@ -35,6 +35,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "unlink": ("linking", "Take away what link made."),
         "create-remote-secret": ("remote_secret_creation", "Print the Secret by which another cluster discovers one."),
         "tag": ("tags", "Name revisions of a control plane, and move namespaces between them."),
+        "peers": ("peers", "Show other meshes: what is heard of them, exported to them and imported."),
         "remote-clusters": ("remote_clusters", "Show which clusters each control plane discovers."),
         "remote-secrets": (
             "linking_questions",

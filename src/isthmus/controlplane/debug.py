@@ -19,6 +19,7 @@ from isthmus.controlplane.clusters import RemoteClusters
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.delivery_metrics import add_delivery_metrics
 from isthmus.controlplane.feeds import ClusterFeed
+from isthmus.controlplane.peers import Peers
 from isthmus.controlplane.questions import Questions
 from isthmus.controlplane.settings import ControlPlaneSettings
 from isthmus.envoy.expand import document_of
@@ -50,6 +51,7 @@ class DebugPages:
         streams: Streams,
         counted: Iterable[Collector],
         certificates: Callable[[], Mapping[str, str]],
+        peers: Peers,
     ) -> None:
         """`counted` are metrics of other parts; `certificates` tells what this process signs and serves with, by use, as PEM without keys."""
         self._settings = settings
@@ -61,6 +63,7 @@ class DebugPages:
         self._streams = streams
         self._counted = tuple(counted)
         self._certificates = certificates
+        self._peers = peers
 
     def readiness(self) -> web.Application:
         """`/ready`, for probes."""
@@ -77,6 +80,7 @@ class DebugPages:
             "/debug/syncz": self._syncz,
             "/debug/clusterz": lambda _: self._clusters.table(),
             "/debug/readyz": lambda _: {"waitingFor": self._waiting_for()},
+            "/debug/peerz": lambda _: self._peers.table(),
             "/debug/issues": self._issues,
             "/debug/trustz": lambda _: self._certificates(),
             "/debug/graph": lambda _: [summary_of(s) for s in summaries(self._delivery.tables.derivations.graph)],
@@ -187,6 +191,7 @@ class DebugPages:
         for collector in self._counted:
             registry.register(collector)
         add_metrics(registry, self._clusters.table(), self._clusters.events, self._clusters.timeouts)
+        self._peers.add_metrics(registry)
         gauge("isthmus_issues", "Objects with something wrong.", len(issues_of(snapshot)) if snapshot else 0)
         gauge("isthmus_rounds_total", "Rounds of delivery since the start.", self._delivery.rounds)
         for summary in summaries(self._delivery.tables.derivations.graph):

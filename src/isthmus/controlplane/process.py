@@ -41,6 +41,7 @@ from isthmus.controlplane.host_names import HostNames, own_name_servers
 from isthmus.controlplane.kept_clusters import KeptClusters
 from isthmus.controlplane.outside_tokens import OutsideTokens
 from isthmus.controlplane.own_trust import OwnTrustDuty
+from isthmus.controlplane.peers import Peers
 from isthmus.controlplane.ports import MUTUAL_TLS_PORT, TOKEN_PORT, methods_of, proxy_ports
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
 from isthmus.controlplane.shown import Shown
@@ -56,6 +57,7 @@ from isthmus.kubernetes.sites import serving
 from isthmus.model.names import ClusterId
 from isthmus.model.proxy_config import ProxyConfigs
 from isthmus.model.snapshot import MeshSettings
+from isthmus.peering.messages import PORT as PORT_FOR_PEERS
 from isthmus.trust.authentication import Authenticator, CannotReview, ServiceAccount, account_of
 from isthmus.trust.impersonation import NodeAgents, NodePod
 from isthmus.trust.registration import RegistrationAuthority
@@ -157,9 +159,10 @@ async def serve(settings: ControlPlaneSettings) -> None:
             node_agents=NodeAgents(settings.node_agents, partial(_pods_of, world)),
             prepared=lambda: use.prepared,
         )
+        peers = Peers.of(settings, world, delivery, lambda: use.current)
         streams = Streams()
         webhooks = Webhooks(settings.injection, partial(_proxy_configs, delivery))
-        pages = DebugPages(settings, delivery, own, remotes, streams, [webhooks], partial(_held, use, shown))
+        pages = DebugPages(settings, delivery, own, remotes, streams, [webhooks], partial(_held, use, shown), peers)
         unary = methods_of(CertificateService(registration))
         ports = partial(
             proxy_ports, settings.ads_transport, shown=shown, directory=delivery, unary=unary, streams=streams
@@ -210,11 +213,16 @@ async def serve(settings: ControlPlaneSettings) -> None:
             if settings.cluster_set_controller:
                 imports = ClusterSetWriter(client, world, delivery, remotes.are_all_known)
                 tasks.create_task(lease(CLUSTER_SET_LEASE).run(imports.run), name="cluster set")
+            tasks.create_task(peers.run(), name="other meshes")
             addresses = {
                 ClientCertificate.WELCOME: (settings.bind, TOKEN_PORT),
                 ClientCertificate.DEMANDED: (settings.bind, MUTUAL_TLS_PORT),
             }
-            async with ports(addresses), serving_webhooks(webhooks, shown, settings.bind, WEBHOOK_PORT):
+            async with (
+                ports(addresses),
+                peers.serving(settings.bind),
+                serving_webhooks(webhooks, shown, settings.bind, WEBHOOK_PORT),
+            ):
                 pages.serves_proxies = True
                 await _serving(settings)
 
@@ -235,7 +243,7 @@ async def _serving(settings: ControlPlaneSettings) -> None:
     log.info(
         "serving",
         cluster=settings.cluster,
-        ports=[TOKEN_PORT, MUTUAL_TLS_PORT, WEBHOOK_PORT, MONITORING_PORT],
+        ports=[TOKEN_PORT, MUTUAL_TLS_PORT, WEBHOOK_PORT, MONITORING_PORT, PORT_FOR_PEERS],
         transport=settings.ads_transport.value,
     )
     await asyncio.Event().wait()

@@ -22,7 +22,7 @@ from isthmus.ingest.global_names import global_names_wanted
 from isthmus.injection.selection import DEFAULT_REVISION
 from isthmus.injection.settings import InjectionSettings
 from isthmus.kubernetes.kubeconfig import SERVICE_ACCOUNT_DIRECTORY, ApiAddress, in_cluster
-from isthmus.model.identity import TrustDomain
+from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.security import KeySource
 from isthmus.model.snapshot import ClusterSet, GlobalNames
@@ -95,6 +95,11 @@ class ControlPlaneSettings:
     outside_issuer: OutsideIssuer | None
     injection: InjectionSettings
     authority_directory: str
+
+    @property
+    def identity(self) -> SpiffeId:
+        """Of this control plane, for other meshes'."""
+        return SpiffeId.of_service_account(self.trust_domain, self.system_namespace, "istiod")
 
     @staticmethod
     def from_environment(environment: Mapping[str, str]) -> ControlPlaneSettings:

@@ -15,8 +15,9 @@ from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.inputs import Besides, ClusterInput
 from isthmus.ingest.patching import Changes, patched
 from isthmus.ingest.snapshot import Reading, read, with_rules
+from isthmus.model.federation import HeardPeer
 from isthmus.model.issues import Issue
-from isthmus.model.names import ClusterId
+from isthmus.model.names import ClusterId, MeshId
 from isthmus.model.security import FetchedKeys
 from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.topology import ImportState, ResolvedName, Standing
@@ -51,6 +52,7 @@ class World:
         self._resolved: Mapping[str, ResolvedName] | None = None
         self._shares: dict[ClusterId, int] = {}
         self._keys: Mapping[str, FetchedKeys] = {}
+        self._heard: Mapping[MeshId, HeardPeer] = {}
         self._issues: dict[str, tuple[Issue, ...]] = {}
         self._cache = IngestCache()
         self._reading: Reading | None = None
@@ -89,6 +91,12 @@ class World:
         """Keys that tokens are checked with, by the address that they were fetched from."""
         if keys != self._keys:
             self._keys = dict(keys)
+            self._anew()
+
+    def set_heard(self, heard: Mapping[MeshId, HeardPeer]) -> None:
+        """What other meshes have told."""
+        if heard != self._heard:
+            self._heard = dict(heard)
             self._anew()
 
     def set_resolved(self, resolved: Mapping[str, ResolvedName]) -> None:
@@ -150,7 +158,7 @@ class World:
         return patched(reading, changes, {cluster: self._clusters[cluster].objects for cluster in changes})
 
     def _besides(self) -> Besides:
-        return Besides(issues=self._all_issues(), keys=self._keys, resolved=self._resolved)
+        return Besides(issues=self._all_issues(), keys=self._keys, resolved=self._resolved, heard=self._heard)
 
     def _inputs(self) -> list[ClusterInput]:
         return [

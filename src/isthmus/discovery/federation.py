@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from isthmus.discovery.security import takes_mutual_tls
 from isthmus.model.federation import Guests, Identities, MeshPeer, OfferedService, Offers, Place
 from isthmus.model.identity import SpiffeId
-from isthmus.model.names import NetworkId
+from isthmus.model.names import Hostname, NetworkId
+from isthmus.model.origins import Origin
 from isthmus.model.security import Action, Attribute, Authorization, AuthorizationPolicy, Rule
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import Snapshot
@@ -61,6 +62,51 @@ def _answers(endpoint: Endpoint, service: Service, ports: Iterable[ServicePort],
         return False
     numbers = (endpoint.port_named(port.name) for port in ports)
     return any(number is not None and takes_mutual_tls(endpoint, number, snapshot) for number in numbers)
+
+
+@dataclass(frozen=True, slots=True)
+class Untold:
+    """Why a mesh name means nothing here: the MeshPeer that says so, if there is one, what it lacks, and the edit that would change it."""
+
+    rule: Origin | None
+    detail: str
+    edit: str
+
+
+def untold(host: str, snapshot: Snapshot) -> Untold | None:
+    """For a name `NAME.NAMESPACE.MESH.mesh` that is no service. None for a host that is no such name, or is a service."""
+    parts = host.lower().rstrip(".").split(".")
+    if (
+        len(parts) != 4
+        or parts[-1] != "mesh"
+        or Hostname(".".join(parts)) in {key.hostname for key in snapshot.services}
+    ):
+        return None
+    name, namespace, mesh, _ = parts
+    if mesh == snapshot.settings.mesh:
+        return Untold(
+            None,
+            f"no MeshPeer exports {namespace}/{name}",
+            "add it to spec.exports.services of a MeshPeer, if it should be",
+        )
+    peer = next((each for each in snapshot.mesh_peers if each.mesh == mesh), None)
+    if peer is None:
+        return Untold(None, f"no MeshPeer is for mesh {mesh}", f"create one, if {mesh} is to be known here")
+    rule, domain, heard = Origin("MeshPeer", "", peer.name), peer.trust_domain, snapshot.heard.get(peer.mesh)
+    if domain not in snapshot.settings.peer_trust_domains:
+        edit = f"bring its bundle: isthmus trust import BUNDLE --trust-domain {domain}"
+        return Untold(rule, f"nobody vouches for {domain}, the trust domain of mesh {mesh}", edit)
+    if heard is None:
+        edit = f"see `isthmus peers`: one of {', '.join(peer.control_planes) or 'its spec.controlPlanes'} has to answer"
+        return Untold(rule, f"nothing has been heard of mesh {mesh} yet", edit)
+    if not any((each.namespace, each.name) == (namespace, name) for each in heard.offers.services):
+        edit = f"let mesh {mesh} export it: spec.exports.services of its MeshPeer for {snapshot.settings.mesh}"
+        return Untold(rule, f"mesh {mesh} does not offer {namespace}/{name}", edit)
+    return Untold(
+        rule,
+        f"mesh {mesh} offers {namespace}/{name}, and nothing imports it",
+        f"add it to spec.imports.services of {rule}",
+    )
 
 
 def with_guests(

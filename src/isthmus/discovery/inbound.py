@@ -127,7 +127,7 @@ def _guests(proxy: Proxy, snapshot: Snapshot) -> Mapping[int, frozenset[Guests]]
 
 
 def _served(proxy: Proxy, snapshot: Snapshot) -> Iterator[tuple[Service, ServicePort, int]]:
-    """Ports of services that the workload answers for, each with its own number for it. A global name is another name for one of these.
+    """Ports of services that the workload answers for, each with its own number for it. A mesh name is another name for one of these.
 
     An address is the proxy's only together with its cluster and network: another network's Pod may have the same one.
     """

@@ -98,7 +98,7 @@ def spread(scope: Scope, use: Use, snapshot: Snapshot) -> Spread:
     preference = preference_for(service, use.policy, snapshot)
     demoted = frozenset(e for e, _ in partition.reached if is_last(scope, e, snapshot))
     near = behind(priorities(scope, (endpoint for endpoint, _ in partition.reached), preference), demoted)
-    scales = Scales(_scale(service, snapshot), _shares(snapshot))
+    scales = Scales(scale_for(service, snapshot), _shares(snapshot))
     groups = groups_of(partition.reached, use.port, scales, partition.mutual, near)
     shared = shared_out(scope, groups, preference)
     return Spread(
@@ -109,8 +109,8 @@ def spread(scope: Scope, use: Use, snapshot: Snapshot) -> Spread:
     )
 
 
-def _scale(service: Service, snapshot: Snapshot) -> int:
-    """How many gateways another mesh has is no matter of this mesh's own weights."""
+def scale_for(service: Service, snapshot: Snapshot) -> int:
+    """What one endpoint of the service weighs. How many gateways another mesh has is no matter of this mesh's own weights."""
     if not service.mesh:
         return scale_of(snapshot.gateways)
     networks = {endpoint.network for endpoint in snapshot.endpoints.get(service.key, ())}

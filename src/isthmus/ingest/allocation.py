@@ -22,8 +22,8 @@ _FIRST_OF_SET_IPV4 = IPv4Address("240.241.0.0")
 _FIRST_OF_SET_IPV6 = IPv6Address("2001:2::f0f1:0")
 """The ranges beside them, for the second names that services have in a cluster set: these addresses are written into ServiceImports."""
 
-_FIRST_GLOBAL_IPV4 = IPv4Address("240.242.0.0")
-_FIRST_GLOBAL_IPV6 = IPv6Address("2001:2::f0f2:0")
+_FIRST_OF_MESHES_IPV4 = IPv4Address("240.242.0.0")
+_FIRST_OF_MESHES_IPV6 = IPv6Address("2001:2::f0f2:0")
 """The ranges beside those, for names that say the mesh: what another mesh offers moves no address of this one's own."""
 
 _PLACES = 2**16 - 2
@@ -83,9 +83,9 @@ def set_addresses_at(place: int) -> tuple[str, str]:
     return str(_FIRST_OF_SET_IPV4 + place + 1), str(_FIRST_OF_SET_IPV6 + place + 1)
 
 
-def global_addresses_at(place: int) -> tuple[str, str]:
+def mesh_name_addresses_at(place: int) -> tuple[str, str]:
     """Of a name that says the mesh: IPv4, then IPv6."""
-    return str(_FIRST_GLOBAL_IPV4 + place + 1), str(_FIRST_GLOBAL_IPV6 + place + 1)
+    return str(_FIRST_OF_MESHES_IPV4 + place + 1), str(_FIRST_OF_MESHES_IPV6 + place + 1)
 
 
 def place_of_set_address(text: str) -> int | None:

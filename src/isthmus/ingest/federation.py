@@ -1,7 +1,7 @@
 """Federation of services: what MeshPeers, and what peers have told, make of the mesh's services.
 
-A service that is exported gets a global name here, too, with its own endpoints: the same name means the same service in every mesh. What a
-peer offers and is imported becomes a service behind the peer's gateways, under its global name, in a namespace that no cluster can have; so
+A service that is exported gets a mesh name here, too, with its own endpoints: the same name means the same service in every mesh. What a
+peer offers and is imported becomes a service behind the peer's gateways, under its mesh name, in a namespace that no cluster can have; so
 nothing that is said of a local service of that name and namespace is said of it.
 """
 
@@ -11,7 +11,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from isthmus.ingest.allocation import global_addresses_at, places_of
+from isthmus.ingest.allocation import mesh_name_addresses_at, places_of
 from isthmus.model.federation import (
     ALL,
     Guests,
@@ -22,8 +22,8 @@ from isthmus.model.federation import (
     foreign_cluster,
     foreign_namespace,
     foreign_network,
-    global_name,
     is_label,
+    mesh_name,
 )
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, MeshId, NetworkId, ServiceKey
@@ -53,7 +53,7 @@ def federate(
     settings: MeshSettings,
     config_cluster: ClusterId,
 ) -> Federated:
-    """Adds global names to both, in place. Peers are those that can be told apart, the oldest first."""
+    """Adds mesh names to both, in place. Peers are those that can be told apart, the oldest first."""
     trusted = [peer for peer in peers if peer.trust_domain in settings.peer_trust_domains]
     issues: list[Issue] = []
     exported: dict[ServiceKey, list[Guests]] = defaultdict(list)
@@ -62,8 +62,8 @@ def federate(
         issues += wrong
         for key, guests in found.items():
             exported[key].append(guests)
-    global_services = [_with_global_name(services[key], settings.mesh) for key in sorted(exported)]
-    for service in global_services:
+    named = [_with_mesh_name(services[key], settings.mesh) for key in sorted(exported)]
+    for service in named:
         assert service.exported is not None, "made so"
         endpoints[service.key] = tuple(replace(e, service=service.key) for e in endpoints.get(service.exported, ()))
     gateways: dict[NetworkId, tuple[NetworkGateway, ...]] = {}
@@ -74,9 +74,9 @@ def federate(
             gateways |= _gateways_of(peer, news)
             for offer, to in _imported(peer, news):
                 service = _foreign(offer, peer.mesh, to)
-                global_services.append(service)
+                named.append(service)
                 endpoints[service.key] = tuple(_endpoint(place, service, peer.mesh) for place in offer.places)
-    _add(services, global_services, peers)
+    _add(services, named, peers)
     return Federated(gateways, {key: tuple(found) for key, found in sorted(exported.items())}, tuple(issues))
 
 
@@ -87,7 +87,7 @@ def _add(services: Services, found: Iterable[Service], peers: Sequence[MeshPeer]
     places = places_of((created.get(service.mesh, ""), key) for key, service in by_key.items())
     for key, service in by_key.items():
         place = places.get(key)
-        services[key] = replace(service, allocated=global_addresses_at(place) if place is not None else ())
+        services[key] = replace(service, allocated=mesh_name_addresses_at(place) if place is not None else ())
 
 
 # What others may have.
@@ -143,8 +143,8 @@ def _kept_here(service: Service, settings: MeshSettings) -> str:
     return ""
 
 
-def _with_global_name(service: Service, mesh: MeshId) -> Service:
-    name = global_name(service.name, service.namespace, mesh)
+def _with_mesh_name(service: Service, mesh: MeshId) -> Service:
+    name = mesh_name(service.name, service.namespace, mesh)
     return replace(
         service,
         hostname=name,
@@ -186,7 +186,7 @@ def _not_offered(peer: MeshPeer, news: HeardPeer | None, cluster: ClusterId) -> 
 
 
 def _foreign(offer: OfferedService, mesh: MeshId, to: tuple[str, ...]) -> Service:
-    name = global_name(offer.name, offer.namespace, mesh)
+    name = mesh_name(offer.name, offer.namespace, mesh)
     return Service(
         namespace=foreign_namespace(offer.namespace, mesh),
         hostname=name,

@@ -7,6 +7,7 @@ from typing import Any
 
 from isthmus.injection.selection import POD_LABEL, REVISION_LABEL
 from isthmus.installation.settings import InstallSettings, Profile, is_ip, service_of
+from isthmus.peering.messages import PORT as PORT_FOR_PEERS
 
 Object = dict[str, Any]
 
@@ -28,6 +29,11 @@ def control_plane(settings: InstallSettings, labels: Object) -> Iterator[Object]
         ports = [*_proxy_ports(), {"name": "https-webhook", "port": 15017, "targetPort": 15017}]
         exposed["spec"] |= {"type": "LoadBalancer", "ports": ports}
         yield exposed
+    if settings.is_on("federation.enabled"):
+        peers = _service(settings, f"{settings.service}-peers", {**labels, **own}, own)
+        ports = [{"name": "tls-peers", "port": PORT_FOR_PEERS, "targetPort": PORT_FOR_PEERS}]
+        peers["spec"] |= {"type": "LoadBalancer", "ports": ports}
+        yield peers
     yield _deployment(settings, {**labels, **own}, own)
 
 
@@ -77,7 +83,14 @@ def _deployment(settings: InstallSettings, labels: Object, selector: Object) -> 
 
 
 def _container(settings: InstallSettings) -> Object:
-    ports = {"xds": 15012, "xds-mtls": 15013, "webhook": 15017, "monitoring": 15014, "readiness": 8080}
+    ports = {
+        "xds": 15012,
+        "xds-mtls": 15013,
+        "peers": PORT_FOR_PEERS,
+        "webhook": 15017,
+        "monitoring": 15014,
+        "readiness": 8080,
+    }
     return {
         "name": "discovery",
         "image": settings.image("control-plane"),

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
+from isthmus.api.federation import GATEWAY_PORT
+from isthmus.ingest.labels import PEER_GATEWAY_PORT
 from isthmus.injection.selection import POD_LABEL
 from isthmus.injection.settings import wishes_of
 from isthmus.injection.sidecar import proxy_container, unprivileged_ports, volumes
@@ -12,6 +15,8 @@ from isthmus.injection.workloads import NETWORK_LABEL, Owner, mesh_labels
 from isthmus.installation.control_plane import PROXY_PORTS
 from isthmus.installation.rights import account
 from isthmus.installation.settings import InstallSettings
+from isthmus.model.federation import domain_of
+from isthmus.model.names import MeshId
 
 Object = dict[str, Any]
 
@@ -24,17 +29,20 @@ def network_gateway(settings: InstallSettings, labels: Object) -> Iterator[Objec
     """For the cluster's network. Remote clusters may reach their control plane through it, too."""
     network = settings["network"]
     leads_to_control_plane = settings["controlPlane.exposed"] == "gateway"
+    for_peers = settings.is_on("federation.enabled")
     own = {"app": NETWORK_GATEWAY, "istio": "eastwestgateway", NETWORK_LABEL: network}
     ports = [
         _STATUS,
         {"name": "tls", "port": 15443, "targetPort": 15443},
+        *([{"name": "tls-peers", "port": GATEWAY_PORT, "targetPort": GATEWAY_PORT}] if for_peers else []),
         *(
             {"name": f"tls-istiod-{port}", "port": port, "targetPort": port}
             for port in (exposed_ports() if leads_to_control_plane else ())
         ),
     ]
     environment = {"ISTIO_META_REQUESTED_NETWORK_VIEW": network}
-    yield from _gateway(settings, NETWORK_GATEWAY, own, labels, ports, environment, settings["networkGateway.replicas"])
+    replicas, marks = settings["networkGateway.replicas"], {PEER_GATEWAY_PORT: str(GATEWAY_PORT)} if for_peers else {}
+    yield from _gateway(settings, NETWORK_GATEWAY, own, labels, ports, environment, replicas, marks)
 
 
 def ingress_gateway(settings: InstallSettings, labels: Object) -> Iterator[Object]:
@@ -56,13 +64,15 @@ def _gateway(
     ports: list[Object],
     environment: Mapping[str, str],
     replicas: str,
+    marks: Mapping[str, str] = MappingProxyType({}),
 ) -> Iterator[Object]:
+    """`marks` are labels of the Service alone."""
     namespace, service_account = settings["namespace"], f"{name}-service-account"
     yield account(service_account, namespace, labels)
     yield {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": name, "namespace": namespace, "labels": {**labels, **own}},
+        "metadata": {"name": name, "namespace": namespace, "labels": {**labels, **own, **marks}},
         "spec": {"type": "LoadBalancer", "selector": own, "ports": ports},
     }
     pod_labels = {**labels, **own}
@@ -107,6 +117,14 @@ def cross_network(namespace: str, labels: Object) -> Object:
     """Whoever comes by mutual TLS is passed through to the workload that the SNI names."""
     return _passing_through(
         "cross-network-gateway", namespace, labels, {15443: "tls"}, mode="AUTO_PASSTHROUGH", host="*.local"
+    )
+
+
+def for_peers(namespace: str, mesh: str, labels: Object) -> Object:
+    """Other meshes are passed through to services that are exported: no others have names that say the mesh."""
+    host = f"*.{domain_of(MeshId(mesh))}"
+    return _passing_through(
+        "peers-gateway", namespace, labels, {GATEWAY_PORT: "tls-peers"}, mode="AUTO_PASSTHROUGH", host=host
     )
 
 

@@ -21,6 +21,7 @@ from isthmus.installation.gateways import (
     cross_network,
     exposed_control_plane,
     exposed_ports,
+    for_peers,
     ingress_gateway,
     network_gateway,
 )
@@ -144,6 +145,8 @@ def _configuration(settings: InstallSettings, labels: Object) -> Iterator[Object
         return
     if settings.has_network_gateway:
         yield cross_network(settings["namespace"], labels)
+        if settings.is_on("federation.enabled"):
+            yield for_peers(settings["namespace"], settings["mesh"], labels)
     if settings["controlPlane.exposed"] == "gateway":
         yield from exposed_control_plane(settings["namespace"], settings.service, exposed_ports(), labels)
 

@@ -108,9 +108,13 @@ class Cluster:
         )
 
     async def run(
-        self, authority: Object | None, clusters: Mapping[ClusterId, Cluster], joined: Callable[[ClusterCache], None]
+        self,
+        authority: Object | None,
+        bundles: Object | None,
+        clusters: Mapping[ClusterId, Cluster],
+        joined: Callable[[ClusterCache], None],
     ) -> None:
-        """`joined` is called with the cache when the cluster has one; `authority` is for one with a control plane."""
+        """`joined` is called with the cache when the cluster has one; `authority` and other meshes' `bundles` are for one with a control plane."""
         self._run_directory.mkdir(parents=True, mode=0o700)
         async with asyncio.TaskGroup() as tasks:
             self.api_server = self._processes.start(self._api_server())
@@ -125,7 +129,7 @@ class Cluster:
                 tasks.create_task(cache.run(), name="cache")
                 proxies = partial(self._proxy_configs, clusters)
                 controllers = Controllers(self.plan, client, cache, self.ca_pem, proxies)
-                await self._apply(client, system(self._mesh, self.plan, authority))
+                await self._apply(client, system(self._mesh, self.plan, authority, bundles))
                 self.answers.set()
                 objects = [obj for path in self.plan.manifests for obj in _objects(path)]
                 await self._configure(client, cache, filter(_is_about_proxies, objects))
@@ -183,8 +187,8 @@ class Cluster:
         settings = AgentSettings(
             socket=str(self._run_directory / "agent.sock"),
             cluster_id=self.plan.id,
-            mesh_id=self._mesh.mesh,
-            trust_domain=self._mesh.trust_domain,
+            mesh_id=self.plan.mesh.id,
+            trust_domain=self.plan.mesh.trust_domain,
             control_planes=control_plane_addresses(self._mesh, self.plan),
             last_good=str(self._run_directory / "last-good"),
         )

@@ -6,11 +6,15 @@ from collections.abc import Iterator
 from typing import Any
 
 from isthmus.api.crds import all_crds
+from isthmus.api.federation import GATEWAY_PORT
 from isthmus.api.registry import KINDS
+from isthmus.ingest.labels import PEER_GATEWAY_PORT
 from isthmus.installation.rights import CLUSTER_SET
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
 from isthmus.localruntime.images import CONTROL_PLANE, PROXY
 from isthmus.localruntime.plan import ClusterPlan, Plan, Role
+from isthmus.model.federation import domain_of
+from isthmus.peering.messages import PORT as PORT_FOR_PEERS
 
 Object = dict[str, Any]
 
@@ -50,7 +54,7 @@ def nodes(cluster: ClusterPlan) -> Iterator[Object]:
         }
 
 
-def system(plan: Plan, cluster: ClusterPlan, authority: Object | None) -> Iterator[Object]:
+def system(plan: Plan, cluster: ClusterPlan, authority: Object | None, bundles: Object | None) -> Iterator[Object]:
     """What a cluster has before the first workload: definitions, the mesh's namespace, rights, control plane, gateway.
 
     Keys of an authority are where a control plane runs, and nowhere else.
@@ -62,8 +66,7 @@ def system(plan: Plan, cluster: ClusterPlan, authority: Object | None) -> Iterat
     yield from _bound(
         "istio-reader-clusterrole-istio-system", READER, _reader_rules(writes_roots=bool(_writers(cluster)))
     )
-    if authority is not None:
-        yield authority
+    yield from (obj for obj in (authority, bundles) if obj is not None)
     if any(c.config_cluster == cluster.id for c in plan.clusters) or cluster.runs_control_plane:
         yield _account("istiod", SYSTEM)
         yield from _bound("istiod-clusterrole-istio-system", "istiod", _control_plane_rules())
@@ -72,6 +75,8 @@ def system(plan: Plan, cluster: ClusterPlan, authority: Object | None) -> Iterat
             yield from control_plane(plan, cluster, revision)
         for tag, revision in cluster.tags.items():
             yield _control_plane_service(plan, cluster, tag, revision)
+        if len(plan.meshes) > 1:
+            yield _peers_service(cluster)
     if cluster.gateways and cluster.role is not Role.EXTERNAL:
         yield from network_gateway(plan, cluster)
 
@@ -95,8 +100,8 @@ def control_plane(plan: Plan, cluster: ClusterPlan, revision: str) -> Iterator[O
     outside = cluster.role is Role.EXTERNAL
     environment = {
         "CLUSTER_ID": cluster.config_cluster,
-        "MESH_ID": plan.mesh,
-        "TRUST_DOMAIN": plan.trust_domain,
+        "MESH_ID": cluster.mesh.id,
+        "TRUST_DOMAIN": cluster.mesh.trust_domain,
         "REVISION": revision,
         "ISTHMUS_HOME_CLUSTER": cluster.id,
         **({"EXTERNAL_ISTIOD": "true", "ISTHMUS_CONFIG_SECRET": CONFIG_SECRET} if outside else {}),
@@ -146,6 +151,21 @@ def _control_plane_service(plan: Plan, cluster: ClusterPlan, name: str, revision
     }
 
 
+def _peers_service(cluster: ClusterPlan) -> Object:
+    """Where other meshes' control planes ask, and nothing else is."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "istiod-peers", "namespace": SYSTEM},
+        "spec": {
+            "type": "LoadBalancer",
+            "loadBalancerIP": cluster.peers_balanced,
+            "selector": {"app": "istiod"},
+            "ports": [{"name": "tls-peers", "port": PORT_FOR_PEERS, "targetPort": PORT_FOR_PEERS}],
+        },
+    }
+
+
 def control_plane_address(cluster: ClusterPlan, name: str = "") -> str:
     """The fixed ClusterIP of a revision's or a tag's `istiod`: agents know it before anything else runs. The first revision's by default."""
     names = cluster.control_plane_names
@@ -176,13 +196,18 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
     Where other networks' proxies use this cluster's control plane, they reach it here: TLS passes through, by SNI.
     """
     leads_to_control_plane = any(plan.cluster(user).network != cluster.network for user in cluster.serves)
+    has_peers = len(plan.meshes) > 1
     account = f"{GATEWAY}-service-account"
     labels = {"app": GATEWAY, "istio": "eastwestgateway", "topology.istio.io/network": cluster.network}
     yield _account(account, SYSTEM)
     yield {
         "apiVersion": "v1",
         "kind": "Service",
-        "metadata": {"name": GATEWAY, "namespace": SYSTEM, "labels": labels},
+        "metadata": {
+            "name": GATEWAY,
+            "namespace": SYSTEM,
+            "labels": labels | ({PEER_GATEWAY_PORT: str(GATEWAY_PORT)} if has_peers else {}),
+        },
         "spec": {
             "type": "LoadBalancer",
             "loadBalancerIP": cluster.gateway_address,
@@ -190,6 +215,7 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
             "ports": [
                 {"name": "status-port", "port": 15021, "targetPort": 15021},
                 {"name": "tls", "port": 15443, "targetPort": 15443},
+                *([{"name": "tls-peers", "port": GATEWAY_PORT, "targetPort": GATEWAY_PORT}] if has_peers else []),
                 *(
                     {"name": f"tls-istiod-{port}", "port": port, "targetPort": port}
                     for port in (_PROXIES_PORTS if leads_to_control_plane else ())
@@ -221,8 +247,25 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
         },
     }
 
+    if has_peers:
+        yield _gateway_for_peers(cluster)
     if leads_to_control_plane:
         yield from _exposed_control_plane()
+
+
+def _gateway_for_peers(cluster: ClusterPlan) -> Object:
+    """What other meshes can ask for there: names that say this mesh, which exported services alone have."""
+    server = {
+        "port": {"number": GATEWAY_PORT, "name": "tls-peers", "protocol": "TLS"},
+        "tls": {"mode": "AUTO_PASSTHROUGH"},
+        "hosts": [f"*.{domain_of(cluster.mesh.id)}"],
+    }
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "Gateway",
+        "metadata": {"name": "peers-gateway", "namespace": SYSTEM, "annotations": _OWN_CLUSTER_ONLY},
+        "spec": {"selector": {"istio": "eastwestgateway"}, "servers": [server]},
+    }
 
 
 def _exposed_control_plane() -> Iterator[Object]:

@@ -3,7 +3,8 @@
 A topology goes in (what the user wrote), a Plan comes out; executing it makes no choices. Addresses:
 
 - transit network 172.30.0.0/16: API server of the n-th cluster 172.30.0.(10+n), router of the n-th network 172.30.0.(100+n),
-  LoadBalancer addresses of the n-th cluster 172.30.(n).0/24, all counted from 1: network gateway .240, control plane .241;
+  LoadBalancer addresses of the n-th cluster 172.30.(n).0/24, all counted from 1: network gateway .240, control plane .241, the same for
+  other meshes .242;
 - pods: the network's own range, its first address is the router's; ranges of different networks may be equal;
 - ClusterIPs: 10.(96+n).0.0/16 for the n-th cluster, `kubernetes` at .0.1, `istiod` at .0.15, DNS at .0.10.
 """
@@ -62,8 +63,17 @@ class Role(StrEnum):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class MeshPlan:
+    """`trusts` are ids of other meshes, whose bundles its control planes are given."""
+
+    id: MeshId
+    trust_domain: str
+    trusts: tuple[MeshId, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ClusterPlan:
-    """One cluster. `control_planes` are the clusters whose control planes its proxies use, in order; itself if primary.
+    """One cluster, in one mesh. `control_planes` are the clusters whose control planes its proxies use, in order; itself if primary.
 
     `role` is primary, remote or external; an external one is outside the mesh. `config_cluster` is where its control plane takes its
     configuration from, empty if it runs none; `serves` the clusters whose proxies use it, but itself. `manifests` are the files (each may
@@ -71,6 +81,7 @@ class ClusterPlan:
     """
 
     id: ClusterId
+    mesh: MeshPlan
     index: int
     network: NetworkId
     api_address: str
@@ -110,6 +121,11 @@ class ClusterPlan:
         """Of its control plane, on the transit network, where other clusters use it without a gateway in between."""
         return self._balanced(241)
 
+    @property
+    def peers_balanced(self) -> str:
+        """Of its control plane, on the transit network, for other meshes."""
+        return self._balanced(242)
+
     def _balanced(self, place: int) -> str:
         return f"{self.load_balancer_cidr.rpartition('.')[0]}.{place}"
 
@@ -121,11 +137,10 @@ class ClusterPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Plan:
-    """The whole mesh. `host_port` 0 means any free port; the one taken is in the kubeconfig."""
+    """The whole mesh, or several. `host_port` 0 means any free port; the one taken is in the kubeconfig."""
 
     name: str
-    mesh: MeshId
-    trust_domain: str
+    meshes: tuple[MeshPlan, ...]
     networks: tuple[NetworkPlan, ...]
     clusters: tuple[ClusterPlan, ...]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 
-from isthmus.localruntime.plan import ClusterPlan, NetworkPlan, NodePlan, Plan, Role, WorkloadPlan
+from isthmus.localruntime.plan import ClusterPlan, MeshPlan, NetworkPlan, NodePlan, Plan, Role, WorkloadPlan
 from isthmus.localruntime.sample_manifests import is_versioned
-from isthmus.localruntime.topology_roles import Cluster, Topology
+from isthmus.localruntime.topology_roles import Cluster, Mesh, Topology
 from isthmus.model.names import ClusterId, MeshId, NetworkId
 
 API_PORT = 6443
@@ -18,11 +18,14 @@ def plan_of(topology: Topology) -> Plan:
     clusters = enumerate(topology.clusters, start=1)
     return Plan(
         name=topology.name,
-        mesh=MeshId(topology.mesh),
-        trust_domain=topology.trust_domain,
+        meshes=tuple(_mesh(mesh) for mesh in topology.meshes),
         networks=tuple(_network(index, name, cidr) for index, (name, cidr) in networks),
         clusters=tuple(_cluster(index, cluster, topology) for index, cluster in clusters),
     )
+
+
+def _mesh(mesh: Mesh) -> MeshPlan:
+    return MeshPlan(id=MeshId(mesh.id), trust_domain=mesh.trust_domain, trusts=tuple(map(MeshId, mesh.trusts)))
 
 
 def _network(index: int, name: str, cidr: str) -> NetworkPlan:
@@ -45,6 +48,7 @@ def _cluster(index: int, cluster: Cluster, topology: Topology) -> ClusterPlan:
     role = _role(cluster, topology)
     return ClusterPlan(
         id=ClusterId(cluster.id),
+        mesh=_mesh(topology.mesh(cluster.mesh)),
         index=index,
         network=NetworkId(cluster.network),
         api_address=f"172.30.0.{10 + index}",

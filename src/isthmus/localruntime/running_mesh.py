@@ -11,7 +11,7 @@ import structlog
 
 from isthmus.agent.envoy_binary import envoy_path
 from isthmus.kubernetes.kubeconfig import render
-from isthmus.localruntime.authorities import plugged_in_authorities
+from isthmus.localruntime.authorities import Authorities
 from isthmus.localruntime.cluster import Cluster
 from isthmus.localruntime.networks import Networks
 from isthmus.localruntime.plan import Plan
@@ -77,14 +77,14 @@ class RunningMesh:
         await self._networks.build(self.plan.clusters)
         routers = {network.id: ServiceRouter(network) for network in self.plan.networks}
         self.tell(f"networks {', '.join(routers)}")
-        signing = [cluster.id for cluster in self.plan.clusters if cluster.runs_control_plane]
-        authorities = plugged_in_authorities(self.plan.trust_domain, signing)
+        secrets = Authorities(self.plan)
         async with asyncio.TaskGroup() as tasks:
             for network_id, router in routers.items():
                 tasks.create_task(router.run(), name=f"router of {network_id}")
             for cluster in self.clusters.values():
                 joined = routers[cluster.plan.network].add
-                run = cluster.run(authorities.get(cluster.plan.id), self.clusters, joined)
+                authority, bundles = secrets.secret(cluster.plan), secrets.bundles(cluster.plan)
+                run = cluster.run(authority, bundles, self.clusters, joined)
                 tasks.create_task(run, name=str(cluster.plan.id))
             tasks.create_task(self._become_ready(), name="readiness")
 

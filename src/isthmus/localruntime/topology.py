@@ -31,6 +31,7 @@ from isthmus.localruntime.topology_roles import (
     OWN,
     REMOTE_OF,
     Cluster,
+    Mesh,
     Topology,
     Workload,
     mistakes,
@@ -90,6 +91,8 @@ class _Reader:
             "replicas": self._replicas,
             "variables": self._variables,
             "port": self._port,
+            "mesh": self._mesh,
+            "meshes": self._list(self._mesh),
             "names": self._list(self._name),
             "clusters": self._list(self._cluster),
             "files": self._list(self._file),
@@ -136,13 +139,17 @@ class _Reader:
             str(name): str((body or {}).get("podCIDR", DEFAULT_POD_CIDR))
             for name, body in (spec.get("networks") or {DEFAULT_NETWORK: None}).items()
         }
+        meshes = tuple(_mesh_of(str(name), body or {}) for name, body in (spec.get("meshes") or {}).items())
+        if not meshes:
+            only = Mesh(id=spec.get("mesh", "mesh1"), trust_domain=spec.get("trustDomain", "cluster.local"))
+            meshes = (only,)
         found = Topology(
             name=value["metadata"]["name"],
-            mesh=spec.get("mesh", "mesh1"),
-            trust_domain=spec.get("trustDomain", "cluster.local"),
+            meshes=meshes,
             networks=networks,
             clusters=tuple(
-                self._cluster_of(name, body or {}, spec, networks) for name, body in spec["clusters"].items()
+                self._cluster_of(name, body or {}, spec, networks, meshes[0].id)
+                for name, body in spec["clusters"].items()
             ),
         )
         # What is said for every cluster is said for those of the mesh.
@@ -157,6 +164,10 @@ class _Reader:
     def check_whole(self, topology: Topology) -> None:
         """What only shows when all fields are known."""
         clusters = ("spec", "clusters")
+        spec = self._document.value["spec"]
+        for name in ("mesh", "trustDomain"):
+            if name in spec and spec.get("meshes"):
+                self._wrong(("spec", name), "is for a topology of one mesh", "say it in spec.meshes")
         if not topology.clusters:
             self._wrong(clusters, "is empty", "name at least one cluster, such as `c1: {}`")
         if len(topology.clusters) > CLUSTERS_MAX:
@@ -185,12 +196,13 @@ class _Reader:
             self._wrong(where, what, fix)
 
     def _cluster_of(
-        self, name: str, body: dict[str, Any], spec: dict[str, Any], networks: Mapping[str, str]
+        self, name: str, body: dict[str, Any], spec: dict[str, Any], networks: Mapping[str, str], mesh: str
     ) -> Cluster:
         discovers = body.get("discovers")
         base = self._path.parent
         return Cluster(
             id=name,
+            mesh=body.get("mesh", mesh),
             network=body.get("network", next(iter(networks))),
             region=body.get("region", name),
             zones=tuple(body.get("zones") or ["a"]),
@@ -247,6 +259,9 @@ class _Reader:
 
     def _network(self, path: FieldPath, value: Any) -> None:
         self._one_of(path, value, self._names_of("networks") or [DEFAULT_NETWORK], "network")
+
+    def _mesh(self, path: FieldPath, value: Any) -> None:
+        self._one_of(path, value, self._names_of("meshes"), "mesh")
 
     def _cluster(self, path: FieldPath, value: Any) -> None:
         self._one_of(path, value, self._names_of("clusters"), "cluster")
@@ -336,6 +351,14 @@ class _Reader:
         spec = self._document.value.get("spec")
         found = spec.get(plural) if isinstance(spec, dict) else None
         return list(map(str, found)) if isinstance(found, dict) else []
+
+
+def _mesh_of(name: str, body: Mapping[str, Any]) -> Mesh:
+    return Mesh(
+        id=name,
+        trust_domain=body.get("trustDomain", f"{name}.example"),
+        trusts=tuple(body.get("trusts") or ()),
+    )
 
 
 def _workload(entry: Any) -> Workload:

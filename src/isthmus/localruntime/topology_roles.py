@@ -38,6 +38,7 @@ class Cluster:
     """As written, with its defaults. `discovers` is None for all others; `sources` are in order of preference."""
 
     id: str
+    mesh: str
     network: str
     region: str
     zones: tuple[str, ...]
@@ -59,12 +60,20 @@ class Cluster:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Mesh:
+    """`trusts` are ids of other meshes."""
+
+    id: str
+    trust_domain: str
+    trusts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
     """What the user wrote, checked. `networks` maps ids to Pods' ranges."""
 
     name: str
-    mesh: str
-    trust_domain: str
+    meshes: tuple[Mesh, ...]
     networks: Mapping[str, str]
     clusters: tuple[Cluster, ...]
 
@@ -75,12 +84,16 @@ class Topology:
             source.cluster for cluster in self.clusters for source in cluster.sources if source.kind == EXTERNAL
         )
 
+    def mesh(self, id: str) -> Mesh:  # noqa: A002 - the field's own name
+        """Raises KeyError for one that is not there."""
+        return {mesh.id: mesh for mesh in self.meshes}[id]
+
     def discovered_by(self, cluster: Cluster) -> tuple[str, ...]:
         """The clusters whose endpoints its control plane reads, but its config cluster; none if it runs no control plane."""
         if not cluster.is_primary and cluster.id not in self.outside:
             return ()
         own = self.config_cluster(cluster)
-        members = [other.id for other in self.clusters if other.id not in self.outside]
+        members = [other.id for other in self.clusters if other.id not in self.outside and other.mesh == cluster.mesh]
         chosen = members if cluster.discovers is None else cluster.discovers
         return tuple(other for other in chosen if other != own)
 
@@ -103,6 +116,7 @@ def sources_of(value: Any, own: str) -> tuple[Source, ...]:
 def mistakes(topology: Topology) -> Iterator[Mistake]:
     """What no mesh can be. Every name in it is known already."""
     clusters = {cluster.id: cluster for cluster in topology.clusters}
+    yield from _meshes(topology, clusters)
     for cluster in topology.clusters:
         where = ("spec", "clusters", cluster.id)
         if cluster.id in topology.outside:
@@ -116,6 +130,28 @@ def mistakes(topology: Topology) -> Iterator[Mistake]:
             yield (*where, "discovers"), f"names {name}, which is outside the mesh", "leave it out"
         yield from _tags(cluster, where)
     yield from _networks(topology, clusters)
+
+
+def _meshes(topology: Topology, clusters: Mapping[str, Cluster]) -> Iterator[Mistake]:
+    """Each has its own trust domain, and its clusters have nothing to do with other meshes' ones but what MeshPeers say."""
+    domains: dict[str, str] = {}
+    for mesh in topology.meshes:
+        where = ("spec", "meshes", mesh.id)
+        if (other := domains.setdefault(mesh.trust_domain, mesh.id)) != mesh.id:
+            yield (*where, "trustDomain"), f"{mesh.trust_domain} is mesh {other}'s, too", "give each mesh its own"
+        if mesh.id in mesh.trusts:
+            yield (*where, "trusts"), "names the mesh itself", "leave it out"
+        if topology.clusters and not any(cluster.mesh == mesh.id for cluster in topology.clusters):
+            yield where, "has no cluster", f"write `mesh: {mesh.id}` at one, or take the mesh out"
+    for cluster in topology.clusters:
+        for written, names in (
+            ("controlPlane", [source.cluster for source in cluster.sources]),
+            ("discovers", list(cluster.discovers or ())),
+        ):
+            for name in names:
+                if clusters[name].mesh != cluster.mesh:
+                    what = f"names {name}, which is in mesh {clusters[name].mesh}"
+                    yield ("spec", "clusters", cluster.id, written), what, f"name a cluster of mesh {cluster.mesh}"
 
 
 def _outside(cluster: Cluster, where: tuple[str, ...], topology: Topology) -> Iterator[Mistake]:
@@ -136,6 +172,8 @@ def _not_a_primary(cluster: Cluster, where: tuple[str, ...]) -> Iterator[Mistake
 def _source(source: Source, cluster: Cluster, clusters: Mapping[str, Cluster], topology: Topology) -> Iterator[Mistake]:
     where = ("spec", "clusters", cluster.id, "controlPlane")
     used = clusters[source.cluster]
+    if used.mesh != cluster.mesh:
+        return
     if source.kind == EXTERNAL:
         if source.cluster == cluster.id:
             yield where, "calls the cluster itself external", "write primary, or name another cluster"

@@ -1,6 +1,6 @@
 """Federation: what two meshes let each other have. Deny by default: what no export names, nobody learns of; what no import names, nobody sees.
 
-A service of another mesh is known by its global name, `NAME.NAMESPACE.MESH.mesh`, and never merged with one of the same name and namespace
+A service of another mesh is known by its mesh name, `NAME.NAMESPACE.MESH.mesh`, and never merged with one of the same name and namespace
 here. What a peer says is believed about its own mesh alone.
 """
 
@@ -20,16 +20,16 @@ _ACCOUNT = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
 
 def is_label(text: str) -> bool:
-    """Whether it can be one part of a DNS name: as mesh ids have to be, which are parts of global names."""
+    """Whether it can be one part of a DNS name: as mesh ids have to be, which are parts of mesh names."""
     return _LABEL.fullmatch(text) is not None
 
 
 def domain_of(mesh: MeshId) -> str:
-    """What all global names of the mesh's services end with. It stands for the mesh also where a cluster's id is expected."""
+    """What all mesh names of the mesh's services end with. It stands for the mesh also where a cluster's id is expected."""
     return f"{mesh}.mesh"
 
 
-def global_name(name: str, namespace: str, mesh: MeshId) -> Hostname:
+def mesh_name(name: str, namespace: str, mesh: MeshId) -> Hostname:
     """A service's name in every mesh that may know of it, its own included."""
     return Hostname(f"{name}.{namespace}.{domain_of(mesh)}")
 

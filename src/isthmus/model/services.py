@@ -108,7 +108,7 @@ class Service:
     mesh: MeshId = MeshId("")
     """The other mesh that it is in; empty for this one."""
     exported: ServiceKey | None = None
-    """Of a global name for a service of this mesh: which one it is."""
+    """Of a mesh name for a service of this mesh: which one it is."""
 
     @property
     def key(self) -> ServiceKey:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 
 from isthmus.peering.messages import LINE_BYTES_MAX, Goodbye, Hello, Malformed, News, Still, Taken, encode, from_teller
 from isthmus.peering.session import Hearing
@@ -28,7 +28,7 @@ async def listen(
     hearing: Hearing,
     believe: Callable[[ssl.SSLObject], None],
     refused: Callable[[], Mapping[str, str]],
-) -> AsyncIterator[bool]:
+) -> AsyncGenerator[bool, None]:
     """Whether there are news in `hearing`, each time that the teller is heard. Never ends but with PeerUnavailable.
 
     `believe` raises ValueError for a teller that is not the one that is meant; nothing is said to it. `refused` is asked after news: what

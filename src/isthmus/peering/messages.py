@@ -17,6 +17,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+PORT = 15018
 PROTOCOL = 1
 APPLICATION_PROTOCOL = "isthmus-peers/1"
 """In ALPN."""

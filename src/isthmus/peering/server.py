@@ -81,14 +81,19 @@ class PeerServer:
     def __init__(self, admit: Admit, gone: Callable[[Feed], None]) -> None:
         self._admit = admit
         self._gone = gone
-        self._askers = 0
+        self._askers: set[asyncio.StreamWriter] = set()
+
+    def end(self) -> None:
+        """Closes every connection."""
+        for writer in list(self._askers):
+            writer.transport.abort()
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its first line to its end."""
         peer = writer.get_extra_info("peername")
-        self._askers += 1
+        self._askers.add(writer)
         try:
-            if self._askers > ASKERS_MAX:
+            if len(self._askers) > ASKERS_MAX:
                 raise NotAdmitted("there are too many askers")
             await self._converse(reader, writer)
         except NotAdmitted as refused:
@@ -98,7 +103,7 @@ class PeerServer:
         except (Malformed, OSError, EOFError, TimeoutError, ValueError) as error:
             log.info("peer gone", peer=peer, reason=str(error) or type(error).__name__)
         finally:
-            self._askers -= 1
+            self._askers.discard(writer)
             writer.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -144,3 +149,4 @@ async def serving_peers(
         yield listening
     finally:
         listening.close()
+        server.end()

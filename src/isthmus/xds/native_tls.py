@@ -16,7 +16,7 @@ class ClientCertificate(Enum):
 
 
 def server_context(*, chain_pem: str, key_pem: str, roots_pem: str, client: ClientCertificate) -> ssl.SSLContext:
-    """TLS 1.2 or newer, HTTP/2 only. The key goes through memory alone: OpenSSL wants a path, and gets one that no disk has.
+    """TLS 1.2 or newer, HTTP/2 only.
 
     Raises ssl.SSLError for what is no certificate, or a key of another.
     """
@@ -28,13 +28,18 @@ def server_context(*, chain_pem: str, key_pem: str, roots_pem: str, client: Clie
     # Nobody resumes a session with us, and a ticket costs two writes and the client a read.
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET
+    load_key(context, chain_pem=chain_pem, key_pem=key_pem)
+    context.verify_mode = ssl.VerifyMode(client.value)
+    if client is not ClientCertificate.NOT_ASKED_FOR:
+        context.load_verify_locations(cadata=roots_pem)
+    return context
+
+
+def load_key(context: ssl.SSLContext, *, chain_pem: str, key_pem: str) -> None:
+    """What we show. The key goes through memory alone: OpenSSL wants a path, and gets one that no disk has. Raises ssl.SSLError."""
     held = os.memfd_create("key", os.MFD_CLOEXEC)
     try:
         os.write(held, f"{key_pem}\n{chain_pem}".encode())
         context.load_cert_chain(f"/proc/self/fd/{held}")
     finally:
         os.close(held)
-    context.verify_mode = ssl.VerifyMode(client.value)
-    if client is not ClientCertificate.NOT_ASKED_FOR:
-        context.load_verify_locations(cadata=roots_pem)
-    return context

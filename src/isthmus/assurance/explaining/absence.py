@@ -11,6 +11,7 @@ from isthmus.assurance.explaining.questions import as_sent
 from isthmus.assurance.explaining.upstreams import left_out, workload_of
 from isthmus.assurance.traffic.request import Request
 from isthmus.assurance.traffic.walk import share_of
+from isthmus.discovery.federation import Untold, untold
 from isthmus.discovery.sight import unseen
 from isthmus.model.views import Destination, Upstream
 from isthmus.model.workloads import Endpoint
@@ -19,10 +20,13 @@ Object = dict[str, Any]
 
 
 def why_not(asked: Asked, what: str) -> Object:
-    """`what` is an address, or `POD` or `POD.NAMESPACE`, exact or the beginning of its name. Raises BadQuestion for one that answers for
-    no service at all: what it would need is in the message.
+    """`what` is an address, `POD` or `POD.NAMESPACE`, exact or the beginning of its name, or the name of a service in another mesh. Raises
+    BadQuestion for one that answers for no service at all: what it would need is in the message.
     """
     endpoints = list(_meant(asked, what))
+    if not endpoints and (missing := untold(what, asked.snapshot)):
+        answer = {"host": what, "verdict": "not shared", "reason": "not_shared"} | untold_story(missing)
+        return client_of(asked) | {"asked": what, "answers": [answer]}
     if not endpoints:
         raise BadQuestion(
             f"{what} is no endpoint of any service that this control plane knows: a Service has to select its Pod, the Pod needs an"
@@ -33,7 +37,7 @@ def why_not(asked: Asked, what: str) -> Object:
 
 def _meant(asked: Asked, what: str) -> Iterator[Endpoint]:
     every = [each for _, found in sorted(asked.snapshot.endpoints.items()) for each in found]
-    by_address = [each for each in every if each.ip == what]
+    by_address = [each for each in every if each.ip == what or (each.workload.mesh and each.service.hostname == what)]
     if by_address:
         yield from by_address
         return
@@ -44,6 +48,12 @@ def _meant(asked: Asked, what: str) -> Iterator[Endpoint]:
         if found:
             yield from found
             return
+
+
+def untold_story(found: Untold) -> Object:
+    """How it is told in answers that a name of another mesh means nothing here."""
+    rule = {"rule": str(found.rule)} if found.rule else {}
+    return {"detail": found.detail, "edit": found.edit} | rule
 
 
 def _answer(asked: Asked, endpoint: Endpoint) -> Object:

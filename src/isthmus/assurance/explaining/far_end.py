@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
 from typing import Any
 
 from isthmus.assurance.explaining.upstreams import workload_of
@@ -14,6 +15,7 @@ from isthmus.discovery.inbound import inbound_view
 from isthmus.envoy.compile import of_proxy
 from isthmus.envoy.expand import as_json, with_extensions
 from isthmus.envoy.resources import CLUSTER, EXTENSION, LISTENER
+from isthmus.model.names import MeshId
 from isthmus.model.origins import Origin
 from isthmus.model.security import MutualTlsMode
 from isthmus.model.snapshot import Snapshot
@@ -50,6 +52,8 @@ class FarEnds:
 
     def _said(self, arrival: Arrival, request: Request) -> Object:
         workload = arrival.endpoint.workload
+        if workload.mesh:
+            return self._said_elsewhere(workload.mesh, request)
         if not workload.meshed:
             return {"verdict": "allowed", "says": "no proxy is beside it: nobody asks"}
         view = inbound_view(proxy_beside(workload), self._snapshot)
@@ -59,6 +63,18 @@ class FarEnds:
         found = walk(self.configuration(view), arrived, Side.INBOUND)
         mode, rule = _mode(view, arrival.port)
         return _verdict(found) | {"mutualTLS": mode.value} | ({"mutualTLSRule": str(rule)} if rule else {})
+
+    def _said_elsewhere(self, mesh: MeshId, request: Request) -> Object:
+        """What the other mesh decides is its own matter; but it lets in nobody of whom this one does not say that they call."""
+        peer = next((each for each in self._snapshot.mesh_peers if each.mesh == mesh), None)
+        called_by = [] if peer is None else [each.of(self._snapshot.settings.trust_domain) for each in peer.identities]
+        if peer is not None and not any(fnmatchcase(request.caller, pattern) for pattern in called_by):
+            says = f"spec.exports.identities does not have {request.caller or 'a caller without an identity'}"
+            return {"verdict": "denied", "says": says, "policy": f"MeshPeer {peer.name}"}
+        return {
+            "verdict": "allowed",
+            "says": f"as far as this mesh can say: mesh {mesh} decides by its export and its policies",
+        }
 
     def configuration(self, view: InboundView) -> Configuration:
         """Of a sidecar that lets this in."""

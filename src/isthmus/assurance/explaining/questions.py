@@ -16,6 +16,7 @@ from isthmus.assurance.explaining.upstreams import destinations_at
 from isthmus.assurance.explaining.way import explained_way
 from isthmus.assurance.traffic.request import Request, Tls
 from isthmus.assurance.traffic.walk import Outcome, Share, Side, Walk, walk
+from isthmus.discovery.federation import untold
 from isthmus.discovery.sight import unseen
 from isthmus.model.names import Hostname
 from isthmus.model.services import Service
@@ -48,6 +49,10 @@ def why(asked: Asked, name: str, port: int, request: Request) -> Object:
         says = f"the service is hidden from {asked.proxy.scope.namespace}: {hidden.detail}"
         why_hidden = {"verdict": "hidden", "says": says, "rule": str(hidden.rule), "edit": hidden.edit}
         return client_of(asked) | {"service": _service(service)} | why_hidden
+    missing = untold(name, asked.snapshot) if service is None else None
+    if missing:
+        story = {"verdict": "not shared", "says": missing.detail, "rule": str(missing.rule or ""), "edit": missing.edit}
+        return client_of(asked) | story
     number = port_of(service, name, port)
     host = service.hostname if service else Hostname(name.lower())
     dns = resolved(asked, host)

@@ -12,8 +12,8 @@ def told_why(answer: Object) -> Iterator[str]:
     """`isthmus why`, line by line."""
     client = answer["client"]
     yield f"{client['pod']} in {client['cluster']} is {client['identity'] or 'without an identity'}."
-    if answer["verdict"] == "hidden":
-        yield f"Hidden: {answer['says']}."
+    if answer["verdict"] in ("hidden", "not shared"):
+        yield f"{answer['verdict'].capitalize()}: {answer['says']}."
         yield f"To change it, {answer['edit']}."
         return
     yield from _dns(answer["dns"])
@@ -23,9 +23,8 @@ def told_why(answer: Object) -> Iterator[str]:
         if service
         else f"{request['host']}, which is no service"
     )
-    yield f"It asks {target} on port {request['port']}" + (
-        f", declared in {', '.join(service['declaredIn'])}." if service else "."
-    )
+    where = ", ".join(service["declaredIn"]) if service else ""
+    yield f"It asks {target} on port {request['port']}{', declared in ' if where else ''}{where}."
     yield from _way(answer["way"])
     yield from _policies(answer["policies"])
     yield f"So: {answer['verdict']}. {_sentence(answer['says'])}"
@@ -36,7 +35,7 @@ def told_why_not(answer: Object) -> Iterator[str]:
     client = answer["client"]
     yield f"Asked by {client['pod']} in {client['cluster']}."
     for each in answer["answers"]:
-        yield f"{each['workload']} {each['address']} in {each['cluster']}, for {each['service']}: {each['verdict']}."
+        yield f"{_asked_about(each)}: {each['verdict']}."
         if each["verdict"] == "given":
             yield f"  It takes requests: {each['way']}, priority {each['priority']}, weight {each['weight']}."
             continue
@@ -44,6 +43,13 @@ def told_why_not(answer: Object) -> Iterator[str]:
             yield f"  Because of {each['rule']}:"
         yield f"  {_sentence(each['detail'])}"
         yield f"  To change it, {each['edit']}."
+
+
+def _asked_about(answer: Object) -> str:
+    """A workload of another mesh has no name here but its service's."""
+    if not answer.get("address"):
+        return str(answer["host"])
+    return f"{answer['workload']} {answer['address']} in {answer['cluster']}, for {answer['service']}"
 
 
 def told_explain(answer: Object) -> Iterator[str]:
@@ -130,10 +136,9 @@ def _destination(each: Object) -> str:
 def _policies(policies: list[Object]) -> Iterator[str]:
     for each in policies:
         who = ", ".join(dict.fromkeys(f"{w['workload']} in {w['cluster']}" for w in each["workloads"]))
-        mode = f" (mutual TLS {each['mutualTLS']}" + (
-            f", {each['mutualTLSRule']})" if each.get("mutualTLSRule") else ")"
-        )
-        yield f"{each['verdict']:9} by {who}{mode if each.get('mutualTLS') else ''}: {each['says']}"
+        rule = f", {each['mutualTLSRule']}" if each.get("mutualTLSRule") else ""
+        mode = f" (mutual TLS {each['mutualTLS']}{rule})" if each.get("mutualTLS") else ""
+        yield f"{each['verdict']:9} by {who}{mode}: {each['says']}"
 
 
 def _sentence(text: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from isthmus.assurance.explaining.edits import edit_for
 from isthmus.assurance.traffic.balancing import Chosen
 from isthmus.assurance.traffic.walk import Share
-from isthmus.discovery.balancing import scale_of
+from isthmus.discovery.spreading import scale_for
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import Destination, LeftOut, Scope, Upstream
 from isthmus.model.workloads import Endpoint
@@ -84,7 +84,7 @@ def _chosen(chosen: Chosen, share: Share, upstream: Upstream, snapshot: Snapshot
     behind = [endpoint for destination in found for endpoint in destination.stands_for]
     gateway = found[0].through if found else None
     return _bare(chosen, share) | {
-        "arithmetic": _arithmetic(chosen, behind, scale=scale_of(snapshot.gateways)),
+        "arithmetic": _arithmetic(chosen, behind, scale=scale_for(upstream.service, snapshot)),
         "mutualTLS": chosen.socket == "tlsMode-istio" or (bool(share.sni) and not chosen.socket),
         "way": f"through the gateway of network {gateway.network}" if gateway else "direct",
         "standsFor": [workload_of(endpoint) for endpoint in behind],

@@ -1,0 +1,161 @@
+"""Two meshes with the same names in both: what is exported is called under its owner's name, and nothing else crosses."""
+
+from __future__ import annotations
+
+import json
+import time
+
+import kubernetes
+import pytest
+
+from isthmus.trust import x509
+
+pytestmark = pytest.mark.live
+
+GLOBAL = "helloworld.sample.bank.mesh"
+PEERS = ("federation.isthmus.io", "v1alpha1", "meshpeers")
+RESOLVE = """
+import socket, sys
+try:
+    print(socket.gethostbyname(sys.argv[1]))
+except socket.gaierror:
+    print("nothing")
+"""
+SHAKE = """
+import socket, ssl, sys
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+context.set_alpn_protocols(["istio"])
+try:
+    with socket.create_connection((sys.argv[1], 15444), 5) as raw, context.wrap_socket(raw, server_hostname=sys.argv[2]) as tls:
+        print(ssl.DER_cert_to_PEM_cert(tls.getpeercert(True)))
+except OSError as error:
+    print("refused")
+"""
+
+
+@pytest.fixture(scope="module")
+def mesh(guided):
+    return guided("federated-meshes")
+
+
+def peers(mesh, cluster):
+    return kubernetes.client.CustomObjectsApi(mesh.apps(cluster).api_client), PEERS
+
+
+def exports(mesh, *services):
+    """What bank exports to shop from now on; what it exported before."""
+    api, where = peers(mesh, "bank")
+    before = api.get_cluster_custom_object(*where, "shop")["spec"]["exports"]["services"]
+    api.patch_cluster_custom_object(*where, "shop", {"spec": {"exports": {"services": list(services)}}})
+    return before
+
+
+def table(mesh, cluster) -> dict:
+    [row] = mesh.client.control_plane(cluster, "debug/peerz")
+    return row
+
+
+def answered(mesh, cluster: str, host: str, count: int = 10) -> set[str]:
+    """Who answered: the cluster, or the status of a refusal."""
+    return {each.get("cluster") or each.get("error", "?") for each in mesh.ask(cluster, count, host=host)}
+
+
+def test_the_same_name_means_each_meshs_own_and_the_mesh_name_the_exporters(mesh):
+    assert answered(mesh, "shop", "helloworld.sample") == {"shop"}
+    assert answered(mesh, "bank", "helloworld.sample") == {"bank"}
+    assert answered(mesh, "shop", GLOBAL) == {"bank"}
+    assert answered(mesh, "bank", GLOBAL) == {"bank"}, "the name means the same in its own mesh"
+
+
+def test_the_gateway_ends_no_tls_it_is_the_workload_that_shows_its_certificate(mesh):
+    shown = mesh.python("shop", SHAKE, mesh.gateway("bank"), f"outbound_.5000_._.{GLOBAL}")
+
+    assert str(x509.identity_of(shown)) == "spiffe://bank.example/ns/sample/sa/helloworld"
+
+
+@pytest.mark.parametrize(
+    "sni",
+    [
+        "outbound_.9000_._.tcp-echo.sample.bank.mesh",
+        "outbound_.9000_._.tcp-echo.sample.svc.cluster.local",
+        "outbound_.5000_._.helloworld.sample.svc.cluster.local",
+        "outbound_.15012_._.istiod.istio-system.svc.cluster.local",
+    ],
+)
+def test_the_gateway_for_peers_knows_no_other_name(mesh, sni):
+    assert mesh.python("shop", SHAKE, mesh.gateway("bank"), sni).strip() == "refused"
+
+
+def test_what_is_not_exported_has_no_name(mesh):
+    assert mesh.python("shop", RESOLVE, GLOBAL).startswith("240.242.")
+    assert mesh.python("shop", RESOLVE, "tcp-echo.sample.bank.mesh").strip() == "nothing"
+    assert mesh.python("bank", RESOLVE, "helloworld.sample.shop.mesh").strip() == "nothing"
+
+
+def test_an_identity_that_the_export_does_not_name_is_refused_by_the_workload_itself(mesh, until):
+    before = exports(mesh, {"namespace": "sample", "name": "helloworld", "callers": ["sample/somebody-else"]})
+
+    until("shop's client is refused", lambda: "403" in str(answered(mesh, "shop", GLOBAL)))
+    assert answered(mesh, "bank", "helloworld.sample") == {"bank"}
+
+    exports(mesh, *before)
+    until("and let in again", lambda: answered(mesh, "shop", GLOBAL) == {"bank"})
+
+
+def test_a_policy_of_the_exporter_holds_for_guests_too(mesh, until):
+    policy = {
+        "apiVersion": "security.istio.io/v1",
+        "kind": "AuthorizationPolicy",
+        "metadata": {"name": "no-shop", "namespace": "sample"},
+        "spec": {"action": "DENY", "rules": [{"from": [{"source": {"trustDomains": ["shop.example"]}}]}]},
+    }
+    api = kubernetes.client.CustomObjectsApi(mesh.apps("bank").api_client)
+    where = ("security.istio.io", "v1", "sample", "authorizationpolicies")
+    api.create_namespaced_custom_object(*where, policy)
+    until("shop is refused", lambda: "403" in str(answered(mesh, "shop", GLOBAL)))
+    assert answered(mesh, "bank", "helloworld.sample") == {"bank"}
+
+    api.delete_namespaced_custom_object(*where, "no-shop")
+    until("and let in again", lambda: answered(mesh, "shop", GLOBAL) == {"bank"})
+
+
+def test_what_is_withdrawn_is_gone_soon(mesh, until, figure):
+    before = exports(mesh)
+    began = time.monotonic()
+    until("the name is gone", lambda: mesh.python("shop", RESOLVE, GLOBAL).strip() == "nothing")
+    figure(f"a withdrawn export has no name after {time.monotonic() - began:.2f} s")
+    sni = f"outbound_.5000_._.{GLOBAL}"
+    until("the gateway refuses", lambda: mesh.python("shop", SHAKE, mesh.gateway("bank"), sni).strip() == "refused")
+
+    exports(mesh, *before)
+    until("it is back", lambda: answered(mesh, "shop", GLOBAL) == {"bank"})
+
+
+def test_a_peer_whose_control_plane_is_lost_goes_on_to_be_called_and_is_called_stale(mesh, until, figure):
+    mesh.scale("bank", "istiod", 0, namespace="istio-system")
+    began = time.monotonic()
+    until("shop says stale", lambda: table(mesh, "shop")["state"] == "stale")
+    figure(f"a lost peer is stale after {time.monotonic() - began:.2f} s")
+    row = table(mesh, "shop")
+    assert row["staleSince"]
+    assert row["reason"]
+    assert answered(mesh, "shop", GLOBAL) == {"bank"}
+    assert "stale" in mesh.isthmus("peers", "--in-cluster", "shop").stdout
+
+    mesh.scale("bank", "istiod", 1, namespace="istio-system")
+    began = time.monotonic()
+    until("shop says live", lambda: table(mesh, "shop")["state"] == "live")
+    figure(f"a peer that is back is live after {time.monotonic() - began:.2f} s")
+    assert answered(mesh, "shop", GLOBAL) == {"bank"}
+
+
+def test_the_table_says_what_crosses(mesh):
+    found = json.loads(mesh.isthmus("peers", "-o", "json").stdout)["peers"]
+
+    by_istiod = {row["istiod"]: row for row in found}
+    assert by_istiod["bank"]["exports"] == by_istiod["shop"]["imports"] == [GLOBAL]
+    assert by_istiod["shop"]["exports"] == by_istiod["bank"]["imports"] == []
+    assert by_istiod["shop"]["gateways"] == [f"{mesh.gateway('bank')}:15444"]
+    assert (by_istiod["bank"]["listeners"], by_istiod["shop"]["listeners"]) == (1, 1)
+    assert all(row["problems"] == [] for row in found)
