@@ -15,7 +15,7 @@ WORKLOAD = """
 import http.server, sys
 class Answer(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
-        body = (self.path + " " + self.client_address[0]).encode()
+        body = b"orders 3\\n" if self.path == "/metrics" else (self.path + " " + self.client_address[0]).encode()
         self.send_response(200 if self.path != "/sick" else 500)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -79,6 +79,7 @@ def pod(cell) -> dict[str, Any]:
         ISTIO_META_CLUSTER_ID="east",
         ISTIO_META_NETWORK="n1",
         ISTIO_KUBE_APP_PROBERS=json.dumps(probers),
+        ISTIO_PROMETHEUS_ANNOTATIONS='{"scrape":"true","port":"9080"}',
     )
     agent.until_said("envoy runs")
     return {"agent": agent, "files": files}
@@ -131,6 +132,19 @@ def test_the_kubelets_probes_are_answered_for_the_workload(cell, pod):
         assert cell.python(GET, asked + "startupz").startswith("200")
         assert cell.python(GET, "http://127.0.0.1:15020/app-health/other/readyz").startswith("503")
         assert cell.python(GET, "http://127.0.0.1:15020/etc/passwd").startswith("404")
+    finally:
+        workload.kill()
+        workload.wait(10)
+
+
+def test_one_question_is_answered_with_all_metrics_of_the_pod(cell, pod):
+    workload = subprocess.Popen([*cell.inside, "python3", "-c", WORKLOAD])
+    try:
+        asked = "http://127.0.0.1:15020/stats/prometheus"
+        cell.until("the workload answers", lambda: "\norders 3\n" in cell.python(GET, asked))
+        text = cell.python(GET, asked)
+        for metric in ("istio_agent_scrapes_total", "istio_agent_cert_expiry_seconds", "envoy_server_live", "orders"):
+            assert f"\n{metric} " in text or f"\n{metric}{{" in text
     finally:
         workload.kill()
         workload.wait(10)

@@ -14,7 +14,7 @@ from aiohttp import web
 Object = dict[str, Any]
 
 APP_PROBES_PORT = 15020
-_SOURCE = ("127.0.0.6", 0)
+PAST_THE_PROXY = ("127.0.0.6", 0)
 """Capture leaves connections from this address alone: the workload is asked past its proxy."""
 
 _BODY_BYTES_MAX = 10 * 1024
@@ -32,8 +32,11 @@ class AppProbes:
         self._ip = ip
         self._missing = missing
 
-    def application(self) -> web.Application:
+    def application(self, metrics: Callable[[web.Request], Awaitable[web.Response]] | None = None) -> web.Application:
+        """With `metrics`, that answer for the whole Pod."""
         application = web.Application()
+        if metrics is not None:
+            application.router.add_get("/stats/prometheus", metrics)
         application.router.add_get("/healthz/ready", self._ready)
         application.router.add_get("/{path:.*}", self._probe)
         return application
@@ -65,7 +68,7 @@ class AppProbes:
         path = "/" + str(get.get("path") or "/").lstrip("/")
         said = {header["name"]: header["value"] for header in get.get("httpHeaders") or ()}
         passed = {key: value for key, value in request.headers.items() if key.lower() not in _FROM_THE_KUBELET}
-        connector = aiohttp.TCPConnector(local_addr=_SOURCE, ssl=False, force_close=True)
+        connector = aiohttp.TCPConnector(local_addr=PAST_THE_PROXY, ssl=False, force_close=True)
         async with (
             aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
             session.get(
@@ -76,7 +79,7 @@ class AppProbes:
             return web.Response(status=response.status, body=body)
 
     async def _tcp(self, port: int) -> web.Response:
-        _, writer = await asyncio.open_connection(self._ip, port, local_addr=_SOURCE)
+        _, writer = await asyncio.open_connection(self._ip, port, local_addr=PAST_THE_PROXY)
         writer.close()
         return web.Response(text="connected\n")
 

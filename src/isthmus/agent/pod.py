@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from isthmus.agent.specification import AgentSettings, ProxySpec
+from isthmus.agent.specification import AgentSettings, ProxySpec, Scraped
 from isthmus.dns.client import resolver_of
 from isthmus.model.durations import seconds_of
 from isthmus.model.proxy_config import ProxyConfig
@@ -58,11 +58,12 @@ class PodTexts:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PodAgent:
-    """`probers` is what the kubelet wants to know of the workload, by path."""
+    """`probers` is what the kubelet wants to know of the workload, by path; `metrics` where the workload has some of its own."""
 
     settings: AgentSettings
     proxy: ProxySpec
     probers: Mapping[str, Object]
+    metrics: Scraped | None
     drain_seconds: float
 
 
@@ -108,6 +109,7 @@ def pod_agent(role: str, environment: Mapping[str, str], paths: PodPaths, texts:
             proxy_config=said,
         ),
         probers=_json_object(environment, "ISTIO_KUBE_APP_PROBERS"),
+        metrics=_scraped(_json_object(environment, "ISTIO_PROMETHEUS_ANNOTATIONS")),
         drain_seconds=_DRAIN_SECONDS if config.termination_drain_seconds is None else config.termination_drain_seconds,
     )
 
@@ -126,6 +128,16 @@ def _settings(environment: Mapping[str, str], config: ProxyConfig) -> AgentSetti
         dns_domain=environment.get("DNS_DOMAIN", "cluster.local"),
         certificate_seconds=int(_seconds(environment.get("SECRET_TTL", ""), _CERTIFICATE_SECONDS, "SECRET_TTL")),
     )
+
+
+def _scraped(said: Object) -> Scraped | None:
+    """As the Pod's annotations had it before injection put the agent there."""
+    if str(said.get("scrape", "")).lower() != "true":
+        return None
+    port, path = str(said.get("port") or "80"), str(said.get("path") or "/metrics")
+    if not (port.isascii() and port.isdigit() and 0 < int(port) < 65536):
+        raise BadPod(f"ISTIO_PROMETHEUS_ANNOTATIONS: port {port!r} is not a port")
+    return Scraped(int(port), "/" + path.lstrip("/"))
 
 
 def labels_of(text: str) -> dict[str, str]:

@@ -21,6 +21,7 @@ from isthmus.agent.app_probes import APP_PROBES_PORT, AppProbes
 from isthmus.agent.certificates import ControlPlanes
 from isthmus.agent.envoy_admin import EnvoyUnavailable
 from isthmus.agent.envoy_binary import envoy_path
+from isthmus.agent.merged_metrics import MergedMetrics
 from isthmus.agent.pod import BadPod, PodAgent, PodPaths, PodTexts, pod_agent
 from isthmus.agent.proxy import Proxy
 from isthmus.kubernetes.sites import serving
@@ -66,7 +67,9 @@ async def _run(agent: PodAgent, envoy: str) -> int:
         agent.proxy, agent.settings, ControlPlanes(agent.settings.control_planes, agent.settings.control_plane_name)
     )
     probes = AppProbes(agent.probers, agent.proxy.ip, proxy.missing)
-    async with serving(probes.application(), "0.0.0.0", APP_PROBES_PORT), asyncio.TaskGroup() as tasks:
+    metrics = MergedMetrics(agent.proxy.ip, agent.metrics, proxy.certificate_expires)
+    application = probes.application(metrics.answer)
+    async with serving(application, "0.0.0.0", APP_PROBES_PORT), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(proxy.run(), name="proxy")
         stopped = tasks.create_task(stop.wait(), name="stop")
         try:

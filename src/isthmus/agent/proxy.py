@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import socket
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -197,6 +198,11 @@ class Proxy:
         except EnvoyUnavailable as error:
             missing.append(f"Envoy does not answer: {error}")
         return missing
+
+    def certificate_expires(self) -> datetime | None:
+        """None before there is one."""
+        certificate = self._certificate.current
+        return certificate.facts.not_after if certificate else None
 
     def state(self) -> dict[str, Any]:
         """For `GET /proxies`."""

@@ -50,6 +50,13 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     proxy_config: dict[str, Any] = {}
 
 
+class Scraped(msgspec.Struct, frozen=True):
+    """Where a workload has metrics of its own."""
+
+    port: int
+    path: str
+
+
 class ProxyReady(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """How to start the Envoy: `envoy -c BOOTSTRAP` with these arguments, inside the proxy's net namespace."""
 

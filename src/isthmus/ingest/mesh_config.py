@@ -54,6 +54,7 @@ _READ = frozenset(
         "discoverySelectors",
         "extensionProviders",
         "pathNormalization",
+        "enablePrometheusMerge",
         *_EXPORTS,
         *TELEMETRY_KEYS,
     }
@@ -78,6 +79,7 @@ def with_mesh_config(settings: MeshSettings, config: Mapping[str, Any]) -> MeshS
         discovery=_discovery(config.get("discoverySelectors")),
         telemetry=_telemetry(config),
         proxy_config=_proxy_config(config)[0],
+        merges_metrics=config.get("enablePrometheusMerge") is not False,
         paths=_paths(config.get("pathNormalization")),
         registry_only=_is_registry_only(config.get("outboundTrafficPolicy")),
         service_export_to=services,

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from isthmus.injection.metrics import led_to_the_agent
 from isthmus.injection.probes import PROBERS, rewritten
 from isthmus.injection.selection import REVISION_LABEL, STATUS_ANNOTATION, objection
 from isthmus.injection.settings import PROXY_CONFIG, BadRequest, InjectionSettings, PodWishes, wishes_of
@@ -113,10 +114,13 @@ def inject(pod: Mapping[str, Any], namespace: str, settings: InjectionSettings) 
         asked = rewritten(containers)
         if asked:
             proxy["env"].append({"name": PROBERS, "value": json.dumps(asked, sort_keys=True, separators=(",", ":"))})
+    asked_of_agent = led_to_the_agent(annotations, merges=settings.proxies.merges_metrics)
+    proxy["env"] += asked_of_agent.variables
     _place(spec, containers, _customized(proxy, customized), wishes, role, settings)
     _describe(metadata, spec, containers, settings, role)
+    metadata["annotations"] |= asked_of_agent.annotations
     unheard = (f"annotation {PROXY_CONFIG}: {word.field} has no effect: {word.why}" for word in wishes.unheard)
-    return Injected(changed, tuple(unheard))
+    return Injected(changed, (*unheard, *asked_of_agent.warnings))
 
 
 def _role(annotations: Mapping[str, str]) -> str:
@@ -171,12 +175,6 @@ def _describe(metadata: Object, spec: Object, containers: list[Object], settings
     if role == "sidecar":
         for tool in ("default-container", "default-logs-container"):
             annotations.setdefault(f"kubectl.kubernetes.io/{tool}", str(containers[0]["name"]))
-    if not any(key.startswith("prometheus.io/") for key in annotations):
-        annotations |= {
-            "prometheus.io/scrape": "true",
-            "prometheus.io/port": "15090",
-            "prometheus.io/path": "/stats/prometheus",
-        }
 
 
 def _ports(containers: list[Object]) -> list[Object]:

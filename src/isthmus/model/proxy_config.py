@@ -95,6 +95,8 @@ class ProxyConfigs:
     default: ProxyConfig = NOTHING_SAID
     rules: tuple[ProxyConfigRule, ...] = field(default=())
     root_namespace: Namespace = Namespace("istio-system")
+    merges_metrics: bool = True
+    """Whether agents answer for the workload's metrics, too (MeshConfig's `enablePrometheusMerge`)."""
 
     def for_workload(self, namespace: str, labels: Mapping[str, str], own: ProxyConfig) -> ProxyConfig:
         """In Istio's order, the widest first: MeshConfig; the root namespace's object without selector; the namespace's; what the Pod says

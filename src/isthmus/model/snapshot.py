@@ -102,6 +102,8 @@ class MeshSettings:
     telemetry: TelemetryDefaults = field(default_factory=TelemetryDefaults)
     proxy_config: ProxyConfig = NOTHING_SAID
     """How proxies are run where nobody says it of fewer of them."""
+    merges_metrics: bool = True
+    """Whether agents answer for workloads' metrics, too."""
     registry_only: bool = False
     paths: PathNormalization = PathNormalization.BASE
     discovery: tuple[LabelSelector, ...] = ()
@@ -180,7 +182,10 @@ class Snapshot:
         """All that is said of how proxies are run."""
         settings = self.settings
         return ProxyConfigs(
-            default=settings.proxy_config, rules=self.proxy_config_rules, root_namespace=settings.root_namespace
+            default=settings.proxy_config,
+            rules=self.proxy_config_rules,
+            root_namespace=settings.root_namespace,
+            merges_metrics=settings.merges_metrics,
         )
 
     @cached_property
