@@ -21,7 +21,7 @@ from click.testing import CliRunner, Result
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.cli.app import isthmus
-from isthmus.cli.errors import BAD_INPUT, TIMED_OUT, Failed
+from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, TIMED_OUT, Failed
 from isthmus.controlplane import own_trust as module
 from isthmus.controlplane.authority import AuthorityInUse, AuthoritySecrets, load_authority, subject_of_authority
 from isthmus.controlplane.own_trust import OwnTrustDuty
@@ -316,3 +316,40 @@ def test_what_signs_is_not_tainted(kubeconfig, control_planes):
     refused = trust(kubeconfig, "taint", old[:10], code=BAD_INPUT)
 
     assert "prepare and activate another one before" in str(refused.exception)
+
+
+def test_an_evicted_cluster_is_trusted_by_nobody_and_nothing_in_it_is_changed(kubeconfig, control_planes, request_to):
+    [old] = states(kubeconfig)
+    trust(kubeconfig, "prepare")
+    [prepared] = set(states(kubeconfig)) - {old}
+    linked = base64.b64encode(b"{}").decode()
+    for name, clusters in (("one", ("west",)), ("two", ("west", "north"))):
+        metadata = {"name": name, "labels": {"istio/multiCluster": "true"}}
+        secret = {"metadata": metadata, "data": dict.fromkeys(clusters, linked)}
+        request_to("east", "POST", f"{PATH}/secrets", secret)
+    west = request_to("west", "GET", f"{PATH}/secrets/cacerts")[1]
+
+    trust(kubeconfig, "evict", "west", code=BAD_USAGE)
+    assert states(kubeconfig)[old] == "active"
+    trust(kubeconfig, "evict", "west", "--yes")
+
+    east = control_planes["east"].signs.result().current
+    assert len(east.roots) == 1
+    assert not east.roots & {old, prepared}, (
+        "neither what signed nor what was prepared, of which west has an authority, too"
+    )
+    assert request_to("east", "GET", f"{PATH}/secrets/one")[0] == 404
+    assert set(request_to("east", "GET", f"{PATH}/secrets/two")[1]["data"]) == {"north"}
+    assert request_to("east", "GET", f"{PATH}/configmaps/isthmus-trust")[1]["data"]["cut"]
+    assert request_to("west", "GET", f"{PATH}/secrets/cacerts")[1] == west
+
+
+def test_an_eviction_leaves_behind_who_is_not_ready_only_by_force(kubeconfig, control_planes):
+    control_planes["east"].stuck = "Envoy refused the certificate"
+
+    waits = trust(kubeconfig, "evict", "west", "--yes", "--timeout", "0s", code=TIMED_OUT)
+    assert "web.east: Envoy refused the certificate" in str(waits.exception)
+    forced = trust(kubeconfig, "evict", "west", "--yes", "--timeout", "0s", "--force")
+
+    assert "BY FORCE" in forced.stderr
+    assert len(control_planes["east"].signs.result().current.roots) == 1

@@ -198,3 +198,19 @@ def test_a_policy_for_requests_changes_no_listener_of_declared_http_ports(mesh):
     }
     assert chains(before) == chains(after)
     assert changed == {"envoy.filters.http.rbac"}
+
+
+def test_another_cut_replaces_the_chains_of_the_mesh_and_no_other(mesh):
+    view = InboundView(ports=(mesh.inbound_port(80), mesh.inbound_port(9000, Protocol.TCP)))
+
+    def chains(cut: str) -> list[bytes]:
+        found = listener_pb2.Listener.FromString(virtual_inbound(replace(view, cut=cut)).body)
+        return [chain.SerializeToString(deterministic=True) for chain in found.filter_chains]
+
+    before, after = chains(""), chains("2026-03-01T12:00:00+00:00")
+
+    replaced = [old != new for old, new in zip(before, after, strict=True)]
+    ends_tls = [b"DownstreamTlsContext" in chain for chain in before]
+    assert replaced == ends_tls
+    assert any(replaced)
+    assert chains("2026-03-01T12:00:00+00:00") == after

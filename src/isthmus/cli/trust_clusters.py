@@ -108,7 +108,7 @@ class Cluster:
             await self.client.patch(SECRETS, name, {"data": body["data"]}, self.namespace)
 
     async def forget(self, name: str) -> None:
-        """A Secret that is kept; it may have gone already."""
+        """Deletes a Secret, which may have gone already."""
         try:
             await self.client.delete(SECRETS, name, self.namespace)
         except NotFound:
@@ -125,6 +125,21 @@ class Cluster:
                 subject = names.get(root) or (records[root].subject if root in records else "")
                 records[root] = Record(state=state, since=now, subject=subject)
         await self._put_data({rotation.ROOTS: msgspec.json.encode(records).decode()})
+
+    async def cut(self, now: datetime) -> None:
+        """Connections that callers have opened until now end: who is still trusted opens new ones."""
+        await self._put_data({rotation.CUT: now.isoformat()})
+
+    async def unlink(self, cluster: str) -> list[str]:
+        """Takes another cluster out of the remote secrets: nothing there is discovered, and none of its tokens counts. Names what was changed."""
+        found = [each for each in self.remote_secrets if cluster in (each.get("data") or {})]
+        for secret in found:
+            name = secret["metadata"]["name"]
+            if len(secret["data"]) == 1:
+                await self.forget(name)
+            else:
+                await self.client.patch(SECRETS, name, {"data": {cluster: None}}, self.namespace)
+        return [secret["metadata"]["name"] for secret in found]
 
     async def ask(self, question: str) -> None:
         await self._put_data({rotation.QUESTION: question})

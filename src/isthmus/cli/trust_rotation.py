@@ -14,7 +14,7 @@ import click
 
 from isthmus.cli.contexts import Context, every, kubeconfig_option, over_the_network, system_namespace_option
 from isthmus.cli.durations import Duration
-from isthmus.cli.errors import BAD_INPUT, Failed
+from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, Failed
 from isthmus.cli.output import json_output, print_json, print_table
 
 if TYPE_CHECKING:
@@ -188,6 +188,51 @@ def revoke_command(
         return await steps.revoke(clusters, root, seconds, force=force)
 
     _run(contexts, kubeconfig, namespace, output, step)
+
+
+@click.command("evict")
+@click.argument("cluster")
+@click.option("--yes", is_flag=True, help="Without it nothing is done.")
+@click.option("--force", is_flag=True, help="Do not wait for proxies that are not ready: their connections will break.")
+@_timeout
+@_options
+def evict_command(
+    cluster: str,
+    yes: bool,
+    force: bool,
+    seconds: int,
+    contexts: Sequence[str],
+    kubeconfig: str,
+    namespace: str,
+    output: str,
+) -> None:
+    """Trust nothing any longer that a cluster's authority has signed or will sign: for a cluster that somebody else has taken over.
+
+    Every other cluster gets an authority under a new root, in the steps of prepare, activate, taint and revoke, and no remote secret for it
+    stays. Then connections that callers have opened before are ended; who is still trusted opens new ones. CLUSTER is its id and the name of
+    its context; it is not asked, and nothing in it is changed.
+
+    \b
+    Examples:
+      isthmus trust evict west --yes
+      isthmus trust evict west --yes --timeout 30s --force
+    """
+    others = [context for context in every(kubeconfig, contexts) if context.name != cluster]
+    if not others:
+        raise Failed(f"there is no other cluster than {cluster}", exit_code=BAD_INPUT)
+    if not yes:
+        raise Failed(
+            f"{', '.join(context.name for context in others)} will trust nothing of {cluster} any longer, and every open connection of the mesh "
+            "is ended once: say --yes if that is meant",
+            exit_code=BAD_USAGE,
+        )
+
+    async def step(clusters: list[Cluster]) -> list[Cluster]:
+        from isthmus.cli import trust_steps as steps
+
+        return await steps.evict(clusters, cluster, seconds, force=force)
+
+    _run([context.name for context in others], kubeconfig, namespace, output, step)
 
 
 # Reading what was given, and showing.

@@ -9,6 +9,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import NoReturn
 
 import click
@@ -77,7 +78,7 @@ async def unprepare(clusters: list[Cluster], seconds: int) -> list[Cluster]:
 async def _take_back(clusters: list[Cluster]) -> None:
     for cluster in clusters:
         root = cluster.root_of(PREPARED)
-        if root:
+        if root and root != cluster.trust.active:
             await cluster.trust_roots("".join(pem for each, pem in cluster.roots.items() if each != root))
             await cluster.note({root: None}, datetime.now(UTC))
             await cluster.forget(PREPARED)
@@ -94,14 +95,19 @@ async def activate(clusters: list[Cluster], seconds: int, *, force: bool) -> lis
         raise Failed("no root is prepared in every cluster: begin with `isthmus trust prepare`", exit_code=BAD_INPUT)
     root = roots.pop()
     ready = await _gate(clusters, lambda found: rotation.not_prepared(found, root), seconds, force=force)
+    await _switch(ready, root)
+    return await wait(ready, lambda found: rotation.not_active(found, root), seconds)
+
+
+async def _switch(clusters: list[Cluster], root: str) -> None:
+    """The prepared authorities sign from now on."""
     now = datetime.now(UTC)
-    for cluster in ready:
+    for cluster in clusters:
         before = cluster.trust.active
         if before != root:
             await cluster.sign_with(cluster.kept[PREPARED])
             await cluster.note({root: RootState.ACTIVE, before: RootState.RETIRING}, now)
         await cluster.forget(PREPARED)
-    return await wait(ready, lambda found: rotation.not_active(found, root), seconds)
 
 
 async def inactivate(clusters: list[Cluster], seconds: int) -> list[Cluster]:
@@ -169,6 +175,33 @@ async def revoke(clusters: list[Cluster], named: str, seconds: int, *, force: bo
     return await wait(ready, lambda found: rotation.not_revoked(found, root.fingerprint), seconds)
 
 
+async def evict(clusters: list[Cluster], evicted: str, seconds: int, *, force: bool) -> list[Cluster]:
+    """Another root for all clusters but one, which nobody believes any longer; and an end to what it has opened before."""
+    patiently = partial(_wait_patiently, seconds=seconds, force=force)
+    for cluster in clusters:
+        for name in await cluster.unlink(evicted):
+            click.echo(f"{cluster.name}: {evicted} is taken out of remote secret {name}", err=True)
+    # What was prepared before has an authority in the evicted cluster, too.
+    await _take_back(await renewed(clusters))
+    new = await prepare(await renewed(clusters), None)
+    clusters = await patiently(clusters, lambda found: rotation.not_prepared(found, new))
+    await _switch(clusters, new)
+    clusters = await patiently(clusters, lambda found: rotation.not_active(found, new))
+    old = {root for cluster in clusters for root in cluster.roots if root != new}
+    for cluster in clusters:
+        await cluster.note({root: RootState.TAINTED for root in cluster.roots if root != new}, datetime.now(UTC))
+    clusters = await patiently(clusters, lambda found: [w for root in old for w in rotation.still_in_use(found, root)])
+    for cluster in clusters:
+        await cluster.trust_roots(cluster.roots[new])
+        await cluster.note(dict.fromkeys(old, RootState.REVOKED), datetime.now(UTC))
+        await cluster.forget(PREVIOUS)
+    clusters = await patiently(clusters, lambda found: [w for root in old for w in rotation.not_revoked(found, root)])
+    click.echo(f"nobody trusts {evicted} any longer: its new connections are refused", err=True)
+    for cluster in clusters:
+        await cluster.cut(datetime.now(UTC))
+    return await patiently(clusters, lambda found: list(rotation.behind(found)))
+
+
 # Waiting.
 
 
@@ -185,6 +218,16 @@ async def _gate(clusters: list[Cluster], missing: Condition, seconds: int, *, fo
         for each in left:
             click.echo(f"  {each}", err=True)
     return found
+
+
+async def _wait_patiently(clusters: list[Cluster], missing: Condition, *, seconds: int, force: bool) -> list[Cluster]:
+    """Until the time is over; then, by force, whoever is not ready is left behind."""
+    try:
+        return await wait(clusters, missing, seconds)
+    except Failed:
+        if not force:
+            raise
+        return await _gate(clusters, missing, seconds, force=True)
 
 
 async def wait(clusters: list[Cluster], missing: Condition, seconds: int) -> list[Cluster]:

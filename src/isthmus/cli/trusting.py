@@ -16,6 +16,7 @@ from isthmus.cli.running_mesh import asked, folder_of, mesh_name
 from isthmus.cli.trust_bundles import export_command, forget_command, import_command
 from isthmus.cli.trust_rotation import (
     activate_command,
+    evict_command,
     prepare_command,
     revoke_command,
     status_command,
@@ -39,7 +40,7 @@ def trust_command() -> None:
     """
 
 
-_ROTATION = (status_command, prepare_command, activate_command, taint_command, revoke_command)
+_ROTATION = (status_command, prepare_command, activate_command, taint_command, revoke_command, evict_command)
 for _command in (export_command, import_command, forget_command, *_ROTATION):
     trust_command.add_command(_command)
 

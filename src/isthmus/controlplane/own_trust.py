@@ -78,7 +78,7 @@ class OwnTrustDuty:
                 self._due.clear()
                 found = self._found.values.get((self._namespace, rotation.CONFIG_MAP))
                 data = found.data if found is not None else {}
-                asked = self._asked(self._records(data))
+                asked = self._asked(self._records(data), data.get(rotation.CUT, ""))
                 self._world.ask_of_proxies(asked)
                 left = began + COMING_BACK_SECONDS - asyncio.get_running_loop().time()
                 question = data.get(rotation.QUESTION, "")
@@ -97,7 +97,7 @@ class OwnTrustDuty:
         self._world.report("states of roots", ())
         return records
 
-    def _asked(self, records: dict[str, Record]) -> OwnTrust:
+    def _asked(self, records: dict[str, Record], cut: str) -> OwnTrust:
         authority, prepared = self._use.current, self._use.prepared
         roots = authority.roots
         next_root = x509.fingerprint(prepared.root) if prepared is not None else ""
@@ -105,6 +105,7 @@ class OwnTrustDuty:
             roots=tuple(sorted(roots)),
             tainted=rotation.tainted(records, roots, x509.fingerprint(authority.root)),
             proved=(next_root,) if next_root in roots else (),
+            cut=cut,
         )
 
     async def _answer(self, question: str, asked: OwnTrust, too_early_seconds: float) -> float | None:

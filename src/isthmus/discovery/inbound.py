@@ -52,6 +52,7 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
         authorization=authorization,
         reporting=reporting_for(proxy.scope, proxy.labels, Mode.SERVER, snapshot),
         patches=patches_for(scope_for(proxy, snapshot), snapshot),
+        cut=snapshot.settings.own_trust.cut,
     )
 
 

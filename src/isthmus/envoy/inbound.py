@@ -61,7 +61,7 @@ def listeners(view: InboundView) -> Iterator[Resource]:
     yield virtual_inbound(view)
     for port in view.ports:
         if port.bound_to:
-            yield _bound(port, view.authorization)
+            yield _bound(port, view.authorization, view.cut)
 
 
 @lru_cache(maxsize=1024)
@@ -75,7 +75,7 @@ def virtual_inbound(view: InboundView) -> Resource:
         for port, mode in view.other_ports
     ]
     served.append(_Served("virtualInbound", 0, 0, INBOUND_PASSTHROUGH, Protocol.AUTO, view.tls))
-    asked = _guards(view.authorization)
+    asked = _guards(view.authorization, view.cut)
     chains = [chain for each in served for chain in _chains(each, asked)]
     listener = listener_pb2.Listener(
         name="virtualInbound",
@@ -90,7 +90,7 @@ def virtual_inbound(view: InboundView) -> Resource:
 
 
 @lru_cache(maxsize=1024)
-def _bound(port: InboundPort, authorization: Authorization) -> Resource:
+def _bound(port: InboundPort, authorization: Authorization, cut: str) -> Resource:
     """Nobody else's connections come here, so the port decides nothing."""
     served = _of_port(port, f"{port.bound_to}_{port.target_port}", 0)
     listener = listener_pb2.Listener(
@@ -100,7 +100,7 @@ def _bound(port: InboundPort, authorization: Authorization) -> Resource:
         listener_filters=_listener_filters([served])[1:],
         listener_filters_timeout=seconds(_INSPECTION_SECONDS),
         continue_on_listener_filters_timeout=True,
-        filter_chains=_chains(served, _guards(authorization)),
+        filter_chains=_chains(served, _guards(authorization, cut)),
     )
     return Resource.of(listener.name, listener)
 
@@ -120,22 +120,24 @@ def _of_port(port: InboundPort, name: str, number: int) -> _Served:
 
 @dataclass(frozen=True, slots=True)
 class _Guards:
-    """What is asked before requests, or bytes, are let in."""
+    """What is asked before requests, or bytes, are let in. Envoy ends connections of a chain that is replaced: another `cut` replaces them."""
 
     requests: list[Any]
     bytes: list[Any]
     peers: list[Any]
     trust_domains: tuple[TrustDomain, ...]
     paths: PathNormalization
+    cut: str
 
 
-def _guards(authorization: Authorization) -> _Guards:
+def _guards(authorization: Authorization, cut: str) -> _Guards:
     return _Guards(
         guards.of_requests(authorization),
         guards.of_connections(authorization),
         guards.of_peers(),
         (*authorization.trust_domains, *authorization.peers),
         authorization.paths,
+        cut,
     )
 
 
@@ -193,7 +195,10 @@ def _own_tls(served: _Served, said: ServerTls, asked: _Guards) -> Any:
 
 
 def _mesh_chain(served: _Served, asked: _Guards, offered: Sequence[str], serve: Sequence[Any], socket: Any) -> Any:
-    return _chain(served, "tls", offered, [*asked.peers, *serve], socket)
+    chain = _chain(served, "tls", offered, [*asked.peers, *serve], socket)
+    if asked.cut:
+        chain.metadata.filter_metadata["isthmus"].update({"cut": asked.cut})
+    return chain
 
 
 def _chain(

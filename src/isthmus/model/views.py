@@ -330,6 +330,8 @@ class InboundView:
     authorization: Authorization = field(default_factory=Authorization)
     reporting: Reporting = field(default_factory=Reporting)
     patches: tuple[ConfigPatch, ...] = ()
+    cut: str = ""
+    """Connections of callers that were opened while this was another text are ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,7 +20,7 @@ CONFIG_MAP = "isthmus-trust"
 REPORTS = "isthmus-trust-reports"
 """A ConfigMap, too, with an entry for each control plane: the answer to the newest question."""
 
-QUESTION, ROOTS = "question", "roots"
+QUESTION, ROOTS, CUT = "question", "roots", "cut"
 """The entries of the first one."""
 
 
