@@ -58,10 +58,13 @@ class ControlPlane:
     """An exception to raise, or a chain to answer with."""
     asked: list[Asked] = field(default_factory=list)
     roots_read: list[str] = field(default_factory=list)
+    shown: list[Certificate | None] = field(default_factory=list)
+    """The certificates of those who asked."""
 
     @asynccontextmanager
-    async def channel(self, root_cert_file: str) -> AsyncIterator[ControlPlane]:
+    async def channel(self, root_cert_file: str, certificate: Certificate | None = None) -> AsyncIterator[ControlPlane]:
         self.roots_read.append(root_cert_file)
+        self.shown.append(certificate)
         yield self
 
     def unary_unary(self, _: str, **__: Any) -> Callable[..., Any]:

@@ -42,11 +42,17 @@ class Kept:
 
 
 @asynccontextmanager
-async def holding(control_plane: Any, credentials: Any) -> AsyncIterator[Kept]:
+async def holding(control_plane: Any, credentials: Any, **other: Any) -> AsyncIterator[Kept]:
     token, roots = credentials
     kept = Kept()
     kept.holder = CertificateHolder(
-        control_plane, cluster="east", token_file=str(token), root_cert_file=str(roots), seconds=3600, changed=kept
+        control_plane,
+        cluster="east",
+        token_file=str(token),
+        root_cert_file=str(roots),
+        seconds=3600,
+        changed=kept,
+        **other,
     )
     async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(kept.holder.run())
@@ -210,3 +216,37 @@ async def test_a_control_plane_of_another_root_is_not_asked(token_port, credenti
 
     assert kept.holder.last_error.startswith("UNAVAILABLE")
     assert kept.holder.current is None
+
+
+async def test_a_machine_proves_itself_by_its_certificate_once_it_has_one(control_plane, credentials):
+    control_plane.life = timedelta(seconds=4)
+
+    async with holding(control_plane, credentials, proves_by_certificate=True) as kept:
+        first = await kept.next()
+        await kept.next()
+
+    assert [asked.token for asked in control_plane.asked[:2]] == ["Bearer good", "Bearer "]
+    assert control_plane.shown[:2] == [None, first]
+
+
+async def test_a_machine_that_starts_again_needs_no_token_that_is_still_good(control_plane, credentials, issue):
+    kept_from_before = issue()
+    credentials[0].write_text("")
+
+    async with holding(
+        control_plane, credentials, proves_by_certificate=True, last_good=lambda: kept_from_before
+    ) as kept:
+        await kept.next()
+
+    assert control_plane.shown == [kept_from_before]
+
+
+async def test_a_certificate_that_is_refused_makes_way_for_the_token(control_plane, credentials, issue):
+    control_plane.failures = [refused(grpc.StatusCode.UNAUTHENTICATED, "not any more")]
+    old = issue()
+
+    async with holding(control_plane, credentials, proves_by_certificate=True, last_good=lambda: old) as kept:
+        await kept.next()
+
+    assert control_plane.shown == [old, None]
+    assert control_plane.asked[-1].token == "Bearer good"

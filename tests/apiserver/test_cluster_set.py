@@ -13,13 +13,14 @@ from isthmus.api.crds import all_crds
 from isthmus.controlplane.cluster_set_writer import ClusterSetWriter
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.feeds import ClusterFeed, kinds_of
+from isthmus.controlplane.machines import Machines
 from isthmus.controlplane.world import ImportedCluster, World
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.kubeconfig import ApiAddress
 from isthmus.kubernetes.lease_client import Leadership
 from isthmus.kubernetes.leases import LeaseTerms
 from isthmus.model.identity import TrustDomain
-from isthmus.model.names import ClusterId, MeshId
+from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.snapshot import ClusterSet, MeshSettings
 from isthmus.model.topology import ImportState
 from isthmus.trust.authentication import Authenticator
@@ -74,7 +75,8 @@ async def control_plane(server: Any) -> AsyncIterator[Running]:
         async def nobody(_token: str, _cluster: ClusterId) -> None:
             return None
 
-        delivery = Delivery(world, Authenticator(TrustDomain("cluster.local"), EAST, nobody, lambda: 0.0))
+        machines = Machines(world, me="east/istiod", system_namespace=Namespace("istio-system"), grace_seconds=10)
+        delivery = Delivery(world, Authenticator(TrustDomain("cluster.local"), EAST, nobody, lambda: 0.0), machines)
         feed = ClusterFeed(EAST, client, world, kinds_of(is_config_cluster=True))
         writer = ClusterSetWriter(client, world, delivery, lambda: running.knows_all)
         leadership = Leadership(client, "istio-system", "cluster-set", "one", TERMS)

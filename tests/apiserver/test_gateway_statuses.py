@@ -14,13 +14,14 @@ from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.feeds import ClusterFeed, kinds_of
 from isthmus.controlplane.gateway_deployments import GatewayDeployer
 from isthmus.controlplane.gateway_writer import GatewayWriter
+from isthmus.controlplane.machines import Machines
 from isthmus.controlplane.world import World
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.kubeconfig import ApiAddress
 from isthmus.kubernetes.lease_client import Leadership
 from isthmus.kubernetes.leases import LeaseTerms
 from isthmus.model.identity import TrustDomain
-from isthmus.model.names import ClusterId, MeshId
+from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.snapshot import MeshSettings
 from isthmus.trust.authentication import Authenticator
 
@@ -67,7 +68,9 @@ async def control_plane(server: Any, name: str) -> AsyncIterator[Leadership]:
         async def nobody(_token: str, _cluster: ClusterId) -> None:
             return None
 
-        delivery = Delivery(world, Authenticator(TrustDomain("cluster.local"), ClusterId("east"), nobody, lambda: 0.0))
+        machines = Machines(world, me="east/istiod", system_namespace=Namespace("istio-system"), grace_seconds=10)
+        authenticator = Authenticator(TrustDomain("cluster.local"), ClusterId("east"), nobody, lambda: 0.0)
+        delivery = Delivery(world, authenticator, machines)
         feed = ClusterFeed(ClusterId("east"), client, world, kinds_of(is_config_cluster=True))
         leadership = Leadership(client, "edge", "statuses", name, TERMS)
         visible = asyncio.Event()

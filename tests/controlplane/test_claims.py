@@ -6,9 +6,12 @@ import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import msgspec
 import pytest
 
+from isthmus.api.networking import WorkloadGroup
 from isthmus.controlplane.delivery import Delivery
+from isthmus.controlplane.machines import Machines
 from isthmus.controlplane.world import ImportedCluster, World
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
@@ -32,12 +35,18 @@ async def review(token: str, cluster: ClusterId) -> ServiceAccount | None:
     return ACCOUNTS.get((cluster, token))
 
 
+def group(account: str) -> WorkloadGroup:
+    return msgspec.convert({"spec": {"template": {"serviceAccount": account}}}, WorkloadGroup)
+
+
 async def admitted(call: CallFacts, node_id: str = "sidecar~10.0.0.1~cart-1.shop~shop.svc", **said: str) -> str:
     """The code of the refusal, or OK."""
     world, east = World(MeshSettings(mesh=MeshId("m"), trust_domain=DOMAIN), EAST), ImportedCluster()
     east.state = ImportState.LIVE
+    east.objects["WorkloadGroup"] = {("shop", "carts"): group("cart"), ("shop", "vaults"): group("vault")}
     world.put(EAST, east)
-    delivery = Delivery(world, Authenticator(DOMAIN, EAST, review, lambda: 0.0))
+    machines = Machines(world, me="east/istiod", system_namespace=Namespace("istio-system"), grace_seconds=10)
+    delivery = Delivery(world, Authenticator(DOMAIN, EAST, review, lambda: 0.0), machines)
     claims = NodeClaims(id=node_id, metadata={"CLUSTER_ID": "east"} | said, locality=("", "", ""), user_agent="")
     async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(delivery.run(), name="delivery")
@@ -100,3 +109,11 @@ async def test_a_proxy_is_of_the_namespace_and_account_that_it_has_proved(call: 
 )
 async def test_who_has_proved_nothing_for_this_cluster_gets_no_configuration(call: CallFacts, said: Any, code: str):
     assert await admitted(call, **said) == code
+
+
+@pytest.mark.parametrize(
+    ("said", "code"),
+    [({"AUTO_REGISTER_GROUP": "carts"}, "OK"), ({"AUTO_REGISTER_GROUP": "vaults"}, "FAILED_PRECONDITION")],
+)
+async def test_a_machine_is_let_in_as_one_of_a_group_that_its_account_belongs_to(said, code):
+    assert await admitted(by_token(), **said) == code

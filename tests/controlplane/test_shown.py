@@ -42,6 +42,9 @@ class Nobody:
     def gone(self, feed: Any) -> None:
         raise AssertionError
 
+    def told(self, feed: Any, health: object) -> None:
+        raise AssertionError("nobody here says how it is")
+
 
 def client(trusts: CertificateAuthority, tmp_path, issued_by: CertificateAuthority | None = None) -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=trusts.root_pem)

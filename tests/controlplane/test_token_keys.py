@@ -18,11 +18,12 @@ from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2
 
 from isthmus.api.registry import KINDS, decode
 from isthmus.controlplane.delivery import Delivery
+from isthmus.controlplane.machines import Machines
 from isthmus.controlplane.token_keys import KeyFetching, TokenKeys
 from isthmus.controlplane.world import ImportedCluster, World
 from isthmus.envoy import tokens
 from isthmus.model.identity import TrustDomain
-from isthmus.model.names import ClusterId, MeshId
+from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.security import KeySource
 from isthmus.model.snapshot import MeshSettings
 from isthmus.model.topology import ImportState
@@ -130,7 +131,10 @@ async def running(
     async def nobody(token: str, cluster: ClusterId) -> None:
         return None
 
-    delivery = Delivery(mesh.world, Authenticator(TrustDomain("cluster.local"), EAST, nobody, lambda: 0.0, {}))
+    machines = Machines(mesh.world, me="east/istiod", system_namespace=Namespace("istio-system"), grace_seconds=10)
+    delivery = Delivery(
+        mesh.world, Authenticator(TrustDomain("cluster.local"), EAST, nobody, lambda: 0.0, {}), machines
+    )
     try:
         async with asyncio.TaskGroup() as tasks:
             work = [tasks.create_task(delivery.run()), tasks.create_task(TokenKeys(mesh.world, delivery, rules).run())]

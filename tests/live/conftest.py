@@ -109,7 +109,7 @@ class Mesh:
             found[other["id"]] = {proxy: types for proxy, types in mine.items() if "listener" in types}
         return {control_plane: proxies for control_plane, proxies in found.items() if proxies}
 
-    def ask(self, cluster: str, count: int, **how: str) -> list[dict[str, str]]:
+    def ask(self, cluster: str, count: int, **how: Any) -> list[dict[str, str]]:
         """Requests of the cluster's client to helloworld."""
         where = next(found for found in clients(self.status()) if found[0] == cluster)
         return ask(self.client, *where, count=count, **how)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.localruntime.authorities import Authorities
-from isthmus.localruntime.manifests import control_plane, control_plane_addresses
+from isthmus.localruntime.manifests import control_plane, control_plane_addresses, machine_control_planes
 from isthmus.localruntime.marked_yaml import BadInput
 from isthmus.localruntime.plan import Role
 from isthmus.localruntime.planning import plan_of
@@ -124,6 +124,26 @@ def test_every_example_is_a_plan(path):
             "spec:\n  networks: {n1: {}, n2: {}}\n  clusters:\n    c1: {network: n1, gateways: 0}\n"
             "    c3: {network: n1, controlPlane: {remoteOf: c1}}\n    c2: {network: n2, controlPlane: {remoteOf: c1}}",
             ["7 spec.clusters.c1.gateways: is 0, but proxies of c2 reach this control plane from another network"],
+        ),
+        (
+            "spec: {clusters: {c1: {}}, machines: {vm: {cluster: c9}}}",
+            ["4 spec.machines.vm.cluster: 'c9' is not a cluster"],
+        ),
+        (
+            "spec: {clusters: {c1: {}}, machines: {vm: {network: n9}}}",
+            ["4 spec.machines.vm.network: 'n9' is not a network"],
+        ),
+        (
+            "spec: {clusters: {c1: {}}, machines: {vm: {workload: nginx}}}",
+            ["4 spec.machines.vm.workload: 'nginx' is not a sample"],
+        ),
+        (
+            "spec:\n  clusters:\n    c1: {gateways: 0}\n  machines: {vm: {}}",
+            ["6 spec.clusters.c1.gateways: is 0, but the machine vm reaches this control plane at the network gateway"],
+        ),
+        (
+            "spec:\n  clusters:\n    c1: {controlPlane: {external: c2}}\n    c2: {}\n  machines:\n    vm: {cluster: c2}",
+            ["9 spec.machines.vm.cluster: is c2, which is outside the mesh"],
         ),
         ("spec: {clusters: {c1: {gateways: 9}}}", ["4 spec.clusters.c1.gateways: 9 is not a number of gateways"]),
         ("spec: {clusters: {c1: {tags: {prod: v2}}}}", ["4 spec.clusters.c1.tags.prod: 'v2' is not a revision"]),
@@ -312,3 +332,27 @@ def test_no_two_things_of_a_plan_have_one_address(topology):
     assert [w.version for cluster in plan.clusters for w in cluster.workloads] == [
         f"v{index}" for index in range(1, len(plan.clusters) + 1)
     ]
+
+
+def test_a_machine_reaches_control_planes_where_strangers_do(written):
+    plan = plan_of(
+        load(
+            written(
+                """
+spec:
+  networks: {n1: {}, n2: {}}
+  clusters:
+    c1: {network: n1, controlPlane: [primary, {external: c3}]}
+    c2: {network: n2}
+    c3: {network: n2}
+  machines:
+    vm: {network: n2, workload: {sample: samples/tcp-echo, version: v9}}
+"""
+            )
+        )
+    )
+
+    [machine] = plan.machines
+    assert (machine.cluster, machine.network, machine.namespace, machine.group) == ("c1", "n2", "sample", "vm")
+    assert (machine.sample, machine.version) == ("tcp-echo", "v9")
+    assert machine_control_planes(plan, plan.cluster(machine.cluster)) == ["172.30.1.240:15012", "172.30.3.241:15012"]

@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from isthmus.localruntime.traffic import _way
+from isthmus.localruntime.traffic import _way, named
 
 
 def cluster(name, network, ip, gateway):
@@ -23,7 +23,8 @@ STATUS = {
         cluster("east", "n1", "10.10.0.4", "172.30.1.1"),
         cluster("center", "n1", "10.10.0.5", "172.30.2.1"),
         cluster("west", "n2", "10.10.0.4", "172.30.3.1"),
-    ]
+    ],
+    "machines": [{"name": "ledger", "cluster": "east", "namespace": "sample", "status": "Ready", "ip": "10.10.0.9"}],
 }
 
 
@@ -47,3 +48,16 @@ def test_the_way(own, answered, counted, way):
     answer = {"cluster": answered, "pod": f"hello-{answered}"}
 
     assert _way(answer, 3, Counter(counted), STATUS, own) == way
+
+
+def test_a_machine_is_asked_directly_on_its_network():
+    answer = {"cluster": "east", "pod": "ledger"}
+
+    assert _way(answer, 3, Counter({"10.10.0.9:5000": 3}), STATUS, "center") == "direct 10.10.0.9:5000"
+
+
+def test_a_machine_sends_requests_by_its_name():
+    status = STATUS | {"clusters": [each | {"pods": []} for each in STATUS["clusters"]]}
+
+    assert list(named(status, "ledger")) == [("east", "sample", "ledger")]
+    assert list(named(status, "led")) == []

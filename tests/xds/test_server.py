@@ -15,8 +15,9 @@ from envoy.service.discovery.v3 import discovery_pb2
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, NAME_TABLE, Resource, ResourceSet
 from isthmus.model.identity import TrustDomain
 from isthmus.trust.authority import CertificateAuthority, ServingCertificate
-from isthmus.xds.client import subscribe
+from isthmus.xds.client import report_health, subscribe
 from isthmus.xds.directory import CallFacts, Newest, Refused, Streams
+from isthmus.xds.health import HealthReport
 from isthmus.xds.native_server import native_server
 from isthmus.xds.native_tls import ClientCertificate, server_context
 from isthmus.xds.node import NodeClaims
@@ -39,6 +40,8 @@ class Doorkeeper:
         self.feeds: list[Newest] = []
         self.left: list[Newest] = []
         self.somebody_left = asyncio.Event()
+        self.reports: list[tuple[int, HealthReport]] = []
+        self.somebody_told = asyncio.Event()
 
     async def admit(self, claims: NodeClaims, call: CallFacts) -> Newest:
         if call.metadata.get("authorization") != "Bearer good":
@@ -52,6 +55,10 @@ class Doorkeeper:
     def gone(self, feed: Newest) -> None:
         self.left.append(feed)
         self.somebody_left.set()
+
+    def told(self, feed: Newest, health: HealthReport) -> None:
+        self.reports.append((self.feeds.index(feed), health))
+        self.somebody_told.set()
 
 
 @pytest.fixture(params=["native", "grpc"])
@@ -213,3 +220,37 @@ async def test_newest_gives_everything_that_changed_in_between_with_the_oldest_v
 
     assert known.changes == {CLUSTER: {"a": "1", "b": ""}, ENDPOINTS: {"c": "1"}}
     assert unknown.changes is None
+
+
+async def test_an_agent_says_how_its_application_is_and_gets_nothing_in_return(serving):
+    directory = Doorkeeper()
+    reports = [HealthReport(healthy=False, message="503: no"), HealthReport(healthy=True)]
+    waiting = iter(reports)
+
+    async def newest() -> HealthReport:
+        for report in waiting:
+            return report
+        return await asyncio.get_running_loop().create_future()
+
+    async with asyncio.timeout(SECONDS), serving(directory) as (streams, channel), asyncio.TaskGroup() as tasks:
+        telling = tasks.create_task(report_health(channel, NODE, newest, metadata=[("authorization", "Bearer good")]))
+        while len(directory.reports) < len(reports):
+            directory.somebody_told.clear()
+            await directory.somebody_told.wait()
+        types = [status for stream in streams.all for status in stream.session.status]
+        telling.cancel()
+
+    assert directory.reports == [(0, report) for report in reports]
+    assert types == []
+
+
+async def test_a_stream_on_which_health_is_told_ends_with_a_reason(serving):
+    async with asyncio.timeout(SECONDS), serving(Doorkeeper()) as (_, channel):
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await report_health(channel, NODE, healthy, metadata=[("authorization", "Bearer bad")])
+
+    assert refused.value.details() == "who are you?"
+
+
+async def healthy() -> HealthReport:
+    return HealthReport(healthy=True)

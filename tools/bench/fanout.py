@@ -29,6 +29,7 @@ from isthmus.model.identity import TrustDomain
 from isthmus.trust.authority import CertificateAuthority
 from isthmus.trust.x509 import certificate_pem, key_pem
 from isthmus.xds.directory import CallFacts, Newest, Streams
+from isthmus.xds.health import HealthReport
 from isthmus.xds.native_tls import ClientCertificate
 from isthmus.xds.node import NodeClaims
 
@@ -52,6 +53,9 @@ class Everybody:
 
     def gone(self, feed: Newest) -> None:
         del self.feeds[feed]
+
+    def told(self, feed: Newest, health: HealthReport) -> None:
+        """Drones have no applications."""
 
     def change(self, mark: str) -> None:
         was = self._resources.of_type(CLUSTER)["it"].version

@@ -7,6 +7,7 @@ not (a Pod of a real cluster). Connections of the proxy to its own workload come
 from __future__ import annotations
 
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from isthmus.agent.namespaces import SIDECAR_MARK
@@ -47,16 +48,17 @@ class ByUser:
         return f"meta skuid {self.user}"
 
 
-def rules(own: ByMark | ByUser, wanted: Capture, *, dns: bool) -> str:
+def rules(own: ByMark | ByUser, wanted: Capture, *, dns: bool, name_servers: Sequence[str] = ()) -> str:
     """For `nft -f`. They take the place of those that are there, if any. The order matters: own connections first, then DNS, then
-    loopback, then what is left out, then the rest.
+    loopback, then what is left out, then the rest. With `name_servers`, questions to others go where they are sent: a machine's own
+    resolver, which applications ask, must be able to ask its.
     """
     output = [
         f"ip saddr {_LOOPBACK_SOURCE} return",
         # A workload that calls itself by its Pod's address is called like by anyone else.
         f'{own} oifname "lo" ip daddr != 127.0.0.0/8 tcp dport != {{ {_OWN_PORTS} }} redirect to :{_INBOUND}',
         f"{own} return",
-        *_captured_dns(dns),
+        *_captured_dns(name_servers if dns else None),
         'oifname "lo" ip daddr 127.0.0.0/8 return',
         *_outbound(wanted),
     ]
@@ -88,13 +90,21 @@ def _chain(name: str, lines: list[str]) -> list[str]:
     return [head, *(f"  {line}" for line in lines), " }"]
 
 
-def _captured_dns(dns: bool) -> list[str]:
-    if not dns:
+def _captured_dns(name_servers: Sequence[str] | None) -> list[str]:
+    if name_servers is None:
         return []
+    if name_servers:
+        those = f"ip daddr {{ {', '.join(_ipv4(name_servers))} }}"
+        return [f"udp dport 53 {those} redirect to :{_DNS}", f"tcp dport 53 {those} redirect to :{_DNS}"]
     return [
         f"udp dport 53 redirect to :{_DNS}",
         f"tcp dport 53 ip daddr != 127.0.0.0/8 redirect to :{_DNS}",
     ]
+
+
+def remove() -> None:
+    """Takes the rules away. Raises CaptureFailed."""
+    install(f"add table {_TABLE}\ndelete table {_TABLE}\n")
 
 
 def _outbound(wanted: Capture) -> list[str]:
@@ -124,7 +134,10 @@ def _those(what: str, values: str) -> str:
     """Only IPv4 is captured: a range of the other family matches nothing here."""
     if values == "*":
         return "meta l4proto tcp"
-    kept = [value for value in values.split(",") if ":" not in value]
-    # A set must not be empty; nothing is addressed to the unspecified address.
-    listed = ", ".join(kept) or "0.0.0.0"
+    listed = ", ".join(_ipv4(values.split(",")))
     return f"{what} {{ {listed} }}" + (" meta l4proto tcp" if what == "ip daddr" else "")
+
+
+def _ipv4(values: Sequence[str]) -> list[str]:
+    """A set must not be empty; nothing is addressed to the unspecified address."""
+    return [value for value in values if ":" not in value] or ["0.0.0.0"]

@@ -60,6 +60,19 @@ class Certificate:
         return f"Certificate({self.identity}, until {self.facts.not_after.isoformat()})"
 
 
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """How an agent shows for whom it asks: by a token, or, where that is empty, by the certificate that the workload has."""
+
+    token: str
+    certificate: Certificate | None = None
+
+    def metadata(self, cluster: str) -> tuple[tuple[str, str], ...]:
+        """Of a call; a certificate is shown by the connection."""
+        token = (("authorization", f"Bearer {self.token}"),) if self.token else ()
+        return (*token, ("clusterid", cluster))
+
+
 class ControlPlanes:
     """The control planes' token ports, in order of preference; the one that answered last is asked first."""
 
@@ -68,9 +81,12 @@ class ControlPlanes:
         self._name = name
 
     @asynccontextmanager
-    async def channel(self, root_cert_file: str) -> AsyncIterator[grpc.aio.Channel]:
+    async def channel(
+        self, root_cert_file: str, certificate: Certificate | None = None
+    ) -> AsyncIterator[grpc.aio.Channel]:
         """To the preferred one. The roots are read anew each time. A call that fails, or an answer of no use, makes the next one preferred."""
-        credentials = grpc.ssl_channel_credentials(Path(root_cert_file).read_bytes())
+        shown = (certificate.key_pem.encode(), certificate.chain_pem.encode()) if certificate else (None, None)
+        credentials = grpc.ssl_channel_credentials(Path(root_cert_file).read_bytes(), *shown)
         options = [
             ("grpc.ssl_target_name_override", self._name),
             ("grpc.keepalive_time_ms", 10_000),
@@ -101,8 +117,12 @@ class CertificateHolder:
         seconds: int,
         changed: Callable[[Certificate], None],
         last_good: Callable[[], Certificate | None] = lambda: None,
+        proves_by_certificate: bool = False,
     ) -> None:
+        """`proves_by_certificate`: nobody renews the token, so that it only has to be good for the first certificate."""
         self._last_good = last_good
+        self._proves_by_certificate = proves_by_certificate
+        self._certificate_was_refused = False
         self._control_planes = control_planes
         self._cluster = cluster
         self._token_file = token_file
@@ -120,7 +140,7 @@ class CertificateHolder:
             try:
                 certificate = await self.request(self._seconds)
             except (grpc.aio.AioRpcError, ValueError, OSError) as error:
-                self.last_error = _explained(error)
+                self.last_error = explained(error)
                 log.warning("no certificate", error=self.last_error, token=self._token_file)
                 self._make_do(error)
                 await asyncio.sleep(back_off * random.uniform(0.8, 1.2))
@@ -148,14 +168,28 @@ class CertificateHolder:
             self.current = kept
             self._changed(kept)
 
+    def credentials(self) -> Credentials:
+        """Raises OSError and ValueError, where there are none."""
+        held = (self.current or self._last_good()) if self._proves_by_certificate else None
+        if held is not None and held.facts.not_after > datetime.now(UTC) and not self._certificate_was_refused:
+            return Credentials("", held)
+        return Credentials(read_token(self._token_file))
+
     async def request(self, seconds: int, root: str = "") -> Certificate:
         """A new one, of the authority under a root where one is named. Raises grpc.aio.AioRpcError, ValueError, OSError."""
         key = x509.new_key()
-        token = read_token(self._token_file)
-        async with self._control_planes.channel(self._root_cert_file) as channel:
-            chain = await request_certificate(
-                channel, x509.new_request(key), seconds=seconds, token=token, cluster=self._cluster, root=root
-            )
+        shown = self.credentials()
+        async with self._control_planes.channel(self._root_cert_file, shown.certificate) as channel:
+            try:
+                chain = await request_certificate(
+                    channel, x509.new_request(key), seconds=seconds, token=shown.token, cluster=self._cluster, root=root
+                )
+            except grpc.aio.AioRpcError as error:
+                # The next time by the other one: there may be a new token, and no trust in old certificates any more.
+                refused = error.code() not in _NOBODY_ANSWERED
+                self._certificate_was_refused = refused and shown.certificate is not None
+                raise
+            self._certificate_was_refused = False
             return _checked(Certificate("".join(chain[:-1]), x509.key_pem(key), chain[-1]), key)
 
 
@@ -187,7 +221,8 @@ def seconds_to_renewal(facts: x509.CertificateFacts, now: datetime, jitter: floa
     return max(1.0, due - now.timestamp())
 
 
-def _explained(error: Exception) -> str:
+def explained(error: Exception) -> str:
+    """In one line: of a call what its other side says."""
     if isinstance(error, grpc.aio.AioRpcError):
         return f"{error.code().name}: {error.details()}"
     return str(error)

@@ -16,7 +16,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from isthmus.agent.app_probes import PAST_THE_PROXY
+from isthmus.agent.asking import PAST_THE_PROXY
 from isthmus.agent.specification import Scraped
 from isthmus.envoy.bootstrap import STATISTICS_PORT
 

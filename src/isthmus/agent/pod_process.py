@@ -73,13 +73,14 @@ async def _run(agent: PodAgent, envoy: str) -> int:
         running = tasks.create_task(proxy.run(), name="proxy")
         stopped = tasks.create_task(stop.wait(), name="stop")
         try:
-            return await _with_envoy(agent, proxy, envoy, stopped)
+            return await with_envoy(agent, proxy, envoy, stopped)
         finally:
             running.cancel()
             stopped.cancel()
 
 
-async def _with_envoy(agent: PodAgent, proxy: Proxy, envoy: str, stopped: asyncio.Task[bool]) -> int:
+async def with_envoy(agent: PodAgent, proxy: Proxy, envoy: str, stopped: asyncio.Task[bool]) -> int:
+    """Runs Envoy once it may start, until it ends or the agent is to stop. The exit code."""
     async with asyncio.TaskGroup() as tasks:
         ready = tasks.create_task(proxy.ready(), name="ready")
         await asyncio.wait([ready, stopped], return_when=asyncio.FIRST_COMPLETED)

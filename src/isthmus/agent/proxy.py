@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -16,7 +17,7 @@ import structlog
 from aiohttp import web
 
 from isthmus.agent import namespaces
-from isthmus.agent.certificates import Certificate, CertificateHolder, ControlPlanes
+from isthmus.agent.certificates import Certificate, CertificateHolder, ControlPlanes, Credentials
 from isthmus.agent.envoy_admin import EnvoyAdmin, EnvoyUnavailable
 from isthmus.agent.grpc_bootstrap import (
     REFRESH_SECONDS,
@@ -108,12 +109,13 @@ class Proxy:
             seconds=settings.certificate_seconds,
             changed=self._certified,
             last_good=self._last_good.certificate,
+            proves_by_certificate=settings.proves_by_certificate,
         )
         self._subscription = Subscription(
             control_planes,
             node=node_of(spec, settings),
             cluster=settings.cluster_id,
-            token_file=spec.token_file,
+            credentials=self._certificate.credentials,
             root_cert_file=spec.root_cert_file,
             wants_names=spec.dns_capture,
             named=self._named,
@@ -168,6 +170,11 @@ class Proxy:
             path, concurrency=self.spec.concurrency, log_level=self.spec.log_level, config=self._config
         )
         return ProxyReady(bootstrap=path, arguments=arguments)
+
+    @property
+    def credentials(self) -> Callable[[], Credentials]:
+        """How to show for whom control planes are asked."""
+        return self._certificate.credentials
 
     async def drain(self) -> None:
         """Not ready any more; connections are told to close as they can. Raises EnvoyUnavailable."""

@@ -66,7 +66,8 @@ class ProxyReady(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
 
 class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """An agent process's settings file. `control_planes` are host:port in order of preference. `last_good` is a folder, best in memory, for
-    what proxies begin with while no control plane answers; empty for none."""
+    what proxies begin with while no control plane answers; empty for none. `proves_by_certificate`: tokens are not renewed, they only have to
+    be good for the first certificate."""
 
     socket: str
     cluster_id: str
@@ -77,3 +78,4 @@ class AgentSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     dns_domain: str = "cluster.local"
     certificate_seconds: int = 86400
     last_good: str = ""
+    proves_by_certificate: bool = False

@@ -15,7 +15,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from isthmus.agent.certificates import ControlPlanes, read_token
+from isthmus.agent.certificates import ControlPlanes, Credentials, explained
 from isthmus.envoy import bundles, name_table, own_trust, resources
 from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.resources import BUNDLES, NAME_TABLE, OWN_TRUST
@@ -40,7 +40,7 @@ class Subscription:
         *,
         node: dict[str, Any],
         cluster: str,
-        token_file: str,
+        credentials: Callable[[], Credentials],
         root_cert_file: str,
         wants_names: bool,
         named: Callable[[tuple[NameRecord, ...]], None],
@@ -53,7 +53,7 @@ class Subscription:
         self._control_planes = control_planes
         self._node = node
         self._cluster = cluster
-        self._token_file = token_file
+        self._credentials = credentials
         self._root_cert_file = root_cert_file
         self._wanted = dict.fromkeys((BUNDLES, OWN_TRUST, *((NAME_TABLE,) if wants_names else ())), ())
         self._named = named
@@ -72,7 +72,7 @@ class Subscription:
             try:
                 await self._follow()
             except (grpc.aio.AioRpcError, OSError, ValueError, DecodeError) as error:
-                self.last_error = _explained(error)
+                self.last_error = explained(error)
                 log.warning("nothing from the control plane", error=self.last_error)
                 self._make_do()
             if own.cancelling():
@@ -94,9 +94,9 @@ class Subscription:
             self._named(name_table.decode(names))
 
     async def _follow(self) -> None:
-        token = read_token(self._token_file)
-        metadata = (("authorization", f"Bearer {token}"), ("clusterid", self._cluster))
-        async with self._control_planes.channel(self._root_cert_file) as channel:
+        shown = self._credentials()
+        metadata = shown.metadata(self._cluster)
+        async with self._control_planes.channel(self._root_cert_file, shown.certificate) as channel:
             news = follow(channel, self._node, self._wanted, metadata=metadata, answered_later={OWN_TRUST})
             async for told in news:
                 match told.type_url:
@@ -112,9 +112,3 @@ class Subscription:
                             self._named(name_table.decode(body))
                 self.received_at = asyncio.get_running_loop().time()
                 self.last_error = ""
-
-
-def _explained(error: Exception) -> str:
-    if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {error.details()}"
-    return str(error)

@@ -36,6 +36,7 @@ _SHORT_NAMES = {
     "Telemetry": ["telemetry"],
     "VirtualService": ["vs"],
     "WorkloadEntry": ["we"],
+    "WorkloadGroup": ["wg"],
 }
 _OTHER_VERSIONS = {
     "networking.istio.io": ("v1beta1", "v1alpha3"),
@@ -79,6 +80,7 @@ _COLUMNS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "ServiceImport": (("Type", "string", ".spec.type"), ("IP", "string", ".spec.ips"), _AGE),
     "VirtualService": (("Gateways", "string", ".spec.gateways"), ("Hosts", "string", ".spec.hosts"), _AGE),
     "WorkloadEntry": (_AGE, ("Address", "string", ".spec.address")),
+    "WorkloadGroup": (_AGE,),
 }
 
 

@@ -256,8 +256,41 @@ class WorkloadEntrySpec(Wire, frozen=True):
     service_account: str = ""
 
 
+class Condition(Wire, frozen=True):
+    type: str = ""
+    status: str = ""
+    reason: str = ""
+    message: str = ""
+    last_probe_time: str | None = None
+    last_transition_time: str | None = None
+
+
+class WorkloadEntryStatus(Wire, frozen=True):
+    conditions: list[Condition] = []
+
+
 class WorkloadEntry(KubernetesObject, frozen=True):
     spec: WorkloadEntrySpec = msgspec.field(default_factory=WorkloadEntrySpec)
+    status: WorkloadEntryStatus = msgspec.field(default_factory=WorkloadEntryStatus)
+
+
+class GroupMetadata(Wire, frozen=True):
+    """What the entries of a group's machines are to have, too."""
+
+    labels: dict[str, str] = {}
+    annotations: dict[str, str] = {}
+
+
+class WorkloadGroupSpec(Wire, frozen=True):
+    """`probe` is read by the agents of the machines, out of their kits."""
+
+    metadata: GroupMetadata = msgspec.field(default_factory=GroupMetadata)
+    template: WorkloadEntrySpec = msgspec.field(default_factory=WorkloadEntrySpec)
+    probe: dict[str, Any] = {}
+
+
+class WorkloadGroup(KubernetesObject, frozen=True):
+    spec: WorkloadGroupSpec = msgspec.field(default_factory=WorkloadGroupSpec)
 
 
 class ServiceEntrySpec(Wire, frozen=True):

@@ -128,6 +128,10 @@ KINDS: dict[str, Kind] = {
             type=networking.WorkloadEntry, from_every_cluster=True, is_custom=True,
         ),
         Kind(
+            name="WorkloadGroup", group="networking.istio.io", version="v1", plural="workloadgroups", namespaced=True,
+            type=networking.WorkloadGroup, from_every_cluster=True, is_custom=True, only_adds=True,
+        ),
+        Kind(
             name="ServiceExport", group="multicluster.x-k8s.io", version="v1alpha1", plural="serviceexports", namespaced=True,
             type=multicluster.ServiceExport, from_every_cluster=True, is_custom=True,
         ),

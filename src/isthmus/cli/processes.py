@@ -48,14 +48,26 @@ def _pod_options(command: Callable[..., int]) -> Callable[..., int]:
 
 
 @click.command("agent")
-@click.argument("role", type=click.Choice(["sidecar", "router", "wait"]), required=False)
+@click.argument("role", type=click.Choice(["sidecar", "router", "machine", "wait"]), required=False)
 @click.option("--settings", type=click.Path(exists=True, dir_okay=False), help="A JSON file of AgentSettings.")
 @click.option("--timeout", default=60.0, show_default=True, help="Seconds that `wait` waits.")
+@click.option(
+    "--kit", default="/etc/isthmus", show_default=True, metavar="PATH", help="A machine's kit: a folder of files."
+)
+@click.option(
+    "--state", default="/var/lib/isthmus", show_default=True, metavar="PATH", help="What a machine keeps: a folder."
+)
+@click.option("--name", default="", help="The machine's name; by default its host name.")
+@click.option("--address", default="", metavar="IP", help="Where others reach the machine; by default it is found out.")
 @_pod_options
 def agent_command(
     role: str | None,
     settings: str | None,
     timeout: float,
+    kit: str,
+    state: str,
+    name: str,
+    address: str,
     token_file: str,
     roots_file: str,
     labels_file: str,
@@ -67,14 +79,18 @@ def agent_command(
     Examples:
       isthmus agent sidecar                   in a Pod: the agent and its one Envoy
       isthmus agent wait                      in a Pod: until that one is ready
+      isthmus agent machine --kit /etc/isthmus   on a machine outside every cluster
       isthmus agent --settings agent.json     for many Envoys of a machine
+
+    A machine's kit is what `isthmus workload entry configure` writes. Its agent needs the capability NET_ADMIN: it leads the machine's
+    connections into its proxy.
 
     In a Pod it is told by environment variables, under Istio's names: POD_NAME, POD_NAMESPACE, INSTANCE_IP (required), SERVICE_ACCOUNT,
     PROXY_CONFIG (a ProxyConfig as JSON), TRUST_DOMAIN, SECRET_TTL, PILOT_SAN, ISTIO_META_…,
     ISTIO_KUBE_APP_PROBERS.
     """
     if bool(settings) == bool(role):
-        raise click.UsageError("say what to be (sidecar, router or wait), or name a file with --settings")
+        raise click.UsageError("say what to be (sidecar, router, machine or wait), or name a file with --settings")
     if settings:
         from isthmus.agent.process import main
 
@@ -83,6 +99,10 @@ def agent_command(
         from isthmus.agent.pod_process import wait_until_ready
 
         return wait_until_ready(timeout)
+    if role == "machine":
+        from isthmus.agent.machine_process import main as run_on_machine
+
+        return run_on_machine(Path(kit).absolute(), Path(state).absolute(), name=name, address=address)
     return _run_in_pod(str(role), token_file, roots_file, labels_file, directory)
 
 

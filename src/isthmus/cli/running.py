@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from isthmus.cli.errors import BAD_INPUT, TIMED_OUT, Failed
+from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, TIMED_OUT, Failed
 from isthmus.cli.output import json_output, print_json, print_table
 from isthmus.cli.running_mesh import asked, folder_of, mesh_name
 from isthmus.localruntime import state
@@ -56,7 +56,7 @@ def up_command(topology: Path, timeout: float, name: str, with_traffic: bool, de
     _print_clusters(status)
     if with_traffic:
         click.echo()
-        _print_traffic(mesh, status, count=20)
+        _print_traffic(mesh, status, 20)
     click.echo(f"\n{plan.name} was ready after {status['readySeconds']:.1f} s. Go on with:\n")
     first = status["clusters"][0]["id"]
     if sys.prefix != sys.base_prefix and not os.environ.get("VIRTUAL_ENV"):
@@ -111,6 +111,25 @@ def status_command(name: str, output: str) -> None:
     _print_clusters(status)
     click.echo()
     _print_pods(status)
+    if status["machines"]:
+        click.echo()
+        _print_machines(status)
+
+
+@click.command("machine")
+@click.argument("position", type=click.Choice(["on", "off", "cut"]))
+@click.argument("machine")
+@mesh_name
+def machine_command(position: str, machine: str, name: str) -> None:
+    """Switch a machine of the running mesh on or off; cut its power.
+
+    \b
+    Examples:
+      isthmus machine off ledger      its agent takes its leave of the mesh
+      isthmus machine cut ledger      nobody is told anything
+      isthmus machine on ledger
+    """
+    asked(lambda: MeshClient(folder_of(name)).switch(machine, position))
 
 
 @click.command("logs")
@@ -183,20 +202,31 @@ def exec_command(pod: str, command: Sequence[str], cluster: str, namespace: str,
 
 @click.command("traffic")
 @click.option("-c", "--count", default=20, show_default=True, help="Requests from each client.")
+@click.option(
+    "--from",
+    "sender",
+    default="",
+    help="Which Pods or machines send, by the beginning of their names; all clients by default.",
+)
+@click.option("--to", "target", default="helloworld.sample:5000", show_default=True, metavar="NAME.NAMESPACE:PORT")
 @mesh_name
 @json_output
-def traffic_command(count: int, name: str, output: str) -> int:
+def traffic_command(count: int, sender: str, target: str, name: str, output: str) -> int:
     """Send requests from every client to helloworld, and show who answered, which way, and the identities that both sides saw.
 
     \b
-    Example:
+    Examples:
       isthmus traffic
+      isthmus traffic --from ledger --to helloworld.sample:5000
     """
+    host, _, port = target.rpartition(":")
+    if host.count(".") != 1 or not port.isdigit():
+        raise Failed(f"--to: {target!r} is not NAME.NAMESPACE:PORT", exit_code=BAD_USAGE)
     mesh = MeshClient(folder_of(name))
     status = asked(mesh.status)
     if output == "json":
-        return _traffic_json(mesh, status, count)
-    return _print_traffic(mesh, status, count=count)
+        return _traffic_json(mesh, status, count, sender, (host, int(port)))
+    return _print_traffic(mesh, status, count, sender, (host, int(port)))
 
 
 def _planned(topology: Path, name: str) -> Any:
@@ -276,13 +306,27 @@ def _print_pods(status: dict[str, Any]) -> None:
     )
 
 
+def _print_machines(status: dict[str, Any]) -> None:
+    print_table(
+        ("MACHINE", "CLUSTER", "NETWORK", "NAMESPACE", "GROUP", "STATUS", "IP"),
+        [
+            tuple(machine[key] for key in ("name", "cluster", "network", "namespace", "group", "status", "ip"))
+            for machine in status["machines"]
+        ],
+    )
+
+
 def _is_ready(pod: dict[str, Any]) -> bool:
     ready, _, wanted = pod["ready"].partition("/")
     return bool(ready == wanted)
 
 
-def _print_traffic(mesh: MeshClient, status: dict[str, Any], *, count: int) -> int:
-    rows = _sent(mesh, status, count)
+def _print_traffic(
+    mesh: MeshClient, status: dict[str, Any], count: int, sender: str = "", target: tuple[str, int] | None = None
+) -> int:
+    rows = _sent(mesh, status, count, sender, target)
+    if not rows and sender:
+        raise Failed(f"--from: nothing runs whose name begins with {sender!r}: see `isthmus status`")
     if not rows:
         click.echo("no client runs in this mesh: add samples/client to the topology's workloads", err=True)
         return 1
@@ -304,19 +348,26 @@ def _print_traffic(mesh: MeshClient, status: dict[str, Any], *, count: int) -> i
     return 1 if any(row.error for row in rows) else 0
 
 
-def _traffic_json(mesh: MeshClient, status: dict[str, Any], count: int) -> int:
+def _traffic_json(mesh: MeshClient, status: dict[str, Any], count: int, sender: str, target: tuple[str, int]) -> int:
     from dataclasses import asdict
 
-    rows = _sent(mesh, status, count)
+    rows = _sent(mesh, status, count, sender, target)
     print_json({"answers": [asdict(row) for row in rows]})
     return 1 if any(row.error for row in rows) else 0
 
 
-def _sent(mesh: MeshClient, status: dict[str, Any], count: int) -> list[Any]:
-    from isthmus.localruntime.traffic import clients, send
+def _sent(
+    mesh: MeshClient, status: dict[str, Any], count: int, sender: str, target: tuple[str, int] | None
+) -> list[Any]:
+    from isthmus.localruntime.traffic import Target, clients, named, send
 
-    found = list(clients(status))
-    return [row for where in found for row in asked(lambda w=where: send(mesh, *w, count=count, status=status))]  # type: ignore[misc]
+    found = list(named(status, sender) if sender else clients(status))
+    to = Target(*target) if target else Target()
+    return [
+        row
+        for where in found
+        for row in asked(lambda w=where: send(mesh, *w, count=count, status=status, target=to))  # type: ignore[misc]
+    ]
 
 
 def _log_of(mesh: MeshClient, part: str, cluster: str, namespace: str, container: str) -> Path:

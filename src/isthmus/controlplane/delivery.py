@@ -14,15 +14,18 @@ import structlog
 
 from isthmus.controlplane.delivery_metrics import Convergence
 from isthmus.controlplane.gateway_credentials import GatewayCredentials
+from isthmus.controlplane.machines import Machines
 from isthmus.controlplane.tables import Tables
 from isthmus.controlplane.world import World
 from isthmus.envoy.resources import SECRET, Changes, ResourceSet
+from isthmus.ingest.machines import NotRegistered, registration_of
 from isthmus.ingest.proxies import BadClaims, placed, proxy_of
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.topology import Locality
 from isthmus.model.views import Proxy
 from isthmus.trust.authentication import Authenticator, Caller, CannotReview, NotAuthenticated
 from isthmus.xds.directory import CallFacts, Newest, Refused
+from isthmus.xds.health import HealthReport
 from isthmus.xds.node import NodeClaims
 
 _PAUSE_SECONDS_MIN = 0.005
@@ -38,8 +41,9 @@ log = structlog.get_logger()
 class Delivery:
     """Connects proxies to what is derived for them. An xDS `Directory`."""
 
-    def __init__(self, world: World, authenticator: Authenticator) -> None:
+    def __init__(self, world: World, authenticator: Authenticator, machines: Machines) -> None:
         self._world = world
+        self._machines = machines
         self._authenticator = authenticator
         self.tables = Tables()
         self._settling = asyncio.Lock()
@@ -105,11 +109,19 @@ class Delivery:
         except BadClaims as error:
             raise Refused("INVALID_ARGUMENT", str(error)) from None
         _check(caller, proxy)
-        imported = self._world.clusters.get(proxy.cluster)
-        if imported is not None:
-            proxy = placed(proxy, imported.objects)
         await self._until_ready()
+        imported = self._world.clusters.get(proxy.cluster)
+        objects = imported.objects if imported is not None else {}
+        proxy = placed(proxy, objects)
+        try:
+            registration = registration_of(proxy, claims.metadata, objects)
+        except NotRegistered as error:
+            log.warning("machine refused", node=claims.id, reason=str(error), peer=call.peer)
+            raise Refused("FAILED_PRECONDITION", str(error)) from None
         feed = Newest(self._taken)
+        if registration is not None:
+            proxy = registration.placed(proxy)
+            self._machines.connected(feed, registration)
         self._feeds[feed] = proxy
         self._of.setdefault(proxy, {})[feed] = None
         self.tables.connect(proxy)
@@ -128,6 +140,7 @@ class Delivery:
 
     def gone(self, feed: Newest) -> None:
         proxy = self._feeds.pop(feed)
+        self._machines.gone(feed)
         self._secrets.pop(feed, None)
         if feed.waits:
             self._one_less()
@@ -136,6 +149,9 @@ class Delivery:
             del self._of[proxy]
         self.tables.disconnect(proxy)
         log.info("proxy disconnected", node=proxy.id)
+
+    def told(self, feed: Newest, health: HealthReport) -> None:
+        self._machines.told(feed, health)
 
     def find(self, node_id: str) -> Proxy | None:
         """A connected proxy, by its whole node id or by NAME.NAMESPACE."""

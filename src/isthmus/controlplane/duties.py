@@ -1,4 +1,4 @@
-"""What a control plane writes into each cluster that it serves: its roots, and the authority of its webhooks."""
+"""What a control plane writes into each cluster that it serves: its roots, the authority of its webhooks, and entries of machines."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from isthmus.model.names import ClusterId
 from isthmus.trust.authority import CertificateAuthority
 
 Report = Callable[[str, Iterable[Issue]], None]
+Duty = Callable[[ClusterId, ApiClient], Coroutine[None, None, None]]
 
 
-def duties(
-    settings: ControlPlaneSettings, use: AuthorityInUse, report: Report
-) -> Callable[[ClusterId, ApiClient], Coroutine[None, None, None]]:
-    """For any cluster, with a client for it; until cancelled. `report` takes issues under a name."""
+def duties(settings: ControlPlaneSettings, use: AuthorityInUse, report: Report, machines: Duty) -> Duty:
+    """For any cluster, with a client for it; until cancelled. `report` takes issues under a name. `machines` is done where we may write."""
 
     async def run(cluster: ClusterId, client: ApiClient) -> None:
         publisher = RootPublisher(
@@ -49,6 +48,8 @@ def duties(
             async with asyncio.TaskGroup() as tasks:
                 tasks.create_task(publisher.run(), name=f"roots in {cluster}")
                 tasks.create_task(webhooks.run(), name=f"authority of webhooks in {cluster}")
+                await publisher.trusted.wait()
+                tasks.create_task(machines(cluster, client), name=f"machines of {cluster}")
         finally:
             use.changed.remove(follow)
 

@@ -39,6 +39,7 @@ from isthmus.controlplane.gateway_deployments import GatewayDeployer
 from isthmus.controlplane.gateway_writer import LEASE, GatewayWriter
 from isthmus.controlplane.host_names import HostNames, own_name_servers
 from isthmus.controlplane.kept_clusters import KeptClusters
+from isthmus.controlplane.machines import Machines
 from isthmus.controlplane.outside_tokens import OutsideTokens
 from isthmus.controlplane.own_trust import OwnTrustDuty
 from isthmus.controlplane.peers import Peers
@@ -134,7 +135,13 @@ async def serve(settings: ControlPlaneSettings) -> None:
         use = await _authority(home, settings, world)
         shown = Shown(settings.served_names, use.current, lambda: datetime.now(UTC))
         use.changed.append(shown.renew)
-        writing = duties(settings, use, world.report)
+        machines = Machines(
+            world,
+            me=f"{settings.home}/{settings.pod_name}",
+            system_namespace=settings.system_namespace,
+            grace_seconds=settings.machine_grace_seconds,
+        )
+        writing = duties(settings, use, world.report, machines.run)
         own = ClusterFeed(settings.cluster, client, world, kinds_of(world.settings, is_config_cluster=True))
         secrets = home if settings.remote_secrets_at_home else client
         remotes = RemoteClusters(world, secrets, _remote_settings(settings, writing))
@@ -149,7 +156,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
             settings.cluster_aliases,
             outside.account if outside is not None else None,
         )
-        delivery = Delivery(world, authenticator)
+        delivery = Delivery(world, authenticator, machines)
         registration = RegistrationAuthority(
             settings.trust_domain,
             lambda: use.current,

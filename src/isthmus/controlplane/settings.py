@@ -93,6 +93,8 @@ class ControlPlaneSettings:
     key_source: KeySource
     key_fetching: KeyFetching
     outside_issuer: OutsideIssuer | None
+    machine_grace_seconds: float
+    """How long the entry of a machine outlives its connection."""
     injection: InjectionSettings
     authority_directory: str
 
@@ -152,6 +154,7 @@ class ControlPlaneSettings:
             ads_transport=_transport(environment.get("ISTHMUS_ADS_TRANSPORT", AdsTransport.NATIVE.value)),
             key_source=_key_source(environment.get("PILOT_JWT_ENABLE_REMOTE_JWKS", "hybrid")),
             outside_issuer=outside_issuer_of(environment.get("JWT_RULE", "")),
+            machine_grace_seconds=_seconds(environment, "PILOT_WORKLOAD_ENTRY_GRACE_PERIOD", 10.0),
             key_fetching=KeyFetching(
                 refresh_seconds=_refresh_seconds(environment),
                 blocked=_blocked(environment.get("BLOCKED_CIDRS_IN_JWKS_URIS", "")),

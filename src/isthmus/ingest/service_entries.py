@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from isthmus.api import networking as api
 from isthmus.api.core import ServicePort as PortObject
 from isthmus.ingest import labels
+from isthmus.ingest.machines import health_of_entry
 from isthmus.ingest.services import Declaration, protocol_of
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
@@ -102,7 +103,12 @@ def service_entry_of(obj: api.ServiceEntry, where: Where) -> tuple[ServiceEntry 
 def workload_entry_of(obj: api.WorkloadEntry, where: Where) -> Candidate:
     """A host outside any cluster that takes part in the mesh, or is reachable from it."""
     workload = _workload(obj.spec, Namespace(obj.metadata.namespace), obj.metadata.name, where)
-    return Candidate(workload=workload, ports=tuple(sorted(obj.spec.ports.items())), weight=obj.spec.weight or 1)
+    return Candidate(
+        workload=workload,
+        health=health_of_entry(obj),
+        ports=tuple(sorted(obj.spec.ports.items())),
+        weight=obj.spec.weight or 1,
+    )
 
 
 def selected(entry: ServiceEntry, candidates: Iterable[Candidate]) -> Iterator[Endpoint]:

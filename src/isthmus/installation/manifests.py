@@ -25,7 +25,15 @@ from isthmus.installation.gateways import (
     ingress_gateway,
     network_gateway,
 )
-from isthmus.installation.rights import account, cluster_role, control_plane_rules, role, system_rules, writer_rules
+from isthmus.installation.rights import (
+    LEASES,
+    account,
+    cluster_role,
+    control_plane_rules,
+    role,
+    system_rules,
+    writer_rules,
+)
 from isthmus.installation.settings import InstallSettings, Profile
 from isthmus.kubernetes.reader_access import MANAGED_BY, Reader, reader_objects
 
@@ -111,6 +119,8 @@ def _rights(settings: InstallSettings, labels: Object) -> Iterator[Object]:
     if settings.profile is Profile.REMOTE:
         writer = f"{name}-writer-{namespace}"
         yield from cluster_role(writer, _READER, namespace, writer_rules(settings), labels)
+        if settings.is_on("machines.enabled"):
+            yield from role(writer, _READER, namespace, [LEASES], labels)
 
 
 def _running(settings: InstallSettings, labels: Object) -> Iterator[Object]:

@@ -25,6 +25,17 @@ CLUSTER_SET: list[Object] = [
     {"apiGroups": [_MULTICLUSTER], "resources": ["serviceexports/status", "serviceimports/status"], "verbs": ["patch"]},
 ]
 """What the controller of the Multi-Cluster Services API writes."""
+MACHINES: list[Object] = [
+    {"apiGroups": ["networking.istio.io"], "resources": ["workloadentries"], "verbs": ["create", "patch", "delete"]},
+    {"apiGroups": ["networking.istio.io"], "resources": ["workloadentries/status"], "verbs": ["patch"]},
+]
+"""What is written about machines that register themselves."""
+LEASES: Object = {
+    "apiGroups": ["coordination.k8s.io"],
+    "resources": ["leases"],
+    "verbs": ["get", "create", "update"],
+}
+"""Who leads, and who lives: in the system namespace."""
 _RBAC = "rbac.authorization.k8s.io"
 
 
@@ -62,6 +73,7 @@ def writer_rules(settings: InstallSettings) -> list[Object]:
     return [
         _named_config_maps([ROOTS_CONFIG_MAP], [*_READ, "patch"]),
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
+        *(MACHINES if settings.is_on("machines.enabled") else []),
         *_webhooks(settings),
     ]
 
@@ -75,7 +87,7 @@ def system_rules() -> list[Object]:
         _named_config_maps([TRUST], _READ),
         _named_config_maps([TRUST_REPORTS], ["get", "patch"]),
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
+        LEASES,
     ]
 
 

@@ -61,6 +61,7 @@ VALUES = (
     Value("globalNames.suffix", "", "the end of global names (ENV.IDENTITY.SUFFIX) that Deployments with the label identity get; empty: none"),
     Value("clusterSet.enabled", "false", "whether services leave a cluster only where a ServiceExport says so, and get names of clusterset.local"),
     Value("federation.enabled", "false", "whether other meshes may ask the control plane (15018), and enter at the network gateway (15444)"),
+    Value("machines.enabled", "false", "whether machines outside every cluster register themselves: WorkloadEntries may be written", _WORKLOADS),
     Value("networkGateway.enabled", "", "whether there is one; if the network has a name", _WORKLOADS),
     Value("networkGateway.replicas", "", "how many; nobody else may scale what is said here", _WORKLOADS),
     Value("ingressGateway.enabled", "false", "whether there is one", _WORKLOADS),

@@ -93,7 +93,7 @@ def rules() -> list[Object]:
         {"apiGroups": [""], "resources": ["namespaces", "nodes", "pods", "services"], "verbs": _READ},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": _READ},
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": _READ},
-        {"apiGroups": ["networking.istio.io"], "resources": ["workloadentries"], "verbs": _READ},
+        {"apiGroups": ["networking.istio.io"], "resources": ["workloadentries", "workloadgroups"], "verbs": _READ},
         {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["gateways"], "verbs": _READ},
         {"apiGroups": ["multicluster.x-k8s.io"], "resources": ["serviceexports", "serviceimports"], "verbs": _READ},
         {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},

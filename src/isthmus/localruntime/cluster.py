@@ -24,6 +24,7 @@ from isthmus.localruntime.controllers.actions import condition
 from isthmus.localruntime.controllers.cache import ClusterCache
 from isthmus.localruntime.controllers.runner import Controllers
 from isthmus.localruntime.kubelet import Kubelet
+from isthmus.localruntime.machines import MachineRunner
 from isthmus.localruntime.manifests import (
     READER,
     SYSTEM,
@@ -75,6 +76,8 @@ class Cluster:
         self.plan = cluster
         self.kubelet: Kubelet | None = None
         self.cache: ClusterCache | None = None
+        self.machines: list[MachineRunner] = []
+        """Those outside it that belong to it."""
         self.api_server: Child | None = None
         self.agent: Child | None = None
         self.answers = asyncio.Event()
@@ -125,7 +128,10 @@ class Cluster:
                 self._tell(f"{self.plan.id}: API server answers")
                 cache = self.cache = ClusterCache(client)
                 joined(cache)
-                kubelet = self.kubelet = Kubelet(self._place(client, cache))
+                place = self._place(client, cache)
+                kubelet = self.kubelet = Kubelet(place)
+                mine = (machine for machine in self._mesh.machines if machine.cluster == self.plan.id)
+                self.machines = [MachineRunner(machine, self._mesh, place) for machine in mine]
                 tasks.create_task(cache.run(), name="cache")
                 proxies = partial(self._proxy_configs, clusters)
                 controllers = Controllers(self.plan, client, cache, self.ca_pem, proxies)
@@ -142,13 +148,16 @@ class Cluster:
                 await self._link(clusters)
                 self.applied.set()
                 self._tell(f"{self.plan.id}: objects applied")
+                for machine in self.machines:
+                    tasks.create_task(machine.run(), name=f"machine {machine.name}")
                 await asyncio.Event().wait()
 
     def is_ready(self) -> list[str]:
         """What is waited for, in words; empty when every Deployment has its replicas."""
         if self.cache is None:
             return [f"{self.plan.id}: API server"]
-        return [
+        machines = [what for machine in self.machines for what in machine.is_ready()]
+        return machines + [
             f"{self.plan.id}: {namespace}/{name}"
             for resource, objects in self.cache.state.items()
             if resource.plural == "deployments"

@@ -15,6 +15,7 @@ from isthmus.kubernetes.resources import DEPLOYMENTS, NODES, PODS, SERVICES
 from isthmus.localruntime.cluster import Cluster
 from isthmus.localruntime.controllers.actions import condition, is_going
 from isthmus.localruntime.controllers.load_balancers import addresses
+from isthmus.localruntime.machines import MachineRunner
 from isthmus.localruntime.manifests import SYSTEM
 from isthmus.localruntime.pods import PodRunner
 from isthmus.localruntime.probes import session_inside
@@ -36,6 +37,7 @@ class ControlServer:
         routes.add_post("/stop", self._stop)
         routes.add_get("/memory", self._memory)
         routes.add_get("/pods/{cluster}/{namespace}/{name}", self._pod)
+        routes.add_post("/machines/{name}/{switch:on|off|cut}", self._switch)
         routes.add_get("/envoy/{cluster}/{namespace}/{name}/{path:.*}", self._envoy)
         routes.add_get("/control-plane/{cluster}/{pod}/{path:.*}", self._control_plane)
         runner = web.AppRunner(application, access_log=None)
@@ -57,6 +59,7 @@ class ControlServer:
                 "told": mesh.told,
                 "waitingFor": [what for cluster in mesh.clusters.values() for what in cluster.is_ready()],
                 "clusters": [_cluster(cluster) for cluster in mesh.clusters.values()],
+                "machines": [_machine_row(machine) for c in mesh.clusters.values() for machine in c.machines],
                 "processes": len(_pids()),
             }
         )
@@ -97,6 +100,19 @@ class ControlServer:
             }
         )
 
+    async def _switch(self, request: web.Request) -> web.Response:
+        """`cut` takes its power away; `off` lets it take its leave."""
+        machines = {machine.name: machine for cluster in self._mesh.clusters.values() for machine in cluster.machines}
+        machine = machines.get(request.match_info["name"])
+        if machine is None:
+            known = ", ".join(sorted(machines)) or "none"
+            raise web.HTTPNotFound(text=f"no machine {request.match_info['name']}; there is: {known}\n")
+        if request.match_info["switch"] == "on":
+            machine.switch_on()
+        else:
+            machine.switch_off(gently=request.match_info["switch"] == "off")
+        return web.Response(status=204)
+
     async def _envoy(self, request: web.Request) -> web.Response:
         """A page of a Pod's Envoy's admin interface. Only pages that change nothing."""
         pod = self._found(request)
@@ -132,9 +148,12 @@ class ControlServer:
             raise web.HTTPNotFound(text=f"no cluster {name!r}; there is: {', '.join(self._mesh.clusters)}\n")
         return found
 
-    def _found(self, request: web.Request) -> PodRunner:
+    def _found(self, request: web.Request) -> PodRunner | MachineRunner:
         cluster = self._cluster(request)
         namespace, name = request.match_info["namespace"], request.match_info["name"]
+        machine = next((m for m in cluster.machines if (m.namespace, m.name) == (namespace, name)), None)
+        if machine is not None:
+            return machine
         pod = cluster.kubelet.find(namespace, name) if cluster.kubelet else None
         if pod is None:
             known = [f"{p.namespace}/{p.name}" for p in cluster.kubelet.pods.values()] if cluster.kubelet else []
@@ -169,6 +188,18 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
             if addresses(service)
         ],
         "pods": [_pod_row(pod, runners.get(pod["metadata"]["uid"])) for _, pod in sorted(state.get(PODS, {}).items())],
+    }
+
+
+def _machine_row(machine: MachineRunner) -> dict[str, Any]:
+    return {
+        "name": machine.name,
+        "cluster": machine.plan.cluster,
+        "network": machine.plan.network,
+        "namespace": machine.namespace,
+        "group": machine.plan.group,
+        "status": "Ready" if machine.ready else "Starting" if machine.is_on else "Off",
+        "ip": machine.ip if machine.is_on else "",
     }
 
 

@@ -9,7 +9,7 @@ from isthmus.api.crds import all_crds
 from isthmus.api.federation import GATEWAY_PORT
 from isthmus.api.registry import KINDS
 from isthmus.ingest.labels import PEER_GATEWAY_PORT
-from isthmus.installation.rights import CLUSTER_SET
+from isthmus.installation.rights import CLUSTER_SET, LEASES, MACHINES
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
 from isthmus.localruntime.images import CONTROL_PLANE, PROXY
 from isthmus.localruntime.plan import ClusterPlan, Plan, Role
@@ -190,12 +190,22 @@ def control_plane_addresses(plan: Plan, cluster: ClusterPlan, own: str = "") -> 
     return found
 
 
+def machine_control_planes(plan: Plan, cluster: ClusterPlan) -> list[str]:
+    """How a machine that belongs to `cluster` reaches its control planes: where strangers do, as host:port."""
+    used = map(plan.cluster, cluster.control_planes)
+    hosts = (each.control_plane_balanced if each.role is Role.EXTERNAL else each.gateway_address for each in used)
+    return [f"{host}:{TOKEN_PORT}" for host in hosts]
+
+
 def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
     """The east-west gateway of the cluster's network, and the Services that it exposes to the mesh.
 
     Where other networks' proxies use this cluster's control plane, they reach it here: TLS passes through, by SNI.
     """
-    leads_to_control_plane = any(plan.cluster(user).network != cluster.network for user in cluster.serves)
+    of_machines = {name for machine in plan.machines for name in plan.cluster(machine.cluster).control_planes}
+    leads_to_control_plane = cluster.id in of_machines or any(
+        plan.cluster(user).network != cluster.network for user in cluster.serves
+    )
     has_peers = len(plan.meshes) > 1
     account = f"{GATEWAY}-service-account"
     labels = {"app": GATEWAY, "istio": "eastwestgateway", "topology.istio.io/network": cluster.network}
@@ -346,7 +356,6 @@ def _control_plane_rules() -> list[Object]:
         {"apiGroups": [""], "resources": ["secrets"], "verbs": [*_READ, "create"]},
         {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["*/status"], "verbs": ["patch", "update"]},
         {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["gatewayclasses"], "verbs": ["create"]},
-        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["get", "create", "update"]},
         {"apiGroups": [""], "resources": ["services", "serviceaccounts"], "verbs": [*_READ, "create", "patch"]},
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": [*_READ, "create", "patch"]},
         *CLUSTER_SET,
@@ -355,13 +364,18 @@ def _control_plane_rules() -> list[Object]:
 
 def _reader_rules(*, writes_roots: bool) -> list[Object]:
     """`writes_roots`: whoever signs for this cluster's workloads publishes its roots in every namespace."""
-    writing = [{"apiGroups": [""], "resources": ["configmaps"], "verbs": [*_READ, "create", "patch"]}]
+    writing = [
+        {"apiGroups": [""], "resources": ["configmaps"], "verbs": [*_READ, "create", "patch"]},
+        *MACHINES,
+        LEASES,
+    ]
     return [
         *(writing if writes_roots else ()),
         {"apiGroups": [""], "resources": ["namespaces", "nodes", "pods", "services"], "verbs": _READ},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": _READ},
         {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": _READ},
         {"apiGroups": ["multicluster.x-k8s.io"], "resources": ["serviceexports", "serviceimports"], "verbs": _READ},
+        {"apiGroups": ["networking.istio.io"], "resources": ["workloadentries", "workloadgroups"], "verbs": _READ},
         {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
     ]
 

@@ -35,6 +35,10 @@ class MeshClient:
         """Raises MeshRefused if there is none, naming those that there are."""
         return dict(json.loads(self._request("GET", f"/pods/{cluster}/{namespace}/{name}")))
 
+    def switch(self, machine: str, position: str) -> None:
+        """`on`, `off`, or `cut`: without a word to anybody. Raises MeshRefused for one that there is not."""
+        self._request("POST", f"/machines/{machine}/{position}")
+
     def envoy(self, cluster: str, namespace: str, name: str, page: str) -> bytes:
         """A page of a Pod's Envoy's admin interface."""
         return self._request("GET", f"/envoy/{cluster}/{namespace}/{name}/{page}")

@@ -54,6 +54,19 @@ class WorkloadPlan:
     version: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MachinePlan:
+    """A machine outside every cluster, in a network namespace of its own: one of a WorkloadGroup that `cluster` has."""
+
+    name: str
+    cluster: ClusterId
+    network: NetworkId
+    namespace: str
+    group: str
+    sample: str
+    version: str
+
+
 class Role(StrEnum):
     """Where a cluster's control plane is: in it, in another cluster of the mesh; or it runs one for a mesh that it is not in."""
 
@@ -143,6 +156,7 @@ class Plan:
     meshes: tuple[MeshPlan, ...]
     networks: tuple[NetworkPlan, ...]
     clusters: tuple[ClusterPlan, ...]
+    machines: tuple[MachinePlan, ...] = ()
 
     def cluster(self, id: ClusterId) -> ClusterPlan:  # noqa: A002 - the field's own name
         """Raises KeyError for a cluster that is not in the plan."""

@@ -4,7 +4,16 @@ from __future__ import annotations
 
 import ipaddress
 
-from isthmus.localruntime.plan import ClusterPlan, MeshPlan, NetworkPlan, NodePlan, Plan, Role, WorkloadPlan
+from isthmus.localruntime.plan import (
+    ClusterPlan,
+    MachinePlan,
+    MeshPlan,
+    NetworkPlan,
+    NodePlan,
+    Plan,
+    Role,
+    WorkloadPlan,
+)
 from isthmus.localruntime.sample_manifests import is_versioned
 from isthmus.localruntime.topology_roles import Cluster, Mesh, Topology
 from isthmus.model.names import ClusterId, MeshId, NetworkId
@@ -21,6 +30,18 @@ def plan_of(topology: Topology) -> Plan:
         meshes=tuple(_mesh(mesh) for mesh in topology.meshes),
         networks=tuple(_network(index, name, cidr) for index, (name, cidr) in networks),
         clusters=tuple(_cluster(index, cluster, topology) for index, cluster in clusters),
+        machines=tuple(
+            MachinePlan(
+                name=machine.name,
+                cluster=ClusterId(machine.cluster),
+                network=NetworkId(machine.network),
+                namespace=machine.namespace,
+                group=machine.group,
+                sample=machine.workload.sample,
+                version=machine.workload.version or "v1",
+            )
+            for machine in topology.machines
+        ),
     )
 
 

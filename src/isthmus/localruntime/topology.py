@@ -17,6 +17,7 @@ from isthmus.localruntime.manifest_files import kind_of, manifest_findings
 from isthmus.localruntime.marked_yaml import BadInput, Document, FieldPath, Finding, read
 from isthmus.localruntime.plan import SERVICE_RANGE, TRANSIT_RANGE
 from isthmus.localruntime.sample_manifests import NAMES as SAMPLES
+from isthmus.localruntime.sample_manifests import NAMESPACE
 from isthmus.localruntime.topology_fields import (
     API_VERSION,
     DEFAULT_NETWORK,
@@ -31,6 +32,7 @@ from isthmus.localruntime.topology_roles import (
     OWN,
     REMOTE_OF,
     Cluster,
+    Machine,
     Mesh,
     Topology,
     Workload,
@@ -94,8 +96,10 @@ class _Reader:
             "mesh": self._mesh,
             "meshes": self._list(self._mesh),
             "names": self._list(self._name),
+            "cluster": self._cluster,
             "clusters": self._list(self._cluster),
             "files": self._list(self._file),
+            "workload": self._workload,
             "workloads": self._list(self._workload),
         }
 
@@ -152,6 +156,9 @@ class _Reader:
                 for name, body in spec["clusters"].items()
             ),
         )
+        by_id = {cluster.id: cluster for cluster in found.clusters}
+        machines = tuple(_machine(name, body or {}, by_id) for name, body in (spec.get("machines") or {}).items())
+        found = replace(found, machines=machines)
         # What is said for every cluster is said for those of the mesh.
         clusters = (
             cluster
@@ -358,6 +365,18 @@ def _mesh_of(name: str, body: Mapping[str, Any]) -> Mesh:
         id=name,
         trust_domain=body.get("trustDomain", f"{name}.example"),
         trusts=tuple(body.get("trusts") or ()),
+    )
+
+
+def _machine(name: str, body: dict[str, Any], clusters: Mapping[str, Cluster]) -> Machine:
+    cluster = body.get("cluster", next(iter(clusters), ""))
+    return Machine(
+        name=name,
+        cluster=cluster,
+        network=body.get("network") or (clusters[cluster].network if cluster else ""),
+        namespace=body.get("namespace", NAMESPACE),
+        group=body.get("group", name),
+        workload=_workload(body.get("workload", "samples/helloworld")),
     )
 
 

@@ -69,6 +69,18 @@ class Mesh:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """A machine outside every cluster, which joins as one of a WorkloadGroup of `cluster`."""
+
+    name: str
+    cluster: str
+    network: str
+    namespace: str
+    group: str
+    workload: Workload
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Topology:
     """What the user wrote, checked. `networks` maps ids to Pods' ranges."""
 
@@ -76,6 +88,7 @@ class Topology:
     meshes: tuple[Mesh, ...]
     networks: Mapping[str, str]
     clusters: tuple[Cluster, ...]
+    machines: tuple[Machine, ...] = ()
 
     @property
     def outside(self) -> frozenset[str]:
@@ -130,6 +143,8 @@ def mistakes(topology: Topology) -> Iterator[Mistake]:
             yield (*where, "discovers"), f"names {name}, which is outside the mesh", "leave it out"
         yield from _tags(cluster, where)
     yield from _networks(topology, clusters)
+    for machine in topology.machines:
+        yield from _machine(machine, clusters, topology)
 
 
 def _meshes(topology: Topology, clusters: Mapping[str, Cluster]) -> Iterator[Mistake]:
@@ -230,6 +245,19 @@ def _networks(topology: Topology, clusters: Mapping[str, Cluster]) -> Iterator[M
     for network, by in sorted(seen.items()):
         what = f"has no network gateway, but its workloads are discovered from other networks, by {', '.join(sorted(set(by)))}"
         yield ("spec", "networks", network), what, "let one of its clusters have `gateways: 1`"
+
+
+def _machine(machine: Machine, clusters: Mapping[str, Cluster], topology: Topology) -> Iterator[Mistake]:
+    """It reaches control planes as any stranger does: at gateways, or at the load balancer of one outside the mesh."""
+    where = ("spec", "machines", machine.name)
+    if machine.cluster in topology.outside:
+        yield (*where, "cluster"), f"is {machine.cluster}, which is outside the mesh", "name a cluster of the mesh"
+        return
+    for source in clusters[machine.cluster].sources:
+        used = clusters[source.cluster]
+        if used.id not in topology.outside and used.gateways == 0:
+            what = f"is 0, but the machine {machine.name} reaches this control plane at the network gateway"
+            yield ("spec", "clusters", used.id, "gateways"), what, "write 1 or more"
 
 
 def _ids(sources: Sequence[Source]) -> Iterable[str]:

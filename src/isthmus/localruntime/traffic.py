@@ -52,6 +52,30 @@ class Answers:
     error: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What is asked: a name as callers write it, NAME.NAMESPACE, and a port."""
+
+    host: str = HOST
+    port: int = PORT
+
+    @property
+    def upstream(self) -> str:
+        """What Envoys call it."""
+        return f"outbound|{self.port}||{self.host}.svc.cluster.local"
+
+
+def named(status: dict[str, Any], name: str) -> Iterator[tuple[str, str, str]]:
+    """(cluster, namespace, name) of the Pods and machines of that name, or whose names begin with it."""
+    for cluster in status["clusters"]:
+        for pod in cluster["pods"]:
+            if pod["status"] == "Running" and f"{pod['name']}-".startswith(f"{name}-"):
+                yield cluster["id"], pod["namespace"], pod["name"]
+    for machine in status["machines"]:
+        if machine["status"] != "Off" and machine["name"] == name:
+            yield machine["cluster"], machine["namespace"], machine["name"]
+
+
 def clients(status: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """(cluster, namespace, Pod) of every client sample."""
     for cluster in status["clusters"]:
@@ -61,24 +85,32 @@ def clients(status: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 
 def send(
-    mesh: MeshClient, cluster: str, namespace: str, name: str, *, count: int, status: dict[str, Any]
+    mesh: MeshClient, cluster: str, namespace: str, name: str, *, count: int, status: dict[str, Any], target: Target
 ) -> list[Answers]:
     """`count` requests, each on a connection of its own. Raises MeshRefused, NotInside."""
-    before = _sent(mesh, cluster, namespace, name)
-    answers = ask(mesh, cluster, namespace, name, count=count)
-    after = _sent(mesh, cluster, namespace, name)
+    before = _sent(mesh, cluster, namespace, name, target)
+    answers = ask(mesh, cluster, namespace, name, count=count, host=target.host, port=target.port)
+    after = _sent(mesh, cluster, namespace, name, target)
     ways = Counter({address: after[address] - before.get(address, 0) for address in after})
     return list(_summed(f"{cluster}/{name}", answers, +ways, status, cluster))
 
 
 def ask(
-    mesh: MeshClient, cluster: str, namespace: str, name: str, *, count: int, path: str = PATH, host: str = HOST
+    mesh: MeshClient,
+    cluster: str,
+    namespace: str,
+    name: str,
+    *,
+    count: int,
+    path: str = PATH,
+    host: str = HOST,
+    port: int = PORT,
 ) -> list[dict[str, str]]:
     """The answers themselves, in order; one that failed has an `error`."""
     done = run_inside(
         mesh,
         (cluster, namespace, name),
-        [sys.executable, "-S", "-E", "-c", _SCRIPT, host, str(PORT), path, str(count)],
+        [sys.executable, "-S", "-E", "-c", _SCRIPT, host, str(port), path, str(count)],
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
 
@@ -102,13 +134,12 @@ def inside(
     return command_inside(host_pid(supervisor_of(running) if running else 0, pid), command)
 
 
-def _sent(mesh: MeshClient, cluster: str, namespace: str, name: str) -> dict[str, int]:
+def _sent(mesh: MeshClient, cluster: str, namespace: str, name: str, target: Target) -> dict[str, int]:
     """Requests so far, by address, to the endpoints of the Service."""
     page = json.loads(mesh.envoy(cluster, namespace, name, "clusters?format=json"))
-    wanted = f"outbound|{PORT}||{HOST}.svc.cluster.local"
     found: dict[str, int] = {}
     for entry in page.get("cluster_statuses", []):
-        if entry["name"] == wanted:
+        if entry["name"] == target.upstream:
             for host in entry.get("host_statuses", []):
                 stats = {stat["name"]: int(stat.get("value", 0)) for stat in host.get("stats", [])}
                 found[_address(host["address"])] = stats.get("rq_total", 0)
@@ -151,7 +182,8 @@ def _way(answer: dict[str, str], count: int, ways: Counter[str], status: dict[st
         return "unknown"
     asked = {address: address.rpartition(":")[0] for address in sorted(ways)}
     if home["network"] == clusters[own]["network"]:
-        ips = [pod["ip"] for pod in home["pods"] if pod["name"] == answer["pod"]]
+        machines = (machine for machine in status["machines"] if machine["cluster"] == home["id"])
+        ips = [each["ip"] for each in (*home["pods"], *machines) if each["name"] == answer["pod"]]
         direct = [address for address, ip in asked.items() if ip in ips and ways[address] == count]
         return f"direct {direct[0]}" if direct else f"unclear: {dict(ways)}"
     owner = {

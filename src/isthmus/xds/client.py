@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence, Set
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence, Set
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -12,7 +12,11 @@ import grpc.aio
 from envoy.config.core.v3 import base_pb2
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf import json_format
+from google.rpc import status_pb2
 
+from isthmus.xds.health import HEALTH, HealthReport
+
+_INTERNAL = 13
 _DELTA = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
 
@@ -51,11 +55,7 @@ async def follow(
 
     `wanted` are names by type, none for all; `node` is the xDS Node as JSON. Raises grpc.aio.AioRpcError when the stream ends with an error.
     """
-    call = channel.stream_stream(
-        _DELTA,
-        request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
-        response_deserializer=discovery_pb2.DeltaDiscoveryResponse.FromString,
-    )(metadata=list(metadata))
+    call = _stream(channel, metadata)
     claims = json_format.ParseDict(node, base_pb2.Node())
     writing = asyncio.Lock()
 
@@ -86,3 +86,46 @@ async def follow(
         raise
     finally:
         call.cancel()
+
+
+async def report_health(
+    channel: grpc.aio.Channel,
+    node: dict[str, Any],
+    newest: Callable[[], Coroutine[Any, Any, HealthReport]],
+    *,
+    metadata: Sequence[tuple[str, str]] = (),
+) -> None:
+    """Says each report that `newest` waits for, on a stream that asks for nothing. Raises grpc.aio.AioRpcError when the stream ends."""
+    call = _stream(channel, metadata)
+    said: dict[str, Any] = {"node": json_format.ParseDict(node, base_pb2.Node())}
+    ended = asyncio.ensure_future(call.read())
+    report = asyncio.ensure_future(newest())
+    try:
+        while not ended.done():
+            await asyncio.wait([ended, report], return_when=asyncio.FIRST_COMPLETED)
+            if report.done() and not ended.done():
+                health = report.result()
+                if not health.healthy:
+                    said["error_detail"] = status_pb2.Status(code=_INTERNAL, message=health.message)
+                await call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=HEALTH, **said))
+                said = {}
+                report = asyncio.ensure_future(newest())
+        ended.result()
+        raise ConnectionError("the control plane has ended the stream")
+    except (asyncio.InvalidStateError, grpc.aio.AioRpcError):
+        # What was being written when the stream ended says less than its end.
+        raise grpc.aio.AioRpcError(
+            await call.code(), await call.initial_metadata(), await call.trailing_metadata(), await call.details()
+        ) from None
+    finally:
+        report.cancel()
+        ended.cancel()
+        call.cancel()
+
+
+def _stream(channel: grpc.aio.Channel, metadata: Sequence[tuple[str, str]]) -> Any:
+    return channel.stream_stream(
+        _DELTA,
+        request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
+        response_deserializer=discovery_pb2.DeltaDiscoveryResponse.FromString,
+    )(metadata=list(metadata))

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from isthmus.envoy.resources import Changes, ResourceSet
+from isthmus.xds.health import HealthReport
 from isthmus.xds.node import NodeClaims
 from isthmus.xds.session import Session
 from isthmus.xds.wire import Encoded
@@ -108,6 +109,10 @@ class Directory(Protocol):
 
     def gone(self, feed: Newest) -> None:
         """The client that this feed was for has disconnected."""
+        ...
+
+    def told(self, feed: Newest, health: HealthReport) -> None:
+        """The client has said how its application is."""
         ...
 
 

@@ -29,6 +29,7 @@ from isthmus.xds.directory import (
     Streams,
     Unary,
 )
+from isthmus.xds.health import health_in
 from isthmus.xds.node import claims_of
 from isthmus.xds.session import Session
 from isthmus.xds.wire import Response
@@ -239,12 +240,20 @@ class AdsCall(Call):
         except DecodeError:
             raise CallFailed("INTERNAL", "the request is not what this method takes") from None
         if self._feed is not None:
-            self._send(self._session.receive(request))
+            self._receive(request)
         elif request.node.id:
             self._timer.cancel()
             self._admission = self._services.tasks.create_task(self._admit(request), name=f"admit {request.node.id}")
         else:
             raise CallFailed("INVALID_ARGUMENT", NO_NODE)
+
+    def _receive(self, request: Any) -> None:
+        assert self._feed is not None, "admitted"
+        health = health_in(request)
+        if health is not None:
+            self._services.directory.told(self._feed, health)
+        else:
+            self._send(self._session.receive(request))
 
     def _client_done(self) -> None:
         self.end("OK")
@@ -265,7 +274,7 @@ class AdsCall(Call):
             self._admission = None
         self._listed = self._services.streams.add(claims, self._facts, self._session)
         self._feed.listen(self._news)
-        self._send(self._session.receive(request))
+        self._receive(request)
         self.publish()
         self.go_on()
 

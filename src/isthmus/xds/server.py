@@ -28,6 +28,7 @@ from isthmus.xds.directory import (
     Streams,
     Unary,
 )
+from isthmus.xds.health import health_in
 from isthmus.xds.node import claims_of
 from isthmus.xds.session import Session
 from isthmus.xds.wire import Response
@@ -121,8 +122,15 @@ class AdsServer:
             while True:
                 await context.write(b"".join(await outbox.get()))
 
-        for response in stream.session.receive(first):
-            send(response)
+        def receive(request: Any) -> None:
+            health = health_in(request)
+            if health is not None:
+                self._directory.told(feed, health)
+                return
+            for response in stream.session.receive(request):
+                send(response)
+
+        receive(first)
         try:
             async with asyncio.TaskGroup() as tasks:
                 background = [
@@ -130,8 +138,7 @@ class AdsServer:
                     tasks.create_task(write(), name=f"write {stream.node_id}"),
                 ]
                 async for request in requests:
-                    for response in stream.session.receive(request):
-                        send(response)
+                    receive(request)
                 for task in background:
                     task.cancel()
         except* (grpc.aio.UsageError, asyncio.InvalidStateError, grpc.aio.AbortError, grpc.RpcError):

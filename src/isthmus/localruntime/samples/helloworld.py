@@ -4,6 +4,7 @@
 /whoami    JSON: version, Pod, cluster, and the identities in x-forwarded-client-cert
 /headers   JSON: the request's headers
 /slow?ms=N the same as /hello, after N milliseconds
+/health    ok; after /health?is=bad an error, until /health?is=good
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ CLUSTER = os.environ.get("CLUSTER_ID", "")
 class Hello(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    is_well = True
 
     def do_GET(self) -> None:
         address = urlsplit(self.path)
@@ -31,6 +33,12 @@ class Hello(BaseHTTPRequestHandler):
             threading.Event().wait(int(milliseconds) / 1000)
         if address.path in ("/hello", "/slow"):
             self._say(f"Hello version: {VERSION}, instance: {POD}\n", "text/plain")
+        elif address.path == "/health":
+            Hello.is_well = parse_qs(address.query).get("is", ["good" if Hello.is_well else "bad"])[0] == "good"
+            if Hello.is_well:
+                self._say("ok\n", "text/plain")
+            else:
+                self.send_error(503, "not well")
         elif address.path == "/whoami":
             self._say(json.dumps(self._whoami()) + "\n", "application/json")
         elif address.path == "/headers":
