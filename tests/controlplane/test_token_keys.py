@@ -7,7 +7,7 @@ import json
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Any
@@ -18,10 +18,12 @@ from envoy.extensions.filters.http.jwt_authn.v3 import config_pb2
 
 from isthmus.api.registry import KINDS, decode
 from isthmus.controlplane.delivery import Delivery
+from isthmus.controlplane.kept_keys import KeptKeys, KeptSet
 from isthmus.controlplane.machines import Machines
 from isthmus.controlplane.token_keys import KeyFetching, TokenKeys
 from isthmus.controlplane.world import ImportedCluster, World
 from isthmus.envoy import tokens
+from isthmus.ingest.token_keys import WELL_KNOWN
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.security import KeySource
@@ -77,6 +79,13 @@ class Mesh:
         found["shop", name] = decode(KINDS["RequestAuthentication"], body)
         self.world.touched(self.imported, "RequestAuthentication", [("shop", name)])
 
+    def believes(self, issuer: str) -> None:
+        """Without a word of where its keys are."""
+        body = {"metadata": {"name": "r", "namespace": "shop"}, "spec": {"jwtRules": [{"issuer": issuer}]}}
+        found = self.imported.objects.setdefault("RequestAuthentication", {})
+        found["shop", "r"] = decode(KINDS["RequestAuthentication"], body)
+        self.world.touched(self.imported, "RequestAuthentication", [("shop", "r")])
+
     def forget(self, name: str = "r") -> None:
         del self.imported.objects["RequestAuthentication"]["shop", name]
         self.world.touched(self.imported, "RequestAuthentication", [("shop", name)])
@@ -100,27 +109,39 @@ class Mesh:
 
 
 @asynccontextmanager
-async def running(
+async def serving(directory: Path) -> AsyncIterator[Issuer]:
+    """An issuer whose root certificate is in the directory."""
+    authority = CertificateAuthority.self_signed(TrustDomain.parse("cluster.local"), datetime.now(UTC))
+    certificate = authority.serving_certificate(["localhost"], datetime.now(UTC))
+    for name, text in (("chain", certificate.chain_pem), ("key", certificate.key_pem), ("root", authority.root_pem)):
+        (directory / name).write_text(text)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(directory / "chain", directory / "key")
+    issuer = Issuer()
+    application = web.Application()
+    application.router.add_route("GET", "/{path:.*}", issuer.serve)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
+    issuer.url = f"https://localhost:{runner.addresses[0][1]}"
+    try:
+        yield issuer
+    finally:
+        await runner.cleanup()
+
+
+@asynccontextmanager
+async def control_plane(
+    issuer: Issuer,
     directory: Path,
     source: KeySource = KeySource.HYBRID,
     blocked: str = "",
     *,
     trusted: bool = True,
     refresh_seconds: float = 0.05,
+    later: timedelta = timedelta(),
 ) -> AsyncIterator[Mesh]:
-    authority = CertificateAuthority.self_signed(TrustDomain.parse("cluster.local"), datetime.now(UTC))
-    certificate = authority.serving_certificate(["localhost"], datetime.now(UTC))
-    for name, text in (("chain", certificate.chain_pem), ("key", certificate.key_pem), ("root", authority.root_pem)):
-        (directory / name).write_text(text)
-    serving = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    serving.load_cert_chain(directory / "chain", directory / "key")
-    issuer = Issuer()
-    application = web.Application()
-    application.router.add_route("GET", "/{path:.*}", issuer.serve)
-    runner = web.AppRunner(application, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=serving).start()
-    issuer.url = f"https://localhost:{runner.addresses[0][1]}"
+    """It keeps keys in the directory. `later` than now is its time."""
     mesh = Mesh(issuer, source)
     rules = KeyFetching(
         refresh_seconds=refresh_seconds,
@@ -132,17 +153,21 @@ async def running(
         return None
 
     machines = Machines(mesh.world, me="east/istiod", system_namespace=Namespace("istio-system"), grace_seconds=10)
-    delivery = Delivery(
-        mesh.world, Authenticator(TrustDomain("cluster.local"), EAST, nobody, lambda: 0.0, {}), machines
-    )
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            work = [tasks.create_task(delivery.run()), tasks.create_task(TokenKeys(mesh.world, delivery, rules).run())]
-            yield mesh
-            for each in work:
-                each.cancel()
-    finally:
-        await runner.cleanup()
+    authenticator = Authenticator(TrustDomain("cluster.local"), EAST, nobody, lambda: 0.0, {})
+    delivery = Delivery(mesh.world, authenticator, machines)
+    kept = KeptKeys(str(directory / "state"), lambda: datetime.now(UTC) + later)
+    async with asyncio.TaskGroup() as tasks:
+        fetching = TokenKeys(mesh.world, delivery, rules, kept)
+        work = [tasks.create_task(delivery.run()), tasks.create_task(fetching.run())]
+        yield mesh
+        for each in work:
+            each.cancel()
+
+
+@asynccontextmanager
+async def running(directory: Path, source: KeySource = KeySource.HYBRID, **how: Any) -> AsyncIterator[Mesh]:
+    async with serving(directory) as issuer, control_plane(issuer, directory, source, **how) as mesh:
+        yield mesh
 
 
 async def test_proxies_are_given_the_keys_and_fetch_none_themselves(tmp_path):
@@ -261,3 +286,95 @@ async def test_what_nobody_names_any_more_is_forgotten_and_fetched_no_more(tmp_p
         await mesh.until(lambda: len(mesh.issuer.asked) >= 3)
 
         assert mesh.issuer.asked.count("/a") <= 1
+
+
+def document(issuer: str, keys_at: str) -> str:
+    return json.dumps({"issuer": issuer, "jwks_uri": keys_at})
+
+
+@pytest.mark.parametrize("source", KeySource)
+@pytest.mark.parametrize("slash", ["", "/"])
+async def test_an_issuer_says_itself_where_its_keys_are(tmp_path, source, slash):
+    """Proxies cannot follow it: the control plane does, whoever fetches keys otherwise."""
+    async with running(tmp_path, source) as mesh:
+        name = mesh.issuer.url + slash
+        mesh.issuer.sets |= {"/keys": keys("AAAA"), WELL_KNOWN: document(name, f"{mesh.issuer.url}/keys")}
+
+        mesh.believes(name)
+
+        await mesh.until(lambda: mesh.providers() == [keys("AAAA")])
+        assert mesh.findings() == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "why"),
+    [
+        (None, "404"),
+        ("{", "not a JSON document"),
+        ("{}", "no jwks_uri"),
+        ('{"issuer": "https://other", "jwks_uri": "https://other/keys"}', "another issuer"),
+        ('{"issuer": "ISSUER", "jwks_uri": "file:///etc/passwd"}', "begins with http"),
+        ('{"issuer": "ISSUER", "jwks_uri": "https://169.254.169.254/latest"}', "BLOCKED_CIDRS_IN_JWKS_URIS"),
+    ],
+)
+async def test_an_issuers_document_that_leads_nowhere_proves_nothing_and_is_told(tmp_path, answer, why):
+    async with running(tmp_path, blocked="169.254.0.0/16") as mesh:
+        if answer is not None:
+            mesh.issuer.sets[WELL_KNOWN] = answer.replace("ISSUER", mesh.issuer.url)
+        mesh.believes(mesh.issuer.url)
+
+        await mesh.until(lambda: any(why in what for what in mesh.findings()))
+
+        assert mesh.providers() == []
+        assert "prove nothing" in mesh.findings()[0]
+
+
+async def test_a_control_plane_that_starts_while_an_issuer_is_away_goes_on_with_the_keys_of_before(tmp_path):
+    async with serving(tmp_path) as issuer:
+        issuer.sets["/a"] = keys("AAAA")
+        async with control_plane(issuer, tmp_path) as before:
+            before.demands(f"{issuer.url}/a")
+            await before.until(lambda: before.providers() == [keys("AAAA")])
+
+        issuer.is_away = True
+        async with control_plane(issuer, tmp_path, KeySource.CONTROL_PLANE) as after:
+            after.demands(f"{issuer.url}/a")
+            await after.until(lambda: after.providers() == [keys("AAAA")])
+            await after.until(lambda: any("stay in use" in what for what in after.findings()))
+            assert str(datetime.now(UTC).year) in after.findings()[0], "since when"
+
+        async with control_plane(issuer, tmp_path, KeySource.CONTROL_PLANE, later=timedelta(days=8)) as much_later:
+            much_later.demands(f"{issuer.url}/a")
+            await much_later.until(
+                lambda: any("prove nothing" in what and "asked" not in what for what in much_later.findings())
+            )
+            assert much_later.providers() == []
+
+
+KEPT = json.dumps({"https://i/a": {"jwks": keys("AAAA"), "at": "2030-01-01T00:00:00Z"}})
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["{", "[]", KEPT.replace(json.dumps(keys("AAAA")), '"{}"'), KEPT.replace("Z", ""), KEPT.replace("2030", "2029")],
+)
+def test_a_file_that_is_not_of_keys_is_as_none(tmp_path, content):
+    (tmp_path / "token-keys").write_text(content)
+
+    kept = KeptKeys(str(tmp_path), lambda: datetime(2030, 1, 2, tzinfo=UTC))
+
+    assert kept.recalled("https://i/a") is None
+
+
+def test_what_nobody_asks_for_any_more_is_not_kept(tmp_path):
+    now = datetime(2030, 1, 2, tzinfo=UTC)
+    kept = KeptKeys(str(tmp_path), lambda: now)
+    kept.keep("https://i/a", keys("AAAA"))
+    kept.keep("https://i/b", keys("BBBB"))
+    kept.forget("https://i/a")
+
+    again = KeptKeys(str(tmp_path), lambda: now)
+
+    assert again.recalled("https://i/a") is None
+    assert again.recalled("https://i/b") == KeptSet(keys("BBBB"), now)
+    assert (tmp_path / "token-keys").stat().st_mode & 0o777 == 0o600

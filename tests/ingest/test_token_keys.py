@@ -28,7 +28,7 @@ def test_a_usable_key_beside_one_that_is_not(words):
 @pytest.mark.parametrize(
     ("rule", "what"),
     [
-        ({}, "neither jwks nor a jwksUri"),
+        ({}, "the issuer is no address"),
         ({"jwksUri": "file:///etc/passwd"}, "neither jwks nor a jwksUri"),
         ({"jwksUri": "https://:443/keys"}, "neither jwks nor a jwksUri"),
         ({"jwksUri": "https://i:99999/keys"}, "cannot be read"),

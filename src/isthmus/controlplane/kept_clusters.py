@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from isthmus.api.registry import KINDS, decode
+from isthmus.controlplane.kept_files import replace_file
 from isthmus.controlplane.world import ImportedCluster
 from isthmus.model.names import ClusterId
 from isthmus.model.topology import ImportState
@@ -47,11 +48,7 @@ class KeptClusters:
             return
         body = msgspec.json.encode({"at": datetime.now(UTC).isoformat(timespec="seconds"), "objects": objects})
         try:
-            self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            new = self._path(cluster).with_suffix(".new")
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(body)
-            new.rename(self._path(cluster))
+            replace_file(self._path(cluster), body)
             self._written[cluster] = digest
         except OSError as error:
             log.warning("cluster not kept for bad times", cluster=cluster, error=str(error))

@@ -39,6 +39,7 @@ from isthmus.controlplane.gateway_deployments import GatewayDeployer
 from isthmus.controlplane.gateway_writer import LEASE, GatewayWriter
 from isthmus.controlplane.host_names import HostNames, own_name_servers
 from isthmus.controlplane.kept_clusters import KeptClusters
+from isthmus.controlplane.kept_keys import KeptKeys
 from isthmus.controlplane.machines import Machines
 from isthmus.controlplane.outside_tokens import OutsideTokens
 from isthmus.controlplane.own_trust import OwnTrustDuty
@@ -211,7 +212,8 @@ async def serve(settings: ControlPlaneSettings) -> None:
                 tasks.create_task(host_names.run(), name="host names of gateways")
                 await host_names.first_round()
             tasks.create_task(delivery.run(), name="delivery")
-            tasks.create_task(TokenKeys(world, delivery, settings.key_fetching).run(), name="keys of tokens")
+            kept = KeptKeys(settings.state_directory, lambda: datetime.now(UTC))
+            tasks.create_task(TokenKeys(world, delivery, settings.key_fetching, kept).run(), name="keys of tokens")
             lease = partial(
                 Leadership, client, settings.system_namespace, identity=f"{settings.home}/{settings.pod_name}"
             )

@@ -23,8 +23,9 @@ import structlog
 from aiohttp.abc import AbstractResolver, ResolveResult
 
 from isthmus.controlplane.delivery import Delivery
+from isthmus.controlplane.kept_keys import KeptKeys
 from isthmus.controlplane.world import World
-from isthmus.ingest.token_keys import check_keys
+from isthmus.ingest.token_keys import WELL_KNOWN, check_keys, keys_address
 from isthmus.model.security import FetchedKeys
 
 REFRESH_SECONDS = 20 * 60.0
@@ -67,10 +68,11 @@ class NoKeys(Exception):
 class TokenKeys:
     """Fetches what the newest snapshot names, and tells the world what there is."""
 
-    def __init__(self, world: World, delivery: Delivery, rules: KeyFetching) -> None:
+    def __init__(self, world: World, delivery: Delivery, rules: KeyFetching, kept: KeptKeys) -> None:
         self._world = world
         self._delivery = delivery
         self._rules = rules
+        self._kept = kept
         self._found: dict[str, FetchedKeys] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._at_once = asyncio.Semaphore(_AT_ONCE)
@@ -94,6 +96,7 @@ class TokenKeys:
         for gone in self._tasks.keys() - wanted:
             self._tasks.pop(gone).cancel()
             self._found.pop(gone, None)
+            self._kept.forget(gone)
         for new in sorted(wanted - self._tasks.keys()):
             self._tasks[new] = tasks.create_task(self._follow(new, session), name=f"keys at {new}")
         self._world.set_keys(self._found)
@@ -102,16 +105,21 @@ class TokenKeys:
         """Fetches again after the usual time; after a failure soon, and then less and less often."""
         retry = _RETRY_SECONDS_MIN
         good, since = "", ""
+        kept = self._kept.recalled(address)
+        if kept is not None:
+            good, since = kept.jwks, kept.at.isoformat(timespec="seconds")
+            self._tell(address, FetchedKeys(good, "", since))
         while True:
             try:
                 async with self._at_once:
-                    good = await fetch(address, session, self._rules.blocked)
+                    good = await keys_at(address, session, self._rules.blocked)
             except NoKeys as error:
                 self._tell(address, FetchedKeys(good, str(error), since))
                 wait = min(retry, self._rules.refresh_seconds)
                 retry = min(retry * 2, _RETRY_SECONDS_MAX)
             else:
                 since = datetime.now(UTC).isoformat(timespec="seconds")
+                self._kept.keep(address, good)
                 self._tell(address, FetchedKeys(good))
                 wait, retry = self._rules.refresh_seconds, _RETRY_SECONDS_MIN
             await asyncio.sleep(wait * random.uniform(1 - _JITTER, 1 + _JITTER))
@@ -128,8 +136,35 @@ class TokenKeys:
         self._world.set_keys(self._found)
 
 
+async def keys_at(address: str, session: aiohttp.ClientSession, blocked: _Ranges) -> str:
+    """The key set there; or, where an issuer's own document is there, the one that it leads to. Raises NoKeys."""
+    issuer = address.removesuffix(WELL_KNOWN)
+    if issuer == address:
+        return await fetch(address, session, blocked)
+    document = await _text_at(address, session, blocked)
+    try:
+        where = keys_address(issuer, document)
+    except ValueError as error:
+        try:
+            # An issuer may end in a slash, which its document's address does not show.
+            where = keys_address(f"{issuer}/", document)
+        except ValueError:
+            raise NoKeys(str(error)) from None
+    return await fetch(where, session, blocked)
+
+
 async def fetch(address: str, session: aiohttp.ClientSession, blocked: _Ranges) -> str:
-    """The key set there, one that can be used. Raises NoKeys. Redirects are not followed: the address is what was written."""
+    """The key set there, one that can be used. Raises NoKeys."""
+    text = await _text_at(address, session, blocked)
+    try:
+        check_keys(text)
+    except ValueError as error:
+        raise NoKeys(str(error)) from None
+    return text
+
+
+async def _text_at(address: str, session: aiohttp.ClientSession, blocked: _Ranges) -> str:
+    """Redirects are not followed: the address is what was written. Raises NoKeys."""
     body = bytearray()
     try:
         host = urlsplit(address).hostname or ""
@@ -142,13 +177,11 @@ async def fetch(address: str, session: aiohttp.ClientSession, blocked: _Ranges) 
                 body += chunk
                 if len(body) > _BYTES_MAX:
                     raise NoKeys(f"the answer is larger than {_BYTES_MAX} bytes")
-        text = body.decode()
-        check_keys(text)
+        return body.decode()
     except TimeoutError:
         raise NoKeys(f"no whole answer within {_TRY_SECONDS:g} seconds") from None
     except (aiohttp.ClientError, OSError, ValueError) as error:
         raise NoKeys(str(error) or type(error).__name__) from None
-    return text
 
 
 class _Unblocked(AbstractResolver):

@@ -11,7 +11,7 @@ import msgspec
 from isthmus.api import security as api
 from isthmus.api.meta import KubernetesObject
 from isthmus.ingest.targets import targets_of
-from isthmus.ingest.token_keys import check_address, check_keys
+from isthmus.ingest.token_keys import check_address, check_keys, discovery_address
 from isthmus.model.durations import seconds_of
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
@@ -136,13 +136,14 @@ def request_authentication_of(
 def _token_rule(said: api.JwtRule) -> TokenRule:
     if said.jwks:
         check_keys(said.jwks)
-    else:
+    elif said.jwks_uri:
         check_address(said.jwks_uri)
     return TokenRule(
         issuer=said.issuer,
         audiences=tuple(said.audiences),
         jwks=said.jwks,
         jwks_uri="" if said.jwks else said.jwks_uri,
+        discovery="" if said.jwks or said.jwks_uri else discovery_address(said.issuer),
         headers=tuple((header.name, header.prefix) for header in said.from_headers),
         parameters=tuple(said.from_params),
         cookies=tuple(said.from_cookies),

@@ -89,7 +89,8 @@ class AuthorizationPolicy:
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class TokenRule:
-    """Whose tokens (JWT) a workload takes, and how they are checked: keys inline (`jwks`) or from `jwks_uri`.
+    """Whose tokens (JWT) a workload takes, and how they are checked: keys inline (`jwks`), from `jwks_uri`, or from where the issuer's own
+    document (`discovery`, an address) says that they are.
 
     Where nothing says where the token is, it is in the Authorization header or in `access_token`. `claim_headers`: header, claim.
     """
@@ -98,6 +99,7 @@ class TokenRule:
     audiences: tuple[str, ...] = ()
     jwks: str = ""
     jwks_uri: str = ""
+    discovery: str = ""
     headers: tuple[tuple[str, str], ...] = ()
     parameters: tuple[str, ...] = ()
     cookies: tuple[str, ...] = ()
@@ -105,6 +107,11 @@ class TokenRule:
     payload_header: str = ""
     claim_headers: tuple[tuple[str, str], ...] = ()
     timeout_seconds: float = 5.0
+
+    @property
+    def address(self) -> str:
+        """Where keys are looked for, of one kind or the other; empty where there are some."""
+        return self.jwks_uri or self.discovery
 
 
 class KeySource(StrEnum):
