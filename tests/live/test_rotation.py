@@ -10,12 +10,11 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from isthmus.cli.errors import BAD_USAGE, TIMED_OUT
+from isthmus.cli.errors import TIMED_OUT
 from isthmus.localruntime.entering import host_pid
 from isthmus.localruntime.launch import supervisor_of
 from isthmus.localruntime.traffic import inside
@@ -178,88 +177,3 @@ def test_what_begins_after_a_rotation_comes_up_under_the_new_root(mesh, until):
 
     until("both are back", is_back)
     until("both answer", lambda: {a.get("cluster") for a in mesh.ask("east", 20)} == {"east", "west"})
-
-
-class Caller:
-    """Of a cluster: a process in its client that keeps a connection to the other cluster's tcp-echo open, and opens a new one again and again."""
-
-    SCRIPT = """
-import json, socket, sys, threading, time
-def opened():
-    connection = socket.create_connection(("tcp-echo.sample", 9000), timeout=2)
-    return connection, connection.makefile("rb")
-def answered(connection, lines):
-    connection.sendall(b"who\\n")
-    return lines.readline().split()[:1]
-kept = None
-while kept is None or answered(*kept) != [sys.argv[1].encode()]:
-    kept = opened()
-print(json.dumps(["kept", time.time()]), flush=True)
-stop = threading.Event()
-threading.Thread(target=lambda: (sys.stdin.read(), stop.set()), daemon=True).start()
-while not stop.wait(0.1):
-    if kept is not None:
-        try:
-            if answered(*kept) != [sys.argv[1].encode()]:
-                raise OSError("closed")
-        except OSError as error:
-            kept = None
-            print(json.dumps(["ended", time.time()]), flush=True)
-    try:
-        who = answered(*opened())
-    except OSError:
-        who = []
-    print(json.dumps(["new", time.time(), who[0].decode() if who else ""]), flush=True)
-"""
-
-    def __init__(self, mesh: Any, cluster: str, version: str) -> None:
-        pod = mesh.pods(cluster, "client")[0]["name"]
-        command, environment = inside(
-            mesh.client, (cluster, "sample", pod), [sys.executable, "-c", self.SCRIPT, version]
-        )
-        self._process = subprocess.Popen(
-            command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-        )
-        assert self._process.stdout is not None
-        assert json.loads(self._process.stdout.readline())[0] == "kept"
-
-    def seen(self) -> list[list[Any]]:
-        """All that it has seen; it ends."""
-        out, _ = self._process.communicate(timeout=20)
-        return [json.loads(line) for line in out.splitlines()]
-
-
-def test_an_evicted_cluster_is_refused_its_open_connections_end_and_the_others_go_on(isthmus, mesh_of, until, figure):
-    done = isthmus("up", str(Path(__file__).parent / "every-sample.yaml"), "--no-traffic")
-    assert done.returncode == 0, done.stderr
-    mesh = mesh_of(isthmus, "every-sample")
-    trust = Trust(mesh)
-    until("both answer", lambda: {a.get("cluster") for a in mesh.ask("west", 20)} == {"east", "west"})
-    caller = Caller(mesh, "west", "v1")
-
-    with mesh.load("east") as east:
-        refused = trust("evict", "west", code=BAD_USAGE)
-        assert trust.of("revoked") == []
-        began = time.time()
-        evicted = trust("evict", "west", "--yes")
-        east.goes_on(100)
-        east.goes_on(200)
-    seen = caller.seen()
-
-    last = max(at for kind, at, *rest in seen if kind == "new" and rest == ["v1"])
-    [ended] = [at for kind, at, *_ in seen if kind == "ended"]
-    figure(
-        f"the last new connection from west was let in after {last - began:.1f} s, the open one ended after {ended - began:.1f} s "
-        f"(the command took {trust.seconds['evict']:.1f} s); from east: {east.summary}"
-    )
-    assert "say --yes" in refused.stderr
-    assert "nobody trusts west any longer" in evicted.stderr
-    assert ended - began < trust.seconds["evict"] + 10
-    assert east.summary.failed == 0
-    assert {answer.get("cluster") for answer in mesh.ask("east", 20)} == {"east"}
-    assert {answer.get("cluster", "refused") for answer in mesh.ask("west", 20)} <= {"west", "refused"}
-    assert not [
-        row
-        for row in mesh.client.control_plane("east", "debug/clusterz")
-        if row["id"] == "west" and row["state"] == "live"
-    ]

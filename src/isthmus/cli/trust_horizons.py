@@ -21,7 +21,7 @@ Object = dict[str, Any]
 
 _CERTIFICATES = ("ca-cert.pem", "cert-chain.pem", "root-cert.pem", "tls.crt", "ca.crt")
 """The entries with certificates: of authorities' Secrets in Istio's layout, and of TLS Secrets."""
-_AUTHORITIES = ("cacerts", "istio-ca-secret")
+_AUTHORITIES = ("cacerts", "istio-ca-secret", "isthmus-prepared-authority")
 _TLS_SECRET = "kubernetes.io/tls"
 _ROOT_CONFIG_MAP, _MESH_CONFIG_MAP = "istio-ca-root-cert", "istio"
 
