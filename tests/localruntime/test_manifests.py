@@ -2,10 +2,25 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from isthmus.api.registry import KINDS
-from isthmus.localruntime.manifests import _control_plane_rules
+from isthmus.installation.rights import control_plane_rules, system_rules
+from isthmus.installation.settings import Profile, install_settings
+from isthmus.localruntime.manifests import system
+from isthmus.localruntime.planning import plan_of
+from isthmus.localruntime.topology import load
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+def rules_of(example: str, cluster: str, kind: str, name: str) -> list[dict[str, Any]]:
+    plan = plan_of(load(EXAMPLES / example))
+    found = system(plan, plan.cluster(cluster), None, None)
+    return next(obj["rules"] for obj in found if obj["kind"] == kind and obj["metadata"]["name"] == name)
 
 
 @pytest.mark.parametrize("key", KINDS)
@@ -15,9 +30,31 @@ def test_a_control_plane_may_read_every_kind_that_it_watches(key):
 
     allowed = {
         verb
-        for rule in _control_plane_rules()
+        for rule in rules_of("primary-remote.yaml", "east", "ClusterRole", "istiod-clusterrole-istio-system")
         if kind.group in rule["apiGroups"] and {kind.plural, "*"} & set(rule["resources"])
         for verb in rule["verbs"]
     }
 
     assert {"get", "list", "watch"} <= allowed
+
+
+def test_control_planes_have_the_rights_of_installed_ones_and_no_other():
+    said = {"cluster": "east", "clusterSet.enabled": "true", "machines.enabled": "true"}
+    wanted = install_settings(Profile.PRIMARY, said)
+
+    ruling = rules_of("primary-remote.yaml", "east", "ClusterRole", "istiod-clusterrole-istio-system")
+
+    assert ruling == control_plane_rules(wanted)
+    assert rules_of("primary-remote.yaml", "east", "Role", "istiod") == system_rules()
+    assert not [rule for rule in ruling if "secrets" in rule["resources"] and "create" in rule["verbs"]]
+
+
+def test_readers_of_a_remote_write_the_roots_and_read_no_secret():
+    reading = rules_of("primary-remote.yaml", "center", "ClusterRole", "istio-reader-clusterrole-istio-system")
+
+    assert not [rule for rule in reading if "secrets" in rule["resources"]]
+    config_maps = [rule for rule in reading if "configmaps" in rule["resources"]]
+    assert [(rule.get("resourceNames"), "create" in rule["verbs"]) for rule in config_maps] == [
+        (["istio-ca-root-cert"], False),
+        (None, True),
+    ]

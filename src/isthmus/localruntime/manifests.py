@@ -7,9 +7,10 @@ from typing import Any
 
 from isthmus.api.crds import all_crds
 from isthmus.api.federation import GATEWAY_PORT
-from isthmus.api.registry import KINDS
 from isthmus.ingest.labels import PEER_GATEWAY_PORT
-from isthmus.installation.rights import CLUSTER_SET, LEASES, MACHINES
+from isthmus.installation import rights
+from isthmus.installation.settings import Profile, install_settings
+from isthmus.kubernetes import reader_access
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
 from isthmus.localruntime.images import CONTROL_PLANE, PROXY
 from isthmus.localruntime.plan import ClusterPlan, Plan, Role
@@ -27,8 +28,6 @@ _PROXIES_PORTS = (TOKEN_PORT, 15013)
 _CONTROL_PLANE_PORTS = {"https-dns": TOKEN_PORT, "https-mtls": 15013, "http-monitoring": 15014}
 _OWN_CLUSTER_ONLY = {"isthmus.io/drift": "ignored"}
 """What each cluster has for itself is no difference between their rules."""
-
-_READ = ["get", "list", "watch"]
 
 
 def nodes(cluster: ClusterPlan) -> Iterator[Object]:
@@ -62,14 +61,8 @@ def system(plan: Plan, cluster: ClusterPlan, authority: Object | None, bundles: 
     yield from all_crds()
     yield from nodes(cluster)
     yield _system_namespace(plan, cluster)
-    yield _account(READER, SYSTEM)
-    yield from _bound(
-        "istio-reader-clusterrole-istio-system", READER, _reader_rules(writes_roots=bool(_writers(cluster)))
-    )
     yield from (obj for obj in (authority, bundles) if obj is not None)
-    if any(c.config_cluster == cluster.id for c in plan.clusters) or cluster.runs_control_plane:
-        yield _account("istiod", SYSTEM)
-        yield from _bound("istiod-clusterrole-istio-system", "istiod", _control_plane_rules())
+    yield from _accounts(plan, cluster)
     if cluster.runs_control_plane:
         for revision in cluster.revisions:
             yield from control_plane(plan, cluster, revision)
@@ -79,6 +72,23 @@ def system(plan: Plan, cluster: ClusterPlan, authority: Object | None, bundles: 
             yield _peers_service(cluster)
     if cluster.gateways and cluster.role is not Role.EXTERNAL:
         yield from network_gateway(plan, cluster)
+
+
+def _accounts(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
+    """Who reads the cluster from outside, and its control plane, with the rights that an installation gives them."""
+    said = install_settings(
+        Profile.PRIMARY, {"cluster": cluster.id, "clusterSet.enabled": "true", "machines.enabled": "true"}
+    )
+    yield _account(READER, SYSTEM)
+    reading = [*reader_access.rules(), *(rights.writer_rules(said) if _writers(cluster) else ())]
+    yield from rights.cluster_role("istio-reader-clusterrole-istio-system", READER, SYSTEM, reading, {})
+    if _writers(cluster):
+        yield from rights.role(READER, READER, SYSTEM, [rights.LEASES], {})
+    if any(c.config_cluster == cluster.id for c in plan.clusters) or cluster.runs_control_plane:
+        yield _account("istiod", SYSTEM)
+        ruling = rights.control_plane_rules(said)
+        yield from rights.cluster_role("istiod-clusterrole-istio-system", "istiod", SYSTEM, ruling, {})
+        yield from rights.role("istiod", "istiod", SYSTEM, rights.system_rules(), {})
 
 
 def _system_namespace(plan: Plan, cluster: ClusterPlan) -> Object:
@@ -341,54 +351,6 @@ def remote_secret(cluster: ClusterPlan, ca_pem: str, token: str) -> Object:
         },
         "type": "Opaque",
         "stringData": {cluster.id: kubeconfig},
-    }
-
-
-def _control_plane_rules() -> list[Object]:
-    """What it reads of its own cluster, and what it writes: roots for everybody, its own authority, statuses of gateways and routes."""
-    return [
-        *_reader_rules(writes_roots=True),
-        {
-            "apiGroups": sorted({kind.group for kind in KINDS.values() if kind.is_custom}),
-            "resources": ["*"],
-            "verbs": _READ,
-        },
-        {"apiGroups": [""], "resources": ["secrets"], "verbs": [*_READ, "create"]},
-        {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["*/status"], "verbs": ["patch", "update"]},
-        {"apiGroups": ["gateway.networking.k8s.io"], "resources": ["gatewayclasses"], "verbs": ["create"]},
-        {"apiGroups": [""], "resources": ["services", "serviceaccounts"], "verbs": [*_READ, "create", "patch"]},
-        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": [*_READ, "create", "patch"]},
-        *CLUSTER_SET,
-    ]
-
-
-def _reader_rules(*, writes_roots: bool) -> list[Object]:
-    """`writes_roots`: whoever signs for this cluster's workloads publishes its roots in every namespace."""
-    writing = [
-        {"apiGroups": [""], "resources": ["configmaps"], "verbs": [*_READ, "create", "patch"]},
-        *MACHINES,
-        LEASES,
-    ]
-    return [
-        *(writing if writes_roots else ()),
-        {"apiGroups": [""], "resources": ["namespaces", "nodes", "pods", "services"], "verbs": _READ},
-        {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": _READ},
-        {"apiGroups": ["apps"], "resources": ["deployments"], "verbs": _READ},
-        {"apiGroups": ["multicluster.x-k8s.io"], "resources": ["serviceexports", "serviceimports"], "verbs": _READ},
-        {"apiGroups": ["networking.istio.io"], "resources": ["workloadentries", "workloadgroups"], "verbs": _READ},
-        {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
-    ]
-
-
-def _bound(role: str, account: str, rules: list[Object]) -> Iterator[Object]:
-    group = "rbac.authorization.k8s.io"
-    yield {"apiVersion": f"{group}/v1", "kind": "ClusterRole", "metadata": {"name": role}, "rules": rules}
-    yield {
-        "apiVersion": f"{group}/v1",
-        "kind": "ClusterRoleBinding",
-        "metadata": {"name": role},
-        "roleRef": {"apiGroup": group, "kind": "ClusterRole", "name": role},
-        "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": SYSTEM}],
     }
 
 
