@@ -23,7 +23,7 @@ import yaml
 
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.kubeconfig import load_file
-from isthmus.kubernetes.resources import DEPLOYMENTS, ResourcePath
+from isthmus.kubernetes.resources import DEPLOYMENTS, SERVICES, ResourcePath
 from isthmus.localruntime.breaking import Breaker
 from isthmus.localruntime.load import Load, Summary
 from isthmus.localruntime.mesh_client import MeshClient
@@ -35,6 +35,7 @@ _PAGE = _HERE.parent / "docs" / "failure-modes.md"
 _BEFORE, _BROKEN, _AFTER = 1.0, 6.0, 2.0
 _SETTLE_SECONDS = 60.0
 _SYSTEM = "istio-system"
+_HEDGE_AFTER = "300ms"
 _RULES = {
     "VirtualService": ResourcePath(
         group="networking.istio.io", version="v1", plural="virtualservices", namespaced=True
@@ -145,12 +146,17 @@ def main(arguments: list[str]) -> int:
             mesh = MeshClient(StateFolder(Path(home) / "failure-modes"))
             asyncio.run(_scale(mesh, "east", "helloworld-v1", 2))
             plain = list(_all(mesh))
+            for cluster in ("east", "center", "west"):
+                asyncio.run(_hedge(mesh, cluster, _HEDGE_AFTER))
+            hedged = list(_all(mesh))
+            for cluster in ("east", "center", "west"):
+                asyncio.run(_hedge(mesh, cluster, None))
             for cluster in ("east", "west"):
                 asyncio.run(_apply(mesh, cluster))
             ruled = list(_all(mesh))
         finally:
             subprocess.run([*command, "down"], check=True, capture_output=True)
-    page.write_text(_page(plain, ruled))
+    page.write_text(_page(plain, hedged, ruled))
     print(f"written: {page}")
     return 0
 
@@ -219,7 +225,13 @@ async def _apply(mesh: MeshClient, cluster: str) -> None:
             await client.create(_RULES[rule["kind"]], rule, rule["metadata"]["namespace"])
 
 
-def _page(plain: list[Measured], ruled: list[Measured]) -> str:
+async def _hedge(mesh: MeshClient, cluster: str, after: str | None) -> None:
+    async with ApiClient(load_file(mesh.state.kubeconfig, cluster)) as client:
+        annotated = {"metadata": {"annotations": {"isthmus.io/hedge-after": after}}}
+        await client.patch(SERVICES, "helloworld", annotated, "sample")
+
+
+def _page(plain: list[Measured], hedged: list[Measured], ruled: list[Measured]) -> str:
     machine = f"{os.cpu_count()} cores, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
     return f"""# What breaks when
 
@@ -242,10 +254,17 @@ What Isthmus does by itself: idempotent requests are tried again elsewhere when 
 
 {_table(plain)}
 
+## With a second try for what is slow
+
+The annotation `isthmus.io/hedge-after: {_HEDGE_AFTER}` on the Service: an idempotent request without an answer by then is sent elsewhere, too, and the
+first answer counts ([why it is no default](decisions/0052-hedging-is-asked-for.md)). Nothing is cut off: what is only slow is answered late, as before.
+
+{_table(hedged)}
+
 ## With a limit for each try
 
 The rules in `tools/failure-modes-rules.yaml`: a quarter of a second for each try, and what does not answer is left alone for a while. Without such a
-limit a request to what hangs waits for as long as the caller does: nobody else can know how long an answer may take.
+limit, or a second try, a request to what hangs waits for as long as the caller does: nobody else can know how long an answer may take.
 
 {_table(ruled)}
 """

@@ -6,6 +6,7 @@ from envoy.config.route.v3 import route_pb2
 
 from isthmus.envoy.resources import ROUTES
 from isthmus.model.services import Protocol
+from isthmus.model.traffic import TrafficPolicy, Wishes
 
 
 def tables(resources) -> dict[str, route_pb2.RouteConfiguration]:
@@ -87,6 +88,21 @@ def test_a_broken_connection_is_retried_for_requests_that_may_run_twice_only(mes
     assert not other.match.headers
     assert "reset" not in other.route.retry_policy.retry_on
     assert [route.route.retry_policy.num_retries.value for route in (idempotent, other)] == [2, 2]
+
+
+def test_a_request_that_may_run_twice_is_sent_elsewhere_too_where_that_is_wished(mesh):
+    service = mesh.service("a", mesh.port(80))
+    policy = TrafficPolicy(wishes=Wishes(hedge_after_seconds=0.3))
+    upstream = mesh.replace(mesh.upstream(service, service.ports[0]), policy=policy)
+
+    [host] = tables(mesh.compiled(mesh.view(mesh.outbound_view(upstream))))["80"].virtual_hosts[:1]
+
+    idempotent, other = (route.route for route in host.routes)
+    assert idempotent.hedge_policy.hedge_on_per_try_timeout
+    assert idempotent.retry_policy.per_try_timeout.ToTimedelta().total_seconds() == 0.3
+    assert idempotent.timeout.ToTimedelta().total_seconds() == 0
+    assert not other.HasField("hedge_policy")
+    assert not other.retry_policy.HasField("per_try_timeout")
 
 
 def test_an_undeclared_protocol_has_a_table_of_its_own(mesh):

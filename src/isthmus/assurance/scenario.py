@@ -18,6 +18,7 @@ from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
 from isthmus.ingest.providers import providers_of
 from isthmus.ingest.snapshot import snapshot_of
 from isthmus.ingest.telemetry_providers import telemetry_defaults_of
+from isthmus.model.durations import seconds_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.snapshot import ClusterSet, MeshSettings, Snapshot
@@ -164,6 +165,7 @@ def _settings(document: Mapping[str, Any]) -> MeshSettings:
         wishes=Wishes(
             own_cluster_first=_is_on(environment, "ISTHMUS_PREFER_LOCAL_CLUSTER"),
             fails_over=_is_on(environment, "ISTHMUS_LOCALITY_FAILOVER"),
+            hedge_after_seconds=_seconds(environment, "ISTHMUS_HEDGE_AFTER"),
         ),
         policies_mean_any_trust_domain=_is_on(environment, "ISTHMUS_POLICIES_MEAN_ANY_TRUST_DOMAIN"),
     )
@@ -171,6 +173,15 @@ def _settings(document: Mapping[str, Any]) -> MeshSettings:
         return with_mesh_config(base, mesh_config)
     except BadMeshConfig as error:
         raise BadScenario(f"meshConfig.{error}") from None
+
+
+def _seconds(environment: Mapping[str, Any], name: str) -> float:
+    """0 where nothing is said."""
+    text = str(environment.get(name) or "")
+    try:
+        return seconds_of(text) if text else 0.0
+    except ValueError as error:
+        raise BadScenario(f"env.{name}: {error}") from None
 
 
 def _is_on(environment: Mapping[str, Any], switch: str) -> bool:

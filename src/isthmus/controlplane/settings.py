@@ -135,6 +135,7 @@ class ControlPlaneSettings:
             wishes=Wishes(
                 own_cluster_first=_flag(environment, "ISTHMUS_PREFER_LOCAL_CLUSTER"),
                 fails_over=_flag(environment, "ISTHMUS_LOCALITY_FAILOVER"),
+                hedge_after_seconds=_seconds(environment, "ISTHMUS_HEDGE_AFTER", 0.0),
             ),
             resolve_host_names=_flag(environment, "RESOLVE_HOSTNAME_GATEWAYS", default="true"),
             policies_mean_any_trust_domain=_flag(environment, "ISTHMUS_POLICIES_MEAN_ANY_TRUST_DOMAIN"),

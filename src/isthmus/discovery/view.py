@@ -156,7 +156,7 @@ def upstream_of(
         left_out=found.left_out,
         ways=found.ways,
         expected_identities=identities,
-        policy=use.policy,
+        policy=replace(use.policy, wishes=use.policy.wishes.over(service.wishes).over(snapshot.settings.wishes)),
         rule=use.rule,
         patches=cluster_patches_for(scope, snapshot),
         locality_weighted=found.locality_weighted,

@@ -37,7 +37,9 @@ _VIRTUAL_HOSTS_FIELD = 2
 
 def virtual_host_of(upstream: Upstream, domains: tuple[str, ...]) -> bytes:
     """A service port's virtual host, encoded."""
-    return _virtual_host(upstream.name, host_and_port(upstream), domains, upstream.routes, upstream.policy.hash)
+    policy = upstream.policy
+    hedge_after = policy.wishes.hedge_after_seconds or 0.0
+    return _virtual_host(upstream.name, host_and_port(upstream), domains, upstream.routes, policy.hash, hedge_after)
 
 
 def rest_of_port(port: int, extra: Sequence[ExtraHost], elsewhere: Elsewhere) -> Iterator[bytes]:
@@ -125,10 +127,15 @@ def short_names(upstream: Upstream, namespace: Namespace, dns_domain: str) -> It
 
 @lru_cache(maxsize=65536)
 def _virtual_host(
-    cluster: str, name: str, domains: tuple[str, ...], routes: tuple[Route, ...], hashed: ConsistentHash | None = None
+    cluster: str,
+    name: str,
+    domains: tuple[str, ...],
+    routes: tuple[Route, ...],
+    hashed: ConsistentHash | None = None,
+    hedge_after: float = 0.0,
 ) -> bytes:
     """What a VirtualService says; else two routes to one upstream: requests that may run twice are also repeated when their
-    connection breaks."""
+    connection breaks, and, where that is wished, sent a second time while the first has no answer."""
     host = route_components_pb2.VirtualHost(name=name, domains=domains, include_request_attempt_count=True)
     if routes:
         host.routes.extend(virtual_services.encoded(route, _retries(_SAFE_TO_REPEAT)) for route in routes)
@@ -136,6 +143,10 @@ def _virtual_host(
     idempotent = _route(cluster, "default")
     idempotent.match.headers.append(_method_is_idempotent())
     idempotent.route.retry_policy.CopyFrom(_retries(_SAFE_TO_REPEAT + ",reset"))
+    if hedge_after:
+        # With hedging, the end of a try's time does not end the try: whichever answers first is the answer.
+        idempotent.route.retry_policy.per_try_timeout.CopyFrom(seconds(hedge_after))
+        idempotent.route.hedge_policy.hedge_on_per_try_timeout = True
     other = _route(cluster, "default")
     other.route.retry_policy.CopyFrom(_retries(_SAFE_TO_REPEAT))
     if hashed:

@@ -71,11 +71,16 @@ def destination_rule_of(
 
 
 def wishes_of(annotations: Mapping[str, str]) -> Wishes:
-    """Of a Service or a DestinationRule. What is neither true nor false says nothing."""
+    """Of a Service or a DestinationRule. What is neither true nor false, or no duration, says nothing."""
     said = {"true": True, "false": False}
+    try:
+        hedge_after = seconds_of(annotations[labels.HEDGE_AFTER])
+    except (KeyError, ValueError):
+        hedge_after = None
     return Wishes(
         said.get(annotations.get(labels.PREFER_LOCAL_CLUSTER, "").lower()),
         said.get(annotations.get(labels.LOCALITY_FAILOVER, "").lower()),
+        hedge_after,
     )
 
 

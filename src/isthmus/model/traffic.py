@@ -151,16 +151,19 @@ class Wishes:
     """What users ask of failover beyond Istio's objects; None leaves it to the next wider one (DestinationRule, Service, mesh).
 
     `own_cluster_first`: other clusters only when the caller's own has nothing left. `fails_over`: near before far, also without outlier
-    detection that somebody has written.
+    detection that somebody has written. `hedge_after_seconds`: a request that may run twice and has no answer by then is also sent elsewhere,
+    and the first answer counts; 0 is never.
     """
 
     own_cluster_first: bool | None = None
     fails_over: bool | None = None
+    hedge_after_seconds: float | None = None
 
     def over(self, wider: Wishes) -> Wishes:
         return Wishes(
             wider.own_cluster_first if self.own_cluster_first is None else self.own_cluster_first,
             wider.fails_over if self.fails_over is None else self.fails_over,
+            wider.hedge_after_seconds if self.hedge_after_seconds is None else self.hedge_after_seconds,
         )
 
 
