@@ -256,8 +256,8 @@ What Isthmus does by itself: idempotent requests are tried again elsewhere when 
 
 ## With a second try for what is slow
 
-The annotation `isthmus.io/hedge-after: {_HEDGE_AFTER}` on the Service: an idempotent request without an answer by then is sent elsewhere, too, and the
-first answer counts ([why it is no default](decisions/0052-hedging-is-asked-for.md)). Nothing is cut off: what is only slow is answered late, as before.
+The annotation `isthmus.io/hedge-after: {_HEDGE_AFTER}` on the Service: an idempotent request without an answer by then is sent elsewhere, too, and
+the first answer counts ([why it is no default](decisions/0052-hedging-is-asked-for.md)). Nothing is cut off: what is only slow is answered late.
 
 {_table(hedged)}
 
