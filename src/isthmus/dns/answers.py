@@ -35,8 +35,8 @@ _KEPT_FLAGS = 0x7900
 _LABEL_BYTES_NEVER = 64
 """One more than a label may have (RFC 1035 section 2.3.4)."""
 
-_OPT_BYTES = 11
-"""An OPT record without options."""
+_NONE = b"\0\0"
+"""No additional records, in the header; no options, at the end of an OPT record."""
 
 _UDP_BYTES = 512
 _UDP_BYTES_MAX = 4096
@@ -191,14 +191,14 @@ def is_answer_to(reply: bytes, packet: bytes) -> bool:
 def room_over_udp(packet: bytes) -> int:
     """How long an answer to this question may be over UDP."""
     end = _end_of_name(packet, _HEADER.size)
-    return _UDP_BYTES if end is None else _room(packet, end + 4, int.from_bytes(packet[10:12]))
+    return _UDP_BYTES if end is None else _room(packet, end + 4)
 
 
 def _reply(
     packet: bytes, question_end: int, alias: bytes, records: tuple[bytes, ...], *, over_udp: bool
 ) -> bytes | _InTurn:
     """As much as fits: an alias first, then records, which are all as long."""
-    room = (room_over_udp(packet) if over_udp else 65535) - question_end
+    room = (_room(packet, question_end) if over_udp else 65535) - question_end
     kept_alias = alias if len(alias) <= room else b""
     each = len(records[0]) if records else 1
     kept = min(len(records), (room - len(kept_alias)) // each) if kept_alias == alias else 0
@@ -211,9 +211,9 @@ def _reply(
     return _InTurn(head, records, kept) if len(records) > 1 and kept else head + b"".join(records[:kept])
 
 
-def _room(packet: bytes, question_end: int, additional: int) -> int:
+def _room(packet: bytes, question_end: int) -> int:
     """How much the client takes over UDP: what its OPT record says, within reason."""
-    if additional and len(packet) >= question_end + 11 and packet[question_end] == 0:
+    if packet[10:12] != _NONE and len(packet) >= question_end + 11 and packet[question_end] == 0:
         kind, size = _QUESTION_TAIL.unpack_from(packet, question_end + 1)
         if kind == OPT:
             return min(max(int(size), _UDP_BYTES), _UDP_BYTES_MAX)
@@ -225,9 +225,8 @@ def _record(name: bytes, kind: int, data: bytes) -> bytes:
 
 
 def _can_be_asked_again(packet: bytes) -> bool:
-    """Not with options behind the question, which may be different each time (RFC 7873: cookies)."""
-    end = _end_of_name(packet, _HEADER.size) if len(packet) > _HEADER.size else None
-    return end is not None and len(packet) <= end + 4 + _OPT_BYTES
+    """Not with options at its end, which may be different each time (RFC 7873: cookies)."""
+    return len(packet) <= _UDP_BYTES and (packet[10:12] == _NONE or packet[-2:] == _NONE)
 
 
 def _end_of_name(packet: bytes, position: int) -> int | None:
