@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections import Counter
 
 import pytest
+
+from isthmus.localruntime.traffic import run_inside
 
 pytestmark = pytest.mark.live
 
@@ -206,3 +209,51 @@ def test_every_proxy_has_acknowledged_everything(mesh, until):
 
     until("all settled", lambda: not states())
     assert len(json.loads(mesh.isthmus("proxy-status", "-o", "json").stdout)["proxies"]) == 10
+
+
+RESOLVE = """
+import socket, sys
+for name in sys.argv[1:]:
+    try:
+        print(socket.gethostbyname(name))
+    except socket.gaierror:
+        print("nothing")
+"""
+
+
+def test_the_clusters_own_dns_answers_for_its_own_services_alone(mesh, until):
+    """A name whose Service only west has: east's own DNS says that it does not exist, the proxies of both clusters know better."""
+    west, east = mesh.core("west"), mesh.core("east")
+    ports = [{"name": "http", "port": 5000}]
+    far = {"metadata": {"name": "far"}, "spec": {"selector": {"app": "helloworld"}, "ports": ports}}
+    pods = {
+        "metadata": {"name": "pods"},
+        "spec": {"clusterIP": "None", "selector": {"app": "helloworld"}, "ports": ports},
+    }
+    labels = {"app": "plain", "sidecar.istio.io/inject": "false"}
+    container = {"name": "client", "image": "isthmus/client"}
+    plain = {"metadata": {"name": "plain", "labels": labels}, "spec": {"containers": [container]}}
+    west.create_namespaced_service("sample", far)
+    east.create_namespaced_service("sample", pods)
+    east.create_namespaced_pod("sample", plain)
+    names = ("helloworld", "helloworld.sample.svc.cluster.local", "far.sample", "pods.sample", "www.example.org")
+
+    def to_plain() -> list[str]:
+        done = run_inside(mesh.client, ("east", "sample", "plain"), [sys.executable, "-c", RESOLVE, *names])
+        return done.stdout.split()
+
+    try:
+        until("it runs", lambda: east.read_namespaced_pod("plain", "sample").status.phase == "Running")
+        own = east.read_namespaced_service("helloworld", "sample").spec.cluster_ip
+        [pod] = mesh.pods("east", "helloworld")
+        until("east's DNS knows its own", lambda: to_plain() == [own, own, "nothing", pod["ip"], "nothing"])
+
+        asked = mesh.python("east", RESOLVE, "far.sample", "www.example.org").split()
+        assert asked[0].startswith("240.240."), "an address of the mesh"
+        assert asked[1] == "nothing", "the cluster's DNS is asked, and says no"
+        script = "import urllib.request as u; print(u.urlopen('http://far.sample:5000/hello').read().decode())"
+        assert "version: v2" in mesh.python("east", script), "through the gateway, to west"
+    finally:
+        west.delete_namespaced_service("far", "sample")
+        east.delete_namespaced_service("pods", "sample")
+        east.delete_namespaced_pod("plain", "sample", grace_period_seconds=0)

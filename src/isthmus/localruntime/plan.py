@@ -120,6 +120,11 @@ class ClusterPlan:
         return self.role is not Role.REMOTE
 
     @property
+    def dns_address(self) -> str:
+        """The ClusterIP of its own DNS."""
+        return f"{self.service_cidr.rpartition('.')[0]}.10"
+
+    @property
     def control_plane_names(self) -> tuple[str, ...]:
         """By which its Pods may choose a control plane: revisions and tags. A remote's are those of the first that it uses."""
         return (*self.revisions, *self.tags)

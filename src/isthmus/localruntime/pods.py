@@ -168,12 +168,11 @@ class PodRunner:
 
     async def _prepare(self) -> None:
         place = self._place
-        service_cidr = place.plan.service_cidr.rpartition(".")[0]
         self._files.prepare(
             server=place.plan.api_url,
             api_ca_pem=place.api_ca_pem,
             namespace=self.namespace,
-            dns_server=f"{service_cidr}.10",
+            dns_server=place.plan.dns_address,
         )
         await self._renew_tokens()
         if any(container.get("image") == PROXY for container in self._pod["spec"]["containers"]):
@@ -277,7 +276,7 @@ class PodRunner:
             root_cert_file=str(self._files.mesh_roots),
             net_namespace=self.net_namespace_path,
             directory=str(self._files.proxy),
-            name_servers=[],
+            name_servers=[self._place.plan.dns_address],
             search_domains=search_domains(self.namespace),
             control_planes=self._place.control_planes(labels.get("istio.io/rev", "")),
             concurrency=_CONCURRENCY if config.concurrency is None else config.concurrency,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import time
+from functools import partial
 from typing import Any
 
 import structlog
@@ -13,6 +14,8 @@ from isthmus.agent.envoy_binary import envoy_path
 from isthmus.kubernetes.kubeconfig import render
 from isthmus.localruntime.authorities import Authorities
 from isthmus.localruntime.cluster import Cluster
+from isthmus.localruntime.cluster_dns import ClusterDns
+from isthmus.localruntime.controllers.cache import ClusterCache
 from isthmus.localruntime.networks import Networks
 from isthmus.localruntime.plan import Plan
 from isthmus.localruntime.processes import Processes
@@ -82,9 +85,12 @@ class RunningMesh:
             for network_id, router in routers.items():
                 tasks.create_task(router.run(), name=f"router of {network_id}")
             for cluster in self.clusters.values():
-                joined = routers[cluster.plan.network].add
+                router = routers[cluster.plan.network]
+                dns = ClusterDns(cluster.plan, self.plan.network(cluster.plan.network))
+                router.always(dns.routes)
+                tasks.create_task(dns.run(), name=f"DNS of {cluster.plan.id}")
                 authority, bundles = secrets.secret(cluster.plan), secrets.bundles(cluster.plan)
-                run = cluster.run(authority, bundles, self.clusters, joined)
+                run = cluster.run(authority, bundles, self.clusters, partial(_joined, router, dns))
                 tasks.create_task(run, name=str(cluster.plan.id))
             tasks.create_task(self._become_ready(), name="readiness")
 
@@ -110,3 +116,8 @@ class RunningMesh:
         descriptor = os.open(self.state.kubeconfig, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "w") as file:
             file.write(text)
+
+
+def _joined(router: ServiceRouter, dns: ClusterDns, cache: ClusterCache) -> None:
+    router.add(cache)
+    dns.follow(cache)

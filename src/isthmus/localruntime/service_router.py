@@ -11,7 +11,7 @@ from isthmus.kubernetes.resources import ENDPOINT_SLICES, SERVICES, ResourcePath
 from isthmus.localruntime.commands import CommandFailed, ip_batch, nft
 from isthmus.localruntime.controllers.cache import ClusterCache
 from isthmus.localruntime.plan import NetworkPlan
-from isthmus.localruntime.service_routing import load_balancer_ips, routes_of, rules
+from isthmus.localruntime.service_routing import Route, load_balancer_ips, routes_of, rules
 
 _RETRY_SECONDS = 0.5
 
@@ -24,6 +24,7 @@ class ServiceRouter:
     def __init__(self, network: NetworkPlan) -> None:
         self._network = network
         self._caches: list[ClusterCache] = []
+        self._always: list[Route] = []
         self._due = asyncio.Event()
         self._applied = ""
         self._balanced: list[str] = []
@@ -32,6 +33,11 @@ class ServiceRouter:
         """One more cluster on the network."""
         self._caches.append(cache)
         cache.subscribe(self._changed)
+        self._due.set()
+
+    def always(self, routes: Sequence[Route]) -> None:
+        """Addresses that are no Service's, and lead somewhere all the same."""
+        self._always += routes
         self._due.set()
 
     async def run(self) -> None:
@@ -60,7 +66,7 @@ class ServiceRouter:
             ]
             await ip_batch(changes, namespace=self._network.namespace)
             self._balanced = balanced
-        wanted = rules(routes)
+        wanted = rules(sorted([*self._always, *routes]))
         if wanted != self._applied:
             await nft(wanted, namespace=self._network.namespace)
             self._applied = wanted

@@ -1,0 +1,98 @@
+"""A cluster's own DNS: what kube-dns is elsewhere. It answers for the Services of its cluster and has heard of no other, mesh or no mesh.
+
+It listens in the network's router, where its ClusterIP leads. The names are those that `isthmus dns explain` takes it to know.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+
+import structlog
+
+from isthmus.agent.namespaces import bound_socket
+from isthmus.api.registry import KINDS, UndecodableObject, decode
+from isthmus.discovery.naming import names_of_cluster
+from isthmus.dns.answers import NameTable
+from isthmus.dns.server import DnsServer
+from isthmus.ingest.inputs import ClusterInput
+from isthmus.ingest.snapshot import snapshot_of
+from isthmus.kubernetes.resources import ENDPOINT_SLICES, PODS, SERVICES, ResourcePath
+from isthmus.localruntime.controllers.cache import ClusterCache
+from isthmus.localruntime.plan import ClusterPlan, NetworkPlan
+from isthmus.localruntime.service_routing import Route
+from isthmus.model.identity import TrustDomain
+from isthmus.model.names import MeshId
+from isthmus.model.snapshot import MeshSettings
+from isthmus.model.topology import ImportState
+
+_FIRST_PORT = 10053
+_READ = {SERVICES: "Service", ENDPOINT_SLICES: "EndpointSlice", PODS: "Pod"}
+_PAUSE_SECONDS = 0.05
+
+log = structlog.get_logger()
+
+
+class ClusterDns:
+    """One cluster's. `run` until cancelled; until its cache is there it asks everybody to try again."""
+
+    def __init__(self, cluster: ClusterPlan, network: NetworkPlan) -> None:
+        self._cluster = cluster
+        self._network = network
+        self._port = _FIRST_PORT + cluster.index
+        self._server = DnsServer([], _nobody)
+        self._cache: ClusterCache | None = None
+        self._due = asyncio.Event()
+
+    @property
+    def routes(self) -> list[Route]:
+        """From the ClusterIP to where it listens."""
+        to = ((self._network.router_ip, self._port),)
+        return [Route(self._cluster.dns_address, protocol, 53, to) for protocol in ("tcp", "udp")]
+
+    def follow(self, cache: ClusterCache) -> None:
+        """Its names are those of this cache from now on."""
+        self._cache = cache
+        cache.subscribe(self._changed)
+        self._due.set()
+
+    async def run(self) -> None:
+        namespace = f"/run/netns/{self._network.namespace}"
+        udp, tcp = (
+            bound_socket(namespace, kind, self._network.router_ip, self._port)
+            for kind in (socket.SOCK_DGRAM, socket.SOCK_STREAM)
+        )
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._server.run(udp, tcp), name=f"dns of {self._cluster.id}")
+            while True:
+                await self._due.wait()
+                self._due.clear()
+                self._read()
+                # A rollout changes many objects at once.
+                await asyncio.sleep(_PAUSE_SECONDS)
+
+    def _read(self) -> None:
+        assert self._cache is not None, "nothing is due before it is there"
+        settings = MeshSettings(mesh=MeshId(""), trust_domain=TrustDomain("cluster.local"))
+        objects = {kind: self._decoded(resource, kind) for resource, kind in _READ.items()}
+        own = ClusterInput(id=self._cluster.id, state=ImportState.LIVE, objects=objects)
+        records = names_of_cluster(own.id, snapshot_of(settings, [own], own.id))
+        self._server.table = NameTable.prepare(records, namespace="", dns_domain=settings.dns_domain)
+
+    def _decoded(self, resource: ResourcePath, kind: str) -> dict[tuple[str, str], object]:
+        assert self._cache is not None, "see above"
+        found: dict[tuple[str, str], object] = {}
+        for name, obj in self._cache.state[resource].items():
+            try:
+                found[name] = decode(KINDS[kind], obj)
+            except UndecodableObject as error:
+                log.warning("not in DNS", cluster=self._cluster.id, kind=kind, name="/".join(name), error=str(error))
+        return found
+
+    def _changed(self, resource: ResourcePath, _: object) -> None:
+        if resource in _READ:
+            self._due.set()
+
+
+def _nobody(_: int) -> socket.socket:
+    raise OSError("there is no name server beyond the cluster's")
