@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 from typing import Any
 
 import click
@@ -21,3 +22,12 @@ class Duration(click.ParamType[int]):
         if not re.fullmatch(r"([0-9]+[dhms])+", str(value)):
             self.fail(f"{value!r} is no duration: write it like 90d, 12h or 1h30m", param, ctx)
         return sum(int(count) * _SECONDS[unit] for count, unit in re.findall(r"([0-9]+)([dhms])", str(value)))
+
+
+def largest_unit(span: timedelta) -> str:
+    """As people say it: the largest unit, rounded down, never up. Empty if nothing is left."""
+    seconds = int(span.total_seconds())
+    for unit, size in _SECONDS.items():
+        if seconds >= size:
+            return f"{seconds // size}{unit}"
+    return ""

@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
-_CONFIG_MAP, _ROOTS = "istio", "istio-ca-root-cert"
+CONFIG_MAP, _ROOTS = "istio", "istio-ca-root-cert"
 _DEFAULT_DOMAIN = "cluster.local"
-_contexts = click.option(
+contexts_option = click.option(
     "--context",
     "contexts",
     multiple=True,
     help="The mesh's clusters, also several with commas; all of the kubeconfig by default.",
 )
-_domain = click.option(
+domain_option = click.option(
     "--trust-domain", "domain", required=True, help="Whose authorities they are: bundles do not say."
 )
 
 
 @click.command("export")
-@_domain
+@domain_option
 @click.option("-o", "--output", type=click.Choice(["json", "pem"]), default="json", show_default=True)
-@_contexts
+@contexts_option
 @kubeconfig_option
 @system_namespace_option
 def export_command(domain: str, output: str, contexts: Sequence[str], kubeconfig: str, namespace: str) -> None:
@@ -49,10 +49,10 @@ def export_command(domain: str, output: str, contexts: Sequence[str], kubeconfig
     from isthmus.trust.spiffe_bundle import render_json_bundle
     from isthmus.trust.x509 import certificate_pem, parse_certificates
 
-    asked = _parsed(domain)
+    asked = parsed(domain)
     found: dict[str, None] = {}
     known: set[str] = set()
-    for own, roots, data in over_the_network(lambda: _on_each(every(kubeconfig, contexts), _held(namespace))):
+    for own, roots, data in over_the_network(lambda: on_each(every(kubeconfig, contexts), held(namespace))):
         bundles = {**_imported(data), own: roots}
         known |= {name for name, pem in bundles.items() if pem}
         if bundles.get(str(asked)):
@@ -66,8 +66,8 @@ def export_command(domain: str, output: str, contexts: Sequence[str], kubeconfig
 
 @click.command("import")
 @click.argument("file")
-@_domain
-@_contexts
+@domain_option
+@contexts_option
 @kubeconfig_option
 @system_namespace_option
 def import_command(file: str, domain: str, contexts: Sequence[str], kubeconfig: str, namespace: str) -> None:
@@ -82,7 +82,7 @@ def import_command(file: str, domain: str, contexts: Sequence[str], kubeconfig: 
     """
     from isthmus.trust.spiffe_bundle import BadBundle, parse_bundle
 
-    asked = _parsed(domain)
+    asked = parsed(domain)
     try:
         document = sys.stdin.buffer.read() if file == "-" else Path(file).read_bytes()
         bundle = parse_bundle(asked, document)
@@ -99,12 +99,12 @@ def import_command(file: str, domain: str, contexts: Sequence[str], kubeconfig: 
 
 
 @click.command("forget")
-@_domain
-@_contexts
+@domain_option
+@contexts_option
 @kubeconfig_option
 @system_namespace_option
 def forget_command(domain: str, contexts: Sequence[str], kubeconfig: str, namespace: str) -> None:
-    """Trust nobody any longer who was trusted by an imported bundle.
+    """Trust nobody any longer who was trusted by an imported bundle or by the trust domain's endpoint.
 
     New connections are refused at once; those that are open go on until they close.
 
@@ -112,22 +112,33 @@ def forget_command(domain: str, contexts: Sequence[str], kubeconfig: str, namesp
     Example:
       isthmus trust forget --trust-domain partner.example
     """
-    _write(every(kubeconfig, contexts), namespace, _parsed(domain), None)
+    _write(every(kubeconfig, contexts), namespace, parsed(domain), None)
 
 
 def _write(contexts: Sequence[Context], namespace: str, domain: TrustDomain, pem: str | None) -> None:
     """Into each cluster, after all have been looked at: nothing is written if it is any one's own trust domain."""
-    held = over_the_network(lambda: _on_each(contexts, _held(namespace)))
-    for context, (own, _, _) in zip(contexts, held, strict=True):
+    from isthmus.ingest.peer_bundles import ENDPOINT, PREFIX
+
+    before_all = of_others(contexts, namespace, domain)
+    keys: dict[str, str | None] = {f"{PREFIX}{domain}": pem}
+    if pem is None:
+        keys[f"{ENDPOINT}{domain}"] = None
+    over_the_network(lambda: on_each(contexts, put(namespace, keys)))
+    for context, data in zip(contexts, before_all, strict=True):
+        before = _imported(data).get(str(domain))
+        click.echo(f"{context.name}: {_change(before, pem)}", err=True)
+
+
+def of_others(contexts: Sequence[Context], namespace: str, domain: TrustDomain) -> list[Object]:
+    """What each cluster's ConfigMap has. Raises Failed if the trust domain is any one's own."""
+    found = over_the_network(lambda: on_each(contexts, held(namespace)))
+    for context, (own, _, _) in zip(contexts, found, strict=True):
         if own == str(domain):
             raise Failed(
                 f"{domain} is the trust domain of {context.name} itself: its authority is the control plane's",
                 exit_code=BAD_INPUT,
             )
-    over_the_network(lambda: _on_each(contexts, _put(namespace, domain, pem)))
-    for context, (_, _, data) in zip(contexts, held, strict=True):
-        before = _imported(data).get(str(domain))
-        click.echo(f"{context.name}: {_change(before, pem)}", err=True)
+    return [data for _, _, data in found]
 
 
 def _change(before: str | None, now: str | None) -> str:
@@ -145,44 +156,42 @@ def _change(before: str | None, now: str | None) -> str:
     return f"{len(has - had)} authorities more, {len(had - has)} fewer, {len(has)} in all"
 
 
-def _held(namespace: str) -> Callable[[ApiClient], Awaitable[tuple[str, str, Object]]]:
+def held(namespace: str) -> Callable[[ApiClient], Awaitable[tuple[str, str, Object]]]:
     """The cluster's trust domain, its roots, and what its ConfigMap `istio` has."""
 
     async def read(client: ApiClient) -> tuple[str, str, Object]:
-        data = await _data(client, _CONFIG_MAP, namespace)
-        roots = (await _data(client, _ROOTS, namespace)).get("root-cert.pem", "")
+        data = await data_of(client, CONFIG_MAP, namespace)
+        roots = (await data_of(client, _ROOTS, namespace)).get("root-cert.pem", "")
         try:
             mesh = yaml.safe_load(data.get("mesh", "")) or {}
             own = str(mesh.get("trustDomain") or _DEFAULT_DOMAIN)
         except (yaml.YAMLError, AttributeError):
             raise Failed(
-                f"ConfigMap {namespace}/{_CONFIG_MAP}: `mesh` is not a MeshConfig", exit_code=BAD_INPUT
+                f"ConfigMap {namespace}/{CONFIG_MAP}: `mesh` is not a MeshConfig", exit_code=BAD_INPUT
             ) from None
         return own, roots, data
 
     return read
 
 
-def _put(namespace: str, domain: TrustDomain, pem: str | None) -> Callable[[ApiClient], Awaitable[None]]:
-    """This one key, whatever else the ConfigMap has."""
-    from isthmus.ingest.peer_bundles import PREFIX
+def put(namespace: str, data: dict[str, str | None]) -> Callable[[ApiClient], Awaitable[None]]:
+    """These keys, whatever else the ConfigMap has; None takes one out."""
     from isthmus.kubernetes.errors import NotFound
     from isthmus.kubernetes.resources import CONFIG_MAPS
 
     async def write(client: ApiClient) -> None:
-        data = {f"{PREFIX}{domain}": pem}
         try:
-            await client.patch(CONFIG_MAPS, _CONFIG_MAP, {"data": data}, namespace)
+            await client.patch(CONFIG_MAPS, CONFIG_MAP, {"data": data}, namespace)
         except NotFound:
-            if pem is not None:
-                metadata = {"name": _CONFIG_MAP, "namespace": namespace}
+            if any(value is not None for value in data.values()):
+                metadata = {"name": CONFIG_MAP, "namespace": namespace}
                 body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
                 await client.create(CONFIG_MAPS, body, namespace)
 
     return write
 
 
-async def _data(client: ApiClient, name: str, namespace: str) -> Object:
+async def data_of(client: ApiClient, name: str, namespace: str) -> Object:
     from isthmus.kubernetes.errors import NotFound
     from isthmus.kubernetes.resources import CONFIG_MAPS
 
@@ -192,7 +201,7 @@ async def _data(client: ApiClient, name: str, namespace: str) -> Object:
         return {}
 
 
-async def _on_each(contexts: Sequence[Context], work: Callable[[ApiClient], Awaitable[Any]]) -> list[Any]:
+async def on_each(contexts: Sequence[Context], work: Callable[[ApiClient], Awaitable[Any]]) -> list[Any]:
     from isthmus.kubernetes.client import ApiClient
 
     answers = []
@@ -208,7 +217,7 @@ def _imported(data: Object) -> dict[str, str]:
     return {key.removeprefix(PREFIX): str(pem) for key, pem in data.items() if key.startswith(PREFIX)}
 
 
-def _parsed(domain: str) -> TrustDomain:
+def parsed(domain: str) -> TrustDomain:
     from isthmus.model.identity import trust_domain_of
 
     try:

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from isthmus.cli.contexts import Context, every, kubeconfig_option, over_the_network, system_namespace_option
-from isthmus.cli.durations import Duration
+from isthmus.cli.durations import Duration, largest_unit
 from isthmus.cli.errors import FAILED, FINDINGS
 from isthmus.cli.output import json_output, print_json, print_table
 from isthmus.cli.running_mesh import asked, folder_of, mesh_name
@@ -141,16 +141,5 @@ def _document(horizon: Horizon, now: datetime) -> Object:
 
 def _row(horizon: Horizon, now: datetime) -> Sequence[object]:
     ends = f"{horizon.ends:%Y-%m-%dT%H:%M:%SZ}" if horizon.ends else "unknown" if horizon.problem else "never"
-    left = _left(horizon.ends - now) if horizon.ends else "-"
+    left = (largest_unit(horizon.ends - now) or "ended") if horizon.ends else "-"
     return ends, left, horizon.kind, horizon.name or horizon.problem, horizon.cluster, horizon.where
-
-
-def _left(span: timedelta) -> str:
-    """As people say it: the largest unit, rounded down, never up."""
-    seconds = int(span.total_seconds())
-    if seconds <= 0:
-        return "ended"
-    for unit, size in (("d", 86400), ("h", 3600), ("m", 60)):
-        if seconds >= size:
-            return f"{seconds // size}{unit}"
-    return f"{seconds}s"

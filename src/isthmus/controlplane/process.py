@@ -27,6 +27,7 @@ from isthmus.controlplane.authority import (
     load_files,
     subject_of_authority,
 )
+from isthmus.controlplane.bundle_exchange import exchange_bundles
 from isthmus.controlplane.cluster_set_writer import LEASE as CLUSTER_SET_LEASE
 from isthmus.controlplane.cluster_set_writer import ClusterSetWriter
 from isthmus.controlplane.clusters import RemoteClusters, RemoteSettings
@@ -214,6 +215,18 @@ async def serve(settings: ControlPlaneSettings) -> None:
             tasks.create_task(delivery.run(), name="delivery")
             kept = KeptKeys(settings.state_directory, lambda: datetime.now(UTC))
             tasks.create_task(TokenKeys(world, delivery, settings.key_fetching, kept).run(), name="keys of tokens")
+            exchange = exchange_bundles(
+                settings.bundles,
+                home,
+                use,
+                world,
+                delivery,
+                identity=settings.identity,
+                cluster=settings.cluster,
+                namespace=settings.system_namespace,
+                bind=settings.bind,
+            )
+            tasks.create_task(exchange, name="bundles")
             lease = partial(
                 Leadership, client, settings.system_namespace, identity=f"{settings.home}/{settings.pod_name}"
             )

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from isthmus import __version__
+from isthmus.controlplane.bundle_exchange import REFRESH_HINT_SECONDS, BundleRules
 from isthmus.controlplane.remote_secrets import RISKS, RemoteRules, accepted_risks
 from isthmus.controlplane.staleness import HOLD, StalePolicy
 from isthmus.controlplane.token_keys import REFRESH_SECONDS, KeyFetching
@@ -59,6 +60,7 @@ class ControlPlaneSettings:
     ask for certificates of the workloads on their node. `ads_transport` is what speaks HTTP/2 to proxies. `key_source` says who fetches the
     keys that tokens are checked with, `key_fetching` how the control plane does. `resolve_host_names` of network gateways. Tokens of
     `outside_issuer` count beside those of clusters. `authority_directory` holds the authority's files, if they are not in a Secret.
+    `bundles`: what is done about other trust domains' authorities.
     """
 
     cluster: ClusterId
@@ -97,6 +99,12 @@ class ControlPlaneSettings:
     """How long the entry of a machine outlives its connection."""
     injection: InjectionSettings
     authority_directory: str
+    bundles: BundleRules
+
+    @property
+    def identity(self) -> SpiffeId:
+        """As the control planes of a mesh prove who they are to other meshes."""
+        return SpiffeId.of_service_account(self.trust_domain, self.system_namespace, "istiod")
 
     @property
     def identity(self) -> SpiffeId:
@@ -163,6 +171,12 @@ class ControlPlaneSettings:
             ),
             injection=_injection(environment, namespace, revision),
             authority_directory=environment.get("ROOT_CA_DIR", ""),
+            bundles=BundleRules(
+                publishes=_flag(environment, "ISTHMUS_BUNDLE_ENDPOINT", default="true"),
+                refresh_hint_seconds=_refresh_hint(environment),
+                web_certificates=environment.get("ISTHMUS_BUNDLE_CERTIFICATES", ""),
+                web_roots=environment.get("ISTHMUS_BUNDLE_ROOTS", ""),
+            ),
         )
 
 
@@ -215,6 +229,14 @@ def _refresh_seconds(environment: Mapping[str, str]) -> float:
     found = _seconds(environment, name, REFRESH_SECONDS)
     if found < 1:
         raise BadSetting(f"{name}: issuers are not asked more often than once in a second")
+    return found
+
+
+def _refresh_hint(environment: Mapping[str, str]) -> float:
+    name = "ISTHMUS_BUNDLE_REFRESH_HINT"
+    found = _seconds(environment, name, REFRESH_HINT_SECONDS)
+    if found < 1:
+        raise BadSetting(f"{name}: whoever follows our bundle asks once in a second at most")
     return found
 
 

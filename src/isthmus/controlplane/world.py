@@ -16,6 +16,7 @@ from isthmus.ingest.inputs import Besides, ClusterInput
 from isthmus.ingest.patching import Changes, patched
 from isthmus.ingest.snapshot import Reading, read, with_rules
 from isthmus.model.federation import HeardPeer
+from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId, MeshId
 from isthmus.model.security import FetchedKeys
@@ -53,6 +54,7 @@ class World:
         self._shares: dict[ClusterId, int] = {}
         self._keys: Mapping[str, FetchedKeys] = {}
         self._heard: Mapping[MeshId, HeardPeer] = {}
+        self._bundles: Mapping[TrustDomain, tuple[bytes, ...]] = {}
         self._issues: dict[str, tuple[Issue, ...]] = {}
         self._cache = IngestCache()
         self._reading: Reading | None = None
@@ -97,6 +99,12 @@ class World:
         """What other meshes have told."""
         if heard != self._heard:
             self._heard = dict(heard)
+            self._anew()
+
+    def set_bundles(self, bundles: Mapping[TrustDomain, tuple[bytes, ...]]) -> None:
+        """Authorities (DER) of other trust domains, as their endpoints gave them."""
+        if bundles != self._bundles:
+            self._bundles = dict(bundles)
             self._anew()
 
     def set_resolved(self, resolved: Mapping[str, ResolvedName]) -> None:
@@ -158,7 +166,13 @@ class World:
         return patched(reading, changes, {cluster: self._clusters[cluster].objects for cluster in changes})
 
     def _besides(self) -> Besides:
-        return Besides(issues=self._all_issues(), keys=self._keys, resolved=self._resolved, heard=self._heard)
+        return Besides(
+            issues=self._all_issues(),
+            keys=self._keys,
+            resolved=self._resolved,
+            heard=self._heard,
+            bundles=self._bundles,
+        )
 
     def _inputs(self) -> list[ClusterInput]:
         return [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import TypeVar, cast
 
 from isthmus.api import envoy_filter, federation, networking, proxy_config, security, telemetry, virtual_service
@@ -20,9 +19,10 @@ from isthmus.ingest.gateway_api.objects import inputs_of, objects_of
 from isthmus.ingest.gateway_api.reading import GatewayApi, gateway_api_of
 from isthmus.ingest.gateway_conflicts import gateway_conflicts
 from isthmus.ingest.gateways import exposures_of, servers_of
-from isthmus.ingest.inputs import ClusterInput, network_of
+from isthmus.ingest.inputs import NOTHING_BESIDES, Besides, ClusterInput, network_of
 from isthmus.ingest.mesh_config import CONFIG_MAP, from_config_map
 from isthmus.ingest.mesh_peers import mesh_peer_of, told_apart
+from isthmus.ingest.peer_bundles import with_fetched
 from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of, request_authentication_of
 from isthmus.ingest.proxy_configs import proxy_config_of
 from isthmus.ingest.revisions import is_of, revisions_of
@@ -86,15 +86,13 @@ def configuration_of(
     settings: MeshSettings,
     cluster: ClusterInput | None,
     cache: IngestCache,
-    keys: Mapping[str, FetchedKeys] = MappingProxyType({}),
+    besides: Besides = NOTHING_BESIDES,
 ) -> Configuration:
-    """`settings` are the control plane's own; the answer has them as MeshConfig changes them. Without a config cluster, no more. `keys` of
-    tokens are those that were fetched, by address.
-    """
+    """`settings` are the control plane's own; the answer has them as MeshConfig changes them. Without a config cluster, no more."""
     if cluster is None:
         return Configuration(settings=settings)
     reader = _Reader(cluster, cache, revisions_of(cluster, settings))
-    settings = reader.settings(settings)
+    settings = with_fetched(reader.settings(settings), besides.bundles)
     reader.cluster = cluster = discovered(cluster, settings.discovery)
     network = reader.network = network_of(cluster, settings)
     domain = settings.dns_domain
@@ -136,7 +134,7 @@ def configuration_of(
             sorted(reader.each(security.PeerAuthentication, lambda obj: peer_authentication_of(obj, cluster.id)))
         ),
         authorization_policies=tuple(sorted(policies)),
-        request_authentications=tuple(sorted(reader.with_keys(tokens, keys, settings.key_source))),
+        request_authentications=tuple(sorted(reader.with_keys(tokens, besides.keys, settings.key_source))),
         key_addresses=addresses_of(tokens, settings.key_source),
         destination_rules=tuple(
             sorted(

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from isthmus.api.core import Namespace
 from isthmus.ingest import labels
 from isthmus.model.federation import HeardPeer
+from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId, MeshId, NetworkId
 from isthmus.model.security import FetchedKeys
@@ -33,13 +34,15 @@ class ClusterInput:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Besides:
     """What is known besides objects. `keys` are those that were fetched, by address. `resolved` are gateways' host names, as far as they
-    have been asked about; None: nobody asks. `heard` is what other meshes have told.
+    have been asked about; None: nobody asks. `heard` is what other meshes have told. `bundles` are the authorities (DER) that were fetched
+    from trust domains' endpoints.
     """
 
     issues: tuple[Issue, ...] = ()
     keys: Mapping[str, FetchedKeys] = field(default_factory=dict)
     resolved: Mapping[str, ResolvedName] | None = None
     heard: Mapping[MeshId, HeardPeer] = field(default_factory=dict)
+    bundles: Mapping[TrustDomain, tuple[bytes, ...]] = field(default_factory=dict)
 
 
 NOTHING_BESIDES = Besides()

@@ -15,7 +15,7 @@ from isthmus.api.networking import TrafficPolicy as TrafficPolicyObject
 from isthmus.ingest.destination_rules import locality_of, mesh_policy_of, zone_aware_of
 from isthmus.ingest.discovery_selectors import BadSelector, selectors_of
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
-from isthmus.ingest.peer_bundles import peer_authorities
+from isthmus.ingest.peer_bundles import bundle_endpoints, peer_authorities
 from isthmus.ingest.providers import providers_of
 from isthmus.ingest.proxy_configs import default_config_of, default_issues
 from isthmus.ingest.sidecars import REGISTRY_ONLY
@@ -144,12 +144,19 @@ def from_config_map(
     ]
     issues += default_issues(_proxy_config(config)[1], subject)
     authorities, wrongs = peer_authorities(config, config_map.data, settings.trust_domain)
+    endpoints, unusable_endpoints = bundle_endpoints(config, config_map.data, settings.trust_domain)
     issues += [
         issue(Severity.ERROR, key, f"cannot be used: {why}", "mend it; until then it vouches for nobody")
-        for key, why in wrongs
+        for key, why in (*wrongs, *unusable_endpoints)
     ]
     domains = {*changed.peer_trust_domains, *(domain for domain, _ in authorities)}
-    changed = replace(changed, peer_trust_domains=tuple(sorted(domains)), peer_authorities=authorities)
+    changed = replace(
+        changed,
+        peer_trust_domains=tuple(sorted(domains)),
+        peer_authorities=authorities,
+        imported_authorities=authorities,
+        bundle_endpoints=endpoints,
+    )
     for name, own in (("trustDomain", str(settings.trust_domain)), ("rootNamespace", settings.root_namespace)):
         if config.get(name, own) != own:
             issues.append(

@@ -111,7 +111,7 @@ def read(
 ) -> Reading:
     """The picture of the mesh. `cache` is handed in again with each call to spare what did not change."""
     config = next((cluster for cluster in clusters if cluster.id == config_cluster), None)
-    configuration = configuration_of(settings, config, cache.rules, besides.keys)
+    configuration = configuration_of(settings, config, cache.rules, besides)
     context = _Context(configuration.settings, cache)
     selectors = context.settings.discovery
     unknown = [issue for cluster in clusters for issue in left_out(cluster, selectors)]
@@ -194,7 +194,7 @@ def with_rules(
     reading: Reading, settings: MeshSettings, config: ClusterInput, cache: IngestCache, besides: Besides
 ) -> Reading | None:
     """The reading after a change of the config cluster's rules; None where they say more than what proxies do: which services there are."""
-    before, configuration = reading.configuration, configuration_of(settings, config, cache.rules, besides.keys)
+    before, configuration = reading.configuration, configuration_of(settings, config, cache.rules, besides)
     cache.rules.end_round()
     if before.settings.discovery or any(getattr(before, name) != getattr(configuration, name) for name in _STRUCTURE):
         return None

@@ -26,12 +26,19 @@ def control_plane(settings: InstallSettings, labels: Object) -> Iterator[Object]
         yield _service(settings, service_of(name), {**labels, **own}, own)
     if settings["controlPlane.exposed"] == "loadBalancer" or settings.profile is Profile.EXTERNAL:
         exposed = _service(settings, f"{settings.service}-exposed", {**labels, **own}, own)
-        ports = [*_proxy_ports(), {"name": "https-webhook", "port": 15017, "targetPort": 15017}]
+        ports = [
+            *_proxy_ports(),
+            {"name": "https-webhook", "port": 15017, "targetPort": 15017},
+            {"name": "https-bundle", "port": 15019, "targetPort": 15019},
+        ]
         exposed["spec"] |= {"type": "LoadBalancer", "ports": ports}
         yield exposed
     if settings.is_on("federation.enabled"):
         peers = _service(settings, f"{settings.service}-peers", {**labels, **own}, own)
-        ports = [{"name": "tls-peers", "port": PORT_FOR_PEERS, "targetPort": PORT_FOR_PEERS}]
+        ports = [
+            {"name": "tls-peers", "port": PORT_FOR_PEERS, "targetPort": PORT_FOR_PEERS},
+            {"name": "https-bundle", "port": 15019, "targetPort": 15019},
+        ]
         peers["spec"] |= {"type": "LoadBalancer", "ports": ports}
         yield peers
     yield _deployment(settings, {**labels, **own}, own)
@@ -48,6 +55,7 @@ def _service(settings: InstallSettings, name: str, labels: Object, selector: Obj
                 *_proxy_ports(),
                 _WEBHOOK,
                 {"name": "http-monitoring", "port": 15014, "targetPort": 15014},
+                {"name": "https-bundle", "port": 15019, "targetPort": 15019},
             ],
         },
     }
@@ -89,6 +97,7 @@ def _container(settings: InstallSettings) -> Object:
         "peers": PORT_FOR_PEERS,
         "webhook": 15017,
         "monitoring": 15014,
+        "bundle": 15019,
         "readiness": 8080,
     }
     return {

@@ -14,6 +14,7 @@ Object = dict[str, Any]
 
 ROOTS_CONFIG_MAP = "istio-ca-root-cert"
 TRUST, TRUST_REPORTS = "isthmus-trust", "isthmus-trust-reports"
+BUNDLES = "isthmus-bundles"
 READ_CONFIG_MAPS = ("istio", "isthmus-drains")
 """The mesh's settings, and which clusters are drained."""
 
@@ -80,12 +81,12 @@ def writer_rules(settings: InstallSettings) -> list[Object]:
 
 def system_rules() -> list[Object]:
     """In the system namespace: remote secrets, and the Secrets of the authority, which it creates if there is none; what is asked about its
-    roots, and the answers; who leads.
+    roots, and the answers; what it remembers of bundles; who leads.
     """
     return [
         _secrets([*_READ, "create"]),
         _named_config_maps([TRUST], _READ),
-        _named_config_maps([TRUST_REPORTS], ["get", "patch"]),
+        _named_config_maps([BUNDLES, TRUST_REPORTS], ["get", "patch"]),
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
         LEASES,
     ]

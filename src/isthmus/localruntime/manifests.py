@@ -25,7 +25,7 @@ GATEWAY = "istio-eastwestgateway"
 CONFIG_SECRET = "istio-kubeconfig"
 TOKEN_PORT = 15012
 _PROXIES_PORTS = (TOKEN_PORT, 15013)
-_CONTROL_PLANE_PORTS = {"https-dns": TOKEN_PORT, "https-mtls": 15013, "http-monitoring": 15014}
+_CONTROL_PLANE_PORTS = {"https-dns": TOKEN_PORT, "https-mtls": 15013, "http-monitoring": 15014, "https-bundle": 15019}
 _OWN_CLUSTER_ONLY = {"isthmus.io/drift": "ignored"}
 """What each cluster has for itself is no difference between their rules."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from isthmus.model.attachments import Attachments
+from isthmus.model.bundles import BundleEndpoint
 from isthmus.model.envoy_filters import EnvoyFilter
 from isthmus.model.federation import Guests, HeardPeer, MeshPeer
 from isthmus.model.gateways import Server
@@ -88,6 +89,10 @@ class MeshSettings:
     say what they may do."""
     peer_authorities: tuple[tuple[TrustDomain, tuple[bytes, ...]], ...] = ()
     """Who vouches for them (DER), each for its own trust domain alone. Sorted."""
+    bundle_endpoints: tuple[BundleEndpoint, ...] = ()
+    """Where some of them publish who does."""
+    imported_authorities: tuple[tuple[TrustDomain, tuple[bytes, ...]], ...] = ()
+    """`peer_authorities` as they were handed over, before anything was fetched."""
     own_trust: OwnTrust = NOTHING_ASKED
     policies_mean_any_trust_domain: bool = False
     """Whether `namespaces` and `serviceAccounts` of policies mean those of every trust domain, as in Istio, not the mesh's own alone."""

@@ -1,7 +1,7 @@
-"""Fetches bundles from other trust domains' endpoints over HTTPS: the `https_web` profile of SPIFFE-Federation, section 5.2.1.
+"""Fetches bundles from other trust domains' endpoints over HTTPS: both profiles of SPIFFE-Federation, section 5.2.
 
 Each endpoint is asked by itself and answers for its own trust domain alone; one that fails leaves the others' answers untouched. Which
-bundle is kept when a fetch fails is not decided here.
+bundle is kept when a fetch fails is `federation`'s question.
 """
 
 from __future__ import annotations
@@ -13,21 +13,26 @@ from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
+from cryptography import x509
 
-from isthmus.model.identity import TrustDomain
+from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.trust.federation import NotFetched, Refusal
 from isthmus.trust.spiffe_bundle import DOCUMENT_BYTES_MAX, BadBundle, SpiffeBundle, parse_json_bundle
+from isthmus.trust.svid import leaf_identity
+from isthmus.trust.x509 import BadCertificate
 
 _REDIRECTS_MAX = 3
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_AGENT = "isthmus"
 _PIECE_BYTES = 64 * 1024
-
-
-class NotFetched(Exception):
-    """An endpoint that gave no bundle: whose it is, where, and why."""
 
 
 class _Refused(Exception):
     """An answer that is not even looked at."""
+
+    def __init__(self, what: str, refusal: Refusal) -> None:
+        super().__init__(what)
+        self.refusal = refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +61,16 @@ async def fetch_bundles(endpoints: Mapping[TrustDomain, str], *, trusted_pem: Se
     return Fetched(bundles, failures)
 
 
-async def fetch_bundle(trust_domain: TrustDomain, url: str, trusted: ssl.SSLContext, *, seconds: float) -> SpiffeBundle:
-    """One trust domain's bundle, within `seconds` and the size of a bundle. Raises NotFetched."""
+async def fetch_bundle(
+    trust_domain: TrustDomain,
+    url: str,
+    trusted: ssl.SSLContext,
+    *,
+    seconds: float,
+    redirects_max: int = _REDIRECTS_MAX,
+    asker: TrustDomain | None = None,
+) -> SpiffeBundle:
+    """One trust domain's bundle, within `seconds` and the size of a bundle. `asker` is the trust domain that we say we are of. Raises NotFetched."""
     doing = f"fetch the bundle of {trust_domain} from {url}"
     try:
         async with (
@@ -65,16 +78,40 @@ async def fetch_bundle(trust_domain: TrustDomain, url: str, trusted: ssl.SSLCont
             aiohttp.ClientSession(
                 connector=aiohttp.TCPConnector(ssl=trusted),
                 timeout=aiohttp.ClientTimeout(total=seconds),
-                headers={"Accept": "application/json", "Accept-Encoding": "identity"},
+                headers={"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": _agent(asker)},
                 auto_decompress=False,
             ) as session,
         ):
-            document = await _document(session, url)
+            document = await _document(session, url, redirects_max)
         return parse_json_bundle(trust_domain, document)
     except TimeoutError:
-        raise NotFetched(f"{doing}: no answer within {seconds:g} seconds") from None
+        raise NotFetched(f"{doing}: no answer within {seconds:g} seconds", Refusal.TIMEOUT) from None
     except (aiohttp.ClientError, OSError, _Refused, BadBundle) as error:
-        raise NotFetched(f"{doing}: {error}") from None
+        raise NotFetched(f"{doing}: {error}", _refusal(error)) from None
+
+
+def _agent(asker: TrustDomain | None) -> str:
+    return f"{_AGENT} ({asker})" if asker is not None else _AGENT
+
+
+def asker_in(agent: str) -> TrustDomain | None:
+    """The trust domain that a User-Agent of ours names."""
+    name, _, said = agent.partition(" ")
+    try:
+        return TrustDomain.parse(said.strip("()")) if name == _AGENT else None
+    except ValueError:
+        return None
+
+
+def _refusal(error: Exception) -> Refusal:
+    match error:
+        case _Refused():
+            return error.refusal
+        case BadBundle():
+            return Refusal.BAD_BUNDLE
+        case aiohttp.ClientSSLError() | ssl.SSLError():
+            return Refusal.NOT_AUTHENTICATED
+    return Refusal.UNREACHABLE
 
 
 def tls_context(trusted_pem: Sequence[str]) -> ssl.SSLContext:
@@ -90,17 +127,50 @@ def tls_context(trusted_pem: Sequence[str]) -> ssl.SSLContext:
     return context
 
 
-async def _document(session: aiohttp.ClientSession, url: str) -> bytes:
+def spiffe_context(authorities_pem: Sequence[str], expected: SpiffeId) -> ssl.SSLContext:
+    """Trusts the server with this identity, if these authorities (of its own trust domain) vouch for it, and nobody else (section 5.2.2.4).
+
+    Raises ValueError if there is no authority.
+    """
+    if not authorities_pem:
+        raise ValueError(f"there is no authority of {expected.trust_domain} that could vouch for {expected}")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    for pem in authorities_pem:
+        context.load_verify_locations(cadata=pem)
+
+    class OfExpected(ssl.SSLObject):
+        """A handshake that is good but with somebody else has failed."""
+
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            shown = x509.load_der_x509_certificate(self.getpeercert(binary_form=True) or b"")
+            try:
+                identity = leaf_identity(shown)
+            except BadCertificate as error:
+                raise ssl.SSLCertVerificationError(f"the endpoint has no identity: {error}") from None
+            if identity != expected:
+                raise ssl.SSLCertVerificationError(f"the endpoint is {identity}, not {expected}")
+
+    context.sslobject_class = OfExpected
+    return context
+
+
+async def _document(session: aiohttp.ClientSession, url: str, redirects_max: int) -> bytes:
     """Follows redirects to where the bundle is served today; each has to be a proper endpoint, too (section 5.2.1.4)."""
-    for _ in range(_REDIRECTS_MAX + 1):
+    for _ in range(redirects_max + 1):
         _check_endpoint(url)
         async with session.get(url, allow_redirects=False) as response:
             if response.status not in _REDIRECTS:
                 if response.status != 200:
-                    raise _Refused(f"the endpoint answers with status {response.status}")
+                    raise _Refused(f"the endpoint answers with status {response.status}", Refusal.STATUS)
                 return await _limited(response)
             url = urljoin(url, response.headers.get("Location", ""))
-    raise _Refused(f"the endpoint redirects more than {_REDIRECTS_MAX} times")
+    if not redirects_max:
+        raise _Refused(f"the endpoint redirects to {url}, and redirects are not followed here", Refusal.REDIRECT)
+    raise _Refused(f"the endpoint redirects more than {redirects_max} times", Refusal.REDIRECT)
 
 
 async def _limited(response: aiohttp.ClientResponse) -> bytes:
@@ -109,7 +179,7 @@ async def _limited(response: aiohttp.ClientResponse) -> bytes:
     async for piece in response.content.iter_chunked(_PIECE_BYTES):
         document += piece
         if len(document) > DOCUMENT_BYTES_MAX:
-            raise _Refused(f"the bundle is larger than {DOCUMENT_BYTES_MAX} bytes")
+            raise _Refused(f"the bundle is larger than {DOCUMENT_BYTES_MAX} bytes", Refusal.TOO_LARGE)
     return bytes(document)
 
 
@@ -117,6 +187,6 @@ def _check_endpoint(url: str) -> None:
     """Section 5.2.1.1."""
     parts = urlsplit(url)
     if parts.scheme != "https" or not parts.hostname:
-        raise _Refused(f"{url!r} is not an endpoint: its scheme has to be https")
+        raise _Refused(f"{url!r} is not an endpoint: its scheme has to be https", Refusal.NOT_AN_ENDPOINT)
     if parts.username is not None or parts.password is not None:
-        raise _Refused("the endpoint's URL contains a user name or a password")
+        raise _Refused("the endpoint's URL contains a user name or a password", Refusal.NOT_AN_ENDPOINT)

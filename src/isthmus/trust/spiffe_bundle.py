@@ -110,10 +110,14 @@ def parse_json_bundle(trust_domain: TrustDomain, document: bytes) -> SpiffeBundl
     )
 
 
-def render_json_bundle(authorities: Sequence[x509.Certificate]) -> str:
-    """The form in which trust domains publish themselves. Without a sequence: who reads it takes the newest that he is handed."""
-    keys = [_published(certificate) for certificate in _distinct(authorities)]
-    return msgspec.json.format(msgspec.json.encode({"keys": keys}), indent=2).decode() + "\n"
+def render_json_bundle(
+    authorities: Sequence[x509.Certificate], *, sequence: int | None = None, refresh_hint_seconds: int | None = None
+) -> str:
+    """The form in which trust domains publish themselves. Without a sequence, who reads it takes the newest that he is handed."""
+    said = {"spiffe_sequence": sequence, "spiffe_refresh_hint": refresh_hint_seconds}
+    document: dict[str, object] = {name: value for name, value in said.items() if value is not None}
+    document["keys"] = [_published(certificate) for certificate in _distinct(authorities)]
+    return msgspec.json.format(msgspec.json.encode(document), indent=2).decode() + "\n"
 
 
 def _published(certificate: x509.Certificate) -> dict[str, object]:
