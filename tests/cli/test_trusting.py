@@ -220,3 +220,60 @@ def test_a_trust_domain_that_nobody_knows_is_not_exported(kubeconfig: str, partn
 
     assert result.exit_code == 1
     assert "no authority of trust domain unknown.example" in result.output
+
+
+ENDPOINT = "https://203.0.113.9:15019/"
+ISTIOD = "spiffe://partner.example/ns/istio-system/sa/istiod"
+
+
+def test_an_endpoint_is_followed_in_every_cluster_shown_and_forgotten(
+    kubeconfig: str, request_to: Request, partner: str
+) -> None:
+    arguments = ("--trust-domain", "partner.example", "--url", ENDPOINT, "--identity", ISTIOD)
+    first = run(kubeconfig, "follow", *arguments)
+    assert "east: import the first bundle: `isthmus trust import FILE --trust-domain partner.example`" in first.stderr
+    run(kubeconfig, "import", partner, "--trust-domain", "partner.example")
+    assert "west: unchanged" in run(kubeconfig, "follow", *arguments).stderr
+    record = {
+        "trustDomain": "partner.example",
+        "url": ENDPOINT,
+        "state": "stale",
+        "nextAt": "2099-01-01T00:00:00Z",
+        "fetchedAt": "2026-01-01T00:00:00Z",
+        "authorities": ["pem", "pem"],
+        "sequence": 7,
+        "refusal": "timeout",
+        "problem": "no answer within 10 seconds",
+    }
+    data = {"bundle.partner.example": json.dumps(record), "asked.partner.example": "2026-01-01T00:00:00+00:00"}
+    body = {"metadata": {"name": "isthmus-bundles", "namespace": "istio-system"}, "data": data}
+    assert request_to("east", "POST", f"{SYSTEM}/configmaps", body)[0] == 201
+
+    shown = run(kubeconfig, "bundles", "-o", "json")
+    table = run(kubeconfig, "bundles")
+
+    assert (shown.exit_code, table.exit_code) == (79, 79)
+    rows = {(row["cluster"], row["trustDomain"]): row for row in json.loads(shown.stdout)["bundles"]}
+    east, west = rows["east", "partner.example"], rows["west", "partner.example"]
+    assert (east["state"], east["sequence"], east["authorities"], east["refusal"]) == ("stale", 7, 2, "timeout")
+    assert (west["state"], west["authorities"], west["source"]) == ("pending", 1, ENDPOINT)
+    assert rows["east", "cluster.local"]["source"] == "own"
+    assert "stale (timeout)" in table.stdout
+    assert "east: partner.example: no answer within 10 seconds" in table.stderr
+    request_to("east", "DELETE", f"{SYSTEM}/configmaps/isthmus-bundles")
+    run(kubeconfig, "forget", "--trust-domain", "partner.example")
+    again = json.loads(run(kubeconfig, "bundles", "-o", "json").stdout)["bundles"]
+    assert {row["trustDomain"] for row in again} == {"cluster.local"}
+
+
+def test_an_endpoint_that_is_none_is_refused_before_anything_is_written(kubeconfig: str, request_to: Request) -> None:
+    for url, identity, said in (
+        ("http://a.example/", "", "scheme has to be https"),
+        (ENDPOINT, "partner.example", "not a SPIFFE ID"),
+    ):
+        result = run(kubeconfig, "follow", "--trust-domain", "partner.example", "--url", url, "--identity", identity)
+        assert result.exit_code == 1
+        assert said in result.output
+    own = run(kubeconfig, "follow", "--trust-domain", "cluster.local", "--url", ENDPOINT)
+    assert "the trust domain of east itself" in own.output
+    assert request_to("east", "GET", f"{SYSTEM}/configmaps/istio")[0] == 404

@@ -80,11 +80,15 @@ class FakeCluster:
         namespace, _, name = request.path.rpartition("/")
         if (("", name)) in self.collections.get(namespace, {}):
             return web.json_response(self.collections[namespace]["", name])
+        named = request.path.removeprefix("/api/v1/namespaces/").split("/")
+        if len(named) == 3:
+            found = self.collections.get(f"/api/v1/{named[1]}", {}).get((named[0], named[2]))
+            return web.json_response(found) if found else _not_found()
         items = list(self.collections.get(request.path, {}).values())
         return web.json_response({"metadata": {"resourceVersion": str(self.version)}, "items": items})
 
     async def _write(self, request: web.Request) -> web.Response:
-        """Of namespaced core objects: what is made must not be there; a patch is merged, one level into `metadata`."""
+        """Of namespaced core objects: what is made must not be there; a patch is merged, one level into `data` and `metadata`."""
         _, _, namespace, plural, *name = request.path.removeprefix("/api/v1").split("/")
         path, body = f"/api/v1/{plural}", await request.json()
         known = self.collections.setdefault(path, {})
@@ -93,8 +97,13 @@ class FakeCluster:
             if (namespace, name[0]) in known:
                 return web.json_response({"code": 409, "reason": "AlreadyExists", "message": "no"}, status=409)
         else:
+            if (namespace, name[0]) not in known:
+                return _not_found()
             before = known[namespace, name[0]]
-            body = before | body | {"metadata": before["metadata"] | body.get("metadata", {})}
+            for part in {"data", "metadata"} & body.keys():
+                merged = before.get(part, {}) | body[part]
+                body[part] = {key: value for key, value in merged.items() if value is not None}
+            body = before | body
         self.written.append(f"{request.method} {namespace}/{name[0]}")
         await self.put(path, name[0], namespace, **body)
         return web.json_response(known[namespace, name[0]])
@@ -126,6 +135,10 @@ class FakeCluster:
                         await self._news.wait()
         finally:
             self._transports.discard(transport)
+
+
+def _not_found() -> web.Response:
+    return web.json_response({"code": 404, "reason": "NotFound", "message": "no"}, status=404)
 
 
 async def _send(response: web.StreamResponse, event: dict[str, Any]) -> None:

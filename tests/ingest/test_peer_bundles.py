@@ -11,6 +11,7 @@ import yaml
 
 from isthmus.api.core import ConfigMap
 from isthmus.ingest.mesh_config import from_config_map
+from isthmus.ingest.peer_bundles import with_fetched
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import MeshId
 from isthmus.model.snapshot import MeshSettings
@@ -95,3 +96,51 @@ def test_a_mistake_in_mesh_config_does_not_take_imported_bundles_away(read):
 
     assert settings == replace(SETTINGS, peer_trust_domains=(PARTNER,), peer_authorities=((PARTNER, (der,)),))
     assert [issue.field for issue in issues] == ["data.mesh"]
+
+
+def followed(domain: TrustDomain, **said: str) -> dict[str, str]:
+    return {f"trust-endpoint.{domain}": yaml.safe_dump(said)}
+
+
+def test_endpoints_are_named_by_the_config_map_and_by_mesh_config(read):
+    mesh = {"caCertificates": [{"spiffeBundleUrl": "https://other.example/b", "trustDomains": [str(OTHER)]}]}
+    identity = "spiffe://partner.example/bundles"
+
+    settings, issues = read(
+        mesh=yaml.safe_dump(mesh),
+        **followed(PARTNER, url="https://a.example/", profile="https_spiffe", identity=identity),
+    )
+
+    found = [(each.trust_domain, each.url, str(each.identity)) for each in settings.bundle_endpoints]
+    assert found == [(OTHER, "https://other.example/b", "None"), (PARTNER, "https://a.example/", identity)]
+    assert issues == ()
+
+
+@pytest.mark.parametrize(
+    ("domain", "said", "why"),
+    [
+        (PARTNER, {"url": "http://a.example/"}, "scheme has to be https"),
+        (PARTNER, {"url": "https://a.example/", "profile": "https_spiffe"}, "needs the identity"),
+        (PARTNER, {"url": "https://a.example/", "port": "1"}, "an endpoint is url, profile and identity"),
+        (OWN, {"url": "https://a.example/"}, "this mesh's own trust domain"),
+    ],
+)
+def test_an_endpoint_that_cannot_be_used_is_an_issue_and_costs_no_other(read, domain, said, why):
+    good = followed(OTHER, url="https://other.example/")
+
+    settings, [issue] = read(**followed(domain, **said), **good)
+
+    assert [each.trust_domain for each in settings.bundle_endpoints] == [OTHER]
+    assert (issue.code, issue.field) == ("ISM0107", f"data.trust-endpoint.{domain}")
+    assert why in issue.what
+
+
+def test_what_was_fetched_takes_the_place_of_what_was_handed_over(read):
+    (pem, der), (_, newer) = root(PARTNER), root(PARTNER)
+    settings, _ = read(**imported(PARTNER, pem), **followed(PARTNER, url="https://a.example/"))
+
+    assert with_fetched(settings, {}).peer_authorities == ((PARTNER, (der,)),)
+    assert with_fetched(settings, {PARTNER: (newer,)}).peer_authorities == ((PARTNER, (newer,)),)
+    assert with_fetched(settings, {PARTNER: ()}).peer_authorities == (), "nobody vouches any longer"
+    assert with_fetched(settings, {OTHER: (newer,)}) == settings, "nobody asked for it"
+    assert with_fetched(settings, {PARTNER: (newer,)}).imported_authorities == ((PARTNER, (der,)),)

@@ -49,7 +49,7 @@ class Published(msgspec.Struct, frozen=True):
 
 
 class PublishedBundle:
-    """The document, as of the authorities that there are. `identity` is that of the endpoint; `knows` says which other trust domains are believed here."""
+    """The document, as of the authorities that there are. `identity` is the endpoint's; `knows` tells which other trust domains are believed."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class PublishedBundle:
         self._use, self._records = use, records
         self._identity, self._hint = identity, refresh_hint_seconds
         self._published: Published | None = None
-        self._document = b""
+        self.document = b""
         self._knows = knows
         self._asked: dict[TrustDomain, datetime] = {}
         self._changed = asyncio.Event()
@@ -95,7 +95,7 @@ class PublishedBundle:
             await self._records.save(PUBLISHED, msgspec.json.encode(self._published).decode())
             log.info("bundle published", sequence=self._published.sequence, authorities=len(roots))
         sequence = self._published.sequence if self._published else 0
-        self._document = render_json_bundle(roots, sequence=sequence, refresh_hint_seconds=self._hint).encode()
+        self.document = render_json_bundle(roots, sequence=sequence, refresh_hint_seconds=self._hint).encode()
 
     def application(self) -> web.Application:
         application = web.Application()
@@ -105,9 +105,9 @@ class PublishedBundle:
 
     async def _answer(self, request: web.Request) -> web.Response:
         await self._note(asker_in(request.headers.get("User-Agent", "")), datetime.now(UTC))
-        if not self._document:
+        if not self.document:
             raise web.HTTPServiceUnavailable(text="the bundle is not published yet\n")
-        return web.Response(body=self._document, content_type="application/json", charset="utf-8")
+        return web.Response(body=self.document, content_type="application/json", charset="utf-8")
 
     async def _note(self, asker: TrustDomain | None, now: datetime) -> None:
         """That somebody of a trust domain asks who is believed here. Nobody proves it, so it is shown and means no more."""

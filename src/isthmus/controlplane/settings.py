@@ -103,11 +103,6 @@ class ControlPlaneSettings:
 
     @property
     def identity(self) -> SpiffeId:
-        """As the control planes of a mesh prove who they are to other meshes."""
-        return SpiffeId.of_service_account(self.trust_domain, self.system_namespace, "istiod")
-
-    @property
-    def identity(self) -> SpiffeId:
         """Of this control plane, for other meshes'."""
         return SpiffeId.of_service_account(self.trust_domain, self.system_namespace, "istiod")
 
