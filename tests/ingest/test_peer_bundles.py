@@ -94,7 +94,10 @@ def test_a_mistake_in_mesh_config_does_not_take_imported_bundles_away(read):
 
     settings, issues = read(mesh="trustDomainAliases: [NOT/ONE]", **imported(PARTNER, pem))
 
-    assert settings == replace(SETTINGS, peer_trust_domains=(PARTNER,), peer_authorities=((PARTNER, (der,)),))
+    believed = ((PARTNER, (der,)),)
+    assert settings == replace(
+        SETTINGS, peer_trust_domains=(PARTNER,), peer_authorities=believed, imported_authorities=believed
+    )
     assert [issue.field for issue in issues] == ["data.mesh"]
 
 
