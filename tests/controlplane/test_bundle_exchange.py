@@ -22,6 +22,7 @@ from isthmus.controlplane.authority import AuthorityInUse
 from isthmus.controlplane.bundle_endpoint import PublishedBundle
 from isthmus.controlplane.bundle_following import BundleFollower
 from isthmus.controlplane.delivery import Delivery
+from isthmus.controlplane.machines import Machines
 from isthmus.controlplane.trust_records import TrustRecords
 from isthmus.controlplane.world import ImportedCluster, World
 from isthmus.kubernetes.client import ApiClient
@@ -106,7 +107,8 @@ class ControlPlane:
         async def nobody(token: str, cluster: ClusterId) -> None:
             return None
 
-        delivery = Delivery(self.world, Authenticator(self.domain, HOME, nobody, lambda: 0.0, {}))
+        machines = Machines(self.world, me="east/istiod", system_namespace=SYSTEM, grace_seconds=10)
+        delivery = Delivery(self.world, Authenticator(self.domain, HOME, nobody, lambda: 0.0, {}), machines)
         async with AsyncExitStack() as stack:
             client = await stack.enter_async_context(ApiClient(ApiAddress(server=self.api.url)))
             records = TrustRecords(client, SYSTEM)
