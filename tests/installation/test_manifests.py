@@ -58,7 +58,7 @@ def test_other_meshes_find_a_port_of_the_control_plane_and_one_of_the_gateway_wh
     found = rendered(network="n1", mesh="bank", trustDomain="bank.example", federation__enabled="true")
 
     peers, gateway = found["Service istiod-peers"], found["Service istio-eastwestgateway"]
-    assert [port["port"] for port in peers["spec"]["ports"]] == [15018]
+    assert [port["port"] for port in peers["spec"]["ports"]] == [15018, 15019]
     assert gateway["metadata"]["labels"]["federation.isthmus.io/gateway-port"] == "15444"
     assert 15444 in [port["port"] for port in gateway["spec"]["ports"]]
     [server] = found["Gateway peers-gateway"]["spec"]["servers"]

@@ -14,6 +14,7 @@ from isthmus.cli.errors import FAILED, FINDINGS
 from isthmus.cli.output import json_output, print_json, print_table
 from isthmus.cli.running_mesh import asked, folder_of, mesh_name
 from isthmus.cli.trust_bundles import export_command, forget_command, import_command
+from isthmus.cli.trust_following import bundles_command, follow_command
 from isthmus.cli.trust_rotation import (
     activate_command,
     evict_command,
@@ -41,7 +42,8 @@ def trust_command() -> None:
 
 
 _ROTATION = (status_command, prepare_command, activate_command, taint_command, revoke_command, evict_command)
-for _command in (export_command, import_command, forget_command, *_ROTATION):
+_BUNDLES = (export_command, import_command, follow_command, forget_command, bundles_command)
+for _command in (*_BUNDLES, *_ROTATION):
     trust_command.add_command(_command)
 
 
