@@ -16,6 +16,7 @@ from isthmus.envoy.resources import SECRET, ResourceSet
 from isthmus.model.gateways import ServerTls, TlsMode
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId
+from isthmus.model.traffic import TlsOrigination, TrafficPolicy
 from isthmus.trust import x509
 
 MADE = x509.new_root(TrustDomain.parse("cluster.local"), datetime.now(UTC), timedelta(days=1))
@@ -54,6 +55,35 @@ def test_a_gateway_gets_the_secrets_that_its_own_listeners_name(data):
     secrets = [secret("edge", "web", **data), secret("edge", "not-named", **PAIR)]
 
     assert given(secrets, "edge", serving(TlsMode.SIMPLE, "web")) == {"kubernetes://web": KEY}
+
+
+def starting(secrets: list[Secret], **said: Any) -> dict[str, secret_pb2.Secret]:
+    """What a proxy of namespace `shop` gets that starts TLS so."""
+    known = {(each.metadata.namespace, each.metadata.name): each for each in secrets}
+    policy = TrafficPolicy(origination=TlsOrigination(**said))
+    resources = ResourceSet({SECRET: {each.name: each for each in requested_secrets.of_policy(policy)}})
+    filled = GatewayCredentials(lambda: known).filled(resources, "shop").of_type(SECRET)
+    return {name: secret_pb2.Secret.FromString(found.body) for name, found in filled.items()}
+
+
+def test_a_caller_gets_the_secret_with_which_it_starts_tls():
+    secrets = [secret("shop", "partner", **PAIR, **{"ca.crt": OTHER_CERTIFICATE, "ca.crl": b"revoked"})]
+
+    found = starting(secrets, mutual=True, credential="partner")
+
+    assert found["kubernetes://partner"].tls_certificate.private_key.inline_bytes == KEY
+    authorities = found["kubernetes://partner-cacert"].validation_context
+    assert (authorities.trusted_ca.inline_bytes, authorities.crl.inline_bytes) == (OTHER_CERTIFICATE, b"revoked")
+
+
+def test_a_caller_without_a_certificate_of_its_own_gets_no_key():
+    secrets = [secret("shop", "partner", **PAIR, **{"ca.crt": OTHER_CERTIFICATE})]
+
+    assert set(starting(secrets, mutual=False, credential="partner")) == {"kubernetes://partner-cacert"}
+
+
+def test_a_caller_gets_no_secret_of_another_namespace():
+    assert starting([secret("other", "partner", **PAIR)], mutual=True, credential="partner") == {}
 
 
 def test_a_name_without_a_namespace_is_of_the_proxys_own():
@@ -133,6 +163,6 @@ def test_what_cannot_be_shown_is_told_until_it_can_be():
         credentials.filled(asked, "edge")
         return [f"{each.code} {each.subject}: {each.what}" for each in credentials.take_problems(ClusterId("east"))]
 
-    assert told() == ["ISM0408 Secret edge/web in east: a gateway is to show it, and cannot: there is no such Secret"]
+    assert told() == ["ISM0408 Secret edge/web in east: a proxy is to use it, and cannot: there is no such Secret"]
     now["edge", "web"] = secret("edge", "web", **PAIR)
     assert told() == []

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from isthmus.model.durations import seconds_of
+from isthmus.model.issues import Severity
 from isthmus.model.traffic import (
     Balancing,
     ClientTls,
@@ -59,15 +60,21 @@ def test_everything_that_is_done(words):
     assert [(subset.name, subset.labels) for subset in rule.subsets] == [("v1", (("version", "v1"),))]
 
 
+def test_a_secret_is_for_sidecars_where_the_rule_chooses_them_and_else_for_gateways_which_is_told(words):
+    tls = {"mode": "MUTUAL", "credentialName": "c"}
+
+    [chosen], nothing = read(words, trafficPolicy={"tls": tls}, workloadSelector={"matchLabels": {"app": "a"}})
+    [of_all], [told] = read(words, trafficPolicy={"tls": tls})
+
+    assert (chosen.policy.origination.for_sidecars, nothing) == (True, ())
+    assert (of_all.policy.origination.credential, of_all.policy.origination.for_sidecars) == ("c", False)
+    assert (told.severity, told.field) == (Severity.INFO, "spec.trafficPolicy.tls.credentialName")
+
+
 @pytest.mark.parametrize(
     ("spec", "field", "kept"),
     [
         ({"trafficPolicy": {"tls": {"mode": "SOME"}}}, "spec.trafficPolicy.tls.mode", True),
-        (
-            {"trafficPolicy": {"tls": {"mode": "MUTUAL", "credentialName": "c"}}},
-            "spec.trafficPolicy.tls.credentialName",
-            True,
-        ),
         (
             {"trafficPolicy": {"connectionPool": {"tcp": {"connectTimeout": "soon"}}}},
             "spec.trafficPolicy.connectionPool.tcp.connectTimeout",

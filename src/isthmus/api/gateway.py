@@ -26,6 +26,7 @@ class GatewayTls(Wire, frozen=True):
     min_protocol_version: str = ""
     max_protocol_version: str = ""
     cipher_suites: list[str] = []
+    ca_crl: str = ""
 
 
 class GatewayServer(Wire, frozen=True):

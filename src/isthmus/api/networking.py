@@ -19,6 +19,7 @@ class ClientTls(Wire, frozen=True):
     subject_alt_names: list[str] = []
     sni: str = ""
     insecure_skip_verify: bool | None = None
+    ca_crl: str = ""
 
 
 class Distribute(Wire, frozen=True):

@@ -34,7 +34,7 @@ from isthmus.discovery.spreading import Spread, Use, spread, uses_of
 from isthmus.discovery.telemetry import reporting_for
 from isthmus.discovery.view import identities_of, upstream_of, uses_exposed, whole_view
 from isthmus.discovery.visibility import exposures_for
-from isthmus.envoy import name_table
+from isthmus.envoy import name_table, requested_secrets
 from isthmus.envoy.bundles import bundles
 from isthmus.envoy.compile import (
     Typed,
@@ -111,6 +111,8 @@ class Part:
     """What a host adds to a scope: clusters, and the uses whose endpoints go with them. Names are unique; `faces` are for the frame."""
 
     clusters: tuple[Resource, ...]
+    secrets: tuple[Resource, ...]
+    """Stand-ins for those that the clusters name."""
     uses: tuple[Use, ...]
     faces: Faces
 
@@ -241,6 +243,7 @@ class Derivations:
         snapshot = self._snapshot(fetch)
         held = self.held.of(fetch, host.name, scope)
         clusters: dict[str, Resource] = {}
+        secrets: dict[str, Resource] = {}
         uses: dict[str, Use] = {}
         upstreams: list[Upstream] = []
         exposed: list[tuple[int, Upstream]] = []
@@ -252,6 +255,7 @@ class Derivations:
                     upstream = self._upstream(fetch, use, scope, held)
                     upstreams.append(upstream)
                     _keep(clusters, cluster_for(upstream, scope.kind))
+                    secrets |= {each.name: each for each in requested_secrets.of_policy(upstream.policy)}
                     uses[use.name] = use
             if scope.kind is ProxyKind.ROUTER:
                 numbers, passed = uses_exposed(scope, service, exposures_for(scope, snapshot), snapshot)
@@ -260,7 +264,8 @@ class Derivations:
                     exposed += [(number, upstream) for number in numbers]
                     _keep(clusters, cluster_for_exposed(upstream))
                     uses[use.name] = use
-        return Part(tuple(clusters.values()), tuple(uses.values()), Faces(tuple(upstreams), tuple(exposed)))
+        faces = Faces(tuple(upstreams), tuple(exposed))
+        return Part(tuple(clusters.values()), tuple(secrets.values()), tuple(uses.values()), faces)
 
     def _upstream(self, fetch: Fetch, use: Use, scope: Scope, held: VirtualService | None) -> Upstream:
         shape = self.shape.of(fetch, use, scope)

@@ -1,6 +1,6 @@
-"""Credentials of gateways: private keys from Secrets, put into a proxy's resources at the last moment.
+"""Credentials of gateways, and of callers of servers beyond the mesh: private keys from Secrets, put into a proxy's resources at the last moment.
 
-A proxy is given the Secrets that its own listeners name, and those of its own namespace alone; another namespace's only where a Gateway of
+A proxy is given the Secrets that its own configuration names, and those of its own namespace alone; another namespace's only where a Gateway of
 Gateway API refers to it and a ReferenceGrant there allows it (which was judged when the Gateway was read). Its namespace was proved by its
 credentials. No key enters the snapshot, a view or a page.
 """
@@ -18,6 +18,7 @@ from isthmus.ingest.gateway_api.certificates import (
     AUTHORITY_KEYS,
     CERTIFICATE_KEYS,
     PRIVATE_KEY_KEYS,
+    REVOCATION_KEYS,
     part_of,
     problem_with_authorities,
     problem_with_pair,
@@ -54,8 +55,8 @@ class GatewayCredentials:
                 subject=Subject(cluster, "Secret", namespace, name),
                 code="ISM0408",
                 severity=Severity.ERROR,
-                what=f"a gateway is to show it, and cannot: {problem}",
-                fix="create it in the gateway's namespace, with tls.crt and tls.key (ca.crt for callers' authorities)",
+                what=f"a proxy is to use it, and cannot: {problem}",
+                fix="create it in the proxy's namespace, with tls.crt and tls.key (ca.crt for the other end's authorities)",
             )
             for (namespace, name), problem in sorted(found.items())
         ]
@@ -87,5 +88,5 @@ class GatewayCredentials:
 
 def _encoded(name: str, secret: Secret, *, authorities: bool) -> Resource:
     if authorities:
-        return authorities_secret(name, part_of(secret, AUTHORITY_KEYS))
+        return authorities_secret(name, part_of(secret, AUTHORITY_KEYS), part_of(secret, REVOCATION_KEYS))
     return certificate_secret(name, part_of(secret, CERTIFICATE_KEYS), part_of(secret, PRIVATE_KEY_KEYS))

@@ -95,6 +95,8 @@ class ScopeTable(Table):
         self._hosts: dict[Host, Part] = {}
         self._wanted: frozenset[Host] = frozenset()
         self._frame: tuple[Typed, ...] = ()
+        self._secrets: Counter[str] = Counter()
+        """How many parts name each."""
         self._layouts: dict[str, Layout] = {}
         self._starts: list[int] = []
         """Of each layout, where its virtual hosts begin in `_virtual_hosts`."""
@@ -178,6 +180,7 @@ class ScopeTable(Table):
         before, after = old.uses if old else (), new.uses if new else ()
         clusters = (old.clusters if old else (), new.clusters if new else ())
         self.replace(*([(CLUSTER, cluster) for cluster in each] for each in clusters))
+        self._take_secrets(old.secrets if old else (), new.secrets if new else ())
         kept, had = set(after), set(before)
         names = {use.name for use in after}
         for use in after:
@@ -188,6 +191,22 @@ class ScopeTable(Table):
                 self._derivations.told.release(use, self.scope)
                 if use.name not in names:
                     self.drop(ENDPOINTS, use.name)
+
+    def _take_secrets(self, old: Iterable[Resource], new: Iterable[Resource]) -> None:
+        """Several parts may name one, and so may the frame."""
+        for each in new:
+            self._secrets[each.name] += 1
+            self.put(SECRET, each)
+        of_frame = {resource.name for kind, resource in self._frame if kind == SECRET}
+        for each in old:
+            self._secrets[each.name] -= 1
+            if each.name not in of_frame:
+                self.drop(SECRET, each.name)
+
+    def drop(self, type_url: str, name: str) -> None:
+        """As of every table, but a secret that some part still names stays."""
+        if type_url != SECRET or self._secrets[name] <= 0:
+            super().drop(type_url, name)
 
 
 class Tables:

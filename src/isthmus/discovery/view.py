@@ -30,6 +30,7 @@ from isthmus.model.security import Authorization
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Exposure, Snapshot
 from isthmus.model.telemetry import Mode
+from isthmus.model.traffic import TrafficPolicy
 from isthmus.model.views import (
     OutboundView,
     Proxy,
@@ -141,6 +142,7 @@ def upstream_of(
     """With what a VirtualService says of its requests, and of connections whose requests nobody looks at."""
     service, port = as_called(scope, snapshot.services[use.service]), use.port
     ips = virtual_ips(scope, service)
+    wishes = use.policy.wishes.over(service.wishes).over(snapshot.settings.wishes)
     routes: tuple[Route, ...] = ()
     connections: tuple[ConnectionRoute, ...] = ()
     if held and not use.subset and not port.protocol.is_opaque:
@@ -156,13 +158,21 @@ def upstream_of(
         left_out=found.left_out,
         ways=found.ways,
         expected_identities=identities,
-        policy=replace(use.policy, wishes=use.policy.wishes.over(service.wishes).over(snapshot.settings.wishes)),
+        policy=_as_given(replace(use.policy, wishes=wishes), scope),
         rule=use.rule,
         patches=cluster_patches_for(scope, snapshot),
         locality_weighted=found.locality_weighted,
         routes=routes,
         connections=connections,
     )
+
+
+def _as_given(policy: TrafficPolicy, scope: Scope) -> TrafficPolicy:
+    """Secrets of rules that do not choose their callers are for gateways alone; a sidecar goes by what the rule has beside them."""
+    said = policy.origination
+    if scope.kind is ProxyKind.ROUTER or said is None or not said.credential or said.for_sidecars:
+        return policy
+    return replace(policy, origination=replace(said, credential=""))
 
 
 def identities_of(service: ServiceKey, snapshot: Snapshot) -> tuple[SpiffeId, ...]:

@@ -71,6 +71,7 @@ def of_upstream(upstream: Upstream, kind: ProxyKind) -> Iterator[Typed]:
     cluster = cluster_for(upstream, kind)
     if cluster:
         yield CLUSTER, cluster
+    yield from ((SECRET, each) for each in requested_secrets.of_policy(upstream.policy))
     if has_endpoints(upstream.service, upstream.policy, kind):
         yield ENDPOINTS, endpoints.endpoints_of(upstream.groups, upstream.name)
 

@@ -13,8 +13,9 @@ from functools import cache
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
 from isthmus.envoy.resources import Resource
-from isthmus.envoy.tls import AUTHORITIES, CREDENTIAL, GATEWAY_CREDENTIAL, authorities_name, secret_name
+from isthmus.envoy.tls import AUTHORITIES, CREDENTIAL, GATEWAY_CREDENTIAL, authorities_name, secret_name, secrets_of
 from isthmus.model.gateways import ServerTls
+from isthmus.model.traffic import TrafficPolicy
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +44,11 @@ def of(asked: Iterable[ServerTls]) -> Iterator[Resource]:
         if said.asks_for_certificates and said.credentials:
             names[authorities_name(said)] = None
     return map(_stand_in, names)
+
+
+def of_policy(policy: TrafficPolicy) -> Iterator[Resource]:
+    """Those with which callers start TLS beyond the mesh."""
+    return map(_stand_in, secrets_of(policy.origination) if policy.origination else ())
 
 
 @cache

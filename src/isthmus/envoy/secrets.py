@@ -46,12 +46,13 @@ def certificate_secret(name: str, chain_pem: bytes, key_pem: bytes) -> Resource:
     return Resource.of(name, secret)
 
 
-def authorities_secret(name: str, authorities_pem: bytes) -> Resource:
-    """Whose word a gateway takes for its callers."""
+def authorities_secret(name: str, authorities_pem: bytes, revocations_pem: bytes = b"") -> Resource:
+    """Whose word counts for the other end, and which of their certificates are revoked."""
     secret = secret_pb2.Secret(
         name=name,
         validation_context=common_pb2.CertificateValidationContext(
-            trusted_ca=base_pb2.DataSource(inline_bytes=authorities_pem)
+            trusted_ca=base_pb2.DataSource(inline_bytes=authorities_pem),
+            crl=base_pb2.DataSource(inline_bytes=revocations_pem) if revocations_pem else None,
         ),
     )
     return Resource.of(name, secret)

@@ -8,7 +8,7 @@ Envoys' codecs know.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 
 from envoy.config.core.v3 import base_pb2
@@ -119,14 +119,41 @@ def originating_socket(
             tls_maximum_protocol_version=common_pb2.TlsParameters.TLSv1_3,
         ),
     )
-    if said.mutual and said.certificate:
+    if said.mutual and said.credential:
+        common.tls_certificate_sds_secret_configs.add(name=secret_name(said.credential), sds_config=from_ads())
+    elif said.mutual and said.certificate:
         own = common.tls_certificates.add()
         own.certificate_chain.filename, own.private_key.filename = said.certificate, said.private_key
-    if said.verify:
-        common.validation_context.trusted_ca.filename = said.ca_certificates or _SYSTEM_AUTHORITIES
-        common.validation_context.match_typed_subject_alt_names.extend(_named(names))
+    if said.verify and said.credential:
+        combined = common.combined_validation_context
+        combined.default_validation_context.match_typed_subject_alt_names.extend(_named(names))
+        combined.validation_context_sds_secret_config.name = f"{secret_name(said.credential)}{AUTHORITIES}"
+        combined.validation_context_sds_secret_config.sds_config.CopyFrom(from_ads())
+    elif said.verify:
+        _judge_by_files(common.validation_context, said, names)
     context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
+
+
+def secrets_of(said: TlsOrigination) -> Iterator[str]:
+    """The names of the Secrets that `originating_socket` asks for."""
+    if said.credential:
+        if said.mutual:
+            yield secret_name(said.credential)
+        if said.verify:
+            yield f"{secret_name(said.credential)}{AUTHORITIES}"
+
+
+def _judge_by_files(
+    context: common_pb2.CertificateValidationContext, said: TlsOrigination, names: Sequence[str]
+) -> None:
+    if said.authorities:
+        context.trusted_ca.inline_string = said.authorities
+    else:
+        context.trusted_ca.filename = said.ca_certificates or _SYSTEM_AUTHORITIES
+    if said.revocations:
+        context.crl.filename = said.revocations
+    context.match_typed_subject_alt_names.extend(_named(names))
 
 
 def server_socket(trust_domains: Sequence[TrustDomain] = (), *, http: bool) -> base_pb2.TransportSocket:
@@ -179,6 +206,8 @@ def gateway_socket(
         combined.validation_context_sds_secret_config.sds_config.CopyFrom(from_ads())
     elif asks:
         common.validation_context.trusted_ca.filename = said.ca_certificates
+        if said.revocations:
+            common.validation_context.crl.filename = said.revocations
         common.validation_context.match_typed_subject_alt_names.extend(_named(said.names))
     context = tls_pb2.DownstreamTlsContext(
         common_tls_context=common, require_client_certificate=boolean(said.mode is TlsMode.MUTUAL)

@@ -46,8 +46,9 @@ def destination_rule_of(
     obj: api.DestinationRule, cluster: ClusterId, dns_domain: str
 ) -> tuple[DestinationRule, tuple[Issue, ...]]:
     """With an issue for each field that has no effect."""
-    reader = _Reader(Subject(cluster, "DestinationRule", obj.metadata.namespace, obj.metadata.name))
     spec = obj.spec
+    subject = Subject(cluster, "DestinationRule", obj.metadata.namespace, obj.metadata.name)
+    reader = _Reader(subject, chooses_callers=spec.workload_selector is not None)
     namespace = Namespace(obj.metadata.namespace)
     policy, ports = reader.policy(spec.traffic_policy, "spec.trafficPolicy")
     subsets = []
@@ -132,7 +133,7 @@ def _place(said: api.LoadBalancer) -> LocalityPreference | None:
     return locality_of(said.locality_lb_setting) if said.locality_lb_setting else None
 
 
-def _origination(said: api.ClientTls) -> TlsOrigination:
+def _origination(said: api.ClientTls, *, for_sidecars: bool) -> TlsOrigination:
     return TlsOrigination(
         mutual=said.mode == ClientTls.MUTUAL,
         sni=said.sni,
@@ -141,6 +142,9 @@ def _origination(said: api.ClientTls) -> TlsOrigination:
         certificate=said.client_certificate,
         private_key=said.private_key,
         verify=not said.insecure_skip_verify,
+        revocations=said.ca_crl,
+        credential=said.credential_name,
+        for_sidecars=for_sidecars,
     )
 
 
@@ -153,8 +157,9 @@ def _budget(said: api.RetryBudget) -> RetryBudget:
 class _Reader:
     """One rule's policies, and what was not understood in them."""
 
-    def __init__(self, subject: Subject) -> None:
+    def __init__(self, subject: Subject, *, chooses_callers: bool = False) -> None:
         self._subject = subject
+        self._chooses_callers = chooses_callers
         self.issues: list[Issue] = []
 
     def policy(
@@ -183,7 +188,9 @@ class _Reader:
         hashed = said.load_balancer.consistent_hash if said.load_balancer else None
         return TrafficPolicy(
             hash=self._hash(hashed, f"{field}.loadBalancer.consistentHash") if hashed else None,
-            origination=_origination(said.tls) if said.tls and said.tls.mode in _ORIGINATING else None,
+            origination=_origination(said.tls, for_sidecars=self._chooses_callers)
+            if said.tls and said.tls.mode in _ORIGINATING
+            else None,
             balancing=self._balancing(said.load_balancer, f"{field}.loadBalancer"),
             pool=self.pool(said.connection_pool, f"{field}.connectionPool"),
             outliers=self._outliers(said.outlier_detection, f"{field}.outlierDetection"),
@@ -288,9 +295,12 @@ class _Reader:
         if said.mode not in ClientTls.__members__:
             self._tell(Severity.ERROR, f"{field}.mode", f"there is no mode {said.mode}", _MODES)
             return None
-        if said.credential_name:
-            self.not_done(
-                f"{field}.credentialName", "credentials from Secrets are not given to callers by this version"
+        if said.credential_name and not self._chooses_callers:
+            self._tell(
+                Severity.INFO,
+                f"{field}.credentialName",
+                "gateways alone are given the Secret: sidecars are where the rule has a workloadSelector",
+                "give the rule a workloadSelector, or certificates in files, if sidecars are to use it",
             )
         return ClientTls(said.mode)
 

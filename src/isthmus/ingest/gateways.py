@@ -162,6 +162,7 @@ def server_tls_of(said: GatewayTls) -> ServerTls:
         certificate=said.server_certificate,
         private_key=said.private_key,
         ca_certificates=said.ca_certificates,
+        revocations=said.ca_crl,
         names=tuple(said.subject_alt_names),
         minimum=said.min_protocol_version,
         maximum=said.max_protocol_version,

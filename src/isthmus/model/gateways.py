@@ -42,6 +42,7 @@ class ServerTls:
     certificate: str = ""
     private_key: str = ""
     ca_certificates: str = ""
+    revocations: str = ""
     names: tuple[str, ...] = ()
     minimum: str = ""
     maximum: str = ""

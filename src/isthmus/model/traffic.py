@@ -47,7 +47,9 @@ class ConsistentHash:
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class TlsOrigination:
     """TLS that callers' proxies start with servers beyond the mesh. Files are of the proxy's own file system; no
-    `ca_certificates` means the system's authorities."""
+    `ca_certificates` means the system's authorities. `credential` is a Secret of the proxy's own namespace, which has both, and revocations;
+    `for_sidecars`: they use it, too, not gateways alone. `authorities` are PEM texts.
+    """
 
     mutual: bool
     sni: str = ""
@@ -56,6 +58,10 @@ class TlsOrigination:
     certificate: str = ""
     private_key: str = ""
     verify: bool = True
+    revocations: str = ""
+    credential: str = ""
+    for_sidecars: bool = False
+    authorities: str = ""
 
 
 class Upgrade(StrEnum):

@@ -10,6 +10,7 @@ from isthmus.api.core import Secret
 CERTIFICATE_KEYS = ("tls.crt", "cert")
 PRIVATE_KEY_KEYS = ("tls.key", "key")
 AUTHORITY_KEYS = ("ca.crt", "cacert")
+REVOCATION_KEYS = ("ca.crl",)
 """Where Secrets have them: of type kubernetes.io/tls, and Istio's generic ones."""
 
 
