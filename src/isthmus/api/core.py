@@ -176,5 +176,15 @@ class ConfigMap(KubernetesObject, frozen=True):
     data: dict[str, str] = {}
 
 
+class AuthorityData(Wire, frozen=True):
+    certificates: str = msgspec.field(default="", name="ca.crt")
+
+
+class AuthorityBundle(KubernetesObject, frozen=True):
+    """A ConfigMap, of which nothing is kept but authorities."""
+
+    data: AuthorityData = msgspec.field(default_factory=AuthorityData)
+
+
 class ServiceAccount(KubernetesObject, frozen=True):
     pass

@@ -21,6 +21,7 @@ _ANYTHING: Schema = {"x-kubernetes-preserve-unknown-fields": True}
 _CATEGORIES = {gateway_api.GROUP: "gateway-api", federation.GROUP: "isthmus", "admiral.io": "admiral-io"}
 _SHORT_NAMES = {
     "AuthorizationPolicy": ["ap"],
+    "BackendTLSPolicy": ["btlspolicy"],
     "DestinationRule": ["dr"],
     "Gateway": ["gw"],
     "GatewayClass": ["gc"],

@@ -27,6 +27,14 @@ class ObjectReference(Wire, frozen=True):
     namespace: str = ""
 
 
+class LocalReference(Wire, frozen=True):
+    """An object of the referrer's own namespace."""
+
+    name: str
+    kind: str
+    group: str = ""
+
+
 class Header(Wire, frozen=True):
     name: str
     value: str = ""
@@ -310,6 +318,36 @@ class GatewayClassSpec(Wire, frozen=True):
 
 class GatewayClass(KubernetesObject, frozen=True):
     spec: GatewayClassSpec = msgspec.field(default_factory=GatewayClassSpec)
+    status: dict[str, Any] = {}
+
+
+class PolicyTarget(Wire, frozen=True):
+    name: str
+    kind: str
+    group: str = ""
+    section_name: str = ""
+
+
+class SubjectName(Wire, frozen=True):
+    type: str
+    hostname: str = ""
+    uri: str = ""
+
+
+class BackendValidation(Wire, frozen=True):
+    hostname: str
+    ca_certificate_refs: list[LocalReference] = []
+    well_known_certificates: str = msgspec.field(default="", name="wellKnownCACertificates")
+    subject_alt_names: list[SubjectName] = []
+
+
+class BackendTlsSpec(Wire, frozen=True):
+    target_refs: list[PolicyTarget] = []
+    validation: BackendValidation = msgspec.field(default_factory=lambda: BackendValidation(hostname=""))
+
+
+class BackendTLSPolicy(KubernetesObject, frozen=True):
+    spec: BackendTlsSpec = msgspec.field(default_factory=BackendTlsSpec)
     status: dict[str, Any] = {}
 
 

@@ -55,6 +55,9 @@ class Kind:
 _CERTIFICATES = "type!=helm.sh/release.v1,type!=kubernetes.io/service-account-token"
 """Of Secrets those that may be a gateway's certificate: not the many that a cluster has for itself."""
 
+_AUTHORITIES = "metadata.name!=kube-root-ca.crt,metadata.name!=istio-ca-root-cert"
+"""Of ConfigMaps those that may name authorities of servers beyond the mesh: not the two that every namespace has."""
+
 KINDS: dict[str, Kind] = {
     kind.key: kind
     for kind in (
@@ -82,6 +85,11 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="GlobalTrafficPolicy", group="admiral.io", version="v1alpha1", plural="globaltrafficpolicies", namespaced=True,
             type=global_names.GlobalTrafficPolicy, from_every_cluster=False, is_custom=True, only_adds=True, for_global_names=True,
+        ),
+        # Before the kind of the same name, so that this is found by that.
+        Kind(
+            name="ConfigMap", group="", version="v1", plural="configmaps", namespaced=True,
+            type=core.AuthorityBundle, from_every_cluster=False, only_adds=True, field_selector=_AUTHORITIES,
         ),
         Kind(
             name="ConfigMap", group="", version="v1", plural="configmaps", namespaced=True,
@@ -180,6 +188,11 @@ KINDS: dict[str, Kind] = {
         Kind(
             name="UDPRoute", group=gateway_api.GROUP, version="v1alpha2", plural="udproutes", namespaced=True,
             type=gateway_api.UDPRoute, from_every_cluster=False, is_custom=True, only_adds=True,
+        ),
+        Kind(
+            name="BackendTLSPolicy", group=gateway_api.GROUP, version="v1", plural="backendtlspolicies", namespaced=True,
+            newest_first=("v1", "v1alpha3"),
+            type=gateway_api.BackendTLSPolicy, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
         Kind(
             name="ReferenceGrant", group=gateway_api.GROUP, version="v1beta1", plural="referencegrants", namespaced=True,

@@ -9,6 +9,7 @@ UNREAD: dict[str, str] = {
     "gateway.GatewayPort": "targetPort",
     "gateway.GatewayServer": "defaultEndpoint",
     "gateway.GatewayTls": "tlsCertificates verifyCertificateHash verifyCertificateSpki",
+    "gateway_api.BackendTlsSpec": "options",
     "gateway_api.GatewayClassSpec": "description parametersRef",
     "gateway_api.GatewayInfrastructure": "parametersRef",
     "gateway_api.GatewayTlsConfig": "backend",

@@ -65,6 +65,11 @@ def gateway_statuses(snapshot: Snapshot, objects: Objects, now: str) -> Iterator
                 if attached is not None or any(map(_is_ours, _parents_in(obj.status))):
                     yield _wanted(obj, kind, _route(attached, obj, known, now))
 
+    for policy in attachments.policies:
+        found = objects.get(policy.kind, {}).get((policy.namespace, policy.name))
+        if isinstance(found, api.BackendTLSPolicy):
+            yield _wanted(found, policy.kind, _policy(policy, found, now))
+
 
 def documents(wanted: Iterable[WantedStatus]) -> list[Object]:
     """As `isthmus gateway-status` prints them."""
@@ -128,6 +133,19 @@ def _route(attached: RouteAttachments | None, obj: api.Route, known: Mapping[Hos
         told = conditions(_of_parent(parent, attached, known), same, obj, now)
         found.append({"parentRef": reference, "controllerName": CONTROLLER, "conditions": told})
     return {"parents": [*others, *found]}
+
+
+def _policy(told: RouteAttachments, obj: api.BackendTLSPolicy, now: str) -> Status:
+    """A policy's ancestors are what it is about. Those of other controllers stay."""
+    before = objects_in(obj.status, "ancestors")
+    own = [each for each in before if _is_ours(each)]
+    found = []
+    for parent in told.parents:
+        reference = _reference(parent.parent)
+        same = next((each for each in own if each.get("ancestorRef") == reference), {})
+        said = conditions((parent.accepted, parent.references), same, obj, now)
+        found.append({"ancestorRef": reference, "controllerName": CONTROLLER, "conditions": said})
+    return {"ancestors": [*(each for each in before if not _is_ours(each)), *found]}
 
 
 def _of_parent(

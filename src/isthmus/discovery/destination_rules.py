@@ -10,12 +10,14 @@ from isthmus.model.names import Hostname, Namespace
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.traffic import DestinationRule, Subset
-from isthmus.model.views import Scope
+from isthmus.model.views import ProxyKind, Scope
 from isthmus.model.workloads import Endpoint
 
 
 def rule_for(scope: Scope, service: Service, snapshot: Snapshot) -> DestinationRule | None:
     """From the caller's own namespace, else from the service's, else from the root: the first that has one for the host.
+
+    Gateways start the TLS that a BackendTLSPolicy of Gateway API asks for, whatever the rule says of TLS.
 
     In one namespace the most specific host counts, and rules that choose the caller by its labels before others. Several rules for it
     are one: the oldest one's policy, and everybody's subsets. A Pod of a headless service is called as the service's rule says, if it has none
@@ -31,6 +33,18 @@ def _rule_for(scope: Scope, service: Service, snapshot: Snapshot) -> Destination
     known = snapshot.rules_by_host.get(service.hostname, ())
     if not known:
         return None
+    secured = next((rule for rule in known if rule.backend_tls), None)
+    if secured is None:
+        return _of_writers(scope, service, known, snapshot)
+    found = _of_writers(scope, service, [rule for rule in known if rule is not secured], snapshot)
+    if scope.kind is not ProxyKind.ROUTER:
+        return found
+    return replace(found, backend_tls=secured.backend_tls) if found else secured
+
+
+def _of_writers(
+    scope: Scope, service: Service, known: Sequence[DestinationRule], snapshot: Snapshot
+) -> DestinationRule | None:
     default, root = snapshot.settings.destination_rule_export_to, snapshot.settings.root_namespace
     if all(
         rule.namespace in (service.namespace, root) and is_for_all(rule.export_to or default) and not rule.selector

@@ -41,7 +41,7 @@ def of(asked: Iterable[ServerTls]) -> Iterator[Resource]:
     names: dict[str, None] = {}
     for said in asked:
         names |= dict.fromkeys(map(secret_name, said.credentials))
-        if said.asks_for_certificates and said.credentials:
+        if said.asks_for_certificates and said.credentials and not said.authorities_pem:
             names[authorities_name(said)] = None
     return map(_stand_in, names)
 

@@ -192,14 +192,19 @@ def gateway_socket(
             cipher_suites=said.ciphers or _CIPHERS,
         ),
     )
-    if said.credentials:
+    if said.shows_workload:
+        common.tls_certificate_sds_secret_configs.add(name=WORKLOAD_CERTIFICATE, sds_config=from_agent())
+    elif said.credentials:
         for name in said.credentials:
             common.tls_certificate_sds_secret_configs.add(name=secret_name(name), sds_config=from_ads())
     else:
         own = common.tls_certificates.add()
         own.certificate_chain.filename, own.private_key.filename = said.certificate, said.private_key
     asks = said.asks_for_certificates
-    if asks and said.credentials:
+    if asks and said.authorities_pem:
+        common.validation_context.trusted_ca.inline_string = said.authorities_pem
+        common.validation_context.match_typed_subject_alt_names.extend(_named(said.names))
+    elif asks and said.credentials:
         combined = common.combined_validation_context
         combined.default_validation_context.match_typed_subject_alt_names.extend(_named(said.names))
         combined.validation_context_sds_secret_config.name = authorities_name(said)

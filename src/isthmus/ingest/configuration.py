@@ -138,7 +138,10 @@ def configuration_of(
         key_addresses=addresses_of(tokens, settings.key_source),
         destination_rules=tuple(
             sorted(
-                reader.each(networking.DestinationRule, lambda obj: destination_rule_of(obj, cluster.id, domain)),
+                [
+                    *reader.each(networking.DestinationRule, lambda obj: destination_rule_of(obj, cluster.id, domain)),
+                    *routes.destination_rules,
+                ],
                 key=_age,
             )
         ),

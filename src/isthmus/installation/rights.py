@@ -37,6 +37,8 @@ LEASES: Object = {
     "verbs": ["get", "create", "update"],
 }
 """Who leads, and who lives: in the system namespace."""
+_AUTHORITIES: Object = {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get", "list", "watch"]}
+"""Gateway API's objects name authorities by ConfigMaps of any name."""
 _RBAC = "rbac.authorization.k8s.io"
 
 
@@ -47,6 +49,7 @@ def control_plane_rules(settings: InstallSettings) -> list[Object]:
         *_configuration(),
         _named_config_maps([*READ_CONFIG_MAPS], _READ),
         *([_secrets(_READ)] if settings.is_on("gatewaySecrets") else []),
+        *([_AUTHORITIES] if settings.is_on("gatewaySecrets") else []),
         *_gateways(),
         *(CLUSTER_SET if settings.is_on("clusterSet.enabled") else []),
         *writer_rules(settings),

@@ -102,3 +102,5 @@ class Attachments:
     classes: tuple[str, ...] = ()
     gateways: tuple[GatewayAttachments, ...] = ()
     routes: tuple[RouteAttachments, ...] = ()
+    policies: tuple[RouteAttachments, ...] = ()
+    """BackendTLSPolicies: their parents are what they are about."""

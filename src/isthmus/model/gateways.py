@@ -39,6 +39,10 @@ class ServerTls:
     mode: TlsMode
     credentials: tuple[str, ...] = ()
     authorities: str = ""
+    authorities_pem: str = ""
+    """Of those that vouch for callers, where they are no secret (a ConfigMap)."""
+    shows_workload: bool = False
+    """Its own certificate of the mesh, to callers that need none."""
     certificate: str = ""
     private_key: str = ""
     ca_certificates: str = ""

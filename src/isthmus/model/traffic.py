@@ -253,6 +253,8 @@ class DestinationRule:
     wishes: Wishes = field(default_factory=Wishes)
     made_from: Origin | None = None
     """The object of another kind that it was derived from."""
+    backend_tls: tuple[tuple[int, TlsOrigination], ...] = ()
+    """TLS that gateways start, by port (0: every other one), whatever the policies say."""
 
     @property
     def origin(self) -> Origin:
@@ -260,7 +262,9 @@ class DestinationRule:
 
     def policy_for(self, port: int, subset: Subset | None) -> TrafficPolicy:
         """A port's own policy takes the place of the general one; a subset's completes itself from the rule's."""
-        general = replace(dict(self.port_policies).get(port, self.policy), wishes=self.wishes)
-        if subset is None:
-            return general
-        return dict(subset.port_policies).get(port, subset.policy).over(general)
+        found = replace(dict(self.port_policies).get(port, self.policy), wishes=self.wishes)
+        if subset is not None:
+            found = dict(subset.port_policies).get(port, subset.policy).over(found)
+        by_port = dict(self.backend_tls)
+        tls = by_port.get(port, by_port.get(0))
+        return replace(found, tls=ClientTls.SIMPLE, origination=tls) if tls else found

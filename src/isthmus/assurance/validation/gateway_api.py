@@ -108,6 +108,19 @@ REFERENCE_GRANT = record({
     "from": many(record({**_GRANTED, "namespace": text(low=1)}, ("kind", "namespace")), low=1),
     "to": many(record({**_GRANTED, "name": text()}, ("kind",)), low=1),
 }, ("from", "to"))  # fmt: skip
+BACKEND_TLS_POLICY = record({
+    "targetRefs": many(record({
+        "group": text(), "kind": text(low=1), "name": text(low=1), "sectionName": text(),
+    }, ("kind", "name")), low=1, high=16),
+    "validation": record({
+        "hostname": text(low=1), "wellKnownCACertificates": text(),
+        "caCertificateRefs": many(record({"group": text(), "kind": text(low=1), "name": text(low=1)}, ("kind", "name")), high=8),
+        "subjectAltNames": many(record({
+            "type": enum("Hostname", "URI"), "hostname": text(), "uri": text(),
+        }, ("type",)), high=5),
+    }, ("hostname",)),
+    "options": LABELS,
+}, ("targetRefs", "validation"))  # fmt: skip
 SERVICE_EXPORT = record({"exportedLabels": LABELS, "exportedAnnotations": LABELS})
 SERVICE_IMPORT = record({
     "ports": many(record({
@@ -151,6 +164,31 @@ def gateway(item: Object) -> Iterator[Problem]:
         terminates = tls is not None and tls.get("mode", "Terminate") == "Terminate"
         if terminates and not tls.get("certificateRefs") and not tls.get("options"):
             yield Problem(codes.BAD_CREDENTIALS, f"{path}.tls.certificateRefs", "mode Terminate needs a certificate")
+
+
+def backend_tls_policy(item: Object) -> Iterator[Problem]:
+    said, path = item["spec"]["validation"], "$.spec.validation"
+    if bad_host(said["hostname"]) or "*" in said["hostname"]:
+        yield Problem(codes.NOT_A_HOST, f"{path}.hostname", bad_host(said["hostname"]) or "a wildcard is not one name")
+    refs, well_known = said.get("caCertificateRefs"), said.get("wellKnownCACertificates")
+    if refs and well_known:
+        yield Problem(codes.CONTRADICTION, path, "caCertificateRefs and wellKnownCACertificates exclude each other")
+    elif not refs and not well_known:
+        yield Problem(codes.MISSING, path, "one of caCertificateRefs and wellKnownCACertificates is required")
+    for index, name in enumerate(said.get("subjectAltNames") or []):
+        field = "uri" if name["type"] == "URI" else "hostname"
+        if not name.get(field):
+            yield Problem(
+                codes.MISSING, f"{path}.subjectAltNames[{index}].{field}", f"is required for type {name['type']}"
+            )
+    seen: set[tuple[object, ...]] = set()
+    for index, target in enumerate(item["spec"]["targetRefs"]):
+        key = (target.get("group", ""), target["kind"], target["name"], target.get("sectionName", ""))
+        if key in seen:
+            yield Problem(
+                codes.TWICE, f"$.spec.targetRefs[{index}]", f"{target['kind']} {target['name']} is given twice"
+            )
+        seen.add(key)
 
 
 def route(item: Object) -> Iterator[Problem]:

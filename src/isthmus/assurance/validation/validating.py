@@ -74,6 +74,7 @@ _KINDS: dict[Kind, _Known] = {
     (_GATEWAYS, "TLSRoute"): _Known(gateway_api.L4_ROUTE, gateway_api.route, True),
     (_GATEWAYS, "TCPRoute"): _Known(gateway_api.L4_ROUTE, gateway_api.route, True),
     (_GATEWAYS, "UDPRoute"): _Known(gateway_api.L4_ROUTE, gateway_api.route, True),
+    (_GATEWAYS, "BackendTLSPolicy"): _Known(gateway_api.BACKEND_TLS_POLICY, gateway_api.backend_tls_policy, True),
     (_GATEWAYS, "ReferenceGrant"): _Known(gateway_api.REFERENCE_GRANT, _no_more, True),
     ("admiral.io", "GlobalTrafficPolicy"): _Known(
         global_names.GLOBAL_TRAFFIC_POLICY, global_names.global_traffic_policy, True

@@ -47,9 +47,13 @@ def problem_with_authorities(secret: Secret | None) -> str:
     """Why a Secret names no authorities; empty if it does."""
     if secret is None:
         return "there is no such Secret"
+    return problem_with_pem(part_of(secret, AUTHORITY_KEYS))
+
+
+def problem_with_pem(authorities: bytes) -> str:
+    """The same of the text itself."""
     from cryptography import x509
 
-    authorities = part_of(secret, AUTHORITY_KEYS)
     if not authorities:
         return "it has no ca.crt"
     try:

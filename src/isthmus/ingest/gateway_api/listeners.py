@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 from isthmus.api import gateway_api as api
 from isthmus.ingest import labels
+from isthmus.ingest.gateway_api.authorities import authorities_in
 from isthmus.ingest.gateway_api.certificates import problem_with_authorities, problem_with_pair
 from isthmus.ingest.gateway_api.objects import Objects, validation_of
 from isthmus.ingest.gateway_api.references import Grants, Reference
@@ -18,6 +19,7 @@ from isthmus.model.security import Labels
 AUTO_PASSTHROUGH_PORT = "15443"
 _LISTENER_PROTOCOL = "gateway.istio.io/listener-protocol"
 _TERMINATE_MODE = "gateway.istio.io/tls-terminate-mode"
+_OF_WORKLOAD = "ISTIO_SIMPLE"
 _CIPHERS = "gateway.istio.io/tls-cipher-suites"
 _REQUESTS = ("GRPCRoute", "HTTPRoute")
 _TRAFFIC = {"HTTP": Traffic.HTTP, "HTTPS": Traffic.HTTPS, "TLS": Traffic.TLS, "TCP": Traffic.TCP}
@@ -154,10 +156,11 @@ def _tls(
     if said.mode == "Passthrough":
         return ServerTls(mode=TlsMode.PASSTHROUGH, ciphers=ciphers), ACCEPTED, RESOLVED
     mode = said.options.get(_TERMINATE_MODE, "SIMPLE")
+    if mode == _OF_WORKLOAD:
+        return ServerTls(mode=TlsMode.SIMPLE, shows_workload=True, ciphers=ciphers), ACCEPTED, RESOLVED
     if mode not in TlsMode.__members__ or mode == TlsMode.PASSTHROUGH:
-        what = (
-            f"option {_TERMINATE_MODE}: {mode!r} is not known: use one of SIMPLE, MUTUAL, OPTIONAL_MUTUAL, ISTIO_MUTUAL"
-        )
+        known = f"SIMPLE, MUTUAL, OPTIONAL_MUTUAL, ISTIO_MUTUAL, {_OF_WORKLOAD}"
+        what = f"option {_TERMINATE_MODE}: {mode!r} is not known: use one of {known}"
         return None, Condition("Accepted", False, "Invalid", what), RESOLVED
     if mode == TlsMode.ISTIO_MUTUAL:
         return ServerTls(mode=TlsMode.ISTIO_MUTUAL), ACCEPTED, RESOLVED
@@ -166,10 +169,14 @@ def _tls(
     validation = validation_of(gateway, listener)
     if validation is None or not validation.ca_certificate_refs:
         return tls, ACCEPTED, resolved
-    authorities, problem = _authorities(gateway, validation.ca_certificate_refs, objects, grants)
     optional = validation.mode == "AllowInsecureFallback"
     judged = TlsMode.OPTIONAL_MUTUAL if optional else TlsMode.MUTUAL
-    tls = replace(tls, mode=judged, authorities=authorities) if tls and authorities else None
+    if all(each.kind == "ConfigMap" for each in validation.ca_certificate_refs):
+        text, problem = _texts(gateway, validation.ca_certificate_refs, objects, grants)
+        tls = replace(tls, mode=judged, authorities_pem=text) if tls and text else None
+    else:
+        authorities, problem = _authorities(gateway, validation.ca_certificate_refs, objects, grants)
+        tls = replace(tls, mode=judged, authorities=authorities) if tls and authorities else None
     if problem is not None:
         return tls, Condition("Accepted", False, "NoValidCACertificate", problem.message), problem
     return tls, ACCEPTED, resolved
@@ -198,6 +205,26 @@ def _certificates(
                 resolved = Condition("ResolvedRefs", False, "InvalidCertificateRef", f"{written}: {problem}")
         names.append(f"{namespace}/{reference.name}")
     return tuple(names), resolved
+
+
+def _texts(
+    gateway: api.KubernetesGateway, references: Sequence[api.ObjectReference], objects: Objects, grants: Grants
+) -> tuple[str, Condition | None]:
+    """The authorities that ConfigMaps name, all together, and what is wrong with one of them."""
+    texts = []
+    for reference in references:
+        namespace = reference.namespace or gateway.metadata.namespace
+        if not grants.allow(
+            "Gateway", gateway.metadata.namespace, Reference("", "ConfigMap", namespace, reference.name)
+        ):
+            written = f"ConfigMap {namespace}/{reference.name}"
+            what = f"{written} is in another namespace, and no ReferenceGrant there allows it"
+            return "", Condition("ResolvedRefs", False, "RefNotPermitted", what)
+        reason, text = authorities_in(reference, namespace, objects)
+        if reason:
+            return "", Condition("ResolvedRefs", False, reason, text)
+        texts.append(text)
+    return "".join(f"{text.strip()}\n" for text in texts if text), None
 
 
 def _authorities(

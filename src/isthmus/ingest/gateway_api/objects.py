@@ -18,13 +18,13 @@ Name = tuple[str, str]
 
 _KINDS: tuple[type[KubernetesObject], ...] = (
     api.GatewayClass, api.KubernetesGateway, api.HTTPRoute, api.GRPCRoute, api.TLSRoute, api.TCPRoute, api.UDPRoute,
-    api.ReferenceGrant,
+    api.ReferenceGrant, api.BackendTLSPolicy,
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objects:
-    """`secrets` None: nobody has said which Secrets there are, so what refers to one is believed."""
+    """`secrets` or `config_maps` None: nobody has said which there are, so what refers to one is believed."""
 
     cluster: ClusterId
     settings: MeshSettings
@@ -32,6 +32,8 @@ class Objects:
     gateways: Sequence[api.KubernetesGateway]
     routes: Sequence[api.Route]
     grants: Sequence[api.ReferenceGrant]
+    backend_tls_policies: Sequence[api.BackendTLSPolicy]
+    config_maps: Mapping[Name, core.ConfigMap | core.AuthorityBundle] | None
     namespaces: Mapping[Name, core.Namespace]
     services: Mapping[Name, core.Service]
     service_entries: Mapping[Name, networking.ServiceEntry]
@@ -59,6 +61,11 @@ def objects_of(cluster: ClusterInput, settings: MeshSettings) -> Objects | None:
         gateways=each(api.KubernetesGateway),
         routes=cast("list[api.Route]", routes),
         grants=each(api.ReferenceGrant),
+        backend_tls_policies=each(api.BackendTLSPolicy),
+        config_maps=cast(
+            "Mapping[Name, core.ConfigMap | core.AuthorityBundle] | None",
+            cluster.objects.get("AuthorityBundle") or cluster.objects.get("ConfigMap"),
+        ),
         namespaces=cast("Mapping[Name, core.Namespace]", cluster.objects.get("Namespace", {})),
         services=cast("Mapping[Name, core.Service]", cluster.objects.get("Service", {})),
         service_entries=cast("Mapping[Name, networking.ServiceEntry]", cluster.objects.get("ServiceEntry", {})),
@@ -67,7 +74,7 @@ def objects_of(cluster: ClusterInput, settings: MeshSettings) -> Objects | None:
 
 
 def inputs_of(objects: Objects) -> tuple[object, ...]:
-    """Every object that the reading may depend on, for a memo of it: of Services and Secrets those alone that are named by gateways."""
+    """Every object that the reading may depend on, for a memo of it: of Services, Secrets and the like those alone that are named."""
     names = {gateway.metadata.namespace for gateway in objects.gateways}
     named = {
         (ref.namespace or gateway.metadata.namespace, ref.name)
@@ -76,7 +83,17 @@ def inputs_of(objects: Objects) -> tuple[object, ...]:
         for ref in references_of(gateway, listener)
     }
     secrets = objects.secrets
+    targets = [(p.metadata.namespace, each.name) for p in objects.backend_tls_policies for each in p.spec.target_refs]
+    bundles = {
+        (p.metadata.namespace, ref.name)
+        for p in objects.backend_tls_policies
+        for ref in p.spec.validation.ca_certificate_refs
+    }
     return (
+        *objects.backend_tls_policies,
+        *(objects.services.get(name) for name in targets),
+        *(objects.service_entries.get(name) for name in targets),
+        *((objects.config_maps or {}).get(name) for name in sorted(bundles | named)),
         *objects.classes, *objects.gateways, *objects.routes, *objects.grants, *objects.namespaces.values(),
         *(service for (namespace, _), service in sorted(objects.services.items()) if namespace in names),
         *(objects.services.get((p.namespace or r.metadata.namespace, p.name)) for r in objects.routes for p in r.spec.parent_refs),

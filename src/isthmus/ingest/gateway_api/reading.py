@@ -13,6 +13,7 @@ from dataclasses import dataclass, field, replace
 from isthmus.api import gateway_api as api
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.gateway_api.attaching import Attachment, attachments_of
+from isthmus.ingest.gateway_api.backend_tls import backend_tls_of, issues_of
 from isthmus.ingest.gateway_api.gateways import OpenGateway, classes_of, open_gateways
 from isthmus.ingest.gateway_api.objects import Objects
 from isthmus.ingest.gateway_api.references import Grants, Referrer
@@ -24,6 +25,7 @@ from isthmus.model.names import ClusterId, Hostname, Namespace
 from isthmus.model.routing import MESH, ConnectionMatch, ConnectionRule, HttpRule, VirtualService
 from isthmus.model.snapshot import Exposure
 from isthmus.model.topology import NetworkGateway
+from isthmus.model.traffic import DestinationRule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +36,7 @@ class GatewayApi:
     exposures: tuple[Exposure, ...] = ()
     network_gateways: tuple[NetworkGateway, ...] = ()
     virtual_services: tuple[VirtualService, ...] = ()
+    destination_rules: tuple[DestinationRule, ...] = ()
     attachments: Attachments = field(default_factory=Attachments)
     issues: tuple[Issue, ...] = ()
 
@@ -74,6 +77,8 @@ def gateway_api_of(objects: Objects, cache: IngestCache) -> GatewayApi:
     reader = _Reader(objects, grants, gateways, cache)
     routes = [found for route in objects.routes if (found := reader.route(route)) is not None]
     issues = [issue for gateway in gateways for issue in _gateway_issues(gateway, objects.cluster)]
+    secured, policies = backend_tls_of(objects)
+    issues += issues_of(policies, objects.cluster)
     cache.end_round()
     return GatewayApi(
         servers=tuple(sorted(server for gateway in gateways for server in gateway.servers())),
@@ -82,6 +87,7 @@ def gateway_api_of(objects: Objects, cache: IngestCache) -> GatewayApi:
             sorted({found for gateway in gateways for found in gateway.network_gateways(objects.cluster)})
         ),
         virtual_services=tuple(reader.virtual_services()),
+        destination_rules=tuple(secured),
         attachments=Attachments(
             classes=tuple(sorted(classes_of(objects))),
             gateways=tuple(
@@ -89,6 +95,7 @@ def gateway_api_of(objects: Objects, cache: IngestCache) -> GatewayApi:
                 for gateway in gateways
             ),
             routes=tuple(sorted(routes)),
+            policies=tuple(sorted(policies)),
         ),
         issues=(*issues, *reader.issues),
     )
