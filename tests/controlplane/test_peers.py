@@ -79,10 +79,10 @@ class Teller:
 async def telling(mesh: OneMesh, *, port: int = 0, identity: SpiffeId | None = None) -> AsyncIterator[Teller]:
     rounds = Rounds(mesh)
     askers = PeerAskers(mesh.id, identity or control_plane_of(mesh.id), lambda: AUTHORITIES[mesh.id], rounds)  # type: ignore[arg-type]
-    server = PeerServer(askers.admit, askers.gone)
-    async with asyncio.TaskGroup() as tasks, serving_peers(server, askers.context(), "127.0.0.1", port) as listening:
+    server = PeerServer(askers.admit, askers.gone, askers.context())
+    async with asyncio.TaskGroup() as tasks, serving_peers(server, "127.0.0.1", port) as listening:
         running = tasks.create_task(askers.run())
-        yield Teller(rounds, askers, listening.sockets[0].getsockname()[1])
+        yield Teller(rounds, askers, listening)
         running.cancel()
 
 

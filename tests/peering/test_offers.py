@@ -74,6 +74,14 @@ def test_what_a_peer_cannot_say_is_refused_with_a_reason_and_the_rest_counts(nam
     assert "fine" in [each.name for each in found.services]
 
 
+def test_what_is_nested_without_end_is_refused_like_anything_else() -> None:
+    body = b'{"ports":[],"more":' + b"[" * 100_000 + b"]" * 100_000 + b"}"
+
+    found, refused = offers_of({**resources_of(OFFERS), "service/sample/deep": body}, PEER)
+
+    assert (found, refused.keys()) == (OFFERS, {"service/sample/deep"})
+
+
 def test_a_kind_of_resource_that_a_newer_peer_has_is_passed_over() -> None:
     assert offers_of({**resources_of(OFFERS), "weather": b"{}"}, PEER) == (OFFERS, {})
 

@@ -18,6 +18,7 @@ from isthmus.peering.messages import (
 )
 from isthmus.peering.session import Hearing, Telling
 
+DEEP = b'{"type":"news","changed":{"a":' + b"[" * 5000 + b"]" * 5000 + b"}}"
 histories = st.lists(st.dictionaries(st.sampled_from("abcd"), st.integers(0, 3).map(lambda n: b"%d" % n)), max_size=6)
 
 
@@ -66,7 +67,9 @@ def test_a_resource_that_is_too_large_is_no_message() -> None:
         Hearing().take(News(changed={"a": msgspec.Raw(b'"%s"' % (b"x" * RESOURCE_BYTES_MAX))}))
 
 
-@pytest.mark.parametrize("line", [b"", b"{}", b"[]", b'{"type":"hello"}', b'{"type":"news","changed":7}', b"\xff"])
+@pytest.mark.parametrize(
+    "line", [b"", b"{}", b"[]", b'{"type":"hello"}', b'{"type":"news","changed":7}', b"\xff", DEEP]
+)
 def test_what_is_no_message_is_refused(line: bytes) -> None:
     for read in (from_asker, from_teller):
         with pytest.raises(Malformed):

@@ -169,7 +169,9 @@ class PeerLinks:
                     self._heard(link, address, has_news=has_news)
         except TimeoutError:
             return
-        except (PeerUnavailable, ssl.SSLError) as error:
+        except Exception as error:  # Whatever a stranger says, it ends this connection, and nothing else.
+            if not isinstance(error, PeerUnavailable | ssl.SSLError):
+                log.exception("a peer said what we did not expect", mesh=asked.mesh)
             if str(error) != link.error:
                 log.warning("peer not heard", mesh=asked.mesh, error=str(error))
             link.error = str(error)

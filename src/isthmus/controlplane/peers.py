@@ -74,8 +74,8 @@ class Peers:
     @asynccontextmanager
     async def serving(self, host: str) -> AsyncIterator[None]:
         """While the block runs, other meshes can ask."""
-        server = PeerServer(self._askers.admit, self._askers.gone)
-        async with serving_peers(server, self._askers.context(), host, PORT):
+        server = PeerServer(self._askers.admit, self._askers.gone, self._askers.context())
+        async with serving_peers(server, host, PORT):
             yield
 
     def table(self) -> list[PeerRow]:

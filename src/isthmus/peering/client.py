@@ -7,7 +7,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 
-from isthmus.peering.messages import LINE_BYTES_MAX, Goodbye, Hello, Malformed, News, Still, Taken, encode, from_teller
+from isthmus.peering.messages import LINE_BYTES_MAX, Goodbye, Hello, News, Still, Taken, encode, from_teller
 from isthmus.peering.session import Hearing
 
 CONNECT_SECONDS = 10.0
@@ -61,5 +61,5 @@ async def listen(
             writer.close()
             with contextlib.suppress(OSError):
                 writer.transport.abort()
-    except (OSError, EOFError, TimeoutError, Malformed, ValueError) as error:
+    except (OSError, EOFError, TimeoutError, ValueError, asyncio.LimitOverrunError) as error:
         raise PeerUnavailable(f"{address}: {str(error) or type(error).__name__}") from None

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import msgspec
 
@@ -62,9 +63,6 @@ class Goodbye(msgspec.Struct, frozen=True, tag="goodbye"):
 FromAsker = Hello | Taken
 FromTeller = News | Still | Goodbye
 
-_FROM_ASKER: msgspec.json.Decoder[FromAsker] = msgspec.json.Decoder(FromAsker)
-_FROM_TELLER: msgspec.json.Decoder[FromTeller] = msgspec.json.Decoder(FromTeller)
-
 
 def encode(message: FromAsker | FromTeller) -> bytes:
     """A line."""
@@ -73,17 +71,21 @@ def encode(message: FromAsker | FromTeller) -> bytes:
 
 def from_asker(line: bytes) -> FromAsker:
     """Raises Malformed."""
-    try:
-        return _FROM_ASKER.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise Malformed(str(error)) from None
+    found: FromAsker = decoded(line, FromAsker)
+    return found
 
 
 def from_teller(line: bytes) -> FromTeller:
     """Raises Malformed."""
+    found: FromTeller = decoded(line, FromTeller)
+    return found
+
+
+def decoded(body: bytes, kind: Any) -> Any:
+    """Of this type. Raises Malformed for whatever else it is, however deep."""
     try:
-        return _FROM_TELLER.decode(line)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        return msgspec.json.decode(body, type=kind)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
 
 

@@ -6,7 +6,6 @@ What a peer says about anything but its own trust domain, or in words that mean 
 from __future__ import annotations
 
 import ipaddress
-from typing import TypeVar
 
 import msgspec
 
@@ -15,14 +14,12 @@ from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Namespace, NetworkId
 from isthmus.model.services import Protocol, ServicePort
 from isthmus.model.topology import Locality, NetworkGateway
-from isthmus.peering.messages import Resources
+from isthmus.peering.messages import Resources, decoded
 
 _GATEWAYS, _IDENTITIES, _SERVICE = "gateways", "identities", "service/"
 _PLACES_MAX, _PORTS_MAX, _GATEWAYS_MAX, _IDENTITIES_MAX = 1000, 100, 256, 10_000
 _WEIGHT_MAX = 1 << 20
 _NETWORK_CHARACTERS_MAX = 253
-
-T = TypeVar("T")
 
 
 class _Port(msgspec.Struct, frozen=True):
@@ -90,7 +87,7 @@ def _offered(name: str, body: bytes, trust_domain: TrustDomain) -> OfferedServic
     namespace, _, service = name.partition("/")
     if not is_label(namespace) or not is_label(service):
         raise ValueError(f"{name!r} is not NAMESPACE/NAME of a service")
-    said = _decoded(body, _Service)
+    said: _Service = decoded(body, _Service)
     _bounded(said.ports, _PORTS_MAX, "ports")
     _bounded(said.places, _PLACES_MAX, "places")
     ports = tuple(sorted(map(_port, said.ports)))
@@ -120,7 +117,7 @@ def _place(said: _Place, trust_domain: TrustDomain) -> Place:
 
 
 def _gateways(body: bytes) -> tuple[NetworkGateway, ...]:
-    said = _decoded(body, tuple[_Gateway, ...])
+    said: tuple[_Gateway, ...] = decoded(body, tuple[_Gateway, ...])
     _bounded(said, _GATEWAYS_MAX, "gateways")
     return tuple(
         sorted(
@@ -138,7 +135,7 @@ def _gateways(body: bytes) -> tuple[NetworkGateway, ...]:
 
 
 def _identities(body: bytes) -> tuple[Identities, ...]:
-    said = _decoded(body, tuple[str, ...])
+    said: tuple[str, ...] = decoded(body, tuple[str, ...])
     _bounded(said, _IDENTITIES_MAX, "identities")
     return tuple(sorted(map(Identities.parse, said)))
 
@@ -166,10 +163,3 @@ def _network(text: str) -> NetworkId:
 def _bounded(found: tuple[object, ...], most: int, what: str) -> None:
     if len(found) > most:
         raise ValueError(f"{len(found)} {what} are more than the {most} that are taken")
-
-
-def _decoded(body: bytes, kind: type[T]) -> T:
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise ValueError(str(error)) from None

@@ -7,7 +7,7 @@ that reads slowly is told the newest once it has taken what it was told before: 
 from __future__ import annotations
 
 import asyncio
-import contextlib
+import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -33,6 +33,7 @@ HELLO_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 STILL_SECONDS = 10.0
 ASKERS_MAX = 256
+_NO_ROOM_SECONDS = 0.2
 
 log = structlog.get_logger()
 
@@ -78,33 +79,51 @@ Admit = Callable[[Hello, ssl.SSLObject], Feed]
 class PeerServer:
     """Use `serving_peers`, which runs it."""
 
-    def __init__(self, admit: Admit, gone: Callable[[Feed], None]) -> None:
+    def __init__(self, admit: Admit, gone: Callable[[Feed], None], context: ssl.SSLContext) -> None:
         self._admit = admit
         self._gone = gone
-        self._askers: set[asyncio.StreamWriter] = set()
+        self._context = context
+        self._connections = 0
 
-    def end(self) -> None:
-        """Closes every connection."""
-        for writer in list(self._askers):
-            writer.transport.abort()
+    async def accept(self, listener: socket.socket, tasks: asyncio.TaskGroup) -> None:
+        """Until cancelled. They are counted before their handshake: one too many costs us nothing."""
+        loop = asyncio.get_running_loop()
+        while True:
+            try:
+                connection, peer = await loop.sock_accept(listener)
+            except OSError as error:  # Of descriptors there are none left, or whoever came is gone again.
+                log.warning("no peer can be let in", error=str(error))
+                await asyncio.sleep(_NO_ROOM_SECONDS)
+                continue
+            if self._connections >= ASKERS_MAX:
+                connection.close()
+                continue
+            self._connections += 1
+            tasks.create_task(self._serve(connection, str(peer)), name="peer")
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """One connection, from its first line to its end."""
-        peer = writer.get_extra_info("peername")
-        self._askers.add(writer)
+    async def _serve(self, connection: socket.socket, peer: str) -> None:
+        """From the handshake to the end."""
+        reader = asyncio.StreamReader(limit=LINE_BYTES_MAX)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport: asyncio.Transport | None = None
         try:
-            if len(self._askers) > ASKERS_MAX:
-                raise NotAdmitted("there are too many askers")
-            await self._converse(reader, writer)
+            loop = asyncio.get_running_loop()
+            transport, _ = await loop.connect_accepted_socket(
+                lambda: protocol, connection, ssl=self._context, ssl_handshake_timeout=HANDSHAKE_SECONDS
+            )
+            await self._converse(reader, asyncio.StreamWriter(transport, protocol, reader, loop))
         except NotAdmitted as refused:
             log.warning("peer refused", peer=peer, reason=str(refused))
-            with contextlib.suppress(OSError):
-                writer.write(encode(Goodbye(str(refused))))
-        except (Malformed, OSError, EOFError, TimeoutError, ValueError) as error:
+            if transport is not None:
+                transport.write(encode(Goodbye(str(refused))))
+        except (Malformed, OSError, EOFError, TimeoutError, asyncio.LimitOverrunError) as error:
             log.info("peer gone", peer=peer, reason=str(error) or type(error).__name__)
+        except Exception:  # Whatever a stranger does, it ends this connection, and nothing else.
+            log.exception("a peer did what we did not expect", peer=peer)
         finally:
-            self._askers.discard(writer)
-            writer.close()
+            self._connections -= 1
+            if transport is not None:
+                transport.close()
 
     async def _converse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         async with asyncio.timeout(HELLO_SECONDS):
@@ -138,15 +157,19 @@ async def _say(writer: asyncio.StreamWriter, message: News | Still) -> None:
 
 
 @asynccontextmanager
-async def serving_peers(
-    server: PeerServer, context: ssl.SSLContext, host: str, port: int
-) -> AsyncIterator[asyncio.Server]:
-    """While the block runs."""
-    listening = await asyncio.start_server(
-        server.serve, host, port, ssl=context, limit=LINE_BYTES_MAX, ssl_handshake_timeout=HANDSHAKE_SECONDS
-    )
-    try:
-        yield listening
-    finally:
-        listening.close()
-        server.end()
+async def serving_peers(server: PeerServer, host: str, port: int) -> AsyncIterator[int]:
+    """While the block runs; gives the port, which is a free one for 0. Every connection ends with the block."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.create_server((host, port), family=family, backlog=ASKERS_MAX) as listener:
+        listener.setblocking(False)
+        async with asyncio.TaskGroup() as tasks:
+            work = tasks.create_task(_all_of(server, listener), name="peers that ask")
+            try:
+                yield int(listener.getsockname()[1])
+            finally:
+                work.cancel()
+
+
+async def _all_of(server: PeerServer, listener: socket.socket) -> None:
+    async with asyncio.TaskGroup() as tasks:
+        await server.accept(listener, tasks)
