@@ -56,6 +56,15 @@ def with_user(**user: object) -> str:
     return yaml.safe_dump(document)
 
 
+def test_the_secret_that_leads_to_the_config_cluster_is_no_remote_secret():
+    """Though it is labelled as one, by whoever made it: the cluster would be read twice, under two ids."""
+    rules = RemoteRules(own_cluster=EAST, system_namespace=RULES.system_namespace, config_secret="istio-kubeconfig")
+
+    reading = reading_of([secret("istio-kubeconfig", config=kubeconfig())], rules)
+
+    assert (reading.clusters, reading.rejected, reading.ignored) == ({}, (), ())
+
+
 def test_each_entry_of_a_secret_is_a_cluster_but_not_ones_own():
     reading = reading_of([secret("s", west=kubeconfig(), east=kubeconfig(), north=kubeconfig())], RULES)
 

@@ -167,11 +167,12 @@ class Cell:
         self._running.append(running)
         return running
 
-    def control_plane(self, account: str = "", **environment: str) -> Running:
-        """Of east; as the administrator, or with the rights of an account in istio-system and no others."""
-        token = self.east.token("istio-system", account) if account else ""
-        kubeconfig = self.directory / f"inside-{account or 'admin'}.yaml"
-        kubeconfig.write_text(render([self.east.context(self.east.inside, token)]))
+    def control_plane(self, account: str = "", home: ApiServer | None = None, **environment: str) -> Running:
+        """Where it is at home (east, if nothing is said); as the administrator, or with the rights of an account in istio-system and no others."""
+        home = home or self.east
+        token = home.token("istio-system", account) if account else ""
+        kubeconfig = self.directory / f"inside-{home.cluster}-{account or 'admin'}.yaml"
+        kubeconfig.write_text(render([home.context(home.inside, token)]))
         told = {"KUBECONFIG": str(kubeconfig), "CLUSTER_ID": "east", "NETWORK": "n1", **environment}
         running = self.start("control-plane", **told)
         running.until_said("serving")

@@ -27,10 +27,11 @@ RISKS = "PILOT_INSECURE_MULTICLUSTER_KUBECONFIG_OPTIONS"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RemoteRules:
-    """What a control plane accepts. `allowed` are the accepted risks."""
+    """What a control plane accepts. `allowed` are the accepted risks; `config_secret` is the one by which it reaches its config cluster."""
 
     own_cluster: ClusterId
     system_namespace: Namespace
+    config_secret: str = ""
     allowed: frozenset[str] = frozenset()
 
 
@@ -92,9 +93,10 @@ def accepted_risks(text: str) -> frozenset[str]:
 
 
 def is_remote_secret(secret: Secret, rules: RemoteRules) -> bool:
-    """Its label and its namespace make a Secret one; its name does not matter."""
-    labelled = secret.metadata.labels.get(LABEL) == "true"
-    return labelled and secret.metadata.namespace == rules.system_namespace
+    """Its label and its namespace make a Secret one; its name does not matter, unless it leads to the config cluster: that would count twice."""
+    metadata = secret.metadata
+    labelled = metadata.labels.get(LABEL) == "true" and metadata.name != rules.config_secret
+    return labelled and metadata.namespace == rules.system_namespace
 
 
 def reading_of(secrets: Iterable[Secret], rules: RemoteRules) -> RemoteReading:

@@ -129,6 +129,7 @@ class ControlPlaneSettings:
                 own_cluster=ClusterId(environment.get("CLUSTER_ID", "Kubernetes")),
                 system_namespace=Namespace(namespace),
                 allowed=accepted_risks(environment.get(RISKS, "")),
+                config_secret=environment.get("ISTHMUS_CONFIG_SECRET", ""),
             ),
             remote_kubeconfigs=environment.get("PILOT_MULTICLUSTER_KUBECONFIG_PATH", ""),
             remote_secrets_at_home=_flag(environment, "LOCAL_CLUSTER_SECRET_WATCHER"),

@@ -61,7 +61,7 @@ def remote_secret(
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": {LABEL: "true"},
+            "labels": {} if kind == "config" else {LABEL: "true"},
             "annotations": {ANNOTATION: cluster},
         },
         "stringData": {key: text},
