@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from isthmus.assurance.catalogue import validation as codes
 from isthmus.assurance.validation.problems import Problem
 from isthmus.assurance.validation.terms import Object, bad_url, regex, selected, selector, targets
+from isthmus.model.envoy_filters import ApplyTo
 
 _LISTENER = {"LISTENER", "FILTER_CHAIN", "NETWORK_FILTER", "HTTP_FILTER", "LISTENER_FILTER"}
 _ROUTES = {"ROUTE_CONFIGURATION", "VIRTUAL_HOST", "HTTP_ROUTE"}
@@ -45,6 +46,21 @@ def _patch(given: Object, path: str) -> Iterator[Problem]:
             yield Problem(codes.MISSING, f"{path}.patch.operation", "is required")
         elif patch["operation"] != "REMOVE" and not patch.get("value"):
             yield Problem(codes.MISSING, f"{path}.patch.value", f"{patch['operation']} needs a value")
+        elif patch["operation"] != "REMOVE" and target in ApplyTo.__members__:
+            yield from _value(ApplyTo(target), patch["value"], f"{path}.patch.value")
+
+
+def _value(target: ApplyTo, value: object, path: str) -> Iterator[Problem]:
+    """Whether Envoy has such a message. What an Envoy of another version may have is no reason to refuse the object; the patch is left out."""
+    from isthmus.envoy.patches.values import NotAMessage, parsed  # Envoy's types are loaded for those who patch.
+
+    try:
+        parsed(value, target)
+    except NotAMessage as error:
+        code = codes.HAS_NO_EFFECT if error.is_unknown else codes.WRONG_TYPE
+        yield Problem(
+            code, f"{path}{error.path}", str(error), "write it as Envoy's API has it, else the patch is left out"
+        )
 
 
 def proxy_config(item: Object) -> Iterator[Problem]:

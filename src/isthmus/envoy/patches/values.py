@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from typing import Any
@@ -34,8 +35,17 @@ _MESSAGES: dict[ApplyTo, Any] = {
 }
 
 
+_AT = re.compile(r' at "?(\w+)((?:\.\w+|\[[^\]]*\])*)"?\.?$')
+"""At the end of what protobuf says: the message, and the path in it."""
+
+
 class NotAMessage(ValueError):
-    """A value that Envoy's API does not have; the text says what is wrong with it."""
+    """A value that Envoy's API does not have; the text says what is wrong with it. `path` leads there, as far as protobuf says it. `is_unknown`:
+    another Envoy may have it."""
+
+    def __init__(self, what: str, *, path: str = "", is_unknown: bool = False) -> None:
+        super().__init__(what)
+        self.path, self.is_unknown = path, is_unknown
 
 
 @lru_cache(maxsize=4096)
@@ -43,15 +53,22 @@ def value_of(patch: ConfigPatch) -> Any:
     """The patch's value, to be copied from and never changed; None for a patch that needs none. Raises NotAMessage."""
     if not patch.value:
         return None
-    value = json.loads(patch.value)
+    return parsed(json.loads(patch.value), patch.apply_to)
+
+
+def parsed(value: Any, apply_to: ApplyTo) -> Any:
+    """The message that patches of this kind add or merge. Raises NotAMessage."""
     try:
         load_named_in(value)
-        return json_format.ParseDict(value, _MESSAGES[patch.apply_to]())
+        return json_format.ParseDict(value, _MESSAGES[apply_to]())
     except KeyError as error:
-        raise NotAMessage(f"this Envoy has no type {error.args[0]}") from None
+        raise NotAMessage(f"this Envoy has no type {error.args[0]}", is_unknown=True) from None
     except (json_format.ParseError, TypeError, ValueError) as error:
         # The first line says what is wrong; the others list every field that there is.
-        raise NotAMessage(str(error).partition("\n")[0].rstrip(".")) from None
+        said = str(error).partition("\n")[0]
+        place = _AT.search(said)
+        unknown = " has no field named " in said
+        raise NotAMessage(said.rstrip("."), path=place[2] if place else "", is_unknown=unknown) from None
 
 
 def usable(patches: Iterable[ConfigPatch]) -> Iterator[tuple[ConfigPatch, Any]]:
