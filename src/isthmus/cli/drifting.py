@@ -43,7 +43,7 @@ def drift_command(contexts: Sequence[str], kubeconfig: str, namespace: str, outp
     from isthmus.assurance.drift import differences
 
     primaries = _primaries(every(kubeconfig, contexts), namespace, named=bool(contexts))
-    found = differences(over_the_network(lambda: _rules(primaries, namespace)))
+    found = differences(over_the_network(lambda: rules_in(primaries, namespace)))
     if output == "json":
         rows = [
             {
@@ -97,14 +97,14 @@ def sync_command(
     contexts = _primaries(every(kubeconfig, [source, *targets] if targets else []), namespace, named=bool(targets))
     if source not in [context.name for context in contexts]:
         raise Failed(f"{source} is no primary; there is: {', '.join(c.name for c in contexts)}", exit_code=BAD_USAGE)
-    rules = over_the_network(lambda: _rules(contexts, namespace))
+    rules = over_the_network(lambda: rules_in(contexts, namespace))
     steps = {
         context: plan_sync(source, rules[source], rules[context.name], overwrite=overwrite, prune=prune)
         for context in contexts
         if context.name != source
     }
     if not dry_run:
-        over_the_network(lambda: _carry_out(steps))
+        over_the_network(lambda: carry_out(steps))
     rows = [
         {"cluster": context.name, "what": step.deed.value, "rule": str(step.rule), "why": step.why}
         for context, todo in steps.items()
@@ -145,7 +145,7 @@ def _primaries(contexts: list[Context], namespace: str, *, named: bool) -> list[
     return chosen
 
 
-async def _rules(contexts: Sequence[Context], namespace: str) -> dict[str, dict[RuleName, Object]]:
+async def rules_in(contexts: Sequence[Context], namespace: str) -> dict[str, dict[RuleName, Object]]:
     """Of each cluster. A kind that a cluster does not know has no objects there."""
     from isthmus.assurance.drift import rules_of
     from isthmus.kubernetes.client import ApiClient
@@ -156,13 +156,14 @@ async def _rules(contexts: Sequence[Context], namespace: str) -> dict[str, dict[
     for context in contexts:
         objects: list[tuple[str, Object]] = []
         async with ApiClient(context.address) as client:
-            for kind, path in _kinds().items():
+            for kind, paths in _kinds().items():
+                path = await served(client, paths)
                 try:
                     items = (await client.list_objects(path))["items"]
                 except NotFound:
                     continue
-                group = f"{path.group}/{path.version}"
-                objects += [(kind, {"apiVersion": group, "kind": kind.partition(".")[0]} | item) for item in items]
+                head = {"apiVersion": path.api_version, "kind": kind.partition(".")[0]}
+                objects += [(kind, head | item) for item in items]
             settings = await client.list_objects(CONFIG_MAPS, namespace, fieldSelector="metadata.name=istio")
             head = {"apiVersion": "v1", "kind": "ConfigMap"}
             objects += [("ConfigMap", head | item) for item in settings["items"]]
@@ -170,17 +171,18 @@ async def _rules(contexts: Sequence[Context], namespace: str) -> dict[str, dict[
     return found
 
 
-async def _carry_out(steps: dict[Context, list[Step]]) -> None:
+async def carry_out(steps: dict[Context, list[Step]]) -> None:
     from isthmus.assurance.drift import Deed
     from isthmus.kubernetes.client import ApiClient
 
     for context, todo in steps.items():
         async with ApiClient(context.address) as client:
             for step in todo:
-                path = _path(step.rule.kind)
+                path = await served(client, _paths(step.rule.kind))
                 match step.deed:
                     case Deed.CREATE:
-                        await client.create(path, step.wanted or {}, step.rule.namespace)
+                        wanted = {**(step.wanted or {}), "apiVersion": path.api_version}
+                        await client.create(path, wanted, step.rule.namespace)
                     case Deed.UPDATE:
                         await _replace(client, path, step)
                     case Deed.DELETE:
@@ -191,28 +193,43 @@ async def _carry_out(steps: dict[Context, list[Step]]) -> None:
 
 async def _replace(client: ApiClient, path: ResourcePath, step: Step) -> None:
     """Onto the version that is there now: who writes at the same time is not overwritten."""
-    wanted: dict[str, Any] = dict(step.wanted or {})
+    wanted: dict[str, Any] = {**(step.wanted or {}), "apiVersion": path.api_version}
     present = await client.get(path, step.rule.name, step.rule.namespace)
     wanted["metadata"] = wanted["metadata"] | {"resourceVersion": present["metadata"]["resourceVersion"]}
     await client.replace(path, wanted)
 
 
-def _path(kind: str) -> ResourcePath:
+async def served(client: ApiClient, paths: Sequence[ResourcePath]) -> ResourcePath:
+    """The first of the versions that this server has; clusters of one mesh may have Gateway API's kinds in different ones."""
+    from isthmus.kubernetes.errors import NotFound
+
+    *newer, oldest = paths
+    for path in newer:
+        try:
+            await client.list_objects(path, limit="1")
+        except NotFound:
+            continue
+        return path
+    return oldest
+
+
+def _paths(kind: str) -> list[ResourcePath]:
     from isthmus.kubernetes.resources import CONFIG_MAPS
 
-    return CONFIG_MAPS if kind == "ConfigMap" else _kinds()[kind]
+    return [CONFIG_MAPS] if kind == "ConfigMap" else _kinds()[kind]
 
 
-def _kinds() -> dict[str, ResourcePath]:
-    """What is configuration, by name; with the group where two have one name."""
+def _kinds() -> dict[str, list[ResourcePath]]:
+    """What is configuration, by name, with the group where two have one name; and where a server may have it, the newest version first."""
     from isthmus.api.registry import KINDS
     from isthmus.kubernetes.resources import ResourcePath
 
     kinds = [k for k in KINDS.values() if k.is_custom and not k.from_every_cluster and k.name not in _PER_CLUSTER]
     names = [kind.name for kind in kinds]
     return {
-        kind.name if names.count(kind.name) == 1 else f"{kind.name}.{kind.group}": ResourcePath(
-            group=kind.group, version=kind.version, plural=kind.plural, namespaced=kind.namespaced
-        )
+        kind.name if names.count(kind.name) == 1 else f"{kind.name}.{kind.group}": [
+            ResourcePath(group=kind.group, version=version, plural=kind.plural, namespaced=kind.namespaced)
+            for version in kind.newest_first or (kind.version,)
+        ]
         for kind in kinds
     }
