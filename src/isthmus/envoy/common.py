@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from collections.abc import Sequence
 from typing import Any
 
 from envoy.config.core.v3 import address_pb2, base_pb2, config_source_pb2, grpc_service_pb2
@@ -59,6 +60,19 @@ def boolean(value: bool) -> wrappers_pb2.BoolValue:
 
 def address(ip: str, port: int) -> address_pb2.Address:
     return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=ip, port_value=port))
+
+
+def listen_everywhere(listener: Any, families: Sequence[int], port: int) -> None:
+    """At every address of the proxy's own families, IPv4 first. The listener is named after the first of them."""
+    first, *others = [_EVERYWHERE[family] for family in (4, 6) if family in families] or [_EVERYWHERE[4]]
+    listener.name = f"{first}_{port}"
+    listener.address.CopyFrom(address(first, port))
+    for other in others:
+        listener.additional_addresses.add().address.CopyFrom(address(other, port))
+
+
+_EVERYWHERE = {4: "0.0.0.0", 6: "::"}
+"""Envoy takes the latter for IPv6 alone."""
 
 
 def cidr(text: str) -> address_pb2.CidrRange:

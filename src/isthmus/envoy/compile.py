@@ -158,8 +158,9 @@ def names_of_clusters(view: OutboundView) -> frozenset[str]:
 
 
 def _frame_of_router(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
-    listeners = network_gateway.listeners(view.exposed)
-    listeners += ingress.listeners(view.gateway_ports, view.authorization, view.topology)
+    families = view.scope.ip_families
+    listeners = network_gateway.listeners(view.exposed, families)
+    listeners += ingress.listeners(view.gateway_ports, view.authorization, view.topology, families)
     yield from ((LISTENER, each) for each in listeners)
     yield from ((ROUTES, each) for each in ingress.tables(view.gateway_ports))
     asked = [chain.tls for port in view.gateway_ports for chain in port.chains if chain.tls is not None]

@@ -13,29 +13,31 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from envoy.config.route.v3 import route_components_pb2
 
 from isthmus.envoy import filters, guards, routes, tls
-from isthmus.envoy.common import BLACK_HOLE, address, seconds
+from isthmus.envoy.common import BLACK_HOLE, address, listen_everywhere, seconds
 from isthmus.envoy.resources import Resource
 from isthmus.model.gateways import GatewayChain, GatewayPort, HostTable, TlsMode
 from isthmus.model.proxy_config import GatewayTopology
 from isthmus.model.security import Authorization
 
-_ANY = "0.0.0.0"
 _CONNECT_ATTEMPTS = 3
 _HANDSHAKE_SECONDS = 15
 
 
 def listeners(
-    ports: Sequence[GatewayPort], authorization: Authorization, topology: GatewayTopology
+    ports: Sequence[GatewayPort], authorization: Authorization, topology: GatewayTopology, families: Sequence[int]
 ) -> Iterator[Resource]:
-    """One for each port that has anything to serve."""
+    """One for each port that has anything to serve, at every address of these families unless a server binds to one."""
     for port in ports:
         if port.chains:
             listener = listener_pb2.Listener(
-                name=f"{port.bind or _ANY}_{port.number}",
-                address=address(port.bind or _ANY, port.number),
                 traffic_direction=base_pb2.OUTBOUND,
                 filter_chains=[_chain(port.number, chain, authorization, topology) for chain in port.chains],
             )
+            if port.bind:
+                listener.name = f"{port.bind}_{port.number}"
+                listener.address.CopyFrom(address(port.bind, port.number))
+            else:
+                listen_everywhere(listener, families, port.number)
             if topology.proxy_protocol:
                 listener.listener_filters.append(filters.proxy_protocol())
             if any(chain.tls or chain.passes_tls_through for chain in port.chains):

@@ -15,35 +15,34 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 
 from isthmus.envoy import filters, tls
-from isthmus.envoy.common import address, seconds
+from isthmus.envoy.common import listen_everywhere, seconds
 from isthmus.envoy.resources import Resource
 from isthmus.model.views import Upstream
 
 _CONNECT_ATTEMPTS = 3
 
 
-def listeners(exposed: Sequence[tuple[int, Upstream]]) -> list[Resource]:
-    """One for each port that exposures name."""
+def listeners(exposed: Sequence[tuple[int, Upstream]], families: tuple[int, ...]) -> list[Resource]:
+    """One for each port that exposures name, at every address of these families."""
     by_port: dict[int, list[Upstream]] = defaultdict(list)
     for port, upstream in exposed:
         by_port[port].append(upstream)
     return [
-        _listener(port, tuple(sorted({upstream.sni for upstream in upstreams})))
+        _listener(port, tuple(sorted({upstream.sni for upstream in upstreams})), families)
         for port, upstreams in sorted(by_port.items())
     ]
 
 
 @lru_cache(maxsize=256)
-def _listener(port: int, names: tuple[str, ...]) -> Resource:
+def _listener(port: int, names: tuple[str, ...], families: tuple[int, ...]) -> Resource:
     """Depends on names alone, so endpoints come and go without it."""
     listener = listener_pb2.Listener(
-        name=f"0.0.0.0_{port}",
-        address=address("0.0.0.0", port),
         traffic_direction=base_pb2.OUTBOUND,
         listener_filters=[filters.tls_inspector()],
         listener_filters_timeout=seconds(5),
         filter_chains=[_chain(sni) for sni in names],
     )
+    listen_everywhere(listener, families, port)
     return Resource.of(listener.name, listener)
 
 
