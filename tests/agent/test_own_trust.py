@@ -64,7 +64,14 @@ class Proxy:
         self.lets_in: set[str] = set()
         self.shown: list[str] = []
         self.answers: asyncio.Queue[str] = asyncio.Queue()
-        self.keeper = OwnTrustKeeper(self.holder, str(roots_file), lambda: self.not_accepted, self._prove)  # type: ignore[arg-type]
+        self.crl = ""
+        self.keeper = OwnTrustKeeper(
+            self.holder,  # type: ignore[arg-type]
+            str(roots_file),
+            lambda: self.not_accepted,
+            self._prove,
+            lambda crl: setattr(self, "crl", crl),
+        )
         roots_file.write_text(OLD.root_pem)
 
     async def _prove(self, shown: Certificate) -> str:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509 as raw
+from cryptography.hazmat.primitives import hashes, serialization
 
 from isthmus.controlplane.ports import proxy_ports
 from isthmus.controlplane.settings import AdsTransport
@@ -185,3 +188,30 @@ async def test_a_serving_certificate_that_nears_its_end_is_replaced_under_an_ope
         assert await reader.read(9), "what was open is served"
         writer.close()
         keeping.cancel()
+
+
+async def test_a_client_whose_certificate_is_on_a_revocation_list_is_not_let_in(tmp_path):
+    signing, stolen = authority(), tmp_path / "client.pem"
+    key = x509.new_key()
+    chain = signing.sign(x509.new_request(key), ALICE, now(), x509.CLOCK_SKEW)
+    stolen.write_text(x509.key_pem(key) + chain[0])
+    shown = Shown([NAME], signing, now)
+    addresses = {ClientCertificate.DEMANDED: ("127.0.0.1", 0)}
+    async with proxy_ports(AdsTransport.NATIVE, addresses, shown, Nobody(), {}, Streams()) as ports:
+        port = ports[ClientCertificate.DEMANDED]
+        thief = client(signing, tmp_path)
+        thief.load_cert_chain(stolen)
+        assert await is_let_in(port, thief)
+
+        shown.renew(replace(signing, crl_pem=revocations(signing, chain[0])))
+
+        assert not await is_let_in(port, thief)
+        assert await is_let_in(port, client(signing, tmp_path, issued_by=signing))
+
+
+def revocations(signing: CertificateAuthority, pem: str) -> str:
+    number = x509.parse_certificates(pem)[0].serial_number
+    entry = raw.RevokedCertificateBuilder().serial_number(number).revocation_date(now()).build()
+    builder = raw.CertificateRevocationListBuilder().issuer_name(signing.issuer.certificate.subject)
+    builder = builder.last_update(now()).next_update(now() + timedelta(hours=1)).add_revoked_certificate(entry)
+    return builder.sign(signing.issuer.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()

@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+from cryptography import x509 as raw
+from cryptography.hazmat.primitives import hashes, serialization
 
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.trust import x509
-from isthmus.trust.expiry import Horizon, Kind, alarming, nearest_first, of_certificates, unreadable
+from isthmus.trust.expiry import Horizon, Kind, alarming, nearest_first, of_certificates, of_revocations, unreadable
 
 DAY = timedelta(days=1)
 
@@ -62,3 +64,19 @@ def test_what_cannot_be_read_is_alarming_and_says_why(now: datetime) -> None:
 
 def test_a_root_without_other_names_is_called_by_its_subject(root: x509.Issuer) -> None:
     assert x509.called(root.certificate) == f"CN=Root CA,O={TrustDomain.parse('cluster.local')}"
+
+
+def test_revocation_lists_end_too(root, now):
+    builder = raw.CertificateRevocationListBuilder().issuer_name(root.certificate.subject)
+    crl = builder.last_update(now).next_update(now + timedelta(days=7)).sign(root.key, hashes.SHA256())
+    pem = crl.public_bytes(serialization.Encoding.PEM).decode()
+
+    [found] = of_revocations("east", "here", pem)
+    [torn] = of_revocations("east", "here", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----")
+
+    assert (found.kind, found.name, found.ends) == (
+        Kind.REVOCATIONS,
+        "CN=Root CA,O=cluster.local",
+        now + timedelta(days=7),
+    )
+    assert "cannot be read" in torn.problem

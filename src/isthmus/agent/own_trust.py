@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -34,11 +35,17 @@ log = structlog.get_logger()
 
 
 class OwnTrustKeeper:
-    """For one proxy; `run` until cancelled. `accepted` says what its Envoy has not acknowledged yet, or nothing."""
+    """For one proxy; `run` until cancelled. `accepted` says what its Envoy has not acknowledged yet, or nothing; `refuse` takes revocation lists."""
 
     def __init__(
-        self, certificate: CertificateHolder, root_cert_file: str, accepted: Callable[[], str], prove: Prove
+        self,
+        certificate: CertificateHolder,
+        root_cert_file: str,
+        accepted: Callable[[], str],
+        prove: Prove,
+        refuse: Callable[[str], None],
     ) -> None:
+        self._refuse = refuse
         self._certificate = certificate
         self._root_cert_file = Path(root_cert_file)
         self._accepted = accepted
@@ -87,6 +94,9 @@ class OwnTrustKeeper:
             return f"its certificate is not renewed yet {self._certificate.last_error}".strip()
         if absent := sorted(set(asked.roots) - self._checked_against()):
             return f"{self._root_cert_file.name}, which control planes are checked against, lacks root {_short(absent)}"
+        if asked.crl and (unknown := _not_covered(held, asked.crl)):
+            return unknown
+        self._refuse(asked.crl)
         if not_accepted := self._accepted():
             return not_accepted
         for root in asked.proved:
@@ -118,6 +128,20 @@ def is_due(held: Certificate, asked: OwnTrust) -> bool:
     if {x509.fingerprint(root) for root in roots} != set(asked.roots):
         return True
     return not x509.leads_to(held.chain_pem, roots) - set(asked.tainted)
+
+
+def _not_covered(held: Certificate, crl_pem: str) -> str:
+    """Why the proxy's own certificate would be refused for want of a revocation list; nothing if it would not."""
+    roots = x509.parse_certificates(held.roots_pem)
+    above = [each for each in x509.parse_certificates(held.chain_pem)[1:] if each not in roots]
+    leads_to = x509.leads_to(held.chain_pem, roots)
+    try:
+        x509.check_revocations(
+            crl_pem, [*above, *(root for root in roots if x509.fingerprint(root) in leads_to)], datetime.now(UTC)
+        )
+    except x509.BadCertificate as error:
+        return str(error)
+    return ""
 
 
 def _short(fingerprints: list[str]) -> str:

@@ -124,7 +124,9 @@ class Proxy:
             last_names=self._last_good.names,
             last_peers=self._last_good.peers,
         )
-        self._own_trust = OwnTrustKeeper(self._certificate, spec.root_cert_file, self._not_accepted, self._proved)
+        self._own_trust = OwnTrustKeeper(
+            self._certificate, spec.root_cert_file, self._not_accepted, self._proved, self._secrets.refuse
+        )
         self._peers: Bundles = {}
         self._written_at = 0.0
         self._has_certificate = asyncio.Event()

@@ -54,6 +54,7 @@ class SecretsServer:
         self._asked: dict[str, Container[TrustDomain]] = {}
         """Bundles of some trust domains alone, by name. Which of them are needed, only Envoy knows: they are made when it asks."""
         self._control_plane_roots = ""
+        self._crl = ""
         self._streams: set[_Stream] = set()
         self._server: grpc.aio.Server | None = None
 
@@ -72,6 +73,12 @@ class SecretsServer:
         self._control_plane_roots = roots_pem
         self._renew()
 
+    def refuse(self, crl_pem: str) -> None:
+        """What these revocation lists of the own trust domain name is not let in; empty: there are none."""
+        if crl_pem != self._crl:
+            self._crl = crl_pem
+            self._renew()
+
     def not_accepted(self) -> str:
         """What Envoy has still to acknowledge, in words, or nothing: of the newest that there is."""
         asked = {name for stream in self._streams for name in stream.names}
@@ -86,10 +93,14 @@ class SecretsServer:
         certificate = self._certificate
         if certificate is None:
             return
+        revoked = {certificate.identity.trust_domain: self._crl}
         found = [
             workload_secret(certificate.chain_pem, certificate.key_pem),
-            bundle_secret(certificate.trusted_with(self._peers)),
-            *(bundle_secret(certificate.trusted_among(each, self._peers), name) for name, each in self._asked.items()),
+            bundle_secret(certificate.trusted_with(self._peers), revoked=revoked),
+            *(
+                bundle_secret(certificate.trusted_among(each, self._peers), name, revoked)
+                for name, each in self._asked.items()
+            ),
         ]
         if self._control_plane_roots:
             found.append(authorities_secret(CONTROL_PLANE_ROOTS, self._control_plane_roots.encode()))

@@ -15,12 +15,13 @@ from typing import Any
 from isthmus.cli.contexts import Context
 from isthmus.ingest.peer_bundles import PREFIX
 from isthmus.localruntime.mesh_client import MeshClient, MeshRefused
-from isthmus.trust.expiry import Horizon, Kind, of_certificates, unreadable
+from isthmus.trust.expiry import Horizon, Kind, of_certificates, of_revocations, unreadable
 
 Object = dict[str, Any]
 
 _CERTIFICATES = ("ca-cert.pem", "cert-chain.pem", "root-cert.pem", "tls.crt", "ca.crt")
 """The entries with certificates: of authorities' Secrets in Istio's layout, and of TLS Secrets."""
+_REVOCATIONS = "ca-crl.pem"
 _AUTHORITIES = ("cacerts", "istio-ca-secret", "isthmus-prepared-authority")
 _TLS_SECRET = "kubernetes.io/tls"
 _ROOT_CONFIG_MAP, _MESH_CONFIG_MAP = "istio-ca-root-cert", "istio"
@@ -50,14 +51,15 @@ def of_secret(cluster: str, secret: Object) -> Iterator[Horizon]:
     if metadata["name"] not in _AUTHORITIES and secret.get("type") != _TLS_SECRET:
         return
     for entry, value in (secret.get("data") or {}).items():
-        if entry not in _CERTIFICATES or not value:
+        if entry not in (*_CERTIFICATES, _REVOCATIONS) or not value:
             continue
         try:
             pem = base64.b64decode(value).decode()
         except (binascii.Error, UnicodeDecodeError) as error:
             yield unreadable(cluster, f"{where} {entry}", str(error))
             continue
-        yield from of_certificates(cluster, f"{where} {entry}", pem)
+        read = of_revocations if entry == _REVOCATIONS else of_certificates
+        yield from read(cluster, f"{where} {entry}", pem)
 
 
 def of_config_map(cluster: str, config_map: Object) -> Iterator[Horizon]:

@@ -106,6 +106,7 @@ class OwnTrustDuty:
             tainted=rotation.tainted(records, roots, x509.fingerprint(authority.root)),
             proved=(next_root,) if next_root in roots else (),
             cut=cut,
+            crl=authority.crl_pem,
         )
 
     async def _answer(self, question: str, asked: OwnTrust, too_early_seconds: float) -> float | None:

@@ -87,5 +87,6 @@ def _context(credentials: Credentials, client: ClientCertificate) -> ssl.SSLCont
         chain_pem=credentials.serving.chain_pem,
         key_pem=credentials.serving.key_pem,
         roots_pem=credentials.roots_pem,
+        crl_pem=credentials.crl_pem,
         client=client,
     )

@@ -21,10 +21,11 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """Our certificate, and the roots that clients are checked against."""
+    """Our certificate, the roots that clients are checked against, and revocation lists, if there are any."""
 
     serving: ServingCertificate
     roots_pem: str
+    crl_pem: str = ""
 
 
 class Shown:
@@ -57,4 +58,6 @@ class Shown:
         return begins + (ends - begins) * 2 / 3
 
     def _signed(self, authority: CertificateAuthority) -> Credentials:
-        return Credentials(authority.serving_certificate(self._names, self._clock()), authority.root_pem)
+        return Credentials(
+            authority.serving_certificate(self._names, self._clock()), authority.root_pem, authority.crl_pem
+        )

@@ -10,8 +10,10 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 from cryptography import x509
+from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 from envoy.config.core.v3 import base_pb2, extension_pb2
 from envoy.extensions.transport_sockets.tls.v3 import common_pb2, secret_pb2, tls_spiffe_validator_config_pb2
@@ -58,11 +60,31 @@ def authorities_secret(name: str, authorities_pem: bytes, revocations_pem: bytes
     return Resource.of(name, secret)
 
 
-def bundle_secret(bundles: Mapping[TrustDomain, Sequence[bytes]], name: str = TRUST_BUNDLE) -> Resource:
-    """Each trust domain's authorities (DER), valid for that trust domain only."""
-    validator = tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig(
-        trust_bundles=base_pb2.DataSource(inline_string=spiffe_bundle_map(bundles))
-    )
+def bundle_secret(
+    bundles: Mapping[TrustDomain, Sequence[bytes]],
+    name: str = TRUST_BUNDLE,
+    revoked: Mapping[TrustDomain, str] = MappingProxyType({}),
+) -> Resource:
+    """Each trust domain's authorities (DER), valid for that trust domain only; and its revocation lists (PEM), where there are any.
+
+    Envoy's validator reads lists in its other form only, where authorities are PEM. It refuses whatever it has no list about.
+    """
+    bundle_map = spiffe_bundle_map(bundles)
+    if any(revoked.get(domain) for domain in bundles):
+        validator = tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig(
+            trust_domains=[
+                tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig.TrustDomain(
+                    name=str(domain),
+                    trust_bundle=base_pb2.DataSource(inline_string=_pem(authorities) + revoked.get(domain, "")),
+                )
+                for domain, authorities in sorted(bundles.items())
+                if authorities
+            ]
+        )
+    else:
+        validator = tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig(
+            trust_bundles=base_pb2.DataSource(inline_string=bundle_map)
+        )
     secret = secret_pb2.Secret(
         name=name,
         validation_context=common_pb2.CertificateValidationContext(
@@ -87,6 +109,11 @@ def spiffe_bundle_map(bundles: Mapping[TrustDomain, Sequence[bytes]]) -> str:
     if not trust_domains:
         raise ValueError("a trust bundle needs at least one authority of one trust domain")
     return json.dumps({"trust_domains": trust_domains}, sort_keys=True)
+
+
+def _pem(authorities: Sequence[bytes]) -> str:
+    certificates = (x509.load_der_x509_certificate(der) for der in sorted(authorities))
+    return "".join(each.public_bytes(serialization.Encoding.PEM).decode() for each in certificates)
 
 
 def _key(domain: TrustDomain, der: bytes) -> dict[str, object]:

@@ -9,13 +9,14 @@ from dataclasses import dataclass
 class OwnTrust:
     """A proxy has done its part when it trusts exactly `roots`, holds no certificate that leads to a root in `tainted`, and has accepted one
     that leads to each root in `proved`. All sorted; without roots nothing is asked. When `cut` is another text than before, connections that
-    callers have opened before are ended: whoever is still trusted opens new ones.
+    callers have opened before are ended: whoever is still trusted opens new ones. `crl` are revocation lists (PEM): proxies refuse what they name.
     """
 
     roots: tuple[str, ...] = ()
     tainted: tuple[str, ...] = ()
     proved: tuple[str, ...] = ()
     cut: str = ""
+    crl: str = ""
 
 
 NOTHING_ASKED = OwnTrust()

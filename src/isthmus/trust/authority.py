@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from isthmus.model.identity import SpiffeId, TrustDomain
@@ -24,6 +24,7 @@ class _Names:
 
 
 ISTIO = _Names("ca-cert.pem", "ca-key.pem", "cert-chain.pem", "root-cert.pem")
+CRL = "ca-crl.pem"
 CERT_MANAGER = _Names("tls.crt", "tls.key", "tls.crt", "ca.crt")
 
 
@@ -37,10 +38,11 @@ class ServingCertificate:
 
 @dataclass(frozen=True, slots=True)
 class CertificateAuthority:
-    """`root_pem` may hold several roots: what peers are told to trust."""
+    """`root_pem` may hold several roots: what peers are told to trust. `crl_pem` are revocation lists: what they are told to refuse."""
 
     issuer: x509.Issuer
     root_pem: str
+    crl_pem: str = ""
 
     @staticmethod
     def from_pem(*, certificate: str, key: str, chain: str, root: str) -> CertificateAuthority:
@@ -73,8 +75,12 @@ class CertificateAuthority:
             chain=files.get(names.chain, ""),
             root=files.get(names.root) or certificate,
         )
-        x509.check_path((found.issuer.certificate, *found.issuer.intermediates, found.root), now)
-        return found
+        path = (found.issuer.certificate, *found.issuer.intermediates, found.root)
+        x509.check_path(path, now)
+        crl = files.get(CRL, "")
+        if crl.strip():
+            x509.check_revocations(crl, path, now)
+        return replace(found, crl_pem=crl.strip())
 
     @staticmethod
     def self_signed(trust_domain: TrustDomain, now: datetime) -> CertificateAuthority:

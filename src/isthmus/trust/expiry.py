@@ -19,6 +19,7 @@ class Kind(StrEnum):
     WORKLOAD = "workload certificate"
     TOKEN = "token"
     CLIENT = "client certificate"
+    REVOCATIONS = "revocation list"
     UNREADABLE = "unreadable"
 
 
@@ -48,6 +49,18 @@ def of_certificates(cluster: str, where: str, pem: str, *, leaf: Kind = Kind.SER
         else:
             kind = Kind.WORKLOAD if name.startswith("spiffe://") else leaf
         yield Horizon(cluster=cluster, kind=kind, name=name, where=where, ends=certificate.not_valid_after_utc)
+
+
+def of_revocations(cluster: str, where: str, pem: str) -> Iterator[Horizon]:
+    """One for each list: when it has run out, everything that it is about is refused."""
+    try:
+        lists = x509.parse_revocations(pem)
+    except x509.BadCertificate as error:
+        yield unreadable(cluster, where, str(error))
+        return
+    for each in lists:
+        name = each.issuer.rfc4514_string()
+        yield Horizon(cluster=cluster, kind=Kind.REVOCATIONS, name=name, where=where, ends=each.next_update_utc)
 
 
 def unreadable(cluster: str, where: str, problem: str) -> Horizon:

@@ -5,6 +5,7 @@ Certificates follow the X.509-SVID specification: a leaf has exactly one URI SAN
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -33,6 +34,7 @@ UNREADABLE = (
 """What the cryptography package raises for bytes that are not what they should be."""
 _CSR_BYTES_MAX = 16 * 1024
 
+_CRL = re.compile(r"-----BEGIN X509 CRL-----.*?-----END X509 CRL-----", re.DOTALL)
 SHORT = 12
 """Digits of a fingerprint that people are shown."""
 
@@ -240,6 +242,42 @@ def check_path(authorities: Sequence[x509.Certificate], now: datetime) -> None:
         allowed = authority.extensions.get_extension_for_class(x509.BasicConstraints).value.path_length
         if allowed is not None and allowed < below:
             raise BadCertificate(f"{named(authority)} allows {allowed} authorities below it, and there are {below}")
+
+
+def check_revocations(crl_pem: str, authorities: Sequence[x509.Certificate], now: datetime) -> None:
+    """Whether the lists can be used: each can be read and has not run out, and there is one of every authority in a path.
+
+    Who checks revocations refuses what it has no list about: a missing one would be the end of everything. Raises BadCertificate.
+    """
+    lists = parse_revocations(crl_pem)
+    for each in lists:
+        if each.next_update_utc is not None and each.next_update_utc <= now:
+            raise BadCertificate(
+                f"the revocation list of {each.issuer.rfc4514_string()} has run out on {each.next_update_utc.isoformat()}"
+            )
+    for authority in authorities:
+        if not any(_has_signed(authority, each) for each in lists):
+            raise BadCertificate(
+                f"there is no revocation list of {named(authority)}: everything below it would be refused"
+            )
+
+
+def parse_revocations(crl_pem: str) -> list[x509.CertificateRevocationList]:
+    """Every revocation list in the text. Raises BadCertificate."""
+    try:
+        return [x509.load_pem_x509_crl(part.encode()) for part in _CRL.findall(crl_pem)]
+    except UNREADABLE as error:
+        raise BadCertificate(f"a revocation list cannot be read: {error}") from None
+
+
+def _has_signed(authority: x509.Certificate, crl: x509.CertificateRevocationList) -> bool:
+    key = authority.public_key()
+    if crl.issuer != authority.subject or not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
+        return False
+    try:
+        return crl.is_signature_valid(key)
+    except UNREADABLE:
+        return False
 
 
 def path_to_root(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import ssl
+from collections.abc import Iterator
 from enum import Enum
 
 
@@ -15,7 +17,9 @@ class ClientCertificate(Enum):
     DEMANDED = ssl.CERT_REQUIRED
 
 
-def server_context(*, chain_pem: str, key_pem: str, roots_pem: str, client: ClientCertificate) -> ssl.SSLContext:
+def server_context(
+    *, chain_pem: str, key_pem: str, roots_pem: str, client: ClientCertificate, crl_pem: str = ""
+) -> ssl.SSLContext:
     """TLS 1.2 or newer, HTTP/2 only.
 
     Raises ssl.SSLError for what is no certificate, or a key of another.
@@ -32,14 +36,24 @@ def server_context(*, chain_pem: str, key_pem: str, roots_pem: str, client: Clie
     context.verify_mode = ssl.VerifyMode(client.value)
     if client is not ClientCertificate.NOT_ASKED_FOR:
         context.load_verify_locations(cadata=roots_pem)
+    if crl_pem and client is not ClientCertificate.NOT_ASKED_FOR:
+        with _path_of(crl_pem) as path:
+            context.load_verify_locations(cafile=path)
+        context.verify_flags |= ssl.VerifyFlags.VERIFY_CRL_CHECK_CHAIN
     return context
+
+
+@contextlib.contextmanager
+def _path_of(text: str) -> Iterator[str]:
+    held = os.memfd_create("pem", os.MFD_CLOEXEC)
+    try:
+        os.write(held, text.encode())
+        yield f"/proc/self/fd/{held}"
+    finally:
+        os.close(held)
 
 
 def load_key(context: ssl.SSLContext, *, chain_pem: str, key_pem: str) -> None:
     """What we show. The key goes through memory alone: OpenSSL wants a path, and gets one that no disk has. Raises ssl.SSLError."""
-    held = os.memfd_create("key", os.MFD_CLOEXEC)
-    try:
-        os.write(held, f"{key_pem}\n{chain_pem}".encode())
-        context.load_cert_chain(f"/proc/self/fd/{held}")
-    finally:
-        os.close(held)
+    with _path_of(f"{key_pem}\n{chain_pem}") as path:
+        context.load_cert_chain(path)

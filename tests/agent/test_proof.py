@@ -1,0 +1,159 @@
+"""The real Envoy, with the agent's own socket for secrets: whom it lets in, asked as the agent asks it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509 as raw
+from cryptography.hazmat.primitives import hashes, serialization
+
+from isthmus.agent.certificates import Certificate
+from isthmus.agent.envoy_binary import envoy_path
+from isthmus.agent.own_trust import _not_covered
+from isthmus.agent.proof import shown_to_envoy
+from isthmus.agent.secrets_server import SecretsServer
+from isthmus.envoy.bootstrap import BootstrapSettings, bootstrap
+from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.trust import x509
+from isthmus.trust.authority import CertificateAuthority
+
+DOMAIN, HOUR, NOW = TrustDomain.parse("cluster.local"), timedelta(hours=1), datetime.now(UTC)
+ALICE = SpiffeId.parse("spiffe://cluster.local/ns/default/sa/alice")
+ROOT = x509.new_root(DOMAIN, NOW, 10 * HOUR)
+ROOT_PEM = x509.certificate_pem(ROOT.certificate)
+EAST, WEST = (x509.new_intermediate(ROOT, name, NOW, 5 * HOUR) for name in ("east", "west"))
+
+
+def issued(issuer: x509.Issuer, roots_pem: str = ROOT_PEM) -> Certificate:
+    authority = CertificateAuthority(issuer, ROOT_PEM)
+    key = x509.new_key()
+    chain = authority.sign(x509.new_request(key), ALICE, NOW, HOUR)
+    return Certificate("".join(chain[:-1]), x509.key_pem(key), roots_pem)
+
+
+def revoking(issuer: x509.Issuer, *certificates: str, until: timedelta = HOUR) -> str:
+    """The revocation list of an authority, with the first certificate of each text."""
+    builder = (
+        raw.CertificateRevocationListBuilder()
+        .issuer_name(issuer.certificate.subject)
+        .last_update(NOW - HOUR)
+        .next_update(NOW + until)
+    )
+    for pem in certificates:
+        number = x509.parse_certificates(pem)[0].serial_number
+        entry = raw.RevokedCertificateBuilder().serial_number(number).revocation_date(NOW - HOUR).build()
+        builder = builder.add_revoked_certificate(entry)
+    return builder.sign(issuer.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+class Envoy:
+    """Its own certificate is of east; it has no control plane."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.secrets = SecretsServer(folder / "sds.sock")
+        self.own = issued(EAST)
+
+    async def lets_in(self, shown: Certificate) -> str:
+        """Nothing, or why not."""
+        return await shown_to_envoy(self.folder / "proof.sock", shown, self.own.roots_pem)
+
+    async def told(self) -> None:
+        """Until it has acknowledged what it was given."""
+        async with asyncio.timeout(20):
+            while self.secrets.not_accepted():  # noqa: ASYNC110 - nobody is called for it
+                await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+async def envoy(folder) -> AsyncIterator[Envoy]:
+    found = Envoy(folder)
+    await found.secrets.start()
+    found.secrets.check_control_planes(ROOT_PEM)
+    found.secrets.put(found.own)
+    document = json.loads(
+        bootstrap(
+            BootstrapSettings(
+                node={"id": "a", "cluster": "b"},
+                control_planes=(("127.0.0.1", 1),),
+                control_plane_name="nobody",
+                sds_socket=str(folder / "sds.sock"),
+                admin_socket=str(folder / "admin.sock"),
+                health_socket=str(folder / "health.sock"),
+                proof_socket=str(folder / "proof.sock"),
+                marks_sockets=False,
+            )
+        )
+    )
+    # It would wait for a control plane before it begins, and the other listeners have ports of the machine.
+    del document["dynamic_resources"]
+    listeners = document["static_resources"]["listeners"]
+    document["static_resources"]["listeners"] = [each for each in listeners if "pipe" in each["address"]]
+    (folder / "bootstrap.json").write_text(json.dumps(document))
+    process = await asyncio.create_subprocess_exec(
+        envoy_path(), "-c", str(folder / "bootstrap.json"), "--concurrency", "1", "--disable-hot-restart", "-l", "off"
+    )
+    await found.told()
+    async with asyncio.timeout(20):
+        while await found.lets_in(found.own):
+            assert process.returncode is None
+            await asyncio.sleep(0.05)
+    yield found
+    process.kill()
+    await process.wait()
+    await found.secrets.stop()
+
+
+async def test_who_is_of_a_root_is_let_in_as_soon_as_it_is_trusted(envoy):
+    new = x509.new_root(DOMAIN, NOW, HOUR)
+    new_pem = x509.certificate_pem(new.certificate)
+    shown = issued(x509.new_intermediate(new, "east", NOW, HOUR))
+    assert await envoy.lets_in(shown) != ""
+
+    envoy.own = issued(EAST, ROOT_PEM + new_pem)
+    envoy.secrets.put(envoy.own)
+    await envoy.told()
+
+    assert await envoy.lets_in(shown) == ""
+    assert await envoy.lets_in(issued(EAST)) == "", "the old one is trusted, too"
+
+
+async def test_what_a_revocation_list_names_is_refused_and_nothing_else(envoy):
+    good, stolen, of_west = issued(EAST), issued(EAST), issued(WEST)
+    assert [await envoy.lets_in(each) for each in (good, stolen, of_west)] == ["", "", ""]
+
+    envoy.secrets.refuse(revoking(ROOT) + revoking(EAST, stolen.chain_pem) + revoking(WEST))
+    await envoy.told()
+    assert [bool(await envoy.lets_in(each)) for each in (good, stolen, of_west)] == [False, True, False]
+
+    west = x509.certificate_pem(WEST.certificate)
+    envoy.secrets.refuse(revoking(ROOT, west) + revoking(EAST) + revoking(WEST))
+    await envoy.told()
+    assert [bool(await envoy.lets_in(each)) for each in (good, stolen, of_west)] == [False, False, True]
+
+    envoy.secrets.refuse("")
+    await envoy.told()
+    assert await envoy.lets_in(of_west) == ""
+
+
+async def test_envoy_refuses_whatever_there_is_no_list_about(envoy):
+    """Why lists are checked before proxies are given them."""
+    envoy.secrets.refuse(revoking(ROOT) + revoking(EAST))
+    await envoy.told()
+
+    assert await envoy.lets_in(issued(EAST)) == ""
+    assert await envoy.lets_in(issued(WEST)) != ""
+
+
+def test_an_agent_takes_no_lists_that_would_refuse_its_own_proxy():
+    held = issued(EAST)
+
+    assert _not_covered(held, revoking(ROOT) + revoking(EAST)) == ""
+    assert "no revocation list of CN=Intermediate CA east" in _not_covered(held, revoking(ROOT) + revoking(WEST))
+    assert "no revocation list of CN=Root CA" in _not_covered(held, revoking(EAST))
+    assert "has run out" in _not_covered(held, revoking(ROOT) + revoking(EAST, until=-timedelta(minutes=1)))
