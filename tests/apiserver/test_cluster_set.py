@@ -77,7 +77,7 @@ async def control_plane(server: Any) -> AsyncIterator[Running]:
 
         machines = Machines(world, me="east/istiod", system_namespace=Namespace("istio-system"), grace_seconds=10)
         delivery = Delivery(world, Authenticator(TrustDomain("cluster.local"), EAST, nobody, lambda: 0.0), machines)
-        feed = ClusterFeed(EAST, client, world, kinds_of(is_config_cluster=True))
+        feed = ClusterFeed(EAST, client, world, kinds_of(world.settings, is_config_cluster=True))
         writer = ClusterSetWriter(client, world, delivery, lambda: running.knows_all)
         leadership = Leadership(client, "istio-system", "cluster-set", "one", TERMS)
         visible = asyncio.Event()

@@ -71,7 +71,7 @@ async def control_plane(server: Any, name: str) -> AsyncIterator[Leadership]:
         machines = Machines(world, me="east/istiod", system_namespace=Namespace("istio-system"), grace_seconds=10)
         authenticator = Authenticator(TrustDomain("cluster.local"), ClusterId("east"), nobody, lambda: 0.0)
         delivery = Delivery(world, authenticator, machines)
-        feed = ClusterFeed(ClusterId("east"), client, world, kinds_of(is_config_cluster=True))
+        feed = ClusterFeed(ClusterId("east"), client, world, kinds_of(world.settings, is_config_cluster=True))
         leadership = Leadership(client, "edge", "statuses", name, TERMS)
         visible = asyncio.Event()
         async with asyncio.TaskGroup() as tasks:
@@ -233,3 +233,32 @@ async def test_a_gateway_that_names_a_service_of_its_own_is_not_deployed(cluster
     async with control_plane(server, "one"):
         await until(lambda: conditions(api, f"{GATEWAYS}/front", "gateway"))
         assert (await api.get(DEPLOYMENTS)).body["items"] == []
+
+
+async def test_a_service_entry_learns_the_addresses_that_the_mesh_gives_its_hosts(cluster):
+    api, server = cluster
+    entries = "/apis/networking.istio.io/v1/namespaces/edge/serviceentries"
+    ports = [{"number": 80, "name": "http", "protocol": "HTTP"}]
+    made = {
+        "metadata": {"name": "store"},
+        "spec": {"hosts": ["a.example", "b.example"], "resolution": "DNS", "ports": ports},
+    }
+    head = {"apiVersion": "networking.istio.io/v1", "kind": "ServiceEntry"}
+    await api.made(entries, head | made)
+
+    async def told() -> list[dict[str, str]]:
+        return (await api.get(f"{entries}/store")).body.get("status", {}).get("addresses", [])
+
+    async with control_plane(server, "one"):
+        first = await until(told)
+    async with control_plane(server, "two"):
+        assert [each["host"] for each in first] == ["a.example", "a.example", "b.example", "b.example"]
+        assert all(each["value"].startswith(("240.240.", "2001:2::")) for each in first)
+
+        own = {"spec": {"hosts": ["a.example"], "addresses": ["192.0.2.7"]}}
+        await api.call("PATCH", f"{entries}/store", own, content_type=MERGE)
+
+        async def none_are_left() -> bool:
+            return not await told()
+
+        await until(none_are_left)

@@ -308,3 +308,4 @@ class ServiceEntrySpec(Wire, frozen=True):
 
 class ServiceEntry(KubernetesObject, frozen=True):
     spec: ServiceEntrySpec = msgspec.field(default_factory=ServiceEntrySpec)
+    status: dict[str, Any] = {}

@@ -1,4 +1,5 @@
-"""Writes the statuses of Gateway API's objects, where they differ, and the GatewayClasses that people expect to find.
+"""Writes the statuses of Gateway API's objects and the addresses of ServiceEntries, where they differ, and the GatewayClasses that people
+expect to find.
 
 One control plane writes: the holder of a Lease. Each write is made onto the version that was read, so it never undoes what another controller
 has written meanwhile.
@@ -12,6 +13,7 @@ from datetime import UTC, datetime
 import structlog
 
 from isthmus.api.registry import KINDS
+from isthmus.assurance.address_status import address_statuses
 from isthmus.assurance.gateway_status import WantedStatus, gateway_statuses
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.feeds import path_of, paths_of
@@ -46,7 +48,11 @@ class GatewayWriter:
         if snapshot is None or imported is None:
             return True
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        due = [each for each in gateway_statuses(snapshot, imported.objects, now) if not each.is_there]
+        statuses = (
+            *gateway_statuses(snapshot, imported.objects, now),
+            *address_statuses(snapshot, imported.objects),
+        )
+        due = [each for each in statuses if not each.is_there]
         done = [await self._written(each) for each in due]
         return all([await self._made_classes(imported.objects), *done])
 

@@ -51,6 +51,7 @@ def control_plane_rules(settings: InstallSettings) -> list[Object]:
         *([_secrets(_READ)] if settings.is_on("gatewaySecrets") else []),
         *([_AUTHORITIES] if settings.is_on("gatewaySecrets") else []),
         *_gateways(),
+        {"apiGroups": ["networking.istio.io"], "resources": ["serviceentries/status"], "verbs": ["patch"]},
         *(CLUSTER_SET if settings.is_on("clusterSet.enabled") else []),
         *writer_rules(settings),
     ]
