@@ -8,11 +8,13 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 from two_meshes import SHOP, TRUST_DOMAINS, Meshes, OneMesh, export, imported, meshes, peer
 
+from isthmus.controlplane.kept_peers import KeptPeers
 from isthmus.controlplane.peer_askers import PeerAskers
 from isthmus.controlplane.peer_links import Asked, PeerLinks, believe
 from isthmus.controlplane.peer_tls import Proof, asking, server_name
@@ -62,6 +64,10 @@ class Rounds:
         self._over.set()
         self._over = asyncio.Event()
 
+    def newest(self) -> Snapshot:
+        assert self.snapshot is not None
+        return self.snapshot
+
     async def after_round(self) -> None:
         await self._over.wait()
 
@@ -78,7 +84,9 @@ class Teller:
 @contextlib.asynccontextmanager
 async def telling(mesh: OneMesh, *, port: int = 0, identity: SpiffeId | None = None) -> AsyncIterator[Teller]:
     rounds = Rounds(mesh)
-    askers = PeerAskers(mesh.id, identity or control_plane_of(mesh.id), lambda: AUTHORITIES[mesh.id], rounds)  # type: ignore[arg-type]
+    askers = PeerAskers(
+        mesh.id, identity or control_plane_of(mesh.id), lambda: AUTHORITIES[mesh.id], rounds, rounds.newest
+    )  # type: ignore[arg-type]
     server = PeerServer(askers.admit, askers.gone, askers.context())
     async with asyncio.TaskGroup() as tasks, serving_peers(server, "127.0.0.1", port) as listening:
         running = tasks.create_task(askers.run())
@@ -107,16 +115,18 @@ class Asker:
 
 
 @contextlib.asynccontextmanager
-async def asking_mesh(mesh: OneMesh, policy: StalePolicy | None = None) -> AsyncIterator[Asker]:
+async def asking_mesh(mesh: OneMesh, policy: StalePolicy | None = None, state: str = "") -> AsyncIterator[Asker]:
     world = World(MeshSettings(mesh=mesh.id, trust_domain=TRUST_DOMAINS[mesh.id]), ClusterId("c"))
     rounds = Rounds(mesh)
     links = PeerLinks(
         world,
-        rounds,
+        rounds,  # type: ignore[arg-type]
         mesh.id,
         control_plane_of(mesh.id),
         lambda: AUTHORITIES[mesh.id],
-        policy or StalePolicy(),  # type: ignore[arg-type]
+        policy or StalePolicy(),
+        KeptPeers(state),
+        rounds.newest,
     )
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(links.run())
@@ -180,6 +190,35 @@ async def test_a_mesh_peer_that_is_deleted_takes_everything_with_it_at_once() ->
             del found["a"].objects[-1]
             asker.rounds.next()
             await asker.until(lambda news: news is None)
+
+
+async def test_a_control_plane_that_starts_while_the_peer_is_away_knows_what_it_told_and_since_when(
+    tmp_path: Path,
+) -> None:
+    found = two()
+    async with telling(found["b"]) as teller:
+        found["a"].objects[-1]["spec"]["controlPlanes"] = [f"127.0.0.1:{teller.port}"]
+        async with asking_mesh(found["a"], state=str(tmp_path)) as asker:
+            await asker.until(lambda news: news is not None)
+
+    async with asking_mesh(found["a"], state=str(tmp_path)) as asker:
+        await asker.links.first_round()
+        news = asker.links.links[B].heard
+        assert news is not None
+        assert (news.state, services(news)) == (ImportState.STALE, ["hello"])
+        assert datetime.fromisoformat(news.stale_since) <= datetime.now(UTC)
+        del found["a"].objects[-1]
+        asker.rounds.next()
+        await asker.until(lambda news: news is None)
+    assert list((tmp_path / "peers").iterdir()) == [], "a peer that left does not come back from a file"
+
+
+async def test_what_is_kept_of_another_trust_domain_is_nobodys(tmp_path: Path) -> None:
+    kept = KeptPeers(str(tmp_path))
+    kept.keep(B, TrustDomain("old.example"), {"gateways": b"[]"})
+
+    assert kept.recalled(B, TrustDomain("b.example")) is None
+    assert kept.recalled(B, TrustDomain("old.example")) is not None
 
 
 async def test_the_next_control_plane_is_asked_where_the_first_does_not_answer() -> None:

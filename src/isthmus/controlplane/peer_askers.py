@@ -50,15 +50,21 @@ class _Door:
 
 
 class PeerAskers:
-    """Admits askers, and keeps what they are told current. `run` until cancelled."""
+    """Admits askers, and keeps what they are told current. `run` until cancelled. `newest` is what is known now, also before the first round."""
 
     def __init__(
-        self, mesh: MeshId, identity: SpiffeId, authority: Callable[[], CertificateAuthority], delivery: Delivery
+        self,
+        mesh: MeshId,
+        identity: SpiffeId,
+        authority: Callable[[], CertificateAuthority],
+        delivery: Delivery,
+        newest: Callable[[], Snapshot],
     ) -> None:
         self._mesh = mesh
         self._identity = identity
         self._authority = authority
         self._delivery = delivery
+        self._newest = newest
         self._doors: dict[MeshId, _Door] = {}
 
     def context(self) -> ssl.SSLContext:
@@ -71,16 +77,14 @@ class PeerAskers:
     async def run(self) -> None:
         while True:
             await self._delivery.after_round()
-            snapshot = self._delivery.snapshot
-            if snapshot is not None:
-                self._tell(snapshot)
+            self._tell(self._newest())
 
     def admit(self, hello: Hello, connection: ssl.SSLObject) -> Feed:
         """The door by which TLS let it in is the one of the mesh that it says it is, and it is that mesh's control plane."""
         door = next((each for each in self._doors.values() if each.context is connection.context), None)
-        snapshot = self._delivery.snapshot
-        peer = _peer_named(door.judge.mesh, snapshot) if door is not None and snapshot is not None else None
-        if door is None or snapshot is None or peer is None or door.judge != _judge_of(peer, snapshot):
+        snapshot = self._newest()
+        peer = _peer_named(door.judge.mesh, snapshot) if door is not None else None
+        if door is None or peer is None or door.judge != _judge_of(peer, snapshot):
             raise NotAdmitted("what you were judged by has changed: come again")
         if hello.mesh != peer.mesh:
             raise NotAdmitted(f"you come as {peer.mesh}, and say that you are another mesh")
@@ -128,9 +132,9 @@ class PeerAskers:
         return None
 
     def _door_of(self, mesh: MeshId) -> ssl.SSLContext | None:
-        snapshot = self._delivery.snapshot
-        peer = _peer_named(mesh, snapshot) if snapshot is not None else None
-        if snapshot is None or peer is None:
+        snapshot = self._newest()
+        peer = _peer_named(mesh, snapshot)
+        if peer is None:
             return None
         judge, authority, now = _judge_of(peer, snapshot), self._authority(), asyncio.get_running_loop().time()
         if not judge.authorities:

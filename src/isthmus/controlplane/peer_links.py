@@ -18,6 +18,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from isthmus.controlplane.delivery import Delivery
+from isthmus.controlplane.kept_peers import KeptPeers
 from isthmus.controlplane.peer_askers import authorities_for
 from isthmus.controlplane.peer_tls import Proof, asking, proven, server_name
 from isthmus.controlplane.staleness import StalePolicy
@@ -34,6 +35,7 @@ from isthmus.peering.session import Hearing
 from isthmus.trust.authority import CertificateAuthority
 
 _CHECK_SECONDS = 1.0
+_PATIENCE_SECONDS = 3.0
 _RETRY_SECONDS_FIRST = 0.2
 _RETRY_SECONDS_MAX = 5.0
 _CONVERSATION_SECONDS = 3600.0
@@ -93,6 +95,8 @@ class PeerLinks:
         identity: SpiffeId,
         authority: Callable[[], CertificateAuthority],
         policy: StalePolicy,
+        kept: KeptPeers,
+        newest: Callable[[], Snapshot],
     ) -> None:
         self._world = world
         self._delivery = delivery
@@ -100,6 +104,10 @@ class PeerLinks:
         self._identity = identity
         self._authority = authority
         self._policy = policy
+        self._kept = kept
+        self._newest = newest
+        self._begun = asyncio.Event()
+        self._news = asyncio.Event()
         self._links: dict[MeshId, Link] = {}
 
     @property
@@ -110,18 +118,30 @@ class PeerLinks:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._watch_over(), name="ages of peers")
             while True:
-                snapshot = self._delivery.snapshot
-                if snapshot is not None:
-                    self._follow({each.mesh: each for each in _asked(snapshot)}, tasks)
+                self._follow({each.mesh: each for each in _asked(self._newest())}, tasks)
+                self._begun.set()
                 await self._delivery.after_round()
+
+    async def first_round(self) -> None:
+        """Returns when every peer has been heard, or is recalled, or after a while: what a peer offers is there from the start."""
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                await self._begun.wait()
+                while any(link.state is ImportState.SYNCING for link in self._links.values()):
+                    self._news.clear()
+                    await self._news.wait()
+        except TimeoutError:
+            late = [mesh for mesh, link in self._links.items() if link.state is ImportState.SYNCING]
+            log.warning("starting without some peers", meshes=late)
 
     def _follow(self, wanted: Mapping[MeshId, Asked], tasks: asyncio.TaskGroup) -> None:
         before = dict(self._links)
         for mesh, link in before.items():
             if mesh not in wanted or wanted[mesh].trust_domain != link.asked.trust_domain:
                 self._stop(self._links.pop(mesh))
+                self._kept.forget(mesh)
         for mesh, asked in wanted.items():
-            link = self._links.get(mesh) or Link(asked)
+            link = self._links.get(mesh) or self._begin(asked)
             if link.task is not None and link.asked == asked:
                 continue
             self._stop(link)
@@ -130,6 +150,19 @@ class PeerLinks:
             link.task = tasks.create_task(self._keep(link), name=f"peer {mesh}")
         if before.keys() != self._links.keys():
             self._publish()
+
+    def _begin(self, asked: Asked) -> Link:
+        """With what it told before this process began, if that is kept."""
+        recalled = self._kept.recalled(asked.mesh, asked.trust_domain)
+        if recalled is None:
+            return Link(asked)
+        resources, at = recalled
+        link = Link(asked, Hearing(resources), state=ImportState.STALE, stale_since=at.isoformat(timespec="seconds"))
+        link.offers, link.refused = offers_of(resources, asked.trust_domain)
+        age = max(0.0, (datetime.now(UTC) - at).total_seconds())
+        link.last_contact = asyncio.get_running_loop().time() - age
+        link.standing = self._policy.standing(age)
+        return link
 
     def _stop(self, link: Link) -> None:
         if link.task is not None:
@@ -183,6 +216,9 @@ class PeerLinks:
         link.control_plane, link.error = address, ""
         if has_news:
             link.offers, link.refused = offers_of(link.hearing.resources, link.asked.trust_domain)
+            self._kept.keep(link.asked.mesh, link.asked.trust_domain, link.hearing.resources)
+        else:
+            self._kept.touch(link.asked.mesh)
         if has_news or link.state is not ImportState.LIVE:
             if link.state is not ImportState.LIVE:
                 log.info("peer is heard", mesh=link.asked.mesh, control_plane=address)
@@ -211,6 +247,7 @@ class PeerLinks:
                         self._publish()
 
     def _publish(self) -> None:
+        self._news.set()
         self._world.set_heard({mesh: heard for mesh, link in self._links.items() if (heard := link.heard) is not None})
         self._world.report("peers", [issue for link in self._links.values() for issue in self._issues(link)])
 

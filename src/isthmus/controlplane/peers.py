@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import msgspec
 from prometheus_client import CollectorRegistry, Gauge
 
 from isthmus.controlplane.delivery import Delivery
+from isthmus.controlplane.kept_peers import KeptPeers
 from isthmus.controlplane.peer_askers import PeerAskers
 from isthmus.controlplane.peer_links import Link, PeerLinks
 from isthmus.controlplane.settings import ControlPlaneSettings
@@ -62,21 +62,25 @@ class Peers:
     def of(
         settings: ControlPlaneSettings, world: World, delivery: Delivery, authority: Callable[[], CertificateAuthority]
     ) -> Peers:
-        mesh, identity = settings.mesh, settings.identity
-        links = PeerLinks(world, delivery, mesh, identity, authority, settings.stale_policy)
-        return Peers(delivery, links, PeerAskers(mesh, identity, authority, delivery))
+        mesh, identity, kept = settings.mesh, settings.identity, KeptPeers(settings.state_directory)
 
-    async def run(self) -> None:
-        async with asyncio.TaskGroup() as tasks:
+        def newest() -> Snapshot:
+            """Before the first round nobody else asks the world."""
+            return delivery.snapshot or world.snapshot()
+
+        links = PeerLinks(world, delivery, mesh, identity, authority, settings.stale_policy, kept, newest)
+        return Peers(delivery, links, PeerAskers(mesh, identity, authority, delivery, newest))
+
+    async def run(self, host: str) -> None:
+        """Two meshes that start together find each other before their first rounds."""
+        server = PeerServer(self._askers.admit, self._askers.gone, self._askers.context())
+        async with serving_peers(server, host, PORT), asyncio.TaskGroup() as tasks:
             tasks.create_task(self._links.run(), name="peers that are asked")
             tasks.create_task(self._askers.run(), name="peers that ask")
 
-    @asynccontextmanager
-    async def serving(self, host: str) -> AsyncIterator[None]:
-        """While the block runs, other meshes can ask."""
-        server = PeerServer(self._askers.admit, self._askers.gone, self._askers.context())
-        async with serving_peers(server, host, PORT):
-            yield
+    async def first_round(self) -> None:
+        """What proxies are told first has what peers offer."""
+        await self._links.first_round()
 
     def table(self) -> list[PeerRow]:
         """By mesh id."""

@@ -212,6 +212,8 @@ async def serve(settings: ControlPlaneSettings) -> None:
                 host_names = HostNames(world, own_name_servers().look_up)
                 tasks.create_task(host_names.run(), name="host names of gateways")
                 await host_names.first_round()
+            tasks.create_task(peers.run(settings.bind), name="other meshes")
+            await peers.first_round()
             tasks.create_task(delivery.run(), name="delivery")
             kept = KeptKeys(settings.state_directory, lambda: datetime.now(UTC))
             tasks.create_task(TokenKeys(world, delivery, settings.key_fetching, kept).run(), name="keys of tokens")
@@ -235,14 +237,12 @@ async def serve(settings: ControlPlaneSettings) -> None:
             if settings.cluster_set_controller:
                 imports = ClusterSetWriter(client, world, delivery, remotes.are_all_known)
                 tasks.create_task(lease(CLUSTER_SET_LEASE).run(imports.run), name="cluster set")
-            tasks.create_task(peers.run(), name="other meshes")
             addresses = {
                 ClientCertificate.WELCOME: (settings.bind, TOKEN_PORT),
                 ClientCertificate.DEMANDED: (settings.bind, MUTUAL_TLS_PORT),
             }
             async with (
                 ports(addresses),
-                peers.serving(settings.bind),
                 serving_webhooks(webhooks, shown, settings.bind, WEBHOOK_PORT),
             ):
                 pages.serves_proxies = True

@@ -7,6 +7,7 @@ again; parts of news change nothing until the last one has come.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 
 import msgspec
 
@@ -62,8 +63,9 @@ def _parts(changed: Resources) -> Iterator[dict[str, msgspec.Raw]]:
 class Hearing:
     """What one teller has told. It stays when the connection goes, and spares the next one what is known."""
 
-    def __init__(self) -> None:
-        self._resources: dict[str, bytes] = {}
+    def __init__(self, resources: Resources = MappingProxyType({})) -> None:
+        """`resources` were heard before."""
+        self._resources = dict(resources)
         self._coming: dict[str, bytes] = {}
 
     @property
