@@ -8,6 +8,7 @@ import time
 import kubernetes
 import pytest
 
+from isthmus.localruntime.mesh_client import MeshRefused, MeshUnavailable
 from isthmus.trust import x509
 
 pytestmark = pytest.mark.live
@@ -49,6 +50,14 @@ def exports(mesh, *services):
     before = api.get_cluster_custom_object(*where, "shop")["spec"]["exports"]["services"]
     api.patch_cluster_custom_object(*where, "shop", {"spec": {"exports": {"services": list(services)}}})
     return before
+
+
+def rows_of(mesh, cluster) -> list[dict]:
+    """None while the control plane does not answer."""
+    try:
+        return mesh.client.control_plane(cluster, "debug/peerz")
+    except (MeshRefused, MeshUnavailable):
+        return []
 
 
 def table(mesh, cluster) -> dict:
@@ -142,6 +151,12 @@ def test_a_peer_whose_control_plane_is_lost_goes_on_to_be_called_and_is_called_s
     assert row["reason"]
     assert answered(mesh, "shop", GLOBAL) == {"bank"}
     assert "stale" in mesh.isthmus("peers", "--in-cluster", "shop").stdout
+
+    [pod] = mesh.pods("shop", "istiod")
+    mesh.kill(mesh.container_pid("shop", "istio-system", pod["name"], "discovery"))
+    until("shop's own control plane is back", lambda: rows_of(mesh, "shop"))
+    assert table(mesh, "shop")["state"] == "stale", "a control plane that starts now knows what it was told"
+    assert answered(mesh, "shop", GLOBAL) == {"bank"}
 
     mesh.scale("bank", "istiod", 1, namespace="istio-system")
     began = time.monotonic()
