@@ -18,6 +18,8 @@ from typing import Any
 import pytest
 import structlog
 from click.testing import CliRunner, Result
+from cryptography import x509 as raw
+from cryptography.hazmat.primitives import hashes, serialization
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.cli.app import isthmus
@@ -42,6 +44,8 @@ from isthmus.xds.session import Session
 DOMAIN, SYSTEM = TrustDomain.parse("cluster.local"), Namespace("istio-system")
 PATH = "/api/v1/namespaces/istio-system"
 NOW = datetime.now(UTC)
+ROOTS: dict[str, x509.Issuer] = {}
+"""What `kubeconfig` has made last."""
 
 
 class ControlPlane(threading.Thread):
@@ -108,7 +112,7 @@ class ControlPlane(threading.Thread):
 @pytest.fixture
 def kubeconfig(api_servers: dict[str, Any], request_to: Any, tmp_path: Path) -> Path:
     """East and west, each with an intermediate under one root and the Pod of a control plane."""
-    root = x509.new_root(DOMAIN, NOW, timedelta(days=10))
+    root = ROOTS["last"] = x509.new_root(DOMAIN, NOW, timedelta(days=10))
     for name in api_servers:
         code, answer = request_to(name, "POST", f"{PATH}/secrets", plugged_in(root, name))
         assert code == 201, answer
@@ -353,3 +357,29 @@ def test_an_eviction_leaves_behind_who_is_not_ready_only_by_force(kubeconfig, co
 
     assert "BY FORCE" in forced.stderr
     assert len(control_planes["east"].signs.result().current.roots) == 1
+
+
+def test_no_root_is_prepared_that_revocation_lists_know_nothing_of_and_an_eviction_drops_them(
+    kubeconfig, control_planes, request_to
+):
+    """Every Envoy would refuse the new root, and nobody could be proved to trust it."""
+    [old] = states(kubeconfig)
+    authority = control_planes["east"].signs.result().current
+    root = request_to("east", "GET", f"{PATH}/secrets/cacerts")[1]
+    lists = revocations(ROOTS["last"]) + revocations(authority.issuer)
+    root["data"]["ca-crl.pem"] = base64.b64encode(lists.encode()).decode()
+    assert request_to("east", "PUT", f"{PATH}/secrets/cacerts", root)[0] == 200
+
+    refused = trust(kubeconfig, "prepare", code=BAD_INPUT)
+    assert "revocation lists are in use in east" in str(refused.exception)
+    assert set(states(kubeconfig)) == {old}
+
+    evicted = trust(kubeconfig, "evict", "west", "--yes")
+    assert "east: ca-crl.pem is dropped" in evicted.stderr
+    assert "ca-crl.pem" not in request_to("east", "GET", f"{PATH}/secrets/cacerts")[1]["data"]
+
+
+def revocations(issuer: x509.Issuer) -> str:
+    builder = raw.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
+    builder = builder.last_update(NOW).next_update(NOW + timedelta(days=1))
+    return builder.sign(issuer.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()

@@ -25,7 +25,7 @@ from isthmus.kubernetes.errors import AlreadyExists, NotFound
 from isthmus.kubernetes.remote_secret import LABEL
 from isthmus.kubernetes.resources import CONFIG_MAPS, PODS, SECRETS
 from isthmus.trust import rotation, x509
-from isthmus.trust.authority import ISTIO, CertificateAuthority
+from isthmus.trust.authority import CRL, ISTIO, CertificateAuthority
 from isthmus.trust.rotation import ClusterTrust, Record, Report, RootState
 
 Object = dict[str, Any]
@@ -93,9 +93,12 @@ class Cluster:
         """Exactly these."""
         await self._change_secret({ISTIO.root: pem})
 
-    async def _change_secret(self, files: Mapping[str, str]) -> None:
+    async def drop_revocation_lists(self) -> None:
+        await self._change_secret({}, CRL)
+
+    async def _change_secret(self, files: Mapping[str, str], *without: str) -> None:
         metadata = {"resourceVersion": self.secret["metadata"]["resourceVersion"]}
-        body = {"metadata": metadata, "data": _encoded(files)}
+        body = {"metadata": metadata, "data": {**_encoded(files), **dict.fromkeys(without)}}
         await self.client.patch(SECRETS, self.secret["metadata"]["name"], body, self.namespace)
 
     async def keep(self, name: str, files: Mapping[str, str]) -> None:

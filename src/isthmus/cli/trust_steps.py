@@ -18,7 +18,7 @@ from isthmus.cli.errors import BAD_INPUT, TIMED_OUT, Failed
 from isthmus.cli.trust_clusters import PREPARED, PREVIOUS, Cluster, asked, files_of, renewed
 from isthmus.model.identity import TrustDomain
 from isthmus.trust import rotation, x509
-from isthmus.trust.authority import CertificateAuthority
+from isthmus.trust.authority import CRL, CertificateAuthority
 from isthmus.trust.rotation import ClusterTrust, Root, RootState, Waiting
 from isthmus.trust.x509 import Issuer
 
@@ -31,6 +31,13 @@ _ROOT_LIFETIME, _INTERMEDIATE_LIFETIME = timedelta(days=3650), timedelta(days=36
 
 async def prepare(clusters: list[Cluster], given: Issuer | None) -> str:
     """The fingerprint of the root that is prepared everywhere now."""
+    listed = [cluster.name for cluster in clusters if cluster.authority.crl_pem]
+    if listed:
+        raise Failed(
+            f"revocation lists are in use in {', '.join(listed)}, and there can be none yet of a new root: every proxy would refuse it. "
+            f"Take {CRL} out of the Secret first; until the old root is revoked, what the lists name is let in again",
+            exit_code=BAD_INPUT,
+        )
     prepared = {cluster.root_of(PREPARED) for cluster in clusters}
     complete = len(prepared) == 1 and "" not in prepared
     wanted = x509.fingerprint(given.certificate) if given is not None else ""
@@ -183,6 +190,10 @@ async def evict(clusters: list[Cluster], evicted: str, seconds: int, *, force: b
             click.echo(f"{cluster.name}: {evicted} is taken out of remote secret {name}", err=True)
     # What was prepared before has an authority in the evicted cluster, too.
     await _take_back(await renewed(clusters))
+    for cluster in await renewed(clusters):
+        if cluster.authority.crl_pem:
+            await cluster.drop_revocation_lists()
+            click.echo(f"{cluster.name}: {CRL} is dropped: there can be no list of the new root yet", err=True)
     new = await prepare(await renewed(clusters), None)
     clusters = await patiently(clusters, lambda found: rotation.not_prepared(found, new))
     await _switch(clusters, new)
