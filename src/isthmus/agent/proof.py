@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,6 +11,7 @@ from isthmus.agent.certificates import Certificate
 from isthmus.envoy.bootstrap import PROOF_PATH
 from isthmus.trust.verification import verified_identity
 from isthmus.trust.x509 import BadCertificate, parse_certificates
+from isthmus.xds.native_tls import load_key
 
 _SECONDS = 5.0
 _REQUEST = f"GET {PROOF_PATH} HTTP/1.1\r\nhost: proof\r\nconnection: close\r\n\r\n".encode()
@@ -47,13 +47,7 @@ def verified_by_files(shown: Certificate, roots_pem: str) -> str:
 
 
 def _context(shown: Certificate, roots_pem: str) -> ssl.SSLContext:
-    """OpenSSL wants a path for the key, and gets one that no disk has."""
     context = ssl.create_default_context(cadata=roots_pem)
     context.check_hostname = False
-    held = os.memfd_create("key", os.MFD_CLOEXEC)
-    try:
-        os.write(held, f"{shown.key_pem}\n{shown.chain_pem}".encode())
-        context.load_cert_chain(f"/proc/self/fd/{held}")
-    finally:
-        os.close(held)
+    load_key(context, chain_pem=shown.chain_pem, key_pem=shown.key_pem)
     return context

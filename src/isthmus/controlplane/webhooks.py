@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import ssl
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import structlog
@@ -24,6 +21,7 @@ from isthmus.injection.settings import BadRequest, InjectionSettings
 from isthmus.kubernetes.sites import serving
 from isthmus.model.proxy_config import ProxyConfigs
 from isthmus.trust.authority import ServingCertificate
+from isthmus.xds.native_tls import load_key
 
 Object = dict[str, Any]
 
@@ -135,11 +133,5 @@ def tls_context(certificate: ServingCertificate) -> ssl.SSLContext:
 
 
 def load_certificate(context: ssl.SSLContext, certificate: ServingCertificate) -> None:
-    """New connections are shown it. OpenSSL takes a key from a file only; it is written where nobody else can read it, and removed at once."""
-    descriptor, path = tempfile.mkstemp()
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(certificate.chain_pem + certificate.key_pem)
-        context.load_cert_chain(path)
-    finally:
-        Path(path).unlink()
+    """New connections are shown it."""
+    load_key(context, chain_pem=certificate.chain_pem, key_pem=certificate.key_pem)
