@@ -68,3 +68,21 @@ def test_the_first_cluster_says_where_a_name_leads(words):
     found = {service.name: service.aliases for service in words.snapshot(west, east).services.values()}
 
     assert found == {"s": (), "t": (("shop", "x"),)}
+
+
+def test_the_proxys_dns_answers_the_other_name_with_the_services_own_addresses(words):
+    """Also where the service is in another cluster, whose name the cluster's own DNS does not know."""
+    east = words.cluster("east", alias(words, "old", "s.ns.svc.cluster.local"))
+    snapshot = words.snapshot(east, words.cluster("west", words.service()))
+    scope = Scope(
+        kind=ProxyKind.SIDECAR,
+        cluster=ClusterId("east"),
+        network=NetworkId(""),
+        namespace=Namespace("shop"),
+        locality=Locality(),
+    )
+
+    found = {each.host: each for each in outbound_view(scope, snapshot).names}
+
+    old, own = found["old.shop.svc.cluster.local"], found["s.ns.svc.cluster.local"]
+    assert (old.ips, old.short_name, old.namespace) == (own.ips, "old", "shop")

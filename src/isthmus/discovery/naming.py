@@ -10,6 +10,7 @@ IPv6 alone, are not told.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from enum import Enum
 
 from isthmus.discovery.families import family_of
@@ -47,19 +48,30 @@ def addresses(scope: Scope, service: Service) -> tuple[tuple[str, ...], Source]:
 
 
 def name_table(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[NameRecord, ...]:
-    """Every name that the proxy may know and that has an address, sorted by host."""
+    """Every name that the proxy may know and that has an address, sorted by host. A Service of type ExternalName is a name of what it leads to,
+    also where only another cluster declares that.
+    """
     records: list[NameRecord] = []
     for key in sight.ports:
         service = as_called(scope, snapshot.services[key])
-        if service.headless:
-            is_of_set = service.hostname.endswith(f".{snapshot.settings.cluster_set.domain}")
-            endpoints = snapshot.endpoints.get(service.key, ())
-            records += _headless(scope, service, endpoints, is_of_set=is_of_set)
-        else:
-            ips = virtual_ips(scope, service)
-            if ips:
-                records.append(_record(service, service.hostname, service.name, ips))
+        found = list(_records(scope, service, snapshot))
+        records += found
+        whole = next((each for each in found if each.host == service.hostname), None)
+        if whole is not None:
+            domain = snapshot.settings.dns_domain
+            records += (
+                replace(whole, host=f"{name}.{namespace}.svc.{domain}", short_name=name, namespace=namespace)
+                for namespace, name in service.aliases
+            )
     return tuple(sorted(records))
+
+
+def _records(scope: Scope, service: Service, snapshot: Snapshot) -> Iterator[NameRecord]:
+    if service.headless:
+        is_of_set = service.hostname.endswith(f".{snapshot.settings.cluster_set.domain}")
+        yield from _headless(scope, service, snapshot.endpoints.get(service.key, ()), is_of_set=is_of_set)
+    elif ips := virtual_ips(scope, service):
+        yield _record(service, service.hostname, service.name, ips)
 
 
 def names_of_cluster(cluster: ClusterId, snapshot: Snapshot) -> tuple[NameRecord, ...]:
