@@ -39,6 +39,7 @@ def test_everything_but_the_proxys_own_is_captured():
         "udp dport 53 redirect to :15053",
         "tcp dport 53 ip daddr != 127.0.0.0/8 redirect to :15053",
         'oifname "lo" ip daddr 127.0.0.0/8 return',
+        "tcp dport { 15020, 15021, 15090 } return",
         "meta l4proto tcp redirect to :15001",
     ]
     assert chain(found, "prerouting") == [
@@ -86,7 +87,7 @@ def test_ports_and_ranges_are_left_out_or_alone_captured():
 def test_nothing_is_captured_where_nothing_is_named():
     found = kept(rules(ByUser(1337), Capture(inbound_ports="", outbound_ranges=""), dns=False))
 
-    assert chain(found, "output")[-1] == 'oifname "lo" ip daddr 127.0.0.0/8 return'
+    assert chain(found, "output")[-1] == "tcp dport { 15020, 15021, 15090 } return"
     assert chain(found, "prerouting") == ["tcp dport { 15008, 15020, 15021, 15090 } return"]
 
 

@@ -16,6 +16,9 @@ from isthmus.injection.settings import Capture
 EVERYTHING = Capture()
 _OUTBOUND, _INBOUND, _DNS = 15001, 15006, 15053
 _OWN_PORTS = "15000, 15020, 15021, 15090"
+_PROXIES_PORTS = "15020, 15021, 15090"
+"""Agent, readiness and statistics: asked in plaintext by whoever looks after Pods."""
+
 _NOT_CAPTURED_INBOUND = "15008, 15020, 15021, 15090"
 _LOOPBACK_SOURCE = "127.0.0.6"
 """Source of the proxy's connections to its own workload."""
@@ -60,6 +63,8 @@ def rules(own: ByMark | ByUser, wanted: Capture, *, dns: bool, name_servers: Seq
         f"{own} return",
         *_captured_dns(name_servers if dns else None),
         'oifname "lo" ip daddr 127.0.0.0/8 return',
+        # Of other proxies: this one's Envoy, which listens there itself, would take the connection for its own (measured).
+        f"tcp dport {{ {_PROXIES_PORTS} }} return",
         *_outbound(wanted),
     ]
     prerouting = [f"tcp dport {{ {_NOT_CAPTURED_INBOUND} }} return", *_inbound(wanted)]

@@ -103,6 +103,7 @@ class JwtRule(Wire, frozen=True):
     output_payload_to_header: str = ""
     output_claim_to_headers: list[ClaimToHeader] = []
     timeout: str = ""
+    space_delimited_claims: list[str] = []
 
 
 class RequestAuthenticationSpec(Wire, frozen=True):

@@ -23,7 +23,7 @@ UNREAD: dict[str, str] = {
     "networking.SidecarPort": "targetPort",
     "networking.ZoneAwareSetting": "failTrafficOnPanic forceLocalZone routingEnabled",
     "proxy_config.ProxyConfigSpec": "image",
-    "security.JwtRule": "jwks_uri presence spaceDelimitedClaims",
+    "security.JwtRule": "jwks_uri presence",
     "telemetry.CustomTag": "formatter",
     "telemetry.TracingRule": "disableContextPropagation",
     "virtual_service.ConnectionMatch": "sourceSubnet",

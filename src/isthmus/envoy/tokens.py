@@ -78,6 +78,10 @@ class _Place:
         return f"outbound|{self.port}||{self.host}"
 
 
+_LISTED_CLAIMS = ("scope", "permission")
+"""Policies that ask for one of a token's scopes mean an entry of the list (RFC 8693, section 4.2; as in Istio)."""
+
+
 def _provider(rule: TokenRule) -> Any:
     provider = config_pb2.JwtProvider(
         issuer=rule.issuer,
@@ -88,6 +92,8 @@ def _provider(rule: TokenRule) -> Any:
         payload_in_metadata="payload",
         forward_payload_header=rule.payload_header,
     )
+    listed = dict.fromkeys((*_LISTED_CLAIMS, *rule.listed_claims))
+    provider.normalize_payload_in_metadata.space_delimited_claims.extend(listed)
     for name, prefix in rule.headers:
         provider.from_headers.add(name=name, value_prefix=prefix)
     for header, claim in rule.claim_headers:

@@ -151,6 +151,7 @@ def _token_rule(said: api.JwtRule) -> TokenRule:
         payload_header=said.output_payload_to_header,
         claim_headers=tuple((each.header, each.claim) for each in said.output_claim_to_headers),
         timeout_seconds=seconds_of(said.timeout) if said.timeout else 5.0,
+        listed_claims=tuple(said.space_delimited_claims),
     )
 
 

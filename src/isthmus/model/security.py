@@ -107,6 +107,8 @@ class TokenRule:
     payload_header: str = ""
     claim_headers: tuple[tuple[str, str], ...] = ()
     timeout_seconds: float = 5.0
+    listed_claims: tuple[str, ...] = ()
+    """Claims that are lists written as one text, with spaces, beside those that always are."""
 
     @property
     def address(self) -> str:
