@@ -1,34 +1,31 @@
-"""Topologies without a guide of their own: each boots from its example, and does what its first line says."""
+"""Models whose guides need no module of their own: each is followed to its end, and does what its page says. One after another."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 pytestmark = [pytest.mark.live, pytest.mark.long]
 
-EXAMPLES = Path(__file__).parents[3] / "examples"
 SYSTEM = "istio-system"
 
 
 @contextmanager
-def booted(isthmus: Any, mesh_of: Any, name: str) -> Iterator[Any]:
-    done = isthmus("up", str(EXAMPLES / f"{name}.yaml"), "--no-traffic")
-    assert done.returncode == 0, done.stderr
-    yield mesh_of(isthmus, name)
-    isthmus("down", "--all")
+def ended(mesh: Any) -> Iterator[Any]:
+    """Down at the end: the next one needs its place."""
+    yield mesh
+    mesh.isthmus("down", "--all")
 
 
 def answered(mesh, cluster: str) -> set[str]:
     return {answer.get("cluster", answer.get("error", "")) for answer in mesh.ask(cluster, 30)}
 
 
-def test_one_network_is_entered_without_a_gateway(isthmus, mesh_of):
-    with booted(isthmus, mesh_of, "one-network") as mesh:
+def test_one_network_is_entered_without_a_gateway(guided):
+    with ended(guided("one-network")) as mesh:
         assert answered(mesh, "east") == answered(mesh, "west") == {"east", "west"}
         assert mesh.pods("east", "istio-eastwestgateway") == []
         endpoints = mesh.envoy("east", "sample", "client", "clusters")
@@ -36,8 +33,8 @@ def test_one_network_is_entered_without_a_gateway(isthmus, mesh_of):
         assert f"{ip}:5000" in endpoints
 
 
-def test_blue_and_green_by_rules(isthmus, mesh_of, until):
-    with booted(isthmus, mesh_of, "blue-green-by-rules") as mesh:
+def test_blue_and_green_by_rules(guided, until):
+    with ended(guided("blue-green-by-rules")) as mesh:
         until(
             "each answers its own", lambda: (answered(mesh, "blue"), answered(mesh, "green")) == ({"blue"}, {"green"})
         )
@@ -45,8 +42,8 @@ def test_blue_and_green_by_rules(isthmus, mesh_of, until):
         assert f"{ip}:5000" in mesh.envoy("blue", "sample", "client", "clusters"), "they know each other all the same"
 
 
-def test_a_region_s_control_plane_stands_in_for_the_other_s(isthmus, mesh_of, until):
-    with booted(isthmus, mesh_of, "one-per-region") as mesh:
+def test_a_region_s_control_plane_stands_in_for_the_other_s(guided, until):
+    with ended(guided("one-per-region")) as mesh:
         everywhere = {"eu1", "eu2", "us1", "us2"}
         assert all({name[:2] for name in answered(mesh, cluster)} == {"eu", "us"} for cluster in everywhere)
         assert {cluster: list(mesh.control_planes_of(cluster)) for cluster in sorted(everywhere)} == {
@@ -66,3 +63,14 @@ def test_a_region_s_control_plane_stands_in_for_the_other_s(isthmus, mesh_of, un
 
         print(f"\nwithout eu's control plane: {load.summary}")
         assert load.summary.failed == 0
+
+
+def test_one_cluster_needs_no_gateway_and_no_secret(guided):
+    with ended(guided("one-shore")) as mesh:
+        assert answered(mesh, "c1") == {"c1"}
+
+
+def test_two_networks_are_crossed_through_gateways_alone(guided):
+    with ended(guided("two-shores")) as mesh:
+        assert answered(mesh, "east") == answered(mesh, "west") == {"east", "west"}
+        assert f"{mesh.gateway('west')}:15443" in mesh.envoy("east", "sample", "client", "clusters")
