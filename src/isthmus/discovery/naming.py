@@ -81,7 +81,7 @@ def names_of_cluster(cluster: ClusterId, snapshot: Snapshot) -> tuple[NameRecord
     domain = snapshot.settings.dns_domain
     records: list[NameRecord] = []
     for key, service in sorted(snapshot.services.items()):
-        if service.pod_of or cluster not in service.declared_in or not key.hostname.endswith(f".svc.{domain}"):
+        if service.is_second_name or cluster not in service.declared_in or not key.hostname.endswith(f".svc.{domain}"):
             continue
         own = service.ips_in(cluster)
         endpoints = [

@@ -22,6 +22,7 @@ VERSIONS = {
     "gateway.networking.k8s.io/v1": ("k8s Gateway", "HTTPRoute", "GRPCRoute", "TCPRoute", "ReferenceGrant"),
     "multicluster.x-k8s.io/v1alpha1": ("ServiceExport", "ServiceImport"),
     "federation.isthmus.io/v1alpha1": ("MeshPeer",),
+    "admiral.io/v1alpha1": ("GlobalTrafficPolicy",),
 }
 
 

@@ -131,11 +131,11 @@ class Servers:
             what = "it is a Pod" if service.pod_of else "all of its Pods are"
             return f"an address of the mesh for {_object(service)}: {what} on another network"
         if source is Source.MESH:
-            why = (
-                f"{scope.cluster} does not declare it, and another cluster's address may be somebody else's here"
-                if service.registry == "Kubernetes"
-                else "it says none itself"
-            )
+            why = "it says none itself"
+            if service.is_second_name:
+                why = "no cluster has one for it"
+            elif service.registry == "Kubernetes":
+                why = f"{scope.cluster} does not declare it, and another cluster's address may be somebody else's here"
             return f"an address of the mesh for {_object(service)}: {why}"
         return f"the address that another cluster has for {_object(service)}: it has none of the client's own"
 
