@@ -61,6 +61,8 @@ def said(**changes: Any) -> dict[str, Any]:
         ("gateways", [{"network": "n1", "address": "169.254.169.254", "port": 80}], "cannot be"),
         ("gateways", [{"network": "n1", "address": "gateway.example", "port": 80}], "does not appear"),
         ("gateways", [{"network": "n\n1", "address": "203.0.113.1", "port": 80}], "network"),
+        ("service/sample/hello", said(place={"locality": "eu\x1b[2J"}), "locality"),
+        ("service/sample/hello", said(port={"name": "x" * 300}), "port"),
         ("identities", ["sample"], "NAMESPACE/ACCOUNT"),
     ],
 )
@@ -80,6 +82,15 @@ def test_what_is_nested_without_end_is_refused_like_anything_else() -> None:
     found, refused = offers_of({**resources_of(OFFERS), "service/sample/deep": body}, PEER)
 
     assert (found, refused.keys()) == (OFFERS, {"service/sample/deep"})
+
+
+def test_what_is_shown_of_a_refusal_is_short_and_plain() -> None:
+    resources = {f"service/\x1b[2J{number}": b"{" + b"x" * 1000 for number in range(500)}
+
+    _, refused = offers_of(resources, PEER)
+
+    assert len(refused) == 100
+    assert all(text.isprintable() and len(text) <= 300 for pair in refused.items() for text in pair)
 
 
 def test_a_kind_of_resource_that_a_newer_peer_has_is_passed_over() -> None:

@@ -76,5 +76,12 @@ def test_what_is_no_message_is_refused(line: bytes) -> None:
             read(line)
 
 
+def test_more_than_anybody_has_to_keep_is_no_message() -> None:
+    hearing = Hearing()
+    with pytest.raises(Malformed, match="bytes"):
+        for number in range(1000):
+            hearing.take(News(changed={str(number): msgspec.Raw(b'"%s"' % (b"x" * 200_000))}))
+
+
 def test_fields_of_a_newer_side_are_passed_over() -> None:
     assert from_teller(b'{"type":"news","changed":{},"mood":"good"}') == News()

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from isthmus.discovery.security import takes_mutual_tls
-from isthmus.model.federation import Guests, Identities, MeshPeer, OfferedService, Offers, Place
+from isthmus.model.federation import PLACE_WEIGHT_MAX, Guests, Identities, MeshPeer, OfferedService, Offers, Place
 from isthmus.model.identity import SpiffeId
-from isthmus.model.names import Hostname, NetworkId
+from isthmus.model.names import ClusterId, Hostname, NetworkId
 from isthmus.model.origins import Origin
 from isthmus.model.security import Action, Attribute, Authorization, AuthorizationPolicy, Rule
 from isthmus.model.services import Protocol, Service, ServicePort
@@ -29,7 +29,7 @@ def offers_for(peer: MeshPeer, snapshot: Snapshot) -> Offers:
     services = [snapshot.services[key] for key in keys]
     return Offers(
         services=tuple(sorted(_offer(service, snapshot) for service in services)),
-        gateways=tuple(replace(gateway, cluster=type(gateway.cluster)("")) for gateway in snapshot.peer_gateways),
+        gateways=tuple(replace(gateway, cluster=ClusterId("")) for gateway in snapshot.peer_gateways),
         identities=peer.identities,
     )
 
@@ -40,10 +40,11 @@ def _offer(service: Service, snapshot: Snapshot) -> OfferedService:
     entered = {gateway.network for gateway in snapshot.peer_gateways}
     for endpoint in snapshot.endpoints.get(service.key, ()):
         identity = endpoint.workload.identity
-        if identity is not None and endpoint.network in entered and _answers(endpoint, service, ports, snapshot):
+        is_own = identity is not None and identity.trust_domain == snapshot.settings.trust_domain
+        if identity and is_own and endpoint.network in entered and _answers(endpoint, service, ports, snapshot):
             weights[endpoint.network, endpoint.workload.locality, identity] += endpoint.weight
     places = (
-        Place(network=network, locality=locality, identity=identity, weight=weight)
+        Place(network=network, locality=locality, identity=identity, weight=min(weight, PLACE_WEIGHT_MAX))
         for (network, locality, identity), weight in weights.items()
     )
     return OfferedService(namespace=service.namespace, name=service.name, ports=ports, places=tuple(sorted(places)))

@@ -15,6 +15,8 @@ from isthmus.model.services import ServicePort
 from isthmus.model.topology import ImportState, Locality, NetworkGateway, Standing
 
 ALL = "*"
+PLACE_WEIGHT_MAX = 1 << 20
+"""What a place may weigh: its endpoints together."""
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _ACCOUNT = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 

@@ -7,7 +7,7 @@ import contextlib
 import ssl
 from collections.abc import AsyncGenerator, Callable, Mapping
 
-from isthmus.peering.messages import LINE_BYTES_MAX, Goodbye, Hello, News, Still, Taken, encode, from_teller
+from isthmus.peering.messages import LINE_BYTES_MAX, Goodbye, Hello, News, Still, Taken, encode, from_teller, plain
 from isthmus.peering.session import Hearing
 
 CONNECT_SECONDS = 10.0
@@ -50,7 +50,7 @@ async def listen(
                     case Still():
                         yield False
                     case Goodbye(why=why):
-                        raise PeerUnavailable(f"{address} refuses us: {why}")
+                        raise PeerUnavailable(f"{address} refuses us: {plain(why)}")
                     case News() as news if hearing.take(news):
                         yield True
                         writer.write(encode(Taken(refused=dict(refused()))))

@@ -26,6 +26,10 @@ APPLICATION_PROTOCOL = "isthmus-peers/1"
 LINE_BYTES_MAX = 1 << 20
 RESOURCE_BYTES_MAX = 1 << 18
 RESOURCES_MAX = 10_000
+WHOLE_BYTES_MAX = 1 << 26
+"""Of everything that one teller has told."""
+_REFUSALS_MAX = 100
+_PLAIN_CHARACTERS_MAX = 300
 
 
 class Malformed(ValueError):
@@ -87,6 +91,16 @@ def decoded(body: bytes, kind: Any) -> Any:
         return msgspec.json.decode(body, type=kind)
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Malformed(str(error)) from None
+
+
+def plain(text: str) -> str:
+    """What a stranger says, for people to read: of bounded length, and without anything that a terminal would obey."""
+    return "".join(each if each.isprintable() else "?" for each in text[:_PLAIN_CHARACTERS_MAX])
+
+
+def plainly(refused: Mapping[str, str]) -> dict[str, str]:
+    """The first refusals by name."""
+    return {plain(name): plain(why) for name, why in sorted(refused.items())[:_REFUSALS_MAX]}
 
 
 def version_of(body: bytes) -> str:

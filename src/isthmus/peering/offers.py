@@ -9,17 +9,16 @@ import ipaddress
 
 import msgspec
 
-from isthmus.model.federation import Identities, OfferedService, Offers, Place, is_label
+from isthmus.model.federation import PLACE_WEIGHT_MAX, Identities, OfferedService, Offers, Place, is_label
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Namespace, NetworkId
 from isthmus.model.services import Protocol, ServicePort
 from isthmus.model.topology import Locality, NetworkGateway
-from isthmus.peering.messages import Resources, decoded
+from isthmus.peering.messages import Resources, decoded, plainly
 
 _GATEWAYS, _IDENTITIES, _SERVICE = "gateways", "identities", "service/"
 _PLACES_MAX, _PORTS_MAX, _GATEWAYS_MAX, _IDENTITIES_MAX = 1000, 100, 256, 10_000
-_WEIGHT_MAX = 1 << 20
-_NETWORK_CHARACTERS_MAX = 253
+_CHARACTERS_MAX = 253
 
 
 class _Port(msgspec.Struct, frozen=True):
@@ -80,7 +79,7 @@ def offers_of(resources: Resources, trust_domain: TrustDomain) -> tuple[Offers, 
                 services.append(_offered(name.removeprefix(_SERVICE), body, trust_domain))
         except ValueError as error:
             refused[name] = str(error)
-    return Offers(services=tuple(sorted(services)), gateways=gateways, identities=identities), refused
+    return Offers(services=tuple(sorted(services)), gateways=gateways, identities=identities), plainly(refused)
 
 
 def _offered(name: str, body: bytes, trust_domain: TrustDomain) -> OfferedService:
@@ -102,17 +101,20 @@ def _port(said: _Port) -> ServicePort:
     """A protocol that is not known here is bytes."""
     known = {protocol.value for protocol in Protocol}
     protocol = Protocol(said.protocol) if said.protocol in known else Protocol.TCP
-    return ServicePort(number=_port_number(said.number), name=said.name, protocol=protocol)
+    return ServicePort(number=_port_number(said.number), name=_word(said.name, "a port"), protocol=protocol)
 
 
 def _place(said: _Place, trust_domain: TrustDomain) -> Place:
     identity = SpiffeId.parse(said.identity)
     if identity.trust_domain != trust_domain or not identity.path:
         raise ValueError(f"{identity} is not an identity of the peer's own trust domain, {trust_domain}")
-    if not 1 <= said.weight <= _WEIGHT_MAX:
-        raise ValueError(f"a weight is from 1 to {_WEIGHT_MAX}, not {said.weight}")
+    if not 1 <= said.weight <= PLACE_WEIGHT_MAX:
+        raise ValueError(f"a weight is from 1 to {PLACE_WEIGHT_MAX}, not {said.weight}")
     return Place(
-        network=_network(said.network), locality=Locality.parse(said.locality), identity=identity, weight=said.weight
+        network=_network(said.network),
+        locality=Locality.parse(_word(said.locality, "a locality")),
+        identity=identity,
+        weight=said.weight,
     )
 
 
@@ -155,9 +157,13 @@ def _port_number(number: int) -> int:
 
 
 def _network(text: str) -> NetworkId:
-    if len(text) > _NETWORK_CHARACTERS_MAX or not text.isprintable():
-        raise ValueError(f"{text[:_NETWORK_CHARACTERS_MAX]!r} is not the name of a network")
-    return NetworkId(text)
+    return NetworkId(_word(text, "a network"))
+
+
+def _word(text: str, what: str) -> str:
+    if len(text) > _CHARACTERS_MAX or not text.isprintable():
+        raise ValueError(f"{text[:_CHARACTERS_MAX]!r} is not the name of {what}")
+    return text
 
 
 def _bounded(found: tuple[object, ...], most: int, what: str) -> None:

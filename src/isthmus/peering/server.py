@@ -25,6 +25,7 @@ from isthmus.peering.messages import (
     Taken,
     encode,
     from_asker,
+    plainly,
 )
 from isthmus.peering.session import Telling
 
@@ -145,7 +146,7 @@ class PeerServer:
                 if news:
                     async with asyncio.timeout(ANSWER_SECONDS):
                         taken = from_asker(await reader.readuntil())
-                    feed.refused = taken.refused if isinstance(taken, Taken) else {}
+                    feed.refused = plainly(taken.refused) if isinstance(taken, Taken) else {}
         finally:
             self._gone(feed)
 

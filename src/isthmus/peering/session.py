@@ -15,6 +15,7 @@ from isthmus.peering.messages import (
     LINE_BYTES_MAX,
     RESOURCE_BYTES_MAX,
     RESOURCES_MAX,
+    WHOLE_BYTES_MAX,
     Malformed,
     News,
     Resources,
@@ -87,6 +88,8 @@ class Hearing:
             self._coming[name] = body
         if len(self._resources.keys() | self._coming.keys()) > RESOURCES_MAX:
             raise Malformed(f"more than {RESOURCES_MAX} resources")
+        if sum(map(len, self._coming.values())) + sum(map(len, self._resources.values())) > WHOLE_BYTES_MAX:
+            raise Malformed(f"more than {WHOLE_BYTES_MAX} bytes")
         if news.more:
             return False
         self._resources = {
