@@ -61,6 +61,9 @@ nodes = st.builds(
 namespaces = pick(*NETWORKS, "").map(
     lambda name: obj("Namespace", "istio-system", "", {"topology.istio.io/network": name})
 )
+bounded = pick("", "virtualservices=1", "services=1, httproutes=0", "serviceentries=1, authorizationpolicies=0").map(
+    lambda text: ("Namespace", {"metadata": {"name": "ns", "namespace": "", "annotations": {"isthmus.io/quota": text}}})
+)
 ports = st.lists(
     st.builds(
         lambda number, name, protocol: {"port": number, "name": name, "protocol": protocol},
@@ -255,8 +258,8 @@ spreads = st.builds(
 )  # fmt: skip
 
 things = st.one_of(
-    pods, pods, nodes, namespaces, services, services, aliases, gateways, slices, slices, entries, machines, rules, exposures, peers, configs,
-    virtual_services, sidecars, policies, filters,
+    pods, pods, nodes, namespaces, bounded, services, services, aliases, gateways, slices, slices, entries, machines, rules,
+    exposures, peers, configs, virtual_services, sidecars, policies, filters,
     fronts, routes, routes, grants, deployments, spreads,
 )  # fmt: skip
 changes = st.tuples(st.sampled_from(CLUSTERS), st.booleans(), things)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+from functools import partial
 
 import pytest
 
-from isthmus.controlplane.admission import BadReview, injection, review, validation
+from isthmus.controlplane.admission import BadReview, injection, quota, review, validation
 from isthmus.injection.settings import InjectionSettings
 
 SETTINGS = InjectionSettings(
@@ -130,3 +131,31 @@ def test_what_is_no_review_is_refused(body, decide):
 @pytest.mark.parametrize("decide", [inject, validation])
 def test_whatever_the_object_is_there_is_an_answer(item, decide):
     assert isinstance(answered(asked(item), decide)["allowed"], bool)
+
+
+def test_one_more_than_the_namespace_may_have_is_forbidden_and_told_why():
+    """The namespace is the request's: what the object says of it is the caller's word."""
+    told = []
+
+    def is_too_many(kind, obj):
+        told.append((kind, obj.metadata.namespace, obj.metadata.name))
+        return "there are 3"
+
+    service = {"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web", "namespace": "elsewhere"}, "spec": {}}
+    found = answered(asked(service), partial(quota, is_too_many=is_too_many))
+
+    assert told == [("Service", "shop", "web")]
+    assert found["allowed"] is False
+    assert found["status"] == {
+        "status": "Failure",
+        "code": 403,
+        "reason": "Forbidden",
+        "message": "exceeds a quota: there are 3",
+    }
+
+
+def test_what_cannot_be_read_or_is_no_kind_of_the_meshs_is_let_go_by_quotas():
+    never = partial(quota, is_too_many=lambda *_: "never")
+
+    for item in ({"apiVersion": "v1", "kind": "Service", "spec": 5}, {"apiVersion": "x/v1", "kind": "Y"}, {}):
+        assert answered(asked(item), never) == {"uid": "u1", "allowed": True}

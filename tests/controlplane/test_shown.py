@@ -111,7 +111,7 @@ async def test_the_webhooks_port_changes_its_certificate(tmp_path):
         cluster="east", network="", mesh="m", trust_domain="cluster.local", system_namespace="istio-system",
         discovery_address="", image="", revision="default", native=True,
     )  # fmt: skip
-    webhooks = Webhooks(settings, ProxyConfigs)
+    webhooks = Webhooks(settings, ProxyConfigs, lambda *_: "")
     async with serving_webhooks(webhooks, shown, "127.0.0.1", 0) as port:
 
         async def shows(trusted: CertificateAuthority) -> bool:

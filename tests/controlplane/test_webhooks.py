@@ -66,7 +66,7 @@ def authority() -> CertificateAuthority:
 @asynccontextmanager
 async def calling(authority: CertificateAuthority, proxies: Callable[[], ProxyConfigs]) -> AsyncIterator[Caller]:
     async with serving_webhooks(
-        Webhooks(SETTINGS, proxies), Shown([NAME], authority, lambda: datetime.now(UTC)), "127.0.0.1", 0
+        Webhooks(SETTINGS, proxies, lambda *_: ""), Shown([NAME], authority, lambda: datetime.now(UTC)), "127.0.0.1", 0
     ) as port:
         trusting = aiohttp.TCPConnector(ssl=ssl.create_default_context(cadata=authority.root_pem))
         async with aiohttp.ClientSession(connector=trusting) as session:

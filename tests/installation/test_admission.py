@@ -130,6 +130,34 @@ def test_wrong_configuration_is_refused_with_each_problem(cell, control_plane):
     assert cell.request("POST", path, rule | {"spec": right})[0] == 201
 
 
+def test_one_more_than_the_quota_of_a_namespace_is_refused(cell, control_plane):
+    """Routes, and Services, which are checked for nothing else. What stays in its namespace is nobody's business."""
+    quota = {"isthmus.io/quota": "virtualservices=1, services=0"}
+    cell.made("/api/v1/namespaces", {"metadata": {"name": "bounded", "annotations": quota}})
+    path = "/apis/networking.istio.io/v1/namespaces/bounded/virtualservices"
+    spec = {"hosts": ["web"], "http": [{"route": [{"destination": {"host": "web"}}]}]}
+    head = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService"}
+
+    def write(name: str, query: str = "", **more: Any) -> tuple[int, str]:
+        code, answer = cell.request(
+            "POST", path + query, {**head, "metadata": {"name": name}, "spec": {**spec, **more}}
+        )
+        return code, answer.get("message", "")
+
+    assert write("first")[0] == 201
+    code, message = cell.until(
+        "the first one counts", lambda: (said := write("second", "?dryRun=All"))[0] == 403 and said
+    )
+
+    assert code == 403
+    assert "there are 1 virtualservices of namespace bounded that others see, and its quota is 1" in message
+    assert write("third", exportTo=["."])[0] == 201
+    service = {"metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}
+    code, answer = cell.request("POST", "/api/v1/namespaces/bounded/services", service)
+    assert code == 403
+    assert answer["message"].startswith('admission webhook "quota.isthmus.io" denied the request: exceeds a quota:')
+
+
 def test_an_authority_that_somebody_else_writes_is_mended_and_a_quarrel_is_told(cell, control_plane):
     before = bundles(cell, INJECTOR)
     rival = CertificateAuthority.self_signed(TrustDomain.parse("cluster.local"), datetime.now(UTC)).root_pem

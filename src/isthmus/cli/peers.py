@@ -7,10 +7,7 @@ from typing import Any
 import click
 
 from isthmus.cli.output import print_json, print_table
-from isthmus.cli.running_mesh import asked, folder_of, mesh_name
-from isthmus.localruntime.mesh_client import MeshClient
-
-Object = dict[str, Any]
+from isthmus.cli.running_mesh import mesh_name, rows_of_control_planes
 
 _COLUMNS = {
     "MESH": "mesh",
@@ -41,7 +38,7 @@ def peers_command(cluster: str, name: str, output: str) -> None:
 
     What of an object, or of what a peer tells, cannot be used is printed below the table.
     """
-    rows = sorted(_rows(MeshClient(folder_of(name)), cluster), key=lambda row: (row["istiod"], row["mesh"]))
+    rows = sorted(rows_of_control_planes(name, cluster, "debug/peerz"), key=lambda row: (row["istiod"], row["mesh"]))
     if output == "json":
         print_json({"peers": rows})
         return
@@ -53,17 +50,6 @@ def peers_command(cluster: str, name: str, output: str) -> None:
             click.echo(f"{where}: {problem}", err=True)
         for what, why in row["refusedByPeer"].items():
             click.echo(f"{where}: the peer cannot use {what}: {why}", err=True)
-
-
-def _rows(mesh: MeshClient, wanted: str) -> list[Object]:
-    found: list[Object] = []
-    clusters = [entry["id"] for entry in asked(mesh.status)["clusters"] if entry["role"] != "remote"]
-    if wanted and wanted not in clusters:
-        raise click.UsageError(f"{wanted} runs no control plane; these do: {', '.join(clusters)}")
-    for cluster in [wanted] if wanted else clusters:
-        rows = asked(lambda where=cluster: mesh.control_plane(where, "debug/peerz"))  # type: ignore[misc]
-        found += [row | {"istiod": cluster} for row in rows]
-    return found
 
 
 def _shown(value: Any) -> str:

@@ -8,12 +8,16 @@ from typing import Any
 
 import msgspec
 
+from isthmus.api.meta import KubernetesObject
+from isthmus.api.registry import UndecodableObject, decode, kind_of
 from isthmus.assurance.validation import validate
 from isthmus.injection.injecting import LeftAsItIs, checked, inject
 from isthmus.injection.patching import json_patch
 from isthmus.injection.settings import BadRequest, InjectionSettings
 
 Object = dict[str, Any]
+IsTooMany = Callable[[str, KubernetesObject], str]
+"""Given a kind and an object: why its namespace may not have it, or nothing."""
 
 _WARNINGS_MAX = 20
 _WARNING_CHARACTERS_MAX = 256
@@ -79,6 +83,22 @@ def validation(item: Object, _namespace: str) -> Object:
     if verdict["valid"]:
         return {"allowed": True, **said}
     return _refused([str(error) for error in verdict["errors"]]) | said
+
+
+def quota(item: Object, namespace: str, is_too_many: IsTooMany) -> Object:
+    """Whether the object's namespace may have one more. One that cannot be read is let go: it is told where it is read."""
+    kind = kind_of(str(item.get("apiVersion", "")), str(item.get("kind", "")))
+    if kind is None or not namespace:
+        return {"allowed": True}
+    try:
+        metadata = {**(item.get("metadata") or {}), "namespace": namespace}
+        why = is_too_many(kind.key, decode(kind, {**item, "metadata": metadata}))
+    except UndecodableObject:
+        why = ""
+    if not why:
+        return {"allowed": True}
+    status = {"status": "Failure", "code": 403, "reason": "Forbidden", "message": f"exceeds a quota: {why}"}
+    return {"allowed": False, "status": status}
 
 
 def _warned(warnings: Sequence[object]) -> Object:

@@ -26,6 +26,7 @@ from isthmus.envoy.expand import document_of
 from isthmus.envoy.patches.values import issues_of
 from isthmus.envoy.resources import BUNDLES, CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, OWN_TRUST, ROUTES
 from isthmus.incremental.describe import mermaid, summaries
+from isthmus.model.quotas import QuotaUse
 from isthmus.xds.directory import Streams
 
 _SHORT = {
@@ -81,6 +82,7 @@ class DebugPages:
             "/debug/clusterz": lambda _: self._clusters.table(),
             "/debug/readyz": lambda _: {"waitingFor": self._waiting_for()},
             "/debug/peerz": lambda _: self._peers.table(),
+            "/debug/quotaz": lambda _: self._quotas(),
             "/debug/issues": self._issues,
             "/debug/trustz": lambda _: self._certificates(),
             "/debug/graph": lambda _: [summary_of(s) for s in summaries(self._delivery.tables.derivations.graph)],
@@ -145,6 +147,10 @@ class DebugPages:
                 }
         return [by_node[node] for node in sorted(by_node)]
 
+    def _quotas(self) -> list[QuotaUse]:
+        snapshot = self._delivery.tables.snapshot
+        return sorted([*snapshot.quotas, *snapshot.service_quotas]) if snapshot else []
+
     def _issues(self, _: web.Request) -> list[dict[str, Any]]:
         snapshot = self._delivery.tables.snapshot
         found = issues_of(snapshot) if snapshot else self._own.missing_rights
@@ -192,6 +198,7 @@ class DebugPages:
             registry.register(collector)
         add_metrics(registry, self._clusters.table(), self._clusters.events, self._clusters.timeouts)
         self._peers.add_metrics(registry)
+        add_quota_metrics(registry, self._quotas())
         gauge("isthmus_issues", "Objects with something wrong.", len(issues_of(snapshot)) if snapshot else 0)
         gauge("isthmus_rounds_total", "Rounds of delivery since the start.", self._delivery.rounds)
         for summary in summaries(self._delivery.tables.derivations.graph):
@@ -199,6 +206,15 @@ class DebugPages:
             gauge(f"isthmus_{label}_cells", f"Values kept of {summary.name}.", summary.cells)
             gauge(f"isthmus_{label}_computed_total", f"Computations of {summary.name}.", summary.computed)
         return web.Response(body=generate_latest(registry), content_type="text/plain", charset="utf-8")
+
+
+def add_quota_metrics(registry: CollectorRegistry, uses: Iterable[QuotaUse]) -> None:
+    labels = ["namespace", "resource"]
+    used = Gauge("isthmus_quota_used", "What namespaces add to what all others are given.", labels, registry=registry)
+    allowed = Gauge("isthmus_quota_allowed", "What they may add, by the quota.", labels, registry=registry)
+    for use in uses:
+        used.labels(use.namespace, use.resource).set(use.used)
+        allowed.labels(use.namespace, use.resource).set(use.allowed)
 
 
 def summary_of(summary: Any) -> dict[str, Any]:

@@ -170,7 +170,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
         )
         peers = Peers.of(settings, world, delivery, lambda: use.current)
         streams = Streams()
-        webhooks = Webhooks(settings.injection, partial(_proxy_configs, delivery))
+        webhooks = Webhooks(settings.injection, partial(_proxy_configs, delivery), world.is_too_many)
         pages = DebugPages(settings, delivery, own, remotes, streams, [webhooks], partial(_held, use, shown), peers)
         unary = methods_of(CertificateService(registration))
         ports = partial(

@@ -15,7 +15,7 @@ from aiohttp import web
 from prometheus_client.core import CounterMetricFamily
 from prometheus_client.registry import Collector
 
-from isthmus.controlplane.admission import BadReview, injection, review, validation
+from isthmus.controlplane.admission import BadReview, IsTooMany, injection, quota, review, validation
 from isthmus.controlplane.shown import Credentials, Shown
 from isthmus.injection.settings import BadRequest, InjectionSettings
 from isthmus.kubernetes.sites import serving
@@ -48,8 +48,11 @@ log = structlog.get_logger()
 class Webhooks(Collector):
     """What API servers ask. The answers are counted, under Istio's names."""
 
-    def __init__(self, settings: InjectionSettings, proxies: Callable[[], ProxyConfigs]) -> None:
+    def __init__(
+        self, settings: InjectionSettings, proxies: Callable[[], ProxyConfigs], is_too_many: IsTooMany
+    ) -> None:
         """`proxies`: what is said now of how proxies are run."""
+        self._is_too_many = is_too_many
         self._settings = settings
         self._proxies = proxies
         self._room = asyncio.Semaphore(_AT_ONCE_MAX)
@@ -60,6 +63,7 @@ class Webhooks(Collector):
         application.router.add_post("/inject", self._inject)
         application.router.add_post("/inject/{path:.*}", self._inject)
         application.router.add_post("/validate", self._validate)
+        application.router.add_post("/quota", self._quota)
         application.router.add_get("/ready", self._ready)
         return application
 
@@ -72,6 +76,9 @@ class Webhooks(Collector):
 
     async def _validate(self, request: web.Request) -> web.Response:
         return await self._answer(request, self._validated)
+
+    async def _quota(self, request: web.Request) -> web.Response:
+        return await self._answer(request, partial(quota, is_too_many=self._is_too_many))
 
     async def _ready(self, _: web.Request) -> web.Response:
         return web.Response(text="ready\n")
@@ -100,6 +107,8 @@ class Webhooks(Collector):
 
     def _validated(self, item: Object, namespace: str) -> Object:
         answer = validation(item, namespace)
+        if answer["allowed"]:
+            answer |= quota(item, namespace, self._is_too_many)
         self._counts[_VALID if answer["allowed"] else _INVALID] += 1
         return answer
 

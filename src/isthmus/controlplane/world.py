@@ -10,10 +10,12 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
+from isthmus.api.meta import KubernetesObject
 from isthmus.api.registry import KINDS
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.inputs import Besides, ClusterInput
 from isthmus.ingest.patching import Changes, patched
+from isthmus.ingest.quotas import refusal
 from isthmus.ingest.snapshot import Reading, read, with_rules
 from isthmus.model.federation import HeardPeer
 from isthmus.model.identity import TrustDomain
@@ -129,6 +131,11 @@ class World:
         if cluster is not None:
             self._changes.setdefault(cluster, {}).setdefault(kind, set()).update(names)
             self.changed.set()
+
+    def is_too_many(self, kind: str, obj: KubernetesObject) -> str:
+        """Why the object's namespace may not have one more of the kind, by the objects that are there at this moment; nothing if it may."""
+        settings = self._reading.configuration.settings if self._reading is not None else self.settings
+        return refusal(kind, obj, self._inputs(), self.config_cluster, settings)
 
     def report(self, source: str, issues: Iterable[Issue]) -> None:
         """Replaces the issues that a source (such as the remote secrets) has found."""

@@ -25,6 +25,7 @@ from isthmus.ingest.mesh_peers import mesh_peer_of, told_apart
 from isthmus.ingest.peer_bundles import with_fetched
 from isthmus.ingest.policies import authorization_policy_of, peer_authentication_of, request_authentication_of
 from isthmus.ingest.proxy_configs import proxy_config_of
+from isthmus.ingest.quotas import allowances_of, rules_within
 from isthmus.ingest.revisions import is_of, revisions_of
 from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, service_entry_of, workload_entry_of
 from isthmus.ingest.sidecars import sidecar_of
@@ -39,6 +40,7 @@ from isthmus.model.gateways import Server
 from isthmus.model.issues import Issue
 from isthmus.model.names import NetworkId
 from isthmus.model.proxy_config import ProxyConfigRule
+from isthmus.model.quotas import Allowances, QuotaUse
 from isthmus.model.routing import VirtualService
 from isthmus.model.security import (
     AuthorizationPolicy,
@@ -79,6 +81,8 @@ class Configuration:
     network_gateways: tuple[NetworkGateway, ...] = ()
     attachments: Attachments = field(default_factory=Attachments)
     mesh_peers: tuple[MeshPeer, ...] = ()
+    allowances: Allowances = field(default_factory=dict)
+    quotas: tuple[QuotaUse, ...] = ()
     issues: tuple[Issue, ...] = field(default=())
 
 
@@ -93,7 +97,10 @@ def configuration_of(
         return Configuration(settings=settings)
     reader = _Reader(cluster, cache, revisions_of(cluster, settings))
     settings = with_fetched(reader.settings(settings), besides.bundles)
-    reader.cluster = cluster = discovered(cluster, settings.discovery)
+    allowances, unreadable = allowances_of(cluster, settings)
+    cluster, quotas, over = rules_within(discovered(cluster, settings.discovery), allowances, settings, cache)
+    reader.cluster = cluster
+    reader.issues += (*unreadable, *over)
     network = reader.network = network_of(cluster, settings)
     domain = settings.dns_domain
     where = Where(cluster=cluster.id, network=network, trust_domain=settings.trust_domain)
@@ -116,6 +123,8 @@ def configuration_of(
     return Configuration(
         settings=settings,
         mesh_peers=peers,
+        allowances=allowances,
+        quotas=quotas,
         exposures=tuple(
             sorted(
                 [

@@ -7,7 +7,7 @@ are read anew with each change, so a gateway that loses its address is gone at o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from isthmus.api.core import Node, Service
@@ -15,9 +15,10 @@ from isthmus.api.gateway import Gateway, GatewayServer, GatewayTls
 from isthmus.ingest import labels
 from isthmus.model.gateways import Server, ServerHost, ServerTls, TlsMode, Traffic
 from isthmus.model.issues import Issue, Severity, Subject
-from isthmus.model.names import ClusterId, Namespace, NetworkId
+from isthmus.model.names import ClusterId, Namespace, NetworkId, ServiceKey
 from isthmus.model.snapshot import Exposure, MeshSettings
 from isthmus.model.topology import NetworkGateway
+from isthmus.model.workloads import Endpoint
 
 DEFAULT_GATEWAY_PORT = 15443
 AUTO_PASSTHROUGH = "AUTO_PASSTHROUGH"
@@ -224,3 +225,25 @@ def _no_address(service: Service, cluster: ClusterId, network: str) -> Issue:
         fix="wait for the load balancer, or set spec.externalIPs; with node ports, choose Nodes that have an ExternalIP",
         field="status.loadBalancer",
     )
+
+
+def networks_without_gateway(
+    settings: MeshSettings,
+    endpoints: Mapping[ServiceKey, tuple[Endpoint, ...]],
+    entered: Set[NetworkId],
+) -> list[Issue]:
+    """A network whose workloads others cannot reach is told once, not for each endpoint."""
+    with_endpoints = {endpoint.network for found in endpoints.values() for endpoint in found}
+    if len(with_endpoints) < 2 or settings.unreachable_networks_direct:
+        return []
+    return [
+        Issue(
+            subject=Subject(ClusterId(""), "Network", "", network),
+            code="ISM0102",
+            severity=Severity.WARNING,
+            what=f"network {network} has workloads but no gateway: other networks cannot reach them",
+            fix=f"run a network gateway there, with a LoadBalancer Service labelled {labels.NETWORK}={network}",
+        )
+        for network in sorted(with_endpoints - entered)
+        if network
+    ]

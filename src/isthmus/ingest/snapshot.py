@@ -6,14 +6,13 @@ Clusters go in, in any order; what comes out does not depend on it. A mistake in
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from types import MappingProxyType
 from typing import Any, cast
 
 from isthmus.api.core import Node, Pod, Service
 from isthmus.api.networking import WorkloadEntry
-from isthmus.ingest import labels
 from isthmus.ingest.aliases import apply_aliases
 from isthmus.ingest.allocation import addresses_at, places_of
 from isthmus.ingest.cache import IngestCache
@@ -23,18 +22,25 @@ from isthmus.ingest.configuration import Configuration, configuration_of
 from isthmus.ingest.discovery_selectors import discovered, left_out
 from isthmus.ingest.federation import federate
 from isthmus.ingest.gateway_api.backends import backend_issues
-from isthmus.ingest.gateways import entrances_of, gateways_of, is_on_node_ports, peer_entrances_of
+from isthmus.ingest.gateways import (
+    entrances_of,
+    gateways_of,
+    is_on_node_ports,
+    networks_without_gateway,
+    peer_entrances_of,
+)
 from isthmus.ingest.global_names import GlobalName, derived, members_of
 from isthmus.ingest.headless import Networks, apply_headless
 from isthmus.ingest.host_names import resolved
 from isthmus.ingest.inputs import NOTHING_BESIDES, Besides, ClusterInput, network_of
 from isthmus.ingest.mesh_config import is_cluster_local
+from isthmus.ingest.quotas import services_within
 from isthmus.ingest.service_entries import Candidate, ServiceEntry, Where, chosen_by, selected, workload_entry_of
 from isthmus.ingest.services import Declaration, declaration_of, merged
 from isthmus.ingest.workloads import health_of
 from isthmus.model import services as model_services
 from isthmus.model.envoy_filters import VERSION
-from isthmus.model.issues import Issue, Severity, Subject
+from isthmus.model.issues import Issue
 from isthmus.model.names import UNDECLARED_NETWORK, ClusterId, NetworkId, ServiceKey
 from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.telemetry import NAME_LABELS, REVISION_LABELS
@@ -121,9 +127,10 @@ def read(
         for cluster in sorted(clusters, key=lambda cluster: cluster.id)
     ]
     services, service_issues = _merge_services(facts, context)
+    declarations = [declaration for fact in facts for declaration in fact.declarations]
+    quotas, over = services_within(services, declarations, configuration.allowances, context.settings, cache)
     endpoints = _merge_endpoints(facts, services, context)
     _add_entries(services, endpoints, configuration, facts)
-    declarations = [declaration for fact in facts for declaration in fact.declarations]
     names = derived(clusters, declarations, services, context.settings, config_cluster)
     for name, service in zip(names.names, names.services, strict=True):
         if services.setdefault(name.key, service) is service:
@@ -147,6 +154,7 @@ def read(
         *unknown,
         *(issue for fact in facts for issue in fact.issues),
         *service_issues,
+        *over,
         *names.issues,
     ]
     own = (
@@ -154,7 +162,7 @@ def read(
         if federated.foreign_gateways
         else endpoints
     )
-    found += _networks_without_gateway(context.settings, own, {gateway.network for gateway in declared})
+    found += networks_without_gateway(context.settings, own, {gateway.network for gateway in declared})
     context.cache.end_round()
     context.cache.rules.end_round()
     rules = context.settings.cluster_set
@@ -168,6 +176,7 @@ def read(
         foreign_gateways=MappingProxyType(federated.foreign_gateways),
         peer_gateways=tuple(sorted(for_peers.gateways)),
         guests=MappingProxyType(federated.guests),
+        service_quotas=quotas,
         some_stay_on_node=any(service.node_local_in for service in services.values()),
         issues=_told(found, configuration, services, config_cluster),
         **_carried_over(replace(configuration, destination_rules=(*configuration.destination_rules, *names.rules))),
@@ -474,25 +483,3 @@ def _by_network(found: Iterable[NetworkGateway]) -> dict[NetworkId, tuple[Networ
     gateways = sorted(found)
     networks = sorted({gateway.network for gateway in gateways})
     return {network: tuple(gateway for gateway in gateways if gateway.network == network) for network in networks}
-
-
-def _networks_without_gateway(
-    settings: MeshSettings,
-    endpoints: Mapping[ServiceKey, tuple[Endpoint, ...]],
-    entered: Set[NetworkId],
-) -> list[Issue]:
-    """A network whose workloads others cannot reach is told once, not for each endpoint."""
-    with_endpoints = {endpoint.network for found in endpoints.values() for endpoint in found}
-    if len(with_endpoints) < 2 or settings.unreachable_networks_direct:
-        return []
-    return [
-        Issue(
-            subject=Subject(ClusterId(""), "Network", "", network),
-            code="ISM0102",
-            severity=Severity.WARNING,
-            what=f"network {network} has workloads but no gateway: other networks cannot reach them",
-            fix=f"run a network gateway there, with a LoadBalancer Service labelled {labels.NETWORK}={network}",
-        )
-        for network in sorted(with_endpoints - entered)
-        if network
-    ]

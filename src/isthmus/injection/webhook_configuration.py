@@ -13,6 +13,7 @@ Object = dict[str, Any]
 TAG_LABEL = "istio.io/tag"
 WEBHOOK_PORT = 15017
 _GROUP = "admissionregistration.k8s.io/v1"
+_ROUTES = ("httproutes", "grpcroutes", "tlsroutes", "tcproutes")
 _VALIDATED = ("networking.istio.io", "security.istio.io", "telemetry.istio.io")
 
 
@@ -98,9 +99,29 @@ def validator(revision: str, called: Called, *, labels: Mapping[str, str], failu
                 "rules": [_rule(_VALIDATED, ["*"], ["*"], ["CREATE", "UPDATE"])],
                 "sideEffects": "None",
                 "timeoutSeconds": 10,
-            }
+            },
+            {
+                "name": "quota.isthmus.io",
+                "admissionReviewVersions": ["v1"],
+                "clientConfig": called.client_config("/quota"),
+                # The mesh itself is to come up, and more than a quota counts for nobody else: nothing waits for this answer.
+                "failurePolicy": "Ignore",
+                "matchPolicy": "Equivalent",
+                "namespaceSelector": {"matchExpressions": [_beside("kube-system", called.namespace)]},
+                "objectSelector": {},
+                "rules": [
+                    _rule([""], ["v1"], ["services"], ["CREATE", "UPDATE"]),
+                    _rule(["gateway.networking.k8s.io"], ["*"], _ROUTES, ["CREATE", "UPDATE"]),
+                ],
+                "sideEffects": "None",
+                "timeoutSeconds": 2,
+            },
         ],
     }
+
+
+def _beside(*namespaces: str) -> Object:
+    return {"key": "kubernetes.io/metadata.name", "operator": "NotIn", "values": sorted(set(namespaces))}
 
 
 def _rule(

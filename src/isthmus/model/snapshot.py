@@ -20,6 +20,7 @@ from isthmus.model.issues import Issue
 from isthmus.model.lookups import ByHost, grouped
 from isthmus.model.names import ClusterId, Hostname, MeshId, Namespace, NetworkId, ServiceKey
 from isthmus.model.proxy_config import NOTHING_SAID, ProxyConfig, ProxyConfigRule, ProxyConfigs
+from isthmus.model.quotas import QuotaUse
 from isthmus.model.routing import VirtualService
 from isthmus.model.security import (
     AuthorizationPolicy,
@@ -180,6 +181,10 @@ class Snapshot:
     """Where other meshes enter this one."""
     guests: Mapping[ServiceKey, tuple[Guests, ...]] = field(default_factory=dict)
     """Who of other meshes may call a service of this one; nobody else of theirs may."""
+    quotas: tuple[QuotaUse, ...] = ()
+    """What namespaces use of the rules that they may have."""
+    service_quotas: tuple[QuotaUse, ...] = ()
+    """And of the services that others may see."""
     issues: tuple[Issue, ...] = ()
 
     @property
