@@ -288,6 +288,15 @@ def test_an_operators_own_root_signs_the_new_authorities_and_its_key_is_stored_n
     certificate.write_text(x509.certificate_pem(root.certificate))
     key.write_text(x509.key_pem(root.key))
 
+    short = x509.new_intermediate(x509.Issuer(root.certificate, root.key), "short", NOW, timedelta(days=1))
+    (tmp_path / "short.pem").write_text(x509.certificate_pem(short.certificate))
+    (tmp_path / "short-key.pem").write_text(x509.key_pem(short.key))
+
+    not_a_root = trust(
+        kubeconfig, "prepare", "--root-cert", str(tmp_path / "short.pem"), "--root-key", str(tmp_path / "short-key.pem"),
+        code=BAD_INPUT,
+    )  # fmt: skip
+    assert "is not a root" in str(not_a_root.exception)
     trust(kubeconfig, "prepare", "--root-cert", str(certificate), code=BAD_INPUT)
     trust(kubeconfig, "prepare", "--root-cert", str(certificate), "--root-key", str(certificate), code=BAD_INPUT)
     trust(kubeconfig, "prepare", "--root-cert", str(certificate), "--root-key", str(key))

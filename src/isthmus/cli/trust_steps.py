@@ -57,8 +57,12 @@ async def prepare(clusters: list[Cluster], given: Issuer | None) -> str:
         now = datetime.now(UTC)
         above = given or x509.new_root(_domain(clusters), now, _ROOT_LIFETIME, f"{now:%Y-%m-%d} {secrets.token_hex(2)}")
         root, pem = x509.fingerprint(above.certificate), x509.certificate_pem(above.certificate)
-        for cluster in clusters:
-            issuer = x509.new_intermediate(above, cluster.name, now, _INTERMEDIATE_LIFETIME)
+        made = [x509.new_intermediate(above, cluster.name, now, _INTERMEDIATE_LIFETIME) for cluster in clusters]
+        try:
+            x509.check_path((made[0].certificate, above.certificate), now)
+        except x509.BadCertificate as error:
+            raise Failed(f"the root cannot be used: {error}", exit_code=BAD_INPUT) from None
+        for cluster, issuer in zip(clusters, made, strict=True):
             await cluster.keep(PREPARED, files_of(CertificateAuthority(issuer, pem), pem))
         click.echo(f"root {root[: x509.SHORT]} is made; each cluster has an authority under it", err=True)
 
