@@ -157,14 +157,20 @@ def _change(before: str | None, now: str | None) -> str:
 
 
 def held(namespace: str) -> Callable[[ApiClient], Awaitable[tuple[str, str, Object]]]:
-    """The cluster's trust domain, its roots, and what its ConfigMap `istio` has."""
+    """The cluster's trust domain (as its control plane says, else its MeshConfig), its roots, and what its ConfigMap `istio` has."""
+    import msgspec
+
+    from isthmus.controlplane.bundle_endpoint import PUBLISHED, Published
+    from isthmus.controlplane.trust_records import CONFIG_MAP as RECORDS
 
     async def read(client: ApiClient) -> tuple[str, str, Object]:
         data = await data_of(client, CONFIG_MAP, namespace)
         roots = (await data_of(client, _ROOTS, namespace)).get("root-cert.pem", "")
+        published = (await data_of(client, RECORDS, namespace)).get(PUBLISHED)
+        told = msgspec.json.decode(published, type=Published).trust_domain if published else ""
         try:
             mesh = yaml.safe_load(data.get("mesh", "")) or {}
-            own = str(mesh.get("trustDomain") or _DEFAULT_DOMAIN)
+            own = told or str(mesh.get("trustDomain") or _DEFAULT_DOMAIN)
         except (yaml.YAMLError, AttributeError):
             raise Failed(
                 f"ConfigMap {namespace}/{CONFIG_MAP}: `mesh` is not a MeshConfig", exit_code=BAD_INPUT

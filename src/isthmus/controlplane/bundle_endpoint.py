@@ -28,7 +28,6 @@ from isthmus.trust.bundle_client import asker_in
 from isthmus.trust.federation import digest_of
 from isthmus.trust.spiffe_bundle import render_json_bundle
 
-SPIFFE_PORT = 15019
 WEB_PORT = 8443
 PUBLISHED = "published"
 ASKED = "asked."
@@ -43,9 +42,10 @@ _RENEW_SECONDS = _LIFETIME.total_seconds() / 3
 log = structlog.get_logger()
 
 
-class Published(msgspec.Struct, frozen=True):
+class Published(msgspec.Struct, frozen=True, rename="camel"):
     sequence: int
     digest: str
+    trust_domain: str = ""
 
 
 class PublishedBundle:
@@ -91,7 +91,9 @@ class PublishedBundle:
         before = self._published
         if before is None or before.digest != digest:
             moment = int(now.timestamp())
-            self._published = Published(max(moment, before.sequence + 1) if before else moment, digest)
+            self._published = Published(
+                max(moment, before.sequence + 1) if before else moment, digest, str(self._identity.trust_domain)
+            )
             await self._records.save(PUBLISHED, msgspec.json.encode(self._published).decode())
             log.info("bundle published", sequence=self._published.sequence, authorities=len(roots))
         sequence = self._published.sequence if self._published else 0

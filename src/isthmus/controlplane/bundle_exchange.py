@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from isthmus.controlplane.authority import AuthorityInUse
-from isthmus.controlplane.bundle_endpoint import SPIFFE_PORT, WEB_PORT, PublishedBundle
+from isthmus.controlplane.bundle_endpoint import WEB_PORT, PublishedBundle
 from isthmus.controlplane.bundle_following import BundleFollower
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.trust_records import TrustRecords
@@ -20,6 +20,7 @@ from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.issues import Subject
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.trust.bundle_client import tls_context
+from isthmus.trust.federation import BUNDLE_PORT
 
 REFRESH_HINT_SECONDS = 300.0
 
@@ -72,7 +73,7 @@ async def exchange_bundles(
     published = PublishedBundle(use, records, identity=identity, refresh_hint_seconds=hint, knows=knows)
     async with AsyncExitStack() as ports:
         if rules.publishes:
-            await ports.enter_async_context(published.with_spiffe(bind, SPIFFE_PORT))
+            await ports.enter_async_context(published.with_spiffe(bind, BUNDLE_PORT))
         if rules.publishes and rules.web_certificates:
             await ports.enter_async_context(published.with_web(bind, WEB_PORT, Path(rules.web_certificates)))
         async with asyncio.TaskGroup() as tasks:

@@ -16,6 +16,7 @@ from isthmus.localruntime.images import CONTROL_PLANE, PROXY
 from isthmus.localruntime.plan import ClusterPlan, Plan, Role
 from isthmus.model.federation import domain_of
 from isthmus.peering.messages import PORT as PORT_FOR_PEERS
+from isthmus.trust.federation import BUNDLE_PORT
 
 Object = dict[str, Any]
 
@@ -25,7 +26,12 @@ GATEWAY = "istio-eastwestgateway"
 CONFIG_SECRET = "istio-kubeconfig"
 TOKEN_PORT = 15012
 _PROXIES_PORTS = (TOKEN_PORT, 15013)
-_CONTROL_PLANE_PORTS = {"https-dns": TOKEN_PORT, "https-mtls": 15013, "http-monitoring": 15014, "https-bundle": 15019}
+_CONTROL_PLANE_PORTS = {
+    "https-dns": TOKEN_PORT,
+    "https-mtls": 15013,
+    "http-monitoring": 15014,
+    "https-bundle": BUNDLE_PORT,
+}
 _OWN_CLUSTER_ONLY = {"isthmus.io/drift": "ignored"}
 """What each cluster has for itself is no difference between their rules."""
 
@@ -171,7 +177,10 @@ def _peers_service(cluster: ClusterPlan) -> Object:
             "type": "LoadBalancer",
             "loadBalancerIP": cluster.peers_balanced,
             "selector": {"app": "istiod"},
-            "ports": [{"name": "tls-peers", "port": PORT_FOR_PEERS, "targetPort": PORT_FOR_PEERS}],
+            "ports": [
+                {"name": name, "port": port, "targetPort": port}
+                for name, port in (("tls-peers", PORT_FOR_PEERS), ("https-bundle", BUNDLE_PORT))
+            ],
         },
     }
 

@@ -22,6 +22,9 @@ from isthmus.model.bundles import BundleEndpoint
 from isthmus.model.identity import TrustDomain
 from isthmus.trust.spiffe_bundle import SpiffeBundle
 
+BUNDLE_PORT = 15019
+"""Where control planes publish their own bundle, by https_spiffe."""
+
 REFRESH_USUAL = timedelta(minutes=5)
 """Where an endpoint gives no hint (section 4.1)."""
 

@@ -7,6 +7,8 @@ import time
 
 import kubernetes
 import pytest
+from forged_certificates import forged
+from showing_certificates import SHOWING, authority_of
 
 from isthmus.localruntime.mesh_client import MeshRefused, MeshUnavailable
 from isthmus.trust import x509
@@ -174,3 +176,47 @@ def test_the_table_says_what_crosses(mesh):
     assert by_istiod["shop"]["gateways"] == [f"{mesh.gateway('bank')}:15444"]
     assert (by_istiod["bank"]["listeners"], by_istiod["shop"]["listeners"]) == (1, 1)
     assert all(row["problems"] == [] for row in found)
+
+
+def test_neither_mesh_s_authority_makes_an_identity_of_the_other(mesh):
+    """Shown to a workload of shop by somebody in shop's network who has bank's signing key."""
+    theirs, above = authority_of(mesh, "bank")
+    ours, foreign = "spiffe://shop.example/ns/sample/sa/client", "spiffe://bank.example/ns/sample/sa/client"
+    shown = {
+        "its own": forged(theirs, foreign),
+        "ours": forged(theirs, ours),
+        "its own and then ours": forged(theirs, foreign, ours),
+        "ours and then its own": forged(theirs, ours, foreign),
+    }
+    shown = {name: (f"{leaf}\n{above}\n", key) for name, (leaf, key) in shown.items()}
+
+    got = json.loads(mesh.python("shop", SHOWING, mesh.pods("shop", "helloworld")[0]["ip"], json.dumps(shown)))
+
+    assert got.pop("its own") == "HTTP/1.1 403 Forbidden", "it is known, and allowed nothing"
+    assert {name: answer for name, answer in got.items() if answer and not answer.startswith("refused")} == {}
+
+
+def test_each_mesh_follows_the_others_bundle(mesh, until):
+    for here, there in (("shop", "bank"), ("bank", "shop")):
+        service = mesh.core(there).read_namespaced_service("istiod-peers", "istio-system")
+        done = mesh.isthmus(
+            "trust", "follow", "--context", here, "--trust-domain", f"{there}.example",
+            "--url", f"https://{service.spec.load_balancer_ip}:15019/",
+            "--identity", f"spiffe://{there}.example/ns/istio-system/sa/istiod",
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+
+    def rows() -> dict[tuple[str, str], dict]:
+        shown = json.loads(mesh.isthmus("trust", "bundles", "-o", "json").stdout)["bundles"]
+        return {(row["cluster"], row["trustDomain"]): row for row in shown}
+
+    def both() -> bool:
+        found = rows()
+        pairs = found["shop", "bank.example"], found["bank", "shop.example"]
+        return all(each["state"] == "current" and each["askedForOursAt"] for each in pairs)
+
+    until("both are current, and each sees that the other asks", both)
+    found = rows()
+    assert found["shop", "bank.example"]["sequence"] == found["bank", "bank.example"]["sequence"]
+    assert {found[key]["source"] for key in (("shop", "shop.example"), ("bank", "bank.example"))} == {"own"}
+    assert answered(mesh, "shop", GLOBAL) == {"bank"}
