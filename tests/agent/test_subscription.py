@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from isthmus.agent.certificates import ControlPlanes
+from isthmus.agent.certificates import ControlPlanes, Credentials
 from isthmus.agent.subscription import Subscription
 from isthmus.envoy.bundles import Bundles
 from isthmus.model.identity import TrustDomain
@@ -23,7 +23,7 @@ async def test_an_agent_that_starts_without_control_planes_trusts_whom_it_truste
         ControlPlanes(["127.0.0.1:1"], "nobody"),
         node={"id": "n"},
         cluster="east",
-        token_file=str(token),
+        credentials=lambda: Credentials(token.read_text().strip()),
         root_cert_file=str(roots),
         wants_names=False,
         named=lambda _: None,
