@@ -52,8 +52,8 @@ def apply_headless(
     found: dict[ServiceKey, Service] = {}
     behind: dict[ServiceKey, tuple[Endpoint, ...]] = {}
     issues: list[Issue] = []
-    for key, service in sorted(services.items()):
-        everybody = endpoints.get(key, ())
+    for key in sorted(key for key, each in services.items() if each.headless):
+        service, everybody = services[key], endpoints.get(key, ())
         near = networks_of(everybody)
         if not networks.entered.intersection(near) or not _is_called_from_elsewhere(service, near, networks.all):
             continue
@@ -79,8 +79,7 @@ def apply_headless(
 def _is_called_from_elsewhere(service: Service, near: tuple[NetworkId, ...], networks: Set[NetworkId]) -> bool:
     """Whether there are callers to whom an address of some Pod of it means nothing."""
     return (
-        service.headless
-        and not service.cluster_local
+        not service.cluster_local
         and service.registry == "Kubernetes"
         and bool(near)
         and UNDECLARED_NETWORK not in near
