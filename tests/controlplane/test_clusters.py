@@ -314,7 +314,8 @@ async def test_a_cluster_that_is_away_at_the_start_is_shown_as_it_was_last_known
         imported = after.world.clusters[WEST]
         assert (imported.state, bool(imported.stale_since)) == (ImportState.STALE, True)
         assert not await after.remotes.settled(), "it is not waited for any longer"
-        assert after.row().syncStatus == "timeout"
+        row = after.row()
+        assert (row.syncStatus, row.state, bool(row.staleSince)) == ("timeout", "stale", True)
 
         west.is_away = False
         await west.put(SERVICES, "more", "shop")

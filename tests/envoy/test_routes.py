@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.route.v3 import route_pb2
 
-from isthmus.envoy.resources import ROUTES
+from isthmus.envoy.resources import CLUSTER, ROUTES
 from isthmus.model.services import Protocol
 from isthmus.model.traffic import TrafficPolicy, Wishes
 
@@ -101,6 +102,8 @@ def test_a_request_that_may_run_twice_is_sent_elsewhere_too_where_that_is_wished
     assert idempotent.hedge_policy.hedge_on_per_try_timeout
     assert idempotent.retry_policy.per_try_timeout.ToTimedelta().total_seconds() == 0.3
     assert idempotent.timeout.ToTimedelta().total_seconds() == 0
+    compiled = mesh.compiled(mesh.view(mesh.outbound_view(upstream))).of_type(CLUSTER)[upstream.name].body
+    assert cluster_pb2.Cluster.FromString(compiled).connect_timeout.ToTimedelta().total_seconds() == 0.3
     assert not other.HasField("hedge_policy")
     assert not other.retry_policy.HasField("per_try_timeout")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from dataclasses import replace
 
 import pytest
 
@@ -53,6 +54,15 @@ def test_a_router_lets_in_only_what_a_service_translates():
 
     assert 'iifname "transit" ct status dnat accept' in text
     assert text.index("ct status dnat accept") < text.index('iifname "transit" reject')
+
+
+def test_into_a_closed_network_nothing_comes_and_its_api_server_is_its_own():
+    closed = router_rules(replace(NETWORK, closed=True))
+    other = router_rules(NETWORK, ["172.30.0.12"])
+
+    assert "dnat accept" not in closed
+    assert 'iifname "transit" reject' in closed
+    assert "ip daddr { 172.30.0.12 } reject" in other
 
 
 def test_api_servers_reach_the_services_of_each_cluster_through_its_networks_router():

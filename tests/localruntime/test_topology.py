@@ -11,7 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.localruntime.authorities import Authorities
-from isthmus.localruntime.manifests import control_plane, control_plane_addresses, machine_control_planes
+from isthmus.localruntime.manifests import (
+    control_plane,
+    control_plane_addresses,
+    machine_control_planes,
+    network_gateway,
+    tunnels,
+)
 from isthmus.localruntime.marked_yaml import BadInput
 from isthmus.localruntime.plan import Role
 from isthmus.localruntime.planning import plan_of
@@ -144,6 +150,18 @@ def test_every_example_is_a_plan(path):
         (
             "spec:\n  clusters:\n    c1: {controlPlane: {external: c2}}\n    c2: {}\n  machines:\n    vm: {cluster: c2}",
             ["9 spec.machines.vm.cluster: is c2, which is outside the mesh"],
+        ),
+        (
+            "spec:\n  networks: {n1: {}, n2: {}}\n  clusters:\n    c1: {network: n1}\n    c2: {network: n1, tunnel: c1}",
+            [
+                "8 spec.clusters.c2.network: is c1's, too, and nothing can reach it",
+                "8 spec.clusters.c2.tunnel: names c1, which is on the same network",
+            ],
+        ),
+        (
+            "spec:\n  networks: {n1: {}, n2: {}}\n  clusters:\n    c1: {network: n1, controlPlane: [primary, c2]}\n"
+            "    c2: {network: n2, tunnel: c1}",
+            ["7 spec.clusters.c1.controlPlane: names c2, whose control plane nothing can reach"],
         ),
         ("spec: {clusters: {c1: {gateways: 9}}}", ["4 spec.clusters.c1.gateways: 9 is not a number of gateways"]),
         ("spec: {clusters: {c1: {tags: {prod: v2}}}}", ["4 spec.clusters.c1.tags.prod: 'v2' is not a revision"]),
@@ -334,6 +352,36 @@ def test_no_two_things_of_a_plan_have_one_address(topology):
     ]
 
 
+def test_another_cluster_s_proxies_use_the_revision_that_they_are_of(written):
+    plan = plan_of(
+        load(
+            written(
+                """
+spec:
+  clusters:
+    c1: {revisions: [stable, canary], tags: {prod: stable}}
+    c2: {controlPlane: {remoteOf: c1}}
+"""
+            )
+        )
+    )
+
+    c1, c2 = plan.clusters
+    balanced = {
+        each["metadata"]["name"]: each["spec"]["loadBalancerIP"]
+        for revision in c1.revisions
+        for each in control_plane(plan, c1, revision)
+        if each["kind"] == "Service"
+    }
+    assert balanced == {"istiod-stable": "172.30.1.241", "istiod-canary": "172.30.1.201"}
+    assert [control_plane_addresses(plan, c2, revision=name) for name in ("", "canary", "prod", "unknown")] == [
+        ["172.30.1.241:15012"],
+        ["172.30.1.201:15012"],
+        ["172.30.1.202:15012"],
+        ["172.30.1.241:15012"],
+    ]
+
+
 def test_a_machine_reaches_control_planes_where_strangers_do(written):
     plan = plan_of(
         load(
@@ -356,3 +404,23 @@ spec:
     assert (machine.cluster, machine.network, machine.namespace, machine.group) == ("c1", "n2", "sample", "vm")
     assert (machine.sample, machine.version) == ("tcp-echo", "v9")
     assert machine_control_planes(plan, plan.cluster(machine.cluster)) == ["172.30.1.240:15012", "172.30.3.241:15012"]
+
+
+def test_a_cluster_that_nothing_can_reach_is_entered_at_the_end_of_its_tunnel():
+    plan = plan_of(load(next(path for path in EXAMPLES if path.stem == "reverse-tunnel")))
+    east, vault = plan.clusters
+
+    [end] = [each for each in tunnels(plan, east) if each["kind"] == "Service"]
+    inside = [each for each in tunnels(plan, vault) if each["kind"] == "Deployment"]
+    gateways = [each for each in network_gateway(plan, vault) if each["kind"] == "Service"]
+
+    assert (end["metadata"]["labels"], end["spec"]["loadBalancerIP"]) == (
+        {"topology.istio.io/network": "n2"},
+        "172.30.1.152",
+    )
+    assert [port["port"] for port in end["spec"]["ports"]] == [15443, 6443, 15446]
+    [container] = inside[0]["spec"]["template"]["spec"]["containers"]
+    assert container["args"][:3] == ["inside", "--outside", "172.30.1.152:15446"]
+    assert container["args"][3:5] == ["--target=15443=10.98.0.40:15443", "--target=6443=172.30.0.12:6443"]
+    assert [(each["spec"].get("type"), each["spec"]["clusterIP"]) for each in gateways] == [(None, "10.98.0.40")]
+    assert [(network.id, network.closed) for network in plan.networks] == [("n1", False), ("n2", True)]

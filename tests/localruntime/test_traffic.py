@@ -61,3 +61,12 @@ def test_a_machine_sends_requests_by_its_name():
 
     assert list(named(status, "ledger")) == [("east", "sample", "ledger")]
     assert list(named(status, "led")) == []
+
+
+def test_a_gateway_may_stand_in_another_network_than_the_one_that_it_leads_to():
+    west = STATUS["clusters"][2] | {"gateways": []}
+    gateways = [{"addresses": ["172.30.1.1"]}, {"addresses": ["172.30.1.9"], "network": "n2"}]
+    status = STATUS | {"clusters": [STATUS["clusters"][0] | {"gateways": gateways}, west]}
+    answer = {"cluster": "west", "pod": "hello-west"}
+
+    assert _way(answer, 3, Counter({"172.30.1.9:15443": 3}), status, "east") == "gateway of east 172.30.1.9:15443"

@@ -28,6 +28,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "control-plane": ("processes", "Run a control plane."),
         "agent": ("processes", "Run an agent: of one Pod or machine with its Envoy, or for many Envoys."),
         "gateway": ("processes", "Run a gateway: an Envoy and its agent."),
+        "tunnel": ("tunnels", "Run an end of a tunnel out of a network that nobody can reach."),
         "capture": ("processes", "Lead a Pod's connections into its proxy."),
         "apiserver": ("processes", "Run an embedded API server."),
     },

@@ -153,17 +153,19 @@ class RemoteClusters:
     def _row(self, cluster: ClusterId, discovery: _Discovery) -> ClusterRow:
         feed, waiting = discovery.feed, self._joining.get(cluster)
         heard = feed.last_contact if feed else None
-        state = ImportState.SYNCING if feed is None else feed.imported.state
-        late = discovery.late and state is ImportState.SYNCING
+        read = ImportState.SYNCING if feed is None else feed.imported.state
+        # What proxies are told may be from before this control plane started, with its age, while the cluster is still being read.
+        shown = self._world.clusters.get(cluster) or (feed.imported if feed else None)
+        late = discovery.late and read is ImportState.SYNCING
         error = discovery.error or (feed.error if feed else "")
         waiting_for = feed.waiting_for if feed else []
         return ClusterRow(
             id=cluster,
             secretName=discovery.wanted.source,
-            syncStatus="timeout" if late else "syncing" if state is ImportState.SYNCING else "synced",
-            state=state.value,
-            staleSince=feed.imported.stale_since if feed else "",
-            standing=feed.imported.standing.value if feed else "",
+            syncStatus="timeout" if late else "syncing" if read is ImportState.SYNCING else "synced",
+            state=(shown.state if shown else ImportState.SYNCING).value,
+            staleSince=shown.stale_since if shown else "",
+            standing=shown.standing.value if shown else "",
             lastContact="" if heard is None else _moment(asyncio.get_running_loop().time() - heard),
             server=discovery.wanted.address.server,
             reason=error or "; ".join(waiting_for),

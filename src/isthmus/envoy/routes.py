@@ -32,6 +32,7 @@ _IDEMPOTENT = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
 _SAFE_TO_REPEAT = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 """Istio's default: the request did not reach an application, or it was answered that it may be repeated."""
 
+_DRAWS_MAX = 40
 _VIRTUAL_HOSTS_FIELD = 2
 
 
@@ -208,7 +209,8 @@ def _retries(on: str) -> Any:
         retry_back_off=route_components_pb2.RetryPolicy.RetryBackOff(
             base_interval=seconds(0.002), max_interval=seconds(0.02)
         ),
-        host_selection_retry_max_attempts=5,
+        # Of few destinations, one with most of the weight is drawn again and again: with Istio's 5 draws the last try went where the first did.
+        host_selection_retry_max_attempts=_DRAWS_MAX,
         retry_host_predicate=[
             route_components_pb2.RetryPolicy.RetryHostPredicate(
                 name="envoy.retry_host_predicates.previous_hosts",

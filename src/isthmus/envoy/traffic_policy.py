@@ -153,8 +153,10 @@ def least_health(rule: OutlierDetection | None) -> int:
 
 
 def connect_timeout(policy: TrafficPolicy) -> Any:
+    """What is not connected when a second try is due is tried elsewhere: until there is a connection, Envoy begins no second try."""
     said = policy.pool.connect_seconds if policy.pool else None
-    return seconds(_CONNECT_SECONDS if said is None else said)
+    otherwise = min(_CONNECT_SECONDS, policy.wishes.hedge_after_seconds or _CONNECT_SECONDS)
+    return seconds(otherwise if said is None else said)
 
 
 def limits(policy: TrafficPolicy) -> circuit_breaker_pb2.CircuitBreakers:

@@ -185,7 +185,7 @@ class Cluster:
             cluster_id=self.plan.id,
             directory=str(self.directory),
             service_cidr=self.plan.service_cidr,
-            tls_names=["localhost", "127.0.0.1", self.plan.api_address, "kubernetes.default.svc"],
+            tls_names=["localhost", "127.0.0.1", self.plan.api_address, "kubernetes.default.svc", *self._entered_at()],
             bind=[f"{self.plan.api_address}:{port}"],
             inherited_fds=[self._host_fd],
             api_address=f"{self.plan.api_address}:{port}",
@@ -237,7 +237,8 @@ class Cluster:
     def _control_planes(self, cache: ClusterCache, revision: str) -> list[str]:
         """For proxies of a revision, or of a tag, that has a Service here; the first one's where there is none."""
         service = cache.state[SERVICES].get((SYSTEM, control_plane_name(revision)), {}) if revision else {}
-        return control_plane_addresses(self._mesh, self.plan, str(service.get("spec", {}).get("clusterIP", "")))
+        own = str(service.get("spec", {}).get("clusterIP", ""))
+        return control_plane_addresses(self._mesh, self.plan, own, revision)
 
     def _proxy_configs(self, clusters: Mapping[ClusterId, Cluster]) -> ProxyConfigs:
         """As the config cluster of this cluster's control plane has it; nothing is said before its API server answers."""
@@ -276,12 +277,21 @@ class Cluster:
         async with ApiClient(await config._address()) as client:
             for name in self.plan.discovers:
                 other = clusters[name]
-                secret = remote_secret(other.plan, other.ca_pem, await other._token(READER))
+                secret = remote_secret(
+                    other.plan, self._server_of(other.plan), other.ca_pem, await other._token(READER)
+                )
                 await self._apply(client, [secret])
             if config is not self:
                 secret = config_secret(config.plan, config.ca_pem, await config._token("istiod"))
                 async with ApiClient(await self._address()) as own:
                     await self._apply(own, [secret])
+
+    def _entered_at(self) -> list[str]:
+        return [self._mesh.tunnel_address(self.plan)] if self.plan.tunnel else []
+
+    def _server_of(self, other: ClusterPlan) -> str:
+        """Where this cluster's control plane finds another one's API server: at the end of its tunnel, where it has one."""
+        return f"https://{self._mesh.tunnel_address(other)}:{other.api_port}" if other.tunnel else other.api_url
 
     async def _token(self, account: str) -> str:
         await self.answers.wait()

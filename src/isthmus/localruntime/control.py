@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from isthmus.agent.sockets import serve_privately
+from isthmus.ingest.labels import NETWORK
 from isthmus.kubernetes.resources import DEPLOYMENTS, NODES, PODS, SERVICES
 from isthmus.localruntime.cluster import Cluster
 from isthmus.localruntime.controllers.actions import condition, is_going
@@ -183,7 +184,12 @@ def _cluster(cluster: Cluster) -> dict[str, Any]:
             for (namespace, name), deployment in sorted(state.get(DEPLOYMENTS, {}).items())
         ],
         "gateways": [
-            {"namespace": namespace, "name": name, "addresses": addresses(service)}
+            {
+                "namespace": namespace,
+                "name": name,
+                "addresses": addresses(service),
+                "network": (service["metadata"].get("labels") or {}).get(NETWORK, cluster.plan.network),
+            }
             for (namespace, name), service in sorted(state.get(SERVICES, {}).items())
             if addresses(service)
         ],

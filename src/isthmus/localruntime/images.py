@@ -8,6 +8,7 @@ from typing import Any
 
 PROXY = "isthmus/proxy"
 CONTROL_PLANE = "isthmus/control-plane"
+TUNNEL = "isthmus/tunnel"
 _SAMPLES = Path(__file__).parent / "samples"
 
 
@@ -22,6 +23,7 @@ def _sample(name: str) -> list[str]:
 
 _PROGRAMS: dict[str, list[str]] = {
     CONTROL_PLANE: [sys.executable, "-m", "isthmus.cli.app", "control-plane"],
+    TUNNEL: [sys.executable, "-m", "isthmus.cli.app", "tunnel"],
     "isthmus/helloworld": _sample("helloworld"),
     "isthmus/client": _sample("client"),
     "isthmus/tcp-echo": _sample("tcp_echo"),

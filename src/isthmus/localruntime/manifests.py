@@ -9,10 +9,11 @@ from isthmus.api.crds import all_crds
 from isthmus.api.federation import GATEWAY_PORT
 from isthmus.ingest.labels import PEER_GATEWAY_PORT
 from isthmus.installation import rights
+from isthmus.installation.gateways import exposed_control_plane, exposed_ports
 from isthmus.installation.settings import Profile, install_settings
 from isthmus.kubernetes import reader_access
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
-from isthmus.localruntime.images import CONTROL_PLANE, PROXY
+from isthmus.localruntime.images import CONTROL_PLANE, PROXY, TUNNEL
 from isthmus.localruntime.plan import ClusterPlan, Plan, Role
 from isthmus.model.federation import domain_of
 from isthmus.peering.messages import PORT as PORT_FOR_PEERS
@@ -24,14 +25,17 @@ SYSTEM = "istio-system"
 READER = "istio-reader-service-account"
 GATEWAY = "istio-eastwestgateway"
 CONFIG_SECRET = "istio-kubeconfig"
+TUNNEL_ACCOUNT = "istio-tunnel"
+TUNNEL_PORT = 15446
 TOKEN_PORT = 15012
-_PROXIES_PORTS = (TOKEN_PORT, 15013)
 _CONTROL_PLANE_PORTS = {
-    "https-dns": TOKEN_PORT,
-    "https-mtls": 15013,
-    "http-monitoring": 15014,
-    "https-bundle": BUNDLE_PORT,
+    "https-dns": (TOKEN_PORT, TOKEN_PORT),
+    "https-mtls": (15013, 15013),
+    "https-webhook": (443, 15017),
+    "http-monitoring": (15014, 15014),
+    "https-bundle": (BUNDLE_PORT, BUNDLE_PORT),
 }
+"""Of its Services: what they listen on, and where they lead."""
 _OWN_CLUSTER_ONLY = {"isthmus.io/drift": "ignored"}
 """What each cluster has for itself is no difference between their rules."""
 
@@ -78,6 +82,7 @@ def system(plan: Plan, cluster: ClusterPlan, authority: Object | None, bundles: 
             yield _peers_service(cluster)
     if cluster.gateways and cluster.role is not Role.EXTERNAL:
         yield from network_gateway(plan, cluster)
+    yield from tunnels(plan, cluster)
 
 
 def _accounts(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
@@ -150,8 +155,8 @@ def _control_plane_labels(revision: str) -> Object:
 def _control_plane_service(plan: Plan, cluster: ClusterPlan, name: str, revision: str) -> Object:
     """By a revision's own name, or by a tag's."""
     labels = _control_plane_labels(revision) | ({"istio.io/tag": name} if name in cluster.tags else {})
-    balanced = {"type": "LoadBalancer", "loadBalancerIP": cluster.control_plane_balanced}
-    is_shared = name == cluster.revisions[0] and any(
+    balanced = {"type": "LoadBalancer", "loadBalancerIP": cluster.revision_balanced(name)}
+    is_shared = any(
         cluster.role is Role.EXTERNAL or plan.cluster(user).network == cluster.network for user in cluster.serves
     )
     return {
@@ -161,7 +166,10 @@ def _control_plane_service(plan: Plan, cluster: ClusterPlan, name: str, revision
         "spec": {
             "clusterIP": control_plane_address(cluster, name),
             "selector": {"app": "istiod", "istio.io/rev": revision},
-            "ports": [{"name": name, "port": port, "targetPort": port} for name, port in _CONTROL_PLANE_PORTS.items()],
+            "ports": [
+                {"name": name, "port": port, "targetPort": target}
+                for name, (port, target) in _CONTROL_PLANE_PORTS.items()
+            ],
             **(balanced if is_shared else {}),
         },
     }
@@ -191,10 +199,11 @@ def control_plane_address(cluster: ClusterPlan, name: str = "") -> str:
     return f"{cluster.service_cidr.rpartition('.')[0]}.{15 + names.index(name or names[0])}"
 
 
-def control_plane_addresses(plan: Plan, cluster: ClusterPlan, own: str = "") -> list[str]:
+def control_plane_addresses(plan: Plan, cluster: ClusterPlan, own: str = "", revision: str = "") -> list[str]:
     """How proxies of `cluster` reach each of their control planes, in order of preference, as host:port. `own` is the address of its own.
 
-    Its own by its ClusterIP; another one on the same network, or outside the mesh, by its load balancer; another network's through the gateway.
+    Its own by its ClusterIP; another one on the same network, or outside the mesh, by its load balancer: that of the `revision` that they are of,
+    where it has that one; another network's through the gateway, which knows the first revision only.
     """
     found = []
     for name in cluster.control_planes:
@@ -202,7 +211,8 @@ def control_plane_addresses(plan: Plan, cluster: ClusterPlan, own: str = "") -> 
         if name == cluster.id:
             host = own or control_plane_address(cluster)
         elif used.role is Role.EXTERNAL or used.network == cluster.network:
-            host = used.control_plane_balanced
+            known = revision in used.control_plane_names
+            host = used.revision_balanced(revision) if known else used.control_plane_balanced
         else:
             host = used.gateway_address
         found.append(f"{host}:{TOKEN_PORT}")
@@ -228,6 +238,11 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
     has_peers = len(plan.meshes) > 1
     account = f"{GATEWAY}-service-account"
     labels = {"app": GATEWAY, "istio": "eastwestgateway", "topology.istio.io/network": cluster.network}
+    # Who dials out has no address that others could use: they find the end of its tunnel.
+    entered: Object = {"type": "LoadBalancer", "loadBalancerIP": cluster.gateway_address}
+    shown = labels
+    if cluster.tunnel:
+        entered, shown = {"clusterIP": cluster.gateway_cluster_ip}, {"app": GATEWAY, "istio": "eastwestgateway"}
     yield _account(account, SYSTEM)
     yield {
         "apiVersion": "v1",
@@ -235,11 +250,10 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
         "metadata": {
             "name": GATEWAY,
             "namespace": SYSTEM,
-            "labels": labels | ({PEER_GATEWAY_PORT: str(GATEWAY_PORT)} if has_peers else {}),
+            "labels": shown | ({PEER_GATEWAY_PORT: str(GATEWAY_PORT)} if has_peers else {}),
         },
         "spec": {
-            "type": "LoadBalancer",
-            "loadBalancerIP": cluster.gateway_address,
+            **entered,
             "selector": {"istio": "eastwestgateway"},
             "ports": [
                 {"name": "status-port", "port": 15021, "targetPort": 15021},
@@ -247,7 +261,7 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
                 *([{"name": "tls-peers", "port": GATEWAY_PORT, "targetPort": GATEWAY_PORT}] if has_peers else []),
                 *(
                     {"name": f"tls-istiod-{port}", "port": port, "targetPort": port}
-                    for port in (_PROXIES_PORTS if leads_to_control_plane else ())
+                    for port in (exposed_ports() if leads_to_control_plane else ())
                 ),
             ],
         },
@@ -279,7 +293,51 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
     if has_peers:
         yield _gateway_for_peers(cluster)
     if leads_to_control_plane:
-        yield from _exposed_control_plane()
+        for body in exposed_control_plane(SYSTEM, "istiod", exposed_ports(), {}):
+            yield body | {"metadata": body["metadata"] | {"annotations": _OWN_CLUSTER_ONLY}}
+
+
+def tunnels(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
+    """The ends of tunnels that are in this cluster. The outside is entered as a gateway of the network that it leads to."""
+    dialling = [other for other in plan.clusters if other.tunnel == cluster.id]
+    if cluster.tunnel or dialling:
+        yield _account(TUNNEL_ACCOUNT, SYSTEM)
+    if cluster.tunnel:
+        targets = {
+            15443: f"{cluster.gateway_cluster_ip}:15443",
+            cluster.api_port: f"{cluster.api_address}:{cluster.api_port}",
+        }
+        arguments = ["inside", "--outside", f"{plan.tunnel_address(cluster)}:{TUNNEL_PORT}"]
+        arguments += [f"--target={port}={there}" for port, there in targets.items()]
+        yield _tunnel_end(plan, cluster, TUNNEL_ACCOUNT, arguments, {})
+    for other in dialling:
+        name = f"{TUNNEL_ACCOUNT}-{other.id}"
+        ports = {"tls": 15443, "tls-apiserver": other.api_port, "tls-dial": TUNNEL_PORT}
+        labels = {"topology.istio.io/network": other.network}
+        yield {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": {"name": name, "namespace": SYSTEM, "labels": labels},
+            "spec": {
+                "type": "LoadBalancer",
+                "loadBalancerIP": plan.tunnel_address(other),
+                "selector": {"app": name},
+                "ports": [{"name": key, "port": port, "targetPort": port} for key, port in ports.items()],
+            },
+        }
+        arguments = ["outside", f"--dial={TUNNEL_PORT}", "--call=15443", f"--call={other.api_port}"]
+        yield _tunnel_end(plan, cluster, name, arguments, {"tcpSocket": {"port": TUNNEL_PORT}})
+
+
+def _tunnel_end(plan: Plan, cluster: ClusterPlan, name: str, arguments: list[str], ready: Object) -> Object:
+    ways = [f"--control-plane={address}" for address in control_plane_addresses(plan, cluster)]
+    container: Object = {
+        "name": "tunnel",
+        "image": TUNNEL,
+        "args": [*arguments, "--cluster-id", cluster.id, *ways],
+        **({"readinessProbe": ready | {"periodSeconds": 2}} if ready else {}),
+    }
+    return _deployment(name, SYSTEM, {"app": name, "sidecar.istio.io/inject": "false"}, TUNNEL_ACCOUNT, [container])
 
 
 def _gateway_for_peers(cluster: ClusterPlan) -> Object:
@@ -297,43 +355,6 @@ def _gateway_for_peers(cluster: ClusterPlan) -> Object:
     }
 
 
-def _exposed_control_plane() -> Iterator[Object]:
-    """Nothing is decrypted at the gateway: who asks for the control plane by its name is led to it."""
-    host = f"istiod.{SYSTEM}.svc"
-    yield {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "Gateway",
-        "metadata": {"name": "istiod-gateway", "namespace": SYSTEM, "annotations": _OWN_CLUSTER_ONLY},
-        "spec": {
-            "selector": {"istio": "eastwestgateway"},
-            "servers": [
-                {
-                    "port": {"number": port, "name": f"tls-istiod-{port}", "protocol": "TLS"},
-                    "tls": {"mode": "PASSTHROUGH"},
-                    "hosts": [host],
-                }
-                for port in _PROXIES_PORTS
-            ],
-        },
-    }
-    yield {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "VirtualService",
-        "metadata": {"name": "istiod", "namespace": SYSTEM, "annotations": _OWN_CLUSTER_ONLY},
-        "spec": {
-            "hosts": [host],
-            "gateways": ["istiod-gateway"],
-            "tls": [
-                {
-                    "match": [{"port": port, "sniHosts": [host]}],
-                    "route": [{"destination": {"host": f"{host}.cluster.local", "port": {"number": port}}}],
-                }
-                for port in _PROXIES_PORTS
-            ],
-        },
-    }
-
-
 def config_secret(cluster: ClusterPlan, ca_pem: str, token: str) -> Object:
     """With it, a control plane outside the mesh takes its configuration from `cluster`. Istio's name and key."""
     kubeconfig = render([ContextEntry(name=cluster.id, server=cluster.api_url, ca_pem=ca_pem, token=token)])
@@ -346,9 +367,9 @@ def config_secret(cluster: ClusterPlan, ca_pem: str, token: str) -> Object:
     }
 
 
-def remote_secret(cluster: ClusterPlan, ca_pem: str, token: str) -> Object:
-    """With it, another control plane may read `cluster`."""
-    kubeconfig = render([ContextEntry(name=cluster.id, server=cluster.api_url, ca_pem=ca_pem, token=token)])
+def remote_secret(cluster: ClusterPlan, server: str, ca_pem: str, token: str) -> Object:
+    """With it, another control plane may read `cluster`, whose API server it finds at `server`."""
+    kubeconfig = render([ContextEntry(name=cluster.id, server=server, ca_pem=ca_pem, token=token)])
     return {
         "apiVersion": "v1",
         "kind": "Secret",

@@ -8,7 +8,7 @@ sent there is refused at once.
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from isthmus.localruntime.commands import ip_batch, nft, run
 from isthmus.localruntime.plan import SERVICE_RANGE, TRANSIT_RANGE, ClusterPlan, NetworkPlan
@@ -70,8 +70,12 @@ def inside_router_commands(network: NetworkPlan) -> list[str]:
     ]
 
 
-def router_rules(network: NetworkPlan) -> str:
-    """Pods reach transit under the router's address. From transit, only what service routing translated may come in."""
+def router_rules(network: NetworkPlan, unreachable: Sequence[str] = ()) -> str:
+    """Pods reach transit under the router's address. From transit, only what service routing translated may come in; into a closed network,
+    nothing. `unreachable` are addresses on transit that belong to closed networks, and are theirs alone.
+    """
+    entrance = "" if network.closed else 'iifname "transit" ct status dnat accept'
+    refused = f"ip daddr {{ {', '.join(unreachable)} }} reject" if unreachable else ""
     return f"""
 table ip isthmus_router {{
  chain postrouting {{ type nat hook postrouting priority 100; policy accept;
@@ -80,7 +84,8 @@ table ip isthmus_router {{
  }}
  chain forward {{ type filter hook forward priority 0; policy accept;
   ct state established,related accept
-  iifname "transit" ct status dnat accept
+  {refused}
+  {entrance}
   iifname "transit" reject with icmp type net-unreachable
  }}
 }}
@@ -126,7 +131,7 @@ class Networks:
             await ip_batch(inside_router_commands(network), namespace=network.namespace)
             await run("ip", "netns", "exec", network.namespace, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
             await nft(
-                f"add table ip isthmus_router\ndelete table ip isthmus_router\n{router_rules(network)}",
+                f"add table ip isthmus_router\ndelete table ip isthmus_router\n{router_rules(network, _closed_to(network, clusters))}",
                 namespace=network.namespace,
             )
 
@@ -149,6 +154,11 @@ class Networks:
     async def delete_pod(self, namespace: str) -> None:
         """The links go with the namespace."""
         await ip_batch([f"netns del {namespace}"])
+
+
+def _closed_to(network: NetworkPlan, clusters: Sequence[ClusterPlan]) -> list[str]:
+    """API servers stand on transit in this runtime; that of a cluster which nothing can reach is its own network's."""
+    return [cluster.api_address for cluster in clusters if cluster.tunnel and cluster.network != network.id]
 
 
 def _addresses(network: NetworkPlan) -> list[str]:

@@ -35,6 +35,8 @@ class NetworkPlan:
     pod_cidr: str
     router_ip: str
     transit_ip: str
+    closed: bool = False
+    """Whether nothing from elsewhere can reach it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -114,6 +116,8 @@ class ClusterPlan:
     revisions: tuple[str, ...] = ("default",)
     tags: dict[str, str] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
+    tunnel: str = ""
+    """The cluster to which it dials out, because nothing can reach its network; empty for none."""
 
     @property
     def runs_control_plane(self) -> bool:
@@ -139,10 +143,24 @@ class ClusterPlan:
         """Of its control plane, on the transit network, where other clusters use it without a gateway in between."""
         return self._balanced(241)
 
+    def revision_balanced(self, name: str) -> str:
+        """Of one of its revisions, or tags; the first revision's is that of its control plane."""
+        place = self.control_plane_names.index(name)
+        return self._balanced(200 + place) if place else self.control_plane_balanced
+
     @property
     def peers_balanced(self) -> str:
         """Of its control plane, on the transit network, for other meshes."""
         return self._balanced(242)
+
+    def tunnel_end(self, index: int) -> str:
+        """Where callers of the cluster of that number come in, which dials out to this one."""
+        return self._balanced(150 + index)
+
+    @property
+    def gateway_cluster_ip(self) -> str:
+        """Of its network gateways, where they have no address but inside the cluster."""
+        return f"{self.service_cidr.rpartition('.')[0]}.40"
 
     def _balanced(self, place: int) -> str:
         return f"{self.load_balancer_cidr.rpartition('.')[0]}.{place}"
@@ -166,6 +184,10 @@ class Plan:
     def cluster(self, id: ClusterId) -> ClusterPlan:  # noqa: A002 - the field's own name
         """Raises KeyError for a cluster that is not in the plan."""
         return {cluster.id: cluster for cluster in self.clusters}[id]
+
+    def tunnel_address(self, cluster: ClusterPlan) -> str:
+        """Where a cluster that nothing can reach is entered."""
+        return self.cluster(ClusterId(cluster.tunnel)).tunnel_end(cluster.index)
 
     def network(self, id: NetworkId) -> NetworkPlan:  # noqa: A002
         """Raises KeyError for a network that is not in the plan."""

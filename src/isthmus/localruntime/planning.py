@@ -28,7 +28,10 @@ def plan_of(topology: Topology) -> Plan:
     return Plan(
         name=topology.name,
         meshes=tuple(_mesh(mesh) for mesh in topology.meshes),
-        networks=tuple(_network(index, name, cidr) for index, (name, cidr) in networks),
+        networks=tuple(
+            _network(index, name, cidr, closed=any(each.tunnel and each.network == name for each in topology.clusters))
+            for index, (name, cidr) in networks
+        ),
         clusters=tuple(_cluster(index, cluster, topology) for index, cluster in clusters),
         machines=tuple(
             MachinePlan(
@@ -49,13 +52,14 @@ def _mesh(mesh: Mesh) -> MeshPlan:
     return MeshPlan(id=MeshId(mesh.id), trust_domain=mesh.trust_domain, trusts=tuple(map(MeshId, mesh.trusts)))
 
 
-def _network(index: int, name: str, cidr: str) -> NetworkPlan:
+def _network(index: int, name: str, cidr: str, *, closed: bool) -> NetworkPlan:
     return NetworkPlan(
         id=NetworkId(name),
         namespace=f"net-{name}",
         pod_cidr=cidr,
         router_ip=str(ipaddress.ip_network(cidr)[1]),
         transit_ip=f"172.30.0.{100 + index}",
+        closed=closed,
     )
 
 
@@ -91,6 +95,7 @@ def _cluster(index: int, cluster: Cluster, topology: Topology) -> ClusterPlan:
         revisions=cluster.revisions,
         tags=dict(cluster.tags),
         environment=dict(cluster.env),
+        tunnel=cluster.tunnel,
         manifests=tuple(manifest.resolve() for manifest in cluster.manifests),
         workloads=tuple(
             WorkloadPlan(

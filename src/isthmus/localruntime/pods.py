@@ -23,7 +23,7 @@ from isthmus.localruntime.agents import AgentClient, AgentRefused
 from isthmus.localruntime.commands import CommandFailed, nft
 from isthmus.localruntime.controllers.actions import is_going
 from isthmus.localruntime.controllers.cache import ClusterCache
-from isthmus.localruntime.images import PROXY, NoSuchImage, command_of
+from isthmus.localruntime.images import PROXY, TUNNEL, NoSuchImage, command_of
 from isthmus.localruntime.networks import Networks
 from isthmus.localruntime.plan import ClusterPlan
 from isthmus.localruntime.pod_files import (
@@ -175,7 +175,7 @@ class PodRunner:
             dns_server=place.plan.dns_address,
         )
         await self._renew_tokens()
-        if any(container.get("image") == PROXY for container in self._pod["spec"]["containers"]):
+        if self._has_identity():
             await place.cache.until(lambda: bool(self._roots()) or self._going.is_set())
             self._files.mesh_roots.write_text(self._roots())
         if self._is_sidecar():
@@ -232,6 +232,8 @@ class PodRunner:
             "STATE_DIRECTORY": str(self._files.state),
             "KUBERNETES_SERVICE_HOST": f"{self._place.plan.service_cidr.rpartition('.')[0]}.1",
             "KUBERNETES_SERVICE_PORT": "443",
+            "ISTHMUS_TOKEN_FILE": str(self._files.mesh_token),
+            "ISTHMUS_ROOTS_FILE": str(self._files.mesh_roots),
         }
         return Program(
             name=container["name"],
@@ -291,6 +293,10 @@ class PodRunner:
                 return "router" if "router" in (container.get("args") or ()) else "sidecar"
         return ""
 
+    def _has_identity(self) -> bool:
+        """Whether a container asks for the workload's certificate."""
+        return any(container.get("image") in (PROXY, TUNNEL) for container in self._pod["spec"]["containers"])
+
     def _is_sidecar(self) -> bool:
         return self._proxy_kind() == "sidecar"
 
@@ -311,7 +317,7 @@ class PodRunner:
         request = self._place.client.request_token
         token = await request(self.namespace, account, audiences=(), seconds=_TOKEN_SECONDS)
         write_secret(self._files.api_token, token)
-        if self._proxy_kind():
+        if self._has_identity():
             token = await request(self.namespace, account, audiences=("istio-ca",), seconds=_TOKEN_SECONDS)
             write_secret(self._files.mesh_token, token)
 

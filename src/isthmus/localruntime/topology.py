@@ -219,6 +219,7 @@ class _Reader:
             revisions=tuple(body.get("revisions") or ["default"]),
             tags=body.get("tags") or {},
             env={**(spec.get("env") or {}), **(body.get("env") or {})},
+            tunnel=body.get("tunnel", ""),
             written=frozenset(body),
             host_port=body.get("hostPort", 0),
             workloads=tuple(_workload(entry) for entry in body.get("workloads", spec.get("workloads")) or ()),

@@ -44,6 +44,7 @@ FIELDS = (
     Field("spec.clusters.*.controlPlane", "control plane", "primary", "primary, {remoteOf: X}, {external: X} (X is outside the mesh), a list"),
     Field("spec.clusters.*.discovers", "clusters", "all others of its mesh", "the clusters whose Services and endpoints its control plane reads"),
     Field("spec.clusters.*.gateways", "replicas", "1", "how many network gateways it runs; 0 for none"),
+    Field("spec.clusters.*.tunnel", "cluster", "", "the cluster to which it dials out, because nothing can reach its network: callers come in there"),
     Field("spec.clusters.*.revisions", "names", "[default]", "control planes of its own, chosen by the namespaces' label istio.io/rev"),
     Field("spec.clusters.*.tags", "variables", "{}", "other names of revisions, by which namespaces choose, too"),
     Field("spec.clusters.*.env", "variables", "spec.env", "environment of its control planes, over spec.env"),

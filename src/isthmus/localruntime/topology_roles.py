@@ -51,6 +51,7 @@ class Cluster:
     revisions: tuple[str, ...] = ("default",)
     tags: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, str] = field(default_factory=dict)
+    tunnel: str = ""
     written: frozenset[str] = frozenset()
     """The fields that the file has for it."""
 
@@ -143,6 +144,9 @@ def mistakes(topology: Topology) -> Iterator[Mistake]:
             yield (*where, "discovers"), f"names {name}, which is outside the mesh", "leave it out"
         yield from _tags(cluster, where)
     yield from _networks(topology, clusters)
+    for cluster in topology.clusters:
+        if cluster.tunnel:
+            yield from _tunnel(cluster, clusters, topology)
     for machine in topology.machines:
         yield from _machine(machine, clusters, topology)
 
@@ -245,6 +249,37 @@ def _networks(topology: Topology, clusters: Mapping[str, Cluster]) -> Iterator[M
     for network, by in sorted(seen.items()):
         what = f"has no network gateway, but its workloads are discovered from other networks, by {', '.join(sorted(set(by)))}"
         yield ("spec", "networks", network), what, "let one of its clusters have `gateways: 1`"
+
+
+def _tunnel(cluster: Cluster, clusters: Mapping[str, Cluster], topology: Topology) -> Iterator[Mistake]:
+    """Its inside dials the other cluster; what comes in there is led to its network gateway."""
+    where = ("spec", "clusters", cluster.id)
+    outside = clusters[cluster.tunnel]
+    if outside.id in topology.outside or outside.mesh != cluster.mesh:
+        yield (*where, "tunnel"), f"names {outside.id}, which is outside the mesh", "name a cluster of the mesh"
+    if outside.network == cluster.network:
+        yield (
+            (*where, "tunnel"),
+            f"names {outside.id}, which is on the same network",
+            "leave it out: nothing is in between",
+        )
+    if outside.tunnel:
+        yield (*where, "tunnel"), f"names {outside.id}, which nothing can reach either", "name one that can be reached"
+    if cluster.gateways == 0:
+        yield (*where, "gateways"), "is 0, but the tunnel leads to the network gateway", "write 1 or more"
+    if not cluster.is_primary:
+        yield (
+            (*where, "controlPlane"),
+            "is another cluster's, with a tunnel",
+            "let it be primary: it dials out for nothing else",
+        )
+    for other in topology.clusters:
+        if other.id != cluster.id and other.network == cluster.network:
+            what = f"is {other.id}'s, too, and nothing can reach it"
+            yield (*where, "network"), what, "give the cluster with the tunnel a network of its own"
+        if other.id != cluster.id and any(source.cluster == cluster.id for source in other.sources):
+            what = f"names {cluster.id}, whose control plane nothing can reach"
+            yield ("spec", "clusters", other.id, "controlPlane"), what, "name another one"
 
 
 def _machine(machine: Machine, clusters: Mapping[str, Cluster], topology: Topology) -> Iterator[Mistake]:

@@ -172,7 +172,7 @@ def _summed(
 
 
 def _way(answer: dict[str, str], count: int, ways: Counter[str], status: dict[str, Any], own: str) -> str:
-    """The addresses that were asked and that lead to the Pod: its own on one's own network, else the gateways of its network.
+    """The addresses that were asked and that lead to the Pod: its own on one's own network, else the gateways of its network, wherever they are.
 
     Which of several gateways a connection took is the gateways' business: each may lead to any Pod of its network.
     """
@@ -189,8 +189,8 @@ def _way(answer: dict[str, str], count: int, ways: Counter[str], status: dict[st
     owner = {
         ip: cluster["id"]
         for cluster in clusters.values()
-        if cluster["network"] == home["network"]
         for gateway in cluster["gateways"]
+        if gateway.get("network", cluster["network"]) == home["network"]
         for ip in gateway["addresses"]
     }
     through = [f"gateway of {owner[ip]} {address}" for address, ip in asked.items() if ip in owner]

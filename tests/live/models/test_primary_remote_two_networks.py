@@ -16,7 +16,7 @@ context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 connection = socket.socket()
 connection.settimeout(5)
 connection.setsockopt(socket.SOL_SOCKET, 36, 1337)
-connection.connect((sys.argv[1], 15012))
+connection.connect((sys.argv[1], int(sys.argv[3])))
 try:
     secure = context.wrap_socket(connection, server_hostname=sys.argv[2])
     print("accepted by", ssl.DER_cert_to_PEM_cert(secure.getpeercert(True)) != "")
@@ -40,13 +40,15 @@ def test_the_remote_s_proxies_are_connected_through_the_gateway(mesh):
     assert mesh.gateway("east") == "172.30.1.240"
 
 
-def test_the_gateway_leads_to_the_control_plane_by_its_name_only(mesh):
+@pytest.mark.parametrize("port", ["15012", "15017"])
+def test_the_gateway_leads_to_the_control_plane_by_its_name_only(mesh, port):
+    """For proxies, and for API servers that ask its webhooks."""
     said = {
-        name: mesh.python("west", PLAIN, mesh.gateway("east"), name).split()[0]
+        name: mesh.python("west", PLAIN, mesh.gateway("east"), name, port).split()[0]
         for name in ("istiod.istio-system.svc", "kubernetes.default.svc", "helloworld.sample")
     }
 
-    print(f"\nwho asks east's gateway on 15012 for … is: {said}")
+    print(f"\nwho asks east's gateway on {port} for … is: {said}")
     assert said == {
         "istiod.istio-system.svc": "accepted",
         "kubernetes.default.svc": "refused",

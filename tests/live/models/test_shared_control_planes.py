@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 import pytest
+
+from isthmus.localruntime.breaking import Breaker
+from isthmus.localruntime.mesh_client import MeshRefused, MeshUnavailable
 
 pytestmark = pytest.mark.live
 
@@ -109,3 +113,61 @@ def test_they_come_back(mesh, until):
     mesh.apply("east", RULE)
     mesh.apply("west", RULE)
     until("all obey", lambda: all(obeys(mesh, cluster) for cluster in ("east", "center", "west")))
+
+
+def asked(mesh, cluster: str, page: str) -> Any:
+    """A page of a control plane that may be starting; empty while it does not answer."""
+    try:
+        return mesh.client.control_plane(cluster, page)
+    except (MeshRefused, MeshUnavailable):
+        return []
+
+
+def test_one_that_starts_while_a_cluster_is_unreachable_serves_what_it_knew_of_it_and_says_how_old_that_is(mesh, until):
+    """West's is away, so that every proxy has to take the word of the one that has just started."""
+    breaker = Breaker(mesh.client)
+    breaker.freeze([mesh.cluster("center")["processIds"]["apiserver"]])
+    try:
+        mesh.scale("west", "istiod", 0, SYSTEM)
+        began = time.time()
+        mesh.kill(mesh.container_pid("east", SYSTEM, "istiod", "discovery"))
+        [row] = until(
+            "east's shows center as it was",
+            lambda: [r for r in asked(mesh, "east", "debug/clusterz") if (r["id"], r["state"]) == ("center", "stale")],
+        )
+        until("east's proxies are with it", lambda: where(mesh)["east"] == {"east": 3})
+        seconds = time.time() - began
+        with mesh.load("east") as load:
+            load.goes_on(100)
+        print(f"\nserved within {seconds:.1f} s, with center as of {row['staleSince']}: {load.summary}")
+    finally:
+        breaker.undo()
+    until(
+        "center is live again",
+        lambda: [r["state"] for r in asked(mesh, "east", "debug/clusterz") if r["id"] == "center"] == ["live"],
+    )
+
+    assert row["staleSince"]
+    assert load.summary.failed == 0
+    assert set(load.summary.by_cluster) == {"east", "center", "west"}
+
+
+def test_one_with_another_root_than_the_cluster_that_it_shares_is_told_and_writes_nothing_there(mesh, until):
+    """West's authority is lost; it makes a new one, whose root center's proxies do not trust."""
+    core = mesh.core("center")
+
+    def published() -> dict[str, str]:
+        found = core.list_config_map_for_all_namespaces(field_selector="metadata.name=istio-ca-root-cert").items
+        return {each.metadata.namespace: each.metadata.resource_version for each in found}
+
+    before = published()
+    mesh.core("west").delete_namespaced_secret("cacerts", SYSTEM)
+    mesh.scale("west", "istiod", 1, SYSTEM)
+    issues = until("it is told", lambda: [i for i in asked(mesh, "west", "debug/issues") if i["code"] == "ISM0205"])
+    with mesh.load("center") as load:
+        load.goes_on(200)
+
+    print(f"\ntold: {issues[0]['message']}; in center: {before}")
+    assert [issue["origin"] for issue in issues] == ["ConfigMap istio-system/istio-ca-root-cert in center"]
+    assert published() == before
+    assert "istio-system" in before
