@@ -144,6 +144,16 @@ def test_a_pod_is_run_as_objects_of_the_mesh_say_where_it_says_nothing_itself(se
     assert "postStart" in found["spec"]["containers"][0]["lifecycle"]
 
 
+@pytest.mark.parametrize(
+    ("revision", "found"), [("default", "istiod.mesh.svc:15012"), ("canary", "istiod.istio-system.svc:15012")]
+)
+def test_the_mesh_names_the_default_revisions_address_and_no_others(settings, pod, variables, revision, found):
+    default = ProxyConfig(discovery_address="istiod.mesh.svc:15012")
+    mesh = replace(settings, revision=revision, proxies=ProxyConfigs(default=default))
+
+    assert json.loads(variables(injected(pod(), mesh))["PROXY_CONFIG"])["discoveryAddress"] == found
+
+
 def test_capture_is_as_the_annotations_say(settings, pod):
     said = {
         "traffic.sidecar.istio.io/excludeInboundPorts": "9090, 9091",

@@ -98,7 +98,7 @@ def inject(pod: Mapping[str, Any], namespace: str, settings: InjectionSettings) 
     metadata, spec = changed.setdefault("metadata", {}), changed.setdefault("spec", {})
     annotations = metadata.get("annotations") or {}
     wishes = wishes_of(annotations, settings)
-    config = settings.proxies.for_workload(namespace, metadata.get("labels") or {}, wishes.proxy_config)
+    config = settings.own_proxies.for_workload(namespace, metadata.get("labels") or {}, wishes.proxy_config)
     wishes = replace(wishes, proxy_config=config)
     role = _role(annotations)
     containers = [each for each in spec.get("containers") or () if each["name"] != PROXY]

@@ -50,6 +50,13 @@ class InjectionSettings:
     proxies: ProxyConfigs = field(default_factory=ProxyConfigs)
     """How proxies are run, where their Pods do not say it."""
 
+    @property
+    def own_proxies(self) -> ProxyConfigs:
+        """MeshConfig is all revisions' together, and names the default one's address: another revision keeps its own."""
+        if self.revision == DEFAULT_REVISION:
+            return self.proxies
+        return replace(self.proxies, default=replace(self.proxies.default, discovery_address=""))
+
     def at(self, path: str) -> InjectionSettings:
         """For what the path of the request says: `/inject/cluster/east/net/n1`, or Istio's `:ENV:cluster=east:ENV:net=n1`.
 
