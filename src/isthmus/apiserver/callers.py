@@ -14,7 +14,7 @@ _AUTHENTICATION = "authentication.k8s.io"
 _EXTRA = "impersonate-extra-"
 
 
-def user_of(request: web.BaseRequest, access: Access) -> User:
+def caller_of(request: web.BaseRequest, access: Access) -> User:
     """By token, else by TLS client certificate, else anonymous. Raises Refused for a token that is not valid here."""
     authorization = request.headers.get("Authorization", "")
     if authorization.lower().startswith("bearer "):
@@ -24,11 +24,11 @@ def user_of(request: web.BaseRequest, access: Access) -> User:
             raise unauthorized()
     else:
         user = _user_of_certificate(request) or ANONYMOUS
-    return _acting(request, user, access)
+    return user
 
 
-def _acting(request: web.BaseRequest, user: User, access: Access) -> User:
-    """Whoever acts for somebody else must be allowed each part of it: groups, too, are power. Raises Refused."""
+def acting(request: web.BaseRequest, user: User, access: Access) -> User:
+    """Mostly the caller himself. Whoever acts for somebody else must be allowed each part of it: groups, too, are power. Raises Refused."""
     if not any(name[:12].lower() == "impersonate-" for name in request.headers):
         return user
     wanted = request.headers.get("Impersonate-User")

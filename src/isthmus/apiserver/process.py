@@ -18,6 +18,7 @@ from aiohttp import web
 
 from isthmus.apiserver.access import Access
 from isthmus.apiserver.aggregation import aggregate
+from isthmus.apiserver.audit import AuditLog
 from isthmus.apiserver.connections import Connections
 from isthmus.apiserver.credentials import Credentials, load_or_create
 from isthmus.apiserver.default_roles import default_roles
@@ -72,7 +73,8 @@ async def serve(settings: ApiServerSettings) -> None:
     housekeeping.begin()
     await _begin(objects, settings)
     await aggregate(objects)
-    server = ApiServer(objects, kinds, access, tokens)
+    trail = AuditLog(directory)
+    server = ApiServer(objects, kinds, access, tokens, trail)
     http = server.http()
     runner = web.ServerRunner(http, shutdown_timeout=_STOP_SECONDS)
     await runner.setup()
@@ -89,6 +91,7 @@ async def serve(settings: ApiServerSettings) -> None:
         tidying.cancel()
     server.watches.close()
     await runner.cleanup()
+    trail.close()
     await objects.close()
     persistence.close()
     if persistence.failure is not None:

@@ -12,10 +12,11 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 
-from isthmus.apiserver import answers, bodies, documents
+from isthmus.apiserver import answers, audit, bodies, documents
 from isthmus.apiserver.access import Access, Attributes, User
+from isthmus.apiserver.audit import Asked
 from isthmus.apiserver.authors import Author, add_warnings, author_of
-from isthmus.apiserver.callers import user_of
+from isthmus.apiserver.callers import acting, caller_of
 from isthmus.apiserver.connections import connection_of
 from isthmus.apiserver.kinds import Kinds
 from isthmus.apiserver.objects import Objects
@@ -35,7 +36,8 @@ log = structlog.get_logger()
 class ApiServer:
     """One answer for all paths: they are data, not routes."""
 
-    def __init__(self, objects: Objects, kinds: Kinds, access: Access, tokens: Tokens) -> None:
+    def __init__(self, objects: Objects, kinds: Kinds, access: Access, tokens: Tokens, trail: audit.AuditLog) -> None:
+        self._trail = trail
         self._kinds = kinds
         self._access = access
         self._tokens = tokens
@@ -62,14 +64,24 @@ class ApiServer:
         connection = connection_of(request)
         connection.begin()
         try:
-            return _unexpected(request) or await self._settled(request)
+            asked = _asked(request)
+            response = _unexpected(request) or await self._settled(request, asked)
+            self._tell(asked, response)
+            return response
         finally:
             connection.end()
 
-    async def _settled(self, request: web.BaseRequest) -> web.StreamResponse:
+    def _tell(self, asked: Asked, response: web.StreamResponse) -> None:
+        if audit.is_told(asked, response.status):
+            body = response.body if isinstance(response, web.Response) and response.status == 201 else None
+            self._trail.write(audit.event_of(asked, response.status, audit.now(), audit.name_in(body)))
+
+    async def _settled(self, request: web.BaseRequest, asked: Asked) -> web.StreamResponse:
         """Whatever happens, the client gets a Status, and other clients nothing of it."""
         try:
-            return await self._route(request, user_of(request, self._access))
+            asked.user = caller_of(request, self._access)
+            asked.acting = acting(request, asked.user, self._access)
+            return await self._route(request, asked)
         except Refused as refusal:
             return answers.json(refusal.status, status=refusal.code)
         except StorageFailed as error:
@@ -85,29 +97,37 @@ class ApiServer:
             log.error("request failed", path=request.path[:200], method=request.method, **_where(error))
             return answers.json(internal_error(f"{type(error).__name__}: {error}").status, status=500)
 
-    async def _route(self, request: web.BaseRequest, user: User) -> web.StreamResponse:
+    def _require(self, asked: Asked, wanted: Attributes, version: str = "") -> User:
+        """Whoever asks, if he may. Raises Refused."""
+        asked.attributes, asked.version = wanted, version
+        assert asked.acting is not None, "known by now"
+        self._access.require(asked.acting, wanted)
+        asked.allowed = True
+        return asked.acting
+
+    async def _route(self, request: web.BaseRequest, asked: Asked) -> web.StreamResponse:
         parts = [part for part in request.path.split("/") if part]
         if len(parts) >= 3 and parts[0] == "api" and parts[1] == "v1":
-            return await self._resource(request, user, "", "v1", parts[2:])
+            return await self._resource(request, asked, "", "v1", parts[2:])
         if len(parts) >= 4 and parts[0] == "apis":
-            return await self._resource(request, user, parts[1], parts[2], parts[3:])
-        self._access.require(user, Attributes(verb=request.method.lower(), path=request.path))
+            return await self._resource(request, asked, parts[1], parts[2], parts[3:])
+        self._require(asked, Attributes(verb=request.method.lower(), path=request.path))
         return self._document(request, parts)
 
     async def _resource(
-        self, request: web.BaseRequest, user: User, group: str, version: str, parts: list[str]
+        self, request: web.BaseRequest, asked: Asked, group: str, version: str, parts: list[str]
     ) -> web.StreamResponse:
         virtual, namespace = virtual_target(self._kinds, group, version, parts)
         if virtual is not None:
             if request.method != "POST":
                 raise method_not_allowed()
-            asked = Attributes(verb="create", group=group, resource=virtual.plural, namespace=namespace)
-            self._access.require(user, asked)
+            wanted = Attributes(verb="create", group=group, resource=virtual.plural, namespace=namespace)
+            user = self._require(asked, wanted, version)
             body = await bodies.read_object(request)
             return answers.json(self._virtual.create(virtual, body, user, namespace), status=201)
         target = target_of(self._kinds, group, version, parts)
         verb = verb_of(request, target)
-        self._access.require(user, target.attributes(verb, request.query.get("fieldSelector", "")))
+        user = self._require(asked, target.attributes(verb, request.query.get("fieldSelector", "")), version)
         if verb in self._reads:
             return await self._reads[verb](request, target)
         author = author_of(request, user)
@@ -159,6 +179,16 @@ class ApiServer:
             if f"v={version};as=APIGroupDiscoveryList" in accept.replace(" ", ""):
                 return documents.aggregated(self._kinds, core=core, version=version)
         return documents.core_versions() if core else documents.groups(self._kinds)
+
+
+def _asked(request: web.BaseRequest) -> Asked:
+    return Asked(
+        received=audit.now(),
+        method=request.method,
+        uri=request.path_qs,
+        source=request.remote or "",
+        agent=request.headers.get("User-Agent", ""),
+    )
 
 
 def _request(

@@ -59,6 +59,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
             "Show until when certificates and credentials are good; exchange bundles of authorities.",
         ),
         "batch": ("offline", "Answer questions read as JSON lines."),
+        "audit": ("auditing", "Show who changed what, and who was refused."),
         "quotas": ("quotas", "Show what namespaces use of what they may add to everybody's configuration."),
         "drift": ("drifting", "Show in what the rules of several primaries differ."),
         "examples": ("files", "List the example topologies."),
