@@ -200,4 +200,4 @@ def test_a_file_that_is_no_audit_log_is_refused_by_line(tmp_path):
     found = command("-f", file)
 
     assert found.exit_code != 0
-    assert f"{file}:2: not an event" in str(found.exception)
+    assert f"{file}:2: not an event" in found.output
