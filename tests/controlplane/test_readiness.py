@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 from aiohttp.test_utils import TestClient, TestServer
@@ -11,11 +12,14 @@ from aiohttp.test_utils import TestClient, TestServer
 from isthmus.controlplane.debug import DebugPages
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.feeds import ClusterFeed, kinds_of
+from isthmus.controlplane.machines import Machines
+from isthmus.controlplane.peers import Peers
+from isthmus.controlplane.staleness import HOLD
 from isthmus.controlplane.world import World
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.kubeconfig import ApiAddress
 from isthmus.model.identity import TrustDomain
-from isthmus.model.names import ClusterId, MeshId
+from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.snapshot import MeshSettings
 from isthmus.xds.directory import Streams
 
@@ -50,8 +54,11 @@ async def starting(own: Any):
     world = World(MeshSettings(mesh=MeshId("m"), trust_domain=TrustDomain("cluster.local")), EAST)
     async with ApiClient(ApiAddress(server=own.url)) as client:
         feed = ClusterFeed(EAST, client, world, kinds_of(world.settings, is_config_cluster=True))
-        delivery = Delivery(world, None)
-        pages = DebugPages(None, delivery, feed, None, Streams(), [], dict)
+        machines = Machines(world, me="east/istiod", system_namespace=Namespace("istio-system"), grace_seconds=10)
+        delivery = Delivery(world, None, machines)
+        settings = SimpleNamespace(mesh=world.settings.mesh, identity=None, state_directory="", stale_policy=HOLD)
+        peers = Peers.of(settings, world, delivery, lambda: None)
+        pages = DebugPages(None, delivery, feed, None, Streams(), [], dict, peers)
         pages.serves_proxies = True
         visible = asyncio.Event()
 
