@@ -109,6 +109,25 @@ def test_the_labels_that_its_pod_has_now_count(words):
     assert proxy.labels == proxy.scope.labels == (("new", "2"),)
 
 
+@pytest.mark.parametrize(
+    ("claimed", "of_pod", "counts", "families"),
+    [
+        ("10.0.0.9", "10.0.0.9", ("10.0.0.9",), (4,)),
+        ("10.0.0.1,10.0.0.9", "10.0.0.9", ("10.0.0.9",), (4,)),
+        ("10.0.0.1", "10.0.0.9", ("10.0.0.9",), (4,)),
+        ("10.0.0.1,fd00::1", "10.0.0.9", ("10.0.0.9",), (4,)),
+        ("10.0.0.1", "", ("10.0.0.1",), (4,)),
+    ],
+)
+def test_an_address_that_is_not_its_pods_counts_for_nothing(words, claimed, of_pod, counts, families):
+    """A Pod without an address yet contradicts nobody."""
+    pod = words.pod("client", of_pod)
+
+    proxy = placed(read(INSTANCE_IPS=claimed), words.cluster("east", pod).objects)
+
+    assert (proxy.ips, proxy.scope.ip_families) == (counts, families)
+
+
 @pytest.mark.parametrize(("node", "trusted"), [(ROUTER, 2), (NODE, None)])
 def test_a_gateway_says_how_many_proxies_before_it_are_trusted(node, trusted):
     proxy = read(node, PROXY_CONFIG={"gatewayTopology": {"numTrustedProxies": 2}})

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import stat
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,6 +13,7 @@ import grpc
 import grpc.aio
 import pytest
 
+from isthmus.controlplane.issuance_log import IssuanceLog
 from isthmus.controlplane.ports import methods_of
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ClusterId, Namespace
@@ -18,6 +21,7 @@ from isthmus.trust import x509
 from isthmus.trust.authentication import Authenticator, ServiceAccount
 from isthmus.trust.authority import CertificateAuthority
 from isthmus.trust.client import request_certificate
+from isthmus.trust.messages import METHOD, SERVICE
 from isthmus.trust.registration import RegistrationAuthority
 from isthmus.trust.server import CertificateService
 from isthmus.xds.server import add_unary
@@ -195,3 +199,72 @@ async def test_a_certificate_of_the_prepared_authority_is_given_to_who_names_its
             await roots_of("0" * 64)
 
     assert refused.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+
+
+async def test_every_issuance_and_every_refusal_is_written_down_without_anything_secret(service, authority, tmp_path):
+    file = tmp_path / "issued.jsonl"
+    service._written = IssuanceLog(str(file))
+    key = x509.new_key()
+
+    async with serving(service, authority) as channel:
+        chain = await request_certificate(channel, x509.new_request(key), seconds=60, token="good", cluster="east")
+        for csr, token in ((x509.new_request(key), "stolen-token"), ("garbage", "good")):
+            with pytest.raises(grpc.aio.AioRpcError):
+                await request_certificate(channel, csr, seconds=60, token=token, cluster="east")
+        with pytest.raises(grpc.aio.AioRpcError):
+            await channel.unary_unary(f"/{SERVICE}/{METHOD}")(b"\xff")
+        file.rename(tmp_path / "issued.jsonl.1")
+        await request_certificate(channel, x509.new_request(key), seconds=60, token="good", cluster="east")
+
+    text = (tmp_path / "issued.jsonl.1").read_text()
+    issued, *refused = map(json.loads, text.splitlines())
+    facts = x509.facts_of(chain[0])
+    assert (issued["what"], issued["identity"], issued["asked_by"]) == ("issued", str(ALICE), str(ALICE))
+    assert (issued["how"], issued["cluster"], issued["serial"]) == ("token", "east", facts.serial)
+    assert (issued["begins"], issued["expires"]) == (facts.not_before.isoformat(), facts.not_after.isoformat())
+    assert "127.0.0.1" in issued["peer"]
+    assert [each["code"] for each in refused] == ["UNAUTHENTICATED", "INVALID_ARGUMENT", "INVALID_ARGUMENT"]
+    assert all("127.0.0.1" in each["peer"] for each in refused)
+    assert "stolen-token" not in text
+    assert "PRIVATE" not in text
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert len(file.read_text().splitlines()) == 1, "a file that is moved away is begun anew"
+
+
+async def test_a_log_that_cannot_be_written_costs_no_certificate(service, authority, tmp_path):
+    service._written = IssuanceLog(str(tmp_path / "missing" / "issued.jsonl"))
+
+    async with serving(service, authority) as channel:
+        request = x509.new_request(x509.new_key())
+        assert await request_certificate(channel, request, seconds=60, token="good", cluster="east")
+
+
+async def test_the_answer_is_as_istios_agents_read_it(domain):
+    """Asked with the bytes of the protocol themselves: csr is field 1, validity_duration 3; cert_chain is field 1, repeated, the roots last."""
+    now = datetime.now(UTC)
+    root = x509.new_root(domain, now, timedelta(days=1))
+    above = x509.certificate_pem(root.certificate)
+    authority = CertificateAuthority(x509.new_intermediate(root, "east", now, timedelta(days=1)), above + above)
+    authenticator = Authenticator(domain, ClusterId("east"), review, asyncio.get_running_loop().time)
+    service = CertificateService(RegistrationAuthority(domain, lambda: authority, authenticator, lambda: now))
+    csr = x509.new_request(x509.new_key()).encode()
+    assert len(csr) < 1 << 14
+    request = b"\x0a" + bytes((len(csr) & 0x7F | 0x80, len(csr) >> 7)) + csr + b"\x18" + bytes((60,))
+
+    answer = await service.create(request, {"authorization": "Bearer good", "clusterid": "east"}, "", "somebody")
+
+    elements = []
+    while answer:
+        assert answer[:1] == b"\x0a"
+        length, size = answer[1] & 0x7F, 1
+        while answer[size] & 0x80:
+            length |= (answer[size + 1] & 0x7F) << (7 * size)
+            size += 1
+        elements.append(answer[size + 1 : size + 1 + length].decode())
+        answer = answer[size + 1 + length :]
+    leaf, intermediate, roots = elements
+    assert [text.count("BEGIN CERTIFICATE") for text in elements] == [1, 1, 2], "only the last may hold several"
+    assert all(text.endswith("-----END CERTIFICATE-----\n") for text in elements)
+    assert x509.identity_of(leaf) == ALICE
+    assert x509.parse_certificates(intermediate)[0] == authority.issuer.certificate
+    assert roots == authority.root_pem

@@ -39,6 +39,7 @@ from isthmus.controlplane.feeds import ClusterFeed, kinds_of
 from isthmus.controlplane.gateway_deployments import GatewayDeployer
 from isthmus.controlplane.gateway_writer import LEASE, GatewayWriter
 from isthmus.controlplane.host_names import HostNames, own_name_servers
+from isthmus.controlplane.issuance_log import IssuanceLog
 from isthmus.controlplane.kept_clusters import KeptClusters
 from isthmus.controlplane.kept_keys import KeptKeys
 from isthmus.controlplane.machines import Machines
@@ -172,7 +173,7 @@ async def serve(settings: ControlPlaneSettings) -> None:
         streams = Streams()
         webhooks = Webhooks(settings.injection, partial(_proxy_configs, delivery), world.is_too_many)
         pages = DebugPages(settings, delivery, own, remotes, streams, [webhooks], partial(_held, use, shown), peers)
-        unary = methods_of(CertificateService(registration))
+        unary = methods_of(CertificateService(registration, IssuanceLog(settings.issuance_log)))
         ports = partial(
             proxy_ports, settings.ads_transport, shown=shown, directory=delivery, unary=unary, streams=streams
         )

@@ -60,6 +60,7 @@ class ControlPlaneSettings:
     ask for certificates of the workloads on their node. `ads_transport` is what speaks HTTP/2 to proxies. `key_source` says who fetches the
     keys that tokens are checked with, `key_fetching` how the control plane does. `resolve_host_names` of network gateways. Tokens of
     `outside_issuer` count beside those of clusters. `authority_directory` holds the authority's files, if they are not in a Secret.
+    `issuance_log` is a file to which every certificate that is issued or refused is written, or empty.
     `bundles`: what is done about other trust domains' authorities.
     """
 
@@ -99,6 +100,7 @@ class ControlPlaneSettings:
     """How long the entry of a machine outlives its connection."""
     injection: InjectionSettings
     authority_directory: str
+    issuance_log: str
     bundles: BundleRules
 
     @property
@@ -167,6 +169,7 @@ class ControlPlaneSettings:
             ),
             injection=_injection(environment, namespace, revision),
             authority_directory=environment.get("ROOT_CA_DIR", ""),
+            issuance_log=environment.get("ISTHMUS_ISSUANCE_LOG", ""),
             bundles=BundleRules(
                 publishes=_flag(environment, "ISTHMUS_BUNDLE_ENDPOINT", default="true"),
                 refresh_hint_seconds=_refresh_hint(environment),

@@ -60,7 +60,10 @@ def proxy_of(node_id: str, metadata: Mapping[str, object], locality: Locality, i
 
 
 def placed(proxy: Proxy, objects: Objects) -> Proxy:
-    """What the proxy's cluster knows better than its agent: the labels that its Pod has now, and where its Pod or its Node is."""
+    """What the proxy's cluster knows better than its agent: the labels and addresses that its Pod has now, and where its Pod or its Node is.
+
+    Of the addresses that it claims, those that are not its Pod's count for nothing: they would show it what is meant for another workload.
+    """
     name, _, namespace = proxy.id.split("~")[2].rpartition(".")
     pod = objects.get("Pod", {}).get((namespace, name))
     if not isinstance(pod, Pod):
@@ -70,7 +73,15 @@ def placed(proxy: Proxy, objects: Objects) -> Proxy:
     node = objects.get("Node", {}).get(("", pod.spec.node_name))
     where = locality_of(pod, node if isinstance(node, Node) else None)
     scope = replace(scope, locality=where if str(where) else scope.locality)
-    return replace(proxy, labels=own, scope=scope, node=pod.spec.node_name)
+    ips = _own_addresses(proxy.ips, pod)
+    scope = replace(scope, ip_families=_families(ips))
+    return replace(proxy, labels=own, scope=scope, ips=ips, node=pod.spec.node_name)
+
+
+def _own_addresses(claimed: tuple[str, ...], pod: Pod) -> tuple[str, ...]:
+    """The Pod's, in the order of the claims as far as they agree. A Pod that has none yet cannot contradict."""
+    own = tuple(dict.fromkeys(filter(None, (pod.status.pod_i_p, *(each.ip for each in pod.status.pod_i_ps)))))
+    return (tuple(ip for ip in claimed if ip in own) or own) if own else claimed
 
 
 def _parse_id(node_id: str) -> tuple[ProxyKind, str, str, str]:

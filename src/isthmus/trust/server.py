@@ -5,7 +5,7 @@ Every issuance and every refusal is logged, with the identity and the reason; ke
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import structlog
 from google.protobuf.message import DecodeError
@@ -14,20 +14,31 @@ from isthmus.trust import x509
 from isthmus.trust.messages import ROOT, IstioCertificateRequest, IstioCertificateResponse
 from isthmus.trust.registration import Issued, Refused, RegistrationAuthority
 
+Line = Mapping[str, object]
 _IMPERSONATED = "ImpersonatedIdentity"
 
 log = structlog.get_logger()
 
 
 class CertificateService:
-    """Istio's `CreateCertificate`."""
+    """Istio's `CreateCertificate`. `written` is given each issuance and each refusal."""
 
-    def __init__(self, registration: RegistrationAuthority) -> None:
+    def __init__(self, registration: RegistrationAuthority, written: Callable[[Line], None] = lambda _: None) -> None:
         self._registration = registration
+        self._written = written
         self.issued = 0
 
     async def create(self, request: bytes, metadata: Mapping[str, str], certificate: str, peer: str) -> bytes:
         """One call of the method, whatever brought it: `certificate` is the caller's verified one (PEM) or empty. Raises Refused."""
+        try:
+            issued = await self._issued(request, metadata, certificate)
+        except Refused as refused:
+            self._note("refused", {"code": refused.code, "about": refused.why, "told": refused.told, "peer": peer})
+            raise
+        self._log(issued, peer)
+        return bytes(IstioCertificateResponse(cert_chain=issued.chain).SerializeToString())
+
+    async def _issued(self, request: bytes, metadata: Mapping[str, str], certificate: str) -> Issued:
         try:
             asked = IstioCertificateRequest.FromString(request)
         except DecodeError:
@@ -36,25 +47,24 @@ class CertificateService:
             ) from None
         said = asked.metadata.fields
         wanted, root = (said[name].string_value if name in said else "" for name in (_IMPERSONATED, ROOT))
-        try:
-            issued = await self._registration.issue(
-                metadata, certificate, asked.csr, asked.validity_duration, wanted, root
-            )
-        except Refused as refused:
-            log.warning("certificate refused", code=refused.code, about=refused.why, told=refused.told, peer=peer)
-            raise
-        self._log(issued)
-        return bytes(IstioCertificateResponse(cert_chain=issued.chain).SerializeToString())
+        return await self._registration.issue(metadata, certificate, asked.csr, asked.validity_duration, wanted, root)
 
-    def _log(self, issued: Issued) -> None:
+    def _log(self, issued: Issued, peer: str) -> None:
         self.issued += 1
         facts = x509.facts_of(issued.chain[0])
-        log.info(
-            "certificate issued",
-            identity=str(issued.identity),
-            serial=facts.serial,
-            expires=facts.not_after.isoformat(),
-            cluster=issued.caller.cluster,
-            how=issued.caller.how,
-            asked_by=str(issued.caller.identity),
-        )
+        line = {
+            "identity": str(issued.identity),
+            "serial": facts.serial,
+            "begins": facts.not_before.isoformat(),
+            "expires": facts.not_after.isoformat(),
+            "cluster": issued.caller.cluster,
+            "how": issued.caller.how,
+            "asked_by": str(issued.caller.identity),
+            "peer": peer,
+        }
+        self._note("issued", line)
+
+    def _note(self, what: str, line: Line) -> None:
+        say = log.info if what == "issued" else log.warning
+        say(f"certificate {what}", **line)
+        self._written({"what": what, **line})
