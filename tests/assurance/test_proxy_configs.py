@@ -38,12 +38,13 @@ POD = {
 def listeners(topology: dict[str, Any], own: dict[str, Any] | None = None) -> list[dict[str, Any]]:
     changed = copy.deepcopy(SHOP)
     changed["meshConfig"] = {"defaultConfig": {"gatewayTopology": topology}}
-    changed["clusters"][0]["objects"] += [GATEWAY, POD]
-    scenario = scenario_of(changed)
-    node = node_of(scenario, "router/entrance-1.shop", "east")
+    pod = copy.deepcopy(POD)
     if own is not None:
-        node["metadata"]["PROXY_CONFIG"] = {"gatewayTopology": own}
-    document = render(scenario, node)
+        config = {"gatewayTopology": own}
+        pod["metadata"]["annotations"] = {"proxy.istio.io/config": yaml.safe_dump(config)}
+    changed["clusters"][0]["objects"] += [GATEWAY, pod]
+    scenario = scenario_of(changed)
+    document = render(scenario, node_of(scenario, "router/entrance-1.shop", "east"))
     assert verdict(document) == "", "the real Envoy takes it"
     found: list[dict[str, Any]] = document["listeners"]
     return found

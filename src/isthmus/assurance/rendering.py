@@ -14,7 +14,10 @@ from isthmus.envoy.expand import document_of
 from isthmus.envoy.patches.values import issues_of
 from isthmus.ingest.labels import NETWORK
 from isthmus.ingest.proxies import BadClaims, placed, proxy_of
+from isthmus.injection.settings import BadRequest, own_proxy_config
 from isthmus.model.names import ClusterId
+from isthmus.model.proxy_config import NOTHING_SAID
+from isthmus.model.proxy_config_words import written
 from isthmus.model.topology import Locality
 from isthmus.model.views import Destination, LocalityGroup, Proxy, Upstream, View
 
@@ -72,8 +75,19 @@ def node_of(scenario: Scenario, name: str, cluster: str) -> Object:
             "LABELS": dict(pod.metadata.labels),
             "INSTANCE_IPS": ",".join(pod.ips),
             "SERVICE_ACCOUNT": pod.spec.service_account_name,
+            **_proxy_config(pod, scenario),
         },
     }
+
+
+def _proxy_config(pod: Pod, scenario: Scenario) -> Object:
+    """How the proxy would be run that the Pod were given now. An annotation that cannot be used would have kept the Pod away."""
+    try:
+        own, _ = own_proxy_config(pod.metadata.annotations)
+    except BadRequest:
+        own = NOTHING_SAID
+    found = scenario.snapshot().proxy_configs.for_workload(pod.metadata.namespace, pod.metadata.labels, own)
+    return {"PROXY_CONFIG": written(found)} if found != NOTHING_SAID else {}
 
 
 def client_in(scenario: Scenario, name: str, cluster: str) -> Object:
