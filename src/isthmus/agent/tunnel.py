@@ -189,6 +189,7 @@ class Inside:
         self._targets = targets
         self._spare = spare
         self.waiting = 0
+        self._taken = asyncio.Event()
 
     async def run(self) -> None:
         """Keeps so many connections ready. Until cancelled."""
@@ -197,7 +198,8 @@ class Inside:
                 while self.waiting < self._spare:
                     self.waiting += 1
                     tasks.create_task(self._one(), name="tunnel")
-                await asyncio.sleep(0.02)
+                self._taken.clear()
+                await self._taken.wait()
 
     async def _one(self) -> None:
         """One connection, from its dialling to its end."""
@@ -209,7 +211,7 @@ class Inside:
             try:
                 self._ends.check(writer)
                 target = await self._asked(reader, writer)
-                self.waiting -= 1
+                self._one_less()
                 waits = False
                 if target is not None:
                     await joined((reader, writer), target)
@@ -220,7 +222,11 @@ class Inside:
             await asyncio.sleep(_REDIAL_SECONDS)
         finally:
             if waits:
-                self.waiting -= 1
+                self._one_less()
+
+    def _one_less(self) -> None:
+        self.waiting -= 1
+        self._taken.set()
 
     async def _asked(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> Pair | None:
         """The connection that the outside wants; None if there is none to be had."""
