@@ -173,6 +173,40 @@ def test_a_peer_without_a_gateway_is_named_as_the_reason(federated: Meshes) -> N
     assert [left.why.reason for left in upstream.left_out] == [Reason.NO_GATEWAY]
 
 
+def test_each_network_of_the_peer_is_entered_at_its_own_gateways_in_proportion_to_what_is_behind(
+    federated: Meshes,
+) -> None:
+    mesh = federated["b"]
+    for obj in mesh.objects:
+        if obj["metadata"]["name"] == "hello-2":
+            obj["metadata"]["labels"]["topology.istio.io/network"] = "n2"
+    mesh.add("""
+apiVersion: v1
+kind: Service
+metadata:
+  name: peers-n2
+  namespace: istio-system
+  labels: {federation.isthmus.io/gateway-port: "15444", topology.istio.io/network: n2}
+spec: {type: LoadBalancer, ports: [{name: tls, port: 15443}, {name: tls-peers, port: 15444}]}
+status: {loadBalancer: {ingress: [{ip: 203.0.113.2}, {ip: 203.0.113.3}]}}
+""")
+    federated.talk()
+
+    [upstream] = federated["a"].called("client.sample", FOREIGN)
+    weights = {to.address: to.weight for group in upstream.groups for to in group.destinations}
+    assert weights == {"203.0.113.1": 2, "203.0.113.2": 1, "203.0.113.3": 1}
+
+
+def test_what_no_gateway_for_peers_leads_to_is_not_told(federated: Meshes) -> None:
+    for obj in federated["b"].objects:
+        if obj["metadata"]["name"] == "hello-2":
+            obj["metadata"]["labels"]["topology.istio.io/network"] = "n2"
+    federated.talk()
+
+    [service] = federated["b"].offers_to(MeshId("mesh-a")).services
+    assert [(place.network, place.weight) for place in service.places] == [("n1", 1)]
+
+
 def test_gateways_of_the_mesh_peer_take_the_place_of_those_that_are_told(federated: Meshes) -> None:
     federated["a"].objects[-1]["spec"]["gateways"] = [{"address": "198.51.100.7", "port": 443}]
 
