@@ -51,7 +51,7 @@ _RETRY_SECONDS_MAX = 30.0
 _GONE_MAX = 100
 _PATIENCE_SECONDS = 3.0
 """So long a cluster that was known before may take to answer, before it is shown as it was known."""
-_KEEP_SECONDS = 30.0
+_KEEP_SECONDS_FIRST, _KEEP_SECONDS = 2.0, 30.0
 
 log = structlog.get_logger()
 
@@ -304,13 +304,14 @@ class RemoteClusters:
         return True
 
     async def _keep(self, discovery: _Discovery) -> None:
-        """What is known, for the next start, once it is."""
-        cluster = discovery.wanted.id
+        """What is known, for the next start, once it is. Often at first: in a cluster that has just begun, much is still to come."""
+        cluster, pause = discovery.wanted.id, _KEEP_SECONDS_FIRST
         while True:
             if discovery.feed is not None and self._world.clusters.get(cluster) is discovery.feed.imported:
                 if discovery.feed.imported.state is ImportState.LIVE:
                     self._settings.kept.keep(cluster, discovery.feed.imported)
-                await asyncio.sleep(_KEEP_SECONDS)
+                await asyncio.sleep(pause)
+                pause = min(2 * pause, _KEEP_SECONDS)
             else:
                 await asyncio.sleep(1.0)
 

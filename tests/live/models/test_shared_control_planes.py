@@ -123,9 +123,17 @@ def asked(mesh, cluster: str, page: str) -> Any:
         return []
 
 
+def state_of_center(mesh) -> list[str]:
+    """As east's control plane lists it."""
+    return [row["state"] for row in asked(mesh, "east", "debug/clusterz") if row["id"] == "center"]
+
+
 def test_one_that_starts_while_a_cluster_is_unreachable_serves_what_it_knew_of_it_and_says_how_old_that_is(mesh, until):
     """West's is away, so that every proxy has to take the word of the one that has just started."""
-    breaker = Breaker(mesh.client)
+    breaker, restarts = Breaker(mesh.client), mesh.pods("east", "istiod")[0]["restarts"]
+    mesh.kill(mesh.container_pid("east", SYSTEM, "istiod", "discovery"))
+    until("east's has begun anew", lambda: mesh.pods("east", "istiod")[0]["restarts"] > restarts)
+    until("and has read center", lambda: state_of_center(mesh) == ["live"])
     breaker.freeze([mesh.cluster("center")["processIds"]["apiserver"]])
     try:
         mesh.scale("west", "istiod", 0, SYSTEM)
@@ -142,14 +150,15 @@ def test_one_that_starts_while_a_cluster_is_unreachable_serves_what_it_knew_of_i
         print(f"\nserved within {seconds:.1f} s, with center as of {row['staleSince']}: {load.summary}")
     finally:
         breaker.undo()
-    until(
-        "center is live again",
-        lambda: [r["state"] for r in asked(mesh, "east", "debug/clusterz") if r["id"] == "center"] == ["live"],
-    )
+    until("center is live again", lambda: state_of_center(mesh) == ["live"])
 
     assert row["staleSince"]
     assert load.summary.failed == 0
     assert set(load.summary.by_cluster) == {"east", "center", "west"}
+
+
+def contradicted(mesh) -> list[dict[str, str]]:
+    return [issue for issue in asked(mesh, "west", "debug/issues") if issue["code"] == "ISM0205"]
 
 
 def test_one_with_another_root_than_the_cluster_that_it_shares_is_told_and_writes_nothing_there(mesh, until):
@@ -163,11 +172,14 @@ def test_one_with_another_root_than_the_cluster_that_it_shares_is_told_and_write
     before = published()
     mesh.core("west").delete_namespaced_secret("cacerts", SYSTEM)
     mesh.scale("west", "istiod", 1, SYSTEM)
-    issues = until("it is told", lambda: [i for i in asked(mesh, "west", "debug/issues") if i["code"] == "ISM0205"])
+    shared = {f"ConfigMap istio-system/istio-ca-root-cert in {cluster}" for cluster in ("east", "center")}
+    issues = until(
+        "it is told, for both clusters",
+        lambda: (found := contradicted(mesh)) and {each["origin"] for each in found} == shared and found,
+    )
     with mesh.load("center") as load:
         load.goes_on(200)
 
     print(f"\ntold: {issues[0]['message']}; in center: {before}")
-    assert [issue["origin"] for issue in issues] == ["ConfigMap istio-system/istio-ca-root-cert in center"]
     assert published() == before
     assert "istio-system" in before
