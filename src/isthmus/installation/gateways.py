@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -31,15 +31,7 @@ def network_gateway(settings: InstallSettings, labels: Object) -> Iterator[Objec
     leads_to_control_plane = settings["controlPlane.exposed"] == "gateway"
     for_peers = settings.is_on("federation.enabled")
     own = {"app": NETWORK_GATEWAY, "istio": "eastwestgateway", NETWORK_LABEL: network}
-    ports = [
-        _STATUS,
-        {"name": "tls", "port": 15443, "targetPort": 15443},
-        *([{"name": "tls-peers", "port": GATEWAY_PORT, "targetPort": GATEWAY_PORT}] if for_peers else []),
-        *(
-            {"name": f"tls-istiod-{port}", "port": port, "targetPort": port}
-            for port in (exposed_ports() if leads_to_control_plane else ())
-        ),
-    ]
+    ports = network_gateway_ports(exposed_ports() if leads_to_control_plane else (), for_peers=for_peers)
     environment = {"ISTIO_META_REQUESTED_NETWORK_VIEW": network}
     replicas, marks = settings["networkGateway.replicas"], {PEER_GATEWAY_PORT: str(GATEWAY_PORT)} if for_peers else {}
     yield from _gateway(settings, NETWORK_GATEWAY, own, labels, ports, environment, replicas, marks)
@@ -106,6 +98,13 @@ def _container(settings: InstallSettings, name: str, environment: Mapping[str, s
     )
     container["env"] += [{"name": key, "value": value} for key, value in environment.items()]
     return container
+
+
+def network_gateway_ports(of_control_plane: Iterable[int], *, for_peers: bool) -> list[Object]:
+    """Of its Service: for the mesh, and where these are wanted, for other meshes and for those who come to the control plane."""
+    named = {"tls": 15443} | ({"tls-peers": GATEWAY_PORT} if for_peers else {})
+    named |= {f"tls-istiod-{port}": port for port in of_control_plane}
+    return [_STATUS, *({"name": name, "port": port, "targetPort": port} for name, port in named.items())]
 
 
 def exposed_ports() -> list[int]:

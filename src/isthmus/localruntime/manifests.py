@@ -9,13 +9,18 @@ from isthmus.api.crds import all_crds
 from isthmus.api.federation import GATEWAY_PORT
 from isthmus.ingest.labels import PEER_GATEWAY_PORT
 from isthmus.installation import rights
-from isthmus.installation.gateways import exposed_control_plane, exposed_ports
+from isthmus.installation.gateways import (
+    cross_network,
+    exposed_control_plane,
+    exposed_ports,
+    for_peers,
+    network_gateway_ports,
+)
 from isthmus.installation.settings import Profile, install_settings
 from isthmus.kubernetes import reader_access
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
 from isthmus.localruntime.images import CONTROL_PLANE, PROXY, TUNNEL
 from isthmus.localruntime.plan import ClusterPlan, Plan, Role
-from isthmus.model.federation import domain_of
 from isthmus.peering.messages import PORT as PORT_FOR_PEERS
 from isthmus.trust.federation import BUNDLE_PORT
 
@@ -235,6 +240,7 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
     leads_to_control_plane = cluster.id in of_machines or any(
         plan.cluster(user).network != cluster.network for user in cluster.serves
     )
+    exposed = exposed_ports() if leads_to_control_plane else []
     has_peers = len(plan.meshes) > 1
     account = f"{GATEWAY}-service-account"
     labels = {"app": GATEWAY, "istio": "eastwestgateway", "topology.istio.io/network": cluster.network}
@@ -255,15 +261,7 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
         "spec": {
             **entered,
             "selector": {"istio": "eastwestgateway"},
-            "ports": [
-                {"name": "status-port", "port": 15021, "targetPort": 15021},
-                {"name": "tls", "port": 15443, "targetPort": 15443},
-                *([{"name": "tls-peers", "port": GATEWAY_PORT, "targetPort": GATEWAY_PORT}] if has_peers else []),
-                *(
-                    {"name": f"tls-istiod-{port}", "port": port, "targetPort": port}
-                    for port in (exposed_ports() if leads_to_control_plane else ())
-                ),
-            ],
+            "ports": network_gateway_ports(exposed, for_peers=has_peers),
         },
     }
     container = {
@@ -274,27 +272,14 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
         "readinessProbe": {"httpGet": {"path": "/healthz/ready", "port": 15021}, "periodSeconds": 2},
     }
     yield _deployment(GATEWAY, SYSTEM, labels, account, [container], replicas=cluster.gateways)
-    yield {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "Gateway",
-        "metadata": {"name": "cross-network-gateway", "namespace": SYSTEM, "annotations": _OWN_CLUSTER_ONLY},
-        "spec": {
-            "selector": {"istio": "eastwestgateway"},
-            "servers": [
-                {
-                    "port": {"number": 15443, "name": "tls", "protocol": "TLS"},
-                    "tls": {"mode": "AUTO_PASSTHROUGH"},
-                    "hosts": ["*.local"],
-                }
-            ],
-        },
-    }
-
+    rules = [cross_network(SYSTEM, {})]
     if has_peers:
-        yield _gateway_for_peers(cluster)
-    if leads_to_control_plane:
-        for body in exposed_control_plane(SYSTEM, "istiod", exposed_ports(), {}):
-            yield body | {"metadata": body["metadata"] | {"annotations": _OWN_CLUSTER_ONLY}}
+        rules.append(for_peers(SYSTEM, cluster.mesh.id, {}))
+    if exposed:
+        rules += exposed_control_plane(SYSTEM, "istiod", exposed, {})
+    for rule in rules:
+        rule["metadata"]["annotations"] = _OWN_CLUSTER_ONLY
+        yield rule
 
 
 def tunnels(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
@@ -338,21 +323,6 @@ def _tunnel_end(plan: Plan, cluster: ClusterPlan, name: str, arguments: list[str
         **({"readinessProbe": ready | {"periodSeconds": 2}} if ready else {}),
     }
     return _deployment(name, SYSTEM, {"app": name, "sidecar.istio.io/inject": "false"}, TUNNEL_ACCOUNT, [container])
-
-
-def _gateway_for_peers(cluster: ClusterPlan) -> Object:
-    """What other meshes can ask for there: names that say this mesh, which exported services alone have."""
-    server = {
-        "port": {"number": GATEWAY_PORT, "name": "tls-peers", "protocol": "TLS"},
-        "tls": {"mode": "AUTO_PASSTHROUGH"},
-        "hosts": [f"*.{domain_of(cluster.mesh.id)}"],
-    }
-    return {
-        "apiVersion": "networking.istio.io/v1",
-        "kind": "Gateway",
-        "metadata": {"name": "peers-gateway", "namespace": SYSTEM, "annotations": _OWN_CLUSTER_ONLY},
-        "spec": {"selector": {"istio": "eastwestgateway"}, "servers": [server]},
-    }
 
 
 def config_secret(cluster: ClusterPlan, ca_pem: str, token: str) -> Object:
