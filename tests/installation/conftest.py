@@ -24,6 +24,13 @@ from isthmus.apiserver.settings import ApiServerSettings
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
 
 _SECONDS = 60.0
+_READY = """
+import urllib.error, urllib.request
+try:
+    print(urllib.request.urlopen("http://127.0.0.1:15021/healthz/ready", timeout=5).status)
+except OSError as error:
+    print(error)
+"""
 
 
 class Running:
@@ -177,6 +184,26 @@ class Cell:
         running = self.start("control-plane", **told)
         running.until_said("serving")
         return running
+
+    def sidecar_of_web(self, cluster: ApiServer, network: str, roots_pem: str) -> Running:
+        """A proxy with the token of account web in namespace shop; returns when it is ready to serve."""
+        token, roots = cluster.directory / "istio-token", cluster.directory / "root-cert.pem"
+        token.write_text(cluster.token("shop", "web", "istio-ca"))
+        roots.write_text(roots_pem)
+        agent = self.start(
+            *("agent", "sidecar", f"--directory={cluster.directory / 'p'}"),
+            *(f"--token-file={token}", f"--roots-file={roots}"),
+            POD_NAME="web-1",
+            POD_NAMESPACE="shop",
+            INSTANCE_IP="127.0.0.1",
+            SERVICE_ACCOUNT="web",
+            PROXY_CONFIG='{"discoveryAddress":"127.0.0.1:15012","terminationDrainDuration":"100ms"}',
+            ISTIO_META_CLUSTER_ID=cluster.cluster,
+            ISTIO_META_NETWORK=network,
+        )
+        agent.until_said("envoy runs")
+        self.until("the proxy is ready", lambda: self.python(_READY).strip() == "200")
+        return agent
 
     def isthmus(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """The command, from outside; every cluster is a context, and east the current one."""

@@ -15,13 +15,6 @@ CLUSTERS = """
 import urllib.request
 print(urllib.request.urlopen("http://127.0.0.1:15014/debug/clusterz", timeout=5).read().decode())
 """
-READY = """
-import urllib.request
-try:
-    print(urllib.request.urlopen("http://127.0.0.1:15021/healthz/ready", timeout=5).status)
-except OSError as error:
-    print(error)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -55,24 +48,9 @@ def outside(cell) -> Any:
 def test_a_proxy_is_served_and_certified_by_a_control_plane_in_another_cluster(cell, outside):
     cell.made("/api/v1/namespaces/shop/serviceaccounts", {"metadata": {"name": "web"}})
     published = cell.until("the roots are published", lambda: cell.request("GET", ROOTS)[1].get("data"))
-    files = cell.east.directory
-    (files / "istio-token").write_text(cell.east.token("shop", "web", "istio-ca"))
-    (files / "root-cert.pem").write_text(published["root-cert.pem"])
-    agent = cell.start(
-        *("agent", "sidecar", f"--directory={files / 'p'}"),
-        *(f"--token-file={files / 'istio-token'}", f"--roots-file={files / 'root-cert.pem'}"),
-        POD_NAME="web-1",
-        POD_NAMESPACE="shop",
-        INSTANCE_IP="127.0.0.1",
-        SERVICE_ACCOUNT="web",
-        PROXY_CONFIG='{"discoveryAddress":"127.0.0.1:15012","terminationDrainDuration":"100ms"}',
-        ISTIO_META_CLUSTER_ID="east",
-        ISTIO_META_NETWORK="n1",
-    )
 
-    agent.until_said("envoy runs")
+    agent = cell.sidecar_of_web(cell.east, "n1", published["root-cert.pem"])
 
-    cell.until("the proxy is ready", lambda: cell.python(READY).strip() == "200")
     assert agent.end() == 0
 
 

@@ -10,13 +10,6 @@ import pytest
 
 ROOTS = "/api/v1/namespaces/shop/configmaps/istio-ca-root-cert"
 INJECTOR = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/istio-sidecar-injector"
-READY = """
-import urllib.error, urllib.request
-try:
-    print(urllib.request.urlopen("http://127.0.0.1:15021/healthz/ready", timeout=5).status)
-except OSError as error:
-    print(error)
-"""
 
 
 @pytest.fixture(scope="module")
@@ -73,27 +66,9 @@ def test_the_primary_injects_the_remotes_pods(cell, west):
 def test_a_proxy_of_the_remote_is_known_by_the_token_of_its_own_cluster(cell, west):
     west.made("/api/v1/namespaces/shop/serviceaccounts", {"metadata": {"name": "web"}})
     roots = cell.until("the roots are published", lambda: west.request("GET", ROOTS)[1].get("data"))["root-cert.pem"]
-    files = west.directory
-    (files / "istio-token").write_text(west.token("shop", "web", "istio-ca"))
-    (files / "root-cert.pem").write_text(roots)
-    agent = cell.start(
-        "agent",
-        "sidecar",
-        f"--token-file={files / 'istio-token'}",
-        f"--roots-file={files / 'root-cert.pem'}",
-        f"--directory={files / 'p'}",
-        POD_NAME="web-1",
-        POD_NAMESPACE="shop",
-        INSTANCE_IP="127.0.0.1",
-        SERVICE_ACCOUNT="web",
-        PROXY_CONFIG='{"discoveryAddress":"127.0.0.1:15012","terminationDrainDuration":"100ms"}',
-        ISTIO_META_CLUSTER_ID="west",
-        ISTIO_META_NETWORK="n2",
-    )
 
-    agent.until_said("envoy runs")
+    agent = cell.sidecar_of_web(west, "n2", roots)
 
-    cell.until("the proxy is ready", lambda: cell.python(READY).strip() == "200")
     assert agent.end() == 0
 
 
