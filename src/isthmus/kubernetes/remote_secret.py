@@ -61,7 +61,7 @@ def remote_secret(
         "metadata": {
             "name": name,
             "namespace": namespace,
-            "labels": {} if kind == "config" else {LABEL: "true"},
+            "labels": {LABEL: "true"},
             "annotations": {ANNOTATION: cluster},
         },
         "stringData": {key: text},
