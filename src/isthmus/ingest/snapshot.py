@@ -205,7 +205,9 @@ def with_rules(
     """The reading after a change of the config cluster's rules; None where they say more than what proxies do: which services there are."""
     before, configuration = reading.configuration, configuration_of(settings, config, cache.rules, besides)
     cache.rules.end_round()
-    if before.settings.discovery or any(getattr(before, name) != getattr(configuration, name) for name in _STRUCTURE):
+    if before.settings.discovery or settings.global_names.suffix:
+        return None  # Policies for global names add names, and rules beside those that are written.
+    if any(getattr(before, name) != getattr(configuration, name) for name in _STRUCTURE):
         return None
     issues = _told(reading.found, configuration, reading.snapshot.services, config.id)
     snapshot = replace(reading.snapshot, issues=issues, **_carried_over(configuration))
