@@ -155,30 +155,3 @@ def test_one_that_starts_while_a_cluster_is_unreachable_serves_what_it_knew_of_i
     assert row["staleSince"]
     assert load.summary.failed == 0
     assert set(load.summary.by_cluster) == {"east", "center", "west"}
-
-
-def test_one_with_another_root_than_the_cluster_that_it_shares_is_told_and_writes_nothing_there(mesh, until):
-    """West's authority is lost; it makes a new one, whose root east's proxies do not trust. East has a control plane of its own."""
-    core = mesh.core("east")
-
-    def published() -> dict[str, str]:
-        found = core.list_config_map_for_all_namespaces(field_selector="metadata.name=istio-ca-root-cert").items
-        return {each.metadata.namespace: each.metadata.resource_version for each in found}
-
-    def told() -> list[str]:
-        found = [issue for issue in asked(mesh, "west", "debug/issues") if issue["code"] == "ISM0205"]
-        return [each["message"] for each in found if each["origin"].endswith("istio-ca-root-cert in east")]
-
-    before = published()
-    mesh.core("west").delete_namespaced_secret("cacerts", SYSTEM)
-    mesh.scale("west", "istiod", 0, SYSTEM)
-    until("west's has ended", lambda: not mesh.pods("west", "istiod"))
-    mesh.scale("west", "istiod", 1, SYSTEM)
-    [message] = until("it is told", told)
-    with mesh.load("east") as load:
-        load.goes_on(200)
-
-    print(f"\ntold: {message}; in east: {before}")
-    assert "those of east" in message
-    assert published() == before
-    assert SYSTEM in before
