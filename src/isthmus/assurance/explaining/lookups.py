@@ -166,7 +166,9 @@ class Servers:
     def _service(self, host: str) -> Service | None:
         """Whose name it is, or of which headless service it is the name of a Pod that the client calls by its own address."""
         snapshot, scope = self.asked.snapshot, self.asked.view.outbound.scope
-        keys = snapshot.keys_by_host.get(Hostname(host)) or snapshot.keys_by_host.get(Hostname(host.partition(".")[2]))
+        own = snapshot.keys_by_host.get(Hostname(host), ())
+        around = snapshot.keys_by_host.get(Hostname(host.partition(".")[2]), ())
+        keys = own or tuple(key for key in around if snapshot.services[key].headless)
         if not keys:
             return None
         service = snapshot.services[keys[0]]
