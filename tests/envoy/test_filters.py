@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from envoy.config.route.v3.route_pb2 import RouteConfiguration
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 
 from isthmus.envoy import filters
@@ -39,6 +40,12 @@ def test_a_gateway_waits_for_the_head_of_a_request_for_so_long():
     at_gateway = manager(gateway())
 
     assert at_gateway.request_headers_timeout.seconds == 30
+
+
+def test_a_sidecar_waits_for_the_head_of_a_request_to_its_workload_for_so_long():
+    served = manager(filters.http_inbound("p", RouteConfiguration(), authenticated=True))
+
+    assert served.request_headers_timeout.seconds == 30
 
 
 def test_a_sidecar_passes_no_identity_on_that_its_workload_writes():

@@ -123,10 +123,11 @@ def http_inbound(
 ) -> listener_components_pb2.Filter:
     """Requests for our own workload; `guards` are asked first. The caller's identity is told in x-forwarded-client-cert: the proven one, or none.
 
-    Whatever the caller wrote into that header itself is removed in both cases.
+    Whatever the caller wrote into that header itself is removed in both cases. A head that is begun has to be ended in time, as at a gateway.
     """
     manager = _manager(stat_prefix, guards, paths)
     manager.route_config.CopyFrom(routes)
+    manager.request_headers_timeout.CopyFrom(seconds(_HEAD_SECONDS))
     if authenticated:
         manager.forward_client_cert_details = Hcm.SANITIZE_SET
         manager.set_current_client_cert_details.uri = True

@@ -37,6 +37,7 @@ Match = listener_components_pb2.FilterChainMatch
 
 INBOUND_PORT = 15006
 
+_HANDSHAKE_SECONDS = 15
 _INSPECTION_SECONDS = 2.0
 """A client that keeps silent this long is taken to wait for the server. Callers in the mesh speak first (TLS), so only plaintext
 connections to server-first ports ever wait; too short a time would mistake a slow handshake for plaintext."""
@@ -210,7 +211,10 @@ def _chain(
         transport_protocol=transport,
         application_protocols=application_protocols,
     )
-    return Chain(name=served.name, filter_chain_match=match, filters=serve, transport_socket=socket)
+    chain = Chain(name=served.name, filter_chain_match=match, filters=serve, transport_socket=socket)
+    if socket is not None:
+        chain.transport_socket_connect_timeout.CopyFrom(seconds(_HANDSHAKE_SECONDS))
+    return chain
 
 
 def _http(served: _Served, asked: _Guards, *, authenticated: bool) -> list[Any]:
