@@ -32,6 +32,7 @@ def test_one_chain_for_each_exposed_port_by_exact_sni(gateway):
         listener = listener_pb2.Listener.FromString(resource.body)
         assert not listener.HasField("default_filter_chain")
         assert not listener.continue_on_listener_filters_timeout
+        assert listener.listener_filters_timeout.seconds == 5
         seen[name] = [
             (
                 tuple(chain.filter_chain_match.server_names),
