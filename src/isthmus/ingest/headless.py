@@ -133,7 +133,7 @@ def _ambiguous(service: Service, pod: PodName) -> Iterator[Issue]:
         here, name = pod.endpoints[0].cluster, pod.host.partition(".")[0]
         yield Issue(
             subject=Subject(here, "Service", service.namespace, service.name),
-            code="ISM0110",
+            code="ISM0111",
             severity=Severity.INFO,
             what=f"Pods named {name} are in {', '.join((here, *pod.others))}: from networks that have none, {pod.host} is that of {here}",
             fix=f"call {name}.CLUSTER.{service.hostname} to say which one is meant",
