@@ -35,6 +35,7 @@ from isthmus.xds.frames import (
     StreamFault,
 )
 from isthmus.xds.header_blocks import NO_TABLE, Malformed, Request, request_of
+from isthmus.xds.rations import Ration
 
 _STREAM_WINDOW = 256 * 1024
 _CONNECTION_WINDOW = 1024 * 1024
@@ -80,28 +81,6 @@ class Reset(NamedTuple):
 Event = Requested | Received | Reset
 
 
-class _Ration:
-    """So many at once, so many more each second."""
-
-    __slots__ = ("_at", "_each_second", "_left", "_most")
-
-    def __init__(self, ration: tuple[int, float]) -> None:
-        self._most, self._each_second = ration
-        self._left = float(self._most)
-        self._at = 0.0
-
-    def take(self, now: float) -> bool:
-        self._left = min(self._most, self._left + (now - self._at) * self._each_second)
-        self._at = now
-        if self._left < 1:
-            return False
-        self._left -= 1
-        return True
-
-    def give_back(self, count: int) -> None:
-        self._left = min(self._most, self._left + count)
-
-
 class _Stream:
     __slots__ = ("owed", "peer_ended", "send_window", "window")
 
@@ -131,8 +110,8 @@ class Connection:
         self._window = _CONNECTION_WINDOW
         self._owed = 0
         self._peer_stream_window = WINDOW_DEFAULT
-        self._resets = _Ration(limits.resets)
-        self._nuisances = _Ration(limits.nuisances)
+        self._resets = Ration(limits.resets)
+        self._nuisances = Ration(limits.nuisances)
         self._first_block = True
         self._going_away = False
         self.failed = ""
