@@ -7,7 +7,6 @@ ends as soon as the Envoy runs, so that it asks them again, too.
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ import structlog
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.agent.last_good import LastGood
+from isthmus.agent.sockets import serve_calls_privately
 from isthmus.xds.session import Session
 
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"
@@ -39,22 +39,10 @@ class LastGoodServer:
 
     async def start(self) -> None:
         """Listens. Raises OSError if the socket cannot be made."""
-        self._path.unlink(missing_ok=True)
-        server = grpc.aio.server()
         delta = grpc.stream_stream_rpc_method_handler(
             self._delta, request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString
         )
-        handler = grpc.method_handlers_generic_handler(_SERVICE, {"DeltaAggregatedResources": delta})
-        server.add_generic_rpc_handlers((handler,))
-        mask = os.umask(0o177)
-        try:
-            server.add_insecure_port(f"unix:{self._path}")
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {self._path}: {error}") from None
-        finally:
-            os.umask(mask)
-        await server.start()
-        self._server = server
+        self._server = await serve_calls_privately(_SERVICE, {"DeltaAggregatedResources": delta}, self._path)
 
     async def stop(self) -> None:
         if self._server is not None:

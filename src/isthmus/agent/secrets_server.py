@@ -6,7 +6,6 @@ Who may connect to the socket is the identity: it lies in the proxy's own folder
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Container, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,6 +17,7 @@ import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.agent.certificates import Certificate
+from isthmus.agent.sockets import serve_calls_privately
 from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.resources import SECRET, ResourceSet
 from isthmus.envoy.secrets import authorities_secret, bundle_secret, workload_secret
@@ -118,8 +118,6 @@ class SecretsServer:
 
     async def start(self) -> None:
         """Listens. Raises OSError if the socket cannot be made."""
-        self._path.unlink(missing_ok=True)
-        server = grpc.aio.server()
         methods = {
             "StreamSecrets": grpc.stream_stream_rpc_method_handler(
                 self._full, request_deserializer=discovery_pb2.DiscoveryRequest.FromString
@@ -128,16 +126,7 @@ class SecretsServer:
                 self._delta, request_deserializer=discovery_pb2.DeltaDiscoveryRequest.FromString
             ),
         }
-        server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(_SERVICE, methods),))
-        mask = os.umask(0o177)
-        try:
-            server.add_insecure_port(f"unix:{self._path}")
-        except RuntimeError as error:
-            raise OSError(f"cannot listen on {self._path}: {error}") from None
-        finally:
-            os.umask(mask)
-        await server.start()
-        self._server = server
+        self._server = await serve_calls_privately(_SERVICE, methods, self._path)
 
     async def stop(self) -> None:
         if self._server is not None:
