@@ -35,6 +35,12 @@ def test_the_overview_lists_the_catalogue_as_it_is() -> None:
     assert pages_tool().with_table(overview) == overview
 
 
+def test_no_code_means_two_things() -> None:
+    listed = re.findall(r"^\| (ISM\d{4}) \|", (ROOT / "docs/findings.md").read_text(), re.MULTILINE)
+
+    assert listed == sorted(set(listed))
+
+
 def test_every_code_in_the_source_is_documented() -> None:
     overview = (ROOT / "docs/findings.md").read_text()
     used = {

@@ -222,7 +222,7 @@ class _Writer:
 def _not_allowed(cluster: ClusterId, namespace: str, name: str, why: str) -> Issue:
     return Issue(
         subject=Subject(cluster, "WorkloadEntry", namespace, name),
-        code="ISM0209",
+        code="ISM0211",
         severity=Severity.ERROR,
         what=f"may not be written, so its machine is connected and nobody calls it: {why}",
         fix="allow the control plane to write WorkloadEntries: isthmus install --set machines.enabled=true",

@@ -155,7 +155,7 @@ class OwnTrustDuty:
     def _unreadable(self, why: str) -> Issue:
         return Issue(
             subject=Subject(self._cluster, "ConfigMap", self._namespace, rotation.CONFIG_MAP),
-            code="ISM0208",
+            code="ISM0210",
             severity=Severity.ERROR,
             what=f"{why}; no root counts as tainted",
             fix="let `isthmus trust` write it",
