@@ -117,10 +117,11 @@ def test_the_labels_that_its_pod_has_now_count(words):
         ("10.0.0.1", "10.0.0.9", ("10.0.0.9",), (4,)),
         ("10.0.0.1,fd00::1", "10.0.0.9", ("10.0.0.9",), (4,)),
         ("10.0.0.1", "", ("10.0.0.1",), (4,)),
+        ("10.0.0.1", "nonsense", ("10.0.0.1",), (4,)),
     ],
 )
 def test_an_address_that_is_not_its_pods_counts_for_nothing(words, claimed, of_pod, counts, families):
-    """A Pod without an address yet contradicts nobody."""
+    """A Pod without an address that can be read contradicts nobody."""
     pod = words.pod("client", of_pod)
 
     proxy = placed(read(INSTANCE_IPS=claimed), words.cluster("east", pod).objects)

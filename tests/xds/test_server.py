@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
 from datetime import UTC, datetime
+from typing import Any
 
 import grpc
 import grpc.aio
@@ -247,10 +248,18 @@ async def test_an_agent_says_how_its_application_is_and_gets_nothing_in_return(s
 async def test_a_stream_on_which_health_is_told_ends_with_a_reason(serving):
     async with asyncio.timeout(SECONDS), serving(Doorkeeper()) as (_, channel):
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await report_health(channel, NODE, healthy, metadata=[("authorization", "Bearer bad")])
+            await report_health(channel, NODE, once_healthy(), metadata=[("authorization", "Bearer bad")])
 
     assert refused.value.details() == "who are you?"
 
 
-async def healthy() -> HealthReport:
-    return HealthReport(healthy=True)
+def once_healthy() -> Callable[[], Coroutine[Any, Any, HealthReport]]:
+    """After the first report nothing changes."""
+    reports = iter([HealthReport(healthy=True)])
+
+    async def newest() -> HealthReport:
+        for report in reports:
+            return report
+        return await asyncio.get_running_loop().create_future()
+
+    return newest

@@ -17,7 +17,7 @@ import structlog
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.agent.last_good import LastGood
-from isthmus.agent.sockets import serve_calls_privately
+from isthmus.agent.private_calls import serve_calls_privately
 from isthmus.xds.session import Session
 
 _SERVICE = "envoy.service.discovery.v3.AggregatedDiscoveryService"

@@ -17,7 +17,7 @@ import grpc.aio
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.agent.certificates import Certificate
-from isthmus.agent.sockets import serve_calls_privately
+from isthmus.agent.private_calls import serve_calls_privately
 from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.resources import SECRET, ResourceSet
 from isthmus.envoy.secrets import authorities_secret, bundle_secret, workload_secret
