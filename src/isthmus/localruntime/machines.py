@@ -25,6 +25,8 @@ from isthmus.localruntime.processes import Child, Program
 Object = dict[str, Any]
 
 GROUPS = ResourcePath(group="networking.istio.io", version="v1", plural="workloadgroups", namespaced=True)
+ENTRIES = ResourcePath(group="networking.istio.io", version="v1", plural="workloadentries", namespaced=True)
+_IS_PROBED = "proxy.istio.io/health-checks-enabled"
 _TOKEN_SECONDS = 3600
 _LOOK_SECONDS = 0.1
 _GRACE_SECONDS = 15.0
@@ -114,10 +116,20 @@ class MachineRunner:
         session = session_inside(self.net_namespace_path)
         try:
             while True:
-                self.ready = not await probe(session, _READY, {}, self.net_namespace_path)
+                runs = not await probe(session, _READY, {}, self.net_namespace_path)
+                self.ready = runs and (self.ready or await self._is_called())
                 await asyncio.sleep(1 if self.ready else _LOOK_SECONDS)
         finally:
             await session.close()
+
+    async def _is_called(self) -> bool:
+        """Whether the mesh has an entry for it that is not unwell: until then nobody can be answered."""
+        try:
+            found = await self._place.client.list_objects(ENTRIES, self.namespace)
+        except KubernetesError:
+            return False
+        own = [entry for entry in found["items"] if entry["spec"].get("address") == self.ip]
+        return any(_is_well(entry) for entry in own)
 
     async def _configure(self) -> None:
         """What `isthmus workload entry configure` does, once there are a group and roots."""
@@ -182,3 +194,11 @@ class MachineRunner:
             net_namespace=self.net_namespace,
             resolv_conf=str(self._directory / "resolv.conf"),
         )
+
+
+def _is_well(entry: Object) -> bool:
+    """What is probed is well once it has been found to be."""
+    if entry["metadata"].get("annotations", {}).get(_IS_PROBED) != "true":
+        return True
+    told = entry.get("status", {}).get("conditions", [])
+    return any(each["type"] == "Healthy" and each["status"] == "True" for each in told)
