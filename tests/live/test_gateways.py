@@ -175,7 +175,10 @@ def test_a_spoilt_or_deleted_secret_takes_nothing_down_and_is_told(mesh, front, 
         return any(text in each["message"] for each in secure["conditions"] if each["type"] == "ResolvedRefs")
 
     until("its writer is told", lambda: told("not a chain of PEM certificates"))
-    assert "ISM0408" in {each["code"] for each in mesh.client.control_plane("east", "debug/issues")}
+    until(
+        "and the mesh's operator",
+        lambda: "ISM0408" in {each["code"] for each in mesh.client.control_plane("east", "debug/issues")},
+    )
     assert ask(mesh, front, 443, seconds=1) | {"answers": [], "count": 0} == {
         "seen": before, "errors": [], "answers": [], "count": 0,
     }  # fmt: skip

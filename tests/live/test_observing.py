@@ -76,15 +76,18 @@ def test_requests_are_logged_as_text_and_as_json_and_only_those_that_are_asked_f
     failures["filter"] = {"expression": "response.code >= 400"}  # type: ignore[assignment]
     apply(obj("telemetry.istio.io", "Telemetry", "logs", accessLogging=[every, failures]))
 
+    def as_text(lines: list[str]) -> list[str]:
+        return [line for line in lines if re.match(r'\[.+\] "GET /hello HTTP/1.1" 200 - via_upstream ', line)]
+
     def logged() -> bool:
         mesh.ask("east", 1, path="/hello")
         mesh.ask("east", 1, path="/missing")
-        return any('"path":"/missing"' in line for line in lines_of(mesh))
+        lines = lines_of(mesh)
+        return any('"path":"/missing"' in line for line in lines) and bool(as_text(lines))
 
-    until("a failure is logged as JSON", logged)
+    until("every request is logged as text, and a failure as JSON", logged)
     lines = lines_of(mesh)
-    text = [line for line in lines if re.match(r'\[.+\] "GET /hello HTTP/1.1" 200 - via_upstream ', line)]
-    assert text, "every request is logged as text"
+    text = as_text(lines)
     assert "outbound|5000||helloworld.sample.svc.cluster.local" in text[0]
     found = [json.loads(line) for line in lines if line.startswith("{")]
     assert {each["code"] for each in found} == {404}, "the filter lets through failures alone"

@@ -113,6 +113,9 @@ def test_they_come_back(mesh, until):
     mesh.apply("east", RULE)
     mesh.apply("west", RULE)
     until("all obey", lambda: all(obeys(mesh, cluster) for cluster in ("east", "center", "west")))
+    mesh.remove("east", RULE)
+    mesh.remove("west", RULE)
+    until("nobody obeys any more", lambda: not any(obeys(mesh, cluster) for cluster in ("east", "center", "west")))
 
 
 def asked(mesh, cluster: str, page: str) -> Any:
