@@ -22,6 +22,7 @@ from cryptography import x509 as raw
 from cryptography.hazmat.primitives import hashes, serialization
 from envoy.service.discovery.v3 import discovery_pb2
 
+from isthmus.cli import trust_clusters
 from isthmus.cli.app import isthmus
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, TIMED_OUT, Failed
 from isthmus.controlplane import own_trust as module
@@ -37,6 +38,7 @@ from isthmus.model.identity import TrustDomain
 from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.snapshot import MeshSettings
 from isthmus.trust import x509
+from isthmus.trust.rotation import RootState
 from isthmus.xds.directory import CallFacts, Streams
 from isthmus.xds.node import NodeClaims
 from isthmus.xds.session import Session
@@ -392,3 +394,51 @@ def revocations(issuer: x509.Issuer) -> str:
     builder = raw.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
     builder = builder.last_update(NOW).next_update(NOW + timedelta(days=1))
     return builder.sign(issuer.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+def test_an_eviction_that_was_interrupted_goes_on_with_its_own_root(kubeconfig, control_planes, monkeypatch):
+    """East signs under the new root already, and the note of it was never written: another root would break what works."""
+    note = trust_clusters.Cluster.note
+
+    async def interrupted(self, states, now):
+        if RootState.RETIRING in states.values():
+            raise Failed("the terminal was closed")
+        await note(self, states, now)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(trust_clusters.Cluster, "note", interrupted)
+        trust(kubeconfig, "evict", "west", "--yes", code=1)
+    [begun] = {x509.fingerprint(control_planes["east"].signs.result().current.root)}
+
+    trust(kubeconfig, "evict", "west", "--yes")
+
+    assert set(control_planes["east"].signs.result().current.roots) == {begun}
+
+
+def test_a_name_that_nobody_has_evicts_nobody(kubeconfig, control_planes):
+    before = states(kubeconfig)
+
+    refused = trust(kubeconfig, "evict", "wset", "--yes", code=BAD_INPUT)
+
+    assert "no context and no remote secret is named wset" in str(refused.exception)
+    assert states(kubeconfig) == before
+
+
+def test_going_back_can_be_repeated_wherever_it_ended(kubeconfig, control_planes, monkeypatch):
+    [old] = states(kubeconfig)
+    trust(kubeconfig, "prepare")
+    trust(kubeconfig, "activate")
+    for step in ("_change_secret", "note", "forget"):
+        with monkeypatch.context() as patched:
+            patched.setattr(trust_clusters.Cluster, step, ending)
+            trust(kubeconfig, "activate", "--undo", code=1)
+
+    trust(kubeconfig, "activate", "--undo")
+
+    assert states(kubeconfig)[old] == "active"
+    assert sorted(states(kubeconfig).values()) == ["active", "prepared"]
+    trust(kubeconfig, "activate")
+
+
+async def ending(*_):
+    raise Failed("the terminal was closed")

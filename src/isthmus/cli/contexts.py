@@ -24,6 +24,12 @@ kubeconfig_option = click.option(
     metavar="FILE",
     help="Default: $KUBECONFIG, else the mesh that runs here, else ~/.kube/config.",
 )
+contexts_option = click.option(
+    "--context",
+    "contexts",
+    multiple=True,
+    help="The mesh's clusters, also several with commas; all of the kubeconfig by default.",
+)
 system_namespace_option = click.option(
     "-n", "--namespace", default="istio-system", show_default=True, help="Where control planes and remote secrets are."
 )

@@ -18,7 +18,6 @@ from isthmus.cli.output import json_output, print_json, print_table
 
 if TYPE_CHECKING:
     from isthmus.assurance.draining import Effect
-    from isthmus.kubernetes.client import ApiClient
 
 Object = dict[str, Any]
 
@@ -145,22 +144,19 @@ async def _seen(contexts: Sequence[Context]) -> tuple[dict[str, list[Object]], d
 
 async def _entries(contexts: Sequence[Context], namespace: str) -> dict[str, dict[str, str]]:
     from isthmus.kubernetes.client import ApiClient
-    from isthmus.kubernetes.errors import NotFound
-    from isthmus.kubernetes.resources import CONFIG_MAPS
+    from isthmus.kubernetes.config_maps import data_of
 
     found = {}
     for context in contexts:
         async with ApiClient(context.address) as client:
-            try:
-                found[context.name] = (await client.get(CONFIG_MAPS, _CONFIG_MAP, namespace)).get("data") or {}
-            except NotFound:
-                found[context.name] = {}
+            found[context.name] = await data_of(client, _CONFIG_MAP, namespace)
     return found
 
 
 async def _write(contexts: Sequence[Context], namespace: str, data: Mapping[str, str | None]) -> list[str]:
     """To all or, as far as can be known before, to none: each is asked first whether it is there."""
     from isthmus.kubernetes.client import ApiClient
+    from isthmus.kubernetes.config_maps import put_data
     from isthmus.kubernetes.resources import NAMESPACES
 
     async with AsyncExitStack() as stack:
@@ -168,20 +164,8 @@ async def _write(contexts: Sequence[Context], namespace: str, data: Mapping[str,
         for client in clients.values():
             await client.get(NAMESPACES, namespace)
         for client in clients.values():
-            await _put(client, namespace, data)
+            await put_data(client, _CONFIG_MAP, namespace, data)
     return list(clients)
-
-
-async def _put(client: ApiClient, namespace: str, data: Mapping[str, str | None]) -> None:
-    from isthmus.kubernetes.errors import NotFound
-    from isthmus.kubernetes.resources import CONFIG_MAPS
-
-    try:
-        await client.patch(CONFIG_MAPS, _CONFIG_MAP, {"data": data}, namespace)
-    except NotFound:
-        metadata = {"name": _CONFIG_MAP, "namespace": namespace}
-        body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-        await client.create(CONFIG_MAPS, body, namespace)
 
 
 def _confirmed(cluster: str, staying: Sequence[Effect]) -> bool:

@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import yaml
 
-from isthmus.cli.contexts import Context, every, kubeconfig_option, over_the_network, system_namespace_option
+from isthmus.cli.contexts import (
+    Context,
+    contexts_option,
+    every,
+    kubeconfig_option,
+    over_the_network,
+    system_namespace_option,
+)
 from isthmus.cli.errors import BAD_INPUT, Failed
 
 if TYPE_CHECKING:
@@ -21,12 +28,6 @@ Object = dict[str, Any]
 
 CONFIG_MAP, _ROOTS = "istio", "istio-ca-root-cert"
 _DEFAULT_DOMAIN = "cluster.local"
-contexts_option = click.option(
-    "--context",
-    "contexts",
-    multiple=True,
-    help="The mesh's clusters, also several with commas; all of the kubeconfig by default.",
-)
 domain_option = click.option(
     "--trust-domain", "domain", required=True, help="Whose authorities they are: bundles do not say."
 )
@@ -123,7 +124,7 @@ def _write(contexts: Sequence[Context], namespace: str, domain: TrustDomain, pem
     keys: dict[str, str | None] = {f"{PREFIX}{domain}": pem}
     if pem is None:
         keys[f"{ENDPOINT}{domain}"] = None
-    over_the_network(lambda: on_each(contexts, put(namespace, keys)))
+    over_the_network(lambda: on_each(contexts, writing(namespace, keys)))
     for context, data in zip(contexts, before_all, strict=True):
         before = _imported(data).get(str(domain))
         click.echo(f"{context.name}: {_change(before, pem)}", err=True)
@@ -162,6 +163,7 @@ def held(namespace: str) -> Callable[[ApiClient], Awaitable[tuple[str, str, Obje
 
     from isthmus.controlplane.bundle_endpoint import PUBLISHED, Published
     from isthmus.controlplane.trust_records import CONFIG_MAP as RECORDS
+    from isthmus.kubernetes.config_maps import data_of
 
     async def read(client: ApiClient) -> tuple[str, str, Object]:
         data = await data_of(client, CONFIG_MAP, namespace)
@@ -180,31 +182,15 @@ def held(namespace: str) -> Callable[[ApiClient], Awaitable[tuple[str, str, Obje
     return read
 
 
-def put(namespace: str, data: dict[str, str | None]) -> Callable[[ApiClient], Awaitable[None]]:
-    """These keys, whatever else the ConfigMap has; None takes one out."""
-    from isthmus.kubernetes.errors import NotFound
-    from isthmus.kubernetes.resources import CONFIG_MAPS
+def writing(namespace: str, data: Mapping[str, str | None]) -> Callable[[ApiClient], Awaitable[None]]:
+    """Puts these keys into the ConfigMap `istio`; None takes one out."""
 
     async def write(client: ApiClient) -> None:
-        try:
-            await client.patch(CONFIG_MAPS, CONFIG_MAP, {"data": data}, namespace)
-        except NotFound:
-            if any(value is not None for value in data.values()):
-                metadata = {"name": CONFIG_MAP, "namespace": namespace}
-                body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": data}
-                await client.create(CONFIG_MAPS, body, namespace)
+        from isthmus.kubernetes.config_maps import put_data
+
+        await put_data(client, CONFIG_MAP, namespace, data)
 
     return write
-
-
-async def data_of(client: ApiClient, name: str, namespace: str) -> Object:
-    from isthmus.kubernetes.errors import NotFound
-    from isthmus.kubernetes.resources import CONFIG_MAPS
-
-    try:
-        return (await client.get(CONFIG_MAPS, name, namespace)).get("data") or {}
-    except NotFound:
-        return {}
 
 
 async def on_each(contexts: Sequence[Context], work: Callable[[ApiClient], Awaitable[Any]]) -> list[Any]:

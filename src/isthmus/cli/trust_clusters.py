@@ -21,9 +21,10 @@ import yaml
 from isthmus.cli.contexts import Context
 from isthmus.cli.errors import BAD_INPUT, Failed
 from isthmus.kubernetes.client import ApiClient
+from isthmus.kubernetes.config_maps import data_of, put_data
 from isthmus.kubernetes.errors import AlreadyExists, NotFound
 from isthmus.kubernetes.remote_secret import LABEL
-from isthmus.kubernetes.resources import CONFIG_MAPS, PODS, SECRETS
+from isthmus.kubernetes.resources import PODS, SECRETS
 from isthmus.trust import rotation, x509
 from isthmus.trust.authority import CRL, ISTIO, CertificateAuthority
 from isthmus.trust.rotation import ClusterTrust, Record, Report, RootState
@@ -89,6 +90,16 @@ class Cluster:
         await self.keep(PREVIOUS, {ISTIO.certificate: self.authority.authority_pem, **before, **root})
         await self._change_secret(files_of(authority, self.authority.root_pem))
 
+    async def go_back(self) -> None:
+        """What signed before signs again, and what signs now is prepared. Whatever ends it in between, it can be done again."""
+        before, active = self.root_of(PREVIOUS), self.trust.active
+        if before != active:
+            await self.keep(PREPARED, files_of(self.authority, self.roots[active]))
+            await self._change_secret(files_of(self.kept[PREVIOUS], self.authority.root_pem))
+        prepared = active if before != active else self.root_of(PREPARED)
+        await self.note({before: RootState.ACTIVE, prepared: RootState.PREPARED}, datetime.now(UTC))
+        await self.forget(PREVIOUS)
+
     async def trust_roots(self, pem: str) -> None:
         """Exactly these."""
         await self._change_secret({ISTIO.root: pem})
@@ -133,9 +144,25 @@ class Cluster:
         """Connections that callers have opened until now end: who is still trusted opens new ones."""
         await self._put_data({rotation.CUT: now.isoformat()})
 
+    async def leave_behind(self, evicted: str, root: str) -> None:
+        """Notes that the root was made to leave that cluster behind, so that the eviction can be gone on with."""
+        await self._put_data({rotation.EVICTED: json.dumps({root: evicted})})
+
+    def root_without(self, evicted: str) -> str:
+        """The root that was made to leave that cluster behind; empty if there is none."""
+        try:
+            made = dict(json.loads(self.data.get(rotation.EVICTED, "{}")))
+        except (ValueError, TypeError):
+            return ""
+        return next((str(root) for root, cluster in made.items() if cluster == evicted), "")
+
+    def linked(self, cluster: str) -> list[Object]:
+        """Remote secrets that lead to another cluster."""
+        return [each for each in self.remote_secrets if cluster in (each.get("data") or {})]
+
     async def unlink(self, cluster: str) -> list[str]:
         """Takes another cluster out of the remote secrets: nothing there is discovered, and none of its tokens counts. Names what was changed."""
-        found = [each for each in self.remote_secrets if cluster in (each.get("data") or {})]
+        found = self.linked(cluster)
         for secret in found:
             name = secret["metadata"]["name"]
             if len(secret["data"]) == 1:
@@ -148,19 +175,14 @@ class Cluster:
         await self._put_data({rotation.QUESTION: question})
 
     async def _put_data(self, data: Mapping[str, str]) -> None:
-        try:
-            await self.client.patch(CONFIG_MAPS, rotation.CONFIG_MAP, {"data": data}, self.namespace)
-        except NotFound:
-            metadata = {"name": rotation.CONFIG_MAP, "namespace": self.namespace}
-            body = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, "data": dict(data)}
-            await self.client.create(CONFIG_MAPS, body, self.namespace)
+        await put_data(self.client, rotation.CONFIG_MAP, self.namespace, data)
 
     # Reading.
 
     async def answers(self, question: str) -> None:
         """Reads what its control planes have answered; None for those that have not."""
         pods = (await self.client.list_objects(PODS, self.namespace, labelSelector="app=istiod"))["items"]
-        said = await _data_of(self.client, self.namespace, rotation.REPORTS)
+        said = await data_of(self.client, rotation.REPORTS, self.namespace)
         self.reports = {}
         for pod in pods:
             if pod["metadata"].get("deletionTimestamp") or (pod.get("status") or {}).get("phase") in (
@@ -254,18 +276,11 @@ async def _read(name: str, client: ApiClient, namespace: str) -> Cluster | None:
         files=files,
         authority=_authority(name, secret["metadata"]["name"], files),
         kept=kept,
-        data=await _data_of(client, namespace, rotation.CONFIG_MAP),
+        data=await data_of(client, rotation.CONFIG_MAP, namespace),
         remote_secrets=[
             each for each in secrets.values() if (each["metadata"].get("labels") or {}).get(LABEL) == "true"
         ],
     )
-
-
-async def _data_of(client: ApiClient, namespace: str, name: str) -> dict[str, str]:
-    try:
-        return dict((await client.get(CONFIG_MAPS, name, namespace)).get("data") or {})
-    except NotFound:
-        return {}
 
 
 def _authority(cluster: str, secret: str, files: Mapping[str, str]) -> CertificateAuthority:
@@ -293,13 +308,11 @@ def _is_of(secret: Object, root: x509.Certificate) -> bool:
     for value in (secret.get("data") or {}).values():
         try:
             document = yaml.safe_load(base64.b64decode(value))
-            entries = [*(document.get("clusters") or ()), *(document.get("users") or ())]
-            text = json.dumps(entries)
+            shown = list(_pems([*(document.get("clusters") or ()), *(document.get("users") or ())]))
         except (ValueError, yaml.YAMLError, AttributeError, TypeError):
             continue
-        for pem in _pems(json.loads(text)):
-            if any(each == root or x509.is_issued_by(each, root) for each in pem):
-                return True
+        if any(each == root or x509.is_issued_by(each, root) for pem in shown for each in pem):
+            return True
     return False
 
 

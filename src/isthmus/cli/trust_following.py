@@ -8,11 +8,18 @@ from typing import Any
 
 import click
 
-from isthmus.cli.contexts import Context, every, kubeconfig_option, over_the_network, system_namespace_option
+from isthmus.cli.contexts import (
+    Context,
+    contexts_option,
+    every,
+    kubeconfig_option,
+    over_the_network,
+    system_namespace_option,
+)
 from isthmus.cli.durations import largest_unit
 from isthmus.cli.errors import BAD_INPUT, FINDINGS, Failed
 from isthmus.cli.output import json_output, print_json, print_table
-from isthmus.cli.trust_bundles import contexts_option, data_of, domain_option, held, of_others, on_each, parsed, put
+from isthmus.cli.trust_bundles import domain_option, held, of_others, on_each, parsed, writing
 
 Object = dict[str, Any]
 
@@ -69,7 +76,7 @@ def follow_command(
     there = of_others(clusters, namespace, asked)
     said = {"url": url, "profile": profile.value} | ({"identity": identity} if identity else {})
     text = yaml.safe_dump(said, sort_keys=False)
-    over_the_network(lambda: on_each(clusters, put(namespace, {f"{ENDPOINT}{asked}": text})))
+    over_the_network(lambda: on_each(clusters, writing(namespace, {f"{ENDPOINT}{asked}": text})))
     for context, data in zip(clusters, there, strict=True):
         before = data.get(f"{ENDPOINT}{asked}")
         click.echo(f"{context.name}: {'unchanged' if before == text else f'{asked} is followed'}", err=True)
@@ -113,6 +120,7 @@ async def _found(contexts: Sequence[Context], namespace: str) -> list[tuple[str,
     """Trust domain, roots, settings and records of each cluster."""
     from isthmus.controlplane.trust_records import CONFIG_MAP
     from isthmus.kubernetes.client import ApiClient
+    from isthmus.kubernetes.config_maps import data_of
 
     async def read(client: ApiClient) -> tuple[str, str, Object, Object]:
         own, roots, data = await held(namespace)(client)

@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from isthmus.cli.contexts import Context, every, kubeconfig_option, over_the_network, system_namespace_option
+from isthmus.cli.contexts import (
+    Context,
+    contexts_option,
+    every,
+    kubeconfig_option,
+    over_the_network,
+    system_namespace_option,
+)
 from isthmus.cli.durations import Duration
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, Failed
 from isthmus.cli.output import json_output, print_json, print_table
@@ -25,22 +32,9 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 Object = dict[str, Any]
 
-_SHORT = 12
-"""Digits of a fingerprint that people are shown."""
-
 
 def _options(command: F) -> F:
-    for option in (
-        json_output,
-        system_namespace_option,
-        kubeconfig_option,
-        click.option(
-            "--context",
-            "contexts",
-            multiple=True,
-            help="The mesh's clusters, also several with commas; all of the kubeconfig by default.",
-        ),
-    ):
+    for option in (json_output, system_namespace_option, kubeconfig_option, contexts_option):
         command = option(command)
     return command
 
@@ -99,7 +93,9 @@ def prepare_command(
       isthmus trust prepare --undo
     """
     if bool(root_cert) != bool(root_key):
-        raise Failed("--root-cert and --root-key belong together", exit_code=BAD_INPUT)
+        raise click.UsageError("--root-cert and --root-key belong together")
+    if undo and root_cert:
+        raise click.UsageError("--undo takes back what is prepared: it takes no --root-cert")
     given = _given_root(root_cert, root_key) if root_cert else None
 
     async def step(clusters: list[Cluster]) -> list[Cluster]:
@@ -132,6 +128,9 @@ def activate_command(
       isthmus trust activate --timeout 1h
       isthmus trust activate --undo
     """
+
+    if undo and force:
+        raise click.UsageError("--undo needs no --force: what signed before is trusted by everybody")
 
     async def step(clusters: list[Cluster]) -> list[Cluster]:
         from isthmus.cli import trust_steps as steps
@@ -218,6 +217,7 @@ def evict_command(
       isthmus trust evict west --yes --timeout 30s --force
     """
     others = [context for context in every(kubeconfig, contexts) if context.name != cluster]
+    has_context = any(context.name == cluster for context in every(kubeconfig, ()))
     if not others:
         raise Failed(f"there is no other cluster than {cluster}", exit_code=BAD_INPUT)
     if not yes:
@@ -230,7 +230,7 @@ def evict_command(
     async def step(clusters: list[Cluster]) -> list[Cluster]:
         from isthmus.cli import trust_steps as steps
 
-        return await steps.evict(clusters, cluster, seconds, force=force)
+        return await steps.evict(clusters, cluster, seconds, has_context=has_context, force=force)
 
     _run([context.name for context in others], kubeconfig, namespace, output, step)
 
@@ -259,6 +259,7 @@ def _run(
 
 def _show(clusters: Sequence[ClusterTrust], output: str) -> None:
     from isthmus.trust.rotation import behind, roots_of, unanswered
+    from isthmus.trust.x509 import SHORT
 
     roots = roots_of(clusters)
     waiting = [*unanswered(clusters), *behind(clusters)]
@@ -272,7 +273,7 @@ def _show(clusters: Sequence[ClusterTrust], output: str) -> None:
         ("ROOT", "SUBJECT", "STATE", "SINCE", "SIGNS IN", "TRUSTED BY"),
         [
             (
-                root.fingerprint[:_SHORT],
+                root.fingerprint[:SHORT],
                 root.subject,
                 root.state,
                 f"{root.since:%Y-%m-%dT%H:%M:%SZ}" if root.since else "",
@@ -288,8 +289,8 @@ def _show(clusters: Sequence[ClusterTrust], output: str) -> None:
         [
             (
                 row["name"],
-                row["signsUnder"][:_SHORT],
-                row["prepared"][:_SHORT],
+                row["signsUnder"][:SHORT],
+                row["prepared"][:SHORT],
                 row["controlPlanes"],
                 f"{row['proxies'] - row['behind']} of {row['proxies']}",
             )

@@ -123,7 +123,7 @@ async def _switch(clusters: list[Cluster], root: str) -> None:
 
 async def inactivate(clusters: list[Cluster], seconds: int) -> list[Cluster]:
     """What signed before signs again, and what signs now is prepared again."""
-    now, back = datetime.now(UTC), [cluster for cluster in clusters if PREVIOUS in cluster.kept]
+    back = [cluster for cluster in clusters if PREVIOUS in cluster.kept]
     if not back:
         raise Failed("there is nothing to go back to: no authority of before is kept", exit_code=BAD_INPUT)
     for cluster in back:
@@ -135,11 +135,7 @@ async def inactivate(clusters: list[Cluster], seconds: int) -> list[Cluster]:
             )
     root = back[0].root_of(PREVIOUS)
     for cluster in back:
-        current, active = cluster.authority, cluster.trust.active
-        await cluster.keep(PREPARED, files_of(current, cluster.roots[active]))
-        await cluster.sign_with(cluster.kept[PREVIOUS])
-        await cluster.note({cluster.root_of(PREVIOUS): RootState.ACTIVE, active: RootState.PREPARED}, now)
-        await cluster.forget(PREVIOUS)
+        await cluster.go_back()
     return await wait(clusters, lambda found: rotation.not_active(found, root), seconds)
 
 
@@ -186,19 +182,24 @@ async def revoke(clusters: list[Cluster], named: str, seconds: int, *, force: bo
     return await wait(ready, lambda found: rotation.not_revoked(found, root.fingerprint), seconds)
 
 
-async def evict(clusters: list[Cluster], evicted: str, seconds: int, *, force: bool) -> list[Cluster]:
-    """Another root for all clusters but one, which nobody believes any longer; and an end to what it has opened before."""
+async def evict(
+    clusters: list[Cluster], evicted: str, seconds: int, *, has_context: bool, force: bool
+) -> list[Cluster]:
+    """Another root for all clusters but one, which nobody believes any longer; and an end to what it has opened before.
+
+    A repetition goes on with the root that was made for this, as far as it has come.
+    """
+    begun = {cluster.root_without(evicted) for cluster in clusters} - {""}
+    if not (has_context or begun or any(cluster.linked(evicted) for cluster in clusters)):
+        raise Failed(f"no context and no remote secret is named {evicted}: nothing was done", exit_code=BAD_INPUT)
     patiently = partial(_wait_patiently, seconds=seconds, force=force)
     for cluster in clusters:
         for name in await cluster.unlink(evicted):
             click.echo(f"{cluster.name}: {evicted} is taken out of remote secret {name}", err=True)
-    # What was prepared before has an authority in the evicted cluster, too.
-    await _take_back(await renewed(clusters))
-    for cluster in await renewed(clusters):
-        if cluster.authority.crl_pem:
-            await cluster.drop_revocation_lists()
-            click.echo(f"{cluster.name}: {CRL} is dropped: there can be no list of the new root yet", err=True)
-    new = await prepare(await renewed(clusters), None)
+    clusters = await renewed(clusters)
+    new = next((root for root in begun if all(_has(cluster, root) for cluster in clusters)), "")
+    if not new:
+        new = await _prepare_without(clusters, evicted)
     clusters = await patiently(clusters, lambda found: rotation.not_prepared(found, new))
     await _switch(clusters, new)
     clusters = await patiently(clusters, lambda found: rotation.not_active(found, new))
@@ -215,6 +216,29 @@ async def evict(clusters: list[Cluster], evicted: str, seconds: int, *, force: b
     for cluster in clusters:
         await cluster.cut(datetime.now(UTC))
     return await patiently(clusters, lambda found: list(rotation.behind(found)))
+
+
+def _has(cluster: Cluster, root: str) -> bool:
+    return root in (cluster.root_of(PREPARED), cluster.trust.active)
+
+
+async def _prepare_without(clusters: list[Cluster], evicted: str) -> str:
+    """A new root of which the evicted cluster has no authority. What was prepared before has one there, too."""
+    if any(c.root_of(PREPARED) and c.root_of(PREPARED) in {each.trust.active for each in clusters} for c in clusters):
+        raise Failed(
+            f"a prepared root signs in some clusters already: finish that before, with `isthmus trust activate --context` of "
+            f"{','.join(cluster.name for cluster in clusters)}",
+            exit_code=BAD_INPUT,
+        )
+    await _take_back(clusters)
+    for cluster in await renewed(clusters):
+        if cluster.authority.crl_pem:
+            await cluster.drop_revocation_lists()
+            click.echo(f"{cluster.name}: {CRL} is dropped: there can be no list of the new root yet", err=True)
+    new = await prepare(await renewed(clusters), None)
+    for cluster in clusters:
+        await cluster.leave_behind(evicted, new)
+    return new
 
 
 # Waiting.

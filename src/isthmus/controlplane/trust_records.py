@@ -10,8 +10,8 @@ import asyncio
 import structlog
 
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.errors import KubernetesError, NotFound
-from isthmus.kubernetes.resources import CONFIG_MAPS
+from isthmus.kubernetes.config_maps import data_of, put_data
+from isthmus.kubernetes.errors import KubernetesError
 from isthmus.model.names import Namespace
 
 CONFIG_MAP = "isthmus-bundles"
@@ -33,29 +33,16 @@ class TrustRecords:
         """All keys; none if the API server does not answer in time."""
         for attempt in range(_TRIES):
             try:
-                found = await self._client.get(CONFIG_MAPS, CONFIG_MAP, self._namespace)
-            except NotFound:
-                return {}
+                return await data_of(self._client, CONFIG_MAP, self._namespace)
             except KubernetesError as error:
                 log.warning("records of bundles not read", error=str(error), attempt=attempt)
                 await asyncio.sleep(_RETRY_SECONDS)
-            else:
-                return dict(found.get("data") or {})
         return {}
 
     async def save(self, key: str, value: str | None) -> None:
         """None takes the key out."""
         async with self._saving:
             try:
-                await self._write({"data": {key: value}}, create=value is not None)
+                await put_data(self._client, CONFIG_MAP, self._namespace, {key: value})
             except KubernetesError as error:
                 log.warning("record of bundles not written", key=key, error=str(error))
-
-    async def _write(self, body: dict[str, object], *, create: bool) -> None:
-        try:
-            await self._client.patch(CONFIG_MAPS, CONFIG_MAP, body, self._namespace)
-        except NotFound:
-            if create:
-                metadata = {"name": CONFIG_MAP, "namespace": self._namespace}
-                whole = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": metadata, **body}
-                await self._client.create(CONFIG_MAPS, whole, self._namespace)

@@ -114,8 +114,8 @@ class _Entries:
 
     def _report(self, whole: Cell, old: Any) -> None:
         for key in list(self._asked.cells):
-            before, now = None if old is ABSENT else old.get(key), whole.value.get(key)
-            if before is not now and before != now:
+            # Who asked in vain, while there was no mapping, asks again, whatever it is told.
+            if old is ABSENT or old.get(key) != whole.value.get(key):
                 self._graph.changed_in(self._asked, key)
 
 

@@ -20,8 +20,8 @@ CONFIG_MAP = "isthmus-trust"
 REPORTS = "isthmus-trust-reports"
 """A ConfigMap, too, with an entry for each control plane: the answer to the newest question."""
 
-QUESTION, ROOTS, CUT = "question", "roots", "cut"
-"""The entries of the first one."""
+QUESTION, ROOTS, CUT, EVICTED = "question", "roots", "cut", "evicted"
+"""The entries of the first one. The last says, by fingerprint, which roots were made to leave a cluster behind."""
 
 
 class RootState(StrEnum):
