@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import structlog
+from click import UsageError
 from click.testing import CliRunner, Result
 from cryptography import x509 as raw
 from cryptography.hazmat.primitives import hashes, serialization
@@ -168,7 +169,13 @@ def control_planes(
 
 def trust(kubeconfig: Path, *arguments: str, code: int = 0) -> Result:
     done = CliRunner().invoke(isthmus, ["trust", *arguments, "--kubeconfig", str(kubeconfig)], standalone_mode=False)
-    got = done.exception.code if isinstance(done.exception, Failed) else done.exit_code
+    match done.exception:
+        case Failed():
+            got = done.exception.code
+        case UsageError():
+            got = BAD_USAGE
+        case _:
+            got = done.exit_code
     assert got == code, (done.output, done.exception)
     return done
 
@@ -299,7 +306,7 @@ def test_an_operators_own_root_signs_the_new_authorities_and_its_key_is_stored_n
         code=BAD_INPUT,
     )  # fmt: skip
     assert "is not a root" in str(not_a_root.exception)
-    trust(kubeconfig, "prepare", "--root-cert", str(certificate), code=BAD_INPUT)
+    trust(kubeconfig, "prepare", "--root-cert", str(certificate), code=BAD_USAGE)
     trust(kubeconfig, "prepare", "--root-cert", str(certificate), "--root-key", str(certificate), code=BAD_INPUT)
     trust(kubeconfig, "prepare", "--root-cert", str(certificate), "--root-key", str(key))
 

@@ -91,7 +91,7 @@ async def test_a_right_that_is_missing_is_said_until_it_is_given(fake_cluster):
         assert [(issue["code"], issue["level"], issue["origin"]) for issue in issues] == [
             ("ISM0208", "Error", "AuthorizationPolicy * in east")
         ]
-        assert pages["waitingFor"] == [said.removeprefix("waiting for ").rstrip("\n")]
+        assert pages == [{"waitsFor": said.removeprefix("waiting for ").rstrip("\n")}]
 
         own.forbidden = set()
         await started.until_it_says("ready")

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from isthmus.cli.output import print_json, print_table
+from isthmus.cli.output import json_output, print_json, print_table
 from isthmus.cli.running_mesh import mesh_name, rows_of_control_planes
 
 _COLUMNS = {"NAMESPACE": "namespace", "RESOURCE": "resource", "USED": "used", "ALLOWED": "allowed", "ISTIOD": "istiod"}
@@ -16,7 +16,7 @@ _COLUMNS = {"NAMESPACE": "namespace", "RESOURCE": "resource", "USED": "used", "A
 @click.option("-n", "--namespace", default="", help="Show this namespace alone.")
 @click.option("--in-cluster", "cluster", default="", help="Ask the control plane of this cluster alone.")
 @mesh_name
-@click.option("-o", "--output", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@json_output
 def quotas_command(namespace: str, cluster: str, name: str, output: str) -> None:
     """Show what namespaces use of their quotas, as each control plane counts.
 

@@ -13,8 +13,7 @@ import click
 
 from isthmus.cli.contexts import Context, chosen, kubeconfig_option, over_the_network, system_namespace_option
 from isthmus.cli.output import print_json, print_table
-from isthmus.cli.running_mesh import asked, folder_of, mesh_name
-from isthmus.localruntime.mesh_client import MeshClient
+from isthmus.cli.running_mesh import mesh_name, rows_of_control_planes
 
 Object = dict[str, Any]
 
@@ -49,7 +48,7 @@ def remote_clusters_command(contexts: Sequence[str], kubeconfig: str, namespace:
         rows = [row for context in contexts for row in _from_secrets(chosen(kubeconfig, context), namespace)]
         click.echo("read from the secrets alone: what the control planes make of them is unknown", err=True)
     else:
-        rows = _from_control_planes(MeshClient(folder_of(name)))
+        rows = _from_control_planes(name)
     rows.sort(key=lambda row: (row["istiod"], row["id"]))
     if output == "json":
         print_json({"remoteClusters": rows})
@@ -58,17 +57,10 @@ def remote_clusters_command(contexts: Sequence[str], kubeconfig: str, namespace:
     print_table(tuple(columns), [[row.get(key, "") for key in columns.values()] for row in rows])
 
 
-def _from_control_planes(mesh: MeshClient) -> list[Object]:
-    found = []
-    for entry in asked(mesh.status)["clusters"]:
-        cluster = entry["id"]
-        if entry["role"] == "remote":
-            continue
-        for reason in asked(lambda where=cluster: mesh.control_plane(where, "debug/readyz"))["waitingFor"]:  # type: ignore[misc]
-            click.echo(f"the control plane of {cluster} is not ready: it waits for {reason}", err=True)
-        rows = asked(lambda where=cluster: mesh.control_plane(where, "debug/clusterz"))  # type: ignore[misc]
-        found += [row | {"istiod": cluster, "since": row["staleSince"]} for row in rows]
-    return found
+def _from_control_planes(name: str) -> list[Object]:
+    for row in rows_of_control_planes(name, "", "debug/readyz"):
+        click.echo(f"the control plane of {row['istiod']} is not ready: it waits for {row['waitsFor']}", err=True)
+    return [row | {"since": row["staleSince"]} for row in rows_of_control_planes(name, "", "debug/clusterz")]
 
 
 def _from_secrets(context: Context, namespace: str) -> list[Object]:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Object = dict[str, Any]
 
-CONFIG_MAP, _ROOTS = "istio", "istio-ca-root-cert"
+CONFIG_MAP = "istio"
 _DEFAULT_DOMAIN = "cluster.local"
 domain_option = click.option(
     "--trust-domain", "domain", required=True, help="Whose authorities they are: bundles do not say."
@@ -163,11 +163,12 @@ def held(namespace: str) -> Callable[[ApiClient], Awaitable[tuple[str, str, Obje
 
     from isthmus.controlplane.bundle_endpoint import PUBLISHED, Published
     from isthmus.controlplane.trust_records import CONFIG_MAP as RECORDS
+    from isthmus.installation.rights import ROOTS_CONFIG_MAP
     from isthmus.kubernetes.config_maps import data_of
 
     async def read(client: ApiClient) -> tuple[str, str, Object]:
         data = await data_of(client, CONFIG_MAP, namespace)
-        roots = (await data_of(client, _ROOTS, namespace)).get("root-cert.pem", "")
+        roots = (await data_of(client, ROOTS_CONFIG_MAP, namespace)).get("root-cert.pem", "")
         published = (await data_of(client, RECORDS, namespace)).get(PUBLISHED)
         told = msgspec.json.decode(published, type=Published).trust_domain if published else ""
         try:

@@ -27,12 +27,10 @@ from isthmus.kubernetes.remote_secret import LABEL
 from isthmus.kubernetes.resources import PODS, SECRETS
 from isthmus.trust import rotation, x509
 from isthmus.trust.authority import CRL, ISTIO, CertificateAuthority
-from isthmus.trust.rotation import ClusterTrust, Record, Report, RootState
+from isthmus.trust.rotation import PLUGGED_IN, PREPARED, PREVIOUS, SELF_SIGNED, ClusterTrust, Record, Report, RootState
 
 Object = dict[str, Any]
 
-_IN_USE = ("cacerts", "istio-ca-secret")
-PREPARED, PREVIOUS = "isthmus-prepared-authority", "isthmus-previous-authority"
 _KEPT = (ISTIO.certificate, ISTIO.key, ISTIO.chain)
 """The entries that sign; what is trusted is another one."""
 _ANSWER_SECONDS = 15.0
@@ -258,7 +256,7 @@ def files_of(authority: CertificateAuthority, root_pem: str) -> dict[str, str]:
 
 async def _read(name: str, client: ApiClient, namespace: str) -> Cluster | None:
     secrets = {each["metadata"]["name"]: each for each in (await client.list_objects(SECRETS, namespace))["items"]}
-    secret = next((secrets[each] for each in _IN_USE if each in secrets), None)
+    secret = next((secrets[each] for each in (PLUGGED_IN, SELF_SIGNED) if each in secrets), None)
     if secret is None:
         return None
     files = _decoded(secret)

@@ -14,17 +14,19 @@ from typing import Any
 
 from isthmus.cli.contexts import Context
 from isthmus.ingest.peer_bundles import PREFIX
+from isthmus.installation.rights import ROOTS_CONFIG_MAP
 from isthmus.localruntime.mesh_client import MeshClient, MeshRefused
 from isthmus.trust.expiry import Horizon, Kind, of_certificates, of_revocations, unreadable
+from isthmus.trust.rotation import PLUGGED_IN, PREPARED, PREVIOUS, SELF_SIGNED
 
 Object = dict[str, Any]
 
 _CERTIFICATES = ("ca-cert.pem", "cert-chain.pem", "root-cert.pem", "tls.crt", "ca.crt")
 """The entries with certificates: of authorities' Secrets in Istio's layout, and of TLS Secrets."""
 _REVOCATIONS = "ca-crl.pem"
-_AUTHORITIES = ("cacerts", "istio-ca-secret", "isthmus-prepared-authority")
+_AUTHORITIES = (PLUGGED_IN, SELF_SIGNED, PREPARED, PREVIOUS)
 _TLS_SECRET = "kubernetes.io/tls"
-_ROOT_CONFIG_MAP, _MESH_CONFIG_MAP = "istio-ca-root-cert", "istio"
+_MESH_CONFIG_MAP = "istio"
 
 
 async def in_cluster(context: Context, namespace: str) -> list[Horizon]:
@@ -66,7 +68,7 @@ def of_config_map(cluster: str, config_map: Object) -> Iterator[Horizon]:
     """Of the roots that the cluster's Pods are given, and of imported bundles."""
     metadata = config_map["metadata"]
     for key, pem in (config_map.get("data") or {}).items():
-        if metadata["name"] == _ROOT_CONFIG_MAP or (metadata["name"] == _MESH_CONFIG_MAP and key.startswith(PREFIX)):
+        if metadata["name"] == ROOTS_CONFIG_MAP or (metadata["name"] == _MESH_CONFIG_MAP and key.startswith(PREFIX)):
             yield from of_certificates(cluster, f"ConfigMap {metadata['namespace']}/{metadata['name']} {key}", pem)
 
 

@@ -15,11 +15,11 @@ from typing import NoReturn
 import click
 
 from isthmus.cli.errors import BAD_INPUT, TIMED_OUT, Failed
-from isthmus.cli.trust_clusters import PREPARED, PREVIOUS, Cluster, asked, files_of, renewed
+from isthmus.cli.trust_clusters import Cluster, asked, files_of, renewed
 from isthmus.model.identity import TrustDomain
 from isthmus.trust import rotation, x509
 from isthmus.trust.authority import CRL, CertificateAuthority
-from isthmus.trust.rotation import ClusterTrust, Root, RootState, Waiting
+from isthmus.trust.rotation import PREPARED, PREVIOUS, ClusterTrust, Root, RootState, Waiting
 from isthmus.trust.x509 import Issuer
 
 Condition = Callable[[Sequence[ClusterTrust]], list[Waiting]]

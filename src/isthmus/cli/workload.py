@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,26 +12,29 @@ import click
 from isthmus.cli.contexts import chosen, kubeconfig_option, over_the_network
 from isthmus.cli.durations import Duration
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, Failed
-from isthmus.cli.output import SCHEMA_VERSION
+from isthmus.cli.output import print_json
 from isthmus.cli.state_options import documents
+from isthmus.injection.workloads import NETWORK_LABEL
 from isthmus.installation.machine_kit import (
-    NETWORK_LABEL,
+    ROOTS,
     SECRET_FILES,
     KitOrder,
     NoKit,
     account_of,
     kit_files,
+    network_of,
     settings_of,
     ways_to_control_plane,
 )
+from isthmus.installation.rights import ROOTS_CONFIG_MAP
 from isthmus.kubernetes.client import ApiClient
+from isthmus.kubernetes.config_maps import data_of
 from isthmus.kubernetes.errors import NotFound
-from isthmus.kubernetes.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, SERVICES, ResourcePath
+from isthmus.kubernetes.resources import DEPLOYMENTS, NAMESPACES, SERVICES, ResourcePath
 
 Object = dict[str, Any]
 
 _GROUPS = ResourcePath(group="networking.istio.io", version="v1", plural="workloadgroups", namespaced=True)
-_ROOTS, _ROOTS_KEY = "istio-ca-root-cert", "root-cert.pem"
 _TOKEN_PORT = 15012
 _SECONDS_MIN = 600
 
@@ -74,7 +76,9 @@ def entry_command() -> None:
 @click.option("--cluster-id", default="", help="The cluster's id; by default what its control plane says.")
 @click.option("--mesh-id", default="", help="By default what the control plane says.")
 @click.option("--trust-domain", default="", help="By default what the control plane says.")
-@click.option("--network", default="", help="The machine's network; by default the group's, else the cluster's.")
+@click.option(
+    "--network", default="", help="The machine's network, where the group says none; by default the cluster's."
+)
 @click.option(
     "--token-duration", type=Duration(), default="1h", show_default=True, help="By when the machine must have joined."
 )
@@ -124,6 +128,8 @@ def configure_command(
         async with ApiClient(found.address) as client:
             group = written or await _group(client, str(name), namespace)
             space, account = group["metadata"]["namespace"], account_of(group)
+            if network and network_of(group) not in ("", network):
+                raise NoKit(f"the group is on network {network_of(group)}: leave out --network {network}")
             known = await _said_by_control_plane(client, istio_namespace)
             ways = list(control_planes) or await _ways(client, istio_namespace)
             try:
@@ -150,7 +156,7 @@ def configure_command(
     except OSError as error:
         raise Failed(f"workload entry configure: cannot write: {error}") from None
     if output == "json":
-        click.echo(json.dumps({"schemaVersion": SCHEMA_VERSION, "files": paths}, indent=2))
+        print_json({"files": paths})
     else:
         for path in paths:
             click.echo(path)
@@ -186,11 +192,7 @@ async def _network(client: ApiClient, namespace: str) -> str:
 
 
 async def _roots(client: ApiClient, namespace: str) -> str:
-    try:
-        found = await client.get(CONFIG_MAPS, _ROOTS, namespace)
-    except NotFound:
-        return ""
-    return str((found.get("data") or {}).get(_ROOTS_KEY, ""))
+    return (await data_of(client, ROOTS_CONFIG_MAP, namespace)).get(ROOTS, "")
 
 
 def _write(directory: Path, files: dict[str, str]) -> list[str]:

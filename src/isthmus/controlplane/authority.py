@@ -27,11 +27,9 @@ from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.trust.authority import ISTIO, CertificateAuthority, why_not_replaced
+from isthmus.trust.rotation import PLUGGED_IN, PREPARED, SELF_SIGNED
 from isthmus.trust.x509 import BadCertificate, certificate_pem, fingerprint, key_pem
 
-PLUGGED_IN = "cacerts"
-SELF_SIGNED = "istio-ca-secret"
-PREPARED = "isthmus-prepared-authority"
 FORCED_ROOT = "isthmus.io/forced-root"
 """Annotation on the Secret: the fingerprint of a root that is taken into use although proxies may not trust it."""
 

@@ -80,7 +80,7 @@ class DebugPages:
         for path, answer in {
             "/debug/syncz": self._syncz,
             "/debug/clusterz": lambda _: self._clusters.table(),
-            "/debug/readyz": lambda _: {"waitingFor": self._waiting_for()},
+            "/debug/readyz": lambda _: [{"waitsFor": each} for each in self._waiting_for()],
             "/debug/peerz": lambda _: self._peers.table(),
             "/debug/quotaz": lambda _: self._quotas(),
             "/debug/issues": self._issues,

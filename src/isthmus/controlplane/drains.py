@@ -37,20 +37,19 @@ class Drain(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_un
 
     def share(self, now: datetime) -> int:
         """Percent of its traffic that the cluster has at a moment."""
-        gone = self._steps(min(now, self.until) - self.since) - self._steps(now - self.until)
-        return 100 - _STEP_PERCENT * max(0, gone)
+        taken = sum(moment <= now for moment in self._steps(self.since) if moment <= self.until)
+        taken_back = sum(moment <= now for moment in self._steps(self.until))
+        return 100 - _STEP_PERCENT * max(0, taken - taken_back)
 
     def next_step(self, now: datetime) -> datetime | None:
-        """When the share changes next; None once the drain is over."""
-        step = timedelta(seconds=self.over_seconds / _STEPS)
-        moments = (begin + step * number for begin in (self.since, self.until) for number in range(_STEPS))
+        """When the share may change next; None once the drain is over."""
+        moments = (*self._steps(self.since), *self._steps(self.until))
         return min((moment for moment in moments if moment > now), default=None)
 
-    def _steps(self, past: timedelta) -> int:
-        """How many have been taken: the first at once, so that the last leaves nothing."""
-        if past < timedelta(0):
-            return 0
-        return min(_STEPS, 1 + int(past.total_seconds() * _STEPS / max(self.over_seconds, 0.001)))
+    def _steps(self, begin: datetime) -> list[datetime]:
+        """When each is taken: the first at once, so that the last leaves nothing."""
+        step = timedelta(seconds=self.over_seconds / _STEPS)
+        return [begin + step * number for number in range(_STEPS)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,139 +115,181 @@ async def _until_terminated(settings: ControlPlaneSettings) -> None:
 
 
 async def serve(settings: ControlPlaneSettings) -> None:
-    """The drawing of the process. Until cancelled."""
-    world = World(
-        MeshSettings(
-            mesh=settings.mesh,
-            trust_domain=settings.trust_domain,
-            root_namespace=settings.system_namespace,
-            revision=settings.revision,
-            cluster_set=settings.cluster_set,
-            global_names=settings.global_names,
-            unreachable_networks_direct=settings.unreachable_networks_direct,
-            wishes=settings.wishes,
-            policies_mean_any_trust_domain=settings.policies_mean_any_trust_domain,
-            key_source=settings.key_source,
-        ),
-        settings.cluster,
-    )
+    """Until cancelled."""
+    world = World(_mesh_settings(settings), settings.cluster)
     async with (
         ApiClient(settings.in_cluster or load_file(Path(settings.kubeconfig)), user_agent=_USER_AGENT) as home,
         _config_cluster(home, settings) as client,
     ):
         use = await _authority(home, settings, world)
-        shown = Shown(settings.served_names, use.current, lambda: datetime.now(UTC))
-        use.changed.append(shown.renew)
+        await _Process(settings, world, home, client, use).run()
+
+
+def _mesh_settings(settings: ControlPlaneSettings) -> MeshSettings:
+    return MeshSettings(
+        mesh=settings.mesh,
+        trust_domain=settings.trust_domain,
+        root_namespace=settings.system_namespace,
+        revision=settings.revision,
+        cluster_set=settings.cluster_set,
+        global_names=settings.global_names,
+        unreachable_networks_direct=settings.unreachable_networks_direct,
+        wishes=settings.wishes,
+        policies_mean_any_trust_domain=settings.policies_mean_any_trust_domain,
+        key_source=settings.key_source,
+    )
+
+
+class _Process:
+    """The drawing of the process: its parts, and who is told what by whom. `home` is the cluster that it runs in, `client` the config cluster's."""
+
+    def __init__(
+        self, settings: ControlPlaneSettings, world: World, home: ApiClient, client: ApiClient, use: AuthorityInUse
+    ) -> None:
+        self._settings, self._world, self._home, self._client, self._use = settings, world, home, client, use
+        self._me = f"{settings.home}/{settings.pod_name}"
+        self._shown = Shown(settings.served_names, use.current, _now)
+        use.changed.append(self._shown.renew)
         machines = Machines(
             world,
-            me=f"{settings.home}/{settings.pod_name}",
+            me=self._me,
             system_namespace=settings.system_namespace,
             grace_seconds=settings.machine_grace_seconds,
         )
-        writing = duties(settings, use, world.report, machines.run)
-        own = ClusterFeed(settings.cluster, client, world, kinds_of(world.settings, is_config_cluster=True))
+        self._writing = duties(settings, use, world.report, machines.run)
+        self._own = ClusterFeed(settings.cluster, client, world, kinds_of(world.settings, is_config_cluster=True))
         secrets = home if settings.remote_secrets_at_home else client
-        remotes = RemoteClusters(world, secrets, _remote_settings(settings, writing))
-        review = partial(_review, client, remotes, settings)
+        self._remotes = RemoteClusters(world, secrets, _remote_settings(settings, self._writing))
         issuer = settings.outside_issuer
-        outside = OutsideTokens(issuer, settings.key_fetching) if issuer is not None else None
+        self._outside = OutsideTokens(issuer, settings.key_fetching) if issuer is not None else None
         authenticator = Authenticator(
             settings.trust_domain,
             settings.cluster,
-            review,
+            partial(_review, client, self._remotes, settings),
             time.monotonic,
             settings.cluster_aliases,
-            outside.account if outside is not None else None,
+            self._outside.account if self._outside is not None else None,
         )
-        delivery = Delivery(world, authenticator, machines)
+        self._delivery = Delivery(world, authenticator, machines)
         registration = RegistrationAuthority(
             settings.trust_domain,
             lambda: use.current,
             authenticator,
-            lambda: datetime.now(UTC),
+            _now,
             lifetimes=settings.lifetimes,
             node_agents=NodeAgents(settings.node_agents, partial(_pods_of, world)),
             prepared=lambda: use.prepared,
         )
-        peers = Peers.of(settings, world, delivery, lambda: use.current)
-        streams = Streams()
-        webhooks = Webhooks(settings.injection, partial(_proxy_configs, delivery), world.is_too_many)
-        pages = DebugPages(settings, delivery, own, remotes, streams, [webhooks], partial(_held, use, shown), peers)
-        unary = methods_of(CertificateService(registration, IssuanceLog(settings.issuance_log)))
-        ports = partial(
-            proxy_ports, settings.ads_transport, shown=shown, directory=delivery, unary=unary, streams=streams
+        self._unary = methods_of(CertificateService(registration, IssuanceLog(settings.issuance_log)))
+        self._peers = Peers.of(settings, world, self._delivery, lambda: use.current)
+        self._streams = Streams()
+        self._webhooks = Webhooks(settings.injection, partial(_proxy_configs, self._delivery), world.is_too_many)
+        self._pages = DebugPages(
+            settings,
+            self._delivery,
+            self._own,
+            self._remotes,
+            self._streams,
+            [self._webhooks],
+            partial(_held, use, self._shown),
+            self._peers,
         )
-        visible = asyncio.Event()
+
+    async def run(self) -> None:
+        """Reads first, then tells what it knows, then lets proxies in."""
+        bind = self._settings.bind
         async with (
-            serving(pages.readiness(), settings.bind, READINESS_PORT),
-            serving(pages.monitoring(), settings.bind, MONITORING_PORT),
+            serving(self._pages.readiness(), bind, READINESS_PORT),
+            serving(self._pages.monitoring(), bind, MONITORING_PORT),
             asyncio.TaskGroup() as tasks,
         ):
-            if outside is not None:
-                tasks.create_task(outside.run(), name="keys of the outside issuer")
-            tasks.create_task(_follow_authority(home, settings, use), name="authority")
-            tasks.create_task(shown.keep(lambda: use.current), name="serving certificate")
-            own_trust = OwnTrustDuty(
-                home,
-                world,
-                use,
-                shown,
-                streams,
-                name=settings.pod_name,
-                cluster=settings.home,
-                namespace=settings.system_namespace,
-            )
-            tasks.create_task(own_trust.run(), name="own trust")
-            tasks.create_task(own.run(visible.set), name="own cluster")
-            tasks.create_task(remotes.run(), name="remote clusters")
-            tasks.create_task(writing(settings.cluster, client), name="roots and webhooks")
-            drains = Drains(client, world, settings.cluster, settings.system_namespace)
-            tasks.create_task(drains.run(), name="drains")
-            await visible.wait()
-            if not await remotes.settled():
-                log.warning(
-                    "starting without some remote clusters",
-                    clusters=[row.id for row in remotes.table() if row.syncStatus != "synced"],
-                )
-            if settings.resolve_host_names:
-                host_names = HostNames(world, own_name_servers().look_up)
-                tasks.create_task(host_names.run(), name="host names of gateways")
-                await host_names.first_round()
-            tasks.create_task(peers.run(settings.bind), name="other meshes")
-            await peers.first_round()
-            tasks.create_task(delivery.run(), name="delivery")
-            kept = KeptKeys(settings.state_directory, lambda: datetime.now(UTC))
-            tasks.create_task(TokenKeys(world, delivery, settings.key_fetching, kept).run(), name="keys of tokens")
-            exchange = exchange_bundles(
-                settings.bundles,
-                home,
-                use,
-                world,
-                delivery,
-                identity=settings.identity,
-                cluster=settings.cluster,
-                namespace=settings.system_namespace,
-                bind=settings.bind,
-            )
-            tasks.create_task(exchange, name="bundles")
-            lease = partial(
-                Leadership, client, settings.system_namespace, identity=f"{settings.home}/{settings.pod_name}"
-            )
-            lead = partial(_lead, client, world, delivery)
-            tasks.create_task(lease(LEASE).run(lead), name="gateways of Gateway API")
-            if settings.cluster_set_controller:
-                imports = ClusterSetWriter(client, world, delivery, remotes.are_all_known)
-                tasks.create_task(lease(CLUSTER_SET_LEASE).run(imports.run), name="cluster set")
-            addresses = {
-                ClientCertificate.WELCOME: (settings.bind, TOKEN_PORT),
-                ClientCertificate.DEMANDED: (settings.bind, MUTUAL_TLS_PORT),
-            }
-            async with (
-                ports(addresses),
-                serving_webhooks(webhooks, shown, settings.bind, WEBHOOK_PORT),
-            ):
-                pages.serves_proxies = True
-                await _serving(settings)
+            self._follow_trust(tasks)
+            await self._read(tasks)
+            await self._ask_around(tasks)
+            self._tell(tasks)
+            await self._let_in()
+
+    def _follow_trust(self, tasks: asyncio.TaskGroup) -> None:
+        if self._outside is not None:
+            tasks.create_task(self._outside.run(), name="keys of the outside issuer")
+        tasks.create_task(_follow_authority(self._home, self._settings, self._use), name="authority")
+        tasks.create_task(self._shown.keep(lambda: self._use.current), name="serving certificate")
+        own_trust = OwnTrustDuty(
+            self._home,
+            self._world,
+            self._use,
+            self._shown,
+            self._streams,
+            name=self._settings.pod_name,
+            cluster=self._settings.home,
+            namespace=self._settings.system_namespace,
+        )
+        tasks.create_task(own_trust.run(), name="own trust")
+
+    async def _read(self, tasks: asyncio.TaskGroup) -> None:
+        """Until the own cluster has been read, and the others have had their time."""
+        visible = asyncio.Event()
+        tasks.create_task(self._own.run(visible.set), name="own cluster")
+        tasks.create_task(self._remotes.run(), name="remote clusters")
+        tasks.create_task(self._writing(self._settings.cluster, self._client), name="roots and webhooks")
+        drains = Drains(self._client, self._world, self._settings.cluster, self._settings.system_namespace)
+        tasks.create_task(drains.run(), name="drains")
+        await visible.wait()
+        if not await self._remotes.settled():
+            late = [row.id for row in self._remotes.table() if row.syncStatus != "synced"]
+            log.warning("starting without some remote clusters", clusters=late)
+
+    async def _ask_around(self, tasks: asyncio.TaskGroup) -> None:
+        """Name servers, and other meshes."""
+        if self._settings.resolve_host_names:
+            host_names = HostNames(self._world, own_name_servers().look_up)
+            tasks.create_task(host_names.run(), name="host names of gateways")
+            await host_names.first_round()
+        tasks.create_task(self._peers.run(self._settings.bind), name="other meshes")
+        await self._peers.first_round()
+
+    def _tell(self, tasks: asyncio.TaskGroup) -> None:
+        """Whatever follows from the newest snapshot."""
+        settings, world, delivery = self._settings, self._world, self._delivery
+        tasks.create_task(delivery.run(), name="delivery")
+        kept = KeptKeys(settings.state_directory, _now)
+        tasks.create_task(TokenKeys(world, delivery, settings.key_fetching, kept).run(), name="keys of tokens")
+        exchange = exchange_bundles(
+            settings.bundles,
+            self._home,
+            self._use,
+            world,
+            delivery,
+            identity=settings.identity,
+            cluster=settings.cluster,
+            namespace=settings.system_namespace,
+            bind=settings.bind,
+        )
+        tasks.create_task(exchange, name="bundles")
+        lease = partial(Leadership, self._client, settings.system_namespace, identity=self._me)
+        lead = partial(_lead, self._client, world, delivery)
+        tasks.create_task(lease(LEASE).run(lead), name="gateways of Gateway API")
+        if settings.cluster_set_controller:
+            imports = ClusterSetWriter(self._client, world, delivery, self._remotes.are_all_known)
+            tasks.create_task(lease(CLUSTER_SET_LEASE).run(imports.run), name="cluster set")
+
+    async def _let_in(self) -> None:
+        """Proxies, agents and API servers. Until cancelled."""
+        settings = self._settings
+        addresses = {
+            ClientCertificate.WELCOME: (settings.bind, TOKEN_PORT),
+            ClientCertificate.DEMANDED: (settings.bind, MUTUAL_TLS_PORT),
+        }
+        async with (
+            proxy_ports(settings.ads_transport, addresses, self._shown, self._delivery, self._unary, self._streams),
+            serving_webhooks(self._webhooks, self._shown, settings.bind, WEBHOOK_PORT),
+        ):
+            self._pages.serves_proxies = True
+            await _serving(settings)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 async def _lead(client: ApiClient, world: World, delivery: Delivery) -> None:

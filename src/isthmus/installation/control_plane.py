@@ -8,6 +8,7 @@ from typing import Any
 from isthmus.injection.selection import POD_LABEL, REVISION_LABEL
 from isthmus.installation.settings import InstallSettings, Profile, is_ip, service_of
 from isthmus.peering.messages import PORT as PORT_FOR_PEERS
+from isthmus.trust.federation import BUNDLE_PORT
 
 Object = dict[str, Any]
 
@@ -16,6 +17,7 @@ PROXY_PORTS = {"tls-xds": 15012, "tls-xds-mtls": 15013}
 """What proxies use; not named for a protocol that anyone could route by."""
 
 _WEBHOOK = {"name": "https-webhook", "port": 443, "targetPort": 15017}
+_BUNDLE = {"name": "https-bundle", "port": BUNDLE_PORT, "targetPort": BUNDLE_PORT}
 _USER = 1337
 
 
@@ -29,7 +31,7 @@ def control_plane(settings: InstallSettings, labels: Object) -> Iterator[Object]
         ports = [
             *_proxy_ports(),
             {"name": "https-webhook", "port": 15017, "targetPort": 15017},
-            {"name": "https-bundle", "port": 15019, "targetPort": 15019},
+            _BUNDLE,
         ]
         exposed["spec"] |= {"type": "LoadBalancer", "ports": ports}
         yield exposed
@@ -37,7 +39,7 @@ def control_plane(settings: InstallSettings, labels: Object) -> Iterator[Object]
         peers = _service(settings, f"{settings.service}-peers", {**labels, **own}, own)
         ports = [
             {"name": "tls-peers", "port": PORT_FOR_PEERS, "targetPort": PORT_FOR_PEERS},
-            {"name": "https-bundle", "port": 15019, "targetPort": 15019},
+            _BUNDLE,
         ]
         peers["spec"] |= {"type": "LoadBalancer", "ports": ports}
         yield peers
@@ -55,7 +57,7 @@ def _service(settings: InstallSettings, name: str, labels: Object, selector: Obj
                 *_proxy_ports(),
                 _WEBHOOK,
                 {"name": "http-monitoring", "port": 15014, "targetPort": 15014},
-                {"name": "https-bundle", "port": 15019, "targetPort": 15019},
+                _BUNDLE,
             ],
         },
     }
@@ -97,7 +99,7 @@ def _container(settings: InstallSettings) -> Object:
         "peers": PORT_FOR_PEERS,
         "webhook": 15017,
         "monitoring": 15014,
-        "bundle": 15019,
+        "bundle": BUNDLE_PORT,
         "readiness": 8080,
     }
     return {

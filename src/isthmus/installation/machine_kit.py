@@ -13,11 +13,12 @@ from typing import Any
 
 import yaml
 
+from isthmus.injection.workloads import NETWORK_LABEL
+
 Object = dict[str, Any]
 
 ENVIRONMENT, MESH, TOKEN, ROOTS = "cluster.env", "mesh.yaml", "istio-token", "root-cert.pem"
 SECRET_FILES = (TOKEN,)
-NETWORK_LABEL = "topology.istio.io/network"
 
 
 class NoKit(ValueError):
@@ -81,11 +82,22 @@ def ways_to_control_plane(services: Sequence[Object], port: int) -> list[str]:
     return [address for _, address in sorted(found)]
 
 
+def network_of(group: Object) -> str:
+    """Which the group says that its machines are on; empty if it leaves that to them."""
+    spec = group.get("spec") or {}
+    template = spec.get("template") or {}
+    return str(template.get("network") or _labels_of(spec).get(NETWORK_LABEL) or "")
+
+
+def _labels_of(spec: Object) -> Mapping[str, str]:
+    template, metadata = spec.get("template") or {}, spec.get("metadata") or {}
+    return {**(template.get("labels") or {}), **(metadata.get("labels") or {})}
+
+
 def _environment(group: Object, order: KitOrder) -> str:
     metadata, spec = group["metadata"], group.get("spec") or {}
-    template = spec.get("template") or {}
-    labels: Mapping[str, str] = {**(template.get("labels") or {}), **((spec.get("metadata") or {}).get("labels") or {})}
-    network = template.get("network") or labels.get(NETWORK_LABEL) or order.network
+    labels = _labels_of(spec)
+    network = network_of(group) or order.network
     variables = {
         "ISTIO_INBOUND_PORTS": "*",
         "ISTIO_LOCAL_EXCLUDE_PORTS": "22,15090,15021,15020",

@@ -9,11 +9,11 @@ from isthmus.api.registry import KINDS
 from isthmus.injection.webhook_configuration import injector_name, validator_name
 from isthmus.installation.settings import InstallSettings
 from isthmus.kubernetes import reader_access
+from isthmus.trust import rotation
 
 Object = dict[str, Any]
 
 ROOTS_CONFIG_MAP = "istio-ca-root-cert"
-TRUST, TRUST_REPORTS = "isthmus-trust", "isthmus-trust-reports"
 BUNDLES = "isthmus-bundles"
 READ_CONFIG_MAPS = ("istio", "isthmus-drains")
 """The mesh's settings, and which clusters are drained."""
@@ -89,8 +89,8 @@ def system_rules() -> list[Object]:
     """
     return [
         _secrets([*_READ, "create"]),
-        _named_config_maps([TRUST], _READ),
-        _named_config_maps([BUNDLES, TRUST_REPORTS], ["get", "patch"]),
+        _named_config_maps([rotation.CONFIG_MAP], _READ),
+        _named_config_maps([BUNDLES, rotation.REPORTS], ["get", "patch"]),
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
         LEASES,
     ]

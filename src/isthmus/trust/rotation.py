@@ -16,6 +16,10 @@ import msgspec
 from isthmus.model.trust import NOTHING_ASKED, OwnTrust
 from isthmus.trust import x509
 
+PLUGGED_IN, SELF_SIGNED = "cacerts", "istio-ca-secret"
+PREPARED, PREVIOUS = "isthmus-prepared-authority", "isthmus-previous-authority"
+"""Secrets with an authority: what signs, the first of the two that is there; what is to sign next, and what signed before."""
+
 CONFIG_MAP = "isthmus-trust"
 REPORTS = "isthmus-trust-reports"
 """A ConfigMap, too, with an entry for each control plane: the answer to the newest question."""
