@@ -59,6 +59,8 @@ def said(**changes: Any) -> dict[str, Any]:
         ("service/sample/a.b", said(), "NAMESPACE/NAME"),
         ("gateways", [{"network": "n1", "address": "127.0.0.1", "port": 15444}], "cannot be"),
         ("gateways", [{"network": "n1", "address": "169.254.169.254", "port": 80}], "cannot be"),
+        ("gateways", [{"network": "n1", "address": "::ffff:127.0.0.1", "port": 15444}], "cannot be"),
+        ("gateways", [{"network": "n1", "address": "::ffff:169.254.169.254", "port": 80}], "cannot be"),
         ("gateways", [{"network": "n1", "address": "gateway.example", "port": 80}], "does not appear"),
         ("gateways", [{"network": "n\n1", "address": "203.0.113.1", "port": 80}], "network"),
         ("service/sample/hello", said(place={"locality": "eu\x1b[2J"}), "locality"),

@@ -131,18 +131,47 @@ async def test_who_says_nothing_or_does_not_even_begin_tls_is_shown_out(monkeypa
         bare_writer.close()
 
 
-async def test_connections_are_bounded_before_their_handshake(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ASKERS_MAX", 2)
+async def test_strangers_are_bounded_before_their_handshake_and_take_no_place_of_askers(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(module, "STRANGERS_MAX", 2)
     async with telling(a=b"1") as teller:
         reader, writer = await teller.connect()
         writer.write(encode(Hello("mesh-a")))
         assert isinstance(from_teller(await reader.readuntil()), News)
-        _, waiting = await asyncio.open_connection("127.0.0.1", teller.port)
-        refused, third = await asyncio.open_connection("127.0.0.1", teller.port)
-        assert await refused.read() == b""
+        strangers = [await asyncio.open_connection("127.0.0.1", teller.port) for _ in range(3)]
+        assert await strangers[0][0].read() == b"", "the first of them makes room for the third"
 
+        another, its_writer = await teller.connect()
+        its_writer.write(encode(Hello("mesh-b")))
+        assert isinstance(from_teller(await another.readuntil()), News)
+        assert await strangers[1][0].read() == b""
         writer.write(encode(Taken()))
         teller.feeds[0].put({"a": b"2"})
         assert isinstance(from_teller(await reader.readuntil()), News), "who is there goes on"
-        for each in (writer, waiting, third):
+        for each in (writer, its_writer, *(stranger for _, stranger in strangers)):
+            each.close()
+
+
+async def test_no_mesh_takes_the_places_of_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ASKERS_MAX", 2)
+    monkeypatch.setattr(module, "ASKERS_OF_A_MESH_MAX", 1)
+    said = []
+    async with telling(a=b"1") as teller:
+        writers = []
+        for mesh in ("mesh-a", "mesh-a", "mesh-b", "mesh-c"):
+            reader, writer = await teller.connect()
+            writer.write(encode(Hello(mesh)))
+            said.append(type(from_teller(await reader.readuntil())))
+            writers.append(writer)
+        assert said == [News, Goodbye, News, Goodbye]
+        assert len(teller.feeds) == 2
+
+        writers[2].close()
+        while len(teller.feeds) > 1:  # noqa: ASYNC110 - nobody is called for it
+            await asyncio.sleep(0.01)
+        reader, writer = await teller.connect()
+        writer.write(encode(Hello("mesh-c")))
+        assert isinstance(from_teller(await reader.readuntil()), News), "a place that is left is free"
+        for each in (*writers, writer):
             each.close()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -81,6 +83,39 @@ def test_more_than_anybody_has_to_keep_is_no_message() -> None:
 
     with pytest.raises(Malformed, match="bytes"):
         Hearing().take(News(changed=part))
+
+
+def test_names_are_part_of_what_has_to_be_kept() -> None:
+    with pytest.raises(Malformed, match="characters"):
+        Hearing().take(News(changed={"x" * 254: msgspec.Raw(b"1")}))
+    names = {f"{number:0253}": msgspec.Raw(b"1") for number in range(20)}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("isthmus.peering.session.WHOLE_BYTES_MAX", 5000)
+        with pytest.raises(Malformed, match="bytes"):
+            Hearing().take(News(changed=names))
+
+
+def test_a_peer_may_replace_everything_by_as_much_again() -> None:
+    body = b'"%s"' % (b"x" * 250_000)
+    old = {f"old/{number}": body for number in range(200)}
+    new = {f"new/{number}": body for number in range(200)}
+    hearing = Hearing(old)
+
+    for news in Telling(hearing.known).news(new):
+        hearing.take(news)
+
+    assert hearing.resources == new
+
+
+def test_as_many_names_as_there_may_be_can_be_removed_at_once() -> None:
+    """Ten thousand of them are looked up, not searched for: that would take seconds."""
+    hearing = Hearing({str(number): b"1" for number in range(10_000)})
+    began = time.process_time()
+
+    hearing.take(News(changed={"new": msgspec.Raw(b"1")}, removed=tuple(hearing.resources)))
+
+    assert hearing.resources == {"new": b"1"}
+    assert time.process_time() - began < 0.3
 
 
 def test_fields_of_a_newer_side_are_passed_over() -> None:

@@ -25,9 +25,10 @@ APPLICATION_PROTOCOL = "isthmus-peers/1"
 
 LINE_BYTES_MAX = 1 << 20
 RESOURCE_BYTES_MAX = 1 << 18
+NAME_CHARACTERS_MAX = 253
 RESOURCES_MAX = 10_000
 WHOLE_BYTES_MAX = 1 << 26
-"""Of everything that one teller has told."""
+"""Of everything that one teller has told, names among it."""
 _REFUSALS_MAX = 100
 _PLAIN_CHARACTERS_MAX = 300
 

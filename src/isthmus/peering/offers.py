@@ -143,8 +143,9 @@ def _identities(body: bytes) -> tuple[Identities, ...]:
 
 
 def _address(text: str) -> str:
-    """One that can be a gateway's in another mesh: never this machine's own, or its link's."""
+    """One that can be a gateway's in another mesh: never this machine's own, or its link's, however it is written."""
     address = ipaddress.ip_address(text)
+    address = getattr(address, "ipv4_mapped", None) or address
     if address.is_loopback or address.is_unspecified or address.is_multicast or address.is_link_local:
         raise ValueError(f"{text} cannot be the address of a gateway in another mesh")
     return str(address)

@@ -1,7 +1,9 @@
 """The teller's end: listens for askers, and tells each what it may know for as long as it is there.
 
-An asker has a few seconds for its TLS handshake and for its first line, then for each answer. There is a bound on how many there are. One
-that reads slowly is told the newest once it has taken what it was told before: nothing is queued for it.
+An asker has a few seconds for its TLS handshake and for its first line, then for each answer. There is a bound on how many there are, and on
+how many of one mesh. Whoever has not proved yet to be one of them takes no place of theirs: of such strangers there are few at a time, and
+the next one that comes ends the one that has been there longest. One that reads slowly is told the newest once it has taken what it was told
+before: nothing is queued for it.
 """
 
 from __future__ import annotations
@@ -9,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import socket
 import ssl
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 
@@ -34,6 +37,8 @@ HELLO_SECONDS = 10.0
 ANSWER_SECONDS = 30.0
 STILL_SECONDS = 10.0
 ASKERS_MAX = 256
+ASKERS_OF_A_MESH_MAX = 128
+STRANGERS_MAX = 64
 _NO_ROOM_SECONDS = 0.2
 
 log = structlog.get_logger()
@@ -84,10 +89,13 @@ class PeerServer:
         self._admit = admit
         self._gone = gone
         self._context = context
-        self._connections = 0
+        self._askers: Counter[str] = Counter()
+        """By mesh, those that were admitted."""
+        self._strangers: dict[asyncio.Task[None], None] = {}
+        """The others, who came first first."""
 
     async def accept(self, listener: socket.socket, tasks: asyncio.TaskGroup) -> None:
-        """Until cancelled. They are counted before their handshake: one too many costs us nothing."""
+        """Until cancelled. They are counted before their handshake."""
         loop = asyncio.get_running_loop()
         while True:
             try:
@@ -96,11 +104,18 @@ class PeerServer:
                 log.warning("no peer can be let in", error=str(error))
                 await asyncio.sleep(_NO_ROOM_SECONDS)
                 continue
-            if self._connections >= ASKERS_MAX:
-                connection.close()
-                continue
-            self._connections += 1
-            tasks.create_task(self._serve(connection, str(peer)), name="peer")
+            if len(self._strangers) >= STRANGERS_MAX:
+                # Who is one of the peers needs moments for its proof.
+                longest = next(iter(self._strangers))
+                del self._strangers[longest]
+                longest.cancel()
+            task = tasks.create_task(self._serve(connection, str(peer)), name="peer")
+            self._strangers[task] = None
+            task.add_done_callback(self._no_stranger)
+            await asyncio.sleep(0)  # It begins, and closes its connection however it ends.
+
+    def _no_stranger(self, task: asyncio.Task[None]) -> None:
+        self._strangers.pop(task, None)
 
     async def _serve(self, connection: socket.socket, peer: str) -> None:
         """From the handshake to the end."""
@@ -122,7 +137,6 @@ class PeerServer:
         except Exception:  # Whatever a stranger does, it ends this connection, and nothing else.
             log.exception("a peer did what we did not expect", peer=peer)
         finally:
-            self._connections -= 1
             if transport is not None:
                 transport.close()
 
@@ -133,22 +147,41 @@ class PeerServer:
             raise Malformed("the first line is no hello")
         feed = self._admit(hello, writer.get_extra_info("ssl_object"))
         try:
-            telling = Telling(hello.known)
-            while True:
-                try:
-                    async with asyncio.timeout(STILL_SECONDS):
-                        resources = await feed.newest()
-                except TimeoutError:
-                    await _say(writer, Still())
-                    continue
-                for part in (news := telling.news(resources)):
-                    await _say(writer, part)
-                if news:
-                    async with asyncio.timeout(ANSWER_SECONDS):
-                        taken = from_asker(await reader.readuntil())
-                    feed.refused = plainly(taken.refused) if isinstance(taken, Taken) else {}
+            with self._place(hello.mesh):
+                await _tell(feed, Telling(hello.known), reader, writer)
         finally:
             self._gone(feed)
+
+    @contextmanager
+    def _place(self, mesh: str) -> Iterator[None]:
+        """For one of a mesh that is known now. Raises NotAdmitted where there is none left."""
+        if self._askers.total() >= ASKERS_MAX or self._askers[mesh] >= ASKERS_OF_A_MESH_MAX:
+            raise NotAdmitted("too many ask: there is no place left")
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        self._no_stranger(task)
+        self._askers[mesh] += 1
+        try:
+            yield
+        finally:
+            self._askers[mesh] -= 1
+
+
+async def _tell(feed: Feed, telling: Telling, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """Until the feed or the connection ends."""
+    while True:
+        try:
+            async with asyncio.timeout(STILL_SECONDS):
+                resources = await feed.newest()
+        except TimeoutError:
+            await _say(writer, Still())
+            continue
+        for part in (news := telling.news(resources)):
+            await _say(writer, part)
+        if news:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                taken = from_asker(await reader.readuntil())
+            feed.refused = plainly(taken.refused) if isinstance(taken, Taken) else {}
 
 
 async def _say(writer: asyncio.StreamWriter, message: News | Still) -> None:

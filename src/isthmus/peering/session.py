@@ -13,6 +13,7 @@ import msgspec
 
 from isthmus.peering.messages import (
     LINE_BYTES_MAX,
+    NAME_CHARACTERS_MAX,
     RESOURCE_BYTES_MAX,
     RESOURCES_MAX,
     WHOLE_BYTES_MAX,
@@ -30,16 +31,21 @@ class Telling:
 
     def __init__(self, known: Mapping[str, str]) -> None:
         self._told = dict(known)
+        self._resources: Resources = {}
+        """What the news were last: of a body that is still the same, the version is known."""
         self._is_first = True
 
     def news(self, resources: Resources) -> list[News]:
         """What the asker is to be told now, in parts that fit a line; none if it knows. The first are told even if they are empty."""
-        versions = {name: version_of(body) for name, body in resources.items()}
+        before = self._resources
+        versions = {
+            name: self._told[name] if before.get(name) == body else version_of(body) for name, body in resources.items()
+        }
         changed = [name for name, version in sorted(versions.items()) if self._told.get(name) != version]
         removed = tuple(sorted(self._told.keys() - versions.keys()))
         if not changed and not removed and not self._is_first:
             return []
-        self._told, self._is_first = versions, False
+        self._told, self._resources, self._is_first = versions, resources, False
         parts = list(_parts({name: resources[name] for name in changed}))
         *earlier, last = parts
         return [
@@ -81,23 +87,30 @@ class Hearing:
         """Whether the news are complete, and count. Raises Malformed for more than anybody has to keep."""
         for name, raw in news.changed.items():
             body = bytes(raw)
+            if len(name) > NAME_CHARACTERS_MAX:
+                raise Malformed(f"{name[:100]}…: a name has at most {NAME_CHARACTERS_MAX} characters")
             if len(body) > RESOURCE_BYTES_MAX:
                 raise Malformed(
                     f"{name[:100]}: {len(body)} bytes are more than the {RESOURCE_BYTES_MAX} that one resource may have"
                 )
             self._coming[name] = body
-        if len(self._resources.keys() | self._coming.keys()) > RESOURCES_MAX:
-            raise Malformed(f"more than {RESOURCES_MAX} resources")
-        if sum(map(len, self._coming.values())) + sum(map(len, self._resources.values())) > WHOLE_BYTES_MAX:
-            raise Malformed(f"more than {WHOLE_BYTES_MAX} bytes")
+        _check_bounds(self._coming)
         if news.more:
             return False
-        self._resources = {
-            name: body for name, body in {**self._resources, **self._coming}.items() if name not in news.removed
-        }
-        self._coming = {}
+        removed = frozenset(news.removed)
+        found = {name: body for name, body in {**self._resources, **self._coming}.items() if name not in removed}
+        _check_bounds(found)
+        self._resources, self._coming = found, {}
         return True
 
     def interrupted(self) -> None:
         """The connection ended: parts of news that are not complete are forgotten."""
         self._coming = {}
+
+
+def _check_bounds(resources: Resources) -> None:
+    """Raises Malformed for more than anybody has to keep."""
+    if len(resources) > RESOURCES_MAX:
+        raise Malformed(f"more than {RESOURCES_MAX} resources")
+    if sum(len(name) + len(body) for name, body in resources.items()) > WHOLE_BYTES_MAX:
+        raise Malformed(f"more than {WHOLE_BYTES_MAX} bytes")
