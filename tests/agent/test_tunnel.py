@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
 import pytest
+from structlog.testing import capture_logs
 
 from isthmus.agent.certificates import Certificate
-from isthmus.agent.tunnel import Account, Ends, Inside, Outside
+from isthmus.agent.tunnel import STILL, USE, Account, Ends, Inside, Outside
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import Namespace
 from isthmus.trust import x509
@@ -93,20 +96,86 @@ async def test_who_is_not_the_account_that_is_expected_is_no_end_of_a_tunnel(aut
     assert (answer, heard, ready) == (b"", [], 0)
 
 
-async def test_one_of_another_authority_is_refused_by_tls(authority, monkeypatch):
-    monkeypatch.setattr("isthmus.agent.tunnel._WAIT_SECONDS", 0.5)
+async def test_a_caller_of_a_port_where_nothing_listens_inside_is_told_at_once_and_costs_one_connection(authority):
+    async with (
+        tunnel(authority) as (outside, port, heard),
+        await asyncio.start_server(partial(outside.serve_caller, PORT + 1), "127.0.0.1", 0) as unknown,
+    ):
+        while outside.ready < 3:  # noqa: ASYNC110 - the other end dials
+            await asyncio.sleep(0.01)
+        async with asyncio.timeout(2):
+            answer = await call(unknown.sockets[0].getsockname()[1], b"hello")
+        ready = outside.ready
+        assert await call(port, b"others go on") == b"OTHERS GO ON"
+
+    assert (answer, heard) == (b"", [b"others go on"])
+    assert ready >= 2
+
+
+async def test_a_connection_whose_caller_has_waited_long_enough_is_closed(authority, monkeypatch):
+    """This inside takes no time over being asked whether it is there, and all the time in the world over its answer."""
+    monkeypatch.setattr("isthmus.agent.tunnel._WAIT_SECONDS", 0.3)
+    own = ends(authority, "outside", "inside")
+    outside = Outside(own)
+    dialled = await asyncio.start_server(outside.serve_inside, "127.0.0.1", 0, ssl=own.context(server=True))
+    called = await asyncio.start_server(partial(outside.serve_caller, PORT), "127.0.0.1", 0)
+    async with asyncio.timeout(SECONDS), dialled, called:
+        host, number = dialled.sockets[0].getsockname()
+        context = ends(authority, "inside", "outside").context(server=False)
+        reader, writer = await asyncio.open_connection(host, number, ssl=context)
+        assert await reader.readexactly(1) == STILL
+        writer.write(STILL)
+        answer = await call(called.sockets[0].getsockname()[1], b"hello")
+        said = await reader.read()
+        writer.close()
+
+    assert (answer, said) == (b"", USE + PORT.to_bytes(2))
+
+
+async def test_one_of_another_authority_is_refused_by_tls(authority):
     other = CertificateAuthority.self_signed(
         SpiffeId.parse("spiffe://cluster.local/ns/a/sa/b").trust_domain, datetime.now(UTC)
     )
     own = ends(authority, "outside", "inside")
     outside = Outside(own)
-    dialled = await asyncio.start_server(outside.serve_inside, "127.0.0.1", 0, ssl=own.context(server=True))
-    inside = Inside(ends(other, "inside", "outside"), dialled.sockets[0].getsockname(), {}, 1)
+    stranger = ends(other, "inside", "outside").context(server=False)
+    stranger.verify_mode = ssl.CERT_NONE
+    async with (
+        asyncio.timeout(SECONDS),
+        await asyncio.start_server(outside.serve_inside, "127.0.0.1", 0, ssl=own.context(server=True)) as dialled,
+    ):
+        host, number = dialled.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(host, number, ssl=stranger)
+        said = b""
+        with contextlib.suppress(OSError):
+            said = await reader.read()
+        writer.close()
 
-    async with asyncio.timeout(SECONDS), dialled, asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(inside.run())
-        await asyncio.sleep(1)
-        ready = outside.ready
-        running.cancel()
+    assert said == b"", "whoever is let in is told at once that the outside is there"
+    assert outside.ready == 0
 
-    assert ready == 0
+
+async def test_the_inside_gives_nothing_to_an_outside_of_another_authority(authority, monkeypatch):
+    """It goes on dialling, and each time TLS ends it."""
+    monkeypatch.setattr("isthmus.agent.tunnel._REDIAL_SECONDS", 0.01)
+    other = CertificateAuthority.self_signed(
+        SpiffeId.parse("spiffe://cluster.local/ns/a/sa/b").trust_domain, datetime.now(UTC)
+    )
+    false = ends(other, "outside", "inside").context(server=True)
+    false.verify_mode = ssl.CERT_NONE
+    outside = Outside(ends(other, "outside", "inside"))
+    with capture_logs() as lines:
+        async with (
+            asyncio.timeout(SECONDS),
+            await asyncio.start_server(outside.serve_inside, "127.0.0.1", 0, ssl=false) as dialled,
+            asyncio.TaskGroup() as tasks,
+        ):
+            address = dialled.sockets[0].getsockname()
+            inside = Inside(ends(authority, "inside", "outside"), address, {}, 1)
+            running = tasks.create_task(inside.run())
+            while len(lines) < 2:  # noqa: ASYNC110 - nobody is called for it
+                await asyncio.sleep(0.01)
+            running.cancel()
+
+    assert all("CERTIFICATE_VERIFY_FAILED" in line["error"] for line in lines)
+    assert outside.ready == 0

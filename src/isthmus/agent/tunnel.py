@@ -21,7 +21,8 @@ import structlog
 from isthmus.agent.certificates import Certificate
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import Namespace
-from isthmus.trust import x509
+from isthmus.trust.svid import proven
+from isthmus.trust.x509 import BadCertificate
 from isthmus.xds.native_tls import load_key
 
 STILL, USE, OPEN, CLOSED = b"\x00", b"\x01", b"\x02", b"\x03"
@@ -49,6 +50,10 @@ class Refused(ConnectionError):
     """The other end is not who it should be."""
 
 
+class _NothingListens(Exception):
+    """Inside, where the caller wants to go: another connection of the tunnel would not help it."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ends:
     """What both ends have: `certificate` is the newest, `peer` the only account that is accepted."""
@@ -57,7 +62,7 @@ class Ends:
     peer: Account
 
     def context(self, *, server: bool) -> ssl.SSLContext:
-        """Made anew for each connection: certificates are renewed, and roots change."""
+        """With what is newest now. The inside has one for each connection, the outside's listener begins anew with it."""
         own = self.certificate()
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER if server else ssl.PROTOCOL_TLS_CLIENT)
         context.minimum_version = ssl.TLSVersion.TLSv1_3
@@ -71,10 +76,9 @@ class Ends:
 
     def check(self, writer: asyncio.StreamWriter) -> None:
         """Raises Refused."""
-        shown = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         try:
-            identity = x509.identity_of(ssl.DER_cert_to_PEM_cert(shown or b""))
-        except x509.BadCertificate as error:
+            identity = proven(writer.get_extra_info("ssl_object"))
+        except BadCertificate as error:
             raise Refused(f"the other end has no identity: {error}") from None
         wanted = SpiffeId.of_service_account(
             self.certificate().identity.trust_domain, self.peer.namespace, self.peer.name
@@ -123,6 +127,10 @@ class Outside:
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
                 inside = await self._opened(port)
+        except _NothingListens:
+            log.warning("nothing listens inside", port=port)
+            writer.close()
+            return
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             log.warning("nobody inside answers", port=port)
             writer.close()
@@ -130,7 +138,7 @@ class Outside:
         await joined((reader, writer), inside)
 
     async def _opened(self, port: int) -> Pair:
-        """One that the inside has connected. One that breaks just then is passed over."""
+        """One that the inside has connected. One that breaks just then is passed over. Raises _NothingListens."""
         while True:
             while not self._idle:
                 self._came.clear()
@@ -140,6 +148,9 @@ class Outside:
                 return await idle.use(port)
             except (OSError, asyncio.IncompleteReadError):
                 idle.writer.close()
+            except BaseException:  # It is used up, also where its caller has waited long enough, or has no use for it.
+                idle.writer.close()
+                raise
 
 
 Pair = tuple[asyncio.StreamReader, asyncio.StreamWriter]
@@ -167,14 +178,16 @@ class _Idle:
                     await self._used.wait()
 
     async def use(self, port: int) -> Pair:
-        """Raises OSError where the inside refuses."""
+        """Raises _NothingListens, and OSError and asyncio.IncompleteReadError where the connection is of no use."""
         self._used.set()
         async with self._turn, asyncio.timeout(_ANSWER_SECONDS):
             self.writer.write(USE + port.to_bytes(2))
             await self.writer.drain()
             answer = await self.reader.readexactly(1)
+        if answer == CLOSED:
+            raise _NothingListens
         if answer != OPEN:
-            raise OSError(f"nothing listens inside for port {port}")
+            raise OSError(f"the inside answers {answer!r}")
         return self.reader, self.writer
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from isthmus.controlplane.delivery import Delivery
-from isthmus.controlplane.peer_tls import Proof, asker_in, proven, telling
+from isthmus.controlplane.peer_tls import Proof, asker_in, telling
 from isthmus.discovery.federation import offers_for
 from isthmus.model.federation import MeshPeer
 from isthmus.model.identity import SpiffeId, TrustDomain
@@ -23,6 +23,7 @@ from isthmus.peering.messages import Hello
 from isthmus.peering.offers import resources_of
 from isthmus.peering.server import Feed, NotAdmitted
 from isthmus.trust.authority import CertificateAuthority
+from isthmus.trust.svid import proven
 
 _RENEW_SECONDS = 3600.0
 

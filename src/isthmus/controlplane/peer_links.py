@@ -20,7 +20,7 @@ import structlog
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.kept_peers import KeptPeers
 from isthmus.controlplane.peer_askers import authorities_for
-from isthmus.controlplane.peer_tls import Proof, asking, proven, server_name
+from isthmus.controlplane.peer_tls import Proof, asking, server_name
 from isthmus.controlplane.staleness import StalePolicy
 from isthmus.controlplane.world import World
 from isthmus.model.federation import HeardPeer, Offers
@@ -33,6 +33,7 @@ from isthmus.peering.client import PeerUnavailable, listen
 from isthmus.peering.offers import offers_of
 from isthmus.peering.session import Hearing
 from isthmus.trust.authority import CertificateAuthority
+from isthmus.trust.svid import proven
 
 _CHECK_SECONDS = 1.0
 _PATIENCE_SECONDS = 3.0

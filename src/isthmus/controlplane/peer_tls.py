@@ -12,15 +12,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from cryptography import x509 as certificates
-
 from isthmus.model.federation import domain_of
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import MeshId
 from isthmus.peering.messages import APPLICATION_PROTOCOL
 from isthmus.trust import x509
 from isthmus.trust.authority import CertificateAuthority
-from isthmus.trust.svid import leaf_identity
 from isthmus.xds.native_tls import load_key
 
 LIFETIME = timedelta(hours=24)
@@ -57,7 +54,7 @@ def asker_in(name: str, teller: MeshId) -> MeshId | None:
 
 
 def asking(proof: Proof, authorities: Sequence[bytes]) -> ssl.SSLContext:
-    """Whom the other one has to be is asked of `proven`: names of hosts prove nothing here."""
+    """Whom the other one has to be is asked of `svid.proven`: names of hosts prove nothing here."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     return _mutual(context, proof, authorities)
@@ -69,14 +66,6 @@ def telling(proof: Proof, authorities: Sequence[bytes]) -> ssl.SSLContext:
     context.num_tickets = 0
     context.options |= ssl.OP_NO_TICKET
     return _mutual(context, proof, authorities)
-
-
-def proven(connection: ssl.SSLObject) -> SpiffeId:
-    """Whom the other side's certificate names, once TLS has found that the authorities vouch for it. Raises ValueError."""
-    shown = connection.getpeercert(binary_form=True)
-    if not shown:
-        raise ValueError("it shows no certificate")
-    return leaf_identity(certificates.load_der_x509_certificate(shown))
 
 
 def _mutual(context: ssl.SSLContext, proof: Proof, authorities: Sequence[bytes]) -> ssl.SSLContext:

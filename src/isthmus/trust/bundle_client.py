@@ -13,12 +13,11 @@ from dataclasses import dataclass
 from urllib.parse import urljoin, urlsplit
 
 import aiohttp
-from cryptography import x509
 
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.trust.federation import NotFetched, Refusal
 from isthmus.trust.spiffe_bundle import DOCUMENT_BYTES_MAX, BadBundle, SpiffeBundle, parse_json_bundle
-from isthmus.trust.svid import leaf_identity
+from isthmus.trust.svid import proven
 from isthmus.trust.x509 import BadCertificate
 
 _REDIRECTS_MAX = 3
@@ -146,9 +145,8 @@ def spiffe_context(authorities_pem: Sequence[str], expected: SpiffeId) -> ssl.SS
 
         def do_handshake(self) -> None:
             super().do_handshake()
-            shown = x509.load_der_x509_certificate(self.getpeercert(binary_form=True) or b"")
             try:
-                identity = leaf_identity(shown)
+                identity = proven(self)
             except BadCertificate as error:
                 raise ssl.SSLCertVerificationError(f"the endpoint has no identity: {error}") from None
             if identity != expected:

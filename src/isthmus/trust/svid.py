@@ -6,6 +6,7 @@ broken and the certificate that breaks it. Whether anybody should believe the ch
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -37,6 +38,14 @@ def parse_svid(chain_pem: str) -> X509Svid:
         if broken := broken_authority_rule(intermediate):
             raise BadCertificate(f"intermediate {place} {broken}")
     return X509Svid(identity, leaf, tuple(intermediates))
+
+
+def proven(connection: ssl.SSLObject) -> SpiffeId:
+    """Whom the other side's certificate names, once TLS has found that the authorities vouch for it. Raises BadCertificate."""
+    shown = connection.getpeercert(binary_form=True)
+    if not shown:
+        raise BadCertificate("no certificate is shown")
+    return leaf_identity(x509.load_der_x509_certificate(shown))
 
 
 def leaf_identity(leaf: x509.Certificate) -> SpiffeId:
