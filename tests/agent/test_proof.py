@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from cryptography import x509 as raw
-from cryptography.hazmat.primitives import hashes, serialization
+from revocation_lists import revoking
 
 from isthmus.agent.certificates import Certificate
 from isthmus.agent.envoy_binary import envoy_path
@@ -34,21 +33,6 @@ def issued(issuer: x509.Issuer, roots_pem: str = ROOT_PEM) -> Certificate:
     key = x509.new_key()
     chain = authority.sign(x509.new_request(key), ALICE, NOW, HOUR)
     return Certificate("".join(chain[:-1]), x509.key_pem(key), roots_pem)
-
-
-def revoking(issuer: x509.Issuer, *certificates: str, until: timedelta = HOUR) -> str:
-    """The revocation list of an authority, with the first certificate of each text."""
-    builder = (
-        raw.CertificateRevocationListBuilder()
-        .issuer_name(issuer.certificate.subject)
-        .last_update(NOW - HOUR)
-        .next_update(NOW + until)
-    )
-    for pem in certificates:
-        number = x509.parse_certificates(pem)[0].serial_number
-        entry = raw.RevokedCertificateBuilder().serial_number(number).revocation_date(NOW - HOUR).build()
-        builder = builder.add_revoked_certificate(entry)
-    return builder.sign(issuer.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
 class Envoy:

@@ -9,8 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
-from cryptography import x509 as raw
-from cryptography.hazmat.primitives import hashes, serialization
+from revocation_lists import revoking
 
 from isthmus.controlplane.ports import proxy_ports
 from isthmus.controlplane.settings import AdsTransport
@@ -203,15 +202,7 @@ async def test_a_client_whose_certificate_is_on_a_revocation_list_is_not_let_in(
         thief.load_cert_chain(stolen)
         assert await is_let_in(port, thief)
 
-        shown.renew(replace(signing, crl_pem=revocations(signing, chain[0])))
+        shown.renew(replace(signing, crl_pem=revoking(signing.issuer, chain[0])))
 
         assert not await is_let_in(port, thief)
         assert await is_let_in(port, client(signing, tmp_path, issued_by=signing))
-
-
-def revocations(signing: CertificateAuthority, pem: str) -> str:
-    number = x509.parse_certificates(pem)[0].serial_number
-    entry = raw.RevokedCertificateBuilder().serial_number(number).revocation_date(now()).build()
-    builder = raw.CertificateRevocationListBuilder().issuer_name(signing.issuer.certificate.subject)
-    builder = builder.last_update(now()).next_update(now() + timedelta(hours=1)).add_revoked_certificate(entry)
-    return builder.sign(signing.issuer.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-from cryptography import x509 as raw
-from cryptography.hazmat.primitives import hashes, serialization
+from revocation_lists import revoking
 
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.trust import x509
@@ -108,14 +107,8 @@ def test_a_part_that_is_not_pem_is_refused(root, east, broken):
         CertificateAuthority.from_pem(**parts | {broken: "not PEM"})
 
 
-def revocations(issuer: x509.Issuer, now, *, ends: timedelta = HOUR) -> str:
-    builder = raw.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
-    builder = builder.last_update(now - 2 * HOUR).next_update(now + ends)
-    return builder.sign(issuer.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-
-
 def test_revocation_lists_come_with_the_authority(root, east, now):
-    lists = revocations(root, now) + revocations(east, now)
+    lists = revoking(root, now=now) + revoking(east, now=now)
     files = {"ca-cert.pem": pem(east), "ca-key.pem": x509.key_pem(east.key), "root-cert.pem": pem(root)}
 
     assert CertificateAuthority.from_files(files | {"ca-crl.pem": lists}, now).crl_pem == lists.strip()
@@ -131,14 +124,14 @@ def test_revocation_lists_that_would_refuse_everything_are_refused(root, east, n
             CertificateAuthority.from_files(files | {"ca-crl.pem": "".join(lists)}, now)
         return str(error.value)
 
-    assert "no revocation list of CN=Intermediate CA east" in refused(revocations(root, now))
-    assert "no revocation list of CN=Root CA" in refused(revocations(east, now))
-    assert "has run out" in refused(revocations(root, now), revocations(east, now, ends=-HOUR))
+    assert "no revocation list of CN=Intermediate CA east" in refused(revoking(root, now=now))
+    assert "no revocation list of CN=Root CA" in refused(revoking(east, now=now))
+    assert "has run out" in refused(revoking(root, now=now), revoking(east, now=now, until=-HOUR))
     assert "no revocation list" in refused("not PEM")
     torn = "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n"
     assert "cannot be read" in refused(torn)
     other = x509.new_root(root_domain(root), now, HOUR)
-    assert "no revocation list of CN=Root CA" in refused(revocations(other, now), revocations(east, now)), (
+    assert "no revocation list of CN=Root CA" in refused(revoking(other, now=now), revoking(east, now=now)), (
         "of its name, not of its key"
     )
 
