@@ -10,8 +10,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import grpc
-import grpc.aio
 import pytest
 
 from isthmus.agent.certificates import Certificate
@@ -24,7 +22,9 @@ from isthmus.trust.authority import CertificateAuthority
 from isthmus.trust.messages import IstioCertificateResponse
 from isthmus.trust.registration import RegistrationAuthority
 from isthmus.trust.server import CertificateService
-from isthmus.xds.server import add_unary
+from isthmus.xds.directory import CallFacts, Newest, Refused, Streams
+from isthmus.xds.native_server import native_server
+from isthmus.xds.native_tls import ClientCertificate, server_context
 
 DOMAIN = TrustDomain.parse("cluster.local")
 ALICE = SpiffeId.parse("spiffe://cluster.local/ns/default/sa/alice")
@@ -60,6 +60,7 @@ class ControlPlane:
     roots_read: list[str] = field(default_factory=list)
     shown: list[Certificate | None] = field(default_factory=list)
     """The certificates of those who asked."""
+    count: int = 1
 
     @asynccontextmanager
     async def channel(self, root_cert_file: str, certificate: Certificate | None = None) -> AsyncIterator[ControlPlane]:
@@ -73,7 +74,7 @@ class ControlPlane:
     async def _call(self, request: Any, *, metadata: Any, timeout: float) -> Any:
         now, said = datetime.now(UTC), dict(metadata)
         self.asked.append(
-            Asked(now, said["authorization"], said["clusterid"], request.csr, int(request.validity_duration))
+            Asked(now, said.get("authorization", ""), said["clusterid"], request.csr, int(request.validity_duration))
         )
         failure = self.failures.pop(0) if self.failures else None
         if isinstance(failure, Exception):
@@ -117,6 +118,19 @@ def credentials(folder, authority) -> tuple[Path, Path]:
     return token, roots
 
 
+class NoProxies:
+    """For a control plane that is asked for certificates alone."""
+
+    async def admit(self, claims: object, call: CallFacts) -> Newest:
+        raise Refused("UNIMPLEMENTED", "certificates alone")
+
+    def gone(self, feed: Newest) -> None:
+        raise AssertionError("nobody was let in")
+
+    def told(self, feed: Newest, health: object) -> None:
+        raise AssertionError("nobody was let in")
+
+
 @pytest.fixture
 async def token_port(authority) -> AsyncIterator[str]:
     """The address of a control plane that knows Alice's token."""
@@ -129,11 +143,11 @@ async def token_port(authority) -> AsyncIterator[str]:
         RegistrationAuthority(DOMAIN, lambda: authority, authenticator, lambda: datetime.now(UTC))
     )
     shown = authority.serving_certificate([CONTROL_PLANE_NAME], datetime.now(UTC))
-    server = grpc.aio.server()
-    port = server.add_secure_port(
-        "127.0.0.1:0", grpc.ssl_server_credentials([(shown.key_pem.encode(), shown.chain_pem.encode())])
+    context = server_context(
+        chain_pem=shown.chain_pem,
+        key_pem=shown.key_pem,
+        roots_pem=authority.root_pem,
+        client=ClientCertificate.WELCOME,
     )
-    add_unary(server, methods_of(service))
-    await server.start()
-    yield f"127.0.0.1:{port}"
-    await server.stop(None)
+    async with native_server(NoProxies(), methods_of(service), Streams(), grace=0.1) as server:
+        yield f"127.0.0.1:{server.listen('127.0.0.1', 0, context)}"

@@ -15,10 +15,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from isthmus.agent.certificates import Certificate, CertificateHolder, ControlPlanes, seconds_to_renewal
-from isthmus.model.identity import TrustDomain
+from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.trust import x509
+from isthmus.trust.authority import CertificateAuthority
 
 SECONDS = 15.0
+ALICE = SpiffeId.parse("spiffe://cluster.local/ns/default/sa/alice")
 
 
 class Kept:
@@ -225,7 +227,7 @@ async def test_a_machine_proves_itself_by_its_certificate_once_it_has_one(contro
         first = await kept.next()
         await kept.next()
 
-    assert [asked.token for asked in control_plane.asked[:2]] == ["Bearer good", "Bearer "]
+    assert [asked.token for asked in control_plane.asked[:2]] == ["Bearer good", ""]
     assert control_plane.shown[:2] == [None, first]
 
 
@@ -250,3 +252,62 @@ async def test_a_certificate_that_is_refused_makes_way_for_the_token(control_pla
 
     assert control_plane.shown == [old, None]
     assert control_plane.asked[-1].token == "Bearer good"
+
+
+async def test_a_machine_whose_certificate_is_refused_and_that_has_no_token_goes_on_with_its_certificate(
+    control_plane, credentials, issue
+):
+    control_plane.failures = [refused(grpc.StatusCode.UNAUTHENTICATED, "not now")]
+    old = issue()
+    credentials[0].write_text("")
+
+    async with holding(control_plane, credentials, proves_by_certificate=True, last_good=lambda: old) as kept:
+        await kept.next()
+
+    assert control_plane.shown == [old, old]
+
+
+@pytest.mark.parametrize("code", ["RESOURCE_EXHAUSTED", "INTERNAL", "FAILED_PRECONDITION"])
+async def test_whatever_else_is_wrong_says_nothing_about_the_certificate(control_plane, credentials, issue, code):
+    control_plane.failures = [refused(grpc.StatusCode[code], "not now")]
+    old = issue()
+
+    async with holding(control_plane, credentials, proves_by_certificate=True, last_good=lambda: old) as kept:
+        await kept.next()
+
+    assert control_plane.shown == [old, old]
+
+
+async def test_where_nobody_answers_all_are_asked_by_the_certificate_then_all_by_the_token(
+    control_plane, credentials, issue, monkeypatch
+):
+    monkeypatch.setattr("isthmus.agent.certificates._BACK_OFF_FIRST", 0.01)
+    monkeypatch.setattr("isthmus.agent.certificates._BACK_OFF_MAX", 0.01)
+    control_plane.count = 2
+    control_plane.failures = [refused(grpc.StatusCode.UNAVAILABLE, "nobody there")] * 5
+    old = issue()
+
+    async with holding(control_plane, credentials, proves_by_certificate=True, last_good=lambda: old) as kept:
+        await kept.next()
+        await kept.next()
+
+    assert control_plane.shown == [old, old, None, None, old, old]
+
+
+async def test_a_machine_that_comes_back_with_a_certificate_of_a_revoked_root_joins_by_its_token(
+    token_port, credentials
+):
+    """TLS ends such a connection: from here it looks as if nobody answered."""
+    gone = CertificateAuthority.self_signed(TrustDomain("cluster.local"), datetime.now(UTC))
+    key = x509.new_key()
+    chain = gone.sign(x509.new_request(key), ALICE, datetime.now(UTC), timedelta(hours=1))
+    old = Certificate("".join(chain[:-1]), x509.key_pem(key), chain[-1])
+    planes = ControlPlanes([token_port], "istiod.istio-system.svc")
+    seen = []
+
+    async with holding(planes, credentials, proves_by_certificate=True, last_good=lambda: old) as kept:
+        while (certificate := await kept.next()) == old:
+            seen.append(kept.holder.last_error.split(":")[0])
+
+    assert seen == ["UNAVAILABLE"]
+    assert certificate.identity == ALICE

@@ -35,6 +35,10 @@ async def review(token: str, cluster: ClusterId) -> ServiceAccount | None:
     return {"east": {"good": ServiceAccount(Namespace("default"), "alice")}}[cluster].get(token)
 
 
+def said(token: str, cluster: str = "east") -> list[tuple[str, str]]:
+    return [("authorization", f"Bearer {token}"), ("clusterid", cluster)]
+
+
 @pytest.fixture
 def authority(domain):
     """TLS looks at the real clock."""
@@ -84,7 +88,7 @@ async def test_a_token_is_exchanged_for_a_certificate_of_its_identity(service, a
     key = x509.new_key()
 
     async with serving(service, authority) as channel:
-        chain = await request_certificate(channel, x509.new_request(key), seconds=3600, token="good", cluster="east")
+        chain = await request_certificate(channel, x509.new_request(key), seconds=3600, metadata=said("good"))
 
     leaf = x509.parse_certificates(chain[0])[0]
     assert x509.identity_of(chain[0]) == ALICE
@@ -99,7 +103,7 @@ async def test_a_certificate_is_renewed_with_itself(service, authority):
     chain = authority.sign(x509.new_request(key), ALICE, datetime.now(UTC), timedelta(hours=1))
 
     async with serving(service, authority, client=(x509.key_pem(key), chain[0])) as channel:
-        renewed = await request_certificate(channel, x509.new_request(key), seconds=3600, token="", cluster="")
+        renewed = await request_certificate(channel, x509.new_request(key), seconds=3600, metadata=())
 
     assert x509.identity_of(renewed[0]) == ALICE
     assert x509.facts_of(renewed[0]).serial != x509.facts_of(chain[0]).serial
@@ -111,7 +115,7 @@ async def test_who_proves_nothing_gets_nothing_and_is_not_told_why(service, auth
 
     async with serving(service, authority) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await request_certificate(channel, request, seconds=3600, token=token, cluster=cluster)
+            await request_certificate(channel, request, seconds=3600, metadata=said(token, cluster))
 
     assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
     assert refused.value.details() == "request authenticate failure"
@@ -128,7 +132,7 @@ async def test_a_request_that_proves_nothing_is_refused_with_the_reason(service,
 
     async with serving(service, authority) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await request_certificate(channel, request, seconds=3600, token="good", cluster="east")
+            await request_certificate(channel, request, seconds=3600, metadata=said("good"))
 
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
     assert "the signing request" in refused.value.details()
@@ -139,7 +143,7 @@ async def test_too_long_a_time_is_refused(service, authority):
 
     async with serving(service, authority) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await request_certificate(channel, request, seconds=91 * 86400, token="good", cluster="east")
+            await request_certificate(channel, request, seconds=91 * 86400, metadata=said("good"))
 
     assert refused.value.code() == grpc.StatusCode.INVALID_ARGUMENT
 
@@ -151,7 +155,7 @@ async def test_an_identity_that_asks_too_often_has_to_wait(service, authority):
     async with serving(service, authority) as channel:
         for _ in range(121):
             try:
-                await request_certificate(channel, request, seconds=3600, token="good", cluster="east")
+                await request_certificate(channel, request, seconds=3600, metadata=said("good"))
             except grpc.aio.AioRpcError as error:
                 codes.append(error.code())
 
@@ -174,7 +178,7 @@ async def test_a_client_does_not_believe_a_server_that_another_authority_vouches
     options = [("grpc.ssl_target_name_override", NAME)]
     async with grpc.aio.secure_channel(f"127.0.0.1:{port}", credentials, options=options) as channel:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
-            await request_certificate(channel, request, seconds=3600, token="good", cluster="east")
+            await request_certificate(channel, request, seconds=3600, metadata=said("good"))
     await server.stop(None)
 
     assert refused.value.code() == grpc.StatusCode.UNAVAILABLE
@@ -189,7 +193,7 @@ async def test_a_certificate_of_the_prepared_authority_is_given_to_who_names_its
     async with serving(service, authority) as channel:
 
         async def roots_of(named: str) -> str:
-            chain = await request_certificate(channel, request, seconds=60, token="good", cluster="east", root=named)
+            chain = await request_certificate(channel, request, seconds=60, metadata=said("good"), root=named)
             return chain[-1]
 
         assert await roots_of("") == authority.root_pem
@@ -207,14 +211,14 @@ async def test_every_issuance_and_every_refusal_is_written_down_without_anything
     key = x509.new_key()
 
     async with serving(service, authority) as channel:
-        chain = await request_certificate(channel, x509.new_request(key), seconds=60, token="good", cluster="east")
+        chain = await request_certificate(channel, x509.new_request(key), seconds=60, metadata=said("good"))
         for csr, token in ((x509.new_request(key), "stolen-token"), ("garbage", "good")):
             with pytest.raises(grpc.aio.AioRpcError):
-                await request_certificate(channel, csr, seconds=60, token=token, cluster="east")
+                await request_certificate(channel, csr, seconds=60, metadata=said(token))
         with pytest.raises(grpc.aio.AioRpcError):
             await channel.unary_unary(f"/{SERVICE}/{METHOD}")(b"\xff")
         file.rename(tmp_path / "issued.jsonl.1")
-        await request_certificate(channel, x509.new_request(key), seconds=60, token="good", cluster="east")
+        await request_certificate(channel, x509.new_request(key), seconds=60, metadata=said("good"))
 
     text = (tmp_path / "issued.jsonl.1").read_text()
     issued, *refused = map(json.loads, text.splitlines())
@@ -236,7 +240,7 @@ async def test_a_log_that_cannot_be_written_costs_no_certificate(service, author
 
     async with serving(service, authority) as channel:
         request = x509.new_request(x509.new_key())
-        assert await request_certificate(channel, request, seconds=60, token="good", cluster="east")
+        assert await request_certificate(channel, request, seconds=60, metadata=said("good"))
 
 
 async def test_the_answer_is_as_istios_agents_read_it(domain):

@@ -25,7 +25,7 @@ _RENEW_AT = 0.5
 _JITTER = 0.05
 _BACK_OFF_FIRST = 0.2
 _BACK_OFF_MAX = 15.0
-_NOBODY_ANSWERED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+NOBODY_ANSWERED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 log = structlog.get_logger()
 
@@ -80,6 +80,10 @@ class ControlPlanes:
         self._addresses = list(addresses)
         self._name = name
 
+    @property
+    def count(self) -> int:
+        return len(self._addresses)
+
     @asynccontextmanager
     async def channel(
         self, root_cert_file: str, certificate: Certificate | None = None
@@ -123,6 +127,8 @@ class CertificateHolder:
         self._last_good = last_good
         self._proves_by_certificate = proves_by_certificate
         self._certificate_was_refused = False
+        self._asked_in_vain = 0
+        """How often in a row nobody answered."""
         self._control_planes = control_planes
         self._cluster = cluster
         self._token_file = token_file
@@ -163,34 +169,51 @@ class CertificateHolder:
         """With the last good one of this identity, but only where nobody answered: who was refused gets none."""
         if self.current is not None or not isinstance(error, grpc.aio.AioRpcError):
             return
-        kept = self._last_good() if error.code() in _NOBODY_ANSWERED else None
+        kept = self._last_good() if error.code() in NOBODY_ANSWERED else None
         if kept is not None:
             self.current = kept
             self._changed(kept)
 
     def credentials(self) -> Credentials:
         """Raises OSError and ValueError, where there are none."""
+        return self._shown(by_token=self._certificate_was_refused)
+
+    def _shown(self, *, by_token: bool) -> Credentials:
+        """By the certificate, where it may and can be; a token that cannot be read is no reason to show nothing."""
         held = (self.current or self._last_good()) if self._proves_by_certificate else None
-        if held is not None and held.facts.not_after > datetime.now(UTC) and not self._certificate_was_refused:
-            return Credentials("", held)
-        return Credentials(read_token(self._token_file))
+        if held is None or held.facts.not_after <= datetime.now(UTC):
+            return Credentials(read_token(self._token_file))
+        if by_token:
+            with contextlib.suppress(OSError, ValueError):
+                return Credentials(read_token(self._token_file))
+        return Credentials("", held)
 
     async def request(self, seconds: int, root: str = "") -> Certificate:
         """A new one, of the authority under a root where one is named. Raises grpc.aio.AioRpcError, ValueError, OSError."""
         key = x509.new_key()
-        shown = self.credentials()
+        # A certificate that TLS itself refuses looks as if nobody answered: once all were asked by the one, all are asked by the other.
+        by_other = self._asked_in_vain // self._control_planes.count % 2 == 1
+        shown = self._shown(by_token=self._certificate_was_refused != by_other)
         async with self._control_planes.channel(self._root_cert_file, shown.certificate) as channel:
             try:
                 chain = await request_certificate(
-                    channel, x509.new_request(key), seconds=seconds, token=shown.token, cluster=self._cluster, root=root
+                    channel,
+                    x509.new_request(key),
+                    seconds=seconds,
+                    metadata=shown.metadata(self._cluster),
+                    root=root,
                 )
             except grpc.aio.AioRpcError as error:
-                # The next time by the other one: there may be a new token, and no trust in old certificates any more.
-                refused = error.code() not in _NOBODY_ANSWERED
-                self._certificate_was_refused = refused and shown.certificate is not None
+                self._learn(error.code(), shown)
                 raise
-            self._certificate_was_refused = False
+            self._certificate_was_refused, self._asked_in_vain = False, 0
             return _checked(Certificate("".join(chain[:-1]), x509.key_pem(key), chain[-1]), key)
+
+    def _learn(self, code: grpc.StatusCode, shown: Credentials) -> None:
+        """How to ask the next time. Who was refused asks by the other one: there may be a new token, and no trust in old certificates any more."""
+        self._asked_in_vain = self._asked_in_vain + 1 if code in NOBODY_ANSWERED else 0
+        if code is grpc.StatusCode.UNAUTHENTICATED:
+            self._certificate_was_refused = shown.certificate is not None
 
 
 def read_token(path: str) -> str:
