@@ -67,6 +67,10 @@ def published(cluster: Any) -> dict[str, str]:
     return {namespace: found["data"][KEY] for (namespace, _), found in cluster.collections.get(CONFIG_MAPS, {}).items()}
 
 
+def publishers(cluster: Any) -> set[str]:
+    return {found["metadata"]["annotations"][PUBLISHED_BY] for found in cluster.collections[CONFIG_MAPS].values()}
+
+
 @pytest.fixture
 async def west(fake_cluster):
     """A remote that lets the control planes of east and center write."""
@@ -132,3 +136,41 @@ async def test_new_roots_of_the_same_control_plane_replace_its_old_ones(west):
         await until(lambda: len(published(west)) == 2)
     async with publishing(west, OURS + THEIRS, home="east"):
         await until(lambda: set(published(west).values()) == {OURS + THEIRS})
+
+
+async def test_a_cluster_s_own_control_plane_takes_over_what_another_one_published_first(west):
+    """What the other writes when it comes back with another root would take the cluster's own proxies from it."""
+    async with publishing(west, OURS, home="east"):
+        await until(lambda: len(published(west)) == 2)
+
+    async with publishing(west, OURS, home="west", is_own=True):
+        await until(lambda: publishers(west) == {"west"})
+        async with publishing(west, THEIRS, home="east") as reported:
+            await until(lambda: reported)
+
+    assert [issue.code for issue in reported] == ["ISM0205"]
+    seen = [event["object"]["data"][KEY] for path, _, event in west.events if path == CONFIG_MAPS]
+    assert set(seen) == {OURS}, "proxies never saw the other root"
+
+
+async def test_one_of_several_that_comes_back_with_nothing_of_what_it_published_is_told_and_changes_nothing(west):
+    async with publishing(west, OURS, home="east"), publishing(west, OURS, home="center") as of_center:
+        await until(lambda: len(published(west)) == 2)
+    async with publishing(west, OURS, home="center") as of_center:
+        async with publishing(west, THEIRS, home="east") as of_east:
+            await until(lambda: of_east)
+        await west.put(NAMESPACES, "later")
+        await until(lambda: "later" in published(west))
+
+    [issue] = of_east
+    assert issue.code == "ISM0205"
+    assert of_center == []
+    assert set(published(west).values()) == {OURS}
+
+
+async def test_the_only_one_that_may_write_replaces_its_roots_whatever_they_are(west):
+    await west.put(NAMESPACES, SYSTEM, metadata={"annotations": {WRITERS: "east"}})
+    async with publishing(west, OURS, home="east"):
+        await until(lambda: len(published(west)) == 2)
+    async with publishing(west, THEIRS, home="east"):
+        await until(lambda: set(published(west).values()) == {THEIRS})

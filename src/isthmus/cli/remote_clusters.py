@@ -26,6 +26,8 @@ _COLUMNS = {
     "CREDENTIAL EXPIRES": "credentialExpires",
     "ISTIOD": "istiod",
 }
+_ABOUT_CLUSTERS = ("ISM0201", "ISM0202", "ISM0203", "ISM0204", "ISM0205")
+"""Secrets that cannot be used, ids that are not right, rights that are missing, roots that contradict each other."""
 _WIDE = {"SERVER": "server", "SINCE": "since", "REASON": "reason"}
 
 
@@ -57,9 +59,20 @@ def remote_clusters_command(contexts: Sequence[str], kubeconfig: str, namespace:
     print_table(tuple(columns), [[row.get(key, "") for key in columns.values()] for row in rows])
 
 
+def told(issues: Sequence[Object]) -> list[str]:
+    """What control planes have found wrong with clusters, a line each."""
+    return [
+        f"the control plane of {issue['istiod']} says: {issue['code']} {issue['origin']}: {issue['message']}; {issue['fix']}"
+        for issue in issues
+        if issue["code"] in _ABOUT_CLUSTERS
+    ]
+
+
 def _from_control_planes(name: str) -> list[Object]:
     for row in rows_of_control_planes(name, "", "debug/readyz"):
         click.echo(f"the control plane of {row['istiod']} is not ready: it waits for {row['waitsFor']}", err=True)
+    for line in told(rows_of_control_planes(name, "", "debug/issues")):
+        click.echo(line, err=True)
     return [row | {"since": row["staleSince"]} for row in rows_of_control_planes(name, "", "debug/clusterz")]
 
 

@@ -2,8 +2,9 @@
 
 Several control planes may write into one cluster. Whoever publishes in its system namespace first decides; another one whose roots are among
 those published helps to publish the same in new namespaces, and one whose roots are not says so (ISM0205) and writes nothing: two that
-overwrite each other would break each other's proxies in turn. A cluster's own control plane always publishes. Which others may, the cluster
-says itself, by Istio's annotation on its system namespace.
+overwrite each other would break each other's proxies in turn. So does the first itself, if it comes back with none of the roots that the
+others rely on. A cluster's own control plane always publishes, and takes over what another one published before it. Which others may, the
+cluster says itself, by Istio's annotation on its system namespace.
 """
 
 from __future__ import annotations
@@ -99,63 +100,84 @@ class RootPublisher:
         self._work.set()
 
     async def _publish(self) -> None:
-        if not self._may_write():
-            self._report(())
+        first = self._published.values.get((self._system, CONFIG_MAP))
+        conflict = self._conflict(first) if first is not None and self._may_write() else None
+        self._report(() if conflict is None else (conflict,))
+        if conflict is not None or not self._may_write():
             self.trusted.clear()
             return
-        data = self._data
-        first = self._published.values.get((self._system, CONFIG_MAP))
+        whose, data = str(self._home), self._data
         if first is not None and not self._is_mine(first):
-            if not holds(first.data.get(KEY, ""), self._data[KEY]):
-                self._report((self._contradicted(first),))
-                self.trusted.clear()
-                return
-            data = first.data
-        self._report(())
+            whose, data = _publisher(first), first.data
         self.trusted.set()
         for namespace in sorted((n for _, n in self._namespaces.values), key=lambda n: (n != self._system, n)):
             present = self._published.values.get((namespace, CONFIG_MAP))
             if present is None:
-                await self._create(namespace, data)
-            elif present.data != data and self._is_mine(present):
-                await self._client.patch(CONFIG_MAPS, CONFIG_MAP, self._body(data), namespace)
+                await self._create(namespace, _body(whose, data))
+            elif self._is_mine(present) and (present.data, _publisher(present)) != (data, whose):
+                await self._client.patch(CONFIG_MAPS, CONFIG_MAP, _body(whose, data), namespace)
 
     def _may_write(self) -> bool:
-        if self._is_own:
-            return True
+        return self._is_own or bool({"*", self._home} & self._writers())
+
+    def _writers(self) -> set[str]:
         system = self._namespaces.values.get(("", self._system))
         said = system.metadata.annotations.get(WRITERS, "") if system else ""
-        return bool({"*", self._home}.intersection(name.strip() for name in said.split(",")))
+        return {name.strip() for name in said.split(",")} - {""}
 
     def _is_mine(self, present: ConfigMap) -> bool:
-        return self._is_own or present.metadata.annotations.get(PUBLISHED_BY, self._home) == self._home
+        return self._is_own or _publisher(present) in ("", self._home)
 
-    async def _create(self, namespace: str, data: dict[str, str]) -> None:
-        body: dict[str, Any] = {"apiVersion": "v1", "kind": "ConfigMap", **self._body(data)}
-        body["metadata"] |= {"name": CONFIG_MAP, "namespace": namespace, "labels": {"istio.io/config": "true"}}
+    async def _create(self, namespace: str, content: dict[str, Any]) -> None:
+        named = {"name": CONFIG_MAP, "namespace": namespace, "labels": {"istio.io/config": "true"}}
+        body = content | {"apiVersion": "v1", "kind": "ConfigMap", "metadata": content["metadata"] | named}
         try:
             await self._client.create(CONFIG_MAPS, body, namespace)
         except (AlreadyExists, NotFound):
             return  # Another was faster, which the watch will show; or the namespace has gone meanwhile.
 
-    def _body(self, data: dict[str, str]) -> dict[str, Any]:
-        return {"metadata": {"annotations": {PUBLISHED_BY: self._home}}, "data": data}
+    def _conflict(self, first: ConfigMap) -> Issue | None:
+        """Why what is published may not become what is ours, if it may not."""
+        published, whose = first.data.get(KEY, ""), _publisher(first)
+        if self._is_own or whose == "":
+            return None
+        if whose != self._home:
+            return None if holds(published, self._data[KEY]) else self._contradicted(f"are those of {whose}")
+        if self._writers() == {self._home} or shares(published, self._data[KEY]):
+            return None
+        return self._contradicted("are those of before, on which the other control planes of this cluster rely")
 
-    def _contradicted(self, present: ConfigMap) -> Issue:
-        other = present.metadata.annotations.get(PUBLISHED_BY, "another control plane")
+    def _contradicted(self, whose: str) -> Issue:
         return Issue(
             subject=Subject(self._cluster, "ConfigMap", self._system, CONFIG_MAP),
             code="ISM0205",
             severity=Severity.ERROR,
-            what=f"the roots published here are those of {other}, and ours are not among them: "
+            what=f"the roots published here {whose}, and ours are not among them: "
             f"proxies of this cluster do not trust the control plane of {self._home}",
-            fix=f"give both one root (Secret cacerts), or take one of them out of the annotation {WRITERS}",
+            fix=f"give all of them one root (Secret cacerts), or take one of them out of the annotation {WRITERS}",
         )
+
+
+def _publisher(present: ConfigMap) -> str:
+    """Whose roots these are; empty if nobody says so."""
+    return present.metadata.annotations.get(PUBLISHED_BY, "")
+
+
+def _body(whose: str, data: dict[str, str]) -> dict[str, Any]:
+    return {"metadata": {"annotations": {PUBLISHED_BY: whose}}, "data": data}
 
 
 def holds(published_pem: str, root_pem: str) -> bool:
     """Whether every one of our roots is among those published."""
     try:
         return set(x509.to_der(root_pem)) <= set(x509.to_der(published_pem))
+    except x509.BadCertificate:
+        return False
+
+
+def shares(published_pem: str, root_pem: str) -> bool:
+    """Whether one of our roots is among those published: then ours follow from them in steps."""
+    try:
+        return bool(set(x509.to_der(root_pem)) & set(x509.to_der(published_pem)))
     except x509.BadCertificate:
         return False
