@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from revocation_lists import revoking
 
 from isthmus.agent import own_trust
 from isthmus.agent.certificates import Certificate
@@ -79,8 +80,9 @@ class Proxy:
         self.shown.append(root)
         return "" if root in self.lets_in else "Envoy refused the certificate"
 
-    def ask(self, **what: tuple[str, ...]) -> None:
-        self.keeper.ask(OwnTrust(**{name: tuple(sorted(roots)) for name, roots in what.items()}), self.answers.put)
+    def ask(self, crl: str = "", **what: tuple[str, ...]) -> None:
+        asked = OwnTrust(**{name: tuple(sorted(roots)) for name, roots in what.items()}, crl=crl)
+        self.keeper.ask(asked, self.answers.put)
 
     async def answer(self) -> str:
         async with asyncio.timeout(10):
@@ -153,6 +155,26 @@ async def test_the_newest_question_counts_and_one_that_was_taken_back_does_not(p
     proxy.ask(roots=(OLD_ROOT,))
 
     assert await proxy.answer() == ""
+
+
+async def test_whom_a_list_names_is_refused_whatever_else_is_still_to_be_done(proxy):
+    lists = revoking(OLD.issuer)
+    proxy.not_accepted = "Envoy has not acknowledged its secrets"
+
+    proxy.ask(roots=(OLD_ROOT, NEW_ROOT), crl=lists)
+
+    assert "not renewed" in await proxy.answer()
+    assert proxy.crl == lists
+    proxy.ask(roots=(OLD_ROOT,))
+    await proxy.answer()
+    assert proxy.crl == "", "lists that are gone refuse nobody"
+
+
+async def test_a_list_by_which_the_proxy_itself_would_be_refused_is_not_taken(proxy):
+    proxy.ask(roots=(OLD_ROOT,), crl=revoking(NEW.issuer))
+
+    assert "no revocation list of" in await proxy.answer()
+    assert proxy.crl == ""
 
 
 @pytest.mark.parametrize(

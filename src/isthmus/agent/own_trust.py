@@ -89,14 +89,17 @@ class OwnTrustKeeper:
         held = self._certificate.current
         if held is None:
             return "it has no certificate yet"
+        # Whom a list names is refused from now on, whatever else is still to be done.
+        uncovered = _not_covered(held, asked.crl) if asked.crl else ""
+        if not uncovered:
+            self._refuse(asked.crl)
         if asked.roots and is_due(held, asked):
             self._certificate.renew()
             return f"its certificate is not renewed yet {self._certificate.last_error}".strip()
         if absent := sorted(set(asked.roots) - self._checked_against()):
             return f"{self._root_cert_file.name}, which control planes are checked against, lacks root {_short(absent)}"
-        if asked.crl and (unknown := _not_covered(held, asked.crl)):
-            return unknown
-        self._refuse(asked.crl)
+        if uncovered:
+            return uncovered
         if not_accepted := self._accepted():
             return not_accepted
         for root in asked.proved:
