@@ -32,7 +32,7 @@ def certificate(authority: CertificateAuthority, account: str) -> Certificate:
 
 def ends(authority: CertificateAuthority, own: str, peer: str) -> Ends:
     shown = certificate(authority, own)
-    return Ends(lambda: shown, Account(Namespace("istio-system"), peer))
+    return Ends(lambda: shown, Account(Namespace("istio-system"), peer), lambda: None)
 
 
 @asynccontextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -30,6 +29,7 @@ from isthmus.agent.last_good import LastGood
 from isthmus.agent.last_good_server import LastGoodServer
 from isthmus.agent.own_trust import Answer, OwnTrustKeeper
 from isthmus.agent.proof import shown_to_envoy, verified_by_files
+from isthmus.agent.roots_file import follow_roots
 from isthmus.agent.secrets_server import SecretsServer
 from isthmus.agent.sockets import serve_privately
 from isthmus.agent.specification import AgentSettings, ProxyReady, ProxySpec
@@ -39,16 +39,13 @@ from isthmus.dns.server import DnsServer
 from isthmus.envoy.bootstrap import BootstrapSettings, bootstrap, envoy_arguments
 from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.dump import resources_in
-from isthmus.envoy.name_table import encode as encode_names
 from isthmus.model.proxy_config_words import read
 from isthmus.model.trust import OwnTrust
 from isthmus.model.views import NameRecord
-from isthmus.trust import x509
 
 DNS_PORT = 15053
 _MUTUAL_TLS_PORT = 15013
 _LOOK_SECONDS = 2.0
-_LOOK_AT_ROOTS_SECONDS = 1.0
 _KEEP_SECONDS = 30.0
 _GIVEN = ("cluster_manager.cds.update_success", "listener_manager.lds.update_success")
 """Counters of Envoy: when they stand still, so does its configuration, but for endpoints."""
@@ -146,7 +143,10 @@ class Proxy:
                 tasks.create_task(self._certificate.run(), name=f"certificate {self.spec.name}")
                 tasks.create_task(self._subscription.run(), name=f"subscription {self.spec.name}")
                 tasks.create_task(self._own_trust.run(), name=f"own trust {self.spec.name}")
-                tasks.create_task(self._follow_roots(), name=f"roots {self.spec.name}")
+                tasks.create_task(
+                    follow_roots(Path(self.spec.root_cert_file), self._secrets.check_control_planes),
+                    name=f"roots {self.spec.name}",
+                )
                 if self.spec.dns_capture:
                     bound = partial(
                         namespaces.bound_socket, self.spec.net_namespace, address="127.0.0.1", port=DNS_PORT
@@ -260,27 +260,13 @@ class Proxy:
             return verified_by_files(shown, held.roots_pem)
         return await shown_to_envoy(self._paths.proof, shown, held.roots_pem)
 
-    async def _follow_roots(self) -> None:
-        """The file with the roots that control planes are checked against is somebody else's: its content may change at any time."""
-        file, known = Path(self.spec.root_cert_file), (0, 0)
-        while True:
-            # A file that is being written is looked at again.
-            with contextlib.suppress(OSError, ValueError):
-                found = file.stat()
-                if known != (found.st_mtime_ns, found.st_ino):
-                    text = file.read_text()
-                    x509.parse_certificates(text)
-                    self._secrets.check_control_planes(text)
-                    known = (found.st_mtime_ns, found.st_ino)
-            await asyncio.sleep(_LOOK_AT_ROOTS_SECONDS)
-
     def _write_certificate(self, certificate: Certificate) -> None:
         if self.spec.grpc_bootstrap:
             write_certificate(certificate, CertificateFiles(Path(self.spec.grpc_bootstrap).parent), self._peers)
             self._written_at = asyncio.get_running_loop().time()
 
     def _named(self, records: tuple[NameRecord, ...]) -> None:
-        self._last_good.keep_names(encode_names(records).body)
+        self._last_good.keep_names(records)
         self._dns.table = NameTable.prepare(
             records,
             namespace=self.spec.namespace,

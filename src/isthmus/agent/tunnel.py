@@ -56,10 +56,12 @@ class _NothingListens(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Ends:
-    """What both ends have: `certificate` is the newest, `peer` the only account that is accepted."""
+    """What both ends have: `certificate` is the newest, `peer` the only account that is accepted, `refused` is called where TLS does not
+    let one in: the certificate may be of an authority that is not trusted any longer."""
 
     certificate: Callable[[], Certificate]
     peer: Account
+    refused: Callable[[], None]
 
     def context(self, *, server: bool) -> ssl.SSLContext:
         """With what is newest now. The inside has one for each connection, the outside's listener begins anew with it."""
@@ -230,8 +232,10 @@ class Inside:
                     await joined((reader, writer), target)
             finally:
                 writer.close()
-        except (OSError, asyncio.IncompleteReadError, TimeoutError, ssl.SSLError) as error:
+        except (OSError, asyncio.IncompleteReadError, TimeoutError) as error:
             log.info("tunnel ended", error=str(error) or type(error).__name__)
+            if isinstance(error, ssl.SSLError):
+                self._ends.refused()
             await asyncio.sleep(_REDIAL_SECONDS)
         finally:
             if waits:
