@@ -83,6 +83,10 @@ def test_a_kit_of_istio_s_own_says_the_same():
     assert (made.pod.proxy.network, made.pod.settings.mesh_id, made.probe) == ("n2", "m1", {})
 
 
+def probe(said: str) -> str:
+    return f"defaultConfig: {{readinessProbe: {said}}}"
+
+
 def test_the_agent_s_own_connections_and_its_resolver_s_are_not_led_back_to_it():
     made = agent(kit_files(GROUP, order()))
 
@@ -114,6 +118,16 @@ def test_the_agent_s_own_connections_and_its_resolver_s_are_not_led_back_to_it()
             "",
             "cluster.env: ISTIO_METAJSON_LABELS: is not an object of labels",
         ),
+        ("POD_NAMESPACE=bank", "defaultConfig: {proxyMetadata: [a]}", "defaultConfig.proxyMetadata has no fields"),
+        ("POD_NAMESPACE=bank", "defaultConfig: {readinessProbe: [a]}", "defaultConfig.readinessProbe has no fields"),
+        ("POD_NAMESPACE=bank", probe("{exec: {command: null}}"), r"array.*null.*exec.command"),
+        ("POD_NAMESPACE=bank", probe("{exec: {command: []}}"), r"length >= 1.*exec.command"),
+        ("POD_NAMESPACE=bank", probe("{httpGet: {port: http}}"), r"int.*str.*httpGet.port"),
+        ("POD_NAMESPACE=bank", probe("{httpGet: {port: 80, httpHeaders: [a]}}"), r"httpGet.httpHeaders\[0\]"),
+        ("POD_NAMESPACE=bank", probe("{tcpSocket: {port: 80}, periodSeconds: 10s}"), r"int.*str.*periodSeconds"),
+        ("POD_NAMESPACE=bank", probe("{tcpSocket: {port: 80}, periodSeconds: -1}"), "int.*>= 0.*periodSeconds"),
+        ("POD_NAMESPACE=bank", probe("{tcpSocket: {port: 80}, grpc: {port: 81}}"), "readinessProbe: it needs one way"),
+        ("POD_NAMESPACE=bank", probe("{periodSeconds: 2, exec: null}"), "readinessProbe: it needs one way to ask"),
     ],
 )
 def test_what_is_wrong_with_a_kit_is_told_with_its_file(environment, mesh, why):

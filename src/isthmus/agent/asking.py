@@ -40,8 +40,9 @@ class Answer:
 
 async def ask(question: Object, ip: str, headers: Mapping[str, str] | None = None) -> Answer:
     """Whatever goes wrong is an answer, too. `headers` are passed on, where HTTP is spoken."""
-    seconds = float(question.get("timeoutSeconds") or 1)
+    seconds = 1.0
     try:
+        seconds = float(question.get("timeoutSeconds") or seconds)
         async with asyncio.timeout(seconds):
             if "httpGet" in question:
                 return await _http(question["httpGet"], ip, headers or {})

@@ -15,6 +15,7 @@ import msgspec
 import yaml
 
 from isthmus.agent.pod import BadPod, PodAgent, PodPaths, PodTexts, pod_agent
+from isthmus.agent.probe_words import read_probe
 from isthmus.injection.settings import Capture
 from isthmus.installation.machine_kit import ENVIRONMENT, MESH
 
@@ -46,12 +47,12 @@ def machine_agent(kit: KitTexts, paths: PodPaths, *, name: str, address: str, st
     restart. Raises BadPod.
     """
     environment, config = _environment(kit.environment), _default_config(kit.mesh)
-    for key, value in (config.pop("proxyMetadata", None) or {}).items():
+    for key, value in _object(config.pop("proxyMetadata", None), "proxyMetadata").items():
         environment.setdefault(str(key), str(value))
     namespace = environment.get("POD_NAMESPACE") or environment.get("ISTIO_NAMESPACE") or ""
     if not namespace:
         raise BadPod(f"{ENVIRONMENT}: POD_NAMESPACE is not set")
-    probe = config.get("readinessProbe") or {}
+    probe = _probe(config)
     environment |= {
         "POD_NAME": name,
         "POD_NAMESPACE": namespace,
@@ -67,7 +68,7 @@ def machine_agent(kit: KitTexts, paths: PodPaths, *, name: str, address: str, st
     settings = msgspec.structs.replace(pod.settings, last_good=state, proves_by_certificate=True)
     return MachineAgent(
         pod=replace(pod, proxy=proxy, settings=settings),
-        probe=dict(probe),
+        probe=probe,
         capture=Capture(
             inbound_ports=environment.get("ISTIO_INBOUND_PORTS") or "*",
             excluded_inbound_ports=environment.get("ISTIO_LOCAL_EXCLUDE_PORTS", "22"),
@@ -110,3 +111,17 @@ def _default_config(text: str) -> Object:
     if not isinstance(config, dict):
         raise BadPod(f"{MESH}: has no defaultConfig with fields")
     return dict(config)
+
+
+def _object(value: Any, field: str) -> Object:
+    if value is not None and not isinstance(value, dict):
+        raise BadPod(f"{MESH}: defaultConfig.{field} has no fields")
+    return value or {}
+
+
+def _probe(config: Object) -> Object:
+    said = _object(config.get("readinessProbe"), "readinessProbe")
+    try:
+        return read_probe(said) if said else {}
+    except ValueError as error:
+        raise BadPod(f"{MESH}: defaultConfig.readinessProbe: {error}") from None

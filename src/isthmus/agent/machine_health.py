@@ -63,7 +63,7 @@ class Judgement:
 
 
 class MachineHealth:
-    """`run` until cancelled; `say` for what the agent knows better than the probe."""
+    """`run` until cancelled; `leave` when the machine leaves the mesh."""
 
     def __init__(
         self,
@@ -86,8 +86,6 @@ class MachineHealth:
         self._newest: HealthReport | None = None
         self._news = asyncio.Event()
         self._leaving = False
-        self.told: HealthReport | None = None
-        """What a control plane was told last."""
 
     def leave(self) -> None:
         """From now on the machine is not healthy, whatever its application says."""
@@ -136,5 +134,4 @@ class MachineHealth:
         await self._news.wait()
         self._news.clear()
         assert self._newest is not None, "set together with the event"
-        self.told = self._newest
         return self._newest
