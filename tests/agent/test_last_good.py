@@ -20,9 +20,13 @@ from isthmus.agent.specification import ProxySpec
 from isthmus.envoy.dump import resources_in
 from isthmus.envoy.resources import CLUSTER, EXTENSION, LISTENER, Resource, ResourceSet
 from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.model.views import NameRecord
 from isthmus.trust import x509
 
 DELTA = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
+
+
+NAMES = (NameRecord(host="web.shop", ips=("10.0.0.1",), registry="Kubernetes", short_name="web", namespace="shop"),)
 
 
 def spec(**changed: object) -> ProxySpec:
@@ -75,8 +79,8 @@ def test_a_certificate_of_another_identity_is_not_given_away(tmp_path, authority
     assert LastGood(str(tmp_path), spec()).certificate() is None
 
 
-def test_peers_authorities_are_kept_and_so_is_that_there_are_none_any_longer(tmp_path):
-    peers = {TrustDomain.parse("partner.example"): [b"one", b"two"]}
+def test_peers_authorities_are_kept_and_so_is_that_there_are_none_any_longer(tmp_path, authority):
+    peers = {TrustDomain.parse("partner.example"): x509.to_der(authority.root_pem), TrustDomain("gone.example"): []}
     LastGood(str(tmp_path), spec()).keep_peers(peers)
 
     assert LastGood(str(tmp_path), spec(name="web-2")).peers() == peers
@@ -89,7 +93,7 @@ def test_files_are_for_their_owner_alone(tmp_path, authority):
     folder = tmp_path / "kept"
     last_good = LastGood(str(folder), spec())
     last_good.keep_certificate(certificate_of(authority))
-    last_good.keep_names(b"table")
+    last_good.keep_names(NAMES)
     last_good.keep_configuration(resources("a"))
     last_good.keep_peers({})
 
@@ -106,14 +110,33 @@ def test_configuration_is_for_the_workload(tmp_path):
     assert LastGood(str(tmp_path), spec(labels={"version": "v2"})).configuration() is None
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b'{"names": 3}'])
+def test_names_are_kept_for_the_workload(tmp_path):
+    LastGood(str(tmp_path), spec()).keep_names(NAMES)
+
+    assert LastGood(str(tmp_path), spec(name="web-2")).names() == NAMES
+    assert LastGood(str(tmp_path), spec(workload_name="other")).names() is None
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"{", b'{"names": 3}', b'{"names": "=not base64"}', b'{"names": "//8="}', b"{}"]
+)
 def test_a_torn_file_is_as_none(tmp_path, content):
     last_good = LastGood(str(tmp_path), spec())
-    last_good.keep_names(b"table")
+    last_good.keep_names(NAMES)
     [path] = tmp_path.iterdir()
     path.write_bytes(content)
 
     assert last_good.names() is None
+
+
+@pytest.mark.parametrize("peers", ['{"partner.example": ["//8="]}', '{"not a domain": []}', '{"partner.example": "x"}'])
+def test_peers_that_cannot_be_read_are_as_none(tmp_path, peers):
+    last_good = LastGood(str(tmp_path), spec())
+    last_good.keep_peers({})
+    [path] = tmp_path.iterdir()
+    path.write_text(f'{{"peers": {peers}}}')
+
+    assert last_good.peers() is None
 
 
 def test_without_a_folder_nothing_is_kept(authority):

@@ -40,3 +40,33 @@ async def test_an_agent_that_starts_without_control_planes_trusts_whom_it_truste
 
     assert first == PEERS
     assert subscription.last_error.startswith("UNAVAILABLE"), "it goes on asking"
+
+
+async def test_who_is_refused_trusts_nobody_that_it_trusted_before(
+    credentials: tuple[Path, Path], token_port: str
+) -> None:
+    """This control plane answers, and lets no proxy in."""
+    _, roots = credentials
+    told: list[Bundles] = []
+    subscription = Subscription(
+        ControlPlanes([token_port], "istiod.istio-system.svc"),
+        node={"id": "n"},
+        cluster="east",
+        credentials=lambda: Credentials("another's token"),
+        root_cert_file=str(roots),
+        wants_names=False,
+        named=lambda _: None,
+        trusted=told.append,
+        asked=lambda _, __: None,
+        last_names=lambda: None,
+        last_peers=lambda: PEERS,
+    )
+
+    async with asyncio.timeout(SECONDS), asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(subscription.run(), name="subscription")
+        while not subscription.last_error:  # noqa: ASYNC110 - nobody is called for it
+            await asyncio.sleep(0.01)
+        running.cancel()
+
+    assert not subscription.last_error.startswith("UNAVAILABLE")
+    assert told == []

@@ -7,21 +7,24 @@ while nobody answers, and only for as long as the certificate is valid.
 
 from __future__ import annotations
 
-import base64
 import os
+import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import MappingProxyType
 
 import msgspec
 import structlog
+from google.protobuf.message import DecodeError
 
 from isthmus.agent.certificates import Certificate
 from isthmus.agent.specification import ProxySpec
+from isthmus.envoy import name_table
 from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.resources import Resource, ResourceSet
 from isthmus.model.identity import TrustDomain
-from isthmus.trust.x509 import BadCertificate
+from isthmus.model.views import NameRecord
+from isthmus.trust.x509 import BadCertificate, parse_certificates
 
 _VALID_FOR_AT_LEAST = timedelta(minutes=1)
 
@@ -29,15 +32,15 @@ log = structlog.get_logger()
 
 
 class _Kept(msgspec.Struct, frozen=True, kw_only=True):
-    """`resources` are bodies by type and name, `peers` authorities (DER) by trust domain; base64."""
+    """`resources` are bodies by type and name, `peers` authorities (DER) by trust domain."""
 
     chain_pem: str = ""
     key_pem: str = ""
     roots_pem: str = ""
     ip: str = ""
-    names: str = ""
-    peers: dict[str, list[str]] = {}
-    resources: dict[str, dict[str, str]] = {}
+    names: bytes | None = None
+    peers: dict[str, list[bytes]] = {}
+    resources: dict[str, dict[str, bytes]] = {}
 
 
 class LastGood:
@@ -72,32 +75,31 @@ class LastGood:
 
     def keep_peers(self, peers: Bundles) -> None:
         """Also that there are none: whoever is trusted no longer is not trusted again."""
-        encoded = {
-            str(domain): [base64.b64encode(der).decode() for der in authorities]
-            for domain, authorities in peers.items()
-        }
-        self._write(self._peers, _Kept(peers=encoded))
+        self._write(self._peers, _Kept(peers={str(domain): list(authorities) for domain, authorities in peers.items()}))
 
     def peers(self) -> Bundles | None:
         """Other trust domains' authorities, as this identity was told last."""
         kept = self._read(self._peers)
-        if kept is None:
+        try:
+            return (
+                None if kept is None else {TrustDomain.parse(name): _checked(ders) for name, ders in kept.peers.items()}
+            )
+        except ValueError:
             return None
-        return {
-            TrustDomain.parse(domain): [base64.b64decode(der) for der in authorities]
-            for domain, authorities in kept.peers.items()
-        }
 
-    def keep_names(self, body: bytes) -> None:
-        self._write(self._names, _Kept(names=base64.b64encode(body).decode()))
+    def keep_names(self, records: tuple[NameRecord, ...]) -> None:
+        self._write(self._names, _Kept(names=name_table.encode(records).body))
 
-    def names(self) -> bytes | None:
+    def names(self) -> tuple[NameRecord, ...] | None:
         kept = self._read(self._names)
-        return base64.b64decode(kept.names) if kept is not None else None
+        try:
+            return None if kept is None or kept.names is None else name_table.decode(kept.names)
+        except DecodeError:
+            return None
 
     def keep_configuration(self, resources: ResourceSet) -> None:
         bodies = {
-            type_url: {name: base64.b64encode(resource.body).decode() for name, resource in named.items()}
+            type_url: {name: resource.body for name, resource in named.items()}
             for type_url, named in resources.by_type.items()
         }
         self._write(self._configuration, _Kept(ip=self._spec.ip, resources=bodies))
@@ -110,9 +112,7 @@ class LastGood:
         return ResourceSet(
             MappingProxyType(
                 {
-                    type_url: MappingProxyType(
-                        {name: Resource.of_bytes(name, base64.b64decode(body)) for name, body in named.items()}
-                    )
+                    type_url: MappingProxyType({name: Resource.of_bytes(name, body) for name, body in named.items()})
                     for type_url, named in kept.resources.items()
                 }
             )
@@ -138,3 +138,10 @@ class LastGood:
             return msgspec.json.decode((self._folder / name).read_bytes(), type=_Kept)
         except (OSError, msgspec.MsgspecError):
             return None
+
+
+def _checked(authorities: list[bytes]) -> list[bytes]:
+    """As they are. Raises ValueError, unless each is a certificate."""
+    if authorities:
+        parse_certificates("".join(map(ssl.DER_cert_to_PEM_cert, authorities)))
+    return authorities

@@ -1,7 +1,7 @@
 """What an agent itself is told: the name table, the authorities of other trust domains, and what to do about those of its own. One stream for
 each proxy.
 
-The last good of each goes on counting for as long as the control plane is away.
+The last good of each goes on counting for as long as the control plane is away. Who is refused before anything has come gets none.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import grpc.aio
 import structlog
 from google.protobuf.message import DecodeError
 
-from isthmus.agent.certificates import ControlPlanes, Credentials, explained
+from isthmus.agent.certificates import NOBODY_ANSWERED, ControlPlanes, Credentials, explained
 from isthmus.envoy import bundles, name_table, own_trust, resources
 from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.resources import BUNDLES, NAME_TABLE, OWN_TRUST
@@ -46,7 +46,7 @@ class Subscription:
         named: Callable[[tuple[NameRecord, ...]], None],
         trusted: Callable[[Bundles], None],
         asked: Callable[[OwnTrust, Callable[[str], Awaitable[None]]], None],
-        last_names: Callable[[], bytes | None],
+        last_names: Callable[[], tuple[NameRecord, ...] | None],
         last_peers: Callable[[], Bundles | None],
     ) -> None:
         self._last_names, self._last_peers = last_names, last_peers
@@ -74,15 +74,17 @@ class Subscription:
             except (grpc.aio.AioRpcError, OSError, ValueError, DecodeError) as error:
                 self.last_error = explained(error)
                 log.warning("nothing from the control plane", error=self.last_error)
-                self._make_do()
+                self._make_do(error)
             if own.cancelling():
                 return  # A cancellation that meets the end of a call comes out of grpc.aio as that call's error.
             back_off = _BACK_OFF_FIRST if self.received_at != before else min(back_off * 2, _BACK_OFF_MAX)
             await asyncio.sleep(back_off * random.uniform(0.5, 1.5))
 
-    def _make_do(self) -> None:
-        """With the last good ones, before anything has come."""
-        if self.received_at is not None:
+    def _make_do(self, error: Exception) -> None:
+        """With the last good ones, before anything has come, and only where nobody answered."""
+        if self.received_at is not None or not isinstance(error, grpc.aio.AioRpcError):
+            return
+        if error.code() not in NOBODY_ANSWERED:
             return
         names = self._last_names() if NAME_TABLE in self._wanted else None
         peers = self._last_peers()
@@ -91,7 +93,7 @@ class Subscription:
         if peers is not None:
             self._trusted(peers)
         if names is not None:
-            self._named(name_table.decode(names))
+            self._named(names)
 
     async def _follow(self) -> None:
         shown = self._credentials()
