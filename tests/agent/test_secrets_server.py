@@ -36,6 +36,9 @@ class Stream:
     async def subscribe(self, *names: str) -> None:
         await self._call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=SECRET, resource_names_subscribe=names))
 
+    async def unsubscribe(self, *names: str) -> None:
+        await self._call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=SECRET, resource_names_unsubscribe=names))
+
     async def receive(self) -> set[str]:
         """The names in the next response that has any secret."""
         response = await self._call.read()
@@ -243,6 +246,26 @@ def trusted_in(secret: secret_pb2.Secret) -> list[str]:
     validator = tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig()
     assert secret.validation_context.custom_validator_config.typed_config.Unpack(validator)
     return list(json.loads(validator.trust_bundles.inline_string)["trust_domains"])
+
+
+async def test_bundles_that_nobody_wants_any_longer_are_not_made_any_longer(server, folder, issue):
+    """An Envoy's upstreams come and go for as long as it runs."""
+    first, second = "spiffe://a.example", "spiffe://b.example"
+    server.put(issue())
+
+    async with connected(folder / "sds.sock") as channel:
+        stream, other = opened(channel), opened(channel)
+        await stream.subscribe(first)
+        await stream.receive()
+        await other.subscribe(second)
+        await other.receive()
+        assert set(server._made) == {first, second}
+        await stream.unsubscribe(first)
+        await until(lambda: set(server._made) == {second})
+        other.close()
+        await until(lambda: len(server._streams) == 1)
+        await stream.subscribe(first)
+        await until(lambda: set(server._made) == {first})
 
 
 async def test_what_envoy_has_acknowledged_is_known(server, folder, issue):

@@ -6,7 +6,7 @@ Who may connect to the socket is the identity: it lies in the proxy's own folder
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Container, Iterable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -38,6 +38,14 @@ class _Stream:
     names: set[str] = field(default_factory=set)
     told: ResourceSet | None = None
 
+    def learn(self, request: Any) -> None:
+        """Which names are wanted from now on."""
+        if self.session.delta:
+            self.names |= set(request.resource_names_subscribe)
+            self.names -= set(request.resource_names_unsubscribe)
+        else:
+            self.names = set(request.resource_names)
+
     def tell(self, resources: ResourceSet | None) -> list[Response]:
         self.told = resources
         return self.session.publish(resources) if resources is not None else []
@@ -51,7 +59,7 @@ class SecretsServer:
         self._resources: ResourceSet | None = None
         self._certificate: Certificate | None = None
         self._peers: Bundles = {}
-        self._asked: dict[str, Container[TrustDomain]] = {}
+        self._made: dict[str, frozenset[TrustDomain]] = {}
         """Bundles of some trust domains alone, by name. Which of them are needed, only Envoy knows: they are made when it asks."""
         self._control_plane_roots = ""
         self._crl = ""
@@ -81,7 +89,7 @@ class SecretsServer:
 
     def not_accepted(self) -> str:
         """What Envoy has still to acknowledge, in words, or nothing: of the newest that there is."""
-        asked = {name for stream in self._streams for name in stream.names}
+        asked = self._asked()
         if not {WORKLOAD_CERTIFICATE, TRUST_BUNDLE} <= asked:
             return "Envoy has not asked for its secrets"
         if refusals := {each.error for stream in self._streams for each in stream.session.status if each.error}:
@@ -99,7 +107,7 @@ class SecretsServer:
             bundle_secret(certificate.trusted_with(self._peers), revoked=revoked),
             *(
                 bundle_secret(certificate.trusted_among(each, self._peers), name, revoked)
-                for name, each in self._asked.items()
+                for name, each in self._made.items()
             ),
         ]
         if self._control_plane_roots:
@@ -109,11 +117,15 @@ class SecretsServer:
         for stream in self._streams:
             stream.news.set()
 
-    def _make(self, names: Iterable[str]) -> None:
-        """The bundles that are asked for by trust domain, where they are not there yet."""
-        new = {name: domains for name in names if name not in self._asked and (domains := domains_named(name))}
-        self._asked |= new
-        if new:
+    def _asked(self) -> set[str]:
+        """What the streams that there are want."""
+        return {name for stream in self._streams for name in stream.names}
+
+    def _make(self) -> None:
+        """The bundles that are asked for by trust domain, and no others: Envoy forgets them with what needed them."""
+        wanted = {name: domains for name in sorted(self._asked()) if (domains := domains_named(name))}
+        if wanted.keys() != self._made.keys():
+            self._made = wanted
             self._renew()
 
     async def start(self) -> None:
@@ -154,9 +166,8 @@ class SecretsServer:
             async with asyncio.TaskGroup() as tasks:
                 learning = tasks.create_task(learn(), name="secrets")
                 async for request in requests:
-                    names = request.resource_names_subscribe if session.delta else request.resource_names
-                    self._make(names)
-                    stream.names.update(names)
+                    stream.learn(request)
+                    self._make()
                     for response in [*stream.tell(self._resources), *session.receive(request)]:
                         await context.write(b"".join(response))
                 learning.cancel()
