@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import yaml
+from documents import decoded
 
-from isthmus.api.registry import decode, kind_of
 from isthmus.discovery.federation import offers_for
 from isthmus.discovery.view import view_for
 from isthmus.ingest.cache import IngestCache
@@ -45,13 +45,7 @@ class OneMesh:
         return read(settings, [self.cluster()], ClusterId("c"), IngestCache(), besides).snapshot
 
     def cluster(self) -> ClusterInput:
-        found: dict[str, dict[tuple[str, str], object]] = {}
-        for obj in self.objects:
-            kind = kind_of(obj["apiVersion"], obj["kind"])
-            assert kind, f"{obj['kind']} is read"
-            name = (obj["metadata"].get("namespace", ""), obj["metadata"]["name"])
-            found.setdefault(kind.key, {})[name] = decode(kind, obj)
-        return ClusterInput(id=ClusterId("c"), state=ImportState.LIVE, objects=found)
+        return ClusterInput(id=ClusterId("c"), state=ImportState.LIVE, objects=decoded(self.objects))
 
     def offers_to(self, peer: MeshId) -> Offers:
         """Nothing to a mesh that no MeshPeer is for."""

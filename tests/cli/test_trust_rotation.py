@@ -19,9 +19,8 @@ import pytest
 import structlog
 from click import UsageError
 from click.testing import CliRunner, Result
-from cryptography import x509 as raw
-from cryptography.hazmat.primitives import hashes, serialization
 from envoy.service.discovery.v3 import discovery_pb2
+from revocation_lists import revoking
 
 from isthmus.cli import trust_clusters
 from isthmus.cli.app import isthmus
@@ -384,7 +383,7 @@ def test_no_root_is_prepared_that_revocation_lists_know_nothing_of_and_an_evicti
     [old] = states(kubeconfig)
     authority = control_planes["east"].signs.result().current
     root = request_to("east", "GET", f"{PATH}/secrets/cacerts")[1]
-    lists = revocations(ROOTS["last"]) + revocations(authority.issuer)
+    lists = revoking(ROOTS["last"]) + revoking(authority.issuer)
     root["data"]["ca-crl.pem"] = base64.b64encode(lists.encode()).decode()
     assert request_to("east", "PUT", f"{PATH}/secrets/cacerts", root)[0] == 200
 
@@ -395,12 +394,6 @@ def test_no_root_is_prepared_that_revocation_lists_know_nothing_of_and_an_evicti
     evicted = trust(kubeconfig, "evict", "west", "--yes")
     assert "east: ca-crl.pem is dropped" in evicted.stderr
     assert "ca-crl.pem" not in request_to("east", "GET", f"{PATH}/secrets/cacerts")[1]["data"]
-
-
-def revocations(issuer: x509.Issuer) -> str:
-    builder = raw.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
-    builder = builder.last_update(NOW).next_update(NOW + timedelta(days=1))
-    return builder.sign(issuer.key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
 def test_an_eviction_that_was_interrupted_goes_on_with_its_own_root(kubeconfig, control_planes, monkeypatch):

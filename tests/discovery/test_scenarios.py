@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 import yaml
+from documents import decoded
 
-from isthmus.api.registry import decode, kind_of
 from isthmus.assurance.gateway_status import documents, gateway_statuses
 from isthmus.assurance.scenario import scenario_of
 from isthmus.discovery.view import view_for
@@ -100,15 +100,6 @@ def until_fence(lines: Iterator[str]) -> Iterator[str]:
         if line == "```":
             return
         yield line
-
-
-def decoded(objects: list[dict[str, Any]]) -> dict[str, dict[tuple[str, str], object]]:
-    found: dict[str, dict[tuple[str, str], object]] = {}
-    for each in objects:
-        kind, metadata = kind_of(each["apiVersion"], each["kind"]), each["metadata"]
-        assert kind, f"{each['apiVersion']} {each['kind']} is read"
-        found.setdefault(kind.key, {})[metadata.get("namespace", ""), metadata["name"]] = decode(kind, each)
-    return found
 
 
 def table(mesh: Mesh, heading: str, extra: dict[str, Any]) -> list[str]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
-from cryptography import x509 as raw
-from cryptography.hazmat.primitives import hashes, serialization
+from revocation_lists import revoking
 
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.trust import x509
@@ -67,9 +66,7 @@ def test_a_root_without_other_names_is_called_by_its_subject(root: x509.Issuer) 
 
 
 def test_revocation_lists_end_too(root, now):
-    builder = raw.CertificateRevocationListBuilder().issuer_name(root.certificate.subject)
-    crl = builder.last_update(now).next_update(now + timedelta(days=7)).sign(root.key, hashes.SHA256())
-    pem = crl.public_bytes(serialization.Encoding.PEM).decode()
+    pem = revoking(root, now=now, until=timedelta(days=7))
 
     [found] = of_revocations("east", "here", pem)
     [torn] = of_revocations("east", "here", "-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----")

@@ -74,7 +74,6 @@ class Cluster:
             roots=self.roots,
             active=x509.fingerprint(self.authority.root),
             prepared=self.root_of(PREPARED),
-            previous=self.root_of(PREVIOUS),
             records=self.records,
             reports=self.reports,
         )

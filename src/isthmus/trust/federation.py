@@ -21,6 +21,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from isthmus.model.bundles import BundleEndpoint
 from isthmus.model.identity import TrustDomain
 from isthmus.trust.spiffe_bundle import SpiffeBundle
+from isthmus.trust.x509 import certificate_pem, to_der
 
 BUNDLE_PORT = 15019
 """Where control planes publish their own bundle, by https_spiffe."""
@@ -212,7 +213,9 @@ def resumed(endpoint: BundleEndpoint, imported: str, kept: str, now: datetime) -
     new = began(endpoint, imported, now)
     try:
         record = msgspec.json.decode(kept, type=Record)
-        authorities = None if record.authorities is None else tuple(sorted(map(_der, record.authorities)))
+        authorities = None
+        if record.authorities is not None:
+            authorities = tuple(sorted(der for pem in record.authorities for der in to_der(pem)))
     except (msgspec.DecodeError, ValueError):
         return new
     if record.imported != imported or record.trust_domain != str(endpoint.trust_domain):
@@ -248,8 +251,4 @@ def vouching(
 
 
 def _pem(der: bytes) -> str:
-    return x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM).decode()
-
-
-def _der(pem: str) -> bytes:
-    return x509.load_pem_x509_certificate(pem.encode()).public_bytes(Encoding.DER)
+    return certificate_pem(x509.load_der_x509_certificate(der))

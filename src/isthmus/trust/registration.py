@@ -93,7 +93,7 @@ class RegistrationAuthority:
 
     def _under(self, root: str) -> CertificateAuthority:
         for authority in (self._authority(), self._prepared()):
-            if authority is not None and root in ("", x509.fingerprint(authority.root)):
+            if authority is not None and (not root or root == x509.fingerprint(authority.root)):
                 return authority
         raise Refused("FAILED_PRECONDITION", "there is no authority under that root here", f"root {root}")
 

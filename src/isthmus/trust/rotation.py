@@ -92,15 +92,14 @@ def tainted(records: Mapping[str, Record], roots: Iterable[str], active: str) ->
 
 
 class ClusterTrust(msgspec.Struct, frozen=True, kw_only=True):
-    """What one cluster with a control plane of its own has: the roots that are trusted (fingerprint → PEM), which of them signs, signs next, and
-    signed before; what is written down; and the newest answers of its control planes, None for one that has not answered.
+    """What one cluster with a control plane of its own has: the roots that are trusted (fingerprint → PEM), which of them signs, and which
+    signs next; what is written down; and the newest answers of its control planes, None for one that has not answered.
     """
 
     name: str
     roots: dict[str, str]
     active: str
     prepared: str = ""
-    previous: str = ""
     records: dict[str, Record] = {}
     reports: dict[str, Report | None] = {}
 
