@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import stat
 from datetime import UTC, datetime
 
@@ -106,6 +108,7 @@ async def test_a_token_that_is_not_valid_is_told_and_a_read_is_not(server, api, 
         ({"verb": "create", "resource": "events"}, False),
         ({"verb": "patch", "resource": "pods", "subresource": "status"}, False),
         ({"verb": "create", "group": "authentication.k8s.io", "resource": "tokenreviews"}, False),
+        ({"verb": "create", "group": "shop.example", "resource": "codereviews"}, True),
         ({"verb": "list", "resource": "secrets"}, False),
         ({"verb": "create", "resource": "serviceaccounts", "subresource": "token"}, True),
         ({"verb": "deletecollection", "resource": "pods"}, True),
@@ -140,6 +143,43 @@ def test_the_files_are_bounded_and_the_oldest_goes(tmp_path):
     assert [file.name for file in files] == ["audit.log.3", "audit.log.2", "audit.log.1", "audit.log"]
     assert all(file.stat().st_size <= 4000 for file in files)
     assert names == [f"p{number}" for number in range(100 - len(names), 100)]
+
+
+def test_a_disk_that_is_full_when_a_new_file_is_due_costs_no_older_one(tmp_path, monkeypatch):
+    log = AuditLog(tmp_path, bytes_max=1500)
+    for number in range(12):
+        log.write(written(f"p{number}"))
+    before = [file.read_text() for file in files_in(tmp_path)]
+    assert len(before) == 4
+
+    with monkeypatch.context() as full:
+        full.setattr("os.open", refusing)
+        for _ in range(20):
+            log.write(written("lost"))
+    during = [file.read_text() for file in files_in(tmp_path)]
+    log.write(written("after"))
+    log.close()
+
+    assert during == before[1:], "the oldest has gone, as for any new file"
+    assert [json.loads(line)["objectRef"]["name"] for line in (tmp_path / "audit.log").open()] == ["after"]
+
+
+def refusing(*_arguments):
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_an_event_for_which_the_disk_has_room_in_part_is_taken_back(tmp_path, monkeypatch):
+    log = AuditLog(tmp_path)
+    log.write(written("one"))
+    write = os.write
+    with monkeypatch.context() as full:
+        full.setattr("os.write", lambda descriptor, data: write(descriptor, data[:100]))
+        log.write(written("two"))
+    log.write(written("three"))
+    log.close()
+
+    names = [json.loads(line)["objectRef"]["name"] for line in (tmp_path / "audit.log").open()]
+    assert names == ["one", "three"]
 
 
 def test_a_log_goes_on_where_it_was_after_a_restart(tmp_path):
@@ -193,11 +233,15 @@ def test_the_command_shows_changes_by_namespace_user_kind_and_verb(tmp_path):
     ]
 
 
-def test_a_file_that_is_no_audit_log_is_refused_by_line(tmp_path):
-    file = tmp_path / "x.log"
-    file.write_text('{"stage": "RequestReceived"}\nnonsense\n')
+def test_a_line_that_is_no_event_is_told_and_hides_no_other(tmp_path):
+    torn, whole = tmp_path / "x.log", tmp_path / "audit.log"
+    torn.write_text('{"stage": "RequestReceived"}\nnonsense\nmore of it\n')
+    log = AuditLog(tmp_path)
+    log.write(written("one"))
+    log.close()
 
-    found = command("-f", file)
+    found = command("-f", torn, "-f", whole, "-o", "json")
 
     assert found.exit_code != 0
-    assert f"{file}:2: not an event" in found.output
+    assert [each["objectRef"]["name"] for each in json.loads(found.stdout)["events"]] == ["one"]
+    assert [line.partition(": ")[0] for line in found.stderr.splitlines()] == [f"{torn}:2"]

@@ -6,6 +6,7 @@ components say all the time (Leases, Events, statuses). The files are bounded: w
 
 from __future__ import annotations
 
+import errno
 import os
 import uuid
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ _OLDER_FILES = 3
 _TEXT_MAX = 1024
 _CHANGES = frozenset({"create", "update", "patch", "delete", "deletecollection"})
 _CHATTER = frozenset({("coordination.k8s.io", "leases"), ("", "events"), ("events.k8s.io", "events")})
+_REVIEWING = frozenset({"authentication.k8s.io", "authorization.k8s.io"})
+"""Groups whose reviews are asked, not kept."""
 _REFUSED = (401, 403)
 
 log = structlog.get_logger()
@@ -61,7 +64,7 @@ def tells(event: dict[str, Any]) -> bool:
 
 def _is_change(verb: str, group: str, resource: str, subresource: str) -> bool:
     """Of something that is kept, and not what components say all the time."""
-    is_kept = bool(resource) and not resource.endswith("reviews")
+    is_kept = bool(resource) and not (group in _REVIEWING and resource.endswith("reviews"))
     return verb in _CHANGES and is_kept and subresource != "status" and (group, resource) not in _CHATTER
 
 
@@ -122,18 +125,18 @@ class AuditLog:
         self._path = directory / FILE
         self._bytes_max = bytes_max
         self._is_failing = False
-        self._open()
-
-    def _open(self) -> None:
-        self._descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        self._descriptor = self._opened()
         self._size = os.fstat(self._descriptor).st_size
+
+    def _opened(self) -> int:
+        return os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
 
     def write(self, event: dict[str, Any]) -> None:
         line = msgspec.json.encode(event) + b"\n"
         try:
             if self._size + len(line) > self._bytes_max and self._size:
                 self._turn()
-            self._size += os.write(self._descriptor, line)
+            self._append(line)
         except OSError as error:
             if not self._is_failing:
                 log.error("the audit log cannot be written", path=str(self._path), error=str(error))
@@ -141,13 +144,23 @@ class AuditLog:
         else:
             self._is_failing = False
 
+    def _append(self, line: bytes) -> None:
+        """All of it, or nothing: the next event must not go on in the middle of this one."""
+        if os.write(self._descriptor, line) < len(line):
+            os.ftruncate(self._descriptor, self._size)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        self._size += len(line)
+
     def _turn(self) -> None:
-        for number in range(_OLDER_FILES, 0, -1):
-            older = self._path.with_name(f"{FILE}.{number - 1}") if number > 1 else self._path
-            if older.exists():
-                older.replace(self._path.with_name(f"{FILE}.{number}"))
-        os.close(self._descriptor)
-        self._open()
+        """The file is let go when the next one is open. Where that fails, the next event tries again, and no older file goes for it."""
+        if self._path.exists():
+            for number in range(_OLDER_FILES, 0, -1):
+                older = self._path.with_name(f"{FILE}.{number - 1}") if number > 1 else self._path
+                if older.exists():
+                    older.replace(self._path.with_name(f"{FILE}.{number}"))
+        full, self._descriptor = self._descriptor, self._opened()
+        self._size = 0
+        os.close(full)
 
     def close(self) -> None:
         os.close(self._descriptor)

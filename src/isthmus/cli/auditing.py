@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -58,13 +58,18 @@ def audit_command(
         )
 
     logs = [("", files)] if files else _logs_of_mesh(name, cluster)
-    found = [{**each, "cluster": where} for where, paths in logs for each in _events(paths) if is_wanted(each)]
+    unread: list[str] = []
+    found = [
+        {**each, "cluster": where} for where, paths in logs for each in _events(paths, unread.append) if is_wanted(each)
+    ]
     found.sort(key=lambda event: str(event.get("requestReceivedTimestamp", "")))
     found = found[-tail:] if tail > 0 else found
     if output == "json":
         print_json({"events": found})
     else:
         print_table(("TIME", "USER", "VERB", "OBJECT", "CODE", "FROM", "WITH", "CLUSTER"), map(_row, found))
+    if unread:
+        raise Failed(*unread, exit_code=BAD_INPUT)
 
 
 def _logs_of_mesh(name: str, cluster: str) -> list[tuple[str, list[Path]]]:
@@ -75,17 +80,21 @@ def _logs_of_mesh(name: str, cluster: str) -> list[tuple[str, list[Path]]]:
     return [(each, files_in(mesh.state.cluster(each))) for each in clusters if cluster in ("", each)]
 
 
-def _events(paths: list[Path] | tuple[Path, ...]) -> Iterator[Event]:
-    """Of requests that were answered. Raises Failed for a line that is no event."""
+def _events(paths: list[Path] | tuple[Path, ...], tell: Callable[[str], None]) -> Iterator[Event]:
+    """Of requests that were answered. Of each file whose lines are not all events, the first that is none is told."""
     for path in paths:
+        is_told = False
         with path.open("rb") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
-                    return  # It is being written at this moment.
+                    break  # It is being written at this moment.
                 try:
                     event = msgspec.json.decode(line, type=dict[str, Any])
                 except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-                    raise Failed(f"{path}:{number}: not an event: {error}", exit_code=BAD_INPUT) from None
+                    if not is_told:
+                        tell(f"{path}:{number}: not an event: {error}")
+                    is_told = True
+                    continue
                 if event.get("stage") == "ResponseComplete":
                     yield event
 
