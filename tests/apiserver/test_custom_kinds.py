@@ -196,6 +196,7 @@ async def test_keyed_lists_of_custom_kinds_are_applied_item_by_item(api, lamps, 
         ({"type": "object", "properties": {"a": {"type": "array"}}}, "properties[a].items"),
         ({"type": "object", "properties": {"a": {"type": "string", "pattern": "("}}}, "properties[a].pattern"),
         ({"type": "object", "properties": {"a": {"type": "integer", "default": "x"}}}, "properties[a].default"),
+        ({"type": "object", "allOf": [{"x-kubernetes-validations": [{"rule": "true"}]}]}, "allOf"),
     ],
 )
 async def test_a_schema_that_is_not_structural_is_refused(api, group, spec, told):
@@ -203,6 +204,22 @@ async def test_a_schema_that_is_not_structural_is_refused(api, group, spec, told
 
     assert (refused.code, refused.body["reason"]) == (422, "Invalid")
     assert f"properties[spec].{told}" in refused.body["message"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [
+        ({"x-kubernetes-validations": ["self.a < 1"]}, "x-kubernetes-validations[0]"),
+        ({"x-kubernetes-validations": [{"message": "no rule"}]}, "missing required field `rule`"),
+        ({"properties": ["a"]}, "Expected `object | null`, got `array`"),
+        ({"required": [1]}, "required[0]"),
+    ],
+)
+async def test_a_schema_whose_words_have_the_wrong_type_is_refused(api, group, wrong, told):
+    refused = await api.call("POST", CRDS, definition(group, {"type": "object"} | wrong))
+
+    assert (refused.code, refused.body["reason"]) == (422, "Invalid")
+    assert told in refused.body["message"]
 
 
 async def test_a_definition_without_a_schema_or_with_a_path_that_is_none_is_refused(api, group):
@@ -259,6 +276,30 @@ async def test_a_rule_with_a_function_that_nobody_knows_is_left_out_and_the_defi
     assert "undeclared reference to 'semver'" in condition["message"]
     assert asked.code == 422, "the other rule is asked"
     assert condition in again.body["status"]["conditions"], "since when it is so does not change"
+
+
+async def test_a_rule_whose_message_cannot_be_computed_is_asked_and_the_warning_says_so(api, group, namespace):
+    rules = [{"rule": "self.watts < 10", "message": "too bright", "messageExpression": "semver(self.colour)"}]
+
+    made = await api.call("POST", CRDS, definition(group, SPEC | {"x-kubernetes-validations": rules}))
+    asked = await api.call("POST", f"/apis/{group}/v1/namespaces/{namespace}/lamps", lamp(watts=50))
+
+    assert "this rule is asked, but its message is not computed" in made.headers["Warning"]
+    assert asked.code == 422
+    assert "too bright" in asked.body["message"]
+
+
+async def test_an_object_with_a_time_that_cannot_be_counted_is_stored_and_can_be_changed(api, group, namespace):
+    wait = {"type": "string", "format": "duration"}
+    spec = {"type": "object", "properties": {"wait": wait, "note": {"type": "string"}}}
+    rules = [{"rule": "!has(self.note) || self.note != 'never'"}]
+    await api.made(CRDS, definition(group, spec | {"x-kubernetes-validations": rules}))
+    path = f"/apis/{group}/v1/namespaces/{namespace}/lamps"
+
+    await api.made(path, {"metadata": {"name": "hall"}, "spec": {"wait": "999999999999999h"}})
+    changed = await api.call("PATCH", f"{path}/hall", {"spec": {"note": "later"}}, content_type=MERGE)
+
+    assert (changed.code, changed.body.get("spec", {}).get("note")) == (200, "later")
 
 
 async def test_a_rule_that_no_server_could_read_is_refused(api, group):

@@ -182,6 +182,37 @@ def test_what_was_wrong_before_and_has_not_changed_is_let_be():
     assert len(told(schema, {"a": 51, "b": 2}, {"a": 50, "b": 1})) == 1
 
 
+@pytest.mark.parametrize(
+    ("text", "value", "why"),
+    [
+        ("self.find('(') == ''", "a", "not a pattern that can be read"),
+        ("self.findAll('a').size() > 0", "a" * 10_001, "a text of 10001 characters"),
+    ],
+)
+def test_a_pattern_that_cannot_be_asked_fails_its_rule_and_says_why(text, value, why):
+    [(_, _, message)] = told(TEXT | {rules.FIELD: [rule(text)]}, value)
+
+    assert why in message
+
+
+def test_a_stored_rule_that_is_no_object_is_not_asked_and_named():
+    version = {"schema": {"openAPIV3Schema": {"type": "object", rules.FIELD: ["self.a < 1", rule("self.a < 1")]}}}
+
+    compiled = rules.rules_of(version)
+
+    assert len(list(rules.faults(compiled, {"a": 1}, None, []))) == 1, "the other one is asked"
+    [problem] = rules.problems_of({"spec": {"versions": [version]}})
+    assert problem.path.endswith(f"{rules.FIELD}[0]")
+
+
+@pytest.mark.parametrize("value", [{"wait": "999999999999999h"}, {"count": 10**400}, {"count": 10**30}, {"n": 10**30}])
+def test_what_is_beyond_any_count_stops_no_rule_about_something_else(value):
+    duration, number = {"type": "string", "format": "duration"}, {"type": "number"}
+    schema = {"type": "object", "properties": {"wait": duration, "count": number, "n": WHOLE, "a": WHOLE}}
+
+    assert told(schema | {rules.FIELD: [rule("!has(self.a) || self.a == 1")]}, value | {"a": 1}) == []
+
+
 def test_an_expression_that_would_not_end_is_ended():
     [(_, _, message)] = told(
         {"type": "array", "items": WHOLE, rules.FIELD: [rule("self.all(a, self.all(b, self.all(c, a + b + c >= 0)))")]},

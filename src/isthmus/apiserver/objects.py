@@ -326,13 +326,19 @@ class Objects:
 
 def _tell_rules_left_out(old: Object | None, definition: Object, author: Author) -> None:
     """A definition with a rule that this server does not understand does its work without the rule, and says so."""
-    left_out = [f"{problem.path}: {problem.what}" for problem in rules.problems_of(definition)]
-    for text in left_out:
-        author.warn(f"this rule is kept, and not asked: {text}")
-    if left_out:
+    problems = rules.problems_of(definition)
+    for problem in problems:
+        what = (
+            "this rule is asked, but its message is not computed"
+            if problem.is_message
+            else "this rule is kept, and not asked"
+        )
+        author.warn(f"{what}: {problem.path}: {problem.what}")
+    if problems:
+        told = [f"{problem.path}: {problem.what}" for problem in problems]
         before = ((old or {}).get("status") or {}).get("conditions") or ()
         since = next((each["lastTransitionTime"] for each in before if each["type"] == _RULES), defaults.now())
-        condition = {"type": _RULES, "status": "False", "reason": "NotCompiled", "message": "; ".join(left_out)}
+        condition = {"type": _RULES, "status": "False", "reason": "NotCompiled", "message": "; ".join(told)}
         definition["status"]["conditions"].append(condition | {"lastTransitionTime": since})
 
 

@@ -13,6 +13,8 @@ from itertools import pairwise
 from typing import Any
 from urllib.parse import SplitResult, parse_qs, urlsplit
 
+from isthmus.apiserver.validation import PATTERN_TEXT_MAX, pattern_of
+
 Function = Callable[..., Any]
 Value = dict[str, Any]
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -44,12 +46,7 @@ def all_functions() -> Iterator[tuple[str, str, tuple[str, ...], Function]]:
     yield from _of_addresses()
     yield from _of_quantities()
     yield from _of_lists()
-    yield (
-        ".find",
-        TEXT,
-        (TEXT, TEXT),
-        lambda text, pattern: found.group() if (found := re.search(pattern, text)) else "",
-    )
+    yield ".find", TEXT, (TEXT, TEXT), lambda text, pattern: next(iter(_matches(pattern, text)), "")
     yield ".findAll", ANY, (TEXT, TEXT), lambda text, pattern: _matches(pattern, text)
     yield (
         ".findAll",
@@ -209,4 +206,9 @@ def _has_all(items: list[Any], wanted: list[Any]) -> bool:
 
 
 def _matches(pattern: str, text: str) -> list[str]:
-    return [match.group() for match in re.finditer(pattern, text)]
+    readable = pattern_of(pattern)
+    if readable is None:
+        raise ValueError(f"{pattern!r} is not a pattern that can be read")
+    if len(text) > PATTERN_TEXT_MAX:
+        raise ValueError(f"a text of {len(text)} characters is not looked at, but up to {PATTERN_TEXT_MAX}")
+    return [match.group() for match in readable.finditer(text)]

@@ -6,6 +6,7 @@ told: not inside lists whose items are not told apart by keys.
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -40,6 +41,7 @@ UNCHECKED = Fault(
     "Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation",
 )
 _ABSENT: Any = object()
+_INTEGER_MAX = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,11 +75,12 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A rule that cannot be asked. `is_wrong`: no server could."""
+    """A rule that cannot be asked; or, if it `is_message`, one that is asked, and whose message is not computed. `is_wrong`: no server could."""
 
     path: str
     what: str
     is_wrong: bool
+    is_message: bool = False
 
 
 def rules_of(version: Object) -> Rules | None:
@@ -87,7 +90,7 @@ def rules_of(version: Object) -> Rules | None:
 
 
 def problems_of(definition: Object) -> list[Problem]:
-    """What is wrong with rules that are not asked. The schemas must be structural."""
+    """What is wrong with rules, or with their messages. The schemas must be structural."""
     found = []
     for position, version in enumerate(definition["spec"]["versions"]):
         schema = _schema(version)
@@ -121,7 +124,8 @@ def faults(rules: Rules, new: Object, old: Object | None, found: list[Fault]) ->
 
 def _node(schema: Object, path: str, problems: list[Problem]) -> Rules:
     rules = []
-    for position, raw in enumerate(schema.get(FIELD) or ()):
+    said = schema.get(FIELD) or []
+    for position, raw in enumerate(said if isinstance(said, list) else [said]):
         rule = _rule(raw, f"{path}.{FIELD}[{position}]", problems)
         if rule is not None:
             rules.append(rule)
@@ -138,7 +142,10 @@ def _node(schema: Object, path: str, problems: list[Problem]) -> Rules:
     return Rules(schema=schema, rules=tuple(rules), fields=fields, values=values, items=items)
 
 
-def _rule(raw: Object, path: str, problems: list[Problem]) -> _Rule | None:
+def _rule(raw: Any, path: str, problems: list[Problem]) -> _Rule | None:
+    if not isinstance(raw, dict):
+        problems.append(Problem(path, "a rule is an object", is_wrong=True))
+        return None
     text = str(raw.get("rule", ""))
     also_new = bool(raw.get("optionalOldSelf"))
     try:
@@ -151,7 +158,7 @@ def _rule(raw: Object, path: str, problems: list[Problem]) -> _Rule | None:
         try:
             message_program = _compile(str(raw["messageExpression"]), "string")
         except _NotCompiled as error:
-            problems.append(Problem(f"{path}.messageExpression", str(error), error.is_wrong))
+            problems.append(Problem(f"{path}.messageExpression", str(error), error.is_wrong, is_message=True))
     return _Rule(
         text=text,
         program=program,
@@ -304,13 +311,25 @@ def _shown(schema: Object, value: Any) -> Any:
         items = schema.get("items")
         return [_shown(items if isinstance(items, dict) else {}, each) for each in value]
     if isinstance(value, int | float) and not isinstance(value, bool):
-        return {"number": float, "integer": int}.get(schema.get("type", ""), lambda same: same)(value)
+        return _number(schema, value)
     if isinstance(value, str) and schema.get("format") in _FORMATS:
         try:
             return _FORMATS[schema["format"]](value)
-        except ValueError:
-            return value  # The schema has said already what is wrong with it.
+        except (ValueError, OverflowError):
+            return value  # The schema has said already what is wrong with it, or it is beyond what can be counted.
     return value
+
+
+def _number(schema: Object, value: float) -> float:
+    """What does not fit into CEL's whole numbers is seen as a fraction, as Kubernetes reads it."""
+    if schema.get("type") == "integer" and abs(value) <= _INTEGER_MAX:
+        return int(value)
+    if schema.get("type") != "number" and abs(value) <= _INTEGER_MAX:
+        return value
+    try:
+        return float(value)
+    except OverflowError:
+        return math.inf if value > 0 else -math.inf
 
 
 def _escaped(name: str) -> str:

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from isthmus.apiserver import schema_shapes
+
 Object = dict[str, Any]
 
 _TYPES: dict[str, tuple[type, ...]] = {
@@ -28,7 +30,7 @@ _TYPES: dict[str, tuple[type, ...]] = {
     "boolean": (bool,),
 }
 _FAULTS_MAX = 50
-_PATTERN_TEXT_MAX = 10_000
+PATTERN_TEXT_MAX = 10_000
 """Longer text is not given to a pattern: its time may grow with the square of it, or worse."""
 
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -78,8 +80,9 @@ def first_faults(schema: Object, value: Any) -> list[Fault]:
 
 def schema_faults(schema: Any, path: str, *, root: bool = True) -> Iterator[Fault]:
     """What keeps a schema from being structural: every value has a type, and every pattern can be read."""
-    if not isinstance(schema, dict):
-        yield Fault(path, "FieldValueInvalid", "Invalid value: a schema is an object")
+    wrong = schema_shapes.fault_of(schema) if root else ""
+    if wrong:
+        yield Fault(path, "FieldValueTypeInvalid", f"Invalid value: {wrong}")
         return
     free = schema.get("x-kubernetes-int-or-string") or schema.get("x-kubernetes-preserve-unknown-fields")
     kind = schema.get("type")
@@ -97,7 +100,7 @@ def schema_faults(schema: Any, path: str, *, root: bool = True) -> Iterator[Faul
         yield Fault(f"{path}.x-kubernetes-list-map-keys", "FieldValueRequired", "Required value: with list type map")
     if kind == "array" and not isinstance(schema.get("items"), dict):
         yield Fault(f"{path}.items", "FieldValueRequired", "Required value: must be specified")
-    if "pattern" in schema and _pattern(schema["pattern"]) is None:
+    if schema.get("pattern") and pattern_of(schema["pattern"]) is None:
         yield Fault(
             f"{path}.pattern",
             "FieldValueInvalid",
@@ -108,6 +111,10 @@ def schema_faults(schema: Any, path: str, *, root: bool = True) -> Iterator[Faul
     for name in ("items", "additionalProperties"):
         if isinstance(schema.get(name), dict):
             yield from schema_faults(schema[name], f"{path}.{name}", root=False)
+    for name in ("allOf", "anyOf", "oneOf", "not"):
+        if has_expressions(schema.get(name)):
+            message = "Forbidden: rules are said of values, not inside of what combines schemas"
+            yield Fault(f"{path}.{name}", "FieldValueForbidden", message)
     if "default" in schema and not root:
         yield from faults(schema, schema["default"], f"{path}.default")
 
@@ -156,8 +163,8 @@ def _of_text(schema: Object, value: str, path: str) -> Iterator[Fault]:
     yield from _counted(schema, len(value), path, "Length", "characters")
     pattern = schema.get("pattern")
     if pattern:
-        compiled = _pattern(pattern)
-        if compiled is None or len(value) > _PATTERN_TEXT_MAX or not compiled.search(value):
+        compiled = pattern_of(pattern)
+        if compiled is None or len(value) > PATTERN_TEXT_MAX or not compiled.search(value):
             message = f"Invalid value: {_shown(value)}: {path} in body should match '{pattern}'"
             yield Fault(path, "FieldValueInvalid", message)
     check = _FORMATS.get(schema.get("format", ""))
@@ -243,7 +250,8 @@ def _at(path: str, name: str) -> str:
 
 
 @lru_cache(maxsize=1024)
-def _pattern(text: str) -> re.Pattern[str] | None:
+def pattern_of(text: str) -> re.Pattern[str] | None:
+    """None if it cannot be read."""
     try:
         return re.compile(text.replace("[[:alpha:]]", "[A-Za-z]"))
     except re.error:
