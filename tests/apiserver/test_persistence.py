@@ -263,6 +263,19 @@ async def test_the_log_begins_anew_while_writes_go_on_and_none_is_lost(tmp_path)
     again.close()
 
 
+async def test_what_waits_when_the_store_is_closed_is_stored_however_much_it_is(tmp_path):
+    store = Persistence(tmp_path / "objects.db")
+    store.start()
+    waiting = [store.write(Write(f"a|b|{number}", store.first_version + number, b"{}")) for number in range(5000)]
+
+    store.close()
+
+    assert all(each.done() for each in waiting)
+    again = Persistence(tmp_path / "objects.db")
+    assert len(list(again.load())) == 5000
+    again.close()
+
+
 async def test_a_name_with_a_bar_in_it_is_found_again(fresh_server, connected):
     roles = "/apis/rbac.authorization.k8s.io/v1/clusterroles"
     async with connected(fresh_server) as api:

@@ -137,14 +137,18 @@ class Persistence:
     def close(self) -> None:
         """After everything that waits is committed."""
         self._thread.shutdown()
-        self._commit()
+        self._write()
         self._connection.close()
 
     def _commit(self) -> None:
-        """Everything that waits: what other tasks have written in this turn of the loop, too."""
+        if self._write() and self._committed >= _CHECKPOINT_WRITES:
+            self._begin_checkpoint()
+
+    def _write(self) -> bool:
+        """Everything that waits: what other tasks have written in this turn of the loop, too. Whether something did, and is stored."""
         items, self._waiting = self._waiting, []
         if not items:
-            return
+            return False
         failure = self.failure
         if failure is None:
             try:
@@ -155,8 +159,7 @@ class Persistence:
                     self._connection.execute("ROLLBACK")
         self._resolve([future for _, future in items], failure)
         self._committed += len(items)
-        if self._committed >= _CHECKPOINT_WRITES and failure is None:
-            self._begin_checkpoint()
+        return failure is None
 
     def _store(self, writes: list[Write]) -> None:
         """In one transaction. The counter goes first, in one of its own: a rollback must not take it back."""
