@@ -265,7 +265,7 @@ def test_sidecars_come_by_label(namespace_labels, pod_labels, injected):
     [({}, 2), ({"proxy.istio.io/config": "concurrency: 3"}, 3), ({"proxy.istio.io/config": "concurrency: many"}, 2)],
 )
 def test_every_proxy_is_told_how_it_is_run(annotations, threads):
-    settings = replace(SETTINGS, proxies=ProxyConfigs(default=ProxyConfig(concurrency=2)))
+    settings = replace(SETTINGS, proxies=lambda: ProxyConfigs(default=ProxyConfig(concurrency=2)))
     sidecar = {"metadata": {"annotations": annotations}, "spec": {"containers": [{"name": "c"}]}}
     gateway = {
         "metadata": {"annotations": annotations},

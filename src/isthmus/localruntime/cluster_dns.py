@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+from collections.abc import Mapping
 
 import structlog
 
@@ -18,11 +19,13 @@ from isthmus.dns.server import DnsServer
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.ingest.snapshot import snapshot_of
 from isthmus.kubernetes.resources import ENDPOINT_SLICES, PODS, SERVICES, ResourcePath
+from isthmus.kubernetes.watch import Name
+from isthmus.localruntime.controllers.actions import Object
 from isthmus.localruntime.controllers.cache import ClusterCache
 from isthmus.localruntime.plan import ClusterPlan, NetworkPlan
 from isthmus.localruntime.service_routing import Route
 from isthmus.model.identity import TrustDomain
-from isthmus.model.names import MeshId
+from isthmus.model.names import ClusterId, MeshId
 from isthmus.model.snapshot import MeshSettings
 from isthmus.model.topology import ImportState
 
@@ -43,6 +46,7 @@ class ClusterDns:
         self._server = DnsServer([], _nobody)
         self._cache: ClusterCache | None = None
         self._due = asyncio.Event()
+        self._decoded = {resource: DecodedObjects(kind, cluster.id) for resource, kind in _READ.items()}
 
     @property
     def routes(self) -> list[Route]:
@@ -74,24 +78,40 @@ class ClusterDns:
     def _read(self) -> None:
         assert self._cache is not None, "nothing is due before it is there"
         settings = MeshSettings(mesh=MeshId(""), trust_domain=TrustDomain("cluster.local"))
-        objects = {kind: self._decoded(resource, kind) for resource, kind in _READ.items()}
+        state = self._cache.state
+        objects = {kind: self._decoded[resource].of(state[resource]) for resource, kind in _READ.items()}
         own = ClusterInput(id=self._cluster.id, state=ImportState.LIVE, objects=objects)
         records = names_of_cluster(own.id, snapshot_of(settings, [own], own.id))
         self._server.table = NameTable.prepare(records, namespace="", dns_domain=settings.dns_domain)
 
-    def _decoded(self, resource: ResourcePath, kind: str) -> dict[tuple[str, str], object]:
-        assert self._cache is not None, "see above"
-        found: dict[tuple[str, str], object] = {}
-        for name, obj in self._cache.state[resource].items():
-            try:
-                found[name] = decode(KINDS[kind], obj)
-            except UndecodableObject as error:
-                log.warning("not in DNS", cluster=self._cluster.id, kind=kind, name="/".join(name), error=str(error))
-        return found
-
     def _changed(self, resource: ResourcePath, _: object) -> None:
         if resource in _READ:
             self._due.set()
+
+
+class DecodedObjects:
+    """One kind's. Each version of an object is decoded once, and one that cannot be is told once."""
+
+    def __init__(self, kind: str, cluster: ClusterId) -> None:
+        self._kind = kind
+        self._cluster = cluster
+        self._known: dict[Name, tuple[str, object]] = {}
+
+    def of(self, objects: Mapping[Name, Object]) -> dict[Name, object]:
+        """Without those that cannot be decoded."""
+        before, self._known = self._known, {}
+        for name, obj in objects.items():
+            version = obj["metadata"]["resourceVersion"]
+            found = before.get(name)
+            self._known[name] = found if found and found[0] == version else (version, self._decoded(name, obj))
+        return {name: each for name, (_, each) in self._known.items() if each is not None}
+
+    def _decoded(self, name: Name, obj: Object) -> object:
+        try:
+            return decode(KINDS[self._kind], obj)
+        except UndecodableObject as error:
+            log.warning("not in DNS", cluster=self._cluster, kind=self._kind, name="/".join(name), error=str(error))
+            return None
 
 
 def _nobody(_: int) -> socket.socket:

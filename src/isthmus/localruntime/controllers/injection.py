@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import structlog
@@ -29,11 +29,12 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class InjectionSettings:
-    """What a sidecar's Pod is labelled with, the revisions and tags by which namespaces and Pods may ask for one, and how it is run."""
+    """What a sidecar's Pod is labelled with, the revisions and tags by which namespaces and Pods may ask for one, and how it is run:
+    asked only when a Pod is to be told."""
 
     network: str
     revisions: tuple[str, ...] = (DEFAULT_REVISION,)
-    proxies: ProxyConfigs = field(default_factory=ProxyConfigs)
+    proxies: Callable[[], ProxyConfigs] = ProxyConfigs
 
     @property
     def entries(self) -> list[Entry]:
@@ -69,7 +70,7 @@ def _proxy_config(metadata: Object, settings: InjectionSettings) -> Object:
     except BadRequest as error:
         log.warning("annotation not used", pod=f"{namespace}/{name}", error=str(error))
         own = NOTHING_SAID
-    found = written(settings.proxies.for_workload(namespace, metadata.get("labels") or {}, own))
+    found = written(settings.proxies().for_workload(namespace, metadata.get("labels") or {}, own))
     return {"name": PROXY_CONFIG_VARIABLE, "value": json.dumps(found, sort_keys=True, separators=(",", ":"))}
 
 

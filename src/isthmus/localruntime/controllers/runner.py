@@ -9,6 +9,7 @@ import asyncio
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import cache
 
 import structlog
 
@@ -73,7 +74,7 @@ class Controllers:
         yield from namespaces(state, self._api_ca_pem)
         yield from deployments(state, now)
         yield from replica_sets(state, now)
-        yield from scheduling(state, replace(self._injection, proxies=self._proxies()))
+        yield from scheduling(state, replace(self._injection, proxies=cache(self._proxies)))
         yield from load_balancers(state, self._plan.load_balancer_cidr)
         yield from endpoint_slices(state, now)
 
