@@ -165,6 +165,10 @@ def test_every_example_is_a_plan(path):
         ),
         ("spec: {clusters: {c1: {gateways: 9}}}", ["4 spec.clusters.c1.gateways: 9 is not a number of gateways"]),
         ("spec: {clusters: {c1: {tags: {prod: v2}}}}", ["4 spec.clusters.c1.tags.prod: 'v2' is not a revision"]),
+        (
+            f"spec: {{clusters: {{c1: {{revisions: [{', '.join(f'r{n}' for n in range(40))}], tags: {{prod: r1}}}}}}}}",
+            ["4 spec.clusters.c1.tags: there are 41 revisions and tags in all"],
+        ),
         ("spec: {clusters: {c1: {env: {A: 1}}}}", ["4 spec.clusters.c1.env.A: is a number, not a string"]),
         ("spec: {clusters: {c1: {discovers: [c1]}}}", ["4 spec.clusters.c1.discovers: names the cluster itself"]),
         (
@@ -421,6 +425,6 @@ def test_a_cluster_that_nothing_can_reach_is_entered_at_the_end_of_its_tunnel():
     assert [port["port"] for port in end["spec"]["ports"]] == [15443, 6443, 15446]
     [container] = inside[0]["spec"]["template"]["spec"]["containers"]
     assert container["args"][:3] == ["inside", "--outside", "172.30.1.152:15446"]
-    assert container["args"][3:5] == ["--target=15443=10.98.0.40:15443", "--target=6443=172.30.0.12:6443"]
-    assert [(each["spec"].get("type"), each["spec"]["clusterIP"]) for each in gateways] == [(None, "10.98.0.40")]
+    assert container["args"][3:5] == ["--target=15443=10.98.0.20:15443", "--target=6443=172.30.0.12:6443"]
+    assert [(each["spec"].get("type"), each["spec"]["clusterIP"]) for each in gateways] == [(None, "10.98.0.20")]
     assert [(network.id, network.closed) for network in plan.networks] == [("n1", False), ("n2", True)]

@@ -30,11 +30,10 @@ from isthmus.installation.rights import ROOTS_CONFIG_MAP
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.config_maps import data_of
 from isthmus.kubernetes.errors import NotFound
-from isthmus.kubernetes.resources import DEPLOYMENTS, NAMESPACES, SERVICES, ResourcePath
+from isthmus.kubernetes.resources import DEPLOYMENTS, NAMESPACES, SERVICES, WORKLOAD_GROUPS
 
 Object = dict[str, Any]
 
-_GROUPS = ResourcePath(group="networking.istio.io", version="v1", plural="workloadgroups", namespaced=True)
 _TOKEN_PORT = 15012
 _SECONDS_MIN = 600
 
@@ -172,7 +171,7 @@ def _group_in(file: str, namespace: str) -> Object:
 
 async def _group(client: ApiClient, name: str, namespace: str) -> Object:
     try:
-        return await client.get(_GROUPS, name, namespace)
+        return await client.get(WORKLOAD_GROUPS, name, namespace)
     except NotFound:
         raise NoKit(f"there is no WorkloadGroup {namespace}/{name}: create it first, or name a file with -f") from None
 

@@ -43,6 +43,8 @@ ENDPOINT_SLICES = ResourcePath(group="discovery.k8s.io", version="v1", plural="e
 DEPLOYMENTS = ResourcePath(group="apps", version="v1", plural="deployments", namespaced=True)
 REPLICA_SETS = ResourcePath(group="apps", version="v1", plural="replicasets", namespaced=True)
 PROXY_CONFIGS = ResourcePath(group="networking.istio.io", version="v1beta1", plural="proxyconfigs", namespaced=True)
+WORKLOAD_GROUPS = ResourcePath(group="networking.istio.io", version="v1", plural="workloadgroups", namespaced=True)
+WORKLOAD_ENTRIES = ResourcePath(group="networking.istio.io", version="v1", plural="workloadentries", namespaced=True)
 LEASES = ResourcePath(group="coordination.k8s.io", version="v1", plural="leases", namespaced=True)
 TOKEN_REVIEWS = ResourcePath(group="authentication.k8s.io", version="v1", plural="tokenreviews", namespaced=False)
 _ADMISSION = "admissionregistration.k8s.io"

@@ -10,9 +10,10 @@ from typing import Any
 
 import structlog
 
+from isthmus.ingest.machines import HEALTH_IS_CHECKED
 from isthmus.installation.machine_kit import ROOTS, KitOrder, account_of, kit_files
 from isthmus.kubernetes.errors import KubernetesError
-from isthmus.kubernetes.resources import CONFIG_MAPS, ResourcePath
+from isthmus.kubernetes.resources import CONFIG_MAPS, WORKLOAD_ENTRIES, WORKLOAD_GROUPS
 from isthmus.localruntime.commands import CommandFailed
 from isthmus.localruntime.images import command_of
 from isthmus.localruntime.manifests import machine_control_planes
@@ -24,9 +25,6 @@ from isthmus.localruntime.processes import Child, Program
 
 Object = dict[str, Any]
 
-GROUPS = ResourcePath(group="networking.istio.io", version="v1", plural="workloadgroups", namespaced=True)
-ENTRIES = ResourcePath(group="networking.istio.io", version="v1", plural="workloadentries", namespaced=True)
-_IS_PROBED = "proxy.istio.io/health-checks-enabled"
 _TOKEN_SECONDS = 3600
 _LOOK_SECONDS = 0.1
 _GRACE_SECONDS = 15.0
@@ -125,7 +123,7 @@ class MachineRunner:
     async def _is_called(self) -> bool:
         """Whether the mesh has an entry for it that is not unwell: until then nobody can be answered."""
         try:
-            found = await self._place.client.list_objects(ENTRIES, self.namespace)
+            found = await self._place.client.list_objects(WORKLOAD_ENTRIES, self.namespace)
         except KubernetesError:
             return False
         own = [entry for entry in found["items"] if entry["spec"].get("address") == self.ip]
@@ -161,7 +159,7 @@ class MachineRunner:
     async def _group(self) -> Object:
         while True:
             try:
-                return await self._place.client.get(GROUPS, self.plan.group, self.namespace)
+                return await self._place.client.get(WORKLOAD_GROUPS, self.plan.group, self.namespace)
             except KubernetesError:
                 await asyncio.sleep(_LOOK_SECONDS)
 
@@ -198,7 +196,7 @@ class MachineRunner:
 
 def _is_well(entry: Object) -> bool:
     """What is probed is well once it has been found to be."""
-    if entry["metadata"].get("annotations", {}).get(_IS_PROBED) != "true":
+    if entry["metadata"].get("annotations", {}).get(HEALTH_IS_CHECKED, "").lower() != "true":
         return True
     told = entry.get("status", {}).get("conditions", [])
     return any(each["type"] == "Healthy" and each["status"] == "True" for each in told)

@@ -7,7 +7,7 @@ from typing import Any
 
 from isthmus.api.crds import all_crds
 from isthmus.api.federation import GATEWAY_PORT
-from isthmus.ingest.labels import PEER_GATEWAY_PORT
+from isthmus.ingest.labels import NETWORK, PEER_GATEWAY_PORT
 from isthmus.installation import rights
 from isthmus.installation.gateways import (
     cross_network,
@@ -29,6 +29,7 @@ Object = dict[str, Any]
 SYSTEM = "istio-system"
 READER = "istio-reader-service-account"
 GATEWAY = "istio-eastwestgateway"
+_OF_GATEWAY = {"app": GATEWAY, "istio": "eastwestgateway"}
 CONFIG_SECRET = "istio-kubeconfig"
 TUNNEL_ACCOUNT = "istio-tunnel"
 TUNNEL_PORT = 15446
@@ -109,7 +110,7 @@ def _accounts(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
 
 def _system_namespace(plan: Plan, cluster: ClusterPlan) -> Object:
     """Says the cluster's network, and which other control planes may write into it (Istio's annotation)."""
-    namespace = _namespace(SYSTEM, {"topology.istio.io/network": cluster.network} if cluster.control_planes else {})
+    namespace = _namespace(SYSTEM, {NETWORK: cluster.network} if cluster.control_planes else {})
     writers = _writers(cluster)
     if writers:
         namespace["metadata"]["annotations"] = {"topology.istio.io/controlPlaneClusters": ",".join(writers)}
@@ -243,27 +244,8 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
     exposed = exposed_ports() if leads_to_control_plane else []
     has_peers = len(plan.meshes) > 1
     account = f"{GATEWAY}-service-account"
-    labels = {"app": GATEWAY, "istio": "eastwestgateway", "topology.istio.io/network": cluster.network}
-    # Who dials out has no address that others could use: they find the end of its tunnel.
-    entered: Object = {"type": "LoadBalancer", "loadBalancerIP": cluster.gateway_address}
-    shown = labels
-    if cluster.tunnel:
-        entered, shown = {"clusterIP": cluster.gateway_cluster_ip}, {"app": GATEWAY, "istio": "eastwestgateway"}
     yield _account(account, SYSTEM)
-    yield {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": GATEWAY,
-            "namespace": SYSTEM,
-            "labels": shown | ({PEER_GATEWAY_PORT: str(GATEWAY_PORT)} if has_peers else {}),
-        },
-        "spec": {
-            **entered,
-            "selector": {"istio": "eastwestgateway"},
-            "ports": network_gateway_ports(exposed, for_peers=has_peers),
-        },
-    }
+    yield _network_gateway_service(cluster, network_gateway_ports(exposed, for_peers=has_peers), for_peers=has_peers)
     container = {
         "name": "istio-proxy",
         "image": PROXY,
@@ -271,6 +253,7 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
         "env": [{"name": "ISTIO_META_REQUESTED_NETWORK_VIEW", "value": cluster.network}],
         "readinessProbe": {"httpGet": {"path": "/healthz/ready", "port": 15021}, "periodSeconds": 2},
     }
+    labels = _OF_GATEWAY | {NETWORK: cluster.network}
     yield _deployment(GATEWAY, SYSTEM, labels, account, [container], replicas=cluster.gateways)
     rules = [cross_network(SYSTEM, {})]
     if has_peers:
@@ -280,6 +263,20 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
     for rule in rules:
         rule["metadata"]["annotations"] = _OWN_CLUSTER_ONLY
         yield rule
+
+
+def _network_gateway_service(cluster: ClusterPlan, ports: list[Object], *, for_peers: bool) -> Object:
+    labels, spec = dict(_OF_GATEWAY), {"selector": {"istio": _OF_GATEWAY["istio"]}, "ports": ports}
+    if cluster.tunnel:
+        # Who dials out has no address that others could use: they find the end of its tunnel.
+        spec["clusterIP"] = cluster.gateway_cluster_ip
+    else:
+        labels[NETWORK] = cluster.network
+        spec |= {"type": "LoadBalancer", "loadBalancerIP": cluster.gateway_address}
+    if for_peers:
+        labels[PEER_GATEWAY_PORT] = str(GATEWAY_PORT)
+    metadata = {"name": GATEWAY, "namespace": SYSTEM, "labels": labels}
+    return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
 
 
 def tunnels(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
@@ -298,7 +295,7 @@ def tunnels(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
     for other in dialling:
         name = f"{TUNNEL_ACCOUNT}-{other.id}"
         ports = {"tls": 15443, "tls-apiserver": other.api_port, "tls-dial": TUNNEL_PORT}
-        labels = {"topology.istio.io/network": other.network}
+        labels = {NETWORK: other.network}
         yield {
             "apiVersion": "v1",
             "kind": "Service",

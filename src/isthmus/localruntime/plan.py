@@ -4,9 +4,11 @@ A topology goes in (what the user wrote), a Plan comes out; executing it makes n
 
 - transit network 172.30.0.0/16: API server of the n-th cluster 172.30.0.(10+n), router of the n-th network 172.30.0.(100+n),
   LoadBalancer addresses of the n-th cluster 172.30.(n).0/24, all counted from 1: network gateway .240, control plane .241, the same for
-  other meshes .242;
+  other meshes .242, the n-th cluster that dials out to this one .(150+n), its n-th revision or tag behind the first .(200+n), the user's
+  Services from .1 on;
 - pods: the network's own range, its first address is the router's; ranges of different networks may be equal;
-- ClusterIPs: 10.(96+n).0.0/16 for the n-th cluster, `kubernetes` at .0.1, `istiod` at .0.15, DNS at .0.10.
+- ClusterIPs: 10.(96+n).0.0/16 for the n-th cluster, `kubernetes` at .0.1, DNS at .0.10, `istiod` at .0.15, a network gateway without a
+  LoadBalancer address at .0.20; the API server gives out those from .0.32 on.
 """
 
 from __future__ import annotations
@@ -160,7 +162,7 @@ class ClusterPlan:
     @property
     def gateway_cluster_ip(self) -> str:
         """Of its network gateways, where they have no address but inside the cluster."""
-        return f"{self.service_cidr.rpartition('.')[0]}.40"
+        return f"{self.service_cidr.rpartition('.')[0]}.20"
 
     def _balanced(self, place: int) -> str:
         return f"{self.load_balancer_cidr.rpartition('.')[0]}.{place}"

@@ -13,6 +13,9 @@ from typing import Any
 OWN, REMOTE_OF, EXTERNAL, NAMED = "primary", "remoteOf", "external", ""
 """How a control plane is written. `NAMED`: a list's entry that is a cluster's id alone."""
 
+CONTROL_PLANES_MAX = 40
+"""Revisions and tags of a cluster: for so many there are addresses on the transit network."""
+
 Mistake = tuple[tuple[str, ...], str, str]
 """Where, what is wrong, and what to do."""
 
@@ -229,6 +232,10 @@ def _no_primary(cluster: Cluster, used: Cluster, clusters: Mapping[str, Cluster]
 
 
 def _tags(cluster: Cluster, where: tuple[str, ...]) -> Iterator[Mistake]:
+    count = len(cluster.revisions) + len(cluster.tags)
+    if count > CONTROL_PLANES_MAX:
+        what = f"there are {count} revisions and tags in all"
+        yield (*where, "tags" if cluster.tags else "revisions"), what, f"there are addresses for {CONTROL_PLANES_MAX}"
     for tag, revision in cluster.tags.items():
         if tag in cluster.revisions:
             yield (*where, "tags", tag), "is a revision's name, too", "give the tag another name"
