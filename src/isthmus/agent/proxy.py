@@ -224,6 +224,7 @@ class Proxy:
             "names": len(self._dns.table) if self._dns.table else 0,
             "questions": self._dns.questions,
             "forwarded": self._dns.upstream.asked,
+            "unanswered": self._dns.upstream.failed,
             "draining": self.draining,
             "lastError": self._certificate.last_error
             or (self._subscription.last_error if self.spec.dns_capture else ""),

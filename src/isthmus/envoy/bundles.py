@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from google.protobuf import wrappers_pb2
 
@@ -20,15 +21,18 @@ Bundles = Mapping[TrustDomain, Sequence[bytes]]
 """Authorities as DER."""
 
 
-def bundles(authorities: Sequence[tuple[TrustDomain, Sequence[bytes]]]) -> Iterator[tuple[str, Resource]]:
+def bundles(authorities: tuple[tuple[TrustDomain, tuple[bytes, ...]], ...]) -> Iterator[tuple[str, Resource]]:
     """The one resource of its type, if there is anything to say."""
     if authorities:
-        from isthmus.envoy.secrets import (
-            spiffe_bundle_map,  # Reading certificates takes long to import, and few meshes have peers.
-        )
+        yield BUNDLES, _encoded(authorities)
 
-        text = spiffe_bundle_map(dict(authorities))
-        yield BUNDLES, Resource.of(NAME, wrappers_pb2.StringValue(value=text))
+
+@lru_cache(maxsize=8)
+def _encoded(authorities: tuple[tuple[TrustDomain, tuple[bytes, ...]], ...]) -> Resource:
+    """Remembered, because every proxy is told the same, and each authority is read for it."""
+    from isthmus.envoy.secrets import spiffe_bundle_map  # It takes long to import, and few meshes have peers.
+
+    return Resource.of(NAME, wrappers_pb2.StringValue(value=spiffe_bundle_map(dict(authorities))))
 
 
 def decode(body: bytes) -> Bundles:

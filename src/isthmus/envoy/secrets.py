@@ -69,7 +69,6 @@ def bundle_secret(
 
     Envoy's validator reads lists in its other form only, where authorities are PEM. It refuses whatever it has no list about.
     """
-    bundle_map = spiffe_bundle_map(bundles)
     if any(revoked.get(domain) for domain in bundles):
         validator = tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig(
             trust_domains=[
@@ -77,13 +76,12 @@ def bundle_secret(
                     name=str(domain),
                     trust_bundle=base_pb2.DataSource(inline_string=_pem(authorities) + revoked.get(domain, "")),
                 )
-                for domain, authorities in sorted(bundles.items())
-                if authorities
+                for domain, authorities in _with_authorities(bundles)
             ]
         )
     else:
         validator = tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig(
-            trust_bundles=base_pb2.DataSource(inline_string=bundle_map)
+            trust_bundles=base_pb2.DataSource(inline_string=spiffe_bundle_map(bundles))
         )
     secret = secret_pb2.Secret(
         name=name,
@@ -103,12 +101,17 @@ def spiffe_bundle_map(bundles: Mapping[TrustDomain, Sequence[bytes]]) -> str:
     """
     trust_domains = {
         str(domain): {"keys": [_key(domain, der) for der in sorted(authorities)]}
-        for domain, authorities in sorted(bundles.items())
-        if authorities
+        for domain, authorities in _with_authorities(bundles)
     }
-    if not trust_domains:
-        raise ValueError("a trust bundle needs at least one authority of one trust domain")
     return json.dumps({"trust_domains": trust_domains}, sort_keys=True)
+
+
+def _with_authorities(bundles: Mapping[TrustDomain, Sequence[bytes]]) -> list[tuple[TrustDomain, Sequence[bytes]]]:
+    """Raises ValueError if there is none."""
+    found = [(domain, authorities) for domain, authorities in sorted(bundles.items()) if authorities]
+    if not found:
+        raise ValueError("a trust bundle needs at least one authority of one trust domain")
+    return found
 
 
 def _pem(authorities: Sequence[bytes]) -> str:

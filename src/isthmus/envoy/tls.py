@@ -24,9 +24,9 @@ from isthmus.model.traffic import TlsOrigination
 
 WORKLOAD_CERTIFICATE = "default"
 TRUST_BUNDLE = "ROOTCA"
+"""Every trust domain's authorities: for callers, who may be of any."""
 CONTROL_PLANE_ROOTS = "control-plane"
 """Secrets that the agent serves: the last is what the control plane is checked against."""
-"""Every trust domain's authorities: for callers, who may be of any."""
 
 _SCHEME, _BETWEEN = "spiffe://", ","
 
