@@ -49,8 +49,9 @@ def apply(mesh) -> Iterator[Callable[[Object], None]]:
     def create(body: Object) -> None:
         group, _, version = body["apiVersion"].partition("/")
         plural = plurals.get(body["kind"], f"{body['kind'].lower()}s")
-        made.append((group, version, "sample", plural, body["metadata"]["name"]))
-        api.create_namespaced_custom_object(*made[-1][:4], body)
+        where = (group, version, "sample", plural)
+        api.create_namespaced_custom_object(*where, body)
+        made.append((*where, body["metadata"]["name"]))
 
     yield create
     for where in reversed(made):
@@ -210,14 +211,20 @@ def test_a_new_pods_proxy_is_run_as_a_proxy_config_says(mesh, until, apply):
     apply(obj("networking.istio.io", "ProxyConfig", "run", selector=selector, concurrency=2, environmentVariables=said))
     old = {pod["name"] for pod in mesh.pods("east", "tcp-echo")}
 
-    mesh.scale("east", "tcp-echo-v1", 2)
-
-    [new] = until(
-        "a second one", lambda: [pod["name"] for pod in mesh.pods("east", "tcp-echo") if pod["name"] not in old]
-    )
     apps = mesh.apps("east")
-    until("both are ready", lambda: apps.read_namespaced_deployment("tcp-echo-v1", "sample").status.ready_replicas == 2)
-    page = json.loads(mesh.envoy("east", "sample", new, "server_info"))
-    assert page["command_line_options"]["concurrency"] == 2
-    assert page["node"]["metadata"]["TEAM"] == "a"
-    mesh.scale("east", "tcp-echo-v1", 1)
+
+    def ready() -> int:
+        return apps.read_namespaced_deployment("tcp-echo-v1", "sample").status.ready_replicas
+
+    mesh.scale("east", "tcp-echo-v1", 2)
+    try:
+        [new] = until(
+            "a second one", lambda: [pod["name"] for pod in mesh.pods("east", "tcp-echo") if pod["name"] not in old]
+        )
+        until("both are ready", lambda: ready() == 2)
+        page = json.loads(mesh.envoy("east", "sample", new, "server_info"))
+        assert page["command_line_options"]["concurrency"] == 2
+        assert page["node"]["metadata"]["TEAM"] == "a"
+    finally:
+        mesh.scale("east", "tcp-echo-v1", 1)
+        until("one is left", lambda: len(mesh.pods("east", "tcp-echo")) == 1)

@@ -70,21 +70,28 @@ def test_what_is_not_exported_stays_in_its_cluster_and_leaves_it_once_it_is(mesh
     assert answered(mesh, "east") == {"east"}
 
     mesh.apply("west", EXPORT)
-
-    until("east reaches west, too", lambda: answered(mesh, "east") == {"east", "west"})
-    until("both are told", lambda: exporting(mesh, "east") == exporting(mesh, "west") == ["east", "west"])
+    try:
+        until("east reaches west, too", lambda: answered(mesh, "east") == {"east", "west"})
+        until("both are told", lambda: exporting(mesh, "east") == exporting(mesh, "west") == ["east", "west"])
+    finally:
+        mesh.remove("west", EXPORT)
+    until("east alone exports", lambda: exporting(mesh, "east") == exporting(mesh, "west") == ["east"])
 
 
 def test_the_name_goes_with_the_last_export_and_comes_back_with_its_address(mesh, until):
     before = resolved(mesh, "west")
-    mesh.remove("east", EXPORT)
-    until("west alone exports", lambda: exporting(mesh, "west") == ["west"])
-    mesh.remove("west", EXPORT)
+    mesh.apply("west", EXPORT)
+    try:
+        until("both export", lambda: exporting(mesh, "east") == exporting(mesh, "west") == ["east", "west"])
+        mesh.remove("east", EXPORT)
+        until("west alone exports", lambda: exporting(mesh, "west") == ["west"])
+        mesh.remove("west", EXPORT)
 
-    for cluster in ("east", "west"):
-        until(f"no import in {cluster}", lambda cluster=cluster: imported(mesh, cluster) == {})
-        until(f"no name in {cluster}", lambda cluster=cluster: resolved(mesh, cluster) == "nothing")
+        for cluster in ("east", "west"):
+            until(f"no import in {cluster}", lambda cluster=cluster: imported(mesh, cluster) == {})
+            until(f"no name in {cluster}", lambda cluster=cluster: resolved(mesh, cluster) == "nothing")
+    finally:
+        mesh.apply("east", EXPORT)
 
-    mesh.apply("east", EXPORT)
     until("the name is back", lambda: resolved(mesh, "west") == before)
     until("it is answered", lambda: "east" in answered(mesh, "west") and "failed" not in answered(mesh, "west"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from contextlib import contextmanager
 
 import kubernetes
 import pytest
@@ -46,12 +47,20 @@ def peers(mesh, cluster):
     return kubernetes.client.CustomObjectsApi(mesh.apps(cluster).api_client), PEERS
 
 
-def exports(mesh, *services):
-    """What bank exports to shop from now on; what it exported before."""
+@contextmanager
+def exporting(mesh, *services):
+    """What bank exports to shop meanwhile, and nothing else."""
     api, where = peers(mesh, "bank")
+
+    def export(services):
+        api.patch_cluster_custom_object(*where, "shop", {"spec": {"exports": {"services": services}}})
+
     before = api.get_cluster_custom_object(*where, "shop")["spec"]["exports"]["services"]
-    api.patch_cluster_custom_object(*where, "shop", {"spec": {"exports": {"services": list(services)}}})
-    return before
+    export(list(services))
+    try:
+        yield
+    finally:
+        export(before)
 
 
 def rows_of(mesh, cluster) -> list[dict]:
@@ -105,12 +114,10 @@ def test_what_is_not_exported_has_no_name(mesh):
 
 
 def test_an_identity_that_the_export_does_not_name_is_refused_by_the_workload_itself(mesh, until):
-    before = exports(mesh, {"namespace": "sample", "name": "helloworld", "callers": ["sample/somebody-else"]})
+    with exporting(mesh, {"namespace": "sample", "name": "helloworld", "callers": ["sample/somebody-else"]}):
+        until("shop's client is refused", lambda: "403" in str(answered(mesh, "shop", GLOBAL)))
+        assert answered(mesh, "bank", "helloworld.sample") == {"bank"}
 
-    until("shop's client is refused", lambda: "403" in str(answered(mesh, "shop", GLOBAL)))
-    assert answered(mesh, "bank", "helloworld.sample") == {"bank"}
-
-    exports(mesh, *before)
     until("and let in again", lambda: answered(mesh, "shop", GLOBAL) == {"bank"})
 
 
@@ -124,22 +131,23 @@ def test_a_policy_of_the_exporter_holds_for_guests_too(mesh, until):
     api = kubernetes.client.CustomObjectsApi(mesh.apps("bank").api_client)
     where = ("security.istio.io", "v1", "sample", "authorizationpolicies")
     api.create_namespaced_custom_object(*where, policy)
-    until("shop is refused", lambda: "403" in str(answered(mesh, "shop", GLOBAL)))
-    assert answered(mesh, "bank", "helloworld.sample") == {"bank"}
+    try:
+        until("shop is refused", lambda: "403" in str(answered(mesh, "shop", GLOBAL)))
+        assert answered(mesh, "bank", "helloworld.sample") == {"bank"}
+    finally:
+        api.delete_namespaced_custom_object(*where, "no-shop")
 
-    api.delete_namespaced_custom_object(*where, "no-shop")
     until("and let in again", lambda: answered(mesh, "shop", GLOBAL) == {"bank"})
 
 
 def test_what_is_withdrawn_is_gone_soon(mesh, until, figure):
-    before = exports(mesh)
-    began = time.monotonic()
-    until("the name is gone", lambda: mesh.python("shop", RESOLVE, GLOBAL).strip() == "nothing")
-    figure(f"a withdrawn export has no name after {time.monotonic() - began:.2f} s")
-    sni = f"outbound_.5000_._.{GLOBAL}"
-    until("the gateway refuses", lambda: mesh.python("shop", SHAKE, mesh.gateway("bank"), sni).strip() == "refused")
+    with exporting(mesh):
+        began = time.monotonic()
+        until("the name is gone", lambda: mesh.python("shop", RESOLVE, GLOBAL).strip() == "nothing")
+        figure(f"a withdrawn export has no name after {time.monotonic() - began:.2f} s")
+        sni = f"outbound_.5000_._.{GLOBAL}"
+        until("the gateway refuses", lambda: mesh.python("shop", SHAKE, mesh.gateway("bank"), sni).strip() == "refused")
 
-    exports(mesh, *before)
     until("it is back", lambda: answered(mesh, "shop", GLOBAL) == {"bank"})
 
 

@@ -153,6 +153,7 @@ def test_one_that_starts_while_a_cluster_is_unreachable_serves_what_it_knew_of_i
         print(f"\nserved within {seconds:.1f} s, with center as of {row['staleSince']}: {load.summary}")
     finally:
         breaker.undo()
+        mesh.scale("west", "istiod", 1, SYSTEM)
     until("center is live again", lambda: state_of_center(mesh) == ["live"])
 
     assert row["staleSince"]

@@ -68,6 +68,7 @@ def test_a_developer_writes_in_her_own_namespace_alone_and_neither_quotas_nor_ro
 
     codes = {namespace: code(core.create_namespaced_service, namespace, service) for namespace in ("shop", "bank")}
     raising = code(core.patch_namespace, "shop", raised)
+    mesh.core("c1").delete_namespaced_service("spare", "shop")
 
     assert (codes, raising) == ({"shop": 201, "bank": 403}, 403)
     told = json.loads(mesh.isthmus("audit", "--user", "ann", "-o", "json").stdout)["events"]
