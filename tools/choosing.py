@@ -17,7 +17,7 @@ _KINDS = ("control plane", "cluster", "gateways", "network")
 
 
 _NO_STAND_INS = ("stateful",)
-"""Where no workload answers for another one, there is nothing to compute."""
+"""Where no workload answers for another one, there is nothing to compute: the page says so."""
 
 
 def main(arguments: list[str]) -> int:
@@ -38,11 +38,13 @@ def text() -> str:
         for loss in each
         if loss.control < 1 or loss.requests < 1
     )
+    left_out = ", ".join(f"`{name}`" for name in _NO_STAND_INS)
     return f"""# Choosing a deployment model
 
 Written by `make choosing`, computed from the examples: for each single loss, which share of the proxies keeps *control* (new configuration, new
 certificates), and which share of the clients is still answered. A lost cluster's own proxies and clients are not counted. Requests go on
-without control; how the numbers of [what breaks when](../failure-modes.md) come about is measured there.
+without control; how the numbers of [what breaks when](../failure-modes.md) come about is measured there. Left out: {left_out}; where no workload
+answers for another one, there is nothing to compute.
 
 Ask in this order:
 
