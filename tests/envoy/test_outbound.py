@@ -10,6 +10,7 @@ from isthmus.envoy import outbound
 from isthmus.envoy.resources import LISTENER
 from isthmus.model.routing import ConnectionRoute
 from isthmus.model.services import Protocol
+from isthmus.model.sidecars import ALL_PORTS, Place, Placed, Placement
 from isthmus.model.traffic import ConnectionPool, TrafficPolicy, Tunnel
 from isthmus.model.views import ProxyKind
 
@@ -83,7 +84,7 @@ def test_an_address_and_port_that_two_services_have_goes_to_the_own_clusters(mes
     planned = outbound.plan(view.upstreams, view.scope, view.placement)
 
     assert [(each.ip, each.upstream.service.name) for each in planned.addressed] == [("10.96.0.7", "b")]
-    assert [each.service.name for each in planned.shadowed] == ["a"]
+    assert [(each.upstream.service.name, each.by.service.name) for each in planned.shadowed] == [("a", "b")]
 
 
 def test_two_services_with_neither_host_nor_address_cannot_be_told_apart(mesh):
@@ -93,7 +94,41 @@ def test_two_services_with_neither_host_nor_address_cannot_be_told_apart(mesh):
     planned = outbound.plan(view.upstreams, view.scope, view.placement)
 
     assert [(each.number, each.rest.service.name) for each in planned.on_ports] == [(6379, "a")]
-    assert [each.service.name for each in planned.shadowed] == ["b"]
+    assert [(each.upstream.service.name, each.by.service.name) for each in planned.shadowed] == [("b", "a")]
+
+
+def test_at_a_place_only_those_are_shadowed_that_are_found_by_nothing_else_there_or_elsewhere(mesh):
+    """On a socket: bytes are the first service's, hosts tell apart where requests may be, and one is captured at its own address, too."""
+    said = {"bytes": Protocol.TCP, "either": Protocol.AUTO, "late": Protocol.TCP, "own": Protocol.TCP}
+    services = [
+        mesh.service(name, mesh.port(7000, protocol), vips={mesh.EAST: "10.96.0.9"} if name == "own" else {})
+        for name, protocol in said.items()
+    ]
+    view = mesh.outbound_view(*(mesh.upstream(each, each.ports[0]) for each in services))
+    all_of_them = tuple((each.key, ALL_PORTS) for each in services)
+    socket = Place("/var/run/mesh.sock", 0, is_bound=True)
+
+    planned = outbound.plan(
+        view.upstreams,
+        view.scope,
+        Placement((Placed(socket, all_of_them),), captured=((services[-1].key, ALL_PORTS),)),
+    )
+
+    [at_socket] = planned.on_ports
+    assert at_socket.rest.service.name == "bytes"
+    assert [each.service.name for each in at_socket.by_host] == ["either"]
+    assert [(each.upstream.service.name, each.by.service.name) for each in planned.shadowed] == [("late", "bytes")]
+
+
+def test_a_service_at_a_place_on_a_port_of_the_proxys_own_is_nobodys(mesh):
+    service = mesh.service("odd", mesh.port(15001, Protocol.TCP), vips={})
+    view = mesh.outbound_view(mesh.upstream(service, service.ports[0]))
+    placed = Placed(Place("10.0.0.1", 0, is_bound=True), ((service.key, ALL_PORTS),))
+
+    planned = outbound.plan(view.upstreams, view.scope, Placement((placed,), captured=()))
+
+    assert planned.on_ports == ()
+    assert [(each.upstream.service.name, each.by) for each in planned.shadowed] == [("odd", None)]
 
 
 def test_a_headless_endpoint_behind_a_gateway_has_no_listener(mesh):

@@ -97,12 +97,21 @@ class _Where:
 
 
 @dataclass(frozen=True, slots=True)
+class Shadowed:
+    """A service port that no listener leads to. `by`: who gets its connections, because nothing tells the two apart; nobody does where the
+    port is one of the proxy's own."""
+
+    upstream: Upstream
+    by: Upstream | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
-    """Who gets which listener, sorted. `shadowed` are services that nothing tells apart from another one: they get none."""
+    """Who gets which listener, sorted; and who gets none."""
 
     on_ports: tuple[OnPort, ...]
     addressed: tuple[Addressed, ...]
-    shadowed: tuple[Upstream, ...]
+    shadowed: tuple[Shadowed, ...]
 
     def with_rules(self, whole: Callable[[Upstream], Upstream]) -> Plan:
         """The same plan, made of outlines, with the whole of those upstreams whose rules listeners say. What is told apart by host is routed."""
@@ -129,14 +138,25 @@ def plan(upstreams: Iterable[Upstream], scope: Scope, placement: Placement) -> P
         return captured
     shadowed = list(captured.shadowed)
     own = [each for placed in placement.placed for each in _at_place(placed, whole, shadowed)]
-    return replace(captured, on_ports=(*captured.on_ports, *own), shadowed=_by_name(shadowed))
+    everywhere = replace(captured, on_ports=(*captured.on_ports, *own))
+    return replace(everywhere, shadowed=_nowhere_served(everywhere, shadowed))
+
+
+def _nowhere_served(planned: Plan, shadowed: Iterable[Shadowed]) -> tuple[Shadowed, ...]:
+    """What has no listener at one place may have one at another."""
+    served = {each.upstream.name for each in planned.addressed}
+    for on_port in planned.on_ports:
+        rest = (on_port.rest,) if on_port.rest else ()
+        served |= {each.name for each in (*on_port.by_host, *on_port.by_name, *on_port.by_range, *rest)}
+    found = {each.upstream.name: each for each in shadowed if each.upstream.name not in served}
+    return tuple(found[name] for name in sorted(found))
 
 
 def _is_among(ports: SeenPorts, upstream: Upstream) -> bool:
     return includes(ports, upstream.service.key, upstream.port.number)
 
 
-def _at_place(placed: Placed, upstreams: Sequence[Upstream], shadowed: list[Upstream]) -> Iterator[OnPort]:
+def _at_place(placed: Placed, upstreams: Sequence[Upstream], shadowed: list[Shadowed]) -> Iterator[OnPort]:
     """The listeners of a place. Bytes go to the first service that is found by nothing else."""
     by_number: dict[int, list[Upstream]] = defaultdict(list)
     for upstream in upstreams:
@@ -144,13 +164,13 @@ def _at_place(placed: Placed, upstreams: Sequence[Upstream], shadowed: list[Upst
             by_number[0 if placed.place.is_socket else upstream.port.number].append(upstream)
     for number, found in sorted(by_number.items()):
         if number in RESERVED_PORTS:
-            shadowed += found
+            shadowed += map(Shadowed, found)
             continue
         by_host = [each for each in found if each.port.protocol.is_http or each.port.protocol is Protocol.AUTO]
         by_name = [each for each in found if each.port.protocol.is_tls]
         bytes_of = [each for each in found if each not in by_name and not each.port.protocol.is_http]
         by_host.sort(key=lambda each: (each.service.hostname, each.port.number))
-        shadowed += bytes_of[1:]
+        shadowed += (Shadowed(each, bytes_of[0]) for each in bytes_of[1:] if each not in by_host)
         rest = bytes_of[0] if bytes_of else None
         yield OnPort(number, tuple(by_host), rest, by_name=_by_name(by_name), place=placed.place)
 
@@ -162,7 +182,7 @@ def _at_addresses(whole: Sequence[Upstream]) -> Plan:
     by_range: dict[int, list[Upstream]] = defaultdict(list)
     rest: dict[int, Upstream] = {}
     at: dict[tuple[str, int], Upstream] = {}
-    shadowed: list[Upstream] = []
+    shadowed: list[Shadowed] = []
     for upstream in whole:
         number = upstream.port.number
         places = list(_places(upstream))
@@ -171,13 +191,15 @@ def _at_addresses(whole: Sequence[Upstream]) -> Plan:
         elif places or upstream.service.headless:
             won = [place for place in places if at.setdefault(place, upstream) is upstream]
             if places and not won:
-                shadowed.append(upstream)
+                shadowed.append(Shadowed(upstream, at[places[0]]))
         elif upstream.service.address_ranges and number not in RESERVED_PORTS:
             by_range[number].append(upstream)
         elif upstream.port.protocol.is_tls and number not in RESERVED_PORTS:
             by_name[number].append(upstream)
-        elif number in RESERVED_PORTS or rest.setdefault(number, upstream) is not upstream:
-            shadowed.append(upstream)
+        elif number in RESERVED_PORTS:
+            shadowed.append(Shadowed(upstream))
+        elif rest.setdefault(number, upstream) is not upstream:
+            shadowed.append(Shadowed(upstream, rest[number]))
         elif upstream.port.protocol is Protocol.AUTO:
             by_host[number].append(upstream)
     return Plan(
@@ -192,7 +214,7 @@ def _at_addresses(whole: Sequence[Upstream]) -> Plan:
             for number in sorted(by_host.keys() | rest.keys() | by_name.keys() | by_range.keys())
         ),
         addressed=tuple(Addressed(*place, at[place]) for place in sorted(at)),
-        shadowed=_by_name(shadowed),
+        shadowed=tuple(sorted(shadowed, key=lambda each: each.upstream.name)),
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from isthmus.assurance.explaining.asked import Asked, BadQuestion, client_of
+from isthmus.assurance.explaining.derivations import service_of
 from isthmus.assurance.explaining.far_end import Arrival, FarEnds
 from isthmus.assurance.explaining.questions import as_sent
 from isthmus.assurance.explaining.upstreams import left_out, workload_of
@@ -13,7 +14,8 @@ from isthmus.assurance.traffic.request import Request
 from isthmus.assurance.traffic.walk import share_of
 from isthmus.discovery.federation import Untold, untold
 from isthmus.discovery.sight import unseen
-from isthmus.model.views import Destination, Upstream
+from isthmus.envoy import outbound
+from isthmus.model.views import Destination, ProxyKind, Upstream
 from isthmus.model.workloads import Endpoint
 
 Object = dict[str, Any]
@@ -75,11 +77,30 @@ def _answer(asked: Asked, endpoint: Endpoint) -> Object:
         if upstream.service.key == service.key
     ]
     given = next((each for each in ports if each["verdict"] != "left out"), None)
+    if given and (unheard := _unheard(asked, endpoint)):
+        return answer | {"verdict": "left out"} | unheard
     if given and (elsewhere := _routed_elsewhere(asked, endpoint)):
         return answer | {"verdict": "not routed"} | elsewhere
     return answer | (
         given or next(iter(ports), {"verdict": "left out", "reason": "no_ports", "detail": "the service has no port"})
     )
+
+
+def _unheard(asked: Asked, endpoint: Endpoint) -> Object | None:
+    """Why the client's proxy has a listener for no port of the service, where it has none."""
+    view = asked.view.outbound
+    own = {each.name for each in view.upstreams if each.service.key == endpoint.service and not each.subset}
+    planned = outbound.plan(view.upstreams, view.scope, view.placement)
+    found = [each for each in planned.shadowed if each.upstream.name in own]
+    if view.scope.kind is not ProxyKind.SIDECAR or not found or len(found) < len(own):
+        return None
+    port, by = found[0].upstream.port.number, found[0].by
+    if by is None:
+        detail = f"port {port} is one of those that proxies use themselves, and no address tells it from them"
+        return {"reason": "no_listener", "detail": detail, "edit": "give the service another port, or an address"}
+    detail = f"nothing tells its connections on port {port} from those to {service_of(by)}, which gets them all"
+    edit = "give one of the two another address or port, or a protocol with a host (HTTP) or a server name (TLS)"
+    return {"reason": "no_listener", "detail": detail, "edit": edit}
 
 
 def _routed_elsewhere(asked: Asked, endpoint: Endpoint) -> Object | None:
