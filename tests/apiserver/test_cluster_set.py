@@ -2,38 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import leading_control_plane
 import pytest
+from leading_control_plane import EAST, Leading, until
 
 from isthmus.api.crds import all_crds
 from isthmus.controlplane.cluster_set_writer import ClusterSetWriter
-from isthmus.controlplane.delivery import Delivery
-from isthmus.controlplane.feeds import ClusterFeed, kinds_of
-from isthmus.controlplane.machines import Machines
 from isthmus.controlplane.world import ImportedCluster, World
-from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.kubeconfig import ApiAddress
-from isthmus.kubernetes.lease_client import Leadership
-from isthmus.kubernetes.leases import LeaseTerms
 from isthmus.model.identity import TrustDomain
-from isthmus.model.names import ClusterId, MeshId, Namespace
+from isthmus.model.names import ClusterId, MeshId
 from isthmus.model.snapshot import ClusterSet, MeshSettings
 from isthmus.model.topology import ImportState
-from isthmus.trust.authentication import Authenticator
 
 MERGE = "application/merge-patch+json"
-TERMS = LeaseTerms(duration_seconds=30, renew_seconds=20.0, retry_seconds=0.05)
 MULTICLUSTER = "/apis/multicluster.x-k8s.io/v1alpha1/namespaces/shop"
 EXPORTS, IMPORTS = f"{MULTICLUSTER}/serviceexports", f"{MULTICLUSTER}/serviceimports"
 SERVICES = "/api/v1/namespaces/shop/services"
 SETTINGS = MeshSettings(
     mesh=MeshId("m"), trust_domain=TrustDomain("cluster.local"), cluster_set=ClusterSet(exports=True, hosts=True)
 )
-EAST, WEST = ClusterId("east"), ClusterId("west")
+WEST = ClusterId("west")
 
 
 def named(name: str, **said: Any) -> dict[str, Any]:
@@ -67,35 +59,15 @@ class Running:
 
 @asynccontextmanager
 async def control_plane(server: Any) -> AsyncIterator[Running]:
-    address = ApiAddress(server=server.url, ca_pem=server.ca_pem, token=server.admin_token)
-    async with ApiClient(address) as client:
-        world = World(SETTINGS, EAST)
-        running = Running(world)
+    running: list[Running] = []
 
-        async def nobody(_token: str, _cluster: ClusterId) -> None:
-            return None
+    def writers(leading: Leading) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        running.append(Running(leading.world))
+        writer = ClusterSetWriter(leading.client, leading.world, leading.delivery, lambda: running[0].knows_all)
+        return [writer.run]
 
-        machines = Machines(world, me="east/istiod", system_namespace=Namespace("istio-system"), grace_seconds=10)
-        delivery = Delivery(world, Authenticator(TrustDomain("cluster.local"), EAST, nobody, lambda: 0.0), machines)
-        feed = ClusterFeed(EAST, client, world, kinds_of(world.settings, is_config_cluster=True))
-        writer = ClusterSetWriter(client, world, delivery, lambda: running.knows_all)
-        leadership = Leadership(client, "istio-system", "cluster-set", "one", TERMS)
-        visible = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            work = [tasks.create_task(feed.run(visible.set))]
-            await visible.wait()
-            work += [tasks.create_task(delivery.run()), tasks.create_task(leadership.run(writer.run))]
-            yield running
-            for task in work:
-                task.cancel()
-
-
-async def until(holds: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    for _ in range(500):
-        if found := await holds():
-            return found
-        await asyncio.sleep(0.02)
-    raise AssertionError("it never came to be so")
+    async with leading_control_plane.control_plane(server, SETTINGS, ("istio-system", "cluster-set", "one"), writers):
+        yield running[0]
 
 
 async def imports(api: Any) -> dict[str, dict[str, Any]]:

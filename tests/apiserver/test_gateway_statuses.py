@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
+import leading_control_plane
 import pytest
+from leading_control_plane import Leading, until
 
 from isthmus.api.crds import all_crds
-from isthmus.controlplane.delivery import Delivery
-from isthmus.controlplane.feeds import ClusterFeed, kinds_of
 from isthmus.controlplane.gateway_deployments import GatewayDeployer
 from isthmus.controlplane.gateway_writer import GatewayWriter
-from isthmus.controlplane.machines import Machines
-from isthmus.controlplane.world import World
-from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.kubeconfig import ApiAddress
 from isthmus.kubernetes.lease_client import Leadership
-from isthmus.kubernetes.leases import LeaseTerms
 from isthmus.model.identity import TrustDomain
-from isthmus.model.names import ClusterId, MeshId, Namespace
+from isthmus.model.names import MeshId
 from isthmus.model.snapshot import MeshSettings
-from isthmus.trust.authentication import Authenticator
 
 MERGE = "application/merge-patch+json"
-TERMS = LeaseTerms(duration_seconds=30, renew_seconds=20.0, retry_seconds=0.05)
 GATEWAYS = "/apis/gateway.networking.k8s.io/v1/namespaces/edge/gateways"
 SERVICES = "/api/v1/namespaces/edge/services"
 DEPLOYMENTS = "/apis/apps/v1/namespaces/edge/deployments"
@@ -61,41 +53,13 @@ async def cluster(fresh_server, connected):
 @asynccontextmanager
 async def control_plane(server: Any, name: str) -> AsyncIterator[Leadership]:
     """One that reads the cluster, and writes while it leads."""
-    address = ApiAddress(server=server.url, ca_pem=server.ca_pem, token=server.admin_token)
-    async with ApiClient(address) as client:
-        world = World(SETTINGS, ClusterId("east"))
 
-        async def nobody(_token: str, _cluster: ClusterId) -> None:
-            return None
+    def writers(leading: Leading) -> list[Callable[[], Coroutine[Any, Any, None]]]:
+        made = (leading.client, leading.world, leading.delivery)
+        return [GatewayWriter(*made).run, GatewayDeployer(*made).run]
 
-        machines = Machines(world, me="east/istiod", system_namespace=Namespace("istio-system"), grace_seconds=10)
-        authenticator = Authenticator(TrustDomain("cluster.local"), ClusterId("east"), nobody, lambda: 0.0)
-        delivery = Delivery(world, authenticator, machines)
-        feed = ClusterFeed(ClusterId("east"), client, world, kinds_of(world.settings, is_config_cluster=True))
-        leadership = Leadership(client, "edge", "statuses", name, TERMS)
-        visible = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            running = [tasks.create_task(feed.run(visible.set))]
-            await visible.wait()
-            running.append(tasks.create_task(delivery.run()))
-
-            async def lead() -> None:
-                async with asyncio.TaskGroup() as work:
-                    work.create_task(GatewayWriter(client, world, delivery).run())
-                    work.create_task(GatewayDeployer(client, world, delivery).run())
-
-            running.append(tasks.create_task(leadership.run(lead)))
-            yield leadership
-            for task in running:
-                task.cancel()
-
-
-async def until(holds: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
-    for _ in range(1000):
-        if found := await holds():
-            return found
-        await asyncio.sleep(0.02)
-    raise AssertionError("it never came to be so")
+    async with leading_control_plane.control_plane(server, SETTINGS, ("edge", "statuses", name), writers) as leading:
+        yield leading.leadership
 
 
 async def spec(api: Any, path: str) -> dict[str, Any]:
