@@ -55,6 +55,13 @@ def test_what_is_not_said_is_not_written():
         ({"fileFlushInterval": "1ns"}, "shorter than a millisecond"),
         ({"gatewayTopology": {"numTrustedProxies": -1}}, "not a whole number"),
         ({"gatewayTopology": {"forwardClientCertDetails": "MAYBE"}}, "none of"),
+        ({"gatewayTopology": {"forwardClientCertDetails": ["SANITIZE"]}}, "none of"),
+        ({"gatewayTopology": {"forwardClientCertDetails": {"SANITIZE": 1}}}, "none of"),
+        ({"proxyStatsMatcher": {"inclusionRegexps": ["a{99999999999999999999}"]}}, "not a regular expression"),
+        ({"proxyStatsMatcher": {"inclusionRegexps": ["(" * 5000 + ")" * 5000]}}, "more than 1024"),
+        ({"proxyStatsMatcher": {"inclusionRegexps": ["(" * 500 + ")" * 500]}}, "not a regular expression"),
+        ({"fileFlushInterval": "9" * 400 + "s"}, "longer than 292 years"),
+        ({"drainDuration": "9" * 11 + "s"}, "longer than 292 years"),
         ({"privateKeyProvider": {"cryptomb": {}}}, "keys are the agent's"),
     ],
 )

@@ -6,10 +6,10 @@ a gateway of that name becomes one gateway for each address.
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
+from isthmus.model.addresses import is_ip
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.topology import NetworkGateway, ResolvedName
 
@@ -29,7 +29,7 @@ def resolved(gateways: Iterable[NetworkGateway], known: Mapping[str, ResolvedNam
     names: set[str] = set()
     issues: list[Issue] = []
     for gateway in gateways:
-        if _is_ip(gateway.address):
+        if is_ip(gateway.address):
             at_addresses.add(gateway)
             continue
         name = gateway.address.lower().removesuffix(".")
@@ -56,11 +56,3 @@ def _issues(gateway: NetworkGateway, name: str, answer: ResolvedName | None) -> 
         return
     subject = Subject(gateway.cluster, "Network", "", gateway.network)
     yield Issue(subject=subject, code="ISM0105", severity=Severity.WARNING, what=what, fix=fix)
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -12,6 +12,7 @@ from dataclasses import replace
 from isthmus.api.core import Node, Pod
 from isthmus.ingest.inputs import Objects
 from isthmus.ingest.workloads import locality_of
+from isthmus.model.addresses import is_ip
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ClusterId, Namespace, NetworkId
 from isthmus.model.proxy_config import GatewayTopology
@@ -80,7 +81,7 @@ def placed(proxy: Proxy, objects: Objects) -> Proxy:
 
 def _own_addresses(claimed: tuple[str, ...], pod: Pod) -> tuple[str, ...]:
     """The Pod's, in the order of the claims as far as they agree. A Pod that has none yet, or none that can be read, cannot contradict."""
-    own = tuple(dict.fromkeys(filter(_is_address, (pod.status.pod_i_p, *(each.ip for each in pod.status.pod_i_ps)))))
+    own = tuple(dict.fromkeys(filter(is_ip, (pod.status.pod_i_p, *(each.ip for each in pod.status.pod_i_ps)))))
     return (tuple(ip for ip in claimed if ip in own) or own) if own else claimed
 
 
@@ -119,14 +120,6 @@ def _labels(metadata: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
     if not isinstance(claimed, Mapping):
         raise BadClaims("node metadata LABELS is not an object")
     return tuple(sorted((str(key), str(value)) for key, value in claimed.items()))
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _families(ips: tuple[str, ...]) -> tuple[int, ...]:

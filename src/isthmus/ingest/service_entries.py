@@ -11,6 +11,7 @@ from isthmus.api.core import ServicePort as PortObject
 from isthmus.ingest import labels
 from isthmus.ingest.machines import health_of_entry
 from isthmus.ingest.services import Declaration, protocol_of
+from isthmus.model.addresses import is_ip
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId
@@ -157,7 +158,7 @@ def _targets(declaration: Declaration, own: Mapping[str, int]) -> Iterator[tuple
 
 def _service(host: Hostname, obj: api.ServiceEntry, resolution: Resolution, where: Where) -> Service:
     spec = obj.spec
-    addresses = tuple(address for each in spec.addresses if _is_ip(address := _without_length(each)))
+    addresses = tuple(address for each in spec.addresses if is_ip(address := _without_length(each)))
     return Service(
         namespace=Namespace(obj.metadata.namespace),
         hostname=host,
@@ -242,11 +243,3 @@ def _is_range(text: str) -> bool:
     except ValueError:
         return False
     return "/" in text
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True

@@ -5,18 +5,16 @@ Nothing here raises: what cannot be used is a Word with the reason, and each rea
 
 from __future__ import annotations
 
-import ipaddress
-import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from isthmus.model.addresses import is_ip, is_port
 from isthmus.model.durations import seconds_of
 from isthmus.model.proxy_config import ClientCertificates, GatewayTopology, ProxyConfig, StatisticsKept, Texts
+from isthmus.model.regular_expressions import not_re2
 
 _THREADS_MAX = 256
-_REGEX_MAX = 1024
-_NOT_RE2 = re.compile(r"\(\?(?:[=!]|<[=!])|(?<!\\)(?:\\\\)*\\[1-9]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,20 +108,16 @@ def _addresses(value: object) -> str:
     """One or several, with commas between them."""
     for part in str(value).split(","):
         host, _, port = part.strip().rpartition(":")
-        if not host or not _is_port(port):
+        if not host or not is_port(port):
             raise ValueError(f"discoveryAddress {part.strip()!r} is not host:port")
     return str(value)
 
 
 def _statsd(value: object) -> str:
     host, _, port = str(value).rpartition(":")
-    try:
-        ipaddress.ip_address(host.strip("[]"))
-    except ValueError:
-        raise ValueError(
-            f"{value!r} is not an IP address and a port: Envoy sends statistics to addresses only"
-        ) from None
-    if not _is_port(port):
+    if not is_ip(host.strip("[]")):
+        raise ValueError(f"{value!r} is not an IP address and a port: Envoy sends statistics to addresses only")
+    if not is_port(port):
         raise ValueError(f"{port!r} is not a port")
     return str(value)
 
@@ -135,25 +129,16 @@ def _statistics(value: object) -> StatisticsKept:
         raise ValueError(f"{name} is none of its fields: {', '.join(_STATISTICS)}")
     prefixes, suffixes, expressions = (_list(value.get(name) or []) for name in _STATISTICS)
     for each in expressions:
-        _check_expression(each)
+        if why := not_re2(each):
+            raise ValueError(f"{each!r} is not a regular expression: {why}")
     return StatisticsKept(prefixes=prefixes, suffixes=suffixes, expressions=expressions)
-
-
-def _check_expression(text: str) -> None:
-    """Envoy would not start with one that is none."""
-    try:
-        re.compile(text)
-    except re.error as error:
-        raise ValueError(f"{text!r} is not a regular expression: {error}") from None
-    if _NOT_RE2.search(text) or len(text) > _REGEX_MAX:
-        raise ValueError(f"{text!r} is not an expression of RE2, which has no look-around and no back references")
 
 
 def _topology(value: object) -> GatewayTopology:
     if not isinstance(value, Mapping):
         raise ValueError("is not an object")
     details = value.get("forwardClientCertDetails") or "UNDEFINED"
-    if details != "UNDEFINED" and details not in ClientCertificates.__members__:
+    if not isinstance(details, str) or details not in ("UNDEFINED", *ClientCertificates.__members__):
         raise ValueError(f"forwardClientCertDetails {details!r} is none of {', '.join(ClientCertificates)}")
     return GatewayTopology(
         trusted_proxies=_whole(value.get("numTrustedProxies", 0), 255),
@@ -167,10 +152,6 @@ def _milliseconds(value: object) -> int:
     if found < 1:
         raise ValueError("is shorter than a millisecond")
     return found
-
-
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 5 and 0 < int(text) < 65536
 
 
 def _duration(seconds: float | None) -> str | None:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from isthmus.assurance.analysis.items import Index, Item, Labels
 from isthmus.assurance.catalogue import gateways as codes
-from isthmus.assurance.validation.terms import is_ip
+from isthmus.model.addresses import is_ip
 from isthmus.model.issues import Issue
 
 _INJECTOR = "sidecar-injector.istio.io"

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from isthmus.assurance.catalogue import validation as codes
 from isthmus.assurance.validation.problems import Problem
-from isthmus.assurance.validation.terms import Object, bad_host, bad_socket_path, dns_label, is_ip, positive_port
+from isthmus.assurance.validation.terms import Object, bad_host, bad_socket_path, dns_label, positive_port
+from isthmus.model.addresses import is_ip
 
 _PROTOCOLS = {
     "http", "https", "grpc", "grpc-web", "http2", "tcp", "tls", "mongo", "mysql", "redis", "udp", "hbone", "auto",

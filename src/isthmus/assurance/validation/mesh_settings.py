@@ -26,8 +26,9 @@ from isthmus.assurance.validation.shapes import (
     text,
     whole,
 )
-from isthmus.assurance.validation.terms import Object, bad_host, bad_url, dns_label, export_to, is_cidr, is_ip
+from isthmus.assurance.validation.terms import Object, bad_host, bad_url, dns_label, export_to, is_cidr
 from isthmus.ingest.proxy_configs import default_config_of
+from isthmus.model.addresses import is_ip
 
 _SELECTORS = many(
     record({

@@ -14,10 +14,10 @@ from isthmus.assurance.validation.terms import (
     dns_label,
     export_to,
     is_cidr,
-    is_ip,
     labels,
     selector,
 )
+from isthmus.model.addresses import is_ip
 
 _DNS = ("DNS", "DNS_ROUND_ROBIN")
 _PROBES = ("httpGet", "tcpSocket", "exec", "grpc")

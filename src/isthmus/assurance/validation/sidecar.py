@@ -8,7 +8,8 @@ from isthmus.assurance.catalogue import validation as codes
 from isthmus.assurance.validation.gateway import port_of, server_tls
 from isthmus.assurance.validation.problems import Problem
 from isthmus.assurance.validation.route_parts import destination
-from isthmus.assurance.validation.terms import Object, bad_host, bad_socket_path, dns_label, is_ip, selector
+from isthmus.assurance.validation.terms import Object, bad_host, bad_socket_path, dns_label, selector
+from isthmus.model.addresses import is_ip
 
 _THIS_MACHINE = ("127.0.0.1:", "0.0.0.0:", "[::1]:", "[::]:")
 

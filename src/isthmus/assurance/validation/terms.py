@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from isthmus.assurance.catalogue import validation as codes
 from isthmus.assurance.validation.problems import Problem, entry
+from isthmus.model.addresses import is_ip
+from isthmus.model.regular_expressions import not_re2
 
 Object = dict[str, Any]
 _DNS_LABEL = re.compile(r"[a-z0-9A-Z]([-a-z0-9A-Z]*[a-z0-9A-Z])?")
@@ -51,14 +53,6 @@ def bad_host(host: str, sni: bool = False) -> str:
 def covers(host: str, name: str) -> bool:
     """Whether the host, or its wildcard, stands for the name too."""
     return host == name or (host.startswith("*") and name.endswith(host[1:]))
-
-
-def is_ip(value: str) -> bool:
-    try:
-        ipaddress.ip_address(value)
-    except ValueError:
-        return False
-    return True
 
 
 def is_cidr(value: str) -> bool:
@@ -147,29 +141,10 @@ def positive_port(port: Any, path: str) -> Iterator[Problem]:
 
 
 def regex(value: str, path: str) -> Iterator[Problem]:
-    """RE2, as far as Python's own expressions can tell; what they have beyond RE2 is named."""
+    """RE2, and not empty."""
     if not value:
         yield Problem(codes.BAD_REGEX, path, "a regular expression must not be empty")
         return
-    problem = _bad_regex(value)
+    problem = not_re2(value)
     if problem:
         yield Problem(codes.BAD_REGEX, path, f"{value!r} is not a regular expression: {problem}")
-
-
-@lru_cache(maxsize=1024)
-def _bad_regex(value: str) -> str:
-    if re.search(r"\(\?(?:[=!]|<[=!])", value):
-        return "RE2 has no look-around"
-    if re.search(r"(?<!\\)(?:\\\\)*\\[1-9]", value):
-        return "RE2 has no back references"
-    if len(value) > 1024:
-        return f"{len(value)} characters are more than 1024"
-    plain = re.sub(r"\(\?P?<([A-Za-z_]\w*)>", r"(?P<\1>", value)
-    plain = re.sub(r"\(\?[imsU-]+\)", "", plain)  # RE2 takes flags anywhere, Python at the start only.
-    plain = re.sub(r"\\p\{\^?\w+\}|\\P\{\w+\}|\\p[A-Z]|\\P[A-Z]|\\C|\\z|\[\[:\^?\w+:\]\]", "x", plain)
-    plain = re.sub(r"\[:\^?\w+:\]", "x", plain)
-    try:
-        re.compile(plain)
-    except (re.error, OverflowError, RecursionError) as error:
-        return f"{error}"
-    return ""

@@ -15,11 +15,11 @@ from isthmus.assurance.validation.terms import (
     dns_label,
     export_to,
     is_cidr,
-    is_ip,
     labels,
     positive_port,
 )
 from isthmus.assurance.validation.unreachable import unreachable
+from isthmus.model.addresses import is_ip
 
 
 def virtual_service(item: Object) -> Iterator[Problem]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -12,6 +11,7 @@ from isthmus.ingest import labels
 from isthmus.ingest.gateway_api.listeners import OpenListener, open_listeners
 from isthmus.ingest.gateway_api.objects import Objects
 from isthmus.ingest.gateway_api.references import Grants
+from isthmus.model.addresses import is_ip
 from isthmus.model.attachments import ACCEPTED, PROGRAMMED, RESOLVED, Condition, GatewayAttachments, ListenerAttachments
 from isthmus.model.gateways import Server
 from isthmus.model.names import ClusterId, Namespace, NetworkId
@@ -193,7 +193,7 @@ def _addresses(service: core.Service, domain: str) -> Iterator[tuple[str, str]]:
     """Where callers reach a Service from outside; from inside, if that is all it is for."""
     balanced = [each.ip or each.hostname for each in service.status.load_balancer.ingress]
     for address in [*service.spec.external_i_ps, *balanced]:
-        yield ("IPAddress" if _is_ip(address) else "Hostname"), address
+        yield ("IPAddress" if is_ip(address) else "Hostname"), address
     if service.spec.type == "ClusterIP" and not service.spec.external_i_ps:
         yield "Hostname", f"{service.metadata.name}.{service.metadata.namespace}.svc.{domain}"
 
@@ -203,11 +203,3 @@ def _missing_ports(service: core.Service, listeners: Sequence[OpenListener]) -> 
     wanted = {listener.listener.port for listener in listeners if listener.kinds}
     for port in sorted(wanted - listed):
         yield f"Service {service.metadata.name} has no port {port}"
-
-
-def _is_ip(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
