@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ssl
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
@@ -25,6 +26,14 @@ NOW = datetime(2026, 3, 1, tzinfo=UTC)
 def root(domain: TrustDomain) -> tuple[str, bytes]:
     pem = x509.certificate_pem(x509.new_root(domain, NOW, timedelta(days=365)).certificate)
     return pem, x509.to_der(pem)[0]
+
+
+def with_an_extension_twice() -> str:
+    """A root whose key usage calls itself basic constraints; nobody looks at its signature."""
+    basic_constraints, key_usage = bytes.fromhex("0603551d13"), bytes.fromhex("0603551d0f")
+    _, der = root(OTHER)
+    assert (der.count(basic_constraints), der.count(key_usage)) == (1, 1)
+    return ssl.DER_cert_to_PEM_cert(der.replace(key_usage, basic_constraints))
 
 
 @pytest.fixture
@@ -87,6 +96,16 @@ def test_a_certificate_that_may_not_sign_is_no_authority(read):
 
     assert settings.peer_authorities == ()
     assert "not the certificate of an authority" in issues[0].what
+
+
+def test_a_certificate_whose_extensions_cannot_be_read_loses_that_bundle_alone(read):
+    pem, der = root(PARTNER)
+
+    settings, [issue] = read(**imported(PARTNER, pem), **imported(OTHER, with_an_extension_twice()))
+
+    assert settings.peer_authorities == ((PARTNER, (der,)),)
+    assert (issue.code, issue.field) == ("ISM0107", f"data.trust-bundle.{OTHER}")
+    assert "the extensions of a certificate cannot be read" in issue.what
 
 
 def test_a_mistake_in_mesh_config_does_not_take_imported_bundles_away(read):

@@ -139,9 +139,12 @@ def _authorities(pem: str) -> list[bytes]:
 
 
 def _may_sign(certificate: Certificate) -> bool:
+    """Raises ValueError for extensions that cannot be read."""
     from cryptography import x509
 
     try:
         return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
     except x509.ExtensionNotFound:
         return False
+    except (x509.DuplicateExtension, x509.UnsupportedGeneralNameType) as error:
+        raise ValueError(f"the extensions of a certificate cannot be read: {error}") from None
