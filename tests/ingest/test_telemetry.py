@@ -2,9 +2,53 @@
 
 from __future__ import annotations
 
+import pytest
+
+from isthmus.api.telemetry import MetricsOverride, MetricsRule, TagOverride
+from isthmus.ingest.telemetry_metrics import metrics_rule, not_done
 from isthmus.ingest.telemetry_providers import telemetry_defaults_of
 from isthmus.model.telemetry import TelemetryDefaults
 
 
 def test_a_mesh_without_mesh_config_has_the_same_provider_as_one_whose_mesh_config_is_silent():
     assert telemetry_defaults_of({}) == (TelemetryDefaults(), ())
+
+
+def labelled(value, name="x"):
+    """The label's expression, if it counts, and what is told of it."""
+    said = MetricsRule(overrides=[MetricsOverride(tag_overrides={name: TagOverride(value=value)})])
+    tags = [(tag.name, tag.expression) for each in metrics_rule(said).overrides for tag in each.tags]
+    return tags, [field for field, _ in not_done([said])]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "request.host",
+        "request.headers['x-user']",
+        'request.headers["x-user"]',
+        "upstream_peer.namespace",
+        "inner.within",
+        "xds.cluster_metadata.filter_metadata['istio'].services[0].name",
+        "'a text'",
+    ],
+)
+def test_a_label_is_an_attribute_or_a_text(value):
+    assert labelled(value) == ([("x", value)], [])
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("x", "request.headers['x\"]"),
+        ("x", "request.h\u00e9"),
+        ("x", "in"),
+        ("x", "request.in"),
+        ("x", "namespace"),
+        ("x", "a[99999999999999999999]"),
+        ("x", "'a\rb'"),
+        ("h\u00e9", "request.host"),
+    ],
+)
+def test_an_expression_that_envoy_might_refuse_is_no_label(name, value):
+    assert labelled(value, name) == ([], [f"spec.metrics[0].overrides[0].tagOverrides.{name}"])

@@ -9,9 +9,16 @@ from collections.abc import Iterator, Sequence
 from isthmus.api import telemetry as api
 from isthmus.model.telemetry import Metric, MetricOverride, MetricsRule, Mode, TagChange
 
-_ATTRIBUTE = re.compile(r"[a-z_]+(\.[A-Za-z_]\w*|\[['\"][\w.:/-]+['\"]\]|\[\d+\])*")
-_LITERAL = re.compile(r"'[^'\\%\n]*'|\"[^\"\\%\n]*\"")
-_LABEL = re.compile(r"[A-Za-z_]\w*")
+_KEYWORDS = "false|in|null|true"
+_RESERVED = "as|break|const|continue|else|for|function|if|import|let|loop|namespace|package|return|var|void|while"
+"""What CEL's language definition keeps for itself. As the name of a field a reserved word is allowed, a keyword is not."""
+_ATTRIBUTE = re.compile(
+    rf"(?!(?:{_KEYWORDS}|{_RESERVED})\b)[a-z_]+"
+    rf"(?:\.(?!(?:{_KEYWORDS})\b)[A-Za-z_]\w*|\[(['\"])[\w.:/-]+\1\]|\[\d{{1,9}}\])*",
+    re.ASCII,
+)
+_LITERAL = re.compile(r"'[^'\\%\r\n]*'|\"[^\"\\%\r\n]*\"")
+_LABEL = re.compile(r"[A-Za-z_]\w*", re.ASCII)
 _ALL = ("", "ALL_METRICS")
 
 
