@@ -226,6 +226,24 @@ def test_of_two_policies_for_one_target_the_older_one_counts():
     }
 
 
+def test_a_policy_of_another_namespace_says_nothing_of_a_service_whatever_host_it_claims():
+    ports = [{"number": 443, "name": "https", "protocol": "HTTPS"}]
+    entry = {"hosts": ["backend.shop.svc.cluster.local"], "ports": ports, "resolution": "STATIC"}
+    target = {"group": "networking.istio.io", "kind": "ServiceEntry", "name": "claim"}
+    theirs = policy(
+        "claim", targetRefs=[target], **validation(wellKnownCACertificates="System", hostname="elsewhere.example")
+    )
+    theirs["metadata"]["namespace"] = "elsewhere"
+    claimed = obj("ServiceEntry", "claim", "networking.istio.io/v1", spec=entry, metadata={"namespace": "elsewhere"})
+
+    alone, beside = mesh(claimed, theirs), mesh(claimed, theirs, policy(**BY_CONFIG_MAP))
+
+    assert tls_of(rendered(alone)) is None
+    tls = tls_of(rendered(beside))
+    assert tls is not None
+    assert tls["sni"] == HOST
+
+
 class Backend(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self.send_response(200)

@@ -9,7 +9,16 @@ import pytest
 from isthmus.discovery.destination_rules import rule_for
 from isthmus.discovery.view import outbound_view
 from isthmus.model.names import Hostname, Namespace
-from isthmus.model.traffic import Balancing, ClientTls, ConnectionPool, DestinationRule, Subset, TrafficPolicy
+from isthmus.model.traffic import (
+    Balancing,
+    ClientTls,
+    ConnectionPool,
+    DestinationRule,
+    Subset,
+    TlsOrigination,
+    TrafficPolicy,
+)
+from isthmus.model.views import ProxyKind
 
 HOST = "s.ns.svc.cluster.local"
 
@@ -56,6 +65,34 @@ def test_the_nearest_most_specific_and_oldest_rule_holds(words, rules, name):
     chosen = found(words, "caller", *rules)
 
     assert (chosen.name if chosen else None) == name
+
+
+def secured(name, **fields):
+    """A rule that is made of a BackendTLSPolicy; its SNI is its name."""
+    origination = TlsOrigination(mutual=False, sni=name, names=(name,))
+    return replace(rule(name, export=("*",), **fields), backend_tls=((0, origination),))
+
+
+def test_a_gateway_starts_the_tls_of_the_policy_that_is_for_the_service_itself(words):
+    others = (
+        secured("elsewhere", namespace="other", created="0"),
+        secured("wider", host="*.ns.svc.cluster.local", created="0"),
+    )
+    snapshot = words.Mesh().snapshot()
+    [service] = snapshot.services.values()
+    gateway = replace(words.scope("n1", "c1"), kind=ProxyKind.ROUTER)
+
+    def seen(*rules):
+        return rule_for(gateway, service, replace(snapshot, destination_rules=rules))
+
+    assert seen(*others) is None
+    assert seen(*others, secured("own")).policy_for(80, None).origination.sni == "own"
+    both = seen(*others, rule("written", balancing=Balancing.RANDOM), secured("own"))
+    assert (both.name, both.policy.balancing, both.policy_for(80, None).origination.sni) == (
+        "written",
+        Balancing.RANDOM,
+        "own",
+    )
 
 
 def test_rules_for_one_host_are_one_rule_with_all_their_subsets(words):

@@ -33,13 +33,16 @@ def _rule_for(scope: Scope, service: Service, snapshot: Snapshot) -> Destination
     known = snapshot.rules_by_host.get(service.hostname, ())
     if not known:
         return None
-    secured = next((rule for rule in known if rule.backend_tls), None)
-    if secured is None:
-        return _of_writers(scope, service, known, snapshot)
-    found = _of_writers(scope, service, [rule for rule in known if rule is not secured], snapshot)
+    found = _of_writers(scope, service, [rule for rule in known if not rule.backend_tls], snapshot)
     if scope.kind is not ProxyKind.ROUTER:
         return found
-    return replace(found, backend_tls=secured.backend_tls) if found else secured
+    secured = next((rule for rule in known if rule.backend_tls and _is_about(rule, service)), None)
+    return replace(found, backend_tls=secured.backend_tls) if found and secured else found or secured
+
+
+def _is_about(rule: DestinationRule, service: Service) -> bool:
+    """A BackendTLSPolicy is for an object of its own namespace, and for no other that has the host, too, or is covered by it."""
+    return (rule.namespace, rule.host) == (service.namespace, service.hostname)
 
 
 def _of_writers(

@@ -33,9 +33,9 @@ class _Target:
 
 
 def backend_tls_of(objects: Objects) -> tuple[list[DestinationRule], list[RouteAttachments]]:
-    """A rule for each host, and what the policies are told."""
-    tls: dict[Hostname, dict[int, TlsOrigination]] = defaultdict(dict)
-    first: dict[Hostname, api.BackendTLSPolicy] = {}
+    """A rule for each host of a namespace, and what the policies are told."""
+    tls: dict[tuple[str, Hostname], dict[int, TlsOrigination]] = defaultdict(dict)
+    first: dict[tuple[str, Hostname], api.BackendTLSPolicy] = {}
     claimed: set[tuple[str, api.PolicyTarget]] = set()
     told = []
     for policy in objects.backend_tls_policies:
@@ -52,8 +52,8 @@ def backend_tls_of(objects: Objects) -> tuple[list[DestinationRule], list[RouteA
             else:
                 claimed.add((namespace, reference))
                 for host in target.hosts:
-                    tls[host].setdefault(target.ports.get(reference.section_name, 0), origination)
-                    first.setdefault(host, policy)
+                    tls[namespace, host].setdefault(target.ports.get(reference.section_name, 0), origination)
+                    first.setdefault((namespace, host), policy)
             parent = Parent(
                 group=reference.group,
                 kind=reference.kind,
@@ -72,7 +72,7 @@ def backend_tls_of(objects: Objects) -> tuple[list[DestinationRule], list[RouteA
                 backends=(),
             )
         )
-    return [_rule(host, found, first[host]) for host, found in sorted(tls.items())], told
+    return [_rule(host, found, first[namespace, host]) for (namespace, host), found in sorted(tls.items())], told
 
 
 def issues_of(told: list[RouteAttachments], cluster: ClusterId) -> Iterator[Issue]:
