@@ -41,8 +41,8 @@ def apply_aliases(
     for key, names in found.items():
         service, aliases = services[key], tuple(sorted(names))
         services[key] = cache.once(
-            ("aliases", key),
-            (service, aliases),
+            ("aliases", key, aliases),
+            (service,),
             lambda service=service, aliases=aliases: replace(service, aliases=aliases),  # type: ignore[misc]
         )
 

@@ -57,12 +57,20 @@ def apply_headless(
         near = networks_of(everybody)
         if not networks.entered.intersection(near) or not _is_called_from_elsewhere(service, near, networks.all):
             continue
-        found[key] = replace(service, near_in=near)
+        found[key] = cache.once(
+            ("near", key, near),
+            (service,),
+            lambda service=service, near=near: replace(service, near_in=near),  # type: ignore[misc]
+        )
         for pod in pod_names(service, everybody, settings.cluster_set.domain):
             pod_key = ServiceKey(key.namespace, pod.host)
             reached = networks.entered.intersection(networks_of(pod.endpoints))
             if pod_key not in services and reached and networks.all - set(pod.near_in):
-                found[pod_key] = _as_service(service, pod)
+                found[pod_key] = cache.once(
+                    ("pod", pod_key, pod.near_in),
+                    (service,),
+                    lambda service=service, pod=pod: _as_service(service, pod),  # type: ignore[misc]
+                )
                 behind[pod_key] = of_pod(pod_key, pod)
                 issues += _ambiguous(service, pod)
     for key, addresses in addresses_of_pods(found).items():
@@ -118,7 +126,7 @@ def of_pod(key: ServiceKey, pod: PodName) -> tuple[Endpoint, ...]:
 def shape_of(service: Service, endpoints: tuple[Endpoint, ...], set_domain: str) -> object:
     """All that there being services for Pods depends on: as long as it stays, only what is behind them changes."""
     names = pod_names(service, endpoints, set_domain)
-    return networks_of(endpoints), [(pod.host, pod.near_in, pod.others) for pod in names]
+    return networks_of(endpoints), [(pod.host, pod.near_in, pod.endpoints[0].cluster, pod.others) for pod in names]
 
 
 def _as_service(service: Service, pod: PodName) -> Service:

@@ -14,7 +14,7 @@ from typing import cast
 
 from isthmus.ingest.cluster_endpoints import POD, SLICE, Name
 from isthmus.ingest.global_names import members_of
-from isthmus.ingest.headless import of_pod, pod_names, shape_of
+from isthmus.ingest.headless import networks_of, of_pod, pod_names, shape_of
 from isthmus.ingest.snapshot import Patch, Reading, distinct
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
 from isthmus.model.services import Service
@@ -51,11 +51,11 @@ def patched(
         if pods is None:
             return None
         changed |= pods
-    for name in reading.global_names:
-        if any(member.service in changed for member in name.members):
-            changed[name.key] = members_of(name, {**known, **changed})
     # Copied as it is: put together anew, every key would be hashed again.
     endpoints = cast("MappingProxyType[ServiceKey, tuple[Endpoint, ...]]", known).copy() | changed
+    for name in reading.global_names:
+        if any(member.service in changed for member in name.members):
+            changed[name.key] = endpoints[name.key] = members_of(name, endpoints)
     snapshot = replace(reading.snapshot, endpoints=MappingProxyType(endpoints))
     return replace(reading, snapshot=snapshot, patch=Patch(reading.snapshot, frozenset(changed)))
 
@@ -66,6 +66,8 @@ def _pods_of(
     """What is behind the names of a headless service's Pods now; None where names come or go, or lead elsewhere."""
     settings, services = reading.snapshot.settings, reading.snapshot.services
     domain = settings.cluster_set.domain
+    if service.near_in is None:  # Nobody calls it from elsewhere, so its Pods have no names.
+        return {} if networks_of(before) == networks_of(after) else None
     if shape_of(service, before, domain) != shape_of(service, after, domain):
         return None
     named = {ServiceKey(service.namespace, pod.host): pod for pod in pod_names(service, after, domain)}
