@@ -16,6 +16,7 @@ from isthmus.api.global_names import GlobalPolicy, GlobalTrafficPolicy
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.ingest.services import Declaration
 from isthmus.model import names
+from isthmus.model.federation import is_dns_name
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, ServiceKey
 from isthmus.model.origins import Origin
@@ -69,6 +70,7 @@ class _Found:
     environment: str
     created: str
     member: Member
+    deployment: Subject
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +98,7 @@ def derived(
     settings: MeshSettings,
     config_cluster: ClusterId,
 ) -> Derived:
-    """In the order of names, whatever order objects came in. Nothing, where the mesh wants none."""
+    """In the order of names, whatever order objects came in. Nothing, where the mesh wants none. A name that a service has already is its own."""
     if not settings.global_names.suffix:
         return Derived()
     issues: list[Issue] = []
@@ -109,15 +111,31 @@ def derived(
         for each in _deployed(cluster, by_place, settings, issues):
             found.setdefault((each.environment, each.identity), []).append(each)
     policies = _policies(next((each for each in clusters if each.id == config_cluster), None), settings, issues)
-    made = Derived()
+    made: list[tuple[GlobalName, Service]] = []
+    rules: list[DestinationRule] = []
     for (environment, identity), of_name in sorted(found.items()):
-        base = Hostname(f"{environment}.{identity}.{settings.global_names.suffix}")
-        spreads = {base: None} | {
-            _host(base, each.said, environment): each for each in policies.get((environment, identity), ())
-        }
-        for host, spread in sorted(spreads.items()):
-            made = _with(made, host, of_name, spread, services, settings)
-    return replace(made, issues=tuple(issues))
+        base = _base(environment, identity, settings.global_names)
+        spreads: dict[Hostname, _Spread | None] = {base: None}
+        spreads |= {_host(base, each.said, environment): each for each in policies.pop((environment, identity), ())}
+        for host, spread in sorted(spreads.items(), key=lambda item: item[0]):
+            key = ServiceKey(settings.root_namespace, host)
+            if key in services:
+                issues += (_taken(each, services[key]) for each in of_name)
+                continue
+            name = _named(key, of_name)
+            made.append((name, _service(name, services)))
+            if spread:
+                rules.append(_rule(key, spread))
+    for (environment, identity), (spread, *_) in sorted(policies.items(), key=lambda item: item[0]):
+        why = f"no Deployment that answers has the identity {identity} in the environment {environment}"
+        subject = Subject(config_cluster, spread.origin.kind, spread.origin.namespace, spread.origin.name)
+        issues.append(_without_effect(subject, why, "correct its labels, or take it out"))
+    return Derived(
+        names=tuple(name for name, _ in made),
+        services=tuple(service for _, service in made),
+        rules=tuple(rules),
+        issues=tuple(issues),
+    )
 
 
 def members_of(name: GlobalName, endpoints: Mapping[ServiceKey, tuple[Endpoint, ...]]) -> tuple[Endpoint, ...]:
@@ -130,20 +148,8 @@ def members_of(name: GlobalName, endpoints: Mapping[ServiceKey, tuple[Endpoint, 
     )
 
 
-def _with(
-    made: Derived,
-    host: Hostname,
-    found: Sequence[_Found],
-    spread: _Spread | None,
-    services: Mapping[ServiceKey, Service],
-    settings: MeshSettings,
-) -> Derived:
-    """One name more."""
-    key = ServiceKey(settings.root_namespace, host)
-    name = GlobalName(key, min(each.created for each in found), tuple(sorted({each.member for each in found})))
-    service = _service(name, services)
-    rules = (_rule(key, spread),) if spread else ()
-    return replace(made, names=(*made.names, name), services=(*made.services, service), rules=(*made.rules, *rules))
+def _named(key: ServiceKey, found: Sequence[_Found]) -> GlobalName:
+    return GlobalName(key, min(each.created for each in found), tuple(sorted({each.member for each in found})))
 
 
 def _deployed(
@@ -161,19 +167,28 @@ def _deployed(
         identity = said.get(wanted.identity_label, "")
         if not identity or said.get(_IGNORED) == "true" or deployment.metadata.annotations.get(_IGNORED) == "true":
             continue
+        subject = Subject(cluster.id, "Deployment", namespace, name)
+        environment = _environment(said, namespaces.get(("", namespace)), wanted)
+        host = _base(environment, identity.lower(), wanted)
+        if not is_dns_name(host):
+            why = f"{host} cannot be a DNS name: its Pods answer for no global name"
+            issues.append(_nameless(subject, identity, why, "use letters, digits and '-' in identity and environment"))
+            continue
         chosen = [
             each
             for each in declared.get((cluster.id, names.Namespace(namespace)), ())
             if set(each.selector) <= set(pods.labels.items())
         ]
         if not chosen:
-            issues.append(_without_service(cluster.id, namespace, name, identity))
+            why = f"no Service chooses its Pods: in {cluster.id} they answer for no global name"
+            issues.append(_nameless(subject, identity, why, "make a Service whose selector chooses them"))
             continue
         first = min(chosen, key=lambda each: (each.headless, each.created, each.name))
         keys = (wanted.identity_label, wanted.environment_label)
         yield _Found(
             identity=identity.lower(),
-            environment=_environment(said, namespaces.get(("", namespace)), wanted),
+            environment=environment,
+            deployment=subject,
             created=deployment.metadata.creation_timestamp,
             member=Member(cluster.id, first.key, tuple(sorted((k, v) for k, v in pods.labels.items() if k in keys))),
         )
@@ -234,34 +249,42 @@ def _policies(
         identity = said.get(wanted.identity_label, "").lower()
         environment = next((said[k].lower() for k in (_ENVIRONMENT, wanted.environment_label) if said.get(k)), _DEFAULT)
         subject = Subject(config.id, "GlobalTrafficPolicy", obj.metadata.namespace, obj.metadata.name)
-        wrong = _wrong(obj, identity, wanted)
+        wrong = _wrong(obj, identity, environment, wanted)
         first = owner.setdefault((environment, identity), obj) if not wrong else obj
         if first is not obj:
             wrong = f"{first.metadata.namespace}/{first.metadata.name} is older, and for the same name"
         if wrong:
             fix = "correct it; until then the nearest endpoints come first" if first is obj else "keep one of them"
-            issues.append(
-                Issue(
-                    subject=subject, code="ISM0505", severity=Severity.WARNING, what=f"has no effect: {wrong}", fix=fix
-                )
-            )
+            issues.append(_without_effect(subject, wrong, fix))
             continue
         origin = Origin("GlobalTrafficPolicy", obj.metadata.namespace, obj.metadata.name)
         found[environment, identity] = [_Spread(each, origin) for each in obj.spec.policy]
     return found
 
 
-def _wrong(obj: GlobalTrafficPolicy, identity: str, wanted: GlobalNames) -> str:
+def _wrong(obj: GlobalTrafficPolicy, identity: str, environment: str, wanted: GlobalNames) -> str:
     """The first reason why nothing can be made of it; empty for none."""
     if not identity:
         return f"it has no label {wanted.identity_label}"
+    base = _base(environment, identity, wanted)
+    hosts: list[Hostname] = []
     for index, each in enumerate(obj.spec.policy):
+        host = _host(base, each, environment)
+        if not is_dns_name(host):
+            return f"spec.policy[{index}] is for {host}, which cannot be a DNS name"
+        if host in hosts:
+            return f"spec.policy[{index}] is for {host}, as spec.policy[{hosts.index(host)}] is"
+        hosts.append(host)
         if each.lb_type not in (0, _BY_WEIGHT):
             return f"spec.policy[{index}].lbType is {each.lb_type}: 0 (topology) and 1 (weights) are known"
         total = sum(group.weight for group in each.target)
         if each.lb_type == _BY_WEIGHT and (total != 100 or any(group.weight < 0 for group in each.target)):
             return f"the weights of spec.policy[{index}].target come to {total}, not 100"
     return ""
+
+
+def _base(environment: str, identity: str, wanted: GlobalNames) -> Hostname:
+    return Hostname(f"{environment}.{identity}.{wanted.suffix}")
 
 
 def _host(base: Hostname, said: GlobalPolicy, environment: str) -> Hostname:
@@ -298,14 +321,18 @@ def _rule(key: ServiceKey, spread: _Spread) -> DestinationRule:
     )
 
 
-def _without_service(cluster: ClusterId, namespace: str, name: str, identity: str) -> Issue:
-    return Issue(
-        subject=Subject(cluster, "Deployment", namespace, name),
-        code="ISM0506",
-        severity=Severity.WARNING,
-        what=f"has the identity {identity}, but no Service chooses its Pods: in {cluster} they answer for no global name",
-        fix="make a Service whose selector chooses them",
-    )
+def _nameless(deployment: Subject, identity: str, why: str, fix: str) -> Issue:
+    what = f"has the identity {identity}, but {why}"
+    return Issue(subject=deployment, code="ISM0506", severity=Severity.WARNING, what=what, fix=fix)
+
+
+def _taken(found: _Found, service: Service) -> Issue:
+    why = f"{service.hostname} is a {service.kind}'s in {service.namespace}: its Pods do not answer for it"
+    return _nameless(found.deployment, found.identity, why, "take the other one out, or give it another host")
+
+
+def _without_effect(policy: Subject, why: str, fix: str) -> Issue:
+    return Issue(subject=policy, code="ISM0505", severity=Severity.WARNING, what=f"has no effect: {why}", fix=fix)
 
 
 def _age(obj: GlobalTrafficPolicy) -> tuple[str, str, str]:

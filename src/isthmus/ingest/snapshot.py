@@ -133,8 +133,8 @@ def read(
     _add_entries(services, endpoints, configuration, facts)
     names = derived(clusters, declarations, services, context.settings, config_cluster)
     for name, service in zip(names.names, names.services, strict=True):
-        if services.setdefault(name.key, service) is service:
-            endpoints[name.key] = members_of(name, endpoints)
+        services[name.key] = service
+        endpoints[name.key] = members_of(name, endpoints)
     _allocate(services, configuration, names.names, facts, context)
     apply_cluster_set(services, endpoints, clusters, context.settings)
     apply_aliases(services, clusters, context.settings.dns_domain, cache)
@@ -195,7 +195,7 @@ def read(
             or federated.guests
         ),
         host_names=ways_in.names | for_peers.names,
-        global_names=tuple(name for name in names.names if services[name.key].behind),
+        global_names=names.names,
     )
 
 

@@ -17,6 +17,7 @@ from isthmus.model.topology import ImportState, Locality, NetworkGateway, Standi
 ALL = "*"
 PLACE_WEIGHT_MAX = 1 << 20
 """What a place may weigh: its endpoints together."""
+_NAME_MAX = 253
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _ACCOUNT = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 
@@ -24,6 +25,11 @@ _ACCOUNT = re.compile(r"[a-z0-9]([-.a-z0-9]{0,251}[a-z0-9])?")
 def is_label(text: str) -> bool:
     """Whether it can be one part of a DNS name: as mesh ids have to be, which are parts of mesh names."""
     return _LABEL.fullmatch(text) is not None
+
+
+def is_dns_name(text: str) -> bool:
+    """Whether callers can ask for it: labels with dots between them."""
+    return len(text) <= _NAME_MAX and all(map(is_label, text.split(".")))
 
 
 def domain_of(mesh: MeshId) -> str:
