@@ -305,6 +305,42 @@ def test_callers_of_the_mesh_itself_are_asked_nothing_new(federated: Meshes) -> 
         )
 
 
+@pytest.mark.parametrize("mistake", [{"identity": "nobody"}, {"mesh": "Not A Label"}, {"mesh": "mesh-b"}])
+def test_a_mistake_in_a_peer_lets_nobody_of_it_in(federated: Meshes, mistake: dict[str, str]) -> None:
+    federated["b"].objects[-1]["spec"] |= mistake
+
+    snapshot = federated["b"].snapshot()
+
+    assert [each.code for each in snapshot.issues if each.subject.kind == "MeshPeer"] == ["ISM0901"]
+    assert not snapshot.guests
+    for port in (8080, 9090, 7777):
+        refused = asked_at_hello(federated["b"], CLIENT, port)
+        assert (refused.outcome, refused.judged[-1].policy) == (Outcome.DENIED, "MeshPeer mesh-a")
+    assert asked_at_hello(federated["b"], "spiffe://b.example/ns/sample/sa/client").outcome is Outcome.FORWARDED
+
+
+def test_a_second_peer_for_one_mesh_lets_nobody_of_its_trust_domain_in_and_closes_nothing_of_the_first(
+    federated: Meshes,
+) -> None:
+    second = peer("c")
+    second["spec"]["mesh"] = "mesh-a"
+    second["metadata"]["creationTimestamp"] = "2030-01-01T00:00:00Z"
+    federated["b"].objects.append(second)
+
+    assert asked_at_hello(federated["b"], CLIENT).outcome is Outcome.FORWARDED
+    assert asked_at_hello(federated["b"], "spiffe://c.example/ns/sample/sa/client").outcome is Outcome.DENIED
+
+
+@pytest.mark.parametrize("port", ["9" * 5000, "\u0661\u0665", "0", "65536", "-1"])
+def test_a_control_planes_port_that_is_none_is_told_and_costs_no_other(federated: Meshes, port: str) -> None:
+    federated["a"].objects[-1]["spec"]["controlPlanes"] = [f"far.example:{port}", "near.example:15018"]
+
+    snapshot = federated["a"].snapshot()
+
+    assert [peer.control_planes for peer in snapshot.mesh_peers] == [("near.example:15018",)]
+    assert [each.field for each in snapshot.issues if each.code == "ISM0903"] == ["spec.controlPlanes[0]"]
+
+
 def test_a_guest_is_asked_the_meshs_own_policies_too(federated: Meshes) -> None:
     federated["b"].add("""
 apiVersion: security.istio.io/v1

@@ -7,8 +7,17 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from isthmus.discovery.security import takes_mutual_tls
-from isthmus.model.federation import PLACE_WEIGHT_MAX, Guests, Identities, MeshPeer, OfferedService, Offers, Place
-from isthmus.model.identity import SpiffeId
+from isthmus.model.federation import (
+    PLACE_WEIGHT_MAX,
+    ClosedPeer,
+    Guests,
+    Identities,
+    MeshPeer,
+    OfferedService,
+    Offers,
+    Place,
+)
+from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Hostname, NetworkId
 from isthmus.model.origins import Origin
 from isthmus.model.security import Action, Attribute, Authorization, AuthorizationPolicy, Rule
@@ -117,21 +126,27 @@ def with_guests(
 
     `served` are the workload's ports with those that they are exported to. What own policies deny stays denied.
     """
-    if not snapshot.mesh_peers:
+    if not (snapshot.mesh_peers or snapshot.closed_peers):
         return authorization
-    guards = tuple(_guard(peer, served, snapshot) for peer in sorted(snapshot.mesh_peers))
+    guards = [_guard(peer, _admitted(peer, served), snapshot) for peer in sorted(snapshot.mesh_peers)]
+    guards += [_guard(peer, {}, snapshot) for peer in snapshot.closed_peers]
     return replace(authorization, policies=(*authorization.policies, *guards))
 
 
-def _guard(peer: MeshPeer, served: Mapping[int, frozenset[Guests]], snapshot: Snapshot) -> AuthorizationPolicy:
-    admitted = {number: sorted(_callers(peer, found)) for number, found in sorted(served.items())}
-    admitted = {number: callers for number, callers in admitted.items() if callers}
+def _admitted(peer: MeshPeer, served: Mapping[int, frozenset[Guests]]) -> dict[int, list[Identities]]:
+    callers = {number: sorted(_callers(peer, found)) for number, found in sorted(served.items())}
+    return {number: found for number, found in callers.items() if found}
+
+
+def _guard(
+    peer: MeshPeer | ClosedPeer, admitted: Mapping[int, list[Identities]], snapshot: Snapshot
+) -> AuthorizationPolicy:
     return AuthorizationPolicy(
         action=Action.DENY,
         namespace=snapshot.settings.root_namespace,
         name=f"{POLICY_PREFIX}{peer.name}",
         selector=(),
-        rules=tuple(_rules(peer, admitted)),
+        rules=tuple(_rules(peer.trust_domain, admitted)),
         dry_run=False,
     )
 
@@ -140,11 +155,11 @@ def _callers(peer: MeshPeer, found: Iterable[Guests]) -> set[Identities]:
     return {caller for guests in found if guests.mesh == peer.mesh for caller in guests.callers}
 
 
-def _rules(peer: MeshPeer, admitted: Mapping[int, list[Identities]]) -> Iterator[Rule]:
+def _rules(trust_domain: TrustDomain, admitted: Mapping[int, list[Identities]]) -> Iterator[Rule]:
     """What is denied: each exported port to all but its guests, every other port to all."""
-    domain = Attribute("trust_domains", (str(peer.trust_domain),))
+    domain = Attribute("trust_domains", (str(trust_domain),))
     for number, callers in admitted.items():
-        others = Attribute("identities", not_values=tuple(caller.of(peer.trust_domain) for caller in callers))
+        others = Attribute("identities", not_values=tuple(caller.of(trust_domain) for caller in callers))
         yield Rule(sources=((domain, others),), operations=((Attribute("ports", (str(number),)),),))
     elsewhere = Attribute("ports", not_values=tuple(map(str, admitted)))
     yield Rule(sources=((domain,),), operations=((elsewhere,),) if admitted else ())

@@ -35,7 +35,7 @@ from isthmus.ingest.token_keys import addresses_of, with_keys
 from isthmus.ingest.virtual_services import virtual_service_of
 from isthmus.model.attachments import Attachments
 from isthmus.model.envoy_filters import EnvoyFilter
-from isthmus.model.federation import MeshPeer
+from isthmus.model.federation import ClosedPeer, MeshPeer
 from isthmus.model.gateways import Server
 from isthmus.model.issues import Issue
 from isthmus.model.names import NetworkId
@@ -81,6 +81,7 @@ class Configuration:
     network_gateways: tuple[NetworkGateway, ...] = ()
     attachments: Attachments = field(default_factory=Attachments)
     mesh_peers: tuple[MeshPeer, ...] = ()
+    closed_peers: tuple[ClosedPeer, ...] = ()
     allowances: Allowances = field(default_factory=dict)
     quotas: tuple[QuotaUse, ...] = ()
     issues: tuple[Issue, ...] = field(default=())
@@ -112,8 +113,10 @@ def configuration_of(
     telemetries = tuple(sorted(reader.each(telemetry.Telemetry, lambda obj: telemetry_of(obj, cluster.id))))
     reader.issues += unknown_providers(telemetries, settings.telemetry, cluster.id)
     tokens = reader.each(security.RequestAuthentication, lambda obj: request_authentication_of(obj, cluster.id))
-    written = reader.each(federation.MeshPeer, lambda obj: mesh_peer_of(obj, cluster.id, settings), settings)
-    peers, wrong = told_apart(written, cluster.id, settings.peer_trust_domains)
+    written: list[MeshPeer | ClosedPeer] = reader.each(
+        federation.MeshPeer, lambda obj: mesh_peer_of(obj, cluster.id, settings), settings
+    )
+    peers, closed, wrong = told_apart(written, cluster.id, settings.peer_trust_domains)
     reader.issues += wrong
     policies = reader.each(security.AuthorizationPolicy, lambda obj: authorization_policy_of(obj, cluster.id))
     gateways = cluster.objects.get("KubernetesGateway", {})
@@ -123,6 +126,7 @@ def configuration_of(
     return Configuration(
         settings=settings,
         mesh_peers=peers,
+        closed_peers=closed,
         allowances=allowances,
         quotas=quotas,
         exposures=tuple(

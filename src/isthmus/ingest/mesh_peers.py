@@ -1,14 +1,16 @@
 """MeshPeers become values. An entry that cannot be read lets nobody do anything; the others count. A peer that cannot be told apart from this
-mesh, or from an older peer, is left out as a whole: its identities would be somebody else's.
+mesh, or from an older peer, is left out as a whole: its identities would be somebody else's. Nobody of its trust domain is let in then, so that
+a mistake in a peer opens nothing.
 """
 
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from isthmus.api import federation as api
-from isthmus.model.federation import ALL, Export, Identities, Import, MeshPeer, is_label
+from isthmus.model.addresses import is_port
+from isthmus.model.federation import ALL, ClosedPeer, Export, Identities, Import, MeshPeer, is_label
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, MeshId, Namespace, NetworkId
@@ -28,16 +30,18 @@ class _Wrong(ValueError):
 
 def mesh_peer_of(
     obj: api.MeshPeer, cluster: ClusterId, settings: MeshSettings
-) -> tuple[MeshPeer | None, tuple[Issue, ...]]:
-    """None for a peer that cannot be told apart from this mesh, or that nobody could prove to be."""
+) -> tuple[MeshPeer | ClosedPeer | None, tuple[Issue, ...]]:
+    """Closed is one that cannot be told apart from this mesh, or that nobody could prove to be; None, if no trust domain is told either."""
     spec, issues = obj.spec, _Issues(obj.metadata.name, cluster)
+    closed = None
     try:
         trust_domain = _trust_domain(spec.trust_domain, settings)
+        closed = ClosedPeer(name=obj.metadata.name, trust_domain=trust_domain)
         mesh = _mesh(spec.mesh, settings)
         identity = _identity(spec.identity, trust_domain, settings)
     except _Wrong as wrong:
         issues.add("ISM0901", Severity.ERROR, f"the peer is left out: {wrong}", wrong.fix, wrong.field)
-        return None, issues.found
+        return closed, issues.found
     return (
         MeshPeer(
             created=obj.metadata.creation_timestamp,
@@ -56,19 +60,24 @@ def mesh_peer_of(
 
 
 def told_apart(
-    peers: Iterable[MeshPeer], cluster: ClusterId, trusted: Iterable[TrustDomain]
-) -> tuple[tuple[MeshPeer, ...], tuple[Issue, ...]]:
-    """The oldest first; of two with one mesh id, or one trust domain, the older. One that nobody vouches for gets and gives nothing."""
+    peers: Sequence[MeshPeer | ClosedPeer], cluster: ClusterId, trusted: Iterable[TrustDomain]
+) -> tuple[tuple[MeshPeer, ...], tuple[ClosedPeer, ...], tuple[Issue, ...]]:
+    """The oldest first; of two with one mesh id, or one trust domain, the older. One that nobody vouches for gets and gives nothing.
+
+    The second are left out, and no peer that counts is for their trust domains.
+    """
     known: dict[object, MeshPeer] = {}
     found: list[MeshPeer] = []
+    closed = [each for each in peers if isinstance(each, ClosedPeer)]
     issues: list[Issue] = []
-    for peer in sorted(peers):
+    for peer in sorted(each for each in peers if isinstance(each, MeshPeer)):
         mine = _Issues(peer.name, cluster)
         other = known.get(peer.mesh) or known.get(peer.trust_domain)
         if other is not None:
             shared = f"mesh {peer.mesh}" if other.mesh == peer.mesh else f"trust domain {peer.trust_domain}"
             what = f"the peer is left out: MeshPeer {other.name} is for {shared}, too"
             mine.add("ISM0901", Severity.ERROR, what, "keep one of them: meshes are told apart by both")
+            closed.append(ClosedPeer(name=peer.name, trust_domain=peer.trust_domain))
         else:
             known[peer.mesh] = known[peer.trust_domain] = peer
             found.append(peer)
@@ -77,7 +86,7 @@ def told_apart(
                 fix = f"isthmus trust import BUNDLE --trust-domain {peer.trust_domain}"
                 mine.add("ISM0902", Severity.WARNING, what, fix, "spec.trustDomain")
         issues += mine.found
-    return tuple(found), tuple(issues)
+    return tuple(found), tuple(each for each in sorted(closed) if each.trust_domain not in known), tuple(issues)
 
 
 class _Issues:
@@ -142,7 +151,7 @@ def _identity(text: str, trust_domain: TrustDomain, settings: MeshSettings) -> S
 def _control_planes(texts: Iterable[str], issues: _Issues) -> Iterator[str]:
     for index, text in enumerate(texts):
         host, _, port = text.rpartition(":")
-        if host and port.isdecimal() and 1 <= int(port) <= 65535:
+        if host and is_port(port):
             yield text
         else:
             issues.entry(

@@ -134,6 +134,14 @@ class MeshPeer:
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class ClosedPeer:
+    """A MeshPeer that is left out, though it says whose identities it is about: nobody of that trust domain is let in."""
+
+    name: str
+    trust_domain: TrustDomain
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class Place:
     """Some endpoints of an offered service, without their addresses: behind which network's gateways, where, who, and how many."""
 

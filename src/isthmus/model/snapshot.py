@@ -13,7 +13,7 @@ from functools import cached_property
 from isthmus.model.attachments import Attachments
 from isthmus.model.bundles import BundleEndpoint
 from isthmus.model.envoy_filters import EnvoyFilter
-from isthmus.model.federation import Guests, HeardPeer, MeshPeer
+from isthmus.model.federation import ClosedPeer, Guests, HeardPeer, MeshPeer
 from isthmus.model.gateways import Server
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue
@@ -173,6 +173,7 @@ class Snapshot:
     """Whether it matters to any service on which Node a caller runs."""
     attachments: Attachments = field(default_factory=Attachments)
     mesh_peers: tuple[MeshPeer, ...] = ()
+    closed_peers: tuple[ClosedPeer, ...] = ()
     heard: Mapping[MeshId, HeardPeer] = field(default_factory=dict)
     """What other meshes have told, as far as any has."""
     foreign_gateways: Mapping[NetworkId, tuple[NetworkGateway, ...]] = field(default_factory=dict)
