@@ -160,6 +160,52 @@ def test_an_egress_proxy_that_nobody_declares_lets_nobody_around_it():
     assert other["cluster"] == "BlackHoleCluster"
 
 
+def beside(said: dict[str, Any], spec: dict[str, Any]) -> tuple[bool, str]:
+    """Whether the Sidecar renders as one that does not say so, and what is told of it."""
+    [(part, listener)] = spec.items()
+    wrong, unsaid = rendered(sidecar={part: [listener | said]}), rendered(sidecar={part: [listener]})
+    [warning], _ = wrong.pop("warnings"), unsaid.pop("warnings")
+    return wrong == unsaid, warning
+
+
+NO_SOCKETS = ["unix://run/mesh.sock", "unix:///run/", f"unix:///{'x' * 107}"]
+
+
+@pytest.mark.parametrize("bind", ["localhost", "127.0.0.1:80", *NO_SOCKETS])
+@pytest.mark.parametrize("mode", ["NONE", "DEFAULT"])
+def test_an_egress_listener_at_no_address_is_told_and_as_if_none_was_said(bind, mode):
+    same, told = beside({"bind": bind}, {"egress": {"port": {"number": 80}, "captureMode": mode, "hosts": ["./*"]}})
+
+    assert same
+    assert f"egress[0].bind is {bind!r}, neither an IP address nor unix:// and a path" in told
+
+
+@pytest.mark.parametrize("mode", ["NONE", "DEFAULT"])
+def test_an_ingress_listener_at_no_address_is_told_and_as_if_none_was_said(mode):
+    port = {"number": 8080, "protocol": "HTTP", "name": "http"}
+
+    same, told = beside({"bind": "localhost"}, {"ingress": {"port": port, "captureMode": mode}})
+
+    assert same
+    assert "ingress[0].bind is 'localhost', not an IP address" in told
+
+
+@pytest.mark.parametrize("end", ["localhost:80", "127.0.0.1", f"127.0.0.1:{'9' * 5000}", "127.0.0.1:0", *NO_SOCKETS])
+def test_an_ingress_listener_that_leads_nowhere_is_told_and_leads_where_it_was_sent(end):
+    port = {"number": 8080, "protocol": "HTTP", "name": "http"}
+
+    same, told = beside({"defaultEndpoint": end}, {"ingress": {"port": port}})
+
+    assert same
+    assert f"ingress[0].defaultEndpoint is {end!r}, neither IP:PORT" in told
+
+
+def test_an_egress_proxy_without_a_port_is_told():
+    document = rendered(sidecar={"outboundTrafficPolicy": {"egressProxy": {"host": "way-out.edge.svc.cluster.local"}}})
+
+    assert "outboundTrafficPolicy.egressProxy has no port" in document["warnings"][0]
+
+
 def limit(document: dict[str, Any], port: int) -> Any:
     thresholds = named(document, "clusters", f"inbound|{port}||")["circuitBreakers"]["thresholds"]
     return thresholds[0]["maxConnections"]

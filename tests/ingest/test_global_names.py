@@ -34,7 +34,9 @@ POLICY = {
 
 
 def scenario(*objects):
-    return scenario_of({"env": {"ISTHMUS_GLOBAL_NAMES": "global"}, "clusters": [{"id": "east", "objects": list(objects)}]})
+    return scenario_of(
+        {"env": {"ISTHMUS_GLOBAL_NAMES": "global"}, "clusters": [{"id": "east", "objects": list(objects)}]}
+    )
 
 
 def reading_of(asked, cache=None):

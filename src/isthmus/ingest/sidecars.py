@@ -10,6 +10,7 @@ from isthmus.api.core import ServicePort as PortObject
 from isthmus.ingest.destination_rules import full_name, pool_of
 from isthmus.ingest.gateways import server_tls_of
 from isthmus.ingest.services import protocol_of
+from isthmus.model.addresses import is_ip, is_port
 from isthmus.model.gateways import TlsMode
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
@@ -23,6 +24,9 @@ _TLS = (TlsMode.SIMPLE, TlsMode.MUTUAL, TlsMode.OPTIONAL_MUTUAL)
 _UNIX = "unix://"
 _LOOPBACK = "127.0.0.1"
 _ANYWHERE = ("", "0.0.0.0", "::")
+_NO_SOCKET = "nor unix:// and a path that a socket can have"
+_SOCKET_LENGTH_MAX = 107
+"""What the kernel takes."""
 _NONE = "NONE"
 """Of captureMode: the proxy listens itself."""
 
@@ -92,13 +96,14 @@ def _egress(said: api.EgressListener, namespace: Namespace) -> Egress:
 
 
 def _place(said: api.EgressListener) -> Place | None:
-    """Where captureMode is NONE and no address is said, applications call this machine."""
+    """Where captureMode is NONE and no address is said, applications call this machine. What is no address is as if it were not said."""
     number = said.port.number if said.port else 0
-    if said.bind.startswith(_UNIX):
+    if _is_socket(said.bind):
         return Place(said.bind.removeprefix(_UNIX), 0, is_bound=True)
+    bind = said.bind if is_ip(said.bind) else ""
     if said.capture_mode == _NONE:
-        return Place(said.bind or _LOOPBACK, number, is_bound=True)
-    return Place(said.bind, number, is_bound=False) if said.bind not in _ANYWHERE else None
+        return Place(bind or _LOOPBACK, number, is_bound=True)
+    return Place(bind, number, is_bound=False) if bind not in _ANYWHERE else None
 
 
 def _host(written: str, own: Namespace) -> HostChoice:
@@ -119,19 +124,32 @@ def _ingress(said: api.IngressListener, pools: _Pools, field: str) -> Ingress:
         forward_to=_endpoint(said) or ((_LOOPBACK, said.port.number) if is_bound else None),
         tls=server_tls_of(said.tls) if said.tls and said.tls.mode in _TLS else None,
         pool=pools.read(said.connection_pool, f"{field}.connectionPool"),
-        address=said.bind if is_bound else "",
+        address=said.bind if is_bound and is_ip(said.bind) else "",
         is_bound=is_bound,
     )
 
 
 def _endpoint(said: api.IngressListener) -> tuple[str, int] | str | None:
     """`0.0.0.0:PORT` is the workload's own address, where connections were sent to: only the port may change."""
-    if said.default_endpoint.startswith(_UNIX):
+    if _is_socket(said.default_endpoint):
         return said.default_endpoint.removeprefix(_UNIX)
-    host, _, port = said.default_endpoint.rpartition(":")
-    if not port.isdecimal() or (host in ("0.0.0.0", "[::]") and int(port) == said.port.number):
+    if not _is_address(said.default_endpoint):
         return None
-    return (host.strip("[]"), int(port))
+    host, _, port = said.default_endpoint.rpartition(":")
+    host = host.strip("[]")
+    return None if host in _ANYWHERE and int(port) == said.port.number else (host, int(port))
+
+
+def _is_address(text: str) -> bool:
+    host, _, port = text.rpartition(":")
+    return is_ip(host.strip("[]")) and is_port(port)
+
+
+def _is_socket(text: str) -> bool:
+    """Whether it is a Unix domain socket that Envoy can listen on or call."""
+    path = text.removeprefix(_UNIX)
+    is_path = path.startswith(("/", "@")) and not path.endswith("/")
+    return text.startswith(_UNIX) and is_path and len(path.encode()) <= _SOCKET_LENGTH_MAX
 
 
 def _without_effect(spec: api.SidecarSpec) -> Iterator[tuple[str, str]]:
@@ -139,8 +157,21 @@ def _without_effect(spec: api.SidecarSpec) -> Iterator[tuple[str, str]]:
     policy = spec.outbound_traffic_policy
     if policy and policy.egress_proxy and policy.mode == REGISTRY_ONLY:
         yield "outboundTrafficPolicy.egressProxy", "has nothing to do where the mode is REGISTRY_ONLY"
+    elif policy and policy.egress_proxy and not (policy.egress_proxy.port and policy.egress_proxy.port.number):
+        yield (
+            "outboundTrafficPolicy.egressProxy",
+            "has no port: what is for nobody in the mesh ends, as with REGISTRY_ONLY",
+        )
+    for index, egress in enumerate(spec.egress):
+        if egress.bind and not is_ip(egress.bind) and not _is_socket(egress.bind):
+            yield f"egress[{index}].bind", f"is {egress.bind!r}, neither an IP address {_NO_SOCKET}"
     for index, ingress in enumerate(spec.ingress):
-        if ingress.bind not in _ANYWHERE and ingress.capture_mode != _NONE:
+        if ingress.bind and not is_ip(ingress.bind):
+            yield f"ingress[{index}].bind", f"is {ingress.bind!r}, not an IP address"
+        elif ingress.bind not in _ANYWHERE and ingress.capture_mode != _NONE:
             yield f"ingress[{index}].bind", "holds for a listener of the proxy's own only (captureMode NONE)"
+        end = ingress.default_endpoint
+        if end and not _is_socket(end) and not _is_address(end):
+            yield f"ingress[{index}].defaultEndpoint", f"is {end!r}, neither IP:PORT {_NO_SOCKET}"
         if ingress.tls and ingress.tls.mode not in _TLS:
             yield f"ingress[{index}].tls.mode {ingress.tls.mode}", "is not a mode of a sidecar"

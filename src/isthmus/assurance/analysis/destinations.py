@@ -35,6 +35,10 @@ def destination_hosts(index: Index) -> Iterator[Issue]:
     for rule in index.each("VirtualService"):
         for path, destination in destinations_of(rule):
             yield from _destination(index, hosts, rule, path, destination)
+    for sidecar in index.each("Sidecar"):
+        proxy = (sidecar.spec.get("outboundTrafficPolicy") or {}).get("egressProxy")
+        if proxy:
+            yield from _destination(index, hosts, sidecar, "$.spec.outboundTrafficPolicy.egressProxy", proxy)
 
 
 def _destination(index: Index, hosts: Hosts, rule: Item, path: str, destination: Object) -> Iterator[Issue]:
@@ -68,6 +72,8 @@ def _destination(index: Index, hosts: Hosts, rule: Item, path: str, destination:
 
 def _hidden(index: Index, rule: Item, path: str, host: str, seen: Sequence[KnownHost]) -> Iterator[Issue]:
     """The rule is for more namespaces than the service: their requests end there."""
+    if rule.kind == "Sidecar":
+        return
     if not is_in_mesh(rule) or any("*" in each.export_to for each in seen):
         return
     given = rule.spec.get("exportTo") or index.settings.mesh_config.get("defaultVirtualServiceExportTo") or ["*"]
