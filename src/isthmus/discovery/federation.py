@@ -16,6 +16,9 @@ from isthmus.model.federation import (
     OfferedService,
     Offers,
     Place,
+    is_exportable,
+    is_label,
+    kept_at_home,
 )
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Hostname, NetworkId
@@ -94,11 +97,7 @@ def untold(host: str, snapshot: Snapshot) -> Untold | None:
         return None
     name, namespace, mesh, _ = parts
     if mesh == snapshot.settings.mesh:
-        return Untold(
-            None,
-            f"no MeshPeer exports {namespace}/{name}",
-            "add it to spec.exports.services of a MeshPeer, if it should be",
-        )
+        return _unexported(namespace, name, snapshot)
     peer = next((each for each in snapshot.mesh_peers if each.mesh == mesh), None)
     if peer is None:
         return Untold(None, f"no MeshPeer is for mesh {mesh}", f"create one, if {mesh} is to be known here")
@@ -117,6 +116,27 @@ def untold(host: str, snapshot: Snapshot) -> Untold | None:
         f"mesh {mesh} offers {namespace}/{name}, and nothing imports it",
         f"add it to spec.imports.services of {rule}",
     )
+
+
+def _unexported(namespace: str, name: str, snapshot: Snapshot) -> Untold:
+    """Why a service of our own has no mesh name."""
+    what, default = f"{namespace}/{name}", snapshot.settings.service_export_to
+    own = (each for each in snapshot.services.values() if (each.namespace, each.name) == (namespace, name))
+    service = next(filter(is_exportable, own), None)
+    if service is None:
+        return Untold(None, f"there is no Service {what}", "create it")
+    if not is_label(mesh := snapshot.settings.mesh):
+        return Untold(None, f"the mesh's id, {mesh}, cannot be part of a DNS name", "set another MESH_ID")
+    rule = Origin(service.kind, service.namespace, service.name)
+    if why := kept_at_home(service, default):
+        return Untold(rule, f"Service {what} cannot be exported: {why}", "export another Service for the same Pods")
+    peers = [peer for peer in snapshot.mesh_peers if any(export.means(service) for export in peer.exports)]
+    if not peers:
+        edit = "add it to spec.exports.services of a MeshPeer, if it should be"
+        return Untold(None, f"no MeshPeer exports {what}", edit)
+    domain, rule = peers[0].trust_domain, Origin("MeshPeer", "", peers[0].name)
+    edit = f"bring its bundle: isthmus trust import BUNDLE --trust-domain {domain}"
+    return Untold(rule, f"{rule} exports {what}, but nobody vouches for {domain}", edit)
 
 
 def with_guests(

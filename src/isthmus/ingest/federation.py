@@ -8,10 +8,11 @@ nothing that is said of a local service of that name and namespace is said of it
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 
 from isthmus.ingest.allocation import mesh_name_addresses_at, places_of
+from isthmus.ingest.labels import PEER_GATEWAY_PORT
 from isthmus.model.federation import (
     ALL,
     Guests,
@@ -22,7 +23,9 @@ from isthmus.model.federation import (
     foreign_cluster,
     foreign_namespace,
     foreign_network,
+    is_exportable,
     is_label,
+    kept_at_home,
     mesh_name,
 )
 from isthmus.model.issues import Issue, Severity, Subject
@@ -52,14 +55,20 @@ def federate(
     heard: Mapping[MeshId, HeardPeer],
     settings: MeshSettings,
     config_cluster: ClusterId,
+    entered: Set[NetworkId],
 ) -> Federated:
-    """Adds mesh names to both, in place. Peers are those that can be told apart, the oldest first."""
+    """Adds mesh names to both, in place. Peers are those that can be told apart, the oldest first; networks those that peers may enter."""
+    own: dict[str, list[Service]] = defaultdict(list)
+    for service in services.values() if peers else ():
+        if is_exportable(service):
+            own[service.namespace].append(service)
     trusted = [peer for peer in peers if peer.trust_domain in settings.peer_trust_domains]
     issues: list[Issue] = []
     exported: dict[ServiceKey, list[Guests]] = defaultdict(list)
     for peer in trusted:
-        found, wrong = _exported(peer, heard.get(peer.mesh), services, settings, config_cluster)
+        found, wrong = _exported(peer, heard.get(peer.mesh), own, settings, config_cluster)
         issues += wrong
+        issues += _unentered(peer, found, endpoints, entered, settings, config_cluster)
         for key, guests in found.items():
             exported[key].append(guests)
     named = [_with_mesh_name(services[key], settings.mesh) for key in sorted(exported)]
@@ -72,6 +81,7 @@ def federate(
         issues += _not_offered(peer, news, config_cluster)
         if news is not None:
             gateways |= _gateways_of(peer, news)
+            issues += _misplaced_gateways(peer, news, config_cluster)
             for offer, to in _imported(peer, news):
                 service = _foreign(offer, peer.mesh, to)
                 named.append(service)
@@ -94,9 +104,13 @@ def _add(services: Services, found: Iterable[Service], peers: Sequence[MeshPeer]
 
 
 def _exported(
-    peer: MeshPeer, news: HeardPeer | None, services: Services, settings: MeshSettings, cluster: ClusterId
+    peer: MeshPeer,
+    news: HeardPeer | None,
+    own: Mapping[str, Sequence[Service]],
+    settings: MeshSettings,
+    cluster: ClusterId,
 ) -> tuple[dict[ServiceKey, Guests], list[Issue]]:
-    """Services with those who may call them: whom the exports name, as far as the peer says that they call."""
+    """Services with those who may call them: whom the exports name, as far as the peer says that they call. `own` are ours by namespace."""
     found: dict[ServiceKey, Guests] = {}
     issues: list[Issue] = []
     callers_told = news.offers.identities if news is not None else ()
@@ -106,17 +120,11 @@ def _exported(
             _issue(peer, cluster, "ISM0903", what, "set MESH_ID to lower-case letters, digits and '-'", "spec.exports")
         ]
     for index, export in enumerate(peer.exports):
-        named = [
-            service
-            for service in services.values()
-            if service.namespace == export.namespace and export.name in (ALL, service.name) and _is_own(service)
-        ]
-        able = [service for service in named if not _kept_here(service, settings)]
-        if export.name != ALL and not able:
-            what = f"{export.namespace}/{export.name} is not exported: " + (
-                _kept_here(named[0], settings) if named else "there is no such Service"
-            )
-            fix = "create it, or take the entry out"
+        named = [service for service in own.get(export.namespace, ()) if export.means(service)]
+        able = [service for service in named if not kept_at_home(service, settings.service_export_to)]
+        if not able and (named or export.name != ALL):
+            why = kept_at_home(named[0], settings.service_export_to) if named else "there is no such Service"
+            what, fix = f"{export.namespace}/{export.name} is not exported: {why}", "create it, or take the entry out"
             issues.append(_issue(peer, cluster, "ISM0904", what, fix, f"spec.exports.services[{index}]"))
         shared = {both for one in export.callers for other in callers_told if (both := one.shared(other)) is not None}
         for service in able:
@@ -126,21 +134,40 @@ def _exported(
     return found, issues
 
 
-def _is_own(service: Service) -> bool:
-    """Declared by a Service, under its first name."""
-    first = f"{service.name}.{service.namespace}.svc."
-    return service.registry == "Kubernetes" and service.hostname.startswith(first) and not service.pod_of
+def _unentered(
+    peer: MeshPeer,
+    exported: Iterable[ServiceKey],
+    endpoints: Mapping[ServiceKey, tuple[Endpoint, ...]],
+    entered: Set[NetworkId],
+    settings: MeshSettings,
+    cluster: ClusterId,
+) -> Iterator[Issue]:
+    """Endpoints of exported services of which the peer is told nothing, though they may answer: nobody could come to them from outside."""
+    without: dict[NetworkId, set[str]] = defaultdict(set)
+    for key in exported:
+        found = [each for each in endpoints.get(key, ()) if not each.own_cluster_only]
+        strangers = [each for each in found if not _is_proven(each.workload, settings)]
+        name = f"{key.namespace}/{key.hostname.partition('.')[0]}"
+        for each in found:
+            if each.network not in entered:
+                without[each.network].add(name)
+        if strangers:
+            what = f"{len(strangers)} of {len(found)} endpoints of {name} are not offered: they have no proxy with an identity of this mesh"
+            fix = "give their Pods a proxy, if the peer is to reach them"
+            yield _issue(peer, cluster, "ISM0908", what, fix, "spec.exports")
+    for network, names in sorted(without.items()):
+        where = f"network {network}" if network else "a network that has no name"
+        what = (
+            f"endpoints of {', '.join(sorted(names))} on {where} are not offered: no gateway of it lets other meshes in"
+        )
+        yield _issue(
+            peer, cluster, "ISM0908", what, f"label its network gateway's Service {PEER_GATEWAY_PORT}", "spec.exports"
+        )
 
 
-def _kept_here(service: Service, settings: MeshSettings) -> str:
-    """Why a service cannot be exported; nothing if it can."""
-    if service.headless:
-        return "it is headless: its callers choose Pods by addresses, which mean nothing elsewhere"
-    if service.cluster_local:
-        return "it is local to each cluster"
-    if "~" in (service.export_to or settings.service_export_to):
-        return "its exportTo hides it from everybody"
-    return ""
+def _is_proven(workload: Workload, settings: MeshSettings) -> bool:
+    identity = workload.identity
+    return workload.meshed and identity is not None and identity.trust_domain == settings.trust_domain
 
 
 def _with_mesh_name(service: Service, mesh: MeshId) -> Service:
@@ -238,6 +265,17 @@ def _gateways_of(peer: MeshPeer, news: HeardPeer) -> dict[NetworkId, tuple[Netwo
         if used:
             found[name] = tuple(sorted(used))
     return found
+
+
+def _misplaced_gateways(peer: MeshPeer, news: HeardPeer, cluster: ClusterId) -> Iterator[Issue]:
+    """Written for networks that the peer has nothing on, as far as it is heard: its own gateways are used then, which somebody did not want."""
+    networks = {place.network for offer in news.offers.services for place in offer.places}
+    if news.state is not ImportState.LIVE or not networks:
+        return
+    for network in sorted({each.network for each in peer.gateways} - networks - {""}):
+        what = f"the gateways for network {network} are not used: {peer.mesh} offers services on {', '.join(sorted(networks))}"
+        fix = "write the network as the peer does, or leave it empty for all"
+        yield _issue(peer, cluster, "ISM0907", what, fix, "spec.gateways")
 
 
 def _issue(peer: MeshPeer, cluster: ClusterId, code: str, what: str, fix: str, field: str) -> Issue:

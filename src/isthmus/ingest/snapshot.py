@@ -138,11 +138,14 @@ def read(
     _allocate(services, configuration, names.names, facts, context)
     apply_cluster_set(services, endpoints, clusters, context.settings)
     apply_aliases(services, clusters, context.settings.dns_domain, cache)
-    federated = federate(services, endpoints, configuration.mesh_peers, besides.heard, context.settings, config_cluster)
+    for_peers = resolved({each for fact in facts for each in fact.peer_gateways}, besides.resolved)
+    entered = frozenset(each.network for each in for_peers.gateways)
+    federated = federate(
+        services, endpoints, configuration.mesh_peers, besides.heard, context.settings, config_cluster, entered
+    )
     declared = _ways_in(facts, context.settings, configuration.network_gateways)
     ways_in = resolved(declared, besides.resolved)
     gateways = _by_network(ways_in.gateways)
-    for_peers = resolved({each for fact in facts for each in fact.peer_gateways}, besides.resolved)
     networks = Networks(_networks_of(facts, gateways), frozenset(gateways))
     headless = apply_headless(services, endpoints, networks, context.settings, context.cache)
     found = [

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Hostname, MeshId, Namespace, NetworkId
-from isthmus.model.services import ServicePort
+from isthmus.model.services import Service, ServicePort
 from isthmus.model.topology import ImportState, Locality, NetworkGateway, Standing
 
 ALL = "*"
@@ -30,6 +30,23 @@ def is_label(text: str) -> bool:
 def is_dns_name(text: str) -> bool:
     """Whether callers can ask for it: labels with dots between them."""
     return len(text) <= _NAME_MAX and all(map(is_label, text.split(".")))
+
+
+def is_exportable(service: Service) -> bool:
+    """Whether exports can name it: declared by a Service, and under its first name."""
+    first = f"{service.name}.{service.namespace}.svc."
+    return service.registry == "Kubernetes" and service.hostname.startswith(first) and not service.pod_of
+
+
+def kept_at_home(service: Service, exported_by_default: tuple[str, ...]) -> str:
+    """Why no other mesh may have it, whatever is exported; empty for nothing."""
+    if service.headless:
+        return "it is headless: its callers choose Pods by addresses, which mean nothing elsewhere"
+    if service.cluster_local:
+        return "it is local to each cluster"
+    if "~" in (service.export_to or exported_by_default):
+        return "its exportTo hides it from everybody"
+    return ""
 
 
 def domain_of(mesh: MeshId) -> str:
@@ -102,6 +119,10 @@ class Export:
     namespace: Namespace
     name: str
     callers: tuple[Identities, ...]
+
+    def means(self, service: Service) -> bool:
+        """Whether it names the service, of those that are exportable."""
+        return service.namespace == self.namespace and self.name in (ALL, service.name)
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
