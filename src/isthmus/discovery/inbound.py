@@ -13,12 +13,14 @@ from isthmus.discovery.security import authorization_for, mutual_tls_rule, port_
 from isthmus.discovery.sight import sidecar_for
 from isthmus.discovery.telemetry import reporting_for
 from isthmus.model.federation import Guests
+from isthmus.model.names import ServiceKey
 from isthmus.model.security import MutualTlsMode
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.sidecars import Ingress
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.telemetry import Mode
-from isthmus.model.views import InboundPort, InboundView, Proxy, ProxyKind
+from isthmus.model.traffic import DestinationRule
+from isthmus.model.views import InboundPort, InboundView, Proxy, ProxyKind, Scope
 
 _TLS_MODE = "security.istio.io/tlsMode"
 
@@ -27,11 +29,15 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
     """What the proxy lets in. A gateway has no workload of its own."""
     if proxy.scope.kind is ProxyKind.ROUTER:
         return InboundView()
-    namespace = proxy.scope.namespace
-    sidecar = sidecar_for(scope_for(proxy, snapshot), snapshot)
-    of_services = inbound_ports(proxy, snapshot)
+    namespace, scope = proxy.scope.namespace, scope_for(proxy, snapshot)
+    sidecar = sidecar_for(scope, snapshot)
+    of_services = inbound_ports(proxy, scope, snapshot)
     mode, origin = mutual_tls_rule(namespace, proxy.labels, 0, snapshot)
-    ports = of_services if sidecar is None or sidecar.ingress is None else _of_sidecar(sidecar.ingress, proxy, snapshot)
+    ports = (
+        of_services
+        if sidecar is None or sidecar.ingress is None
+        else _of_sidecar(sidecar.ingress, of_services, proxy, snapshot)
+    )
     authorization = authorization_for(namespace, proxy.labels, snapshot)
     authorization = with_guests(authorization, _guests(proxy, snapshot), snapshot)
     if sidecar is not None and sidecar.inbound_pool is not None:
@@ -51,7 +57,7 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
         tls_origin=origin,
         authorization=authorization,
         reporting=reporting_for(proxy.scope, proxy.labels, Mode.SERVER, snapshot),
-        patches=patches_for(scope_for(proxy, snapshot), snapshot),
+        patches=patches_for(scope, snapshot),
         cut=snapshot.settings.own_trust.cut,
     )
 
@@ -63,9 +69,11 @@ def _one_of_two(mode: MutualTlsMode, proxy: Proxy) -> MutualTlsMode:
     return MutualTlsMode.STRICT if (_TLS_MODE, "istio") in proxy.labels else MutualTlsMode.DISABLE
 
 
-def _of_sidecar(ingress: Sequence[Ingress], proxy: Proxy, snapshot: Snapshot) -> tuple[InboundPort, ...]:
+def _of_sidecar(
+    ingress: Sequence[Ingress], of_services: Sequence[InboundPort], proxy: Proxy, snapshot: Snapshot
+) -> tuple[InboundPort, ...]:
     """The ports that a Sidecar lists take the place of all that services declare; the first of a number counts."""
-    known = {port.target_port: port for port in inbound_ports(proxy, snapshot)}
+    known = {port.target_port: port for port in of_services}
     ports: dict[int, InboundPort] = {}
     for each in ingress:
         of_service = known.get(each.port)
@@ -91,20 +99,22 @@ def _bound_to(ingress: Ingress, proxy: Proxy) -> str:
     return (ingress.address or next(iter(proxy.ips), "")) if ingress.is_bound else ""
 
 
-def inbound_ports(proxy: Proxy, snapshot: Snapshot) -> tuple[InboundPort, ...]:
+def inbound_ports(proxy: Proxy, scope: Scope, snapshot: Snapshot) -> tuple[InboundPort, ...]:
     """One for each target port, sorted. Where several services share one, the first by name and port describes it."""
     ports: dict[int, InboundPort] = {}
     for port in sorted(
-        _candidates(proxy, snapshot), key=lambda port: (port.target_port, port.hostname, port.service_port)
+        _candidates(proxy, scope, snapshot), key=lambda port: (port.target_port, port.hostname, port.service_port)
     ):
         ports.setdefault(port.target_port, port)
     return tuple(port for _, port in sorted(ports.items()))
 
 
-def _candidates(proxy: Proxy, snapshot: Snapshot) -> Iterator[InboundPort]:
-    scope = scope_for(proxy, snapshot)
+def _candidates(proxy: Proxy, scope: Scope, snapshot: Snapshot) -> Iterator[InboundPort]:
+    rules: dict[ServiceKey, DestinationRule | None] = {}
     for service, port, target in _served(proxy, snapshot):
-        rule = rule_for(scope, service, snapshot)
+        if service.key not in rules:
+            rules[service.key] = rule_for(scope, service, snapshot)
+        rule = rules[service.key]
         mode, origin = mutual_tls_rule(proxy.scope.namespace, proxy.labels, target, snapshot)
         yield InboundPort(
             target_port=target,

@@ -132,8 +132,7 @@ def plan(upstreams: Iterable[Upstream], scope: Scope, placement: Placement) -> P
     """Decides every conflict, so that writing listeners makes no choices."""
     whole = [upstream for upstream in upstreams if not upstream.subset]
     whole.sort(key=lambda upstream: scope.cluster not in upstream.service.declared_in)
-    there = placement.captured
-    captured = _at_addresses([each for each in whole if there is None or _is_among(there, each)])
+    captured = _at_addresses(whole if placement.captured is None else _among(placement.captured, whole))
     if not placement.placed:
         return captured
     shadowed = list(captured.shadowed)
@@ -152,16 +151,16 @@ def _nowhere_served(planned: Plan, shadowed: Iterable[Shadowed]) -> tuple[Shadow
     return tuple(found[name] for name in sorted(found))
 
 
-def _is_among(ports: SeenPorts, upstream: Upstream) -> bool:
-    return includes(ports, upstream.service.key, upstream.port.number)
+def _among(ports: SeenPorts, upstreams: Sequence[Upstream]) -> list[Upstream]:
+    by_key = dict(ports)
+    return [each for each in upstreams if includes(by_key, each.service.key, each.port.number)]
 
 
 def _at_place(placed: Placed, upstreams: Sequence[Upstream], shadowed: list[Shadowed]) -> Iterator[OnPort]:
     """The listeners of a place. Bytes go to the first service that is found by nothing else."""
     by_number: dict[int, list[Upstream]] = defaultdict(list)
-    for upstream in upstreams:
-        if _is_among(placed.ports, upstream):
-            by_number[0 if placed.place.is_socket else upstream.port.number].append(upstream)
+    for upstream in _among(placed.ports, upstreams):
+        by_number[0 if placed.place.is_socket else upstream.port.number].append(upstream)
     for number, found in sorted(by_number.items()):
         if number in RESERVED_PORTS:
             shadowed += map(Shadowed, found)

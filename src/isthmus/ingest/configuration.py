@@ -99,7 +99,8 @@ def configuration_of(
     reader = _Reader(cluster, cache, revisions_of(cluster, settings))
     settings = with_fetched(reader.settings(settings), besides.bundles)
     allowances, unreadable = allowances_of(cluster, settings)
-    cluster, quotas, over = rules_within(discovered(cluster, settings.discovery), allowances, settings, cache)
+    found = discovered(cluster, settings.discovery)
+    cluster, quotas, over = rules_within(found, allowances, settings, cache, reader.revisions)
     reader.cluster = cluster
     reader.issues += (*unreadable, *over)
     network = reader.network = network_of(cluster, settings)

@@ -111,13 +111,19 @@ def _bounds(text: str, namespace: str, cluster: ClusterId, issues: list[Issue]) 
 
 
 def rules_within(
-    cluster: ClusterInput, allowances: Allowances, settings: MeshSettings, cache: IngestCache
+    cluster: ClusterInput,
+    allowances: Allowances,
+    settings: MeshSettings,
+    cache: IngestCache,
+    revisions: frozenset[str],
 ) -> tuple[ClusterInput, tuple[QuotaUse, ...], tuple[Issue, ...]]:
-    """The config cluster's objects as the quotas let them be, with what of these is used, and each object that is over one."""
+    """The config cluster's objects as the quotas let them be, with what of these is used, and each object that is over one.
+
+    `revisions`: whose rules count.
+    """
     objects: dict[str, Mapping[tuple[str, str], object]] = {}
     uses: list[QuotaUse] = []
     issues: list[Issue] = []
-    revisions = revisions_of(cluster, settings) if allowances else frozenset[str]()
     for resource, limited in _RULES.items():
         bounds = allowances.get(resource)
         if bounds is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from isthmus.model.gateways import ServerTls
@@ -94,9 +95,9 @@ class Placement:
     captured: SeenPorts | None = None
 
 
-def includes(ports: SeenPorts, service: ServiceKey, port: int) -> bool:
+def includes(ports: Mapping[ServiceKey, frozenset[int]], service: ServiceKey, port: int) -> bool:
     """Whether the service's port is among them."""
-    seen = dict(ports).get(service)
+    seen = ports.get(service)
     return seen is not None and (not seen or port in seen)
 
 
