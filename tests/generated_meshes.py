@@ -162,15 +162,25 @@ listeners = st.lists(
     ), max_size=3,
 )  # fmt: skip
 fronts = st.builds(
-    lambda name, cls, found, network: obj(
+    lambda name, cls, found, network, allowed: obj(
         "KubernetesGateway", name, labels={"topology.istio.io/network": network} if network else {},
-        spec={"gatewayClassName": cls, "listeners": found, "addresses": [{"value": "1.1.1.9"}] if cls == "istio-remote" else []},
+        spec={
+            "gatewayClassName": cls, "listeners": found, "addresses": [{"value": "1.1.1.9"}] if cls == "istio-remote" else [],
+            "allowedListeners": {"namespaces": {"from": allowed}},
+        },
     ),
-    pick("f1", "f2"), pick("istio", "istio-remote", "theirs"), listeners, pick("", "n1"),
+    pick("f1", "f2"), pick("istio", "istio-remote", "theirs"), listeners, pick("", "n1"), pick("None", "Same", "All"),
+)  # fmt: skip
+listener_sets = st.builds(
+    lambda name, namespace, parent, found: obj(
+        "ListenerSet", name, namespace, spec={"parentRef": {"name": parent, "namespace": "ns"}, "listeners": found}
+    ),
+    pick("m1", "m2"), pick("ns", "other"), pick("f1", "f2"), listeners,
 )  # fmt: skip
 parents = pick(
     {"name": "f1", "namespace": "ns"},
     {"name": "f2", "namespace": "ns", "sectionName": "l1"},
+    {"kind": "ListenerSet", "name": "m1", "namespace": "other"},
     {"group": "", "kind": "Service", "name": "s1", "namespace": "ns"},
     {"group": "", "kind": "Service", "name": "s2", "namespace": "ns", "port": 80},
     {"group": "networking.istio.io", "kind": "ServiceEntry", "name": "x1", "namespace": "ns"},
@@ -260,7 +270,7 @@ spreads = st.builds(
 things = st.one_of(
     pods, pods, nodes, namespaces, bounded, services, services, aliases, gateways, slices, slices, entries, machines, rules,
     exposures, peers, configs, virtual_services, sidecars, policies, filters,
-    fronts, routes, routes, grants, deployments, spreads,
+    fronts, listener_sets, routes, routes, grants, deployments, spreads,
 )  # fmt: skip
 changes = st.tuples(st.sampled_from(CLUSTERS), st.booleans(), things)
 """In which cluster, whether the object goes, and the object as it is then."""

@@ -57,6 +57,7 @@ def routes_of(document: dict[str, Any], table: str, host: str) -> list[dict[str,
         ("gateway-api-connections", "router/in.edge", {"gateway.networking.k8s.io/gateway-name": "front"}),
         ("gateway-api-network-gateway", "router/in.istio-system", {"gateway.networking.k8s.io/gateway-name": "eastwest"}),
         ("gateway-api-mesh", "sidecar/in.books", {"app": "client"}),
+        ("gateway-api-listener-sets", "router/in.edge", {"app": "ingress"}),
     ],
 )  # fmt: skip
 def test_envoy_takes_what_every_story_gives(name, who, labels):

@@ -27,6 +27,7 @@ _SHORT_NAMES = {
     "GatewayClass": ["gc"],
     "KubernetesGateway": ["gtw"],
     "GlobalTrafficPolicy": ["gtp"],
+    "ListenerSet": ["lset"],
     "MeshPeer": ["peer"],
     "PeerAuthentication": ["pa"],
     "ReferenceGrant": ["refgrant"],
@@ -61,6 +62,11 @@ _COLUMNS: dict[str, tuple[tuple[str, str, str], ...]] = {
     "KubernetesGateway": (
         ("Class", "string", ".spec.gatewayClassName"),
         ("Address", "string", ".status.addresses[*].value"),
+        ("Programmed", "string", '.status.conditions[?(@.type=="Programmed")].status'),
+        _AGE,
+    ),
+    "ListenerSet": (
+        ("Accepted", "string", '.status.conditions[?(@.type=="Accepted")].status'),
         ("Programmed", "string", '.status.conditions[?(@.type=="Programmed")].status'),
         _AGE,
     ),

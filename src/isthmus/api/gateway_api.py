@@ -233,7 +233,9 @@ class LabelSelector(Wire, frozen=True):
     match_expressions: list[LabelRequirement] = []
 
 
-class RouteNamespaces(Wire, frozen=True):
+class AttachingNamespaces(Wire, frozen=True):
+    """Of what may attach: routes to a listener, ListenerSets to a Gateway."""
+
     from_: str = msgspec.field(default="Same", name="from")
     selector: LabelSelector | None = None
 
@@ -244,7 +246,7 @@ class RouteKind(Wire, frozen=True):
 
 
 class AllowedRoutes(Wire, frozen=True):
-    namespaces: RouteNamespaces = msgspec.field(default_factory=RouteNamespaces)
+    namespaces: AttachingNamespaces = msgspec.field(default_factory=AttachingNamespaces)
     kinds: list[RouteKind] = []
 
 
@@ -257,16 +259,33 @@ class ListenerTls(Wire, frozen=True):
     mode: str = "Terminate"
     certificate_refs: list[ObjectReference] = []
     options: dict[str, str] = {}
+
+
+class GatewayListenerTls(ListenerTls, frozen=True):
     frontend_validation: FrontendValidation | None = None
 
 
-class Listener(Wire, frozen=True):
+class ListenerEntry(Wire, frozen=True):
     name: str
     port: PortNumber
     protocol: str
     hostname: str = ""
     tls: ListenerTls | None = None
     allowed_routes: AllowedRoutes = msgspec.field(default_factory=AllowedRoutes)
+
+
+class Listener(ListenerEntry, frozen=True):
+    """One that is written in the Gateway itself."""
+
+    tls: GatewayListenerTls | None = None
+
+
+class ListenerNamespaces(AttachingNamespaces, frozen=True):
+    from_: str = msgspec.field(default="None", name="from")
+
+
+class AllowedListeners(Wire, frozen=True):
+    namespaces: ListenerNamespaces = msgspec.field(default_factory=ListenerNamespaces)
 
 
 class GatewayAddress(Wire, frozen=True):
@@ -301,6 +320,7 @@ class KubernetesGatewaySpec(Wire, frozen=True):
     gateway_class_name: str = ""
     listeners: list[Listener] = []
     addresses: list[GatewayAddress] = []
+    allowed_listeners: AllowedListeners | None = None
     tls: GatewayTlsConfig = msgspec.field(default_factory=GatewayTlsConfig)
     infrastructure: GatewayInfrastructure = msgspec.field(default_factory=GatewayInfrastructure)
 
@@ -309,6 +329,25 @@ class KubernetesGateway(KubernetesObject, frozen=True):
     """Gateway API's Gateway; Istio's own kind has the same name."""
 
     spec: KubernetesGatewaySpec = msgspec.field(default_factory=KubernetesGatewaySpec)
+    status: dict[str, Any] = {}
+
+
+class ParentGateway(Wire, frozen=True):
+    name: str
+    group: str = GROUP
+    kind: str = "Gateway"
+    namespace: str = ""
+
+
+class ListenerSetSpec(Wire, frozen=True):
+    parent_ref: ParentGateway = msgspec.field(default_factory=lambda: ParentGateway(name=""))
+    listeners: list[ListenerEntry] = []
+
+
+class ListenerSet(KubernetesObject, frozen=True):
+    """More listeners of a Gateway, written by others than its own writers."""
+
+    spec: ListenerSetSpec = msgspec.field(default_factory=ListenerSetSpec)
     status: dict[str, Any] = {}
 
 

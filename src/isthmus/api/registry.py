@@ -168,6 +168,10 @@ KINDS: dict[str, Kind] = {
             type=gateway_api.KubernetesGateway, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
         Kind(
+            name="ListenerSet", group=gateway_api.GROUP, version="v1", plural="listenersets", namespaced=True,
+            type=gateway_api.ListenerSet, from_every_cluster=False, is_custom=True, only_adds=True,
+        ),
+        Kind(
             name="HTTPRoute", group=gateway_api.GROUP, version="v1", plural="httproutes", namespaced=True,
             type=gateway_api.HTTPRoute, from_every_cluster=False, is_custom=True, only_adds=True,
         ),

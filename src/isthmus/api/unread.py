@@ -13,7 +13,7 @@ UNREAD: dict[str, str] = {
     "gateway_api.GatewayClassSpec": "description parametersRef",
     "gateway_api.GatewayInfrastructure": "parametersRef",
     "gateway_api.GatewayTlsConfig": "backend",
-    "gateway_api.KubernetesGatewaySpec": "allowedListeners backendTLS defaultScope",
+    "gateway_api.KubernetesGatewaySpec": "backendTLS defaultScope",
     "gateway_api.ObjectReference": "port",
     "gateway_api.RouteFilter": "extensionRef externalAuth",
     "gateway_api.RouteSpec": "useDefaultGateways",

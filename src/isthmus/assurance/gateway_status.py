@@ -19,6 +19,7 @@ from isthmus.model.attachments import (
     Condition,
     GatewayAttachments,
     ListenerAttachments,
+    ListenerSetAttachments,
     Parent,
     RouteAttachments,
     RouteParent,
@@ -28,6 +29,8 @@ from isthmus.model.snapshot import Snapshot
 
 CONTROLLER = "istio.io/gateway-controller"
 """Who speaks in a route's status. It is Istio's name, so that its tools and its users find what they look for."""
+
+_SETS = "attachedListenerSets"
 
 Object = dict[str, Any]
 Status = dict[str, Any]
@@ -56,6 +59,10 @@ def gateway_statuses(snapshot: Snapshot, objects: Objects, now: str) -> Iterator
         found = objects.get("KubernetesGateway", {}).get((gateway.namespace, gateway.name))
         if isinstance(found, api.KubernetesGateway):
             yield _wanted(found, "KubernetesGateway", _gateway(gateway, found, now))
+    for each in attachments.listener_sets:
+        found = objects.get("ListenerSet", {}).get((each.namespace, each.name))
+        if isinstance(found, api.ListenerSet):
+            yield _wanted(found, "ListenerSet", _listener_set(each, found, now))
     known = ports_by_host(snapshot.services) if attachments.routes else {}
     ours = {(route.kind, route.namespace, route.name): route for route in attachments.routes}
     for kind in ("HTTPRoute", "GRPCRoute", "TLSRoute", "TCPRoute", "UDPRoute"):
@@ -105,15 +112,36 @@ def _has(current: Mapping[str, Any], wanted: Status) -> bool:
 
 
 def _gateway(gateway: GatewayAttachments, obj: api.KubernetesGateway, now: str) -> Status:
-    before = {each.get("name"): each for each in objects_in(obj.status, "listeners")}
+    # An API server whose definition is older than ListenerSets would prune the number, and be given it again for ever.
+    counted = gateway.listener_sets is not None or _SETS in obj.status
     return {
         "conditions": conditions(gateway.conditions, obj.status, obj, now),
         "addresses": [{"type": kind, "value": value} for kind, value in gateway.addresses],
-        "listeners": [_listener(each, before.get(each.name, {}), obj, now) for each in gateway.listeners],
+        "listeners": _listeners(gateway.listeners, obj, now),
+        **({_SETS: gateway.listener_sets or 0} if counted else {}),
     }
 
 
-def _listener(listener: ListenerAttachments, before: Mapping[str, Any], obj: api.KubernetesGateway, now: str) -> Status:
+def _listener_set(told: ListenerSetAttachments, obj: api.ListenerSet, now: str) -> Status:
+    return {
+        "conditions": conditions(told.conditions, obj.status, obj, now),
+        "listeners": _listeners(told.listeners, obj, now),
+    }
+
+
+def _listeners(
+    told: Sequence[ListenerAttachments], obj: api.KubernetesGateway | api.ListenerSet, now: str
+) -> list[Status]:
+    before = {each.get("name"): each for each in objects_in(obj.status, "listeners")}
+    return [_listener(each, before.get(each.name, {}), obj, now) for each in told]
+
+
+def _listener(
+    listener: ListenerAttachments,
+    before: Mapping[str, Any],
+    obj: api.KubernetesGateway | api.ListenerSet,
+    now: str,
+) -> Status:
     return {
         "name": listener.name,
         "supportedKinds": [{"group": api.GROUP, "kind": kind} for kind in listener.kinds],

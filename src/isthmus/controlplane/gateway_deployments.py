@@ -7,7 +7,7 @@ goes with it. Fields that people set beside ours stay theirs (server-side apply)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import structlog
@@ -35,8 +35,10 @@ _RETRY_SECONDS = 1.0
 log = structlog.get_logger()
 
 
-def wanted_for(gateway: api.KubernetesGateway) -> Iterator[tuple[ResourcePath, Object]]:
-    """What a Gateway needs, in the order in which it is made."""
+def wanted_for(
+    gateway: api.KubernetesGateway, ports: Iterable[tuple[str, int]]
+) -> Iterator[tuple[ResourcePath, Object]]:
+    """What a Gateway needs, in the order in which it is made. `ports` are its listeners', by name."""
     name, namespace = deployed_name(gateway), gateway.metadata.namespace
     infrastructure = gateway.spec.infrastructure
     network = gateway.metadata.labels.get(labels.NETWORK, "")
@@ -62,7 +64,7 @@ def wanted_for(gateway: api.KubernetesGateway) -> Iterator[tuple[ResourcePath, O
     }
     yield SERVICE_ACCOUNTS, {"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}
     yield DEPLOYMENTS, _deployment(metadata, own, infrastructure.annotations, network)
-    yield SERVICES, _service(gateway, metadata)
+    yield SERVICES, _service(gateway, ports, metadata)
 
 
 def _deployment(metadata: Object, own: Object, annotations: Mapping[str, str], network: str) -> Object:
@@ -84,24 +86,30 @@ def _deployment(metadata: Object, own: Object, annotations: Mapping[str, str], n
     return {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
 
 
-def _service(gateway: api.KubernetesGateway, metadata: Object) -> Object:
-    """One port for each that some listener has; several may share one."""
-    ports = {listener.port: listener for listener in reversed(gateway.spec.listeners)}
+def _service(gateway: api.KubernetesGateway, ports: Iterable[tuple[str, int]], metadata: Object) -> Object:
     spec: Object = {
         "type": gateway.metadata.annotations.get(_SERVICE_TYPE, "LoadBalancer"),
         "selector": {GATEWAY_NAME: gateway.metadata.name},
         "ports": [
             {"name": "status-port", "port": _READINESS_PORT, "protocol": "TCP", "appProtocol": "http"},
-            *(
-                {"name": f"{listener.name}"[:15].rstrip("-"), "port": port, "protocol": "TCP"}
-                for port, listener in sorted(ports.items())
-            ),
+            *({"name": name, "port": port, "protocol": "TCP"} for name, port in _named(ports)),
         ],
     }
     asked = next((each.value for each in gateway.spec.addresses if each.type == "IPAddress"), "")
     if asked:
         spec["loadBalancerIP"] = asked
     return {"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": spec}
+
+
+def _named(ports: Iterable[tuple[str, int]]) -> Iterator[tuple[str, int]]:
+    """As a Service takes names: short, and each one's own."""
+    taken = {"status-port"}
+    for name, port in ports:
+        short = name.replace(".", "-")[:15].rstrip("-")
+        if short in taken:
+            short = f"{name.replace('.', '-')[:9].rstrip('-')}-{port}"
+        taken.add(short)
+        yield short, port
 
 
 class GatewayDeployer:
@@ -148,13 +156,13 @@ class GatewayDeployer:
         snapshot = self._delivery.tables.snapshot
         if imported is None or snapshot is None:
             return True
-        ours = {(each.namespace, each.name) for each in snapshot.attachments.gateways if each.is_deployed}
+        ours = {(each.namespace, each.name): each for each in snapshot.attachments.gateways if each.is_deployed}
         found = imported.objects.get("KubernetesGateway", {})
         done = True
-        for name in sorted(ours):
+        for name, told in sorted(ours.items()):
             gateway = found.get(name)
             if isinstance(gateway, api.KubernetesGateway) and not is_manual(gateway):
-                for resource, body in wanted_for(gateway):
+                for resource, body in wanted_for(gateway, told.ports):
                     done = await self._apply(resource, body) and done
         return done
 

@@ -51,6 +51,20 @@ class GatewayAttachments:
     addresses: tuple[tuple[str, str], ...]
     listeners: tuple[ListenerAttachments, ...]
     is_deployed: bool = False
+    ports: tuple[tuple[str, int], ...] = ()
+    """Of all its listeners, those of ListenerSets, too: each with the name of the first that has it."""
+    listener_sets: int | None = None
+    """How many of them it has taken; None where it has not been asked to take any."""
+
+
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class ListenerSetAttachments:
+    """A ListenerSet of a Gateway that is ours."""
+
+    namespace: Namespace
+    name: str
+    conditions: tuple[Condition, ...]
+    listeners: tuple[ListenerAttachments, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
@@ -101,6 +115,7 @@ class Attachments:
 
     classes: tuple[str, ...] = ()
     gateways: tuple[GatewayAttachments, ...] = ()
+    listener_sets: tuple[ListenerSetAttachments, ...] = ()
     routes: tuple[RouteAttachments, ...] = ()
     policies: tuple[RouteAttachments, ...] = ()
     """BackendTLSPolicies: their parents are what they are about."""

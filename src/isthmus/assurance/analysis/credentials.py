@@ -27,7 +27,7 @@ def gateway_credentials(index: Index) -> Iterator[Issue]:
             for name in names:
                 path = f"$.spec.servers[{number}].tls.credentialName"
                 yield from _credential(index, gateway, name, path, tls.get("mode") or "")
-    for gateway in index.each("Gateway", _GATEWAY_API):
+    for gateway in (*index.each("Gateway", _GATEWAY_API), *index.each("ListenerSet", _GATEWAY_API)):
         for number, listener in enumerate(gateway.spec.get("listeners") or []):
             for place, reference in enumerate((listener.get("tls") or {}).get("certificateRefs") or []):
                 if reference.get("kind", "Secret") != "Secret":

@@ -23,17 +23,18 @@ def references(index: Index) -> Iterator[Issue]:
 
 
 def _parent(index: Index, route: Item, parent: Object, path: str) -> Iterator[Issue]:
-    if (parent.get("group", _GROUP), parent.get("kind", "Gateway")) != (_GROUP, "Gateway"):
+    kind = parent.get("kind", "Gateway")
+    if parent.get("group", _GROUP) != _GROUP or kind not in ("Gateway", "ListenerSet"):
         return
     where, name = parent.get("namespace") or route.namespace, parent.get("name") or ""
-    gateway = index.get("Gateway", where, name, _GROUP)
+    gateway = index.get(kind, where, name, _GROUP)
     if gateway is None:
-        yield route.finding(codes.NOT_FOUND, f"there is no Gateway {where}/{name} of the Gateway API", path=path)
+        yield route.finding(codes.NOT_FOUND, f"there is no {kind} {where}/{name} of the Gateway API", path=path)
         return
     listeners = [listener.get("name") for listener in gateway.spec.get("listeners") or []]
     section = parent.get("sectionName")
     if section and section not in listeners:
-        what = f"Gateway {where}/{name} has no listener {section}; there is: {', '.join(map(str, listeners))}"
+        what = f"{kind} {where}/{name} has no listener {section}; there is: {', '.join(map(str, listeners))}"
         yield route.finding(codes.NOT_FOUND, what, path=f"{path}.sectionName")
 
 

@@ -84,22 +84,37 @@ GRPC_ROUTE = record({
 L4_ROUTE = record(
     {**_ROUTE, "rules": many(record({"name": text(), "backendRefs": _BACKENDS}), low=1, high=16)}, ("rules",)
 )
+_FROM = record({"from": enum("All", "Selector", "Same", "None"), "selector": ANY})
 _ALLOWED = record({
-    "namespaces": record({"from": enum("All", "Selector", "Same", "None"), "selector": ANY}),
+    "namespaces": _FROM,
     "kinds": many(record({"group": text(), "kind": text(low=1)}, ("kind",))),
 })  # fmt: skip
+_LISTENER: dict[str, Shape] = {
+    "name": _NAME,
+    "hostname": text(low=1, high=253),
+    "port": _PORT,
+    "protocol": text(low=1),
+    "allowedRoutes": _ALLOWED,
+}
+_LISTENER_TLS: dict[str, Shape] = {
+    "mode": enum("Terminate", "Passthrough"),
+    "certificateRefs": many(_REF, high=64),
+    "options": LABELS,
+}
+_LISTENER_NEEDS = ("name", "port", "protocol")
 GATEWAY = record({
     "gatewayClassName": _NAME, "infrastructure": part({"labels": LABELS, "annotations": LABELS}),
-    "addresses": many(record({"type": text(), "value": text()}), high=16), "allowedListeners": ANY, "tls": ANY,
+    "addresses": many(record({"type": text(), "value": text()}), high=16), "tls": ANY,
+    "allowedListeners": record({"namespaces": _FROM}),
     "defaultScope": text(), "backendTLS": ANY,
-    "listeners": many(record({
-        "name": _NAME, "hostname": text(low=1, high=253), "port": _PORT, "protocol": text(low=1), "allowedRoutes": _ALLOWED,
-        "tls": record({
-            "mode": enum("Terminate", "Passthrough"), "certificateRefs": many(_REF, high=64), "options": LABELS,
-            "frontendValidation": ANY,
-        }),
-    }, ("name", "port", "protocol")), low=1, high=64),
+    "listeners": many(
+        record({**_LISTENER, "tls": record({**_LISTENER_TLS, "frontendValidation": ANY})}, _LISTENER_NEEDS), low=1, high=64
+    ),
 }, ("gatewayClassName", "listeners"))  # fmt: skip
+LISTENER_SET = record({
+    "parentRef": record({"group": text(), "kind": text(), "namespace": text(), "name": _NAME}, ("name",)),
+    "listeners": many(record({**_LISTENER, "tls": record(_LISTENER_TLS)}, _LISTENER_NEEDS), low=1, high=64),
+}, ("parentRef", "listeners"))  # fmt: skip
 GATEWAY_CLASS = record(
     {"controllerName": text(low=1), "parametersRef": ANY, "description": text()}, ("controllerName",)
 )
@@ -141,7 +156,8 @@ _ONLY_HTTP = ("RequestRedirect", "URLRewrite")
 _WITHOUT_HOSTNAME = ("TCP", "UDP")
 
 
-def gateway(item: Object) -> Iterator[Problem]:
+def listeners(item: Object) -> Iterator[Problem]:
+    """Of a Gateway, or of a ListenerSet."""
     seen: dict[str, int] = {}
     places: dict[tuple[object, ...], int] = {}
     for index, listener in enumerate(item["spec"]["listeners"]):

@@ -6,14 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from isthmus.api import gateway_api as api
-from isthmus.api.core import Namespace as NamespaceObject
 from isthmus.ingest.gateway_api.gateways import OpenGateway
+from isthmus.ingest.gateway_api.listener_sets import OpenListenerSet
 from isthmus.ingest.gateway_api.listeners import OpenListener
-from isthmus.ingest.gateway_api.objects import Objects
+from isthmus.ingest.gateway_api.namespaces import may_attach
+from isthmus.ingest.gateway_api.objects import Name, Objects
 from isthmus.model.attachments import ACCEPTED, Condition, Parent
 from isthmus.model.names import Hostname, covers
 
-_NAME_LABEL = "kubernetes.io/metadata.name"
 _SERVICE_ENTRY = ("networking.istio.io", "ServiceEntry")
 
 
@@ -21,7 +21,6 @@ _SERVICE_ENTRY = ("networking.istio.io", "ServiceEntry")
 class Attached:
     """A listener, and the hosts that a route has there."""
 
-    gateway: OpenGateway
     listener: OpenListener
     hosts: tuple[Hostname, ...]
 
@@ -45,9 +44,20 @@ class Attachment:
     frontend: Frontend | None = None
 
 
-def attachments_of(
-    route: api.Route, kind: str, gateways: Mapping[tuple[str, str], OpenGateway], objects: Objects
-) -> Iterator[Attachment]:
+@dataclass(frozen=True, slots=True)
+class Gateways:
+    """The Gateways and the ListenerSets of ours that routes may name."""
+
+    gateways: Mapping[Name, OpenGateway]
+    listener_sets: Mapping[Name, OpenListenerSet]
+
+    @classmethod
+    def of(cls, gateways: Sequence[OpenGateway]) -> Gateways:
+        sets = {each.name: each for gateway in gateways for each in gateway.listener_sets}
+        return cls({(each.gateway.metadata.namespace, each.gateway.metadata.name): each for each in gateways}, sets)
+
+
+def attachments_of(route: api.Route, kind: str, ours: Gateways, objects: Objects) -> Iterator[Attachment]:
     """One for each parent that is ours. Those of other controllers are theirs to speak of."""
     for reference in route.spec.parent_refs:
         namespace = reference.namespace or route.metadata.namespace
@@ -60,27 +70,35 @@ def attachments_of(
             port=reference.port,
         )
         if kind == "UDPRoute":
-            if reference.kind == "Service" or (namespace, reference.name) in gateways:
+            if reference.kind == "Service" or (namespace, reference.name) in ours.gateways:
                 yield _refused(parent, "UnsupportedValue", "UDP is not routed")
         elif (reference.group, reference.kind) == (api.GROUP, "Gateway"):
-            gateway = gateways.get((namespace, reference.name))
+            gateway = ours.gateways.get((namespace, reference.name))
             if gateway is not None:
-                yield _to_gateway(route, kind, parent, gateway, objects)
+                yield _to_listeners(route, kind, parent, gateway.listeners, objects)
+        elif (reference.group, reference.kind) == (api.GROUP, "ListenerSet"):
+            listener_set = ours.listener_sets.get((namespace, reference.name))
+            if listener_set is not None and listener_set.listeners:
+                yield _to_listeners(route, kind, parent, listener_set.listeners, objects)
+            elif listener_set is not None:
+                yield _refused(parent, "NoMatchingParent", "the ListenerSet is not taken by its Gateway")
         elif (reference.group, reference.kind) == ("", "Service"):
             yield _to_service(parent, namespace, objects)
         elif (reference.group, reference.kind) == _SERVICE_ENTRY:
             yield _to_service_entry(route, parent, namespace, objects)
 
 
-def _to_gateway(route: api.Route, kind: str, parent: Parent, gateway: OpenGateway, objects: Objects) -> Attachment:
+def _to_listeners(
+    route: api.Route, kind: str, parent: Parent, listeners: Sequence[OpenListener], objects: Objects
+) -> Attachment:
     """Each filter narrows the listeners; the first that leaves none is the reason."""
     named = [
         each
-        for each in gateway.listeners
+        for each in listeners
         if parent.section in ("", each.listener.name) and parent.port in (0, each.listener.port)
     ]
     if not named:
-        return _refused(parent, "NoMatchingParent", "the Gateway has no listener of this name and port")
+        return _refused(parent, "NoMatchingParent", f"the {parent.kind} has no listener of this name and port")
     of_kind = [each for each in named if kind in each.kinds]
     if not of_kind:
         return _refused(parent, "NotAllowedByListeners", f"no listener takes a {kind}")
@@ -89,9 +107,11 @@ def _to_gateway(route: api.Route, kind: str, parent: Parent, gateway: OpenGatewa
     if not with_host:
         return _refused(parent, "NoMatchingListenerHostname", "no listener has one of the route's host names")
     allowed = [
-        Attached(gateway, each, hosts)
+        Attached(each, hosts)
         for each, hosts in with_host
-        if _is_allowed(each.listener, gateway, route.metadata.namespace, objects.namespaces)
+        if may_attach(
+            each.listener.allowed_routes.namespaces, each.owner.namespace, route.metadata.namespace, objects.namespaces
+        )
     ]
     if not allowed:
         return _refused(parent, "NotAllowedByListeners", f"no listener takes routes of {route.metadata.namespace}")
@@ -115,40 +135,6 @@ def narrower(one: Hostname, other: Hostname) -> Hostname | None:
     if covers(one, other):
         return other
     return one if covers(other, one) else None
-
-
-def _is_allowed(
-    listener: api.Listener, gateway: OpenGateway, namespace: str, known: Mapping[tuple[str, str], NamespaceObject]
-) -> bool:
-    said = listener.allowed_routes.namespaces
-    match said.from_:
-        case "All":
-            return True
-        case "Same":
-            return namespace == gateway.gateway.metadata.namespace
-        case "Selector":
-            found = known.get(("", namespace))
-            labels = {_NAME_LABEL: namespace, **(found.metadata.labels if found else {})}
-            return said.selector is not None and _selects(said.selector, labels)
-        case _:
-            return False
-
-
-def _selects(selector: api.LabelSelector, labels: Mapping[str, str]) -> bool:
-    def holds(said: api.LabelRequirement) -> bool:
-        match said.operator:
-            case "In":
-                return labels.get(said.key) in said.values
-            case "NotIn":
-                return labels.get(said.key) not in said.values
-            case "Exists":
-                return said.key in labels
-            case "DoesNotExist":
-                return said.key not in labels
-            case _:
-                return False
-
-    return selector.match_labels.items() <= labels.items() and all(map(holds, selector.match_expressions))
 
 
 def _to_service(parent: Parent, namespace: str, objects: Objects) -> Attachment:

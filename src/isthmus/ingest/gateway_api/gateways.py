@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from isthmus.api import core
 from isthmus.api import gateway_api as api
 from isthmus.ingest import labels
-from isthmus.ingest.gateway_api.listeners import OpenListener, open_listeners
+from isthmus.ingest.gateway_api.listener_sets import OpenListenerSet, ParentOfSets, open_listener_sets
+from isthmus.ingest.gateway_api.listeners import OpenListener, Owner, open_listeners, told_apart
 from isthmus.ingest.gateway_api.objects import Objects
 from isthmus.ingest.gateway_api.references import Grants
 from isthmus.model.addresses import is_ip
-from isthmus.model.attachments import ACCEPTED, PROGRAMMED, RESOLVED, Condition, GatewayAttachments, ListenerAttachments
+from isthmus.model.attachments import ACCEPTED, PROGRAMMED, RESOLVED, Condition, GatewayAttachments
 from isthmus.model.gateways import Server
 from isthmus.model.names import ClusterId, Namespace, NetworkId
 from isthmus.model.security import Labels
@@ -32,28 +33,35 @@ GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenGateway:
-    """A Gateway with what was made of it. `selectors` choose its proxies, in its own namespace."""
+    """A Gateway with what was made of it, and of the ListenerSets that add to it. `selectors` choose its proxies, in its own namespace."""
 
     gateway: api.KubernetesGateway
     listeners: tuple[OpenListener, ...]
+    listener_sets: tuple[OpenListenerSet, ...]
     selectors: tuple[Labels, ...]
     addresses: tuple[tuple[str, str], ...]
     accepted: Condition
     programmed: Condition
 
+    @property
+    def every_listener(self) -> tuple[OpenListener, ...]:
+        """Its own, and behind them those of ListenerSets."""
+        return (*self.listeners, *(listener for each in self.listener_sets for listener in each.listeners))
+
     def servers(self) -> Iterator[Server]:
         """What its proxies listen for, but what network gateways pass through."""
         for selector in self.selectors:
-            for index, listener in enumerate(self.listeners):
-                server = listener.server(index, selector)
-                if server is not None:
-                    yield server
+            for listeners in (self.listeners, *(each.listeners for each in self.listener_sets)):
+                for index, listener in enumerate(listeners):
+                    server = listener.server(index, selector)
+                    if server is not None:
+                        yield server
 
     def exposures(self) -> Iterator[Exposure]:
         """What it passes through by SNI, as a network gateway."""
         namespace = Namespace(self.gateway.metadata.namespace)
         for selector in self.selectors:
-            for listener in self.listeners:
+            for listener in self.every_listener:
                 if listener.is_auto_passthrough and listener.is_served:
                     yield Exposure(
                         namespace=namespace,
@@ -68,7 +76,7 @@ class OpenGateway:
         """The ways into the network that it is labelled with, some by host names. What is described only may be in any cluster."""
         network = self.gateway.metadata.labels.get(labels.NETWORK, "")
         for _, address in self.addresses if network else ():
-            for listener in self.listeners:
+            for listener in self.every_listener:
                 if listener.is_auto_passthrough:
                     yield NetworkGateway(
                         address=address,
@@ -78,13 +86,8 @@ class OpenGateway:
                     )
 
     def attachments(self, attached: Sequence[int]) -> GatewayAttachments:
-        """With the number of routes of each listener."""
-        found = tuple(
-            ListenerAttachments(
-                name=listener.listener.name, kinds=listener.kinds, attached=count, conditions=listener.conditions
-            )
-            for listener, count in zip(self.listeners, attached, strict=True)
-        )
+        """With the number of routes of each of its own listeners."""
+        found = tuple(each.attachments(count) for each, count in zip(self.listeners, attached, strict=True))
         accepted = self.accepted
         if accepted.holds and found and not all(listener.is_valid for listener in found):
             some = any(listener.is_valid for listener in found)
@@ -96,7 +99,17 @@ class OpenGateway:
             addresses=self.addresses,
             listeners=found,
             is_deployed=bool(self.selectors) and not is_manual(self.gateway),
+            ports=tuple((name, port) for port, name in sorted(self._ports().items())),
+            listener_sets=self._sets_taken(),
         )
+
+    def _ports(self) -> dict[int, str]:
+        return {each.listener.port: each.listener.name for each in reversed(self.every_listener)}
+
+    def _sets_taken(self) -> int | None:
+        if self.gateway.spec.allowed_listeners is None and not self.listener_sets:
+            return None
+        return sum(each.accepted.holds for each in self.listener_sets)
 
 
 def classes_of(objects: Objects) -> dict[str, str]:
@@ -121,9 +134,12 @@ def open_gateways(objects: Objects, grants: Grants) -> Iterator[OpenGateway]:
 
 
 def _described(gateway: api.KubernetesGateway, objects: Objects, grants: Grants) -> OpenGateway:
+    listeners = _own_listeners(gateway, objects, grants)
+    parent = ParentOfSets(gateway=gateway, listeners=listeners, accepted=ACCEPTED, programmed=PROGRAMMED, ports=None)
     return OpenGateway(
         gateway=gateway,
-        listeners=tuple(open_listeners(gateway, objects, grants)),
+        listeners=listeners,
+        listener_sets=tuple(open_listener_sets(parent, objects, grants)),
         selectors=(),
         addresses=tuple((each.type, each.value) for each in gateway.spec.addresses),
         accepted=ACCEPTED,
@@ -132,14 +148,18 @@ def _described(gateway: api.KubernetesGateway, objects: Objects, grants: Grants)
 
 
 def _open(gateway: api.KubernetesGateway, objects: Objects, grants: Grants) -> OpenGateway:
-    listeners = tuple(open_listeners(gateway, objects, grants))
+    listeners = _own_listeners(gateway, objects, grants)
     for address in gateway.spec.addresses:
         if address.type not in ("IPAddress", "Hostname"):
             what = f"addresses of type {address.type} are not supported: use IPAddress or Hostname"
+            accepted = Condition("Accepted", False, "UnsupportedAddress", what)
+            programmed = Condition("Programmed", False, "UnsupportedAddress", what)
+            parent = ParentOfSets(
+                gateway=gateway, listeners=listeners, accepted=accepted, programmed=programmed, ports=None
+            )
             return OpenGateway(
-                gateway=gateway, listeners=listeners, selectors=(), addresses=(),
-                accepted=Condition("Accepted", False, "UnsupportedAddress", what),
-                programmed=Condition("Programmed", False, "UnsupportedAddress", what),
+                gateway=gateway, listeners=listeners, listener_sets=tuple(open_listener_sets(parent, objects, grants)),
+                selectors=(), addresses=(), accepted=accepted, programmed=programmed,
             )  # fmt: skip
     services, missing = _services(gateway, objects)
     selectors = [tuple(sorted(service.spec.selector.items())) for service in services if service.spec.selector]
@@ -152,14 +172,29 @@ def _open(gateway: api.KubernetesGateway, objects: Objects, grants: Grants) -> O
         programmed = Condition("Programmed", False, "AddressNotUsable", "; ".join(problems))
     elif not addresses:
         programmed = Condition("Programmed", False, "AddressNotAssigned", "its Service has no address yet")
+    ports = [frozenset(port.port for port in service.spec.ports) for service in services]
+    parent = ParentOfSets(
+        gateway=gateway,
+        listeners=listeners,
+        accepted=ACCEPTED,
+        programmed=programmed,
+        ports=frozenset.intersection(*ports) if ports else None,
+    )
     return OpenGateway(
         gateway=gateway,
         listeners=listeners,
+        listener_sets=tuple(open_listener_sets(parent, objects, grants)),
         selectors=tuple(sorted(set(selectors))),
         addresses=tuple(dict.fromkeys(addresses)),
         accepted=ACCEPTED,
         programmed=programmed,
     )
+
+
+def _own_listeners(gateway: api.KubernetesGateway, objects: Objects, grants: Grants) -> tuple[OpenListener, ...]:
+    metadata = gateway.metadata
+    owner = Owner("Gateway", metadata.namespace, metadata.name, metadata.creation_timestamp)
+    return tuple(told_apart(open_listeners(gateway, owner, gateway.spec.listeners, objects, grants), ()))
 
 
 def is_manual(gateway: api.KubernetesGateway) -> bool:

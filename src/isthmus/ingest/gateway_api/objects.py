@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar, cast
 
@@ -17,7 +17,7 @@ T = TypeVar("T", bound=KubernetesObject)
 Name = tuple[str, str]
 
 _KINDS: tuple[type[KubernetesObject], ...] = (
-    api.GatewayClass, api.KubernetesGateway, api.HTTPRoute, api.GRPCRoute, api.TLSRoute, api.TCPRoute, api.UDPRoute,
+    api.GatewayClass, api.KubernetesGateway, api.ListenerSet, api.HTTPRoute, api.GRPCRoute, api.TLSRoute, api.TCPRoute, api.UDPRoute,
     api.ReferenceGrant, api.BackendTLSPolicy,
 )  # fmt: skip
 
@@ -30,6 +30,7 @@ class Objects:
     settings: MeshSettings
     classes: Sequence[api.GatewayClass]
     gateways: Sequence[api.KubernetesGateway]
+    listener_sets: Sequence[api.ListenerSet]
     routes: Sequence[api.Route]
     grants: Sequence[api.ReferenceGrant]
     backend_tls_policies: Sequence[api.BackendTLSPolicy]
@@ -59,6 +60,7 @@ def objects_of(cluster: ClusterInput, settings: MeshSettings) -> Objects | None:
         settings=settings,
         classes=each(api.GatewayClass),
         gateways=each(api.KubernetesGateway),
+        listener_sets=each(api.ListenerSet),
         routes=cast("list[api.Route]", routes),
         grants=each(api.ReferenceGrant),
         backend_tls_policies=each(api.BackendTLSPolicy),
@@ -76,12 +78,8 @@ def objects_of(cluster: ClusterInput, settings: MeshSettings) -> Objects | None:
 def inputs_of(objects: Objects) -> tuple[object, ...]:
     """Every object that the reading may depend on, for a memo of it: of Services, Secrets and the like those alone that are named."""
     names = {gateway.metadata.namespace for gateway in objects.gateways}
-    named = {
-        (ref.namespace or gateway.metadata.namespace, ref.name)
-        for gateway in objects.gateways
-        for listener in gateway.spec.listeners
-        for ref in references_of(gateway, listener)
-    }
+    named = {name for gateway in objects.gateways for name in _named_by(gateway)}
+    named |= {name for each in objects.listener_sets for name in _certificates_of(each, each.spec.listeners)}
     secrets = objects.secrets
     targets = [(p.metadata.namespace, each.name) for p in objects.backend_tls_policies for each in p.spec.target_refs]
     bundles = {
@@ -94,7 +92,7 @@ def inputs_of(objects: Objects) -> tuple[object, ...]:
         *(objects.services.get(name) for name in targets),
         *(objects.service_entries.get(name) for name in targets),
         *((objects.config_maps or {}).get(name) for name in sorted(bundles | named)),
-        *objects.classes, *objects.gateways, *objects.routes, *objects.grants, *objects.namespaces.values(),
+        *objects.classes, *objects.gateways, *objects.listener_sets, *objects.routes, *objects.grants, *objects.namespaces.values(),
         *(service for (namespace, _), service in sorted(objects.services.items()) if namespace in names),
         *(objects.services.get((p.namespace or r.metadata.namespace, p.name)) for r in objects.routes for p in r.spec.parent_refs),
         *(objects.service_entries.get((p.namespace or r.metadata.namespace, p.name)) for r in objects.routes for p in r.spec.parent_refs),
@@ -102,16 +100,26 @@ def inputs_of(objects: Objects) -> tuple[object, ...]:
     )  # fmt: skip
 
 
-def references_of(gateway: api.KubernetesGateway, listener: api.Listener) -> list[api.ObjectReference]:
-    """The certificates of a listener, and the authorities by which its callers are judged."""
-    validation = validation_of(gateway, listener)
-    certificates = listener.tls.certificate_refs if listener.tls else []
-    return [*certificates, *(validation.ca_certificate_refs if validation else [])]
+def _named_by(gateway: api.KubernetesGateway) -> Iterator[Name]:
+    """The certificates of its own listeners, and the authorities by which callers are judged, those of ListenerSets' listeners, too."""
+    yield from _certificates_of(gateway, gateway.spec.listeners)
+    frontend = gateway.spec.tls.frontend
+    validations = [frontend.default.validation, *(each.tls.validation for each in frontend.per_port)]
+    validations += [each.tls.frontend_validation for each in gateway.spec.listeners if each.tls]
+    for validation in validations:
+        for ref in validation.ca_certificate_refs if validation else ():
+            yield ref.namespace or gateway.metadata.namespace, ref.name
 
 
-def validation_of(gateway: api.KubernetesGateway, listener: api.Listener) -> api.FrontendValidation | None:
-    """A listener's own, its port's, or the gateway's."""
-    if listener.tls and listener.tls.frontend_validation:
+def _certificates_of(owner: KubernetesObject, listeners: Iterable[api.ListenerEntry]) -> Iterator[Name]:
+    for listener in listeners:
+        for ref in listener.tls.certificate_refs if listener.tls else ():
+            yield ref.namespace or owner.metadata.namespace, ref.name
+
+
+def validation_of(gateway: api.KubernetesGateway, listener: api.ListenerEntry) -> api.FrontendValidation | None:
+    """A listener's own, its port's, or the gateway's. What it refers to is in the gateway's namespace where it does not say otherwise."""
+    if isinstance(listener, api.Listener) and listener.tls and listener.tls.frontend_validation:
         return listener.tls.frontend_validation
     frontend = gateway.spec.tls.frontend
     own = next((each.tls.validation for each in frontend.per_port if each.port == listener.port), None)

@@ -12,9 +12,11 @@ from dataclasses import dataclass, field, replace
 
 from isthmus.api import gateway_api as api
 from isthmus.ingest.cache import IngestCache
-from isthmus.ingest.gateway_api.attaching import Attachment, attachments_of
+from isthmus.ingest.gateway_api.attaching import Attachment, Gateways, attachments_of
 from isthmus.ingest.gateway_api.backend_tls import backend_tls_of, issues_of
 from isthmus.ingest.gateway_api.gateways import OpenGateway, classes_of, open_gateways
+from isthmus.ingest.gateway_api.listener_sets import parent_of
+from isthmus.ingest.gateway_api.listeners import OpenListener
 from isthmus.ingest.gateway_api.objects import Objects
 from isthmus.ingest.gateway_api.references import Grants, Referrer
 from isthmus.ingest.gateway_api.rules import Findings, Place, Ranked, connection_rules, grpc_rules, http_rules
@@ -77,6 +79,7 @@ def gateway_api_of(objects: Objects, cache: IngestCache) -> GatewayApi:
     reader = _Reader(objects, grants, gateways, cache)
     routes = [found for route in objects.routes if (found := reader.route(route)) is not None]
     issues = [issue for gateway in gateways for issue in _gateway_issues(gateway, objects.cluster)]
+    issues += _sets_without_gateway(objects)
     secured, policies = backend_tls_of(objects)
     issues += issues_of(policies, objects.cluster)
     cache.end_round()
@@ -90,9 +93,13 @@ def gateway_api_of(objects: Objects, cache: IngestCache) -> GatewayApi:
         destination_rules=tuple(secured),
         attachments=Attachments(
             classes=tuple(sorted(classes_of(objects))),
-            gateways=tuple(
-                gateway.attachments([reader.attached[listener.bound_by] for listener in gateway.listeners])
-                for gateway in gateways
+            gateways=tuple(gateway.attachments(reader.attached_to(gateway.listeners)) for gateway in gateways),
+            listener_sets=tuple(
+                sorted(
+                    each.attachments(reader.attached_to(each.listeners))
+                    for gateway in gateways
+                    for each in gateway.listener_sets
+                )
             ),
             routes=tuple(sorted(routes)),
             policies=tuple(sorted(policies)),
@@ -115,7 +122,18 @@ def _gateway_issues(gateway: OpenGateway, cluster: ClusterId) -> Iterator[Issue]
                 fix="let its Service list every listener's port, and have an address",
                 field="spec.addresses",
             )
-    for index, listener in enumerate(gateway.listeners):
+    yield from _listener_issues(gateway.listeners, subject)
+    for each in gateway.listener_sets:
+        subject = Subject(cluster, "ListenerSet", each.obj.metadata.namespace, each.obj.metadata.name)
+        if not each.accepted.holds and not each.listeners:
+            yield _not_taken(
+                subject, each.accepted.message, "let the Gateway's spec.allowedListeners name its namespace"
+            )
+        yield from _listener_issues(each.listeners, subject)
+
+
+def _listener_issues(listeners: Iterable[OpenListener], subject: Subject) -> Iterator[Issue]:
+    for index, listener in enumerate(listeners):
         wrong = [each for each in listener.conditions if not each.holds and each.type != "Conflicted"]
         for condition in wrong[:1]:
             served = "is served as far as it goes" if listener.is_served else "is not served"
@@ -129,6 +147,29 @@ def _gateway_issues(gateway: OpenGateway, cluster: ClusterId) -> Iterator[Issue]
             )
 
 
+def _sets_without_gateway(objects: Objects) -> Iterator[Issue]:
+    """No controller speaks of them: each thinks that the Gateway may be another's."""
+    known = {(gateway.metadata.namespace, gateway.metadata.name) for gateway in objects.gateways}
+    for each in objects.listener_sets:
+        parent = parent_of(each)
+        if parent not in known:
+            said = each.spec.parent_ref
+            named = f"{parent[0]}/{parent[1]}" if parent else f"{said.kind} of group {said.group}"
+            subject = Subject(objects.cluster, "ListenerSet", each.metadata.namespace, each.metadata.name)
+            yield _not_taken(subject, f"there is no Gateway {named}", "correct spec.parentRef, or create the Gateway")
+
+
+def _not_taken(subject: Subject, why: str, fix: str) -> Issue:
+    return Issue(
+        subject=subject,
+        code="ISM0608",
+        severity=Severity.ERROR,
+        what=f"adds nothing: {why}",
+        fix=fix,
+        field="spec.parentRef",
+    )
+
+
 class _Reader:
     """Gathers what routes say, by audience."""
 
@@ -136,7 +177,7 @@ class _Reader:
         self._objects = objects
         self._cache = cache
         self._grants = grants
-        self._gateways = {(each.gateway.metadata.namespace, each.gateway.metadata.name): each for each in gateways}
+        self._gateways = Gateways.of(gateways)
         self._said: dict[_Audience, _Said] = defaultdict(_Said)
         self.attached: dict[str, int] = defaultdict(int)
         self.issues: dict[Issue, None] = {}
@@ -164,6 +205,10 @@ class _Reader:
             parents=tuple(parents),
             backends=tuple(backends),
         )
+
+    def attached_to(self, listeners: Iterable[OpenListener]) -> list[int]:
+        """The number of routes of each."""
+        return [self.attached[listener.bound_by] for listener in listeners]
 
     def virtual_services(self) -> Iterator[VirtualService]:
         for audience, said in sorted(self._said.items(), key=lambda item: item[0]):
