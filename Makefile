@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 # A KUBECONFIG that happens to be in the environment is no invitation to fill that cluster.
 BENCH_OPTIONS = $(if $(TARGET),--target $(TARGET) --kubeconfig $(KUBECONFIG)) $(BENCH)
 
-.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate bench-dns findings fuzz-apiserver format bench-render bench-stages bench-fanout soak choosing failure-modes live-all
+.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate bench-dns findings fuzz-apiserver format bench-render bench-stages bench-fanout soak choosing failure-modes live-all interop
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -72,6 +72,13 @@ bench-apiserver: .venv/runtime ## what the embedded API server does under load: 
 
 bench-render: .venv/runtime ## how long `isthmus render` takes for one sidecar of 1000 services with 10 endpoints each
 	@python tools/bench_render.py $(BENCH)
+
+interop: .venv/runtime tools/interop/foreign/foreign ## bundles exchanged with go-spiffe, both ways (needs Go); SPIRE=/path/to/spire-server for that one, too
+	@PYTHONPATH=tools python -m interop tools/interop/foreign/foreign $(if $(SPIRE),--spire $(SPIRE))
+
+tools/interop/foreign/foreign: tools/interop/foreign/main.go tools/interop/foreign/go.mod
+	@command -v go >/dev/null || { echo "make interop needs Go 1.24 or newer"; exit 1; }
+	cd tools/interop/foreign && go build -o foreign .
 
 fuzz-apiserver: .venv/dev ## hostile bodies and queries against the embedded API server, for SECONDS (300) each kind
 	ISTHMUS_FUZZ_SECONDS=$(SECONDS) pytest -n 2 tests/apiserver/test_hostile_bodies.py
