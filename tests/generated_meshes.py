@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
 
 from hypothesis import strategies as st
 
@@ -17,9 +19,7 @@ from isthmus.model.names import ClusterId, MeshId
 from isthmus.model.snapshot import GlobalNames, MeshSettings, Snapshot
 from isthmus.model.topology import ImportState, Locality
 
-SETTINGS = MeshSettings(
-    mesh=MeshId("m"), trust_domain=TrustDomain("cluster.local"), global_names=GlobalNames(suffix="global")
-)
+SETTINGS = MeshSettings(mesh=MeshId("m"), trust_domain=TrustDomain("cluster.local"))
 CLUSTERS = ("a", "b", "c")
 CONFIG = "b"
 ADDRESSES = ("10.0.0.1", "10.0.0.2", "10.0.0.3", "fd00::1", "nonsense", "")
@@ -284,13 +284,25 @@ callers = st.builds(
 )  # fmt: skip
 
 
+@dataclass(frozen=True)
+class History:
+    """What happened, and how global names end in the mesh; empty where it has none."""
+
+    happened: list[Any]
+    suffix: str
+
+    def and_then(self, more):
+        return replace(self, happened=[*self.happened, *more])
+
+
 class World:
     """What the API servers of all clusters have. `names` are what clusters are called instead."""
 
-    def __init__(self, happened=(), names=None):
+    def __init__(self, history, names=None):
+        self.settings = replace(SETTINGS, global_names=GlobalNames(suffix=history.suffix))
         self.names = names or {cluster: cluster for cluster in CLUSTERS}
         self.objects: dict[tuple[str, str, str, str], object] = {}
-        for change in happened:
+        for change in history.happened:
             self.happens(*change)
 
     def happens(self, cluster, goes, thing):
@@ -319,7 +331,7 @@ class World:
         return self.reading(cache or IngestCache(), chance).snapshot
 
     def reading(self, cache: IngestCache, chance: random.Random | None = None) -> Reading:
-        return read(SETTINGS, self.inputs(chance), ClusterId(self.names[CONFIG]), cache)
+        return read(self.settings, self.inputs(chance), ClusterId(self.names[CONFIG]), cache)
 
     def proxy(self, caller):
         node, metadata = caller
@@ -329,4 +341,4 @@ class World:
         return placed(proxy_of(node, metadata, Locality("eu", "a"), None), own)
 
 
-histories = st.lists(changes, min_size=10, max_size=30)
+histories = st.builds(History, st.lists(changes, min_size=10, max_size=30), pick("", "global"))

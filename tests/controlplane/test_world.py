@@ -36,7 +36,7 @@ def test_a_drain_that_begins_while_no_object_changes_is_in_the_next_snapshot():
 def test_what_the_world_shows_is_what_reading_it_anew_would_show(before, rounds):
     """Whatever kinds of objects change: endpoints alone, rules alone, or what makes it read everything again."""
     truth = generated_meshes.World(before)
-    world = World(generated_meshes.SETTINGS, ClusterId(generated_meshes.CONFIG))
+    world = World(truth.settings, ClusterId(generated_meshes.CONFIG))
     for found in truth.inputs():
         imported = ImportedCluster()
         imported.state = ImportState.LIVE

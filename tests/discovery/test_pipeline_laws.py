@@ -164,7 +164,7 @@ def test_what_nobody_sees_changes_nothing(history, caller, cluster):
         obj("AuthorizationPolicy", "unseen", "elsewhere", spec={"action": "DENY", "rules": [{}]}),
     ]  # fmt: skip
     unseen[0][1]["metadata"]["annotations"] = {"networking.istio.io/exportTo": "~"}
-    before, after = World(history), World([*history, *((cluster, False, each) for each in unseen)])
+    before, after = World(history), World(history.and_then((cluster, False, each) for each in unseen))
 
     assert view_for(after.proxy(caller), after.snapshot()) == view_for(before.proxy(caller), before.snapshot())
 

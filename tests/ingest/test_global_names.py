@@ -64,8 +64,28 @@ def spread(prefix):
     return {"dnsPrefix": prefix, "lbType": 1, "target": [{"region": "us", "weight": 100}]}
 
 
+def test_a_change_of_other_rules_reads_nothing_anew_and_keeps_what_policies_say():
+    rule = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {"name": "greeting", "namespace": "shop"},
+        "spec": {"host": "greeting", "trafficPolicy": {"tls": {"mode": "DISABLE"}}},
+    }
+    cache, before, after = IngestCache(), scenario(*OBJECTS, POLICY), scenario(*OBJECTS, POLICY, rule)
+    reading = reading_of(before, cache)
+
+    patched = with_rules(reading, after.settings, after.clusters[0], cache, NOTHING_BESIDES)
+
+    assert patched is not None
+    assert patched.snapshot == reading_of(after).snapshot
+    assert [rule.host for rule in patched.snapshot.destination_rules] == [
+        "greeting.shop.svc.cluster.local",
+        "far.default.greeting.global",
+    ]
+
+
 def test_a_policys_own_name_goes_with_the_policy():
-    """Which names there are depends on a rule here, so a change of rules alone is not enough to read."""
+    """Which names there are depends on this rule, so it is not enough to read rules."""
     cache, before, after = IngestCache(), scenario(*OBJECTS, POLICY), scenario(*OBJECTS)
     reading = reading_of(before, cache)
 

@@ -9,7 +9,8 @@ from typing import TypeVar, cast
 from isthmus.api import envoy_filter, federation, networking, proxy_config, security, telemetry, virtual_service
 from isthmus.api.core import ConfigMap
 from isthmus.api.gateway import Gateway
-from isthmus.api.meta import KubernetesObject
+from isthmus.api.global_names import GlobalTrafficPolicy
+from isthmus.api.meta import KubernetesObject, ObjectMeta
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.delegation import with_delegates
 from isthmus.ingest.destination_rules import destination_rule_of
@@ -82,6 +83,7 @@ class Configuration:
     attachments: Attachments = field(default_factory=Attachments)
     mesh_peers: tuple[MeshPeer, ...] = ()
     closed_peers: tuple[ClosedPeer, ...] = ()
+    global_policies: tuple[GlobalTrafficPolicy, ...] = ()
     allowances: Allowances = field(default_factory=dict)
     quotas: tuple[QuotaUse, ...] = ()
     issues: tuple[Issue, ...] = field(default=())
@@ -182,6 +184,9 @@ def configuration_of(
                 key=lambda candidate: (candidate.workload.namespace, candidate.workload.name),
             )
         ),
+        global_policies=tuple(
+            sorted(reader.each(GlobalTrafficPolicy, lambda obj: (obj, ())), key=lambda each: _oldest(each.metadata))
+        ),
         network_gateways=routes.network_gateways,
         attachments=routes.attachments,
         issues=tuple(reader.issues),
@@ -251,6 +256,10 @@ class _Reader:
             if value is not None:
                 found.append(value)
         return found
+
+
+def _oldest(metadata: ObjectMeta) -> tuple[str, str, str]:
+    return (metadata.creation_timestamp, metadata.namespace, metadata.name)
 
 
 def _age(value: DestinationRule | VirtualService | ServiceEntry | Sidecar | ProxyConfigRule) -> tuple[str, str, str]:

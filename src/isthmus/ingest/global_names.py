@@ -95,10 +95,14 @@ def derived(
     clusters: Sequence[ClusterInput],
     declarations: Iterable[Declaration],
     services: Mapping[ServiceKey, Service],
+    policies: Iterable[GlobalTrafficPolicy],
     settings: MeshSettings,
     config_cluster: ClusterId,
 ) -> Derived:
-    """In the order of names, whatever order objects came in. Nothing, where the mesh wants none. A name that a service has already is its own."""
+    """In the order of names, whatever order objects came in. Nothing, where the mesh wants none. A name that a service has already is its own.
+
+    `policies` are the config cluster's, the oldest first.
+    """
     if not settings.global_names.suffix:
         return Derived()
     issues: list[Issue] = []
@@ -110,13 +114,13 @@ def derived(
     for cluster in sorted(clusters, key=lambda cluster: cluster.id):
         for each in _deployed(cluster, by_place, settings, issues):
             found.setdefault((each.environment, each.identity), []).append(each)
-    policies = _policies(next((each for each in clusters if each.id == config_cluster), None), settings, issues)
+    wanted = _policies(policies, config_cluster, settings.global_names, issues)
     made: list[tuple[GlobalName, Service]] = []
     rules: list[DestinationRule] = []
     for (environment, identity), of_name in sorted(found.items()):
         base = _base(environment, identity, settings.global_names)
         spreads: dict[Hostname, _Spread | None] = {base: None}
-        spreads |= {_host(base, each.said, environment): each for each in policies.pop((environment, identity), ())}
+        spreads |= {_host(base, each.said, environment): each for each in wanted.pop((environment, identity), ())}
         for host, spread in sorted(spreads.items(), key=lambda item: item[0]):
             key = ServiceKey(settings.root_namespace, host)
             if key in services:
@@ -126,7 +130,7 @@ def derived(
             made.append((name, _service(name, services)))
             if spread:
                 rules.append(_rule(key, spread))
-    for (environment, identity), (spread, *_) in sorted(policies.items(), key=lambda item: item[0]):
+    for (environment, identity), (spread, *_) in sorted(wanted.items(), key=lambda item: item[0]):
         why = f"no Deployment that answers has the identity {identity} in the environment {environment}"
         subject = Subject(config_cluster, spread.origin.kind, spread.origin.namespace, spread.origin.name)
         issues.append(_without_effect(subject, why, "correct its labels, or take it out"))
@@ -234,21 +238,16 @@ def _absolute(exported: str, service: Service) -> str:
 
 
 def _policies(
-    config: ClusterInput | None, settings: MeshSettings, issues: list[Issue]
+    policies: Iterable[GlobalTrafficPolicy], config: ClusterId, wanted: GlobalNames, issues: list[Issue]
 ) -> dict[tuple[str, str], list[_Spread]]:
-    """By environment and identity; of several objects for one the oldest counts."""
-    wanted = settings.global_names
-    objects = cast(
-        "Mapping[object, GlobalTrafficPolicy]", config.objects.get("GlobalTrafficPolicy", {}) if config else {}
-    )
+    """By environment and identity; of several objects for one the first counts."""
     found: dict[tuple[str, str], list[_Spread]] = {}
     owner: dict[tuple[str, str], GlobalTrafficPolicy] = {}
-    for obj in sorted(objects.values(), key=_age):
-        assert config is not None, "there are objects"
+    for obj in policies:
         said = {**obj.spec.selector, **obj.metadata.annotations, **obj.metadata.labels}
         identity = said.get(wanted.identity_label, "").lower()
         environment = next((said[k].lower() for k in (_ENVIRONMENT, wanted.environment_label) if said.get(k)), _DEFAULT)
-        subject = Subject(config.id, "GlobalTrafficPolicy", obj.metadata.namespace, obj.metadata.name)
+        subject = Subject(config, "GlobalTrafficPolicy", obj.metadata.namespace, obj.metadata.name)
         wrong = _wrong(obj, identity, environment, wanted)
         first = owner.setdefault((environment, identity), obj) if not wrong else obj
         if first is not obj:
@@ -333,7 +332,3 @@ def _taken(found: _Found, service: Service) -> Issue:
 
 def _without_effect(policy: Subject, why: str, fix: str) -> Issue:
     return Issue(subject=policy, code="ISM0505", severity=Severity.WARNING, what=f"has no effect: {why}", fix=fix)
-
-
-def _age(obj: GlobalTrafficPolicy) -> tuple[str, str, str]:
-    return obj.metadata.creation_timestamp, obj.metadata.namespace, obj.metadata.name

@@ -45,6 +45,7 @@ from isthmus.model.names import UNDECLARED_NETWORK, ClusterId, NetworkId, Servic
 from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.telemetry import NAME_LABELS, REVISION_LABELS
 from isthmus.model.topology import Cluster, ClusterNetwork, NetworkGateway
+from isthmus.model.traffic import DestinationRule
 from isthmus.model.workloads import Endpoint, Health
 
 _PREFERENCE = {Health.HEALTHY: 0, Health.UNHEALTHY: 1, Health.TERMINATING: 2}
@@ -97,6 +98,8 @@ class Reading:
     host_names: frozenset[str]
     patch: Patch | None = None
     global_names: tuple[GlobalName, ...] = ()
+    global_rules: tuple[DestinationRule, ...] = ()
+    """How requests to these are spread."""
 
 
 def snapshot_of(
@@ -131,7 +134,7 @@ def read(
     quotas, over = services_within(services, declarations, configuration.allowances, context.settings, cache)
     endpoints = _merge_endpoints(facts, services, context)
     _add_entries(services, endpoints, configuration, facts)
-    names = derived(clusters, declarations, services, context.settings, config_cluster)
+    names = derived(clusters, declarations, services, configuration.global_policies, context.settings, config_cluster)
     for name, service in zip(names.names, names.services, strict=True):
         services[name.key] = service
         endpoints[name.key] = members_of(name, endpoints)
@@ -182,7 +185,7 @@ def read(
         service_quotas=quotas,
         some_stay_on_node=any(service.node_local_in for service in services.values()),
         issues=_told(found, configuration, services, config_cluster),
-        **_carried_over(replace(configuration, destination_rules=(*configuration.destination_rules, *names.rules))),
+        **_carried_over(configuration, names.rules),
     )
     return Reading(
         snapshot=snapshot,
@@ -199,6 +202,7 @@ def read(
         ),
         host_names=ways_in.names | for_peers.names,
         global_names=names.names,
+        global_rules=names.rules,
     )
 
 
@@ -208,12 +212,12 @@ def with_rules(
     """The reading after a change of the config cluster's rules; None where they say more than what proxies do: which services there are."""
     before, configuration = reading.configuration, configuration_of(settings, config, cache.rules, besides)
     cache.rules.end_round()
-    if before.settings.discovery or settings.global_names.suffix:
-        return None  # Policies for global names add names, and rules beside those that are written.
+    if before.settings.discovery:
+        return None
     if any(getattr(before, name) != getattr(configuration, name) for name in _STRUCTURE):
         return None
     issues = _told(reading.found, configuration, reading.snapshot.services, config.id)
-    snapshot = replace(reading.snapshot, issues=issues, **_carried_over(configuration))
+    snapshot = replace(reading.snapshot, issues=issues, **_carried_over(configuration, reading.global_rules))
     return replace(reading, snapshot=snapshot, configuration=configuration, patch=None)
 
 
@@ -225,7 +229,9 @@ _STRUCTURE = (_FIELDS - _SAID) | {"mesh_peers"}
 """What decides which services, endpoints and gateways there are."""
 
 
-def _carried_over(configuration: Configuration) -> dict[str, Any]:
+def _carried_over(configuration: Configuration, more: tuple[DestinationRule, ...]) -> dict[str, Any]:
+    """With rules beside those that are written."""
+    configuration = replace(configuration, destination_rules=(*configuration.destination_rules, *more))
     said = {name: getattr(configuration, name) for name in _SAID}
     return said | {"claim_keys": _claim_keys(configuration), "selector_keys": _selector_keys(configuration)}
 
