@@ -7,12 +7,18 @@ place the older one keeps it and the younger goes on to the next free one: a new
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
 
+from isthmus.ingest.cache import IngestCache
+from isthmus.ingest.global_names import GlobalName
+from isthmus.ingest.service_entries import ServiceEntry
+from isthmus.ingest.services import Declaration
 from isthmus.model.names import ServiceKey
+from isthmus.model.services import Resolution, Service
 
 _FIRST_IPV4 = IPv4Address("240.240.0.0")
 _FIRST_IPV6 = IPv6Address("2001:2::f0f0:0")
@@ -33,6 +39,48 @@ _FIRST_OF_PODS_IPV4 = IPv4Address("240.248.0.0")
 _FIRST_OF_PODS_IPV6 = IPv6Address("2001:2::f0f8:0")
 _PLACES_OF_PODS = 2**19 - 2
 """A range of their own, and a large one: Pods come and go, and have no age by which one could be told to stay where it is."""
+
+
+def apply_allocation(
+    services: dict[ServiceKey, Service],
+    declarations: Iterable[Declaration],
+    entries: Iterable[ServiceEntry],
+    names: Iterable[GlobalName],
+    clusters: int,
+    cache: IngestCache,
+) -> None:
+    """Addresses of the mesh, for names that have none in some cluster. Every name has its place, so that this does not depend on where."""
+    declared = [declaration for declaration in declarations if not declaration.headless]
+    wanting = [entry for entry in entries if entry.wants_addresses]
+    derived = tuple((name.created, name.key) for name in names)
+    places = cache.once(
+        ("places", derived),
+        (*declared, *wanting),
+        lambda: places_of([*_named(declared, wanting), *derived]),
+    )
+    for key, place in places.items():
+        service = services[key]
+        is_everywhere = service.registry == "Kubernetes" and len(service.declared_in) == clusters
+        has_its_own = service.registry != "Kubernetes" and (service.virtual_ips or service.address_ranges)
+        if not service.headless and not is_everywhere and not has_its_own:
+            addresses = addresses_at(place)
+            services[key] = cache.once(
+                ("allocated", key),
+                (service, addresses),
+                lambda service=service, addresses=addresses: replace(service, allocated=addresses),  # type: ignore[misc]
+            )
+
+
+def _named(declarations: Sequence[Declaration], entries: Sequence[ServiceEntry]) -> Iterator[tuple[str, ServiceKey]]:
+    """Each name once, with the oldest time. A pattern for names is none, and where applications choose addresses themselves, none is missing."""
+    oldest: dict[ServiceKey, str] = {}
+    for declaration in declarations:
+        oldest[declaration.key] = min(declaration.created, oldest.get(declaration.key, declaration.created))
+    for entry in entries:
+        for service in entry.services:
+            if "*" not in service.hostname and service.resolution is not Resolution.NONE:
+                oldest.setdefault(service.key, entry.created)
+    return ((created, key) for key, created in oldest.items())
 
 
 def places_of(

@@ -15,7 +15,8 @@ from typing import cast
 from isthmus.ingest.cluster_endpoints import POD, SLICE, Name
 from isthmus.ingest.global_names import members_of
 from isthmus.ingest.headless import networks_of, of_pod, pod_names, shape_of
-from isthmus.ingest.snapshot import Patch, Reading, distinct
+from isthmus.ingest.merging import distinct
+from isthmus.ingest.snapshot import Patch, Reading
 from isthmus.model.names import ClusterId, NetworkId, ServiceKey
 from isthmus.model.services import Service
 from isthmus.model.workloads import Endpoint
