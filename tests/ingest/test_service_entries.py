@@ -235,9 +235,9 @@ def test_how_hosts_are_looked_up(words, said, resolution, found):
     assert [each.ip for each in endpoints(snapshot)] == found
 
 
-def test_a_range_of_addresses_stands_where_there_is_no_single_one(words):
+def test_ranges_of_addresses_stand_beside_single_ones(words):
     [ranges] = read(words, entry(words, addresses=["10.1.0.0/16", "nonsense"])).services.values()
     [single] = read(words, entry(words, addresses=["10.1.0.0/16", "10.2.0.1/32"])).services.values()
 
     assert (ranges.virtual_ips, ranges.address_ranges) == ((), ("10.1.0.0/16",))
-    assert (single.ips_in("east"), single.address_ranges) == (("10.2.0.1",), ())
+    assert (single.ips_in("east"), single.address_ranges) == (("10.2.0.1",), ("10.1.0.0/16",))

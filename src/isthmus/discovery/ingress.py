@@ -10,7 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
-from isthmus.discovery.routing import connection_clusters, http_routes
+from isthmus.discovery.routing import connection_clusters, connection_treatment, http_routes
 from isthmus.discovery.visibility import is_exported
 from isthmus.model.gateways import GatewayChain, GatewayPort, HostTable, Server, TlsMode, Traffic
 from isthmus.model.names import covers
@@ -195,8 +195,11 @@ def _connections(
                 names = tuple(name for name in match.sni_hosts if _is_served(server, name))
                 if match.sni_hosts and not names:
                     continue
-                clusters = connection_clusters(each, server.port, snapshot)
-                yield GatewayChain(sni_hosts=names, clusters=clusters)
+                yield GatewayChain(
+                    sni_hosts=names,
+                    clusters=connection_clusters(each, server.port, snapshot),
+                    treatment=connection_treatment(each, scope, server.port, snapshot),
+                )
                 if server.traffic is Traffic.TCP:
                     return
 

@@ -23,7 +23,7 @@ from isthmus.model.routing import (
 )
 from isthmus.model.services import Service, ServicePort
 from isthmus.model.snapshot import Snapshot
-from isthmus.model.traffic import ConsistentHash
+from isthmus.model.traffic import ConsistentHash, TrafficPolicy, Treatment
 from isthmus.model.views import ExtraHost, ProxyKind, Scope
 
 _HTTP_PORT = 80
@@ -55,7 +55,7 @@ def connections_for(
                 continue
             if match.subnets and virtual_ips and not _within(virtual_ips, match.subnets):
                 continue
-            routes.append(_connections(match, rule, port.number, snapshot))
+            routes.append(_connections(match, rule, scope, port.number, snapshot))
     return tuple(routes)
 
 
@@ -148,17 +148,41 @@ def _at_port(handling: Handling, port: int) -> Handling:
 
 def _hash(target: Target, port: int, scope: Scope, snapshot: Snapshot) -> ConsistentHash | None:
     """What the destination's rule has endpoints chosen by."""
+    policy = _policy(target, port, scope, snapshot)
+    return policy.hash if policy else None
+
+
+def _policy(target: Target, port: int, scope: Scope, snapshot: Snapshot) -> TrafficPolicy | None:
     service = _service(target.host, snapshot)
     rule = rule_for(scope, service, snapshot) if service else None
     if service is None or rule is None:
         return None
     subset = next((subset for subset in rule.subsets if subset.name == target.subset), None)
-    return rule.policy_for(_port_of(target, port, service), subset).hash
+    return rule.policy_for(_port_of(target, port, service), subset)
 
 
-def _connections(match: ConnectionMatch, rule: ConnectionRule, port: int, snapshot: Snapshot) -> ConnectionRoute:
+def _connections(
+    match: ConnectionMatch, rule: ConnectionRule, scope: Scope, port: int, snapshot: Snapshot
+) -> ConnectionRoute:
     return ConnectionRoute(
-        sni_hosts=match.sni_hosts, subnets=match.subnets, clusters=connection_clusters(rule, port, snapshot)
+        sni_hosts=match.sni_hosts,
+        subnets=match.subnets,
+        clusters=connection_clusters(rule, port, snapshot),
+        treatment=connection_treatment(rule, scope, port, snapshot),
+    )
+
+
+def connection_treatment(rule: ConnectionRule, scope: Scope, port: int, snapshot: Snapshot) -> Treatment:
+    """As the rule of the destination says. One filter serves all destinations of several: none of them has a tunnel of its own then, the
+    shortest time without bytes counts, and the source chooses for all if it does for one.
+    """
+    policies = [_policy(target, port, scope, snapshot) for target, _ in rule.targets]
+    asked = [policy.of_bytes for policy in policies if policy is not None]
+    if len(policies) == 1:
+        return next(iter(asked), Treatment())
+    return Treatment(
+        by_source=any(each.by_source for each in asked),
+        idle_seconds=min((each.idle_seconds for each in asked if each.idle_seconds), default=0),
     )
 
 

@@ -26,10 +26,11 @@ from envoy.extensions.filters.network.sni_dynamic_forward_proxy.v3 import sni_dy
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 from envoy.type.v3 import range_pb2
 
+from isthmus.envoy import hashing
 from isthmus.envoy.common import boolean, from_ads, packed, seconds, uint32
 from isthmus.model.proxy_config import ClientCertificates, GatewayTopology
 from isthmus.model.security import PathNormalization
-from isthmus.model.traffic import Tunnel
+from isthmus.model.traffic import Treatment
 
 Hcm = http_connection_manager_pb2.HttpConnectionManager
 
@@ -46,20 +47,23 @@ def tcp(
     stat_prefix: str, cluster: str, *, connect_attempts: int = 1, idle_seconds: float = 0
 ) -> listener_components_pb2.Filter:
     """Bytes to an upstream. An idle connection is the applications' business, so it is not closed for that unless a rule says when."""
-    return tcp_to(stat_prefix, ((cluster, 1),), connect_attempts=connect_attempts, idle_seconds=idle_seconds)
+    treatment = Treatment(idle_seconds=idle_seconds)
+    return tcp_to(stat_prefix, ((cluster, 1),), treatment, connect_attempts=connect_attempts)
 
 
 def tcp_to(
     stat_prefix: str,
     clusters: Sequence[tuple[str, int]],
+    treatment: Treatment,
     *,
     connect_attempts: int,
-    idle_seconds: float = 0,
-    tunnel: Tunnel | None = None,
 ) -> listener_components_pb2.Filter:
     """Bytes to one of several upstreams, each in proportion to its weight; inside a tunnel through it, where a rule says so."""
     proxy = tcp_proxy_pb2.TcpProxy(
-        stat_prefix=f"{stat_prefix};", idle_timeout=seconds(idle_seconds), max_connect_attempts=uint32(connect_attempts)
+        stat_prefix=f"{stat_prefix};",
+        idle_timeout=seconds(treatment.idle_seconds),
+        max_connect_attempts=uint32(connect_attempts),
+        hash_policy=[hashing.OF_SOURCE] if treatment.by_source else (),
     )
     match clusters:
         case [(cluster, _)]:
@@ -67,9 +71,9 @@ def tcp_to(
         case _:
             for cluster, weight in clusters:
                 proxy.weighted_clusters.clusters.add(name=cluster, weight=weight)
-    if tunnel:
-        proxy.tunneling_config.hostname = tunnel.target
-        proxy.tunneling_config.use_post = tunnel.by_post
+    if treatment.tunnel:
+        proxy.tunneling_config.hostname = treatment.tunnel.target
+        proxy.tunneling_config.use_post = treatment.tunnel.by_post
     return listener_components_pb2.Filter(name="envoy.filters.network.tcp_proxy", typed_config=packed(proxy))
 
 

@@ -14,6 +14,9 @@ from isthmus.model.traffic import ConsistentHash
 _RING_SIZE = 1024
 """Istio's default of the least ring size."""
 
+OF_SOURCE = hash_policy_pb2.HashPolicy(source_ip=hash_policy_pb2.HashPolicy.SourceIp())
+"""For connections, of which nothing but their source is known."""
+
 
 def policy_of(said: ConsistentHash) -> Any:
     """For requests. A cookie with a life is given to callers that have none."""
@@ -29,11 +32,6 @@ def policy_of(said: ConsistentHash) -> Any:
     else:
         policy.connection_properties.source_ip = True
     return policy
-
-
-def of_connections(said: ConsistentHash) -> list[hash_policy_pb2.HashPolicy]:
-    """For connections, of which nothing but their source is known."""
-    return [hash_policy_pb2.HashPolicy(source_ip=hash_policy_pb2.HashPolicy.SourceIp())] if said.source_ip else []
 
 
 def balance(cluster: Any, said: ConsistentHash) -> None:

@@ -79,7 +79,7 @@ def _chain(port: int, chain: GatewayChain, authorization: Authorization, topolog
     else:
         found.filters.extend(guards.of_connections(authorization))
         clusters = chain.clusters or ((BLACK_HOLE, 1),)
-        found.filters.append(filters.tcp_to(prefix, clusters, connect_attempts=_CONNECT_ATTEMPTS))
+        found.filters.append(filters.tcp_to(prefix, clusters, chain.treatment, connect_attempts=_CONNECT_ATTEMPTS))
     return found
 
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, lru_cache
 from typing import Any
 
@@ -29,7 +29,7 @@ from isthmus.envoy.resources import Resource
 from isthmus.model.routing import ConnectionRoute
 from isthmus.model.services import Protocol, Resolution
 from isthmus.model.sidecars import Elsewhere, Place, Placed, Placement, SeenPorts, includes
-from isthmus.model.traffic import Tunnel
+from isthmus.model.traffic import Treatment
 from isthmus.model.views import Scope, Upstream
 
 Chain = listener_components_pb2.FilterChain
@@ -184,15 +184,15 @@ def _at_addresses(whole: Sequence[Upstream]) -> Plan:
     shadowed: list[Shadowed] = []
     for upstream in whole:
         number = upstream.port.number
-        places = list(_places(upstream))
+        places, ranges = list(_places(upstream)), upstream.service.address_ranges
         if upstream.port.protocol.is_http and number not in RESERVED_PORTS:
             by_host[number].append(upstream)
-        elif places or upstream.service.headless:
+        elif places or upstream.service.headless or (ranges and number not in RESERVED_PORTS):
             won = [place for place in places if at.setdefault(place, upstream) is upstream]
             if places and not won:
                 shadowed.append(Shadowed(upstream, at[places[0]]))
-        elif upstream.service.address_ranges and number not in RESERVED_PORTS:
-            by_range[number].append(upstream)
+            if ranges and number not in RESERVED_PORTS:
+                by_range[number].append(upstream)
         elif upstream.port.protocol.is_tls and number not in RESERVED_PORTS:
             by_name[number].append(upstream)
         elif number in RESERVED_PORTS:
@@ -233,17 +233,30 @@ def _by_name(upstreams: Iterable[Upstream]) -> tuple[Upstream, ...]:
 
 
 @dataclass(frozen=True, slots=True)
+class _To:
+    """Upstreams with weights, and what is done with connections on the way."""
+
+    clusters: tuple[tuple[str, int], ...]
+    treatment: Treatment
+
+
+@dataclass(frozen=True, slots=True)
 class _Bytes:
     """Where connections go whose requests nobody looks at: as a VirtualService says, else to `cluster`."""
 
     cluster: str
     routes: tuple[ConnectionRoute, ...] = ()
-    idle_seconds: float = 0
-    tunnel: Tunnel | None = None
+    treatment: Treatment = field(default_factory=Treatment)
 
-    def elsewhere(self) -> tuple[tuple[str, int], ...]:
+    def itself(self) -> _To:
+        return _To(((self.cluster, 1),), self.treatment)
+
+    def by(self, route: ConnectionRoute) -> _To:
+        return _To(route.clusters, route.treatment) if route.clusters else self.itself()
+
+    def elsewhere(self) -> _To:
         """Where connections go of which no name is known."""
-        return next((route.clusters for route in self.routes if not route.sni_hosts), ()) or ((self.cluster, 1),)
+        return next((self.by(route) for route in self.routes if not route.sni_hosts), self.itself())
 
 
 def listeners(planned: Plan, elsewhere: Elsewhere) -> Iterator[Resource]:
@@ -287,8 +300,8 @@ class _Chosen:
 
     names: tuple[str, ...]
     ranges: tuple[str, ...]
-    to: _Bytes
-    clusters: tuple[tuple[str, int], ...]
+    called: str
+    to: _To
     looks_up: bool = False
 
 
@@ -303,21 +316,18 @@ def _chosen(on_port: OnPort) -> Iterator[_Chosen]:
 
     for upstream in on_port.by_range:
         if ranges := new(upstream.service.address_ranges):
-            to = _bytes_to(upstream)
-            yield _Chosen((), ranges, to, to.elsewhere())
+            yield _Chosen((), ranges, upstream.name, _bytes_to(upstream).elsewhere())
     for upstream in on_port.by_name:
         to = _bytes_to(upstream)
         for route in to.routes:
             if names := new(route.sni_hosts or (upstream.service.hostname,)):
-                yield _Chosen(names, (), to, route.clusters or ((to.cluster, 1),))
+                yield _Chosen(names, (), upstream.name, to.by(route))
         if names := new((upstream.service.hostname,)):
-            yield _Chosen(names, (), to, ((to.cluster, 1),), looks_up=looks_up_hosts(upstream))
+            yield _Chosen(names, (), upstream.name, to.itself(), looks_up=looks_up_hosts(upstream))
 
 
 def _bytes_to(upstream: Upstream) -> _Bytes:
-    pool = upstream.policy.pool
-    idle = pool.tcp_idle_seconds if pool else None
-    return _Bytes(upstream.name, upstream.connections, idle or 0, upstream.policy.tunnel)
+    return _Bytes(upstream.name, upstream.connections, upstream.policy.of_bytes)
 
 
 @cache
@@ -399,7 +409,7 @@ def _add_bytes(listener: Any, to: _Bytes) -> None:
         names = [name for name in route.sni_hosts if name not in claimed]
         claimed.update(names)
         if names:
-            chain = _tcp_chain(to, route.clusters)
+            chain = _tcp_chain(to.cluster, to.by(route))
             chain.filter_chain_match.CopyFrom(Match(server_names=names))
             listener.filter_chains.append(chain)
     if any(chain.filter_chain_match.server_names for chain in listener.filter_chains):
@@ -410,12 +420,12 @@ def _add_bytes(listener: Any, to: _Bytes) -> None:
     if to.cluster in (PASSTHROUGH, BLACK_HOLE):
         chain = Chain(name="PassthroughFilterChain", filters=[filters.tcp(to.cluster, to.cluster)])
     else:
-        chain = _tcp_chain(to, to.elsewhere())
+        chain = _tcp_chain(to.cluster, to.elsewhere())
     listener.default_filter_chain.CopyFrom(chain)
 
 
 def _chosen_chain(chosen: _Chosen, port: int) -> Any:
-    chain = _tcp_chain(chosen.to, chosen.clusters)
+    chain = _tcp_chain(chosen.called, chosen.to)
     if chosen.looks_up:
         chain.filters.insert(0, filters.look_up_name(port))
     chain.filter_chain_match.CopyFrom(
@@ -424,11 +434,9 @@ def _chosen_chain(chosen: _Chosen, port: int) -> Any:
     return chain
 
 
-def _tcp_chain(to: _Bytes, clusters: Sequence[tuple[str, int]]) -> Any:
-    serve = filters.tcp_to(
-        to.cluster, clusters, connect_attempts=_CONNECT_ATTEMPTS, idle_seconds=to.idle_seconds, tunnel=to.tunnel
-    )
-    return Chain(name=to.cluster, filters=[serve])
+def _tcp_chain(called: str, to: _To) -> Any:
+    serve = filters.tcp_to(called, to.clusters, to.treatment, connect_attempts=_CONNECT_ATTEMPTS)
+    return Chain(name=called, filters=[serve])
 
 
 def _http_chain(serve: Sequence[Any]) -> Any:

@@ -171,7 +171,7 @@ def _service(host: Hostname, obj: api.ServiceEntry, resolution: Resolution, wher
         export_to=tuple(spec.export_to),
         resolution=resolution,
         subject_names=tuple(spec.subject_alt_names),
-        address_ranges=tuple(address for address in spec.addresses if _is_range(address)) if not addresses else (),
+        address_ranges=tuple(each for each in spec.addresses if _is_range(_without_length(each))),
         registry="External",
     )
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 
 from isthmus.model.names import Namespace, covers
 from isthmus.model.routing import Route
 from isthmus.model.security import Labels
+from isthmus.model.traffic import Treatment
 
 
 class TlsMode(StrEnum):
@@ -129,6 +130,7 @@ class GatewayChain:
     table: str = ""
     hosts: tuple[HostTable, ...] = ()
     clusters: tuple[tuple[str, int], ...] = ()
+    treatment: Treatment = field(default_factory=Treatment)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,7 +9,7 @@ from enum import StrEnum
 from isthmus.model.names import Hostname, Namespace
 from isthmus.model.origins import Origin
 from isthmus.model.security import Labels
-from isthmus.model.traffic import ConsistentHash
+from isthmus.model.traffic import ConsistentHash, Treatment
 
 MESH = "mesh"
 """The name under which rules mean the sidecars, among the names of gateways."""
@@ -244,3 +244,4 @@ class ConnectionRoute:
     sni_hosts: tuple[str, ...]
     subnets: tuple[str, ...]
     clusters: tuple[tuple[str, int], ...]
+    treatment: Treatment = field(default_factory=Treatment)

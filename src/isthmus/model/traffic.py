@@ -186,6 +186,17 @@ class LocalityPreference:
     own_cluster_first: bool = False
 
 
+@dataclass(frozen=True, slots=True, order=True, kw_only=True)
+class Treatment:
+    """What is done with connections of which only bytes are seen, on their way to a destination. `by_source`: all of one caller's go to one
+    endpoint. `idle_seconds`: after how long without bytes they are ended; 0 is never.
+    """
+
+    by_source: bool = False
+    idle_seconds: float = 0
+    tunnel: Tunnel | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficPolicy:
     balancing: Balancing | None = None
@@ -202,6 +213,14 @@ class TrafficPolicy:
     """Which version of it (`V1`, `V2`) tells the destination who called; empty for none."""
     wishes: Wishes = field(default_factory=Wishes)
     retry_budget: RetryBudget | None = None
+
+    @property
+    def of_bytes(self) -> Treatment:
+        return Treatment(
+            by_source=self.hash is not None and self.hash.source_ip,
+            idle_seconds=(self.pool.tcp_idle_seconds if self.pool else None) or 0,
+            tunnel=self.tunnel,
+        )
 
     def over(self, wider: TrafficPolicy) -> TrafficPolicy:
         """This policy, completed by a wider one field by field."""

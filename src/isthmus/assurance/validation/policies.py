@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 
 from isthmus.assurance.catalogue import validation as codes
 from isthmus.assurance.validation.problems import Problem, entry
 from isthmus.assurance.validation.route_parts import HEADER_NAME
 from isthmus.assurance.validation.terms import Object, bad_url, positive_port, selected
+from isthmus.ingest.token_keys import check_keys
 
 
 def peer_authentication(item: Object) -> Iterator[Problem]:
@@ -49,8 +49,11 @@ def _jwt_rule(rule: Object, path: str) -> Iterator[Problem]:
         yield Problem(codes.BAD_URL, f"{path}.jwksUri", bad_url(uri))
     elif uri and uri.startswith("http://"):
         yield Problem(codes.RISKY, f"{path}.jwksUri", "keys come over plain HTTP: who can change them can sign tokens")
-    if rule.get("jwks") and not _is_key_set(rule["jwks"]):
-        yield Problem(codes.BAD_KEYS, f"{path}.jwks", "is not a JSON Web Key Set")
+    if rule.get("jwks"):
+        try:
+            check_keys(rule["jwks"])
+        except ValueError as error:
+            yield Problem(codes.BAD_KEYS, f"{path}.jwks", f"is not a JSON Web Key Set: {error}")
     header = rule.get("outputPayloadToHeader")
     if header and not HEADER_NAME.fullmatch(header):
         yield Problem(codes.BAD_HEADER, f"{path}.outputPayloadToHeader", f"{header!r} is not a header name")
@@ -59,13 +62,6 @@ def _jwt_rule(rule: Object, path: str) -> Iterator[Problem]:
             yield Problem(
                 codes.BAD_HEADER, f"{path}.fromHeaders[{index}].name", f"{place['name']!r} is not a header name"
             )
-
-
-def _is_key_set(value: str) -> bool:
-    try:
-        return isinstance(json.loads(value)["keys"], list)
-    except (ValueError, KeyError, TypeError, RecursionError):
-        return False
 
 
 def telemetry(item: Object) -> Iterator[Problem]:
