@@ -113,7 +113,7 @@ def isthmus(context: click.Context, verbose: bool) -> None:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """The entry point. Exit codes: 0 pass, 1 error, 64 bad usage, 65 bad input, 79 findings, 124 timed out."""
+    """The entry point. Exit codes: 0 pass, 1 error, 2 differences, 64 bad usage, 65 bad input, 79 findings, 124 timed out."""
     given = list(sys.argv[1:] if arguments is None else arguments)
     # What modules define stays: looked at again with every 700 new values, it costs a command a tenth of its time.
     gc.set_threshold(50_000)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from isthmus.cli.contexts import Context, every, kubeconfig_option, over_the_network, system_namespace_option
-from isthmus.cli.errors import BAD_USAGE, FAILED, Failed
+from isthmus.cli.errors import BAD_USAGE, DIFFERENT, FAILED, Failed
 from isthmus.cli.output import json_output, print_json, print_table
 
 if TYPE_CHECKING:
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from isthmus.kubernetes.client import ApiClient
     from isthmus.kubernetes.resources import ResourcePath
 
-DIFFERENT = 2
 _PER_CLUSTER = ("WorkloadEntry",)
 """Read from the config cluster alone, but about one cluster's own workloads."""
 
@@ -222,14 +221,8 @@ def _paths(kind: str) -> list[ResourcePath]:
 def _kinds() -> dict[str, list[ResourcePath]]:
     """What is configuration, by name, with the group where two have one name; and where a server may have it, the newest version first."""
     from isthmus.api.registry import KINDS
-    from isthmus.kubernetes.resources import ResourcePath
+    from isthmus.kubernetes.kind_paths import paths_of
 
     kinds = [k for k in KINDS.values() if k.is_custom and not k.from_every_cluster and k.name not in _PER_CLUSTER]
     names = [kind.name for kind in kinds]
-    return {
-        kind.name if names.count(kind.name) == 1 else f"{kind.name}.{kind.group}": [
-            ResourcePath(group=kind.group, version=version, plural=kind.plural, namespaced=kind.namespaced)
-            for version in kind.newest_first or (kind.version,)
-        ]
-        for kind in kinds
-    }
+    return {kind.name if names.count(kind.name) == 1 else f"{kind.name}.{kind.group}": paths_of(kind) for kind in kinds}

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import click
 
-FAILED, BAD_USAGE, BAD_INPUT, FINDINGS, TIMED_OUT = 1, 64, 65, 79, 124
+FAILED, DIFFERENT, BAD_USAGE, BAD_INPUT, FINDINGS, TIMED_OUT = 1, 2, 64, 65, 79, 124
 
 
 class Failed(click.ClickException):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,8 +54,8 @@ def export_command(domain: str, output: str, contexts: Sequence[str], kubeconfig
     asked = parsed(domain)
     found: dict[str, None] = {}
     known: set[str] = set()
-    for own, roots, data in over_the_network(lambda: on_each(every(kubeconfig, contexts), held(namespace))):
-        bundles = {**_imported(data), own: roots}
+    for each in over_the_network(lambda: on_each(every(kubeconfig, contexts), held(namespace))):
+        bundles = {**_imported(each.data), each.trust_domain: each.roots}
         known |= {name for name, pem in bundles.items() if pem}
         if bundles.get(str(asked)):
             found |= dict.fromkeys(certificate_pem(each) for each in parse_certificates(bundles[str(asked)]))
@@ -133,13 +134,13 @@ def _write(contexts: Sequence[Context], namespace: str, domain: TrustDomain, pem
 def of_others(contexts: Sequence[Context], namespace: str, domain: TrustDomain) -> list[Object]:
     """What each cluster's ConfigMap has. Raises Failed if the trust domain is any one's own."""
     found = over_the_network(lambda: on_each(contexts, held(namespace)))
-    for context, (own, _, _) in zip(contexts, found, strict=True):
-        if own == str(domain):
+    for context, each in zip(contexts, found, strict=True):
+        if each.trust_domain == str(domain):
             raise Failed(
                 f"{domain} is the trust domain of {context.name} itself: its authority is the control plane's",
                 exit_code=BAD_INPUT,
             )
-    return [data for _, _, data in found]
+    return [each.data for each in found]
 
 
 def _change(before: str | None, now: str | None) -> str:
@@ -157,8 +158,20 @@ def _change(before: str | None, now: str | None) -> str:
     return f"{len(has - had)} authorities more, {len(had - has)} fewer, {len(has)} in all"
 
 
-def held(namespace: str) -> Callable[[ApiClient], Awaitable[tuple[str, str, Object]]]:
-    """The cluster's trust domain (as its control plane says, else its MeshConfig), its roots, and what its ConfigMap `istio` has."""
+@dataclass(frozen=True, slots=True)
+class Held:
+    """A cluster's trust domain (as its control plane says, else its MeshConfig), its roots, its MeshConfig, what its ConfigMap `istio` has, and
+    what its control planes noted."""
+
+    trust_domain: str
+    roots: str
+    mesh: Object
+    data: Object
+    records: Object
+
+
+def held(namespace: str) -> Callable[[ApiClient], Awaitable[Held]]:
+    """What one cluster has."""
     import msgspec
 
     from isthmus.controlplane.bundle_endpoint import PUBLISHED, Published
@@ -166,19 +179,20 @@ def held(namespace: str) -> Callable[[ApiClient], Awaitable[tuple[str, str, Obje
     from isthmus.installation.rights import ROOTS_CONFIG_MAP
     from isthmus.kubernetes.config_maps import data_of
 
-    async def read(client: ApiClient) -> tuple[str, str, Object]:
+    async def read(client: ApiClient) -> Held:
         data = await data_of(client, CONFIG_MAP, namespace)
         roots = (await data_of(client, ROOTS_CONFIG_MAP, namespace)).get("root-cert.pem", "")
-        published = (await data_of(client, RECORDS, namespace)).get(PUBLISHED)
+        records = await data_of(client, RECORDS, namespace)
+        published = records.get(PUBLISHED)
         told = msgspec.json.decode(published, type=Published).trust_domain if published else ""
         try:
             mesh = yaml.safe_load(data.get("mesh", "")) or {}
-            own = told or str(mesh.get("trustDomain") or _DEFAULT_DOMAIN)
-        except (yaml.YAMLError, AttributeError):
-            raise Failed(
-                f"ConfigMap {namespace}/{CONFIG_MAP}: `mesh` is not a MeshConfig", exit_code=BAD_INPUT
-            ) from None
-        return own, roots, data
+        except yaml.YAMLError:
+            mesh = None
+        if not isinstance(mesh, dict):
+            raise Failed(f"ConfigMap {namespace}/{CONFIG_MAP}: `mesh` is not a MeshConfig", exit_code=BAD_INPUT)
+        own = told or str(mesh.get("trustDomain") or _DEFAULT_DOMAIN)
+        return Held(own, roots, mesh, data, records)
 
     return read
 

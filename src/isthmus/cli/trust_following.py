@@ -9,7 +9,6 @@ from typing import Any
 import click
 
 from isthmus.cli.contexts import (
-    Context,
     contexts_option,
     every,
     kubeconfig_option,
@@ -19,7 +18,7 @@ from isthmus.cli.contexts import (
 from isthmus.cli.durations import largest_unit
 from isthmus.cli.errors import BAD_INPUT, FINDINGS, Failed
 from isthmus.cli.output import json_output, print_json, print_table
-from isthmus.cli.trust_bundles import domain_option, held, of_others, on_each, parsed, writing
+from isthmus.cli.trust_bundles import Held, domain_option, held, of_others, on_each, parsed, writing
 
 Object = dict[str, Any]
 
@@ -102,8 +101,8 @@ def bundles_command(contexts: Sequence[str], kubeconfig: str, namespace: str, ou
       isthmus trust bundles
     """
     clusters = every(kubeconfig, contexts)
-    found = over_the_network(lambda: _found(clusters, namespace))
-    rows = [row for context, data in zip(clusters, found, strict=True) for row in _rows(context.name, *data)]
+    found = over_the_network(lambda: on_each(clusters, held(namespace)))
+    rows = [row for context, each in zip(clusters, found, strict=True) for row in _rows(context.name, each)]
     now = datetime.now(UTC)
     if output == "json":
         print_json({"bundles": rows})
@@ -116,22 +115,8 @@ def bundles_command(contexts: Sequence[str], kubeconfig: str, namespace: str, ou
         raise click.exceptions.Exit(FINDINGS)
 
 
-async def _found(contexts: Sequence[Context], namespace: str) -> list[tuple[str, str, Object, Object]]:
-    """Trust domain, roots, settings and records of each cluster."""
-    from isthmus.controlplane.trust_records import CONFIG_MAP
-    from isthmus.kubernetes.client import ApiClient
-    from isthmus.kubernetes.config_maps import data_of
-
-    async def read(client: ApiClient) -> tuple[str, str, Object, Object]:
-        own, roots, data = await held(namespace)(client)
-        return own, roots, data, await data_of(client, CONFIG_MAP, namespace)
-
-    return await on_each(contexts, read)
-
-
-def _rows(cluster: str, own: str, roots: str, data: Object, records: Object) -> Iterator[Object]:
+def _rows(cluster: str, there: Held) -> Iterator[Object]:
     import msgspec
-    import yaml
 
     from isthmus.controlplane.bundle_endpoint import ASKED, PUBLISHED, Published
     from isthmus.controlplane.bundle_following import RECORD
@@ -145,22 +130,22 @@ def _rows(cluster: str, own: str, roots: str, data: Object, records: Object) -> 
             "source": source,
             "state": state,
             "authorities": authorities,
-            "askedForOursAt": records.get(ASKED + domain),
+            "askedForOursAt": there.records.get(ASKED + domain),
         }
 
-    published = records.get(PUBLISHED)
+    published = there.records.get(PUBLISHED)
     sequence = msgspec.json.decode(published, type=Published).sequence if published else None
-    yield row(own, OWN, "published" if published else "own", roots.count("BEGIN CERTIFICATE")) | {"sequence": sequence}
-    mesh = yaml.safe_load(data.get("mesh", "")) or {}
-    home = TrustDomain.parse(own)
-    imported = {str(domain): len(found) for domain, found in peer_authorities(mesh, data, home)[0]}
-    endpoints = {str(each.trust_domain): each for each in bundle_endpoints(mesh, data, home)[0]}
+    count = there.roots.count("BEGIN CERTIFICATE")
+    yield row(there.trust_domain, OWN, "published" if published else "own", count) | {"sequence": sequence}
+    said = (there.mesh, there.data, TrustDomain.parse(there.trust_domain))
+    imported = {str(domain): len(found) for domain, found in peer_authorities(*said)[0]}
+    endpoints = {str(each.trust_domain): each for each in bundle_endpoints(*said)[0]}
     for domain in sorted(imported.keys() | endpoints.keys()):
         count = imported.get(domain, 0)
         if domain not in endpoints:
             yield row(domain, "imported", "imported", count)
             continue
-        kept = records.get(RECORD + domain)
+        kept = there.records.get(RECORD + domain)
         record = msgspec.json.decode(kept) if kept else {}
         known = record.get("authorities")
         told = {key: value for key, value in record.items() if key in _TOLD}

@@ -19,12 +19,12 @@ from isthmus.api.registry import KINDS
 from isthmus.assurance.cluster_set import MANAGED_BY, MANAGER, ClusterSetPlan, WantedImport, cluster_set_plan
 from isthmus.assurance.gateway_status import WantedStatus
 from isthmus.controlplane.delivery import Delivery
-from isthmus.controlplane.feeds import path_of
 from isthmus.controlplane.world import World
 from isthmus.ingest.discovery_selectors import discovered
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import AlreadyExists, Conflict, KubernetesError, NotFound
+from isthmus.kubernetes.kind_paths import path_of
 from isthmus.model.names import ClusterId
 from isthmus.model.selectors import LabelSelector
 from isthmus.model.topology import ImportState

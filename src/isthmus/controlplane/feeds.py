@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -21,8 +20,8 @@ from isthmus.controlplane.staleness import HOLD, StalePolicy
 from isthmus.controlplane.world import ImportedCluster, World
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import ApiError, KubernetesError, Unauthorized
+from isthmus.kubernetes.kind_paths import paths_of
 from isthmus.kubernetes.reflector import Reflector
-from isthmus.kubernetes.resources import ResourcePath
 from isthmus.kubernetes.watch import Change, Name
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId
@@ -38,15 +37,6 @@ def kinds_of(settings: MeshSettings, *, is_config_cluster: bool) -> list[Kind]:
     """What is read from a cluster: configuration comes from the config cluster alone, and nothing is read that the mesh does not ask for."""
     wanted = [kind for kind in KINDS.values() if settings.global_names.suffix or not kind.for_global_names]
     return [kind for kind in wanted if is_config_cluster or kind.from_every_cluster]
-
-
-def path_of(kind: Kind) -> ResourcePath:
-    return ResourcePath(group=kind.group, version=kind.version, plural=kind.plural, namespaced=kind.namespaced)
-
-
-def paths_of(kind: Kind) -> list[ResourcePath]:
-    """Where a server may have the kind, the newest version first."""
-    return [replace(path_of(kind), version=version) for version in kind.newest_first or (kind.version,)]
 
 
 class ClusterFeed:

@@ -16,12 +16,13 @@ from isthmus.api import gateway_api as api
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.world import World
 from isthmus.ingest import labels
-from isthmus.ingest.gateway_api.gateways import CONTROLLER, GATEWAY_NAME, deployed_name, is_manual
+from isthmus.ingest.gateway_api.gateways import CONTROLLER, deployed_name, is_manual
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import KubernetesError
 from isthmus.kubernetes.reflector import Reflector
 from isthmus.kubernetes.resources import DEPLOYMENTS, SERVICE_ACCOUNTS, SERVICES, ResourcePath
 from isthmus.kubernetes.watch import plain
+from isthmus.model.selectors import GATEWAY_NAME
 
 Object = dict[str, Any]
 

@@ -16,11 +16,11 @@ from isthmus.api.registry import KINDS
 from isthmus.assurance.address_status import address_statuses
 from isthmus.assurance.gateway_status import WantedStatus, gateway_statuses
 from isthmus.controlplane.delivery import Delivery
-from isthmus.controlplane.feeds import path_of, paths_of
 from isthmus.controlplane.world import World
 from isthmus.ingest.gateway_api.gateways import BUILT_IN
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import AlreadyExists, Conflict, KubernetesError, NotFound
+from isthmus.kubernetes.kind_paths import path_of, paths_of
 
 LEASE = "istio-gateway-status-leader"
 """Istio's name: while both are installed, one of them writes."""

@@ -13,7 +13,6 @@ import structlog
 
 from isthmus.api.networking import WorkloadEntry
 from isthmus.api.registry import KINDS
-from isthmus.controlplane.feeds import path_of
 from isthmus.controlplane.machine_plan import (
     Change,
     Create,
@@ -31,6 +30,7 @@ from isthmus.ingest.inputs import Objects
 from isthmus.ingest.machines import CONTROLLER, Registration
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import AlreadyExists, Conflict, Forbidden, KubernetesError, NotFound
+from isthmus.kubernetes.kind_paths import path_of
 from isthmus.kubernetes.lease_client import Leadership
 from isthmus.kubernetes.leases import Candidate, LeaseTerms
 from isthmus.kubernetes.resources import LEASES

@@ -8,6 +8,7 @@ from typing import Any
 from isthmus.api.registry import KINDS
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import Forbidden, NotFound, Unauthorized
+from isthmus.kubernetes.kind_paths import paths_of
 from isthmus.kubernetes.resources import (
     CONFIG_MAPS,
     DEPLOYMENTS,
@@ -32,15 +33,7 @@ class ReadObjects:
 def _wanted() -> list[tuple[str, list[ResourcePath]]]:
     """Kinds, each with where a server may have it, the newest version first."""
     known = [
-        (
-            kind.name,
-            [
-                ResourcePath(group=kind.group, version=version, plural=kind.plural, namespaced=kind.namespaced)
-                for version in kind.newest_first or (kind.version,)
-            ],
-        )
-        for kind in KINDS.values()
-        if kind.name not in ("ConfigMap", "Secret", "Deployment")
+        (kind.name, paths_of(kind)) for kind in KINDS.values() if kind.name not in ("ConfigMap", "Secret", "Deployment")
     ]
     return [
         *known, ("ConfigMap", [CONFIG_MAPS]), ("Secret", [SECRETS]), ("Deployment", [DEPLOYMENTS]),

@@ -114,7 +114,8 @@ class Reflector(Generic[T]):
         """Turns to the next version of the kind; behind the oldest one comes the newest again, which is asked later."""
         turn = (self._paths.index(self._path) + 1) % len(self._paths)
         self._path = self._paths[turn]
-        self._state.expired()
+        if turn:
+            self._state.expired()
         return turn > 0
 
     async def _once(self) -> bool:

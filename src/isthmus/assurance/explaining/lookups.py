@@ -160,7 +160,7 @@ class Servers:
             return {"says": f"{_pods(service, name)} in {cluster} is ready"}
         return {
             "says": f"{cluster} does not declare {_object(service)}: {', '.join(service.declared_in)} does",
-            "edit": edit_for(cluster, captured=self.proxy is not None),
+            "edit": _edit(cluster, captured=self.proxy is not None),
         }
 
     def _service(self, host: str) -> Service | None:
@@ -175,7 +175,7 @@ class Servers:
         return snapshot.services[service.pod_of] if service.pod_of and is_near(scope, service) else service
 
 
-def edit_for(cluster: ClusterId, *, captured: bool) -> str:
+def _edit(cluster: ClusterId, *, captured: bool) -> str:
     """What would make a name resolve that another cluster alone declares."""
     declare = f"declare the Service in {cluster}, too"
     return declare if captured else f"run the client with ISTIO_META_DNS_CAPTURE=true, or {declare}"

@@ -13,6 +13,7 @@ from typing import Any
 
 from isthmus.assurance.traffic.request import Request, Tls
 from isthmus.assurance.traffic.texts import is_within
+from isthmus.envoy.inbound import INBOUND_PORT
 
 Object = Mapping[str, Any]
 
@@ -20,7 +21,6 @@ _TLS_INSPECTOR = "envoy.filters.listener.tls_inspector"
 _HTTP_INSPECTOR = "envoy.filters.listener.http_inspector"
 _ANY_ADDRESS = ("0.0.0.0", "::")
 _PLAIN_HTTP = "http/1.1"
-_CAPTURE_PORT = 15006
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +50,7 @@ def outbound_listener(listeners: Sequence[Object], address: str, port: int) -> O
 def inbound_listener(listeners: Sequence[Object]) -> Object | None:
     """The one that captures what comes in. Those that a Sidecar has the proxy open itself are met behind it."""
     inbound = [each for each in listeners if each.get("trafficDirection") == "INBOUND"]
-    return next((each for each in inbound if place_of(each)[1] == _CAPTURE_PORT), next(iter(inbound), None))
+    return next((each for each in inbound if place_of(each)[1] == INBOUND_PORT), next(iter(inbound), None))
 
 
 def bound_listener(listeners: Sequence[Object], port: int) -> Object | None:

@@ -17,6 +17,7 @@ from isthmus.model.attachments import ACCEPTED, PROGRAMMED, RESOLVED, Condition,
 from isthmus.model.gateways import Server
 from isthmus.model.names import ClusterId, Namespace, NetworkId
 from isthmus.model.security import Labels
+from isthmus.model.selectors import GATEWAY_NAME
 from isthmus.model.snapshot import Exposure
 from isthmus.model.topology import NetworkGateway
 
@@ -26,9 +27,6 @@ UNMANAGED = "istio.io/unmanaged-gateway"
 
 BUILT_IN = {"istio": CONTROLLER, "isthmus": CONTROLLER, "istio-remote": UNMANAGED}
 """Classes that are ours, as long as no GatewayClass of that name says something else."""
-
-GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
-"""The label of the Pods of a Gateway that was deployed for it."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
