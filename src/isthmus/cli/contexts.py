@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import click
-import yaml
 
 from isthmus.cli.errors import BAD_INPUT, Failed
 from isthmus.kubernetes.errors import KubernetesError
-from isthmus.kubernetes.kubeconfig import ApiAddress, BadKubeconfig, load_merged
+from isthmus.kubernetes.kubeconfig import ApiAddress, BadKubeconfig, context_names, load_merged
 from isthmus.localruntime import state
 
 T = TypeVar("T")
@@ -47,13 +46,7 @@ class Context:
 def chosen(kubeconfig: str, name: str) -> Context:
     """The context of that name, or the current one. Raises Failed."""
     paths = _paths(kubeconfig)
-    shown = os.pathsep.join(map(str, paths))
-    try:
-        address = load_merged(paths, name)
-    except (OSError, UnicodeDecodeError) as error:
-        raise Failed(f"kubeconfig {shown}: cannot be read: {error}", exit_code=BAD_INPUT) from None
-    except BadKubeconfig as error:
-        raise Failed(f"kubeconfig {shown}: {error}", exit_code=BAD_INPUT) from None
+    address = _read(paths, lambda: load_merged(paths, name))
     between = {id_: server for path in reversed(paths) for id_, server in _addresses_between(path).items()}
     return Context(name=name, address=address, server=between.get(name, address.server))
 
@@ -61,13 +54,23 @@ def chosen(kubeconfig: str, name: str) -> Context:
 def every(kubeconfig: str, names: Sequence[str]) -> list[Context]:
     """The contexts of these names, or all that there are, by name. Raises Failed."""
     if not names:
-        documents = [yaml.safe_load(path.read_text()) or {} for path in _paths(kubeconfig) if path.exists()]
-        names = [str(entry["name"]) for document in documents for entry in document.get("contexts") or ()]
+        paths = _paths(kubeconfig)
+        names = _read(paths, lambda: context_names(paths))
     if not names:
         raise Failed(
             "no context: name a kubeconfig with --kubeconfig, or boot a mesh with `isthmus up`", exit_code=BAD_INPUT
         )
     return [chosen(kubeconfig, name) for name in dict.fromkeys(part for given in names for part in given.split(","))]
+
+
+def _read(paths: Sequence[Path], reading: Callable[[], T]) -> T:
+    try:
+        return reading()
+    except (OSError, UnicodeDecodeError) as error:
+        what = f"cannot be read: {error}"
+    except BadKubeconfig as error:
+        what = str(error)
+    raise Failed(f"kubeconfig {os.pathsep.join(map(str, paths))}: {what}", exit_code=BAD_INPUT)
 
 
 def over_the_network(work: Callable[[], Coroutine[Any, Any, T]]) -> T:

@@ -12,6 +12,8 @@ from isthmus.cli.errors import BAD_USAGE, Failed
 if TYPE_CHECKING:
     from isthmus.agent.tunnel_process import TunnelSettings
 
+_PORTS = range(1, 65536)
+_PORT = click.IntRange(min=_PORTS[0], max=_PORTS[-1])
 _OPTIONS = (
     click.option("--peer", default="istio-system/istio-tunnel", show_default=True, metavar="NAMESPACE/ACCOUNT",
                  help="The service account of the other end; nobody else is accepted."),
@@ -41,8 +43,8 @@ def tunnel_command() -> None:
 
 
 @tunnel_command.command("outside")
-@click.option("--dial", "dialled", default=15446, show_default=True, help="The port that the inside dials.")
-@click.option("--call", "called", multiple=True, type=int, required=True, help="A port for callers; repeatable.")
+@click.option("--dial", "dialled", type=_PORT, default=15446, show_default=True, help="The port that the inside dials.")
+@click.option("--call", "called", multiple=True, type=_PORT, required=True, help="A port for callers; repeatable.")
 @_common
 def outside_command(
     dialled: int, called: Sequence[int], peer: str, control_planes: Sequence[str], cluster_id: str,
@@ -64,7 +66,9 @@ def outside_command(
 @click.option("--outside", required=True, metavar="HOST:PORT", help="Where the outside waits.")
 @click.option("--target", "targets", multiple=True, required=True, metavar="PORT=HOST:PORT",
               help="Where callers of the outside's PORT are led; repeatable.")  # fmt: skip
-@click.option("--spare", default=8, show_default=True, help="How many connections wait for callers.")
+@click.option(
+    "--spare", type=click.IntRange(min=1), default=8, show_default=True, help="How many connections wait for callers."
+)
 @_common
 def inside_command(
     outside: str, targets: Sequence[str], spare: int, peer: str, control_planes: Sequence[str], cluster_id: str,
@@ -82,7 +86,7 @@ def inside_command(
     led: dict[int, tuple[str, int]] = {}
     for target in targets:
         port, _, there = target.partition("=")
-        if not port.isdigit():
+        if not _is_port(port):
             raise Failed(f"--target: {target!r} is not PORT=HOST:PORT", exit_code=BAD_USAGE)
         led[int(port)] = _address(there, "--target")
     settings = _settings(peer, control_planes, cluster_id, token_file, roots_file, control_plane_name)
@@ -113,6 +117,10 @@ def _settings(
 
 def _address(text: str, option: str) -> tuple[str, int]:
     host, _, port = text.rpartition(":")
-    if not host or not port.isdigit():
+    if not host or not _is_port(port):
         raise Failed(f"{option}: {text!r} is not HOST:PORT", exit_code=BAD_USAGE)
     return host, int(port)
+
+
+def _is_port(text: str) -> bool:
+    return text.isdecimal() and int(text) in _PORTS

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from isthmus.api.registry import KINDS, UndecodableObject, decode
 from isthmus.cli.contexts import chosen, kubeconfig_option, over_the_network
 from isthmus.cli.durations import Duration
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, Failed
@@ -163,9 +164,14 @@ def configure_command(
 
 def _group_in(file: str, namespace: str) -> Object:
     groups = [each for each in documents(file) if isinstance(each, dict) and each.get("kind") == "WorkloadGroup"]
-    if len(groups) != 1 or not groups[0].get("metadata", {}).get("name"):
-        raise Failed(f"{file}: has {len(groups)} WorkloadGroups with a name, not one", exit_code=BAD_INPUT)
-    group: Object = groups[0]
+    named = [each for each in groups if isinstance(each.get("metadata"), dict) and each["metadata"].get("name")]
+    if len(groups) != 1 or not named:
+        raise Failed(f"{file}: has {len(named)} WorkloadGroups with a name, not one", exit_code=BAD_INPUT)
+    group: Object = named[0]
+    try:
+        decode(KINDS["WorkloadGroup"], group)
+    except UndecodableObject as error:
+        raise Failed(f"{file}: is not a WorkloadGroup: {error}", exit_code=BAD_INPUT) from None
     return group | {"metadata": {"namespace": namespace} | group["metadata"]}
 
 

@@ -117,6 +117,16 @@ def load_merged(paths: Sequence[Path], context: str = "") -> ApiAddress:
     """Several files of the user's own as one, as kubectl reads KUBECONFIG: of each name the first counts, files that are not there are
     passed over, and paths are relative to the file that they are in. Raises BadKubeconfig, OSError.
     """
+    return _address_in(_merged(paths), context, None)
+
+
+def context_names(paths: Sequence[Path]) -> list[str]:
+    """Of several files read as one; none where no file is there. Raises BadKubeconfig, OSError."""
+    there = [path for path in paths if path.exists()]
+    return [str(entry["name"]) for entry in _merged(there)["contexts"] if entry.get("name")] if there else []
+
+
+def _merged(paths: Sequence[Path]) -> dict[str, Any]:
     documents = [(path.parent, _document(path.read_text())) for path in paths if path.exists()]
     if not documents:
         raise FileNotFoundError(f"none of these files is there: {', '.join(map(str, paths))}")
@@ -127,7 +137,7 @@ def load_merged(paths: Sequence[Path], context: str = "") -> ApiAddress:
             known = {entry.get("name") for entry in merged[plural]}
             found = [_object(entry, plural) for entry in _list(document.get(plural), plural)]
             merged[plural] += [_based(entry, base) for entry in found if entry.get("name") not in known]
-    return _address_in(merged, context, None)
+    return merged
 
 
 _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
