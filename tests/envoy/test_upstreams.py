@@ -14,6 +14,7 @@ from isthmus.model.traffic import (
     ConnectionPool,
     Keepalive,
     OutlierDetection,
+    Pings,
     RetryBudget,
     TrafficPolicy,
     Upgrade,
@@ -247,6 +248,7 @@ def test_connections_are_used_as_a_rule_says(mesh, accepted_by_envoy):
         idle_seconds=30,
         upgrade=Upgrade.YES,
         max_concurrent_streams=7,
+        pings=Pings(30, 5),
     )
 
     found = ruled(mesh, accepted_by_envoy, TrafficPolicy(pool=pool, retry_budget=RetryBudget(25, 5)))
@@ -259,6 +261,8 @@ def test_connections_are_used_as_a_rule_says(mesh, accepted_by_envoy):
     ]
     said = options(found)
     assert said.explicit_http_config.http2_protocol_options.max_concurrent_streams.value == 7
+    pings = said.explicit_http_config.http2_protocol_options.connection_keepalive
+    assert (pings.interval.seconds, pings.timeout.seconds) == (30, 5)
     assert said.common_http_protocol_options.max_connection_duration.seconds == 3600
     assert said.common_http_protocol_options.idle_timeout.seconds == 30
     budget = found.circuit_breakers.thresholds[0].retry_budget

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from isthmus.assurance.rendering import node_of, render
+from isthmus.assurance.scenario import scenario_of
 from isthmus.model.durations import seconds_of
 from isthmus.model.issues import Severity
 from isthmus.model.traffic import (
@@ -12,6 +14,7 @@ from isthmus.model.traffic import (
     ConnectionPool,
     Keepalive,
     OutlierDetection,
+    Pings,
     RetryBudget,
     TrafficPolicy,
     Tunnel,
@@ -116,7 +119,12 @@ def test_connections_in_full(words):
                 "maxConnectionDuration": "1h",
                 "idleTimeout": "5m",
             },
-            "http": {"idleTimeout": "10s", "h2UpgradePolicy": "UPGRADE", "maxConcurrentStreams": 9},
+            "http": {
+                "idleTimeout": "10s",
+                "h2UpgradePolicy": "UPGRADE",
+                "maxConcurrentStreams": 9,
+                "http2KeepAlive": {"interval": "30s", "timeout": "5s"},
+            },
         },
         "outlierDetection": {"splitExternalLocalOriginErrors": True, "consecutiveLocalOriginFailures": 3},
         "tunnel": {"protocol": "POST", "targetHost": "far.example", "targetPort": 443},
@@ -135,6 +143,7 @@ def test_connections_in_full(words):
         idle_seconds=10,
         upgrade=Upgrade.YES,
         max_concurrent_streams=9,
+        pings=Pings(30, 5),
     )
     assert found.warmup == Warmup(30, 20, 2)
     assert found.outliers == OutlierDetection(split=True, consecutive_local_failures=3)
@@ -156,6 +165,137 @@ def test_what_cannot_be_used_of_connections_is_told(words, policy, field):
     [rule], [issue] = read(words, trafficPolicy=policy)
 
     assert (issue.code, issue.field, rule.policy.tunnel) == ("ISM0401", field, None)
+
+
+def tcp(**said):
+    return {"connectionPool": {"tcp": said}}
+
+
+def http(**said):
+    return {"connectionPool": {"http": said}}
+
+
+def outliers(**said):
+    return {"outlierDetection": said}
+
+
+def hashed(**said):
+    return {"loadBalancer": {"consistentHash": said}}
+
+
+def warm(**said):
+    return {"loadBalancer": {"warmup": {"duration": "10s"} | said}}
+
+
+TOO_MANY, FOR_EVER = 2**32, "1000000h"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *(tcp(maxConnections=n) for n in (-1, TOO_MANY)),
+        *(http(http1MaxPendingRequests=n) for n in (-1, TOO_MANY)),
+        *(http(http2MaxRequests=n) for n in (-1, TOO_MANY)),
+        *(http(maxRequestsPerConnection=n) for n in (-1, TOO_MANY)),
+        *(http(maxRetries=n) for n in (-1, TOO_MANY)),
+        *(http(maxConcurrentStreams=n) for n in (-1, 2**31)),
+        *(tcp(tcpKeepalive={"probes": n}) for n in (-1, TOO_MANY)),
+        *(tcp(tcpKeepalive={name: FOR_EVER}) for name in ("time", "interval")),
+        *(tcp(connectTimeout=text) for text in ("0s", FOR_EVER)),
+        *(outliers(consecutive5xxErrors=n) for n in (-1, TOO_MANY)),
+        *(outliers(consecutiveGatewayErrors=n) for n in (-1, TOO_MANY)),
+        *(outliers(maxEjectionPercent=n) for n in (-1, 101)),
+        *(outliers(minHealthPercent=n) for n in (-1, 101)),
+        *(outliers(interval=text) for text in ("0s", FOR_EVER)),
+        *(outliers(baseEjectionTime=text) for text in ("0s", FOR_EVER)),
+        *(hashed(useSourceIp=True, ringHash={"minimumRingSize": n}) for n in (-1, 2**23 + 1)),
+        *(hashed(useSourceIp=True, maglev={"tableSize": n}) for n in (-1, 1, 65536, 5_000_077)),
+        *(hashed(httpHeaderName=name) for name in ("a b", "a\nb")),
+        *(hashed(httpCookie={"name": "a", "path": path}) for path in ("/;", "/\r\nSet-Cookie: b")),
+        *(warm(minimumPercent=n) for n in (-1, 101)),
+        warm(aggression=0.5),
+        *({"retryBudget": {"percent": n}} for n in (-1, 101)),
+        *({"retryBudget": {"minRetryConcurrency": n}} for n in (-1, TOO_MANY)),
+        {"tls": {"mode": "SIMPLE", "sni": "x" * 256}},
+        {"proxyProtocol": {"version": "V3"}},
+        {"tunnel": {"targetHost": "a%b", "targetPort": 80}},
+        {"tunnel": {"targetHost": "a", "targetPort": 65536}},
+        *(
+            {"loadBalancer": {"localityLbSetting": {"distribute": [{"from": "*", "to": {"a": n}}]}}}
+            for n in (-1, 10_001)
+        ),
+    ],
+)
+def test_what_envoy_would_refuse_is_told_and_costs_nobody_the_service(mesh_of, policy):
+    """Envoy refuses the whole upstream, of every caller."""
+    document = mesh_of(policy)
+
+    [warning] = document["warnings"]
+    assert "until then" in warning or "use V1 or V2" in warning
+    assert document["clusters"]
+
+
+@pytest.fixture
+def mesh_of():
+    """What a caller of a service with the policy is given."""
+
+    def rendered(policy):
+        metadata = {"name": "cart", "namespace": "shop"}
+        service = {
+            "apiVersion": "v1",
+            "kind": "Service",
+            "metadata": metadata,
+            "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "http", "port": 80}, {"name": "grpc", "port": 81}]},
+        }
+        rule = {
+            "apiVersion": "networking.istio.io/v1",
+            "kind": "DestinationRule",
+            "metadata": metadata,
+            "spec": {"host": "cart", "trafficPolicy": policy},
+        }
+        caller = {
+            "apiVersion": "v1",
+            "kind": "Pod",
+            "metadata": {"name": "caller", "namespace": "elsewhere"},
+            "status": {"podIP": "10.0.0.9"},
+        }
+        scenario = scenario_of({"clusters": [{"id": "east", "objects": [service, rule, caller]}]})
+        return render(scenario, node_of(scenario, "sidecar/caller.elsewhere", "east"))
+
+    return rendered
+
+
+@pytest.mark.parametrize("field", ["minClusterSize", "routingEnabled", "failTrafficOnPanic", "forceLocalZone"])
+def test_what_zone_awareness_does_not_do_is_told(words, field):
+    zones = {field: True, "failover": [{"from": "eu", "to": "us"}]}
+
+    [rule], [issue] = read(words, trafficPolicy={"loadBalancer": {"zoneAwareLbSetting": zones}})
+
+    assert (issue.code, issue.field) == ("ISM0401", f"spec.trafficPolicy.loadBalancer.zoneAwareLbSetting.{field}")
+    assert rule.policy.locality.failover == (("eu", "us"),)
+
+
+def test_a_policy_for_a_port_without_a_number_is_told(words):
+    _, [issue] = read(words, trafficPolicy={"portLevelSettings": [{"tls": {"mode": "DISABLE"}}]})
+
+    assert (issue.code, issue.field) == ("ISM0401", "spec.trafficPolicy.portLevelSettings[0]")
+
+
+def test_pings_without_an_interval_are_told_and_one_without_a_timeout_has_one(words):
+    [rule], issues = read(words, trafficPolicy=http(http2KeepAlive={"interval": "10s"}))
+    _, [issue] = read(words, trafficPolicy=http(http2KeepAlive={"timeout": "10s"}))
+
+    assert (rule.policy.pool.pings, issues) == (Pings(10, 10), ())
+    assert issue.field == "spec.trafficPolicy.connectionPool.http.http2KeepAlive"
+
+
+def test_attributes_of_a_cookie_are_given_to_callers(words):
+    cookie = {"name": "user", "ttl": "0s", "attributes": [{"name": "SameSite", "value": "Strict"}, {"name": "Secure"}]}
+
+    [rule], issues = read(words, trafficPolicy=hashed(httpCookie=cookie))
+
+    assert issues == ()
+    assert rule.policy.hash.cookie_attributes == (("SameSite", "Strict"), ("Secure", ""))
 
 
 def test_what_the_mesh_says_completes_a_pool_field_by_field():

@@ -40,10 +40,16 @@ class LocalitySetting(Wire, frozen=True):
     failover_priority: list[str] = []
 
 
+class CookieAttribute(Wire, frozen=True):
+    name: str = ""
+    value: str = ""
+
+
 class HashCookie(Wire, frozen=True):
     name: str = ""
     path: str = ""
     ttl: str = ""
+    attributes: list[CookieAttribute] = []
 
 
 class RingHash(Wire, frozen=True):
@@ -66,7 +72,10 @@ class ConsistentHash(Wire, frozen=True):
 
 class ZoneAwareSetting(Wire, frozen=True):
     enabled: bool = True
-    min_cluster_size: int | None = None
+    min_cluster_size: Any = None
+    routing_enabled: Any = None
+    force_local_zone: Any = None
+    fail_traffic_on_panic: bool = False
     failover: list[Failover] = []
     failover_priority: list[str] = []
 
@@ -100,6 +109,11 @@ class TcpPool(Wire, frozen=True):
     idle_timeout: str = ""
 
 
+class Http2Keepalive(Wire, frozen=True):
+    interval: str = ""
+    timeout: str = ""
+
+
 class HttpPool(Wire, frozen=True):
     http1_max_pending_requests: int | None = msgspec.field(default=None, name="http1MaxPendingRequests")
     http2_max_requests: int | None = msgspec.field(default=None, name="http2MaxRequests")
@@ -109,6 +123,7 @@ class HttpPool(Wire, frozen=True):
     h2_upgrade_policy: str = msgspec.field(default="", name="h2UpgradePolicy")
     use_client_protocol: bool = False
     max_concurrent_streams: int | None = None
+    http2_keep_alive: Http2Keepalive | None = msgspec.field(default=None, name="http2KeepAlive")
 
 
 class ConnectionPool(Wire, frozen=True):

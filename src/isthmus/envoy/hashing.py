@@ -27,6 +27,8 @@ def policy_of(said: ConsistentHash) -> Any:
         policy.cookie.name, policy.cookie.path = said.cookie, said.cookie_path
         if said.cookie_seconds is not None:
             policy.cookie.ttl.CopyFrom(seconds(said.cookie_seconds))
+        for name, value in said.cookie_attributes:
+            policy.cookie.attributes.add(name=name, value=value)
     elif said.query_parameter:
         policy.query_parameter.name = said.query_parameter
     else:

@@ -128,6 +128,9 @@ def _http2(options: Any, pool: ConnectionPool) -> None:
     options.SetInParent()
     if pool.max_concurrent_streams is not None:
         options.max_concurrent_streams.value = pool.max_concurrent_streams
+    if pool.pings is not None:
+        options.connection_keepalive.interval.CopyFrom(seconds(pool.pings.interval_seconds))
+        options.connection_keepalive.timeout.CopyFrom(seconds(pool.pings.timeout_seconds))
 
 
 def speak_as_called(cluster: Any, protocol: Protocol, pool: ConnectionPool | None) -> None:

@@ -12,7 +12,6 @@ from isthmus.api.core import ConfigMap
 from isthmus.api.networking import ConnectionPool as ConnectionPoolObject
 from isthmus.api.networking import LocalitySetting, TcpKeepalive, ZoneAwareSetting
 from isthmus.api.networking import TrafficPolicy as TrafficPolicyObject
-from isthmus.ingest.destination_rules import locality_of, mesh_policy_of, zone_aware_of
 from isthmus.ingest.discovery_selectors import BadSelector, selectors_of
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
 from isthmus.ingest.peer_bundles import bundle_endpoints, peer_authorities
@@ -21,6 +20,7 @@ from isthmus.ingest.proxy_configs import default_config_of, default_issues
 from isthmus.ingest.sidecars import REGISTRY_ONLY
 from isthmus.ingest.telemetry_providers import KEYS as TELEMETRY_KEYS
 from isthmus.ingest.telemetry_providers import telemetry_defaults_of
+from isthmus.ingest.traffic_policies import locality_of, mesh_policy_of, zone_aware_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, covers
@@ -240,7 +240,7 @@ def _locality(config: Mapping[str, Any]) -> LocalityPreference | None:
         if zones is not None:
             return zone_aware_of(msgspec.convert(zones, type=ZoneAwareSetting))
         return None if places is None else locality_of(msgspec.convert(places, type=LocalitySetting))
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, ValueError) as error:
         raise BadMeshConfig(f"{'localityLbSetting' if zones is None else 'zoneAwareLbSetting'}: {error}") from None
 
 

@@ -7,9 +7,10 @@ from dataclasses import replace
 
 from isthmus.api import networking as api
 from isthmus.api.core import ServicePort as PortObject
-from isthmus.ingest.destination_rules import full_name, pool_of
+from isthmus.ingest.destination_rules import full_name
 from isthmus.ingest.gateways import server_tls_of
 from isthmus.ingest.services import protocol_of
+from isthmus.ingest.traffic_policies import pool_of
 from isthmus.model.addresses import is_ip, is_port
 from isthmus.model.gateways import TlsMode
 from isthmus.model.issues import Issue, Severity, Subject

@@ -42,6 +42,8 @@ class ConsistentHash:
     cookie_seconds: float | None = None
     maglev: bool = False
     size: int | None = None
+    cookie_attributes: tuple[tuple[str, str], ...] = ()
+    """Of a cookie that is given."""
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
@@ -81,6 +83,14 @@ class Keepalive:
     interval_seconds: float | None = None
 
 
+@dataclass(frozen=True, slots=True, order=True)
+class Pings:
+    """HTTP/2 pings on open connections. One that is not answered in time ends the connection."""
+
+    interval_seconds: float
+    timeout_seconds: float
+
+
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)
 class ConnectionPool:
     """`idle_seconds` is of connections without requests, `tcp_idle_seconds` of those of which only bytes are seen; 0 is for ever."""
@@ -97,6 +107,7 @@ class ConnectionPool:
     tcp_idle_seconds: float | None = None
     upgrade: Upgrade | None = None
     max_concurrent_streams: int | None = None
+    pings: Pings | None = None
 
     def over(self, wider: ConnectionPool) -> ConnectionPool:
         """This one, completed by a wider one field by field."""
