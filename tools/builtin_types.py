@@ -15,7 +15,7 @@ from isthmus.apiserver.kinds import BUILT_IN, VIRTUAL
 
 _TARGET = Path(__file__).parent.parent / "src/isthmus/apiserver/builtin_types.json"
 _PREFIX = re.compile(
-    r"^(Core|Rbac|Authentication|Discovery|Storage|Events|Admissionregistration|Apiextensions|Flowcontrol)?V1"
+    r"^(Core|Rbac|Authentication|Discovery|Storage|Events|Admissionregistration|Apiextensions|Flowcontrol)?V[12]"
 )
 _PLAIN = {
     "str": "string",
@@ -28,9 +28,9 @@ _PLAIN = {
 }
 _QUANTITIES = {
     "limits", "requests", "capacity", "allocatable", "overhead", "sizeLimit", "divisor", "allocatedResources", "default",
-    "defaultRequest", "hard", "used",
+    "defaultRequest", "hard", "used", "averageValue",
 }  # fmt: skip
-_INT_OR_STRING = {"targetPort", "maxSurge", "maxUnavailable"}
+_INT_OR_STRING = {"targetPort", "maxSurge", "maxUnavailable", "minAvailable"}
 _OPEN = {"JSONSchemaProps", "FieldsV1"}
 """Types that contain themselves, or anything."""
 
@@ -40,15 +40,16 @@ def main() -> None:
     types: dict[str, dict[str, str]] = {}
     kinds = {}
     for kind in (*BUILT_IN, *VIRTUAL):
-        name = _class_of(kind.name)
+        name = _class_of(kind.version, kind.name)
         kinds[f"{kind.group_version} {kind.name}"] = _add(name, types)
     lines = [f" {json.dumps(name)}: {json.dumps(fields)}" for name, fields in sorted(types.items())]
     names = [f" {json.dumps(key)}: {json.dumps(name)}" for key, name in sorted(kinds.items())]
     _TARGET.write_text('{"kinds": {\n' + ",\n".join(names) + '\n},\n"types": {\n' + ",\n".join(lines) + "\n}}\n")
 
 
-def _class_of(name: str) -> str:
-    return next(found for found in (f"V1{name}", f"CoreV1{name}") if hasattr(models, found))
+def _class_of(version: str, name: str) -> str:
+    plain = f"{version.title()}{name}"
+    return next(found for found in (plain, f"Core{plain}") if hasattr(models, found))
 
 
 def _add(class_name: str, types: dict[str, dict[str, str]]) -> str:

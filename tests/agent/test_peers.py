@@ -227,7 +227,8 @@ async def test_servers_are_who_their_own_trust_domain_s_authority_says(mesh: Mes
     ways = {f"{whose} service, answered by {name}": (whose, name) for whose in called for name in servers}
 
     def expecting(whose: str) -> Any:
-        return tls.client_socket("", [SpiffeId.parse(name) for name in called[whose]], Protocol.TCP)
+        identities = [SpiffeId.parse(name) for name in called[whose]]
+        return tls.client_socket("", identities, Protocol.TCP, bundle=tls.bundle_name(identities))
 
     await mesh.start(
         {way: listener_components_pb2.FilterChain(filters=[filters.tcp(way, way)]) for way in ways},
@@ -247,7 +248,8 @@ async def test_servers_are_who_their_own_trust_domain_s_authority_says(mesh: Mes
 async def test_what_else_a_certificate_is_for_makes_no_difference_to_envoy(mesh: Mesh, usage: Any) -> None:
     """Its SPIFFE validator does not look at extended key usages (1.40). If it does one day, docs/security.md is to say so."""
     server = await mesh.server(shown(OURS, LOCAL, usages=(usage,)))
-    client = tls.client_socket("", [SpiffeId.parse(LOCAL)], Protocol.TCP)
+    local = [SpiffeId.parse(LOCAL)]
+    client = tls.client_socket("", local, Protocol.TCP, bundle=tls.bundle_name(local))
     await mesh.start(
         {
             "in": inbound(requests(), http=True),

@@ -232,6 +232,44 @@ async def test_services_get_addresses_keep_them_and_give_them_back(api, namespac
     assert again["spec"]["clusterIP"] == address
 
 
+@pytest.mark.parametrize(
+    ("path", "body", "strange"),
+    [
+        (
+            "/apis/networking.k8s.io/v1/ingressclasses",
+            {"spec": {"controller": "istio.io/ingress-controller"}},
+            {"controler": "x"},
+        ),
+        (
+            "/apis/autoscaling/v2/namespaces/{namespace}/horizontalpodautoscalers",
+            {
+                "spec": {
+                    "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "a"},
+                    "maxReplicas": 3,
+                }
+            },
+            {"maximum": 3},
+        ),
+        (
+            "/apis/policy/v1/namespaces/{namespace}/poddisruptionbudgets",
+            {"spec": {"minAvailable": "50%", "selector": {"matchLabels": {"app": "a"}}}},
+            {"minimum": 1},
+        ),
+    ],
+)
+async def test_what_comes_with_a_gateway_is_kept(api, namespace, path, body, strange):
+    """Charts of gateways make these, and control planes watch them, and wait until they can."""
+    where = path.format(namespace=namespace)
+
+    made = await api.made(where, {"metadata": {"name": "a"}, **body})
+    refused = await api.call("POST", where, {"metadata": {"name": "b"}, "spec": strange}, fieldValidation="Strict")
+
+    assert made["spec"] == body["spec"]
+    assert refused.code == 400
+    assert "unknown field" in refused.text
+    assert [each["metadata"]["name"] for each in (await api.get(where)).body["items"]] == ["a"]
+
+
 async def test_secrets_take_text_and_immutable_ones_stay(api, namespace):
     secrets = f"/api/v1/namespaces/{namespace}/secrets"
     made = await api.made(secrets, {"metadata": {"name": "s"}, "stringData": {"a": "text"}, "immutable": True})

@@ -69,3 +69,10 @@ def test_an_endpoint_where_mutual_tls_is_off_is_called_plainly_nearby_and_not_at
 
     assert words.transcript(mesh.upstream(words.scope("n1", "c1"))) == ["10.0.0.1:8080 1 direct, plaintext"]
     assert words.transcript(mesh.upstream(words.scope("n2", "c2"))) == ["10.0.0.1 - mutual_tls_disabled"]
+
+
+@pytest.mark.parametrize("one_bundle", [False, True])
+def test_whom_a_proxy_calls_is_judged_by_what_its_agent_has(words, one_bundle):
+    scope = replace(words.scope("n1", "c1"), trusts_in_one_bundle=one_bundle)
+
+    assert words.Mesh().upstream(scope).judged_by_one_bundle is one_bundle

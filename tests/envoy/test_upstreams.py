@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
@@ -90,6 +92,22 @@ def test_only_the_workloads_own_identities_are_taken_for_an_answer(mesh):
     hello = found["outbound|5000||helloworld.sample.svc.cluster.local"]
     assert sans(hello) == ["spiffe://cluster.local/ns/sample/sa/helloworld"]
     assert [each.name for each in hello.transport_socket_matches] == ["tlsMode-istio", "tlsMode-disabled"]
+
+
+@pytest.mark.parametrize(
+    ("one_bundle", "bundle"),
+    [(False, "spiffe://cluster.local"), pytest.param(True, "ROOTCA", id="an agent of Istio's has no other")],
+)
+def test_the_bundle_that_an_upstream_is_judged_by_is_one_that_the_agent_has(mesh, one_bundle, bundle):
+    hello = mesh.service("helloworld", mesh.port(5000))
+    behind = mesh.group(mesh.direct(mesh.endpoint(hello, "10.10.0.1"), 5000))
+    upstream = replace(mesh.upstream(hello, hello.ports[0], behind), judged_by_one_bundle=one_bundle)
+
+    found = clusters(mesh.compiled(mesh.view(mesh.outbound_view(upstream))))[upstream.name]
+
+    combined = client_context(found).common_tls_context.combined_validation_context
+    assert combined.validation_context_sds_secret_config.name == bundle
+    assert sans(found) == ["spiffe://cluster.local/ns/sample/sa/helloworld"]
 
 
 def test_no_known_identity_means_nobody_and_not_anybody(mesh):

@@ -55,6 +55,9 @@ def test_claims_that_cannot_be_understood_are_refused_with_what_is_wrong(node, m
         ({}, "ip_families", (4,)),
         ({"INSTANCE_IPS": "fd00::1,10.0.0.9"}, "ip_families", (4, 6)),
         ({"INSTANCE_IPS": "fd00::1"}, "ip_families", (6,)),
+        ({}, "trusts_in_one_bundle", False),
+        # What every agent of Istio's says.
+        ({"ENVOY_PROMETHEUS_PORT": 15090}, "trusts_in_one_bundle", True),
         # A sidecar's labels are not its scope's: proxies that differ in them share what they know.
         ({"LABELS": {"app": "x"}}, "labels", ()),
     ],

@@ -28,6 +28,8 @@ _APPS = [
     "replicasets/scale", "replicasets/status", "statefulsets", "statefulsets/scale", "statefulsets/status",
 ]  # fmt: skip
 _BATCH = ["cronjobs", "cronjobs/status", "jobs", "jobs/status"]
+_AUTOSCALING = ["horizontalpodautoscalers", "horizontalpodautoscalers/status"]
+_POLICY = ["poddisruptionbudgets", "poddisruptionbudgets/status"]
 _NETWORKING = ["ingresses", "ingresses/status", "networkpolicies"]
 _DEVELOPERS = {
     "networking.istio.io": ["destinationrules", "serviceentries", "sidecars", "virtualservices", "workloadentries", "workloadgroups"],
@@ -68,9 +70,11 @@ def _parts() -> list[Object]:
     read = [
         _rule([""], [*_CORE, "bindings", "endpoints", "limitranges", "namespaces", "namespaces/status", "resourcequotas"], _READ),
         _rule(["apps"], _APPS, _READ),
+        _rule(["autoscaling"], _AUTOSCALING, _READ),
         _rule(["batch"], _BATCH, _READ),
         _rule(["discovery.k8s.io"], ["endpointslices"], _READ),
         _rule(["networking.k8s.io"], _NETWORKING, _READ),
+        _rule(["policy"], _POLICY, _READ),
     ]  # fmt: skip
     change = [
         _rule([""], [*(name for name in _CORE if "/status" not in name and name != "pods/log"), "pods/eviction"], _CHANGE),
@@ -78,8 +82,10 @@ def _parts() -> list[Object]:
         _rule([""], ["serviceaccounts/token"], ["create"]),
         _rule([""], ["serviceaccounts"], ["impersonate"]),
         _rule(["apps"], [name for name in _APPS if "/status" not in name], _CHANGE),
+        _rule(["autoscaling"], ["horizontalpodautoscalers"], _CHANGE),
         _rule(["batch"], ["cronjobs", "jobs"], _CHANGE),
         _rule(["networking.k8s.io"], ["ingresses", "networkpolicies"], _CHANGE),
+        _rule(["policy"], ["poddisruptionbudgets"], _CHANGE),
         _rule(["coordination.k8s.io"], ["leases"], _WRITE),
     ]  # fmt: skip
     administer = [

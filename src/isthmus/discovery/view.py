@@ -162,6 +162,7 @@ def upstream_of(
         rule=use.rule,
         patches=cluster_patches_for(scope, snapshot),
         locality_weighted=found.locality_weighted,
+        judged_by_one_bundle=scope.trusts_in_one_bundle,
         routes=routes,
         connections=connections,
     )

@@ -74,14 +74,17 @@ _CIPHERS = (
 )
 
 
-def client_socket(sni: str, identities: Sequence[SpiffeId], protocol: Protocol) -> base_pb2.TransportSocket:
+def client_socket(
+    sni: str, identities: Sequence[SpiffeId], protocol: Protocol, *, bundle: str
+) -> base_pb2.TransportSocket:
     """The calling end: shows its workload's certificate, and takes only these identities for an answer.
 
-    None known means nobody, not anybody: Envoy takes an empty list for the latter. The bundle has these identities' trust domains alone: Envoy
-    chooses among a bundle's authorities by the first URI name of a certificate and takes any of them for the expected one, so with a larger
-    bundle another trust domain's authority could vouch for the second.
+    None known means nobody, not anybody: Envoy takes an empty list for the latter. `bundle` is that of `bundle_name`, which has these identities'
+    trust domains alone: Envoy chooses among a bundle's authorities by the first URI name of a certificate and takes any of them for the
+    expected one, so with a larger bundle another trust domain's authority could vouch for the second. The one bundle of an agent of Istio's,
+    `TRUST_BUNDLE`, has authorities of its own trust domain only, and does for its identities.
     """
-    common = _common(_offered(protocol), expected(identities), bundle_name(identities))
+    common = _common(_offered(protocol), expected(identities), bundle)
     context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
 

@@ -57,6 +57,7 @@ class _Facts:
     locality_weighted: bool
     rule: Origin | None
     subject_names: tuple[str, ...]
+    one_bundle: bool
 
 
 def outbound(upstream: Upstream, kind: ProxyKind) -> Resource:
@@ -160,6 +161,7 @@ def _facts(upstream: Upstream, name: str) -> _Facts:
         upstream.locality_weighted,
         upstream.rule,
         upstream.service.subject_names,
+        upstream.judged_by_one_bundle,
     )
 
 
@@ -170,7 +172,7 @@ def _balanced(facts: _Facts) -> Resource:
     if facts.policy.origination:
         cluster.transport_socket.CopyFrom(_told(facts, _originating(facts, facts.policy.origination)))
         return Resource.of(cluster.name, cluster)
-    client = _told(facts, tls.client_socket(facts.sni, facts.identities, facts.port.protocol))
+    client = _told(facts, _mutual(facts))
     mutual = cluster.transport_socket_matches.add(name="tlsMode-istio", transport_socket=client)
     mutual.match.fields["tlsMode"].string_value = "istio"
     plain = _told(facts, tls.plain_socket())
@@ -230,8 +232,7 @@ def _original_destination(facts: _Facts, *, mutual_tls: bool) -> Resource:
     if facts.policy.origination:
         cluster.transport_socket.CopyFrom(_told(facts, _originating(facts, facts.policy.origination)))
     elif mutual_tls:
-        client = tls.client_socket(facts.sni, facts.identities, facts.port.protocol)
-        cluster.transport_socket.CopyFrom(_told(facts, client))
+        cluster.transport_socket.CopyFrom(_told(facts, _mutual(facts)))
     elif facts.policy.proxy_protocol:
         cluster.transport_socket.CopyFrom(_told(facts, tls.plain_socket()))
     return Resource.of(cluster.name, cluster)
@@ -245,6 +246,11 @@ def _told(facts: _Facts, socket: base_pb2.TransportSocket) -> base_pb2.Transport
     config = proxy_protocol_pb2.ProxyProtocolConfig(version=1 if version == "V2" else 0)
     outer = upstream_proxy_protocol_pb2.ProxyProtocolUpstreamTransport(config=config, transport_socket=socket)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.upstream_proxy_protocol", typed_config=packed(outer))
+
+
+def _mutual(facts: _Facts) -> base_pb2.TransportSocket:
+    bundle = tls.TRUST_BUNDLE if facts.one_bundle else tls.bundle_name(facts.identities)
+    return tls.client_socket(facts.sni, facts.identities, facts.port.protocol, bundle=bundle)
 
 
 def _originating(facts: _Facts, said: TlsOrigination) -> base_pb2.TransportSocket:

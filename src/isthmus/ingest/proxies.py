@@ -20,6 +20,9 @@ from isthmus.model.proxy_config_words import read
 from isthmus.model.topology import Locality
 from isthmus.model.views import Proxy, ProxyKind, Scope
 
+_ISTIOS_OWN = "ENVOY_PROMETHEUS_PORT"
+"""Every agent of Istio's says this of its Envoy, and no other agent does."""
+
 
 class BadClaims(ValueError):
     """A node that does not say who it is; the text says what is missing or wrong."""
@@ -45,6 +48,7 @@ def proxy_of(node_id: str, metadata: Mapping[str, object], locality: Locality, i
         labels=claimed if kind is ProxyKind.ROUTER else (),
         ip_families=_families(ips),
         captures_names=captures_names,
+        trusts_in_one_bundle=_ISTIOS_OWN in metadata,
         topology=_topology(metadata) if kind is ProxyKind.ROUTER else None,
     )
     return Proxy(

@@ -54,6 +54,8 @@ class Scope:
     """What the proxy says about itself, of that by which some rule chooses."""
     captures_names: bool = False
     """Whether its applications' questions for names are answered by this mesh."""
+    trusts_in_one_bundle: bool = False
+    """Whether its agent is one of Istio's: that knows the authorities of its own trust domain, and no other bundle."""
     topology: GatewayTopology | None = None
     """Of a gateway: what it says is in front of it."""
     node: str = ""
@@ -209,6 +211,8 @@ class Upstream:
     """EnvoyFilters' changes of Envoy's clusters, which may be of this one."""
     locality_weighted: bool = False
     """Whether places are weighed against each other, by the groups' weights."""
+    judged_by_one_bundle: bool = False
+    """Whether the proxy's agent has one bundle for all whom it meets (`Scope.trusts_in_one_bundle`)."""
     routes: tuple[Route, ...] = ()
     """Of requests to this service port, in the order in which they are tried; empty: all come here."""
     connections: tuple[ConnectionRoute, ...] = ()
