@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import msgspec
 import structlog
 import yaml
@@ -20,7 +21,6 @@ from isthmus.kubernetes.errors import AlreadyExists, KubernetesError
 from isthmus.kubernetes.kubeconfig import ApiAddress, ContextEntry
 from isthmus.kubernetes.resources import CONFIG_MAPS, PROXY_CONFIGS, SERVICES, ResourcePath
 from isthmus.localruntime.agents import AgentClient
-from isthmus.localruntime.controllers.actions import condition
 from isthmus.localruntime.controllers.cache import ClusterCache
 from isthmus.localruntime.controllers.runner import Controllers
 from isthmus.localruntime.kubelet import Kubelet
@@ -37,8 +37,10 @@ from isthmus.localruntime.manifests import (
 from isthmus.localruntime.networks import Networks
 from isthmus.localruntime.plan import ClusterPlan, Plan
 from isthmus.localruntime.pods import Place
+from isthmus.localruntime.probes import session_inside
 from isthmus.localruntime.processes import Child, Processes, Program
 from isthmus.localruntime.proxy_configs import proxy_configs_in
+from isthmus.localruntime.readiness import PEERS_PAGE, may_meet, not_ready, unheard
 from isthmus.localruntime.sample_manifests import samples
 from isthmus.localruntime.state import StateFolder
 from isthmus.model.names import ClusterId
@@ -47,6 +49,8 @@ from isthmus.model.proxy_config import ProxyConfigs
 Object = dict[str, Any]
 
 RUN = Path("/run/isthmus")
+CONTROL_PLANE_URL = "http://127.0.0.1:15014/"
+"""Its pages, as it shows them to its own host."""
 _ASK_SECONDS = 0.03
 _ABOUT_PROXIES = {"ConfigMap": CONFIG_MAPS, "ProxyConfig": PROXY_CONFIGS}
 _REMOTE_TOKEN_SECONDS = 30 * 86400
@@ -153,17 +157,28 @@ class Cluster:
                 await asyncio.Event().wait()
 
     def is_ready(self) -> list[str]:
-        """What is waited for, in words; empty when every Deployment has its replicas."""
+        """What is waited for, in words; empty when everything that was asked for runs."""
         if self.cache is None:
             return [f"{self.plan.id}: API server"]
         machines = [what for machine in self.machines for what in machine.is_ready()]
-        return machines + [
-            f"{self.plan.id}: {namespace}/{name}"
-            for resource, objects in self.cache.state.items()
-            if resource.plural == "deployments"
-            for (namespace, name), deployment in sorted(objects.items())
-            if condition(deployment, "Available") != "True"
-        ]
+        return machines + [f"{self.plan.id}: {what}" for what in not_ready(self.cache.state)]
+
+    async def unheard(self) -> list[str]:
+        """Other meshes that its control plane is to be in touch with, and is not yet."""
+        expected = may_meet(self._mesh, self.plan)
+        pod = (
+            self.kubelet.find(SYSTEM, control_plane_name(self.plan.revisions[0])) if self.kubelet and expected else None
+        )
+        if pod is None:
+            return []
+        try:
+            async with (
+                session_inside(pod.net_namespace_path) as session,
+                session.get(CONTROL_PLANE_URL + PEERS_PAGE) as found,
+            ):
+                return [f"{self.plan.id}: mesh {mesh}" for mesh in unheard(expected, await found.json())]
+        except (aiohttp.ClientError, OSError, ValueError) as error:
+            return [f"{self.plan.id}: its control plane's peers ({error})"]
 
     async def _address(self) -> ApiAddress:
         """Once the server answers."""

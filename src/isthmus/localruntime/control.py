@@ -13,7 +13,7 @@ from aiohttp import web
 from isthmus.agent.sockets import serve_privately
 from isthmus.ingest.labels import NETWORK
 from isthmus.kubernetes.resources import DEPLOYMENTS, NODES, PODS, SERVICES
-from isthmus.localruntime.cluster import Cluster
+from isthmus.localruntime.cluster import CONTROL_PLANE_URL, Cluster
 from isthmus.localruntime.controllers.actions import condition, is_going
 from isthmus.localruntime.controllers.load_balancers import addresses
 from isthmus.localruntime.machines import MachineRunner
@@ -21,8 +21,6 @@ from isthmus.localruntime.manifests import SYSTEM
 from isthmus.localruntime.pods import PodRunner
 from isthmus.localruntime.probes import session_inside
 from isthmus.localruntime.running_mesh import RunningMesh
-
-_CONTROL_PLANE_URL = "http://127.0.0.1:15014/"
 
 
 class ControlServer:
@@ -139,7 +137,7 @@ class ControlServer:
         if pod is None:
             raise web.HTTPNotFound(text=f"cluster {cluster.plan.id} runs no control plane\n")
         async with session_inside(pod.net_namespace_path) as session:
-            url = _CONTROL_PLANE_URL + request.match_info["path"]
+            url = CONTROL_PLANE_URL + request.match_info["path"]
             return await _relay(session, url, request, f"control plane of {cluster.plan.id}")
 
     def _cluster(self, request: web.Request) -> Cluster:

@@ -23,6 +23,7 @@ from isthmus.localruntime.service_router import ServiceRouter
 from isthmus.localruntime.state import StateFolder
 
 _LOOK_SECONDS = 0.05
+_ACQUAINTANCE_SECONDS = 20.0
 _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "PYTHONPATH", "VIRTUAL_ENV", "TZ")
 
 log = structlog.get_logger()
@@ -108,8 +109,19 @@ class RunningMesh:
             if not waiting and all(cluster.applied.is_set() for cluster in self.clusters.values()):
                 break
             await asyncio.sleep(_LOOK_SECONDS)
+        await self._become_acquainted()
         self.ready_seconds = time.monotonic() - self.began
         self.phase = "ready"
+
+    async def _become_acquainted(self) -> None:
+        """Meshes that trust each other are waited for, but not for ever: what a MeshPeer says may be wrong, and is to be looked at."""
+        deadline = time.monotonic() + _ACQUAINTANCE_SECONDS
+        while waiting := [what for cluster in self.clusters.values() for what in await cluster.unheard()]:
+            if time.monotonic() > deadline:
+                for what in waiting:
+                    self.tell(f"{what} has not been heard of: see `isthmus peers -o wide`")
+                return
+            await asyncio.sleep(_LOOK_SECONDS)
 
     def _write_kubeconfig(self) -> None:
         text = render([cluster.context() for cluster in self.clusters.values()])
