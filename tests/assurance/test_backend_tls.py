@@ -5,10 +5,8 @@ from __future__ import annotations
 import datetime
 import http.client
 import http.server
-import json
 import socket
 import ssl
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +16,8 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from running_envoy import running_envoy
 
-from isthmus.agent.envoy_binary import envoy_path
 from isthmus.assurance.gateway_status import documents, gateway_statuses
 from isthmus.assurance.rendering import node_of, render
 from isthmus.assurance.scenario import scenario_of
@@ -274,22 +272,10 @@ def status_through(scenario: Any, listens: int, directory: Path) -> int:
     for cluster in document["clusters"]:
         # Nobody is there to give the mesh's certificates, and nobody here asks for one.
         cluster.pop("transportSocketMatches", None)
-    file = directory / "envoy.json"
-    file.write_text(json.dumps(static_bootstrap(document)))
-    command = [envoy_path(), "-c", str(file), "--concurrency", "1", "--disable-hot-restart", "-l", "info"]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as envoy:
-        try:
-            said = []
-            for line in envoy.stderr or ():
-                said.append(line)
-                if "starting main dispatch loop" in line:
-                    break
-            assert envoy.poll() is None, "".join(said[-5:])
-            connection = http.client.HTTPConnection("127.0.0.1", listens, timeout=10)
-            connection.request("GET", "/", headers={"Host": "shop.example"})
-            return connection.getresponse().status
-        finally:
-            envoy.terminate()
+    with running_envoy(static_bootstrap(document), directory):
+        connection = http.client.HTTPConnection("127.0.0.1", listens, timeout=10)
+        connection.request("GET", "/", headers={"Host": "shop.example"})
+        return connection.getresponse().status
 
 
 @pytest.mark.parametrize(("authorities", "status"), [(OWN, 200), (OTHER, 503)])

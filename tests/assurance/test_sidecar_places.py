@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import http.client
 import http.server
-import json
 import socket
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +12,8 @@ from typing import Any
 
 import pytest
 import yaml
+from running_envoy import running_envoy
 
-from isthmus.agent.envoy_binary import envoy_path
 from isthmus.assurance.rendering import node_of, render
 from isthmus.assurance.scenario import scenario_of
 from isthmus.cli.envoy_judgement import verdict
@@ -327,24 +325,12 @@ def test_an_application_finds_services_at_a_bound_port_and_a_socket_and_callers_
     for cluster in document["clusters"]:
         # Nobody is there to give certificates, and nobody here asks for one.
         cluster.pop("transportSocketMatches", None)
-    file = tmp_path / "envoy.json"
-    file.write_text(json.dumps(static_bootstrap(document)))
-    command = [envoy_path(), "-c", str(file), "--concurrency", "1", "--disable-hot-restart", "-l", "info"]
 
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as envoy:
-        try:
-            said = []
-            for line in envoy.stderr or ():
-                said.append(line)
-                if "starting main dispatch loop" in line:
-                    break
-            assert envoy.poll() is None, "".join(said[-5:])
-            at_port = answered(http.client.HTTPConnection("127.0.0.1", port, timeout=10), "store.example")
-            at_socket = answered(OverSocket(path), "store.example")
-            stranger = answered(OverSocket(path), "else.example")
-            inbound = answered(http.client.HTTPConnection("127.0.0.1", own, timeout=10), "worker")
-        finally:
-            envoy.terminate()
+    with running_envoy(static_bootstrap(document), tmp_path):
+        at_port = answered(http.client.HTTPConnection("127.0.0.1", port, timeout=10), "store.example")
+        at_socket = answered(OverSocket(path), "store.example")
+        stranger = answered(OverSocket(path), "else.example")
+        inbound = answered(http.client.HTTPConnection("127.0.0.1", own, timeout=10), "worker")
 
     assert at_port == at_socket == (200, "store.example/found")
     assert stranger[0] == 502

