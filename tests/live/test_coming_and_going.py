@@ -61,9 +61,18 @@ def test_down_leaves_nothing(isthmus):
     assert list(isthmus.home.iterdir()) == []
 
 
+def _interruptible() -> None:
+    """As a terminal starts it: what a shell starts in the background ignores interrupts, and so would its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_interrupted_up_leaves_nothing(isthmus, until):
     process = subprocess.Popen(
-        isthmus.command("up", TWO_SHORES), env=isthmus.environment, stderr=subprocess.PIPE, text=True
+        isthmus.command("up", TWO_SHORES),
+        env=isthmus.environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=_interruptible,
     )
     line = process.stderr.readline()
     assert "networks n1, n2" in line
