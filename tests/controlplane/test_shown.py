@@ -8,7 +8,10 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+import grpc
+import grpc.aio
 import pytest
+from envoy.service.discovery.v3.discovery_pb2 import DeltaDiscoveryRequest
 from revocation_lists import revoking
 
 from isthmus.controlplane.ports import proxy_ports
@@ -20,7 +23,7 @@ from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.proxy_config import ProxyConfigs
 from isthmus.trust import x509
 from isthmus.trust.authority import CertificateAuthority
-from isthmus.xds.directory import Streams
+from isthmus.xds.directory import DELTA, SERVICE, CallFacts, Streams
 from isthmus.xds.native_tls import ClientCertificate
 
 NAME = "istiod.istio-system.svc"
@@ -206,3 +209,44 @@ async def test_a_client_whose_certificate_is_on_a_revocation_list_is_not_let_in(
 
         assert not await is_let_in(port, thief)
         assert await is_let_in(port, client(signing, tmp_path, issued_by=signing))
+
+
+async def test_over_grpc_s_own_server_too_who_is_on_a_revocation_list_gets_nothing():
+    root, other = x509.new_root(TrustDomain("cluster.local"), now(), timedelta(hours=1)), authority()
+    signing = CertificateAuthority(
+        x509.new_intermediate(root, "east", now(), timedelta(hours=1)), x509.certificate_pem(root.certificate)
+    )
+    shown = Shown([NAME], signing, now)
+    addresses = {ClientCertificate.DEMANDED: ("127.0.0.1", 0)}
+
+    async def answer(request: bytes, call: CallFacts) -> bytes:
+        return str(x509.identity_of(call.peer_certificate)).encode()
+
+    async with proxy_ports(AdsTransport.GRPC, addresses, shown, Nobody(), {"/s/m": answer}, Streams()) as ports:
+        address = f"127.0.0.1:{ports[ClientCertificate.DEMANDED]}"
+
+        async def said(shows: tuple[bytes, bytes], method: str = "/s/m") -> str:
+            credentials = grpc.ssl_channel_credentials(signing.root_pem.encode(), *shows)
+            options = [("grpc.ssl_target_name_override", NAME)]
+            async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
+                try:
+                    if method == "/s/m":
+                        return (await channel.unary_unary(method)(b"")).decode()
+                    node = DeltaDiscoveryRequest(node={"id": "sidecar~10.0.0.1~a.b~b.svc"}).SerializeToString()
+                    return str(await channel.stream_stream(method)(iter([node])).read())
+                except grpc.aio.AioRpcError as error:
+                    return error.code().name
+
+        def issued() -> tuple[bytes, bytes]:
+            key = x509.new_key()
+            chain = signing.sign(x509.new_request(key), ALICE, now(), timedelta(minutes=10))
+            return x509.key_pem(key).encode(), "".join(chain[:-1]).encode()
+
+        thief, honest = issued(), issued()
+        assert await said(thief) == str(ALICE)
+        lists = revoking(signing.issuer, thief[1].decode()) + revoking(root)
+        shown.renew(replace(signing, crl_pem=lists))
+        assert (await said(thief), await said(honest)) == ("UNAUTHENTICATED", str(ALICE))
+        assert await said(thief, f"/{SERVICE}/{DELTA}") == "UNAUTHENTICATED"
+        shown.renew(replace(signing, crl_pem=revoking(signing.issuer) + revoking(other.issuer)))
+        assert await said(honest) == "UNAUTHENTICATED", "there is no list about its authority"

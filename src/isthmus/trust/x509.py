@@ -262,6 +262,19 @@ def check_revocations(crl_pem: str, authorities: Sequence[x509.Certificate], now
             )
 
 
+def check_not_revoked(chain_pem: str, roots_pem: str, crl_pem: str, now: datetime) -> None:
+    """For a chain that leads to one of the roots. What no list is about is refused, as TLS does it. Raises BadCertificate."""
+    lists = [each for each in parse_revocations(crl_pem) if each.next_update_utc is None or each.next_update_utc > now]
+    chain = parse_certificates(chain_pem)
+    for certificate in chain:
+        issuers = [each for each in (*chain, *parse_certificates(roots_pem)) if is_issued_by(certificate, each)]
+        about = [each for each in lists if any(_has_signed(issuer, each) for issuer in issuers)]
+        if not about:
+            raise BadCertificate(f"there is no revocation list of {certificate.issuer.rfc4514_string()}")
+        if any(each.get_revoked_certificate_by_serial_number(certificate.serial_number) for each in about):
+            raise BadCertificate(f"{called(certificate)} is revoked")
+
+
 def parse_revocations(crl_pem: str) -> list[x509.CertificateRevocationList]:
     """Every revocation list in the text. Raises BadCertificate."""
     try:

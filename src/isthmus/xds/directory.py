@@ -38,7 +38,8 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CallFacts:
-    """What the transport knows about a caller: metadata as sent, the verified peer certificate (PEM, or empty), its address."""
+    """What the transport knows about a caller: metadata as sent, the verified peer certificate (PEM, or empty; others may
+    follow it), its address."""
 
     metadata: Mapping[str, str]
     peer_certificate: str

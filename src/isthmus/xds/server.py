@@ -169,6 +169,8 @@ def _handler(method: Unary) -> Any:
 def call_facts(context: Any) -> CallFacts:
     """What gRPC knows about the caller of a method."""
     metadata = {str(key): value for key, value in context.invocation_metadata() or () if isinstance(value, str)}
-    certificates = context.auth_context().get("x509_pem_cert", ())
-    certificate = bytes(certificates[0]).decode() if certificates else ""
+    shown = context.auth_context()
+    # What gRPC calls the chain has the certificates above the first one (1.85).
+    chain = (*shown.get("x509_pem_cert", ()), *shown.get("x509_pem_cert_chain", ()))
+    certificate = "".join(bytes(part).decode() for part in chain)
     return CallFacts(metadata=metadata, peer_certificate=certificate, peer=str(context.peer()))
