@@ -58,6 +58,7 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
         authorization=authorization,
         reporting=reporting_for(proxy.scope, proxy.labels, Mode.SERVER, snapshot),
         patches=patches_for(scope, snapshot),
+        ip_families=scope.ip_families,
         cut=snapshot.settings.own_trust.cut,
     )
 

@@ -62,17 +62,26 @@ def address(ip: str, port: int) -> address_pb2.Address:
     return address_pb2.Address(socket_address=address_pb2.SocketAddress(address=ip, port_value=port))
 
 
-def listen_everywhere(listener: Any, families: Sequence[int], port: int) -> None:
-    """At every address of the proxy's own families, IPv4 first. The listener is named after the first of them."""
-    first, *others = [_EVERYWHERE[family] for family in (4, 6) if family in families] or [_EVERYWHERE[4]]
-    listener.name = f"{first}_{port}"
+def everywhere(families: Sequence[int]) -> tuple[str, ...]:
+    """Every address of the proxy's own families, IPv4 first. Envoy takes `::` for IPv6 alone."""
+    return tuple(_EVERYWHERE[family] for family in (4, 6) if family in families) or (_EVERYWHERE[4],)
+
+
+def listen_at(listener: Any, addresses: Sequence[str], port: int) -> None:
+    first, *others = addresses
     listener.address.CopyFrom(address(first, port))
     for other in others:
         listener.additional_addresses.add().address.CopyFrom(address(other, port))
 
 
+def listen_everywhere(listener: Any, families: Sequence[int], port: int) -> None:
+    """The listener is named after the first of the addresses."""
+    addresses = everywhere(families)
+    listener.name = f"{addresses[0]}_{port}"
+    listen_at(listener, addresses, port)
+
+
 _EVERYWHERE = {4: "0.0.0.0", 6: "::"}
-"""Envoy takes the latter for IPv6 alone."""
 
 
 def cidr(text: str) -> address_pb2.CidrRange:

@@ -143,8 +143,9 @@ def of_proxy(kind: ProxyKind, inbound_view: InboundView, clusters: frozenset[str
 
 
 def _of_sidecar(inbound_view: InboundView, clusters: frozenset[str]) -> Iterator[Typed]:
-    yield CLUSTER, upstreams.inbound_passthrough()
-    yield from ((CLUSTER, upstreams.inbound(port)) for port in inbound_view.ports)
+    families = inbound_view.ip_families
+    yield CLUSTER, upstreams.inbound_passthrough(families)
+    yield from ((CLUSTER, upstreams.inbound(port, families)) for port in inbound_view.ports)
     yield from ((CLUSTER, each) for each in tokens.key_servers(inbound_view.authorization.tokens, clusters))
     yield from ((LISTENER, each) for each in inbound.listeners(inbound_view))
     yield from ((EXTENSION, each) for each in guards.extensions(inbound_view.authorization))

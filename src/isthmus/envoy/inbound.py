@@ -24,7 +24,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 
 from isthmus.envoy import filters, guards, routes, tls
-from isthmus.envoy.common import BLACK_HOLE, INBOUND_PASSTHROUGH, address, seconds, uint32
+from isthmus.envoy.common import BLACK_HOLE, INBOUND_PASSTHROUGH, address, everywhere, listen_at, seconds, uint32
 from isthmus.envoy.resources import Resource
 from isthmus.model.gateways import ServerTls, TlsMode
 from isthmus.model.identity import TrustDomain
@@ -68,11 +68,14 @@ def listeners(view: InboundView) -> Iterator[Resource]:
 @lru_cache(maxsize=1024)
 def virtual_inbound(view: InboundView) -> Resource:
     """The listener that capture redirects to. Replicas of one workload share it."""
+    addresses = everywhere(view.ip_families)
     served = [
-        _of_port(port, f"0.0.0.0_{port.target_port}", port.target_port) for port in view.ports if not port.bound_to
+        _of_port(port, f"{addresses[0]}_{port.target_port}", port.target_port)
+        for port in view.ports
+        if not port.bound_to
     ]
     served += [
-        _Served(f"0.0.0.0_{port}", port, port, INBOUND_PASSTHROUGH, Protocol.AUTO, mode)
+        _Served(f"{addresses[0]}_{port}", port, port, INBOUND_PASSTHROUGH, Protocol.AUTO, mode)
         for port, mode in view.other_ports
     ]
     served.append(_Served("virtualInbound", 0, 0, INBOUND_PASSTHROUGH, Protocol.AUTO, view.tls))
@@ -80,13 +83,13 @@ def virtual_inbound(view: InboundView) -> Resource:
     chains = [chain for each in served for chain in _chains(each, asked)]
     listener = listener_pb2.Listener(
         name="virtualInbound",
-        address=address("0.0.0.0", INBOUND_PORT),
         traffic_direction=base_pb2.INBOUND,
         listener_filters=_listener_filters(served),
         listener_filters_timeout=seconds(_INSPECTION_SECONDS),
         continue_on_listener_filters_timeout=True,
         filter_chains=[_own_port(), *chains],
     )
+    listen_at(listener, addresses, INBOUND_PORT)
     return Resource.of(listener.name, listener)
 
 

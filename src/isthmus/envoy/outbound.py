@@ -24,7 +24,7 @@ from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 
 from isthmus.envoy import filters, routes, tls
-from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, address, boolean, cidr, pipe, seconds, uint32
+from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, boolean, cidr, everywhere, listen_at, pipe, seconds, uint32
 from isthmus.envoy.resources import Resource
 from isthmus.model.routing import ConnectionRoute
 from isthmus.model.services import Protocol, Resolution
@@ -58,7 +58,8 @@ class Addressed:
 @dataclass(frozen=True, slots=True)
 class OnPort:
     """Services on a port that are told apart by the host of a request, by the name that a TLS client asks for (SNI), or by ranges of
-    addresses; and the one, if any, that gets everything else there. `place`, where a Sidecar says one: a socket has `number` 0."""
+    addresses; and the one, if any, that gets everything else there. `place`, where a Sidecar says one: a socket has `number` 0; else it is
+    at every one of `addresses`."""
 
     number: int
     by_host: tuple[Upstream, ...]
@@ -66,6 +67,7 @@ class OnPort:
     by_name: tuple[Upstream, ...] = ()
     by_range: tuple[Upstream, ...] = ()
     place: Place | None = None
+    addresses: tuple[str, ...] = ("0.0.0.0",)
 
     @property
     def table(self) -> str:
@@ -75,8 +77,8 @@ class OnPort:
     @property
     def where(self) -> _Where:
         if self.place is None:
-            return _Where("0.0.0.0", self.number)
-        return _Where(self.place.address, self.number, is_bound=self.place.is_bound)
+            return _Where(self.addresses, self.number)
+        return _Where((self.place.address,), self.number, is_bound=self.place.is_bound)
 
     def elsewhere(self, said: Elsewhere) -> Elsewhere:
         """Where the proxy listens itself, connections were sent to nobody else: what is for nobody there ends."""
@@ -85,15 +87,15 @@ class OnPort:
 
 @dataclass(frozen=True, slots=True)
 class _Where:
-    """Address or socket, and port, of a listener."""
+    """Addresses or a socket, and port, of a listener. It is named after the first."""
 
-    address: str
+    addresses: tuple[str, ...]
     port: int
     is_bound: bool = False
 
     @property
     def name(self) -> str:
-        return f"{self.address}_{self.port}" if self.port else self.address
+        return f"{self.addresses[0]}_{self.port}" if self.port else self.addresses[0]
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,6 +114,8 @@ class Plan:
     on_ports: tuple[OnPort, ...]
     addressed: tuple[Addressed, ...]
     shadowed: tuple[Shadowed, ...]
+    addresses: tuple[str, ...] = ("0.0.0.0",)
+    """Where capture itself listens."""
 
     def with_rules(self, whole: Callable[[Upstream], Upstream]) -> Plan:
         """The same plan, made of outlines, with the whole of those upstreams whose rules listeners say. What is told apart by host is routed."""
@@ -132,13 +136,14 @@ def plan(upstreams: Iterable[Upstream], scope: Scope, placement: Placement) -> P
     """Decides every conflict, so that writing listeners makes no choices."""
     whole = [upstream for upstream in upstreams if not upstream.subset]
     whole.sort(key=lambda upstream: scope.cluster not in upstream.service.declared_in)
-    captured = _at_addresses(whole if placement.captured is None else _among(placement.captured, whole))
+    among = whole if placement.captured is None else _among(placement.captured, whole)
+    captured = _at_addresses(among, everywhere(scope.ip_families))
     if not placement.placed:
         return captured
     shadowed = list(captured.shadowed)
     own = [each for placed in placement.placed for each in _at_place(placed, whole, shadowed)]
-    everywhere = replace(captured, on_ports=(*captured.on_ports, *own))
-    return replace(everywhere, shadowed=_nowhere_served(everywhere, shadowed))
+    planned = replace(captured, on_ports=(*captured.on_ports, *own))
+    return replace(planned, shadowed=_nowhere_served(planned, shadowed))
 
 
 def _nowhere_served(planned: Plan, shadowed: Iterable[Shadowed]) -> tuple[Shadowed, ...]:
@@ -174,7 +179,7 @@ def _at_place(placed: Placed, upstreams: Sequence[Upstream], shadowed: list[Shad
         yield OnPort(number, tuple(by_host), rest, by_name=_by_name(by_name), place=placed.place)
 
 
-def _at_addresses(whole: Sequence[Upstream]) -> Plan:
+def _at_addresses(whole: Sequence[Upstream], addresses: tuple[str, ...]) -> Plan:
     """What is captured on its way to a service's own addresses. Those that the proxy's own cluster declares come first."""
     by_host: dict[int, list[Upstream]] = defaultdict(list)
     by_name: dict[int, list[Upstream]] = defaultdict(list)
@@ -209,11 +214,13 @@ def _at_addresses(whole: Sequence[Upstream]) -> Plan:
                 rest.get(number),
                 by_name=_by_name(by_name.get(number, ())),
                 by_range=tuple(by_range.get(number, ())),
+                addresses=addresses,
             )
             for number in sorted(by_host.keys() | rest.keys() | by_name.keys() | by_range.keys())
         ),
         addressed=tuple(Addressed(*place, at[place]) for place in sorted(at)),
         shadowed=tuple(sorted(shadowed, key=lambda each: each.upstream.name)),
+        addresses=addresses,
     )
 
 
@@ -261,7 +268,7 @@ class _Bytes:
 
 def listeners(planned: Plan, elsewhere: Elsewhere) -> Iterator[Resource]:
     """All of a sidecar's but those for what comes in."""
-    yield virtual_outbound(_cluster_for(elsewhere))
+    yield virtual_outbound(_cluster_for(elsewhere), planned.addresses)
     for on_port in planned.on_ports:
         other = _cluster_for(on_port.elsewhere(elsewhere))
         rest = _bytes_to(on_port.rest) if on_port.rest else _Bytes(other)
@@ -331,7 +338,7 @@ def _bytes_to(upstream: Upstream) -> _Bytes:
 
 
 @cache
-def virtual_outbound(other_to: str) -> Resource:
+def virtual_outbound(other_to: str, addresses: tuple[str, ...]) -> Resource:
     """The listener that capture redirects to; the same for every sidecar with the same policy for what no service is."""
     own_port = Chain(
         name="virtualOutbound-blackhole",
@@ -341,12 +348,12 @@ def virtual_outbound(other_to: str) -> Resource:
     other = Chain(name="virtualOutbound-catchall-tcp", filters=[filters.tcp(other_to, other_to)])
     listener = listener_pb2.Listener(
         name="virtualOutbound",
-        address=address("0.0.0.0", OUTBOUND_PORT),
         use_original_dst=boolean(True),
         traffic_direction=base_pb2.OUTBOUND,
         filter_chains=[own_port],
         default_filter_chain=other,
     )
+    listen_at(listener, addresses, OUTBOUND_PORT)
     return Resource.of(listener.name, listener)
 
 
@@ -389,17 +396,21 @@ def _detecting(ip: str, port: int, to: _Bytes, routes_name: str) -> Resource:
 
 
 def _captured(ip: str, port: int) -> Any:
-    return _listener(_Where(ip, port))
+    return _listener(_Where((ip,), port))
 
 
 def _listener(where: _Where) -> Any:
     """If it is not bound, 15001 hands over the connections whose original destination this is."""
-    return listener_pb2.Listener(
+    listener = listener_pb2.Listener(
         name=where.name,
-        address=address(where.address, where.port) if where.port else pipe(where.address),
         bind_to_port=None if where.is_bound else boolean(False),
         traffic_direction=base_pb2.OUTBOUND,
     )
+    if where.port:
+        listen_at(listener, where.addresses, where.port)
+    else:
+        listener.address.CopyFrom(pipe(where.addresses[0]))
+    return listener
 
 
 def _add_bytes(listener: Any, to: _Bytes) -> None:

@@ -38,7 +38,8 @@ from isthmus.model.views import InboundPort, ProxyKind, Upstream
 Cluster = cluster_pb2.Cluster
 
 _CONNECT_SECONDS = 10.0
-_LOOPBACK_SOURCE = "127.0.0.6"
+_LOOPBACK_SOURCES = {4: "127.0.0.6", 6: "::6"}
+"""Addresses that capture leaves alone, by family."""
 """Source of connections that the sidecar makes to its own workload; capture leaves them alone."""
 
 
@@ -91,9 +92,9 @@ def has_endpoints(service: Service, policy: TrafficPolicy, kind: ProxyKind) -> b
 
 
 @lru_cache(maxsize=4096)
-def inbound(port: InboundPort) -> Resource:
+def inbound(port: InboundPort, families: tuple[int, ...]) -> Resource:
     """The proxy's own workload, at the address that the caller connected to."""
-    cluster = _to_own_workload(f"inbound|{port.target_port}||")
+    cluster = _to_own_workload(f"inbound|{port.target_port}||", families)
     if port.forward_to is not None:
         _forward(cluster, port.forward_to)
     service = _host(port.hostname)
@@ -133,9 +134,9 @@ def passthrough() -> Resource:
 
 
 @cache
-def inbound_passthrough() -> Resource:
+def inbound_passthrough(families: tuple[int, ...]) -> Resource:
     """The proxy's own workload, on ports that no service declares."""
-    cluster = _to_own_workload(INBOUND_PASSTHROUGH)
+    cluster = _to_own_workload(INBOUND_PASSTHROUGH, families)
     traffic_policy.speak_as_downstream(cluster)
     return Resource.of(cluster.name, cluster)
 
@@ -293,8 +294,13 @@ def _nameless(policy: TrafficPolicy, *, locality_weighted: bool) -> Any:
     return cluster
 
 
-def _to_own_workload(name: str) -> Any:
-    """From an address that capture leaves alone, whether or not the proxy may mark its sockets."""
+def _to_own_workload(name: str, families: tuple[int, ...]) -> Any:
+    """From an address that capture leaves alone, whether or not the proxy may mark its sockets. Of two, Envoy takes the one of the called
+    address's family.
+    """
+    source, *others = (
+        address_pb2.SocketAddress(address=_LOOPBACK_SOURCES[family], port_value=0) for family in sorted(families)
+    )
     return Cluster(
         name=name,
         alt_stat_name=f"{name};",
@@ -303,7 +309,8 @@ def _to_own_workload(name: str) -> Any:
         connect_timeout=seconds(_CONNECT_SECONDS),
         circuit_breakers=traffic_policy.limits(TrafficPolicy()),
         upstream_bind_config=address_pb2.BindConfig(
-            source_address=address_pb2.SocketAddress(address=_LOOPBACK_SOURCE, port_value=0),
+            source_address=source,
+            extra_source_addresses=[address_pb2.ExtraSourceAddress(address=other) for other in others],
         ),
     )
 

@@ -334,6 +334,7 @@ class InboundView:
     authorization: Authorization = field(default_factory=Authorization)
     reporting: Reporting = field(default_factory=Reporting)
     patches: tuple[ConfigPatch, ...] = ()
+    ip_families: tuple[int, ...] = (4,)
     cut: str = ""
     """Connections of callers that were opened while this was another text are ended."""
 
