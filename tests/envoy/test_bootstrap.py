@@ -96,6 +96,26 @@ def test_readiness_and_statistics_are_all_that_strangers_may_ask():
     }
 
 
+@pytest.mark.parametrize(
+    ("ips", "place"),
+    [
+        ("10.0.0.1", {"address": "0.0.0.0"}),
+        ("10.0.0.1,fd00::1", {"address": "0.0.0.0"}),
+        ("fd00::1", {"address": "::", "ipv4_compat": True}),
+    ],
+)
+def test_strangers_ask_at_the_pods_first_address(mesh, ips, place):
+    own = settings(("10.0.0.1", 15012))
+    node = {**own.node, "metadata": {**own.node["metadata"], "INSTANCE_IPS": ips}}
+
+    written = bootstrap(replace(own, node=node))
+
+    assert mesh.complaint(written) == ""
+    readiness, statistics, _ = document(written)["static_resources"]["listeners"]
+    assert readiness["address"]["socket_address"] == {**place, "port_value": 15021}
+    assert statistics["address"]["socket_address"] == {**place, "port_value": 15090}
+
+
 def test_equal_settings_give_equal_bytes():
     assert bootstrap(settings(("a", 1))) == bootstrap(settings(("a", 1)))
 

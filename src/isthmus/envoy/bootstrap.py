@@ -77,10 +77,15 @@ def bootstrap(settings: BootstrapSettings) -> bytes:
                 _unix_upstream(_STATISTICS, settings.admin_socket, http2=False),
             ],
             "listeners": [
-                _listener("readiness", READINESS_PORT, {"path": "/healthz/ready"}, {"cluster": _AGENT}),
+                _listener(
+                    "readiness",
+                    _anywhere(settings.node, READINESS_PORT),
+                    {"path": "/healthz/ready"},
+                    {"cluster": _AGENT},
+                ),
                 _listener(
                     "statistics",
-                    STATISTICS_PORT,
+                    _anywhere(settings.node, STATISTICS_PORT),
                     {"path": "/stats/prometheus"},
                     {"cluster": _STATISTICS, "prefix_rewrite": "/stats/prometheus?usedonly"},
                     [_renaming(settings.node)],
@@ -357,13 +362,27 @@ def _renaming(node: dict[str, Any]) -> dict[str, Any]:
     return {"name": "envoy.filters.http.lua", "typed_config": config}
 
 
+def _anywhere(node: dict[str, Any], port: int) -> dict[str, Any]:
+    """Where whoever looks after the Pod asks: at its first address, so at IPv6 (and IPv4) where that is one."""
+    first = str(node.get("metadata", {}).get("INSTANCE_IPS", "")).partition(",")[0]
+    if ":" not in first:
+        return _socket("0.0.0.0", port)
+    found = _socket("::", port)
+    found["socket_address"]["ipv4_compat"] = True
+    return found
+
+
 def _listener(
-    name: str, port: int, match: dict[str, Any], route: dict[str, Any], before: Sequence[dict[str, Any]] = ()
+    name: str,
+    address: dict[str, Any],
+    match: dict[str, Any],
+    route: dict[str, Any],
+    before: Sequence[dict[str, Any]] = (),
 ) -> dict[str, Any]:
     """Anyone may ask this one question. Asking is free of the limit on connections."""
     return {
         "name": name,
-        "address": _socket("0.0.0.0", port),
+        "address": address,
         "filter_chains": [{"filters": [_answering(name, {"match": match, "route": route}, before)]}],
         "ignore_global_conn_limit": True,
     }
