@@ -6,13 +6,18 @@ sidecar sets.
 
 from __future__ import annotations
 
+import json
 import sys
-import time
 
 import grpc
 import grpc.experimental
 
 METHOD = "/echo.Echo/WhoAmI"
+
+PATIENT = {
+    "maxAttempts": 5, "initialBackoff": "0.5s", "maxBackoff": "8s", "backoffMultiplier": 3, "retryableStatusCodes": ["UNAVAILABLE"],
+}  # fmt: skip
+"""A sidecar says UNAVAILABLE for a server, or a gateway, that is only just starting."""
 
 
 def serve(address: str, *, plainly: bool) -> None:
@@ -39,18 +44,10 @@ def call(channel: grpc.Channel, times: int, seconds: int) -> None:
     with channel:
         ask = channel.unary_unary(METHOD)
         for _ in range(times):
-            print(answer(ask, time.monotonic() + seconds), flush=True)
-
-
-def answer(ask: grpc.UnaryUnaryMultiCallable, deadline: float) -> str:
-    """What a call is answered. A sidecar says UNAVAILABLE for a server, or a gateway, that is only just starting."""
-    while True:
-        try:
-            return bytes(ask(b"", timeout=max(deadline - time.monotonic(), 0.1), wait_for_ready=True)).decode()
-        except grpc.RpcError as error:
-            if error.code() is not grpc.StatusCode.UNAVAILABLE or time.monotonic() > deadline:
-                return str(error.code().name)
-            time.sleep(0.1)
+            try:
+                print(ask(b"", timeout=seconds, wait_for_ready=True).decode(), flush=True)
+            except grpc.RpcError as error:
+                print(error.code().name, flush=True)
 
 
 def by_xds(target: str) -> grpc.Channel:
@@ -59,7 +56,9 @@ def by_xds(target: str) -> grpc.Channel:
 
 
 def plainly(authority: str, target: str) -> grpc.Channel:
-    return grpc.insecure_channel(target, options=[("grpc.default_authority", authority)])
+    config = {"methodConfig": [{"name": [{}], "retryPolicy": PATIENT}]}
+    options = [("grpc.default_authority", authority), ("grpc.service_config", json.dumps(config))]
+    return grpc.insecure_channel(target, options=options)
 
 
 if __name__ == "__main__":
