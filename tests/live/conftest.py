@@ -13,7 +13,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -140,13 +142,9 @@ class Mesh:
 
     def apply(self, cluster: str, rule: dict[str, Any]) -> None:
         """An object of networking.istio.io, made or replaced."""
-        api, where = kubernetes.client.CustomObjectsApi(self._api(cluster)), self._where(rule)
-        try:
-            api.delete_namespaced_custom_object(*where, rule["metadata"]["name"])
-        except kubernetes.client.ApiException as error:
-            if error.status != 404:
-                raise
-        api.create_namespaced_custom_object(*where, rule)
+        self.remove(cluster, rule, missing_ok=True)
+        api = kubernetes.client.CustomObjectsApi(self._api(cluster))
+        api.create_namespaced_custom_object(*self._where(rule), rule)
 
     def replace(self, cluster: str, rule: dict[str, Any]) -> None:
         """One that is there, in one step."""
@@ -156,9 +154,13 @@ class Mesh:
         body = rule | {"metadata": rule["metadata"] | {"resourceVersion": version}}
         api.replace_namespaced_custom_object(*where, body)
 
-    def remove(self, cluster: str, rule: dict[str, Any]) -> None:
+    def remove(self, cluster: str, rule: dict[str, Any], *, missing_ok: bool = False) -> None:
         api = kubernetes.client.CustomObjectsApi(self._api(cluster))
-        api.delete_namespaced_custom_object(*self._where(rule), rule["metadata"]["name"])
+        try:
+            api.delete_namespaced_custom_object(*self._where(rule), rule["metadata"]["name"])
+        except kubernetes.client.ApiException as error:
+            if error.status != 404 or not missing_ok:
+                raise
 
     def _where(self, rule: dict[str, Any]) -> tuple[str, str, str, str]:
         group, _, version = rule["apiVersion"].partition("/")
@@ -167,6 +169,32 @@ class Mesh:
     def scale(self, cluster: str, deployment: str, replicas: int, namespace: str = "sample") -> None:
         body = {"spec": {"replicas": replicas}}
         self.apps(cluster).patch_namespaced_deployment_scale(deployment, namespace, body)
+
+    @contextmanager
+    def scaled(self, cluster: str, deployment: str, replicas: int, namespace: str = "sample") -> Iterator[None]:
+        """So many meanwhile; whatever happens, as many as before afterwards, and all of them ready."""
+        read = partial(self.apps(cluster).read_namespaced_deployment, deployment, namespace)
+        before = read().spec.replicas
+
+        def is_as_before() -> bool:
+            status = read().status
+            return (status.replicas or 0) == (status.ready_replicas or 0) == before
+
+        self.scale(cluster, deployment, replicas, namespace)
+        try:
+            yield
+        finally:
+            self.scale(cluster, deployment, before, namespace)
+            until(f"{before} of {deployment} again", is_as_before)
+
+    @contextmanager
+    def applied(self, cluster: str, rule: dict[str, Any]) -> Iterator[None]:
+        """An object of networking.istio.io that is there meanwhile; the test may remove it itself."""
+        self.apply(cluster, rule)
+        try:
+            yield
+        finally:
+            self.remove(cluster, rule, missing_ok=True)
 
     def kill(self, inner_pid: int) -> None:
         """kill -9, by the number that the process has inside the runtime."""

@@ -48,28 +48,26 @@ def traffic(mesh) -> Iterator[Traffic]:
 def test_scaled_to_zero_and_up_again_without_a_failed_request(mesh, until, traffic):
     until("both answer", lambda: traffic.latest() == {"east", "west"})
 
-    mesh.scale("west", "helloworld-v2", 0)
-    until("only east answers", lambda: traffic.latest() == {"east"})
-    until("the Pod is gone", lambda: not mesh.pods("west", "helloworld"))
-    mesh.scale("west", "helloworld-v2", 1)
+    with mesh.scaled("west", "helloworld-v2", 0):
+        until("only east answers", lambda: traffic.latest() == {"east"})
+        until("the Pod is gone", lambda: not mesh.pods("west", "helloworld"))
     until("west answers, too", lambda: "west" in traffic.latest())
 
     assert traffic.errors() == []
 
 
 def test_a_rolling_update_without_a_failed_request(mesh, until, traffic):
-    variables = [{"name": "SERVICE_VERSION", "value": "v3"}]
-    template = {"spec": {"containers": [{"name": "helloworld", "env": variables}]}}
+    def update(version: str) -> None:
+        container = {"name": "helloworld", "env": [{"name": "SERVICE_VERSION", "value": version}]}
+        body = {"spec": {"template": {"spec": {"containers": [container]}}}}
+        mesh.apps("west").patch_namespaced_deployment("helloworld-v2", "sample", body)
 
-    mesh.apps("west").patch_namespaced_deployment("helloworld-v2", "sample", {"spec": {"template": template}})
-    until("the new version answers", lambda: any(answer.get("version") == "v3" for answer in traffic.answers))
-    until("the old Pod is gone", lambda: len(mesh.pods("west", "helloworld")) == 1)
-    mesh.apps("west").patch_namespaced_deployment(
-        "helloworld-v2",
-        "sample",
-        {"spec": {"template": {"spec": {"containers": [{"name": "helloworld", "env": [
-            {"name": "SERVICE_VERSION", "value": "v2"}]}]}}}},
-    )  # fmt: skip
+    update("v3")
+    try:
+        until("the new version answers", lambda: any(answer.get("version") == "v3" for answer in traffic.answers))
+        until("the old Pod is gone", lambda: len(mesh.pods("west", "helloworld")) == 1)
+    finally:
+        update("v2")
     until("the old version is back", lambda: "v2" in {a.get("version") for a in traffic.answers[-10:]})
     until("one Pod is left", lambda: len(mesh.pods("west", "helloworld")) == 1)
 
@@ -103,9 +101,10 @@ def test_a_namespace_with_everything_in_it_can_be_deleted(mesh, until):
             },
         },
     )
-    until("its Pod runs", lambda: [pod["ready"] for pod in mesh.pods("east", "short")] == ["1/1"])
-
-    core.delete_namespace("short-lived")
+    try:
+        until("its Pod runs", lambda: [pod["ready"] for pod in mesh.pods("east", "short")] == ["1/1"])
+    finally:
+        core.delete_namespace("short-lived")
 
     names = lambda: [namespace.metadata.name for namespace in core.list_namespace().items]  # noqa: E731
     until("the namespace is gone", lambda: "short-lived" not in names())
@@ -121,10 +120,12 @@ def test_an_image_that_is_not_there_is_told_on_the_pod_and_disturbs_nobody(mesh,
         },
     )
 
-    until("the reason is told", lambda: [p["status"] for p in mesh.pods("east", "odd")] == ["ErrImagePull"])
-    assert "give the container a command" in mesh.pods("east", "odd")[0]["message"]
-    assert not [answer for answer in mesh.ask("east", 5) if "error" in answer]
-    mesh.core("east").delete_namespaced_pod("odd", "default")
+    try:
+        until("the reason is told", lambda: [p["status"] for p in mesh.pods("east", "odd")] == ["ErrImagePull"])
+        assert "give the container a command" in mesh.pods("east", "odd")[0]["message"]
+        assert not [answer for answer in mesh.ask("east", 5) if "error" in answer]
+    finally:
+        mesh.core("east").delete_namespaced_pod("odd", "default")
     until("it is gone", lambda: not mesh.pods("east", "odd"))
 
 
@@ -138,11 +139,9 @@ with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
 print([line.split()[3] for line in pathlib.Path("/proc/net/arp").read_text().splitlines() if line.startswith("10.10.0.1 ")])
 """
     before = mesh.python("east", neighbour)
-    for replicas in (6, 1):
-        mesh.scale("east", "helloworld-v1", replicas)
-        until(
-            f"{replicas} Pods", lambda n=replicas: [p["ready"] for p in mesh.pods("east", "helloworld")] == ["2/2"] * n
-        )
+    with mesh.scaled("east", "helloworld-v1", 6):
+        until("six Pods", lambda: [pod["ready"] for pod in mesh.pods("east", "helloworld")] == ["2/2"] * 6)
+    until("one Pod", lambda: [pod["ready"] for pod in mesh.pods("east", "helloworld")] == ["2/2"])
 
     assert mesh.python("east", neighbour) == before
     assert "02:69:73:74:68:6d" in before

@@ -45,9 +45,11 @@ def test_a_cluster_is_drained_under_load_and_comes_back_and_no_request_fails(mes
     until("both answer", lambda: answered(mesh, "east") == answered(mesh, "west") == {"east", "west"})
     with mesh.load("east") as east, mesh.load("west") as west:
         done = command(mesh, "drain", "west", "--over", "2s", "--for", "1h")
-        until("west has nothing to do", lambda: answered(mesh, "east") == answered(mesh, "west") == {"east"})
-        east.goes_on(50)
-        back = command(mesh, "undrain", "west")
+        try:
+            until("west has nothing to do", lambda: answered(mesh, "east") == answered(mesh, "west") == {"east"})
+            east.goes_on(50)
+        finally:
+            back = command(mesh, "undrain", "west")
         until("west is back", lambda: answered(mesh, "east") == answered(mesh, "west") == {"east", "west"})
 
     print(f"\n{done.stdout}{done.stderr}from east: {east.summary}\nfrom west: {west.summary}")
@@ -63,14 +65,13 @@ def test_a_drain_ends_by_itself(mesh, until):
 
 
 def test_a_service_that_is_nowhere_else_is_told_and_goes_on_to_be_answered(mesh, until):
-    mesh.scale("east", "helloworld-v1", 0)
-    until("east has none", lambda: answered(mesh, "west") == {"west"})
+    with mesh.scaled("east", "helloworld-v1", 0):
+        until("east has none", lambda: answered(mesh, "west") == {"west"})
 
-    refused = command(mesh, "drain", "west", "--over", "1s")
-    drained = command(mesh, "drain", "west", "--over", "1s", "--yes")
-    answers = mesh.ask("east", 20)
-    command(mesh, "undrain", "west")
-    mesh.scale("east", "helloworld-v1", 1)
+        refused = command(mesh, "drain", "west", "--over", "1s")
+        drained = command(mesh, "drain", "west", "--over", "1s", "--yes")
+        answers = mesh.ask("east", 20)
+        command(mesh, "undrain", "west")
 
     assert refused.returncode == 1
     assert "1 services stay in west" in refused.stderr
@@ -88,10 +89,10 @@ def test_a_rule_of_one_primary_leaves_the_other_s_proxies_byte_identical(mesh, u
     until("both answer", lambda: answered(mesh, "west") == {"east", "west"})
     before = {app: dump(mesh, "west", app) for app in ("client", "helloworld")}
 
-    mesh.apply("east", answering(418))
-    until("east obeys", lambda: "error" in mesh.ask("east", 1, path="/hello")[0])
-    after = {app: dump(mesh, "west", app) for app in ("client", "helloworld")}
-    differs = command(mesh, "drift")
+    with mesh.applied("east", answering(418)):
+        until("east obeys", lambda: "error" in mesh.ask("east", 1, path="/hello")[0])
+        after = {app: dump(mesh, "west", app) for app in ("client", "helloworld")}
+        differs = command(mesh, "drift")
 
     print(f"\n{differs.stdout}")
     assert after == before
@@ -100,20 +101,21 @@ def test_a_rule_of_one_primary_leaves_the_other_s_proxies_byte_identical(mesh, u
 
 
 def test_rules_are_replicated_on_request_and_another_hand_s_are_left_alone(mesh, until):
-    shown = command(mesh, "sync", "--from", "east", "--dry-run")
-    assert (
-        "error" not in mesh.ask("west", 1, path="/hello")[0]
-        or mesh.ask("west", 1, path="/hello")[0]["error"][:8] != "HTTP 418"
-    )
-    done = command(mesh, "sync", "--from", "east")
-    until("west obeys, too", lambda: mesh.ask("west", 1, path="/hello")[0].get("error", "").startswith("HTTP 418"))
-    same = command(mesh, "drift")
+    def status() -> str:
+        return mesh.ask("west", 1, path="/hello")[0].get("error", "")[:8]
 
-    mesh.apply("west", answering(451))
-    conflict = command(mesh, "sync", "--from", "east")
-    forced = command(mesh, "sync", "--from", "east", "--overwrite")
-    mesh.remove("east", answering(418))
-    pruned = command(mesh, "sync", "--from", "east", "--prune")
+    with mesh.applied("east", answering(418)):
+        shown = command(mesh, "sync", "--from", "east", "--dry-run")
+        assert status() != "HTTP 418"
+        done = command(mesh, "sync", "--from", "east")
+        until("west obeys, too", lambda: status() == "HTTP 418")
+        same = command(mesh, "drift")
+
+        with mesh.applied("west", answering(451)):
+            conflict = command(mesh, "sync", "--from", "east")
+            forced = command(mesh, "sync", "--from", "east", "--overwrite")
+            mesh.remove("east", answering(418))
+            pruned = command(mesh, "sync", "--from", "east", "--prune")
 
     print(f"\n{shown.stdout}{same.stdout}{conflict.stdout}{conflict.stderr}{forced.stdout}{pruned.stdout}")
     assert [run.returncode for run in (shown, done, same, conflict, forced, pruned)] == [0, 0, 0, 1, 0, 0]

@@ -59,17 +59,12 @@ def test_requests_are_shared_out_by_endpoints_to_one_percent(mesh, until):
         "metadata": {"name": "in-turn", "namespace": "sample"},
         "spec": {"host": "helloworld", "trafficPolicy": {"loadBalancer": {"simple": "ROUND_ROBIN"}}},
     }
-    mesh.apply("east", in_turn)
-    mesh.scale("west", "helloworld-v2", 3)
-    try:
+    with mesh.applied("east", in_turn), mesh.scaled("west", "helloworld-v2", 3):
         until("three are ready", lambda: ready(mesh, "west") == 3)
         until("the gateway counts for three", lambda: 0.7 < share(mesh, "west", 40) < 0.8)
 
         with mesh.load("east", per_second=400, threads=8) as load:
             load.goes_on(3000)
-    finally:
-        mesh.scale("west", "helloworld-v2", 1)
-        mesh.remove("east", in_turn)
     until("one is left", lambda: len(mesh.pods("west", "helloworld")) == 1)
 
     found = load.summary

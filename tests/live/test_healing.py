@@ -69,11 +69,13 @@ def test_an_api_server_comes_back_with_everything_that_it_had_acknowledged(mesh,
 
     until("it was started again", lambda: mesh.cluster("east")["apiServerRestarts"] == before["apiServerRestarts"] + 1)
     until("it answers", lambda: mesh.client.state.kubeconfig.exists() and _answers(core))
-    read = core.read_namespaced_config_map("kept", "default")
-    assert read.data == {"a": "1"}
-    changed = core.patch_namespaced_config_map("kept", "default", {"data": {"a": "2"}})
-    assert int(changed.metadata.resource_version) > int(written.metadata.resource_version)
-    core.delete_namespaced_config_map("kept", "default")
+    try:
+        read = core.read_namespaced_config_map("kept", "default")
+        assert read.data == {"a": "1"}
+        changed = core.patch_namespaced_config_map("kept", "default", {"data": {"a": "2"}})
+        assert int(changed.metadata.resource_version) > int(written.metadata.resource_version)
+    finally:
+        core.delete_namespaced_config_map("kept", "default")
 
 
 def test_an_agent_comes_back_and_looks_after_its_envoys_again(mesh, until):
@@ -88,12 +90,10 @@ def test_an_agent_comes_back_and_looks_after_its_envoys_again(mesh, until):
 
 def test_a_change_made_while_a_control_plane_was_away_arrives_when_it_is_back(mesh, until):
     mesh.kill(mesh.container_pid("west", "istio-system", "istiod", "discovery"))
-    mesh.scale("east", "helloworld-v1", 2)
 
-    pods = until("two Pods", lambda: [p["name"] for p in mesh.pods("east", "helloworld") if p["ready"] == "2/2"][1:])
-    assert pods
-    until("east's gateway counts for two in west", lambda: gateway_weight(mesh) == 2)
-    mesh.scale("east", "helloworld-v1", 1)
+    with mesh.scaled("east", "helloworld-v1", 2):
+        until("two Pods", lambda: [pod["ready"] for pod in mesh.pods("east", "helloworld")] == ["2/2"] * 2)
+        until("east's gateway counts for two in west", lambda: gateway_weight(mesh) == 2)
     until("one Pod is left", lambda: len(mesh.pods("east", "helloworld")) == 1)
 
 

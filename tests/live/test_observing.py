@@ -216,8 +216,7 @@ def test_a_new_pods_proxy_is_run_as_a_proxy_config_says(mesh, until, apply):
     def ready() -> int:
         return apps.read_namespaced_deployment("tcp-echo-v1", "sample").status.ready_replicas
 
-    mesh.scale("east", "tcp-echo-v1", 2)
-    try:
+    with mesh.scaled("east", "tcp-echo-v1", 2):
         [new] = until(
             "a second one", lambda: [pod["name"] for pod in mesh.pods("east", "tcp-echo") if pod["name"] not in old]
         )
@@ -225,6 +224,3 @@ def test_a_new_pods_proxy_is_run_as_a_proxy_config_says(mesh, until, apply):
         page = json.loads(mesh.envoy("east", "sample", new, "server_info"))
         assert page["command_line_options"]["concurrency"] == 2
         assert page["node"]["metadata"]["TEAM"] == "a"
-    finally:
-        mesh.scale("east", "tcp-echo-v1", 1)
-        until("one is left", lambda: len(mesh.pods("east", "tcp-echo")) == 1)

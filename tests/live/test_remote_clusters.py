@@ -136,11 +136,13 @@ def test_a_bad_secret_is_told_and_touches_no_other(mesh, until, figure):
         started = time.monotonic()
         bad = remote_secret("bad", north=yaml.safe_dump(runs_a_program), south="users: [")
         core.create_namespaced_secret(SYSTEM, bad)
-        found = until("both are told", lambda: (told := issues(mesh)) and len(told) == 2 and told)
-        seconds = time.monotonic() - started
-        load.goes_on(until)
-        assert row(mesh)["state"] == "live"
-    core.delete_namespaced_secret("bad", SYSTEM)
+        try:
+            found = until("both are told", lambda: (told := issues(mesh)) and len(told) == 2 and told)
+            seconds = time.monotonic() - started
+            load.goes_on(until)
+            assert row(mesh)["state"] == "live"
+        finally:
+            core.delete_namespaced_secret("bad", SYSTEM)
 
     figure(f"told in {seconds:.2f} s: {[issue['message'][:70] for issue in found]}: {load.told}")
     assert "exec is not allowed in a remote secret" in found[0]["message"]
@@ -156,15 +158,17 @@ def test_a_cluster_that_is_unreachable_at_the_start_holds_nothing_up_for_long(me
     document["clusters"][0]["cluster"]["server"] = "https://172.30.0.99:6443"
     core.create_namespaced_secret(SYSTEM, remote_secret("dead", north=yaml.safe_dump(document)))
     before = mesh.pods("east", "istiod")[0]["name"]
-    with Load(mesh).applied() as load:
-        started = time.monotonic()
-        apps.patch_namespaced_deployment("istiod", SYSTEM, with_timeout("1s"))
-        until("a new control plane has given north up", lambda: row(mesh, "north").get("syncStatus") == "timeout")
-        until("it has replaced the old one", lambda: before not in [p["name"] for p in mesh.pods("east", "istiod")])
-        until("it is ready", lambda: [p["ready"] for p in mesh.pods("east", "istiod")] == ["1/1"])
-        seconds = time.monotonic() - started
-        assert row(mesh)["syncStatus"] == "synced"
-    core.delete_namespaced_secret("dead", SYSTEM)
+    try:
+        with Load(mesh).applied() as load:
+            started = time.monotonic()
+            apps.patch_namespaced_deployment("istiod", SYSTEM, with_timeout("1s"))
+            until("a new control plane has given north up", lambda: row(mesh, "north").get("syncStatus") == "timeout")
+            until("it has replaced the old one", lambda: before not in [p["name"] for p in mesh.pods("east", "istiod")])
+            until("it is ready", lambda: [p["ready"] for p in mesh.pods("east", "istiod")] == ["1/1"])
+            seconds = time.monotonic() - started
+            assert row(mesh)["syncStatus"] == "synced"
+    finally:
+        core.delete_namespaced_secret("dead", SYSTEM)
 
     figure(f"ready without north after {seconds:.2f} s: {load.told}")
     assert load.failed == []
@@ -202,19 +206,20 @@ def test_a_cluster_whose_api_server_hangs_is_stale_and_its_endpoints_stay(mesh, 
 def test_a_cluster_leaves_with_its_secret_and_comes_back_with_it(mesh, until, figure):
     core = mesh.core("east")
     secret = core.read_namespaced_secret(SECRET, SYSTEM)
+    again = {"metadata": {"name": SECRET, "labels": secret.metadata.labels}, "data": secret.data}
 
     with Load(mesh).applied() as load:
         started = time.monotonic()
         core.delete_namespaced_secret(SECRET, SYSTEM)
-        until("west is forgotten", lambda: not west_is_known(mesh))
-        gone = time.monotonic() - started
-        assert row(mesh)["state"] == "gone"
-        load.goes_on(until)
-        answered_when_gone = {answer.get("cluster") for answer in load.answers[-50:]}
-        started = time.monotonic()
-        core.create_namespaced_secret(
-            SYSTEM, {"metadata": {"name": SECRET, "labels": secret.metadata.labels}, "data": secret.data}
-        )
+        try:
+            until("west is forgotten", lambda: not west_is_known(mesh))
+            gone = time.monotonic() - started
+            assert row(mesh)["state"] == "gone"
+            load.goes_on(until)
+            answered_when_gone = {answer.get("cluster") for answer in load.answers[-50:]}
+        finally:
+            started = time.monotonic()
+            core.create_namespaced_secret(SYSTEM, again)
         until("west is known again", lambda: west_is_known(mesh))
         back = time.monotonic() - started
         load.goes_on(until)

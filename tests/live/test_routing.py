@@ -90,16 +90,15 @@ def test_near_before_far_and_far_when_near_is_gone_without_a_failed_request(mesh
         "everybody stays near", lambda: seen(mesh, "east").keys() == {"east"} and seen(mesh, "west").keys() == {"west"}
     )
 
-    mesh.scale("east", "helloworld-v1", 0)
     answers: Counter[str] = Counter()
 
     def gone() -> bool:
         answers.update(seen(mesh, "east"))
         return not mesh.pods("east", "helloworld")
 
-    until("the near one is gone", gone)
-    after = seen(mesh, "east")
-    mesh.scale("east", "helloworld-v1", 1)
+    with mesh.scaled("east", "helloworld-v1", 0):
+        until("the near one is gone", gone)
+        after = seen(mesh, "east")
 
     assert after.keys() == {"west"}
     assert answers.keys() <= {"east", "west"}, "no request failed on the way"

@@ -84,14 +84,13 @@ def test_the_gateway_has_its_own_certificate_and_no_other(mesh):
 
 
 def test_pods_of_another_network_cannot_be_reached_directly(mesh, until):
-    mesh.scale("west", "helloworld-v2", 4)
-    until("four replicas", lambda: sum(pod["ready"] == "2/2" for pod in mesh.pods("west", "helloworld")) == 4)
-    east = {pod["ip"] for pod in mesh.cluster("east")["pods"]}
-    only_west = [pod["ip"] for pod in mesh.pods("west", "helloworld") if pod["ip"] not in east]
+    with mesh.scaled("west", "helloworld-v2", 4):
+        until("four replicas", lambda: sum(pod["ready"] == "2/2" for pod in mesh.pods("west", "helloworld")) == 4)
+        east = {pod["ip"] for pod in mesh.cluster("east")["pods"]}
+        only_west = [pod["ip"] for pod in mesh.pods("west", "helloworld") if pod["ip"] not in east]
 
-    said = [mesh.python("east", CONNECT, ip, "5000").split()[0] for ip in only_west]
+        said = [mesh.python("east", CONNECT, ip, "5000").split()[0] for ip in only_west]
 
-    mesh.scale("west", "helloworld-v2", 1)
     assert said
     assert set(said) == {"failed"}
     assert mesh.python("west", CONNECT, mesh.pods("west", "helloworld")[0]["ip"], "15021").split()[0] == "received", (
