@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -172,13 +171,16 @@ class Mesh:
 
     @contextmanager
     def scaled(self, cluster: str, deployment: str, replicas: int, namespace: str = "sample") -> Iterator[None]:
-        """So many meanwhile; whatever happens, as many as before afterwards, and all of them ready."""
-        read = partial(self.apps(cluster).read_namespaced_deployment, deployment, namespace)
-        before = read().spec.replicas
+        """So many meanwhile; whatever happens, as many Pods as before afterwards, and all of them ready."""
+        before = self.apps(cluster).read_namespaced_deployment(deployment, namespace).spec.replicas
 
         def is_as_before() -> bool:
-            status = read().status
-            return (status.replicas or 0) == (status.ready_replicas or 0) == before
+            own = [
+                pod["ready"].partition("/")
+                for pod in self.cluster(cluster)["pods"]
+                if pod["namespace"] == namespace and pod["name"].startswith(f"{deployment}-")
+            ]
+            return len(own) == before and all(ready == wanted for ready, _, wanted in own)
 
         self.scale(cluster, deployment, replicas, namespace)
         try:
