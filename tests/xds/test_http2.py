@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from isthmus.xds import frames
 from isthmus.xds.calls import HEADERS, trailers
 from isthmus.xds.frames import PREFACE, Code, Kind, Setting, frame
-from isthmus.xds.http2 import Connection, Event, Limits, Received, Requested, Reset
+from isthmus.xds.http2 import Connection, Limits
+from isthmus.xds.http2_events import Event, Received, Requested, Reset
 
 CALL = [
     (":method", "POST"),
@@ -120,6 +121,46 @@ def test_the_peers_window_is_given_back_as_data_is_used():
         server.consumed(1, len(received.data))
 
     assert server.failed == ""
+
+
+def test_a_glance_counts_as_much_as_reading():
+    ended = frames.frame(Kind.DATA, frames.END_STREAM, 1, b"x" * 1000)
+    glanced, read = greeted(request())[0], greeted(request())[0]
+    said: list[bytes] = []
+    for _ in range(800):
+        frame = frames.frame(Kind.DATA, 0, 1, b"x" * 1000)
+        assert glanced.glance(frame) == (1, b"x" * 1000)
+        glanced.received_whole(1, 1000)
+        read.receive(frame, 0.0)
+        read.consumed(1, 1000)
+        said.append(glanced.take())
+        assert said[-1] == read.take()
+
+    assert any(said[1:]), "the window was given back"
+    assert glanced.receive(ended, 0.0) == read.receive(ended, 0.0) == [Received(1, b"x" * 1000, True)]
+
+
+@pytest.mark.parametrize(
+    ("before", "data"),
+    [
+        (b"", frames.frame(Kind.DATA, frames.END_STREAM, 1, b"last")),
+        (b"", frames.frame(Kind.DATA, 0, 3, b"nobody's")),
+        (b"", frames.frame(Kind.DATA, 0, 1, b"two") * 2),
+        (b"", frames.frame(Kind.DATA, 0, 1, b"cut")[:-1]),
+        (b"", frames.frame(Kind.DATA, 0, 1, b"")),
+        (b"", frames.frame(Kind.DATA, frames.PADDED, 1, b"\x01pad ")),
+        (b"", frames.frame(Kind.PING, 0, 0, bytes(8))),
+        (b"\0", frames.frame(Kind.DATA, 0, 1, b"in the middle")),
+        (request(3, 0), frames.frame(Kind.DATA, 0, 1, b"interrupts")),
+        (frames.frame(Kind.DATA, frames.END_STREAM, 1, b""), frames.frame(Kind.DATA, 0, 1, b"after its end")),
+        (frames.frame(Kind.DATA, 0, 1, bytes(16_000)) * 16, frames.frame(Kind.DATA, 0, 1, bytes(16_000))),
+        (frames.window_update(0, 0), frames.frame(Kind.DATA, 0, 1, b"too late")),
+    ],
+)
+def test_a_glance_takes_nothing_but_one_plain_frame_that_is_in_order(before, data):
+    connection = greeted(request() + before)[0]
+
+    assert connection.glance(data) is None
 
 
 def test_a_peer_that_overruns_our_window_loses_the_stream():

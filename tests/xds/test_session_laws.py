@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, Changes, ResourceSet
 from isthmus.xds.session import Session
-from isthmus.xds.wire import Response
+from isthmus.xds.wire import Encoded, Response
 
 NAMES = ("a", "b", "c")
 WILDCARD = (CLUSTER, LISTENER)
@@ -51,6 +51,7 @@ class Client:
     delta: bool
     make: Any
     told_names: bool
+    encoded: Encoded = field(default_factory=Encoded)
     newest: ResourceSet | None = None
     session: Session = field(init=False)
     has: dict[str, dict[str, str]] = field(default_factory=lambda: {t: {} for t in TYPES})
@@ -59,7 +60,7 @@ class Client:
     nonces: dict[str, str] = field(default_factory=dict)
 
     def connect(self) -> None:
-        self.session = Session(delta=self.delta)
+        self.session = Session(delta=self.delta, encoded=self.encoded)
         self.unread.clear()
         self.nonces.clear()
         if self.newest is not None:
@@ -73,20 +74,8 @@ class Client:
             self.say(request)
 
     def publish(self, world: World) -> None:
-        before, self.newest = (
-            self.newest,
-            ResourceSet({t: {n: self.make(n, r) for n, r in found.items()} for t, found in world.items()}),
-        )
-        self.hear(self.session.publish(self.newest, self.changed_since(before) if self.told_names else None))
-
-    def changed_since(self, before: ResourceSet | None) -> Changes | None:
-        if before is None:
-            return None
-        pairs = {t: (before.of_type(t), self.newest.of_type(t)) for t in TYPES}
-        return {
-            t: {n: old[n].version if n in old else "" for n in old.keys() | new.keys() if old.get(n) != new.get(n)}
-            for t, (old, new) in pairs.items()
-        }
+        before, self.newest = self.newest, resources_of(world, self.make)
+        self.hear(self.session.publish(self.newest, changed_since(before, self.newest) if self.told_names else None))
 
     def want(self, name: str, yes: bool) -> None:
         if (name in self.wanted) == yes:
@@ -138,7 +127,25 @@ class Client:
         self.nonces[response.type_url] = response.nonce
         acknowledgement = self.request(response.type_url)
         acknowledgement.response_nonce = response.nonce
-        self.say(acknowledgement)
+        known = self.session.acknowledged(acknowledgement.SerializeToString()) if self.delta else None
+        if known is None:
+            self.say(acknowledgement)
+        else:
+            self.hear(known)
+
+
+def resources_of(world: World, make: Any) -> ResourceSet:
+    return ResourceSet({t: {n: make(n, r) for n, r in found.items()} for t, found in world.items()})
+
+
+def changed_since(before: ResourceSet | None, newest: ResourceSet) -> Changes | None:
+    if before is None:
+        return None
+    pairs = {t: (before.of_type(t), newest.of_type(t)) for t in TYPES}
+    return {
+        t: {n: old[n].version if n in old else "" for n in old.keys() | new.keys() if old.get(n) != new.get(n)}
+        for t, (old, new) in pairs.items()
+    }
 
 
 def read(body: bytes) -> tuple[str, str]:
@@ -146,10 +153,11 @@ def read(body: bytes) -> tuple[str, str]:
     return body[2 : 2 + length].decode(), body[4 + length :].decode()
 
 
-def play(client: Client, todo: list[tuple[str, Any]], *, reconnecting: bool) -> list[World]:
+def play(client: Client, todo: list[tuple[str, Any]], *, reconnecting: bool, connecting: bool = True) -> list[World]:
     """Every state of the client's on the way, and the last."""
     seen = []
-    client.connect()
+    if connecting:
+        client.connect()
     for word, what in todo:
         match word:
             case "publish":
@@ -193,3 +201,27 @@ def test_on_the_way_no_listener_names_a_cluster_that_the_client_does_not_have(ta
 
     for state in seen:
         assert set(state[LISTENER].values()) <= set(state[CLUSTER])
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 2), steps), max_size=8), worlds())
+def test_clients_that_are_told_the_same_together_all_have_what_is_newest(talk, todo, last):
+    encoded = Encoded()
+    clients = [Client(True, talk.resource, True, encoded) for _ in range(3)]
+    for client in clients:
+        client.connect()
+
+    for number, its in [*todo, (0, [("publish", last)])]:
+        play(clients[number], [step for step in its if step[0] != "publish"], reconnecting=True, connecting=False)
+        for world in (what for word, what in its if word == "publish"):
+            before, newest = clients[0].newest, resources_of(world, talk.resource)
+            changes = changed_since(before, newest)
+            for client in clients:
+                client.newest = newest
+                client.hear(client.session.publish(newest, changes))
+    for client in clients:
+        play(client, [], reconnecting=False, connecting=False)
+
+    for client in clients:
+        assert client.has == {**last, ENDPOINTS: {n: r for n, r in last[ENDPOINTS].items() if n in client.wanted}}
+        assert client.session.settled

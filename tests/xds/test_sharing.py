@@ -52,6 +52,43 @@ def test_a_change_is_encoded_once_for_all_streams():
     assert len({id(response[-1]) for (response,) in responses}) == 1
 
 
+def test_streams_that_have_everything_are_sent_the_same_bytes_however_long_they_are_there():
+    encoded, resources = Encoded(), world()
+    sessions = [settled(Session(delta=True, encoded=encoded), resources) for _ in range(3)]
+    sent = []
+    for revision in ("2", "3"):
+        was = resources.of_type(ENDPOINTS)[NAMES[0]].version
+        changed = {**resources.of_type(ENDPOINTS), NAMES[0]: resource(NAMES[0], revision)}
+        resources = ResourceSet({**resources.by_type, ENDPOINTS: changed})
+        changes = {ENDPOINTS: {NAMES[0]: was}}
+        sent.append([session.publish(resources, changes) for session in sessions])
+        for session, ((response,),) in zip(sessions, sent[-1], strict=True):
+            nonce = discovery_pb2.DeltaDiscoveryResponse.FromString(response).nonce
+            answer = discovery_pb2.DeltaDiscoveryRequest(type_url=ENDPOINTS, response_nonce=nonce)
+            assert session.acknowledged(answer.SerializeToString()) == []
+        sessions.append(settled(Session(delta=True, encoded=encoded), resources))
+
+    assert [len({response for (response,) in each}) for each in sent] == [1, 1]
+    assert all(session.settled for session in sessions)
+
+
+def test_only_a_plain_acknowledgement_of_what_is_under_way_is_known_by_its_bytes():
+    session, resources = Session(delta=True), world()
+    session.publish(resources)
+    ((*parts,),) = session.receive(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER))
+    nonce = discovery_pb2.DeltaDiscoveryResponse.FromString(b"".join(parts)).nonce
+    refusal = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, response_nonce=nonce)
+    refusal.error_detail.message = "no"
+    more = discovery_pb2.DeltaDiscoveryRequest(
+        type_url=CLUSTER, response_nonce=nonce, resource_names_unsubscribe=[NAMES[0]]
+    )
+    other = discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, response_nonce=f"{nonce}0")
+
+    assert [session.acknowledged(each.SerializeToString()) for each in (refusal, more, other)] == [None] * 3
+    assert session.acknowledged(b"") is None
+    assert not session.settled
+
+
 def test_what_is_a_clients_own_does_not_keep_it_from_sharing_the_rest():
     encoded, shared = Encoded(), world()
     bodies = []

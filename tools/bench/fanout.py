@@ -1,4 +1,4 @@
-"""What sending costs, by itself: python -m bench.fanout [--proxies 1000] [--bytes 2000] [--pushes 20]
+"""What sending costs, by itself: python -m bench.fanout [--proxies 1000] [--bytes 2000] [--pushes 20] [--transport native]
 
 One process serves all proxies with one resource that changes, over each of the transports in turn, with mutual TLS; what is measured is its CPU
 time, from the change to the last acknowledgement. No API server, no mesh.
@@ -43,7 +43,7 @@ class Everybody:
     def __init__(self, size: int) -> None:
         self.feeds: dict[Newest, None] = {}
         self._size = size
-        self._resources = ResourceSet({CLUSTER: {"it": self._resource("first")}, LISTENER: {}})
+        self._resources = ResourceSet({CLUSTER: {}, LISTENER: {"it": self._resource("first")}})
 
     async def admit(self, claims: NodeClaims, call: CallFacts) -> Newest:
         feed = Newest()
@@ -58,9 +58,9 @@ class Everybody:
         """Drones have no applications."""
 
     def change(self, mark: str) -> None:
-        was = self._resources.of_type(CLUSTER)["it"].version
-        self._resources = ResourceSet({CLUSTER: {"it": self._resource(mark)}, LISTENER: {}})
-        changes: Changes = {CLUSTER: {"it": was}}
+        was = self._resources.of_type(LISTENER)["it"].version
+        self._resources = ResourceSet({CLUSTER: {}, LISTENER: {"it": self._resource(mark)}})
+        changes: Changes = {LISTENER: {"it": was}}
         for feed in self.feeds:
             feed.put(self._resources, changes)
 
@@ -133,10 +133,11 @@ def main() -> int:
     parser.add_argument("--proxies", type=int, default=1000)
     parser.add_argument("--bytes", type=int, default=2000)
     parser.add_argument("--pushes", type=int, default=20)
+    parser.add_argument("--transport", choices=[each.value for each in AdsTransport], action="append")
     options = parser.parse_args()
     figures = []
     try:
-        for transport in AdsTransport:
+        for transport in map(AdsTransport, options.transport or [each.value for each in AdsTransport]):
             with tempfile.TemporaryDirectory(prefix="isthmus-bench-") as folder:
                 figures += uvloop.run(measured(transport, options, Path(folder)))
     except BenchFailed as error:

@@ -159,7 +159,7 @@ def test_splice_a_response_of_all_clusters(benchmark: Any, kept: Tables) -> None
     resources = kept.resources(kept.proxies[0])
     assert resources is not None, "settled"
     found = list(resources.of_type(CLUSTER).values())
-    benchmark(lambda: Encoded().delta(CLUSTER, "1", [found], []))
+    benchmark(lambda: Encoded().delta(CLUSTER, [found], []))
 
 
 def test_tell_one_stream_of_a_changed_endpoint(benchmark: Any, mesh: Mesh, kept: Tables) -> None:

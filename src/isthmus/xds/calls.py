@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 from urllib.parse import quote
 
 from isthmus.xds.header_blocks import Request, response_block
@@ -54,22 +55,15 @@ class CallFailed(Exception):
 class Messages:
     """The messages of one direction of a call, from pieces of data. At most `bytes_max` each; what is kept is less than one message."""
 
-    __slots__ = ("_bytes_max", "_data")
+    __slots__ = ("_bytes_max", "_data", "waiting_bytes")
 
     def __init__(self, bytes_max: int) -> None:
         self._bytes_max = bytes_max
-        self._data = bytearray()
-
-    @property
-    def waiting_bytes(self) -> int:
-        return len(self._data)
+        self._data: bytes | bytearray = b""
+        self.waiting_bytes = 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """The messages that are complete now. Raises CallFailed for one that is too long, or compressed."""
-        if not self._data and len(data) > MESSAGE_HEAD_BYTES and not data[0]:
-            length = int.from_bytes(data[1:MESSAGE_HEAD_BYTES], "big")
-            if length == len(data) - MESSAGE_HEAD_BYTES and length <= self._bytes_max:
-                return [data[MESSAGE_HEAD_BYTES:]]
         buffer: bytes | bytearray = data
         if self._data:
             self._data += data
@@ -89,18 +83,33 @@ class Messages:
             at = end
         if at or buffer is data:
             self._data = bytearray(buffer[at:])
+        self.waiting_bytes = len(self._data)
         return found
+
+
+def whole_message(data: bytes) -> bytes | None:
+    """The message, if this is one and no more, not compressed."""
+    size = len(data) - MESSAGE_HEAD_BYTES
+    if size < 0 or data[:MESSAGE_HEAD_BYTES] != size.to_bytes(MESSAGE_HEAD_BYTES, "big"):
+        return None
+    return data[MESSAGE_HEAD_BYTES:]
 
 
 def framed(message: Sequence[bytes]) -> list[bytes]:
     """A message, not compressed, with its head. Small pieces are put together; large ones stay what they are, as others send them, too."""
-    if len(message) == 1:
-        return [b"\0" + len(message[0]).to_bytes(4, "big") + message[0]]
+    if len(message) == 1 and len(message[0]) <= _SMALL_BYTES:
+        return [_framed_whole(message[0])]
     size = sum(map(len, message))
     head = b"\0" + size.to_bytes(4, "big")
     if size <= _SMALL_BYTES:
         return [b"".join((head, *message))]
     return [head + message[0], *(piece for piece in message[1:] if piece)]
+
+
+@lru_cache(maxsize=16)
+def _framed_whole(message: bytes) -> bytes:
+    """Many clients are sent the same, one after another."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
 
 
 def not_a_call(request: Request) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from enum import IntEnum
+from functools import lru_cache
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEAD_BYTES = 9
@@ -27,6 +28,10 @@ class Kind(IntEnum):
     GOAWAY = 7
     WINDOW_UPDATE = 8
     CONTINUATION = 9
+
+
+PLAIN_DATA = bytes((Kind.DATA, 0))
+"""Kind and flags of nearly every frame."""
 
 
 class Code(IntEnum):
@@ -91,6 +96,12 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return _HEAD.pack(len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
 
 
+@lru_cache(maxsize=16)
+def data_frame(stream: int, payload: bytes) -> bytes:
+    """A short payload as one DATA frame. Many clients are sent the same on the same stream, one after another."""
+    return frame(Kind.DATA, 0, stream, payload)
+
+
 def settings(values: dict[Setting, int]) -> bytes:
     return frame(Kind.SETTINGS, 0, 0, b"".join(struct.pack(">HL", key, value) for key, value in values.items()))
 
@@ -118,3 +129,12 @@ def data_frames(stream: int, payload: bytes | memoryview, frame_bytes: int = FRA
         piece = view[start : start + frame_bytes]
         parts += (head(Kind.DATA, 0, stream, len(piece)), piece)
     return b"".join(parts)
+
+
+def unpadded(flags: int, payload: bytes) -> bytes:
+    """Raises ConnectionFault."""
+    if not flags & PADDED:
+        return payload
+    if not payload or payload[0] >= len(payload):
+        raise ConnectionFault(Code.PROTOCOL_ERROR, "more padding than frame")
+    return payload[1 : len(payload) - payload[0]]

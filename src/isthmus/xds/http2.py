@@ -15,7 +15,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
 
 import hpack
 
@@ -25,6 +24,7 @@ from isthmus.xds.frames import (
     END_STREAM,
     FRAME_BYTES,
     HEAD_BYTES,
+    PLAIN_DATA,
     PREFACE,
     WINDOW_DEFAULT,
     WINDOW_MAX,
@@ -33,8 +33,10 @@ from isthmus.xds.frames import (
     Kind,
     Setting,
     StreamFault,
+    unpadded,
 )
-from isthmus.xds.header_blocks import NO_TABLE, Malformed, Request, request_of
+from isthmus.xds.header_blocks import NO_TABLE, Malformed, request_of
+from isthmus.xds.http2_events import Event, Received, Requested, Reset
 from isthmus.xds.rations import Ration
 
 _STREAM_WINDOW = 256 * 1024
@@ -53,32 +55,6 @@ class Limits:
     resets: tuple[int, float] = (100, 10.0)
     nuisances: tuple[int, float] = (1000, 100.0)
     """Frames that ask for work or an answer and carry nothing. What carries something gives one back."""
-
-
-class Requested(NamedTuple):
-    """A new stream. `ended`: the peer will send nothing more on it."""
-
-    stream: int
-    request: Request
-    ended: bool
-
-
-class Received(NamedTuple):
-    """Say `consumed` when the data has been used; until then it counts against the peer's window."""
-
-    stream: int
-    data: bytes
-    ended: bool
-
-
-class Reset(NamedTuple):
-    """The stream is over: the peer has reset it, or we had to. Nothing may be sent on it any more."""
-
-    stream: int
-    code: int
-
-
-Event = Requested | Received | Reset
 
 
 class _Stream:
@@ -152,6 +128,28 @@ class Connection:
             self._input = b""
         return events
 
+    def glance(self, data: bytes) -> tuple[int, bytes] | None:
+        """Stream and payload, if the bytes are one whole DATA frame as nearly all are, with all of its message. Nothing has been received yet:
+        say `received_whole` or `receive`.
+        """
+        size = len(data) - HEAD_BYTES
+        if self._input or not 0 < size <= FRAME_BYTES or self._block is not None or not self._settled or self.failed:
+            return None
+        if data[:5] != size.to_bytes(3, "big") + PLAIN_DATA:
+            return None
+        stream = int.from_bytes(data[5:HEAD_BYTES], "big") & WINDOW_MAX
+        state = self._streams.get(stream)
+        if state is None or state.peer_ended or size > state.window or size > self._window:
+            return None
+        return stream, data[HEAD_BYTES:]
+
+    def received_whole(self, stream: int, count: int) -> None:
+        """What was glanced at counts as received, and has been used."""
+        self._window -= count
+        self._streams[stream].window -= count
+        self._nuisances.give_back(1)
+        self.consumed(stream, count)
+
     def take(self) -> bytes:
         """Everything but DATA that is to be sent now: whole frames."""
         if not self._output:
@@ -174,24 +172,18 @@ class Connection:
         state = self._streams.get(stream)
         return 0 if state is None else max(0, min(self._send_window, state.send_window))
 
-    def spend(self, stream: int, count: int) -> None:
-        """Counts bytes of DATA frames that the caller has framed itself. At most `window`."""
-        self._streams[stream].send_window -= count
-        self._send_window -= count
-        self._nuisances.give_back(2 + count // _BYTES_PER_NUISANCE)
-
     def whole(self, stream: int, payload: bytes) -> bytes:
         """The payload in one DATA frame, if it may be sent at once and is short enough; else nothing."""
         state = self._streams.get(stream)
         count = len(payload)
         if state is None or count > FRAME_BYTES or count > state.send_window or count > self._send_window:
             return b""
-        self.spend(stream, count)
-        return frames.frame(Kind.DATA, 0, stream, payload)
+        self._spend(state, count)
+        return frames.data_frame(stream, payload)
 
     def data(self, stream: int, payload: memoryview) -> bytes:
         """The payload in DATA frames. At most `window` bytes."""
-        self.spend(stream, len(payload))
+        self._spend(self._streams[stream], len(payload))
         return frames.data_frames(stream, payload)
 
     def respond(self, stream: int, block: bytes) -> None:
@@ -299,7 +291,7 @@ class Connection:
         if state.window < 0:
             self._consumed(count)
             raise StreamFault(stream, Code.FLOW_CONTROL_ERROR, "more data than the stream's window")
-        data = _unpadded(flags, payload)
+        data = unpadded(flags, payload)
         ended = bool(flags & END_STREAM)
         if ended:
             state.peer_ended = True
@@ -314,7 +306,7 @@ class Connection:
     def _headers(self, stream: int, flags: int, payload: bytes, now: float) -> Event | None:
         if stream % 2 == 0:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a client's streams have odd numbers")
-        block = _unpadded(flags, payload)
+        block = unpadded(flags, payload)
         if flags & frames.HAS_PRIORITY:
             if len(block) < 5:
                 raise ConnectionFault(Code.FRAME_SIZE_ERROR, "a priority is five bytes")
@@ -461,6 +453,11 @@ class Connection:
         if stream == 0 or stream % 2 == 0 or stream > self._last_stream:
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"stream {stream} was never opened")
 
+    def _spend(self, state: _Stream, count: int) -> None:
+        state.send_window -= count
+        self._send_window -= count
+        self._nuisances.give_back(2 + count // _BYTES_PER_NUISANCE)
+
     def _consumed(self, count: int) -> None:
         self._owed += count
         if self._owed >= _CONNECTION_WINDOW // 2:
@@ -482,11 +479,3 @@ class Connection:
             block = NO_TABLE + block
         assert len(block) <= FRAME_BYTES, "our own blocks are short"
         return frames.frame(Kind.HEADERS, flags, stream, block)
-
-
-def _unpadded(flags: int, payload: bytes) -> bytes:
-    if not flags & frames.PADDED:
-        return payload
-    if not payload or payload[0] >= len(payload):
-        raise ConnectionFault(Code.PROTOCOL_ERROR, "more padding than frame")
-    return payload[1 : len(payload) - payload[0]]

@@ -16,7 +16,7 @@ import structlog
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
-from isthmus.xds.calls import CallFailed, Messages, framed
+from isthmus.xds.calls import CallFailed, Messages, framed, whole_message
 from isthmus.xds.directory import (
     FIRST_REQUEST_SECONDS,
     NO_NODE,
@@ -91,16 +91,23 @@ class Call:
         """What is kept of a message that has not come whole."""
         return self._messages.waiting_bytes
 
-    def received(self, data: bytes, *, ended: bool) -> None:
-        """Takes a piece of what the client sends."""
+    def received(self, data: bytes, *, ended: bool) -> int:
+        """Takes a piece of what the client sends. How many more bytes of incomplete messages are kept now."""
+        before = self._messages.waiting_bytes
         self._unused += len(data)
-        self._client_ended = self._client_ended or ended
+        if ended:
+            self._client_ended = True
         if self.ending is None:
             try:
                 self._inbox.extend(self._messages.feed(data))
             except CallFailed as failed:
                 self.end(failed.code, str(failed))
         self.go_on()
+        return self._messages.waiting_bytes - before
+
+    def acknowledged(self, data: bytes) -> bool:
+        """Whether the piece is nothing but a message that says that all is well, and has been seen to."""
+        return False
 
     def go_on(self) -> None:
         """Sees to the requests that wait, as long as there is room for answers."""
@@ -218,6 +225,16 @@ class AdsCall(Call):
         news = self._feed.taken() if self._feed is not None else None
         if news is not None and self.ending is None:
             self._send(self._session.publish(news.resources, news.changes))
+
+    def acknowledged(self, data: bytes) -> bool:
+        if self._feed is None or self._inbox or self.ending is not None or self._messages.waiting_bytes:
+            return False
+        message = whole_message(data)
+        responses = None if message is None else self._session.acknowledged(message)
+        if responses is None:
+            return False
+        self._send(responses)
+        return True
 
     def gone(self) -> None:
         self._timer.cancel()

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import socket
 import ssl
+from collections.abc import Callable
 from typing import Protocol
 
 from isthmus.xds import http2
@@ -17,6 +18,7 @@ from isthmus.xds.calls import HEADERS, CallFailed, not_a_call, timeout_of, trail
 from isthmus.xds.directory import DELTA, FULL, SERVICE, CallFacts
 from isthmus.xds.frames import Code
 from isthmus.xds.header_blocks import Request
+from isthmus.xds.http2_events import Event, Received, Requested
 from isthmus.xds.native_calls import AdsCall, Call, Services, UnaryCall
 
 _READ_BYTES = 16_384
@@ -52,6 +54,7 @@ class Connection:
         self, sock: Socket, services: Services, owner: Owner, *, certificate: str, peer: str, now: float
     ) -> None:
         self.socket = sock
+        self._read: Callable[[int], bytes] = sock.read if isinstance(sock, ssl.SSLSocket) else sock.recv
         self.peer = peer
         self.heard = self.moved = self.used = now
         """When bytes came last, when some were taken last, and when a call was open last."""
@@ -81,7 +84,7 @@ class Connection:
     def readable(self, now: float) -> None:
         """Takes one piece of what has come."""
         try:
-            data = self.socket.recv(_READ_BYTES)
+            data = self._read(_READ_BYTES)
         except (ssl.SSLWantReadError, ssl.SSLWantWriteError, BlockingIOError):
             return
         except OSError:
@@ -95,8 +98,9 @@ class Connection:
         self.heard = now
         self.asked = False
         self._in_turn = True
-        for event in self._http2.receive(data, now):
-            self._happened(event)
+        if not self._acknowledges(data):
+            for event in self._http2.receive(data, now):
+                self._happened(event)
         self._in_turn = False
         if self._calls:
             self.used = now
@@ -134,7 +138,13 @@ class Connection:
             self.moved = now
             budget -= sent
             self._services.streams.sent_bytes += sent
-            self._chunk = b"" if sent == len(self._chunk) else memoryview(self._chunk)[sent:]
+            if sent != len(self._chunk):
+                self._chunk = memoryview(self._chunk)[sent:]
+                continue
+            self._chunk = b""
+            if not self._waiting and not self._closing and not self._http2.waiting_bytes:
+                self._want(False)
+                return
         self._want(True)
 
     def ask(self, now: float) -> None:
@@ -172,29 +182,43 @@ class Connection:
     # What calls ask for.
 
     def ready(self, call: Call) -> None:
-        self._waiting[call] = None
-        if not self._in_turn and not self._chunk and not self._closed:
-            self.writable(self._clock())
+        if self._in_turn or self._chunk or self._closed:
+            self._waiting[call] = None
+            return
+        self._chunk = self._whole(call)
+        if not self._chunk:
+            self._waiting[call] = None
+        self.writable(self._clock())
 
     def consumed(self, call: Call, count: int) -> None:
         self._http2.consumed(call.stream, count)
 
     # What happens on the connection.
 
-    def _happened(self, event: http2.Event) -> None:
-        if isinstance(event, http2.Received):
+    def _acknowledges(self, data: bytes) -> bool:
+        """Whether this was an acknowledgement and nothing else, as most of what comes; it has been seen to."""
+        found = self._http2.glance(data)
+        if found is None:
+            return False
+        stream, payload = found
+        call = self._calls.get(stream)
+        if call is None or not call.acknowledged(payload):
+            return False
+        self._http2.received_whole(stream, len(payload))
+        return True
+
+    def _happened(self, event: Event) -> None:
+        if isinstance(event, Received):
             call = self._calls.get(event.stream)
             if call is not None:
                 self._received(call, event.data, ended=event.ended)
-        elif isinstance(event, http2.Requested):
+        elif isinstance(event, Requested):
             self._requested(event.stream, event.request, ended=event.ended)
         else:
             self._over(event.stream)
 
     def _received(self, call: Call, data: bytes, *, ended: bool) -> None:
-        before = call.waiting_bytes
-        call.received(data, ended=ended)
-        more = call.waiting_bytes - before
+        more = call.received(data, ended=ended)
         if more and not self._owner.kept(more):
             call.end("RESOURCE_EXHAUSTED", "too many requests are under way")
 
@@ -254,14 +278,7 @@ class Connection:
         if call.outbox and not call.answered:
             call.answered = True
             self._http2.respond(stream, HEADERS)
-        first = self._http2.take()
-        if not first and not call.offset and len(call.outbox) == 1:
-            frame = self._http2.whole(stream, call.outbox[0])
-            if frame:
-                call.outbox.clear()
-                self._sent(call)
-                return frame
-        parts = [first]
+        parts = [self._http2.take()]
         room = _CHUNK_BYTES
         while call.outbox and room > 0:
             message = call.outbox[0]
@@ -280,6 +297,15 @@ class Connection:
             del self._waiting[call]
             self._waiting[call] = None
         return b"".join(parts)
+
+    def _whole(self, call: Call) -> bytes:
+        """What is nearly always to be sent: one short message, with nothing else before or after it. Empty if it is anything else."""
+        if self._waiting or len(call.outbox) != 1 or not call.answered or call.ending or self._http2.waiting_bytes:
+            return b""
+        frame = self._http2.whole(call.stream, call.outbox[0])
+        if frame:
+            call.outbox.clear()
+        return frame
 
     def _sent(self, call: Call) -> None:
         self._waiting.pop(call, None)

@@ -35,7 +35,7 @@ from isthmus.envoy.resources import (
     Resource,
     ResourceSet,
 )
-from isthmus.xds.wire import Encoded, Response, full_response
+from isthmus.xds.wire import Delta, Encoded, Interest, Response, Told, full_response
 
 _ORDER = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE, BUNDLES, OWN_TRUST)
 _WILDCARD = frozenset({CLUSTER, LISTENER, NAME_TABLE, BUNDLES, OWN_TRUST})
@@ -78,6 +78,10 @@ class _Type:
     """Names to be answered even if nothing about them changed."""
     greeted: bool = False
     in_flight: str = ""
+    awaited: bytes | None = None
+    """The encoded acknowledgement of what is in flight; None if there is no such thing."""
+    looked_at: bool = False
+    """Whether nothing has happened since `is_quiet` was found true."""
     sent: str = ""
     acknowledged: str = ""
     error: str = ""
@@ -103,12 +107,60 @@ class Session:
         self._types: dict[str, _Type] = {}
         """In the order of delivery."""
         self._resources: ResourceSet | None = None
-        self._nonce = 0
+        self._last_number = 0
+        """Of the responses on this stream: they go up, so that an answer is to one of them alone."""
+        self._interest: Interest | None = None
+        """None until it is asked for."""
+        self._calm = False
+        """Whether the client has everything, and has answered it."""
+        self._only: _Type | None = None
+        """What is under way, where there is nothing else to do."""
         self._clusters_sent: set[str] = set()
         """Before the client asked for endpoints on this stream."""
 
     def publish(self, resources: ResourceSet, changes: Changes | None = None) -> list[Response]:
         """The newest resources that this client may have, and what is different from the last time; None: look for it."""
+        if changes is not None and self._calm and self.delta:
+            return self._publish_calmly(resources, changes)
+        return self._publish(resources, changes)
+
+    def _publish_calmly(self, resources: ResourceSet, changes: Changes) -> list[Response]:
+        """As others were told who had everything and want the same: what is due depends on nothing else."""
+        interest = self._interest
+        if interest is None:
+            types = tuple((type_url, state.wildcard, state.names) for type_url, state in self._types.items())
+            interest = self._interest = self._encoded.interest(types)
+        told = self._encoded.told(changes, interest)
+        if told is None:
+            responses = self._publish(resources, changes)
+            self._remember(changes, interest, len(responses))
+            return responses
+        response = told.response
+        if response is None:
+            self._resources = resources
+            return []
+        if response.number <= self._last_number or resources.own.get(told.type_url):
+            return self._publish(resources, changes)
+        self._resources = resources
+        state = self._only = self._types[told.type_url]
+        self._calm = False
+        state.resources_sent += response.resources
+        self._encoded.count_sent(told.type_url)
+        self._sent(state, response)
+        return [response.message]
+
+    def _remember(self, changes: Changes, interest: Interest, sent: int) -> None:
+        """For the next stream like this one. Not where the order of types plays a part, or resources that only this client has."""
+        assert self._resources is not None, "called for what was published"
+        if self._calm:
+            self._encoded.remember(Told(changes, interest, "", None))
+            return
+        due = [type_url for type_url, state in self._types.items() if state.in_flight or not state.looked_at]
+        type_url = due[0]
+        if sent == len(due) == 1 and type_url != CLUSTER and not self._resources.own.get(type_url):
+            self._encoded.remember(Told(changes, interest, type_url, self._encoded.latest(type_url)))
+
+    def _publish(self, resources: ResourceSet, changes: Changes | None) -> list[Response]:
         if changes is None and self._resources is not None:
             changes = _differences(self._resources, resources, self._types)
         self._resources = resources
@@ -116,9 +168,26 @@ class Session:
             state = self._types.get(type_url)
             if state is not None and state.known:
                 for name, version in changed.items():
-                    if state.wants(name):
+                    if state.wildcard or name in state.names:
                         state.differs.setdefault(name, version)
+                        state.looked_at = False
         return self._due()
+
+    def acknowledged(self, message: bytes) -> list[Response] | None:
+        """What follows from a message that acknowledges what is under way and says nothing else; None for any other: decode it for `receive`.
+
+        It is known by its bytes. This is what clients say nearly always, and it costs a comparison.
+        """
+        only = self._only
+        if only is not None and only.awaited == message:
+            only.acknowledged, only.in_flight, only.awaited, only.error = only.in_flight, "", None, ""
+            self._only, self._calm = None, True
+            return []
+        for state in self._types.values():
+            if state.awaited == message:
+                state.acknowledged, state.in_flight, state.awaited, state.error = state.in_flight, "", None, ""
+                return self._due()
+        return None
 
     def receive(self, request: Any) -> list[Response]:
         """A DeltaDiscoveryRequest or DiscoveryRequest, as the stream's kind has it."""
@@ -129,6 +198,8 @@ class Session:
             self._types = dict(
                 sorted([*self._types.items(), (request.type_url, state)], key=lambda item: _rank(item[0]))
             )
+        state.looked_at = False
+        self._calm, self._only, self._interest = False, None, None
         if self.delta:
             self._answered(state, request)
             self._subscribe_delta(state, request, first=first)
@@ -169,7 +240,7 @@ class Session:
     def _answered(self, state: _Type, request: Any) -> None:
         """Takes an acknowledgement or refusal. The answer to an older response says nothing about the newest."""
         if request.response_nonce and request.response_nonce == state.in_flight:
-            state.in_flight = ""
+            state.in_flight, state.awaited = "", None
             state.acknowledged = request.response_nonce
             state.error = request.error_detail.message if request.HasField("error_detail") else ""
             if state.error:
@@ -247,16 +318,20 @@ class Session:
             self._clusters_sent |= names
         else:
             endpoints.owed |= endpoints.names & names
+            endpoints.looked_at = False
 
     def _due(self) -> list[Response]:
         if self._resources is None:
             return []
+        self._calm, self._only = True, None
         responses = []
         for type_url, state in self._types.items():
-            if not state.in_flight and not state.is_quiet:
-                response = self._response(type_url, state)
+            if not state.looked_at and not state.in_flight:
+                response = None if state.is_quiet else self._response(type_url, state)
                 if response is not None:
                     responses.append(response)
+                state.looked_at = state.is_quiet
+            self._calm = self._calm and state.looked_at and not state.in_flight
         return responses
 
     def _response(self, type_url: str, state: _Type) -> Response | None:
@@ -276,8 +351,6 @@ class Session:
         return self._send(type_url, state, changed, removed)
 
     def _send(self, type_url: str, state: _Type, changed: list[Resource], removed: list[str]) -> Response:
-        self._nonce += 1
-        nonce = state.in_flight = state.sent = str(self._nonce)
         if type_url == CLUSTER:
             self._owe_endpoints(changed)
         state.resources_sent += len(changed)
@@ -286,13 +359,21 @@ class Session:
             # A new set, because one that was large stays large.
             state.owed = state.owed.difference([resource.name for resource in changed], removed)
         if not self.delta:
+            nonce = state.in_flight = state.sent = str(self._encoded.number())
             return self._send_full(type_url, state, changed, removed, nonce)
         assert self._resources is not None, "sent only when there are resources"
         own = self._resources.own.get(type_url)
-        if not own:
-            return self._encoded.delta(type_url, nonce, [changed], removed)
-        parts = [[found for found in changed if (found.name in own) is mine] for mine in (False, True)]
-        return self._encoded.delta(type_url, nonce, parts, removed)
+        parts = [changed]
+        if own:
+            parts = [[found for found in changed if (found.name in own) is mine] for mine in (False, True)]
+        response = self._encoded.delta(type_url, parts, removed, after=self._last_number)
+        self._sent(state, response)
+        return response.message
+
+    def _sent(self, state: _Type, response: Delta) -> None:
+        self._last_number = response.number
+        state.in_flight = state.sent = response.nonce
+        state.awaited = response.acknowledgement
 
     def _send_full(
         self, type_url: str, state: _Type, changed: list[Resource], removed: list[str], nonce: str
@@ -314,14 +395,14 @@ class Session:
         current = self._resources.of_type(type_url)
         if state.known:
             has = state.differs
-            looked_at: Set[str] = has.keys() | state.owed
+            looked_at: Set[str] = has.keys() | state.owed if state.owed else has.keys()
         else:
             has = state.reported
             looked_at = (current.keys() if state.wildcard else state.names) | has.keys() | state.owed
         changed: list[Resource] = []
         removed: list[str] = []
         for name in sorted(looked_at):
-            if not state.wants(name):
+            if not (state.wildcard or name in state.names):
                 continue
             resource = current.get(name)
             if resource is not None:

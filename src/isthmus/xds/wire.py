@@ -1,24 +1,63 @@
 """Discovery responses put together from bytes that are encoded already.
 
-Protobuf fields may come in any order and messages may be concatenated, so a response is a short head and the bytes of its resources. The head
-has what is one stream's, its nonce; the rest is encoded once for all streams that are due the same, and kept for a while. Field numbers are
-those of envoy/service/discovery/v3/discovery.proto.
+Protobuf fields may come in any order and messages may be concatenated, so a response is a short head and the bytes of its resources. The bytes are
+encoded once for all streams that are due the same, and kept for a while; the head, with its nonce, is theirs, too, if they are due it one after
+another. Field numbers are those of envoy/service/discovery/v3/discovery.proto.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from isthmus.envoy.resources import Resource
+from isthmus.envoy.resources import Changes, Resource
 
 Response = tuple[bytes, ...]
 """An encoded message, in pieces: the large ones are shared."""
 
 _KEPT_BYTES_MAX = 16 * 1024 * 1024
+_TOLD_MAX = 16
 _SMALL_BYTES = 16_000
 """A response up to here is one piece."""
+
+
+class Delta(NamedTuple):
+    """A delta response. `acknowledgement` is what a client answers that has nothing else to say, encoded as every protobuf library does it."""
+
+    number: int
+    nonce: str
+    resources: int
+    """How many are in it."""
+    message: Response
+    acknowledgement: bytes
+
+
+class _Due(NamedTuple):
+    """Bodies are kept with their response, so that no other can come to have the identity of one of them."""
+
+    key: tuple[object, ...]
+    bodies: list[bytes]
+    response: Delta
+
+
+class Interest:
+    """What a stream has subscribed to: by type, whether to everything, and to which names. Equal ones are one object."""
+
+    __slots__ = ("__weakref__", "types")
+
+    def __init__(self, types: tuple[tuple[str, bool, frozenset[str]], ...]) -> None:
+        self.types = types
+
+
+class Told(NamedTuple):
+    """What a stream that had everything was sent for some changes: one response of one type, or None."""
+
+    changes: Changes
+    interest: Interest
+    type_url: str
+    response: Delta | None
 
 
 class Encoded:
@@ -29,23 +68,37 @@ class Encoded:
         self._bytes = 0
         self._names: WeakValueDictionary[int, frozenset[str]] = WeakValueDictionary()
         self._heads: dict[str, bytes] = {}
-        self._last_key: tuple[object, ...] = ()
-        self._last: Response = ()
-        self._last_bodies: list[bytes] = []
-        """Kept, so that no other body can come to have the identity of one of them."""
+        self._last: dict[str, _Due] = {}
+        """By type."""
+        self._number = 0
+        self._interests: WeakValueDictionary[tuple[object, ...], Interest] = WeakValueDictionary()
+        self._told: dict[tuple[int, int], Told] = {}
         self.made = 0
         self.shared = 0
         self.sent: dict[str, int] = {}
         """Responses, by type."""
         self.refused: dict[str, int] = {}
 
-    def delta(self, type_url: str, nonce: str, parts: Iterable[Sequence[Resource]], removed: Sequence[str]) -> Response:
-        """DeltaDiscoveryResponse: type_url (4), nonce (5), resources (2), removed_resources (6). `parts` are shared each for itself."""
-        bodies = [self._body(type_url, part) for part in parts if part]
-        # Streams that began together count alike: what the last one was sent is often all that this one is due.
-        key = (type_url, nonce, *map(id, bodies), *removed)
-        if key == self._last_key:
-            return self._last
+    def number(self) -> int:
+        """One that no response has."""
+        self._number += 1
+        return self._number
+
+    def delta(
+        self, type_url: str, parts: Iterable[Sequence[Resource]], removed: Sequence[str], *, after: int = 0
+    ) -> Delta:
+        """DeltaDiscoveryResponse: type_url (4), nonce (5), resources (2), removed_resources (6). `parts` are shared each for itself.
+
+        Its number is larger than `after`, the last one's on the stream. What the last stream was sent is often all that this one is due.
+        """
+        parts = [part for part in parts if part]
+        bodies = [self._body(type_url, part) for part in parts]
+        key = (*map(id, bodies), *removed)
+        last = self._last.get(type_url)
+        if last is not None and last.key == key and last.response.number > after:
+            return last.response
+        number = self.number()
+        nonce = str(number)
         known = self._heads.get(type_url)
         if known is None:
             known = self._heads[type_url] = _text(4, type_url)
@@ -53,8 +106,28 @@ class Encoded:
         response: Response = (head, *bodies)
         if sum(map(len, response)) <= _SMALL_BYTES:
             response = (b"".join(response),)
-        self._last_key, self._last, self._last_bodies = key, response, bodies
-        return response
+        found = Delta(number, nonce, sum(map(len, parts)), response, _text(2, type_url) + _text(6, nonce))
+        self._last[type_url] = _Due(key, bodies, found)
+        return found
+
+    def latest(self, type_url: str) -> Delta:
+        """The last response of this type."""
+        return self._last[type_url].response
+
+    def interest(self, types: tuple[tuple[str, bool, frozenset[str]], ...]) -> Interest:
+        known = self._interests.get(types)
+        if known is None:
+            known = self._interests[types] = Interest(types)
+        return known
+
+    def told(self, changes: Changes, interest: Interest) -> Told | None:
+        """What another stream that had everything and wants the same was sent for the same changes."""
+        return self._told.get((id(changes), id(interest)))
+
+    def remember(self, told: Told) -> None:
+        if len(self._told) >= _TOLD_MAX:
+            self._told.clear()
+        self._told[id(told.changes), id(told.interest)] = told
 
     def count_sent(self, type_url: str) -> None:
         self.sent[type_url] = self.sent.get(type_url, 0) + 1
