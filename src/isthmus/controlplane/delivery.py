@@ -57,6 +57,7 @@ class Delivery:
         self.rounds = 0
         self.convergence = Convergence()
         self._began = 0.0
+        self._now = asyncio.get_running_loop().time
         self._waiting = 0
         """Feeds with news that their streams have not taken yet."""
         self._all_told = asyncio.Event()
@@ -174,6 +175,15 @@ class Delivery:
 
     def _put(self, feed: Newest, proxy: Proxy, resources: ResourceSet, changes: Changes | None) -> None:
         """With the Secrets that the resources name, in the place of their stand-ins."""
+        if changes is None or SECRET in changes or feed in self._secrets:
+            resources, changes = self._with_secrets(feed, proxy, resources, changes)
+        if not feed.waits:
+            self._waiting += 1
+        feed.put(resources, changes)
+
+    def _with_secrets(
+        self, feed: Newest, proxy: Proxy, resources: ResourceSet, changes: Changes | None
+    ) -> tuple[ResourceSet, Changes | None]:
         asked = resources.of_type(SECRET)
         given = self._secrets.pop(feed, {})
         if asked:
@@ -181,13 +191,11 @@ class Delivery:
             self._secrets[feed] = {name: found.version for name, found in resources.of_type(SECRET).items()}
         if changes is not None and (asked or given):
             changes = {**changes, SECRET: {name: given.get(name, "") for name in given.keys() | asked.keys()}}
-        if not feed.waits:
-            self._waiting += 1
-        feed.put(resources, changes)
+        return resources, changes
 
     def _taken(self) -> None:
         """A stream has sent its news, or has them under way."""
-        self.convergence.took(max(0.0, asyncio.get_running_loop().time() - self._began))
+        self.convergence.took(max(0.0, self._now() - self._began))
         self._one_less()
 
     def _one_less(self) -> None:
