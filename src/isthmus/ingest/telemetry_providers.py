@@ -9,6 +9,8 @@ from typing import Any
 import msgspec
 
 from isthmus.api.meta import PortNumber, Wire
+from isthmus.model.addresses import is_port
+from isthmus.model.command_operators import bad_format
 from isthmus.model.durations import seconds_of
 from isthmus.model.telemetry import LogKind, LogProvider, TelemetryDefaults, TraceKind, TraceProvider
 
@@ -62,7 +64,7 @@ _TRACES = {"zipkin": TraceKind.ZIPKIN, "opentelemetry": TraceKind.OPEN_TELEMETRY
 def telemetry_defaults_of(config: Mapping[str, Any]) -> tuple[TelemetryDefaults, tuple[str, ...]]:
     """With what is wrong with providers that cannot be used."""
     wrong: list[str] = []
-    logs = {ENVOY: _envoy(config)}
+    logs = {ENVOY: _envoy(config, wrong)}
     traces: dict[str, TraceProvider] = {}
     metrics, others = [], []
     for index, name, kind, raw in _entries(config):
@@ -108,23 +110,26 @@ def _entries(config: Mapping[str, Any]) -> Iterator[tuple[int, str, str, Any]]:
                 yield index, str(entry.get("name", "")), kind, entry[kind]
 
 
-def _envoy(config: Mapping[str, Any]) -> LogProvider:
-    """What the older keys say of the log of each proxy."""
+def _envoy(config: Mapping[str, Any], wrong: list[str]) -> LogProvider:
+    """What the older keys say of the log of each proxy. A format that cannot be read is as if none was said."""
     as_json = config.get("accessLogEncoding") == "JSON"
     said = str(config.get("accessLogFormat") or "")
     fields: tuple[tuple[str, str], ...] = ()
     if as_json and said:
+        said, unread = "", said
         try:
-            fields = _fields(json.loads(said))
-        except ValueError:
-            fields = ()
-        said = ""
+            fields = _fields(json.loads(unread))
+        except ValueError as error:
+            wrong.append(f"accessLogFormat: {error}: the usual format is used")
+    if why := _refused(said, fields):
+        wrong.append(f"accessLogFormat: {why}: the usual format is used")
+        said, fields = "", ()
     path = str(config.get("accessLogFile") or "/dev/stdout")
     return LogProvider(name=ENVOY, kind=LogKind.FILE, path=path, text=said, fields=fields, as_json=as_json)
 
 
 def _file(name: str, said: _FileLog) -> LogProvider:
-    format_ = said.log_format or _Format()
+    format_ = _checked(said.log_format or _Format())
     fields = _fields(format_.labels)
     return LogProvider(
         name=name, kind=LogKind.FILE, path=said.path, text=format_.text, fields=fields, as_json=bool(fields)
@@ -132,7 +137,7 @@ def _file(name: str, said: _FileLog) -> LogProvider:
 
 
 def _log_server(name: str, kind: LogKind, said: _Server) -> LogProvider:
-    format_ = said.log_format or _Format()
+    format_ = _checked(said.log_format or _Format())
     return LogProvider(
         name=name,
         kind=kind,
@@ -142,6 +147,17 @@ def _log_server(name: str, kind: LogKind, said: _Server) -> LogProvider:
         fields=_fields(format_.labels),
         log_name=said.log_name or {LogKind.OPEN_TELEMETRY: "otel_envoy_accesslog"}.get(kind, "http_envoy_accesslog"),
     )
+
+
+def _checked(said: _Format) -> _Format:
+    """Raises ValueError for what Envoy would refuse, with the whole listener."""
+    if why := _refused(said.text, _fields(said.labels)):
+        raise ValueError(f"logFormat: {why}")
+    return said
+
+
+def _refused(text: str, fields: Sequence[tuple[str, str]]) -> str:
+    return next(filter(None, map(bad_format, (text, *(value for _, value in fields)))), "")
 
 
 def _trace_server(name: str, kind: TraceKind, said: _TraceServer) -> TraceProvider:
@@ -160,7 +176,7 @@ def _trace_server(name: str, kind: TraceKind, said: _TraceServer) -> TraceProvid
 def _legacy_traces(config: Mapping[str, Any]) -> TraceProvider | None:
     tracing = (config.get("defaultConfig") or {}).get("tracing") or {}
     host, _, port = str((tracing.get("zipkin") or {}).get("address", "")).rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or not is_port(port):
         return None
     return TraceProvider(
         name=_LEGACY_TRACES, kind=TraceKind.ZIPKIN, host=_host(host), port=int(port), path="/api/v2/spans"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
 
 from isthmus.api import virtual_service as api
 from isthmus.ingest.destination_rules import full_name
+from isthmus.ingest.route_limits import refused_connections, refused_host, refused_match, refused_rule
 from isthmus.model.durations import seconds_of
 from isthmus.model.issues import Issue, Severity, Subject
-from isthmus.model.names import ClusterId, Namespace
+from isthmus.model.names import ClusterId, Hostname, Namespace
 from isthmus.model.origins import Origin
 from isthmus.model.routing import (
     MESH,
@@ -48,12 +50,12 @@ def virtual_service_of(
         created=obj.metadata.creation_timestamp,
         namespace=reader.namespace,
         name=obj.metadata.name,
-        hosts=tuple(full_name(host, reader.namespace, dns_domain) for host in spec.hosts),
+        hosts=tuple(reader.hosts(spec.hosts)),
         rules=tuple(reader.rules(spec.http)),
         export_to=tuple(spec.export_to),
         gateways=reader.gateways(spec.gateways) or (MESH,),
-        tls=tuple(map(reader.connections, spec.tls)),
-        tcp=tuple(map(reader.connections, spec.tcp)),
+        tls=tuple(reader.connection_rules(spec.tls, "spec.tls")),
+        tcp=tuple(reader.connection_rules(spec.tcp, "spec.tcp")),
     )
     return value, tuple(reader.issues)
 
@@ -94,6 +96,22 @@ class _Reader:
                 continue
             yield rule
 
+    def hosts(self, said: list[str]) -> Iterator[Hostname]:
+        for index, host in enumerate(said):
+            if refused_host(host):
+                self.left_out(f"spec.hosts[{index}]", f"{host!r:.60} is no host")
+            else:
+                yield full_name(host, self.namespace, self._dns_domain)
+
+    def connection_rules(self, routes: list[api.ConnectionRoute], field: str) -> Iterator[ConnectionRule]:
+        for index, route in enumerate(routes):
+            rule = self.connections(route)
+            wrong = next(refused_connections(rule), None)
+            if wrong:
+                self.left_out(f"{field}[{index}].{wrong[0]}", wrong[1])
+            else:
+                yield rule
+
     def gateways(self, names: Sequence[str]) -> tuple[str, ...]:
         """A name without a namespace is a Gateway of the object's own."""
         return tuple(name if "/" in name or name == MESH else f"{self.namespace}/{name}" for name in names)
@@ -121,7 +139,7 @@ class _Reader:
 
     def _rule(self, route: api.HttpRoute, field: str) -> HttpRule:
         delegate = route.delegate
-        return HttpRule(
+        rule = HttpRule(
             name=route.name,
             delegate=(Namespace(delegate.namespace or self.namespace), delegate.name) if delegate else None,
             matches=tuple(_match(match, self.gateways(match.gateways)) for match in route.match),
@@ -130,10 +148,17 @@ class _Reader:
             handling=self._handling(route, field),
             origin=Origin(self._subject.kind, self._subject.namespace, self._subject.name),
         )
+        of_matches = (wrong for match in rule.matches for wrong in refused_match(match))
+        for name, why in chain(of_matches, refused_rule(rule)):
+            raise _Unreadable(f"{field}.{name}", why)
+        return rule
 
     def _targets(self, route: api.HttpRoute, field: str) -> Iterator[tuple[Target, int, HeaderChanges]]:
         """One destination needs no weight; of several those without one get nothing."""
-        if not route.route and not (route.redirect or route.direct_response or route.delegate):
+        response = route.direct_response
+        if response and not response.status:
+            raise _Unreadable(f"{field}.directResponse.status", "a response has a status")
+        if not route.route and not (route.redirect or response or route.delegate):
             raise _Unreadable(f"{field}.route", "there is no destination, redirect or direct response")
         for entry in route.route:
             weight = 1 if len(route.route) == 1 else entry.weight

@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 
 _LENGTH_MAX = 1024
+_REPEATED_MAX = 1000
+_REPEATED = re.compile(r"(?<!\\)\{\d+(?:,\d*)?\}")
 
 
 @lru_cache(maxsize=1024)
@@ -17,6 +19,8 @@ def not_re2(text: str) -> str:
         return "RE2 has no look-around"
     if re.search(r"(?<!\\)(?:\\\\)*\\[1-9]", text):
         return "RE2 has no back references"
+    if any(int(each[:10]) > _REPEATED_MAX for each in re.findall(r"\d+", " ".join(_REPEATED.findall(text)))):
+        return f"RE2 repeats nothing more than {_REPEATED_MAX} times"
     plain = re.sub(r"\(\?P?<([A-Za-z_]\w*)>", r"(?P<\1>", text)
     plain = re.sub(r"\(\?[imsU-]+\)", "", plain)  # RE2 takes flags anywhere, Python at the start only.
     plain = re.sub(r"\\p\{\^?\w+\}|\\P\{\w+\}|\\p[A-Z]|\\P[A-Z]|\\C|\\z|\[\[:\^?\w+:\]\]", "x", plain)

@@ -8,12 +8,11 @@ from collections.abc import Iterator
 from isthmus.assurance.catalogue import validation as codes
 from isthmus.assurance.validation.problems import Problem, entry
 from isthmus.assurance.validation.terms import Object, bad_host, dns_label, positive_port
+from isthmus.model.command_operators import bad_format
 
 HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _CHANGEABLE = re.compile(r"[-_A-Za-z0-9]+")
 _PSEUDO = (":authority", ":method", ":path", ":scheme")
-# Envoy's access log commands, as they stand in a header's value: %COMMAND%, %COMMAND(argument)%, %COMMAND(argument):LENGTH%.
-_COMMAND = re.compile(r"%[A-Z][A-Z0-9_]*(\([^()]*(\([^()]*\)[^()]*)*\))?(:[0-9]+)?%")
 
 
 def gateway_names(names: list[str], path: str) -> Iterator[Problem]:
@@ -61,18 +60,3 @@ def header_changes(changes: Object | None, path: str) -> Iterator[Problem]:
                     )
                 if isinstance(given, dict) and bad_format(given[key]):
                     yield Problem(codes.BAD_HEADER, entry(f"{where}.{verb}", key), bad_format(given[key]))
-
-
-def bad_format(value: str) -> str:
-    """Why Envoy would refuse this header value; "" when it would not."""
-    place = value.find("%")
-    while place >= 0:
-        command = _COMMAND.match(value, place)
-        if value.startswith("%%", place):
-            place += 2
-        elif command:
-            place = command.end()
-        else:
-            return f"{value!r} has a % that starts no Envoy command; a plain one is written %%"
-        place = value.find("%", place)
-    return ""

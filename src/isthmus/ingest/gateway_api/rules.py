@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 
 from isthmus.api import gateway_api as api
 from isthmus.ingest.gateway_api.references import Referrer, resolved
+from isthmus.ingest.route_limits import refused_match, refused_rule
 from isthmus.model.attachments import Backend, Condition
 from isthmus.model.durations import seconds_of
 from isthmus.model.origins import Origin
@@ -84,8 +85,7 @@ def http_rules(route: api.HTTPRoute, at: Place, findings: Findings) -> Iterator[
     for index, rule in enumerate(route.spec.rules):
         name = _name(route, rule.name, index)
         for said in rule.matches or [api.HttpRouteMatch()]:
-            match = _http_match(said)
-            yield Ranked(_http_rank(match), _rule(name, match, rule, at, findings))
+            yield from _ranked(name, _http_match(said), rule, at, findings)
 
 
 def grpc_rules(route: api.GRPCRoute, at: Place, findings: Findings) -> Iterator[Ranked]:
@@ -96,7 +96,21 @@ def grpc_rules(route: api.GRPCRoute, at: Place, findings: Findings) -> Iterator[
         for said in rule.matches or [api.GrpcRouteMatch()]:
             headers = tuple(sorted((each.name.lower(), _text(each)) for each in said.headers))
             match = RequestMatch(uri=_grpc_path(said.method), headers=headers)
-            yield Ranked(_http_rank(match), _rule(name, match, whole, at, findings))
+            yield from _ranked(name, match, whole, at, findings)
+
+
+def _ranked(name: str, match: RequestMatch, rule: api.HttpRouteRule, at: Place, findings: Findings) -> Iterator[Ranked]:
+    """None for a match that Envoy would refuse, with every other rule of the table."""
+    wrong = next(refused_match(match), None)
+    if wrong:
+        _unsupported(f"{name}: {wrong[1]}", findings)
+    else:
+        yield Ranked(_http_rank(match), _rule(name, match, rule, at, findings))
+
+
+def _unsupported(what: str, findings: Findings) -> None:
+    if what not in findings.unsupported:
+        findings.unsupported.append(what)
 
 
 def connection_rules(route: api.TLSRoute | api.TCPRoute, by: Referrer, findings: Findings) -> Iterator[ConnectionRule]:
@@ -173,13 +187,16 @@ def _rule(name: str, match: RequestMatch, rule: api.HttpRouteRule, at: Place, fi
         found = [(_backend(ref, at.referrer, findings), ref.weight, _backend_changes(ref)) for ref in rule.backend_refs]
         mirrors = tuple(_mirrors(rule.filters, at.referrer, findings))
     except Unsupported as error:
-        if f"{name}: {error}" not in findings.unsupported:
-            findings.unsupported.append(f"{name}: {error}")
+        _unsupported(f"{name}: {error}", findings)
         return failing
     targets = tuple(each for each in found if each[1])
     if not targets and not handling.redirect:
         return failing
-    return replace(failing, targets=targets, mirrors=mirrors, handling=handling)
+    done = replace(failing, targets=targets, mirrors=mirrors, handling=handling)
+    for _, why in refused_rule(done):
+        _unsupported(f"{name}: {why}", findings)
+        return failing
+    return done
 
 
 def _backend(reference: api.TargetReference, by: Referrer, findings: Findings) -> Target:
@@ -301,13 +318,14 @@ def _seconds(text: str) -> float | None:
 
 
 def _header_changes(filters: Sequence[api.RouteFilter]) -> HeaderChanges:
+    """Values are what they say: a % begins no command of Envoy's, as one in a VirtualService does."""
     if not filters:
         return _UNCHANGED
     request = [each.request_header_modifier for each in filters if each.request_header_modifier]
     response = [each.response_header_modifier for each in filters if each.response_header_modifier]
 
     def pairs(headers: Sequence[api.Header]) -> tuple[tuple[str, str], ...]:
-        return tuple((each.name, each.value) for each in headers)
+        return tuple((each.name, each.value.replace("%", "%%")) for each in headers)
 
     return HeaderChanges(
         request_set=pairs([header for each in request for header in each.set]),
