@@ -100,6 +100,49 @@ def test_retries_say_which_answers_are_asked_for_again_and_how_soon():
     assert policy["retryBackOff"] == {"baseInterval": "0.010s", "maxInterval": "0.100s"}
 
 
+def test_what_envoy_would_refuse_of_a_route_costs_no_other_and_a_percent_sign_is_one():
+    route = {
+        "apiVersion": "gateway.networking.k8s.io/v1",
+        "kind": "HTTPRoute",
+        "metadata": {"name": "odd", "namespace": "books"},
+        "spec": {
+            "parentRefs": [{"group": "", "kind": "Service", "name": "reviews-v2", "port": 80}],
+            "rules": [
+                {
+                    "matches": [{"path": {"type": "RegularExpression", "value": "/("}}],
+                    "backendRefs": [{"name": "reviews", "port": 80}],
+                },
+                {
+                    "matches": [{"path": {"value": "/odd"}}],
+                    "backendRefs": [{"name": "reviews", "port": 80, "weight": -1}, {"name": "reviews-v2", "port": 80}],
+                },
+                {
+                    "matches": [{"path": {"value": "/set"}}],
+                    "filters": [
+                        {
+                            "type": "RequestHeaderModifier",
+                            "requestHeaderModifier": {"set": [{"name": "share", "value": "100% %PROTOCOL%"}]},
+                        }
+                    ],
+                    "backendRefs": [{"name": "reviews", "port": 80}],
+                },
+            ],
+        },
+    }
+
+    document = rendered("gateway-api-mesh", "sidecar/in.books", pod("in", "books", app="client"), route)
+
+    found = {each["name"]: each for each in routes_of(document, "80", "reviews-v2.books.svc.cluster.local")}
+    assert "books.odd.0" not in found
+    assert found["books.odd.1"]["directResponse"]["status"] == 500
+    [change] = found["books.odd.2"]["requestHeadersToAdd"]
+    assert change["header"]["value"] == "100%% %%PROTOCOL%%"
+    told = [warning for warning in document["warnings"] if "books/odd" in warning]
+    assert any("books.odd.0" in each and "is not a regular expression" in each for each in told)
+    assert any("books.odd.1" in each and "weights are not negative" in each for each in told)
+    assert verdict(document) == ""
+
+
 def statuses(state: dict[str, Any], now: str = "2024-05-05T00:00:00Z") -> dict[str, dict[str, Any]]:
     scenario = scenario_of(state)
     found = documents(gateway_statuses(scenario.snapshot(), scenario.clusters[0].objects, now))

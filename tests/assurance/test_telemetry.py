@@ -12,6 +12,7 @@ import yaml
 from isthmus.assurance.rendering import node_of, render
 from isthmus.assurance.scenario import scenario_of
 from isthmus.cli.envoy_judgement import verdict
+from isthmus.model.command_operators import ALONE, EITHER, WITH_ARGUMENT
 
 SHOP = yaml.safe_load((Path(__file__).parent / "explaining" / "shop.yaml").read_text())
 PROVIDERS = [
@@ -109,6 +110,18 @@ def test_the_meshs_own_format(mesh, format_):
 
     [log] = filters(found, "http_connection_manager")[0][1]["accessLog"]
     assert log["typedConfig"]["logFormat"] == format_
+
+
+def test_envoy_knows_every_command_that_a_format_may_have():
+    arguments = {"COMMON_DURATION": "DS_RX_BEG:DS_RX_END:ms", "METADATA": "ROUTE:a", "CEL": "request.path"}
+    commands = [*ALONE, *EITHER, *(f"{each}({arguments.get(each, 'a')})" for each in WITH_ARGUMENT - {"COALESCE"})]
+    text = " ".join(f"%{each}%" for each in sorted(commands))
+
+    found = rendered(accessLogFile="/dev/stdout", accessLogFormat=text)
+
+    [log] = filters(found, "http_connection_manager")[0][1]["accessLog"]
+    assert log["typedConfig"]["logFormat"]["textFormatSource"]["inlineString"] == f"{text}\n"
+    assert verdict(found) == ""
 
 
 def test_json_has_istios_fields():

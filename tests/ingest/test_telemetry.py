@@ -14,6 +14,34 @@ def test_a_mesh_without_mesh_config_has_the_same_provider_as_one_whose_mesh_conf
     assert telemetry_defaults_of({}) == (TelemetryDefaults(), ())
 
 
+@pytest.mark.parametrize("text", ["%NOPE%", "100%", "%REQ%"])
+def test_a_format_that_envoy_would_refuse_is_told_and_the_usual_one_is_used(text):
+    usual = telemetry_defaults_of({})[0].logs
+    for config in (
+        {"accessLogFormat": text},
+        {"accessLogFormat": f'{{"a": "{text}"}}', "accessLogEncoding": "JSON"},
+        {"accessLogFormat": text, "accessLogEncoding": "JSON"},
+    ):
+        found, [wrong] = telemetry_defaults_of(config)
+        assert [(log.text, log.fields) for log in found.logs] == [(log.text, log.fields) for log in usual]
+        assert wrong.startswith("accessLogFormat: ")
+
+
+@pytest.mark.parametrize("format_", [{"text": "%NOPE%"}, {"labels": {"a": "100%"}}])
+@pytest.mark.parametrize(
+    "provider", [{"envoyFileAccessLog": {}}, {"envoyOtelAls": {"service": "a.b", "port": 1}}], ids=["file", "otel"]
+)
+def test_a_provider_whose_format_envoy_would_refuse_is_left_out_and_told(provider, format_):
+    [(kind, said)] = provider.items()
+
+    found, [wrong] = telemetry_defaults_of(
+        {"extensionProviders": [{"name": "mine", kind: said | {"logFormat": format_}}]}
+    )
+
+    assert [log.name for log in found.logs] == ["envoy"]
+    assert wrong.startswith(f"extensionProviders[0].{kind}: logFormat: ")
+
+
 def labelled(value, name="x"):
     """The label's expression, if it counts, and what is told of it."""
     said = MetricsRule(overrides=[MetricsOverride(tag_overrides={name: TagOverride(value=value)})])

@@ -227,3 +227,111 @@ def test_answers_may_be_bytes(words):
     [found], _ = read(words, {"directResponse": {"status": 200, "body": {"bytes": "AAE="}}})
 
     assert found.rules[0].handling.response_body == b"\x00\x01"
+
+
+def wide(**said):
+    return {"route": TO} | said
+
+
+def matching(**said):
+    return {"match": [said], "route": TO}
+
+
+def setting(name, value):
+    return wide(headers={"request": {"set": {name: value}}})
+
+
+TOO_MANY, LINES = 2**32, "a\r\nb: c"
+
+
+@pytest.mark.parametrize(
+    ("rule", "field"),
+    [
+        *(({"route": [TO[0] | {"weight": n}, TO[0] | {"weight": 1}]}, "route.weight") for n in (-1, TOO_MANY)),
+        *((wide(retries={"attempts": n}), "retries.attempts") for n in (-1, TOO_MANY)),
+        *((wide(retries={"backoff": text}), "retries.backoff") for text in ("0s", "2h")),
+        *(
+            (wide(fault={"abort": {"percentage": {"value": n}, "httpStatus": 500}}), "fault.abort.percentage")
+            for n in (-1, 101)
+        ),
+        *(
+            (wide(fault={"abort": {"percentage": {"value": 1}, "httpStatus": n}}), "fault.abort.httpStatus")
+            for n in (-1, 101, 600)
+        ),
+        *(
+            (wide(fault={"delay": {"percentage": {"value": n}, "fixedDelay": "1s"}}), "fault.delay.percentage")
+            for n in (-1, 101)
+        ),
+        *((wide(mirror={"host": "s"}, mirrorPercentage={"value": n}), "mirrorPercentage") for n in (-1, 101)),
+        *(({"redirect": {"uri": "/a", "port": n}}, "redirect.port") for n in (-1, 65536)),
+        ({"redirect": {"authority": LINES}}, "redirect.authority"),
+        *(({"directResponse": {"status": n}}, "directResponse.status") for n in (-1, 0, 101, 600)),
+        ({"directResponse": {"status": 200, "body": {"string": "x" * 4097}}}, "directResponse.body"),
+        *(
+            (matching(**{name: {"regex": text}}), f"match.{name}")
+            for name in ("uri", "method", "scheme", "authority")
+            for text in ("(", "", "(?=a)", "a{1001}", "x" * 1025)
+        ),
+        (matching(headers={"a": {"regex": "("}}), "match.headers.a"),
+        (matching(withoutHeaders={"a b": {"exact": "c"}}), "match.withoutHeaders"),
+        *((matching(queryParams={name: {"exact": "a"}}), "match.queryParams") for name in ("", "x" * 1025)),
+        (wide(corsPolicy={"allowOrigins": [{"regex": "("}]}), "corsPolicy.allowOrigins"),
+        (wide(corsPolicy={"allowOrigins": [{}]}), "corsPolicy.allowOrigins"),
+        ({"route": [*TO, *TO]}, "route"),
+        (wide(corsPolicy={"allowMethods": [LINES]}), "corsPolicy.allowMethods"),
+        (wide(rewrite={"uri": LINES}), "rewrite.uri"),
+        (wide(rewrite={"authority": LINES}), "rewrite.authority"),
+        (wide(rewrite={"uriRegexRewrite": {"match": "(", "rewrite": "a"}}), "rewrite.uriRegexRewrite.match"),
+        (wide(rewrite={"uriRegexRewrite": {"match": "a", "rewrite": LINES}}), "rewrite.uriRegexRewrite.rewrite"),
+        *(
+            (setting("a", text), "headers.request.set.a")
+            for text in (LINES, "100%", "%NOPE%", "%REQ%", "%PROTOCOL(a)%")
+        ),
+        *((setting(name, "a"), "headers.request.set") for name in ("", "a b", LINES)),
+        (wide(headers={"response": {"remove": ["a b"]}}), "headers.remove"),
+        ({"route": [TO[0] | {"headers": {"request": {"add": {"a": "%"}}}}]}, "route.headers.request.add.a"),
+        (wide(timeout="1000000h"), "timeout"),
+    ],
+)
+def test_what_envoy_would_refuse_is_left_out_and_the_other_rules_count(words, rule, field):
+    """Envoy refuses the whole table of routes, of every caller."""
+    [found], [issue] = read(words, rule, {"name": "other", "route": TO})
+
+    assert (issue.code, issue.field) == ("ISM0402", f"spec.http[0].{field}")
+    assert [each.name for each in found.rules] == ["other"]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        setting("a", "%REQ(X?Y):9%, 100%% at %START_TIME(%s)%"),
+        matching(uri={"regex": r"/(a{1000}|\d+)\{9999\}"}),
+        wide(retries={"attempts": 0, "backoff": "25ms"}, timeout="0s"),
+        {"directResponse": {"status": 200, "body": {"string": "x" * 4096}}},
+    ],
+)
+def test_what_envoy_takes_counts(words, rule):
+    [found], issues = read(words, rule)
+
+    assert (len(found.rules), issues) == (1, ())
+
+
+@pytest.mark.parametrize(
+    ("rule", "field"),
+    [
+        ({"route": [TO[0] | {"weight": -5}, TO[0] | {"weight": 9}]}, "route.weight"),
+        ({"match": [{"destinationSubnets": ["somewhere"]}], "route": TO}, "match.destinationSubnets"),
+        ({"match": [{"port": 65536}], "route": TO}, "match.port"),
+    ],
+)
+def test_connections_that_envoy_would_refuse_to_lead_are_left_out(words, rule, field):
+    [found], [issue] = read(words, tcp=[rule, {"route": TO}])
+
+    assert (issue.code, issue.field) == ("ISM0402", f"spec.tcp[0].{field}")
+    assert len(found.tcp) == 1
+
+
+def test_a_host_that_is_none_is_left_out(words):
+    [found], [issue] = read(words, wide(), hosts=["s", "a\nb"])
+
+    assert (found.hosts, issue.field) == (("s.ns.svc.cluster.local",), "spec.hosts[1]")

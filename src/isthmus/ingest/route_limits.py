@@ -136,6 +136,8 @@ def _fault(said: Fault) -> Wrong:
 
 def _cors(said: Cors) -> Wrong:
     for origin in said.origins:
+        if origin.comparison is Comparison.PRESENT:
+            yield "corsPolicy.allowOrigins", "an origin is compared with nothing"
         yield from _text(origin, "corsPolicy.allowOrigins")
     for name, texts in (
         ("allowMethods", said.methods),

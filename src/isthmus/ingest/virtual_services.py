@@ -160,6 +160,8 @@ class _Reader:
             raise _Unreadable(f"{field}.directResponse.status", "a response has a status")
         if not route.route and not (route.redirect or response or route.delegate):
             raise _Unreadable(f"{field}.route", "there is no destination, redirect or direct response")
+        if len(route.route) > 1 and not any(entry.weight for entry in route.route):
+            raise _Unreadable(f"{field}.route", "no destination has a weight")
         for entry in route.route:
             weight = 1 if len(route.route) == 1 else entry.weight
             if weight:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-_ALONE = frozenset((
+ALONE = frozenset((
     "ACCESS_LOG_TYPE", "BYTES_RECEIVED", "BYTES_RETRANSMITTED", "BYTES_SENT", "CONNECTION_ID", "CONNECTION_TERMINATION_DETAILS",
     "CUSTOM_FLAGS", "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_RECEIVED", "DOWNSTREAM_DECOMPRESSED_HEADER_BYTES_SENT",
     "DOWNSTREAM_DETECTED_CLOSE_TYPE", "DOWNSTREAM_DIRECT_LOCAL_ADDRESS", "DOWNSTREAM_DIRECT_LOCAL_ADDRESS_ENDPOINT_ID",
@@ -40,11 +40,11 @@ _ALONE = frozenset((
 ))  # fmt: skip
 """Commands without an argument."""
 
-_WITH_ARGUMENT = frozenset((
+WITH_ARGUMENT = frozenset((
     "CEL", "CLUSTER_METADATA", "COALESCE", "COMMON_DURATION", "DYNAMIC_METADATA", "ENVIRONMENT", "FILTER_STATE", "METADATA",
     "QUERY_PARAM", "REQ", "RESP", "TRAILER", "UPSTREAM_FILTER_STATE", "UPSTREAM_METADATA",
 ))  # fmt: skip
-_EITHER = frozenset((
+EITHER = frozenset((
     "DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID", "DOWNSTREAM_PEER_CERT_V_END", "DOWNSTREAM_PEER_CERT_V_START", "EMIT_TIME", "EMIT_TIME_LOCAL",
     "GRPC_STATUS", "PATH", "QUERY_PARAMS", "START_TIME", "START_TIME_LOCAL", "UPSTREAM_PEER_CERT_V_END", "UPSTREAM_PEER_CERT_V_START",
 ))  # fmt: skip
@@ -70,8 +70,8 @@ def bad_format(text: str) -> str:
 
 def _wrong(command: str, argument: str | None) -> str:
     """Why it is no command with this argument. What is in the argument is the command's own affair."""
-    if command in _ALONE:
+    if command in ALONE:
         return f"{command} has no argument" if argument else ""
-    if command in _WITH_ARGUMENT:
+    if command in WITH_ARGUMENT:
         return "" if argument and argument != "()" else f"{command} needs an argument"
-    return "" if command in _EITHER else f"there is no command {command}"
+    return "" if command in EITHER else f"there is no command {command}"
