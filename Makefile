@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 # A KUBECONFIG that happens to be in the environment is no invitation to fill that cluster.
 BENCH_OPTIONS = $(if $(TARGET),--target $(TARGET) --kubeconfig $(KUBECONFIG)) $(BENCH)
 
-.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate bench-dns findings fuzz-apiserver format bench-render bench-stages bench-fanout soak choosing failure-modes live-all interop
+.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate bench-dns findings fuzz-apiserver format bench-render bench-stages bench-fanout bench-istiod soak choosing failure-modes live-all interop
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -44,6 +44,9 @@ measure: .venv/runtime ## boot times, memory and processes of TOPOLOGY
 bench: .venv/runtime tools/bench/drones ## a control plane under simulated proxies; TARGET=host:port KUBECONFIG=… for another one, BENCH='--workload M'
 	@PYTHONPATH=tools python -m bench $(BENCH_OPTIONS)
 
+bench-istiod: .venv/runtime tools/bench/drones build/istio/pilot-discovery ## Istio's control plane and ours under the same load, by turns (BENCH='--workload M --rounds 3')
+	@PYTHONPATH=tools python -m bench --istiod build/istio/pilot-discovery $(BENCH)
+
 bench-stages: .venv/dev ## what each stage costs by itself: decode, ingest, encode, settle, splice, tell, send
 	@PYTHONPATH=tools pytest tools/bench/test_stages.py -p no:xdist --benchmark-columns=min,median,rounds --benchmark-sort=name $(STAGES)
 
@@ -60,6 +63,11 @@ profile: .venv/runtime tools/bench/drones ## where a control plane spends its ti
 tools/bench/drones: tools/bench/drones.c
 	@command -v cc >/dev/null || { echo "make bench needs a C compiler: install gcc or clang, and OpenSSL's headers (libssl-dev)"; exit 1; }
 	cc -O2 -Wall -Wextra -o $@ $< -lssl -lcrypto
+
+# Istio's own control plane, to be compared with. No part of Isthmus needs it.
+build/istio/pilot-discovery: tools/istio/go.mod tools/istio/go.sum
+	@command -v go >/dev/null || { echo "make bench-istiod builds Istio's own control plane: install Go (1.26 or newer)"; exit 1; }
+	cd tools/istio && CGO_ENABLED=0 nice go build -ldflags '-s -w' -tags vtprotobuf,disable_pgv -o $(CURDIR)/$@ istio.io/istio/pilot/cmd/pilot-discovery
 
 choosing: .venv/runtime ## compute docs/guides/choosing.md from the examples
 	@python tools/choosing.py

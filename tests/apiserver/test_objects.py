@@ -281,6 +281,16 @@ async def test_secrets_take_text_and_immutable_ones_stay(api, namespace):
     assert refused.code == 422
 
 
+async def test_a_text_that_is_null_is_an_empty_one(api, namespace):
+    """So istiod writes an authority without intermediates; Kubernetes keeps it as nothing under that name."""
+    where = f"/api/v1/namespaces/{namespace}"
+
+    secret = await api.made(f"{where}/secrets", {"metadata": {"name": "s"}, "data": {"a": "Yg==", "chain": None}})
+    config_map = await api.made(f"{where}/configmaps", {"metadata": {"name": "c"}, "data": {"a": None}})
+
+    assert (secret["data"], config_map["data"]) == ({"a": "Yg==", "chain": ""}, {"a": ""})
+
+
 async def test_a_collection_is_deleted_by_selector(api, config_maps):
     for name, app in (("a", "shop"), ("b", "shop"), ("c", "till")):
         await api.made(config_maps, {"metadata": {"name": name, "labels": {"app": app}}})

@@ -5,6 +5,10 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
+from cryptography import x509 as raw
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.x509.oid import NameOID
 from revocation_lists import revoking
 
 from isthmus.model.identity import SpiffeId, TrustDomain
@@ -33,6 +37,25 @@ def test_a_plugged_in_intermediate_signs_with_the_chain_up_to_the_root(root, eas
 
     assert x509.identity_of(leaf) == ALICE
     assert rest == [pem(east), pem(root)], "each once, roots last"
+
+
+def test_an_issuer_is_named_as_its_own_certificate_names_its_key(domain, now):
+    """Go makes that name in another way than OpenSSL, and istiod's root is made by Go: under another name nobody finds the issuer."""
+    key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+    name = raw.Name([raw.NameAttribute(NameOID.ORGANIZATION_NAME, str(domain))])
+    builder = raw.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(1).not_valid_before(now - HOUR).not_valid_after(now + 100 * HOUR)
+    builder = builder.add_extension(raw.BasicConstraints(ca=True, path_length=None), critical=True)
+    named = builder.add_extension(raw.SubjectKeyIdentifier(b"by another way"), critical=False)
+    root = pem(x509.Issuer(named.sign(key, hashes.SHA256()), key))
+    authority = CertificateAuthority.from_pem(certificate=root, key=x509.key_pem(key), chain="", root=root)
+
+    leaf, *_ = authority.sign(x509.new_request(x509.new_key()), ALICE, now, HOUR)
+
+    known_by = raw.load_pem_x509_certificate(leaf.encode()).extensions.get_extension_for_class(
+        raw.AuthorityKeyIdentifier
+    )
+    assert known_by.value.key_identifier == b"by another way"
 
 
 def test_a_root_that_signs_by_itself_is_not_sent_twice(authority, now):

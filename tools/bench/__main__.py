@@ -19,7 +19,8 @@ import uvloop
 
 from bench import events, mesh, proxies, workloads
 from bench.events import Run
-from bench.figures import Figure, as_json, as_table, shown
+from bench.figures import Figure, as_json, as_table, shown, side_by_side
+from bench.istiod import istiod
 from bench.processes import BenchFailed, Child, Drones, Usage, api_server, control_plane, usage_of
 from bench.workloads import WORKLOADS, Workload, cluster_of, tenfold
 from isthmus.kubernetes.client import ApiClient
@@ -43,15 +44,19 @@ _STEPS: dict[str, Callable[[Run], Awaitable[list[Figure]]]] = {
     "join": events.remote_cluster_joins,
 }
 _RESTART = "restart"
+_OURS, _THEIRS = "Isthmus", "istiod"
 _ORDER = ("endpoints", "rules", "services", "gateways", "storm", _RESTART, "join")
 
 
 class Bench:
     """One run of one workload: everything started, told, measured and ended."""
 
-    def __init__(self, options: argparse.Namespace, workload: Workload, stack: AsyncExitStack, folder: Path) -> None:
+    def __init__(
+        self, options: argparse.Namespace, workload: Workload, who: str, stack: AsyncExitStack, folder: Path
+    ) -> None:
         self.options = options
         self.workload = workload
+        self._who = who
         self._stack = stack
         self._folder = folder
         self._process: Child | None = None
@@ -133,9 +138,14 @@ class Bench:
                 raise BenchFailed(f"TARGET is host:port, and not {self.options.target!r}")
             return host, int(port)
         self._process = self._start(kubeconfig)
-        return _BIND, _TOKEN_PORT if self.options.credentials == "token" else _MUTUAL_TLS_PORT
+        by_certificate = self._who == _OURS and self.options.credentials == "certificate"
+        return _BIND, _MUTUAL_TLS_PORT if by_certificate else _TOKEN_PORT
 
     def _start(self, kubeconfig: Path) -> Child:
+        if self._who == _THEIRS:
+            child = istiod(Path(self.options.istiod), kubeconfig, cluster_of(0), _BIND, self._folder / "istiod")
+            self._stack.callback(child.stop)
+            return child
         child = control_plane(
             kubeconfig, cluster_of(0), _BIND, self._folder / "control-plane.log", self.options.profile
         )
@@ -176,10 +186,20 @@ class Bench:
         return drones
 
 
-async def measured(options: argparse.Namespace, workload: Workload) -> list[Figure]:
+async def measured(options: argparse.Namespace, workload: Workload, who: str = _OURS) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="isthmus-bench-") as folder:
         async with AsyncExitStack() as stack:
-            return await Bench(options, workload, stack, Path(folder)).measure()
+            return await Bench(options, workload, who, stack, Path(folder)).measure()
+
+
+def compared(options: argparse.Namespace, workload: Workload) -> dict[str, list[list[Figure]]]:
+    """Both control planes by turns, so that what else the machine does meets both: the figures of each one's runs."""
+    found: dict[str, list[list[Figure]]] = {_OURS: [], _THEIRS: []}
+    for number in range(options.rounds):
+        for who, runs in found.items():
+            _say(f"{who}, run {number + 1} of {options.rounds}; load average {os.getloadavg()[0]:.1f}")
+            runs.append(uvloop.run(measured(options, workload, who)))
+    return found
 
 
 def growth(runs: dict[str, list[Figure]], base: str) -> str:
@@ -226,6 +246,8 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--seconds", type=float, default=120.0, help="the longest that all proxies may take to connect")
     parser.add_argument("--target", default=os.environ.get("TARGET", ""), help="another control plane: host:port")
     parser.add_argument("--kubeconfig", default="", help="API servers of your own: a file for each cluster")
+    parser.add_argument("--istiod", default="", help="Istio's pilot-discovery, to be compared with")
+    parser.add_argument("--rounds", type=int, default=2, help="how often each of the two that are compared is run")
     parser.add_argument("--pid", type=int, default=0, help="the other control plane's process, to measure it")
     parser.add_argument("-o", "--output", choices=("table", "json"), default="table")
     return parser.parse_args()
@@ -244,6 +266,11 @@ def main() -> int:
     base = replace(base, proxies=options.proxies or base.proxies, clusters=options.clusters or base.clusters)
     runs: dict[str, list[Figure]] = {}
     try:
+        if options.istiod:
+            both = compared(options, base)
+            named = {f"{who}, run {n}": run for who, found in both.items() for n, run in enumerate(found, 1)}
+            print(as_json(named) if options.output == "json" else side_by_side(f"workload {base.name}", both))
+            return 0
         for workload in [base, *(tenfold(base, what) for what in _GROWING if options.growth)]:
             figures = uvloop.run(measured(options, workload))
             runs[workload.name] = figures

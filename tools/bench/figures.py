@@ -7,6 +7,7 @@ import os
 import platform
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import median
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,33 @@ def as_table(title: str, figures: list[Figure]) -> str:
     lines = [f"{title}  ({machine()})"]
     lines += [f"  {figure.what:<{width}}  {shown(figure.value):>10} {figure.unit}" for figure in figures]
     return "\n".join(lines)
+
+
+def side_by_side(title: str, runs: dict[str, list[list[Figure]]]) -> str:
+    """The median of each figure for each of two, lowest and highest of its runs, and how often the first's goes into the second's."""
+    (first, ours), (second, theirs) = runs.items()
+    lines = [
+        f"{title}  ({machine()})",
+        "",
+        f"| What | {first} | {second} | {second} / {first} |",
+        "| --- | --- | --- | --- |",
+    ]
+    for figure in ours[0]:
+        mine, other = (_values(found, figure.what) for found in (ours, theirs))
+        ratio = f"{median(other) / median(mine):.2f}" if other and median(mine) else ""
+        lines.append(f"| {figure.what}, {figure.unit} | {_spread(mine)} | {_spread(other)} | {ratio} |")
+    return "\n".join(lines)
+
+
+def _values(found: list[list[Figure]], what: str) -> list[float]:
+    return [figure.value for run in found for figure in run if figure.what == what]
+
+
+def _spread(values: list[float]) -> str:
+    if not values:
+        return ""
+    low, high = shown(min(values)), shown(max(values))
+    return low if low == high else f"{shown(median(values))} ({low} to {high})"
 
 
 def shown(value: float) -> str:

@@ -17,6 +17,7 @@ from isthmus.kubernetes.resources import (
     CONFIG_MAPS,
     ENDPOINT_SLICES,
     NAMESPACES,
+    NODES,
     PODS,
     SECRETS,
     SERVICE_ACCOUNTS,
@@ -29,6 +30,7 @@ _CRDS = ResourcePath(group="apiextensions.k8s.io", version="v1", plural="customr
 _ROOTS_SECONDS = 60.0
 _BUILT_IN = {
     "Namespace": NAMESPACES,
+    "Node": NODES,
     "ServiceAccount": SERVICE_ACCOUNTS,
     "Service": SERVICES,
     "EndpointSlice": ENDPOINT_SLICES,

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,22 +41,42 @@ class Child:
     """A process of ours, with its log in a file."""
 
     def __init__(
-        self, name: str, command: list[str], environment: dict[str, str], log: Path, *, pass_fd: int = -1
+        self,
+        name: str,
+        command: list[str],
+        environment: dict[str, str],
+        log: Path,
+        *,
+        pass_fd: int = -1,
+        folder: Path | None = None,
     ) -> None:
         self.name = name
         self._log = log
         with log.open("wb") as file:
             self.process = subprocess.Popen(
-                command, env=environment, stderr=file, stdout=file, pass_fds=(pass_fd,) if pass_fd >= 0 else ()
+                command,
+                env=environment,
+                cwd=folder,
+                stderr=file,
+                stdout=file,
+                pass_fds=(pass_fd,) if pass_fd >= 0 else (),
             )
+
+    def said(self) -> str:
+        """Its log, until now."""
+        return self._log.read_text(errors="replace")
 
     def until_logged(self, text: str, seconds: float) -> None:
         """Raises BenchFailed."""
+        self.until(lambda: text in self.said(), seconds)
+
+    def until(self, serves: Callable[[], bool], seconds: float) -> None:
+        """Raises BenchFailed."""
         end = time.monotonic() + seconds
         pause = 0.01
-        while text not in (said := self._log.read_text(errors="replace")):
+        while not serves():
             if self.process.poll() is not None or time.monotonic() > end:
-                raise BenchFailed(f"{self.name} does not serve. Its log ends with:\n{said[-2000:]}")
+                raise BenchFailed(f"{self.name} does not serve. Its log ends with:\n{self.said()[-2000:]}")
             try:
                 self.process.wait(pause)
             except subprocess.TimeoutExpired:

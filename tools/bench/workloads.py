@@ -9,6 +9,7 @@ from typing import Any
 
 SYSTEM = "istio-system"
 Object = dict[str, Any]
+_NODES = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,12 +147,14 @@ def _ip(number: int) -> str:
 
 
 def namespaces(workload: Workload, cluster: int) -> Iterator[Object]:
-    """The system's namespace says the network."""
+    """And the nodes. The system's namespace says the network."""
     labels = {"topology.istio.io/network": network_of(cluster)} if workload.clusters > 1 else {}
     yield _object("v1", "Namespace", SYSTEM, "", labels=labels)
     for number in range(workload.namespaces):
         yield _object("v1", "Namespace", namespace_of(number), "")
         yield _object("v1", "ServiceAccount", "default", namespace_of(number))
+    for number in range(_NODES):
+        yield _object("v1", "Node", f"node-{number}", "")
 
 
 def objects(workload: Workload, cluster: int) -> Iterator[Object]:
@@ -217,7 +220,7 @@ def endpoint_slice(
         endpoint: Object = {
             "addresses": [place.ip],
             "conditions": {"ready": True, "serving": True, "terminating": False},
-            "nodeName": f"node-{place.number % 20}",
+            "nodeName": f"node-{place.number % _NODES}",
         }
         if of_pods:
             endpoint["targetRef"] = {"kind": "Pod", "name": place.name, "namespace": namespace}
@@ -235,7 +238,7 @@ def endpoint_slice(
 
 def pod(place: ProxyPlace) -> Object:
     container = {"name": "app", "image": "example/app", "ports": [{"containerPort": 8080}]}
-    spec = {"serviceAccountName": "default", "nodeName": f"node-{place.number % 20}", "containers": [container]}
+    spec = {"serviceAccountName": "default", "nodeName": f"node-{place.number % _NODES}", "containers": [container]}
     status = {
         "phase": "Running",
         "podIP": place.ip,

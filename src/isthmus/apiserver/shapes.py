@@ -17,6 +17,9 @@ Object = dict[str, Any]
 _OMITTED = ("annotations", "labels", "finalizers", "ownerReferences")
 """An empty one says nothing, and is not kept."""
 
+_TEXTS = ("data", "binaryData", "stringData")
+"""Of Secrets and ConfigMaps. Clients in Go write what they have no bytes for as null."""
+
 
 def schema_of(kind: Kind) -> Schema:
     if kind.schema is not None:
@@ -42,6 +45,7 @@ def settle(kind: Kind, obj: Object, author: Author) -> None:
         try:
             msgspec.convert(obj, shape)
         except msgspec.ValidationError:
+            _empty_nulls(obj)
             unknown = list(schemas.prune(schema_of(kind), obj))
             _require(kind, obj, shape)
     metadata = obj["metadata"]
@@ -80,6 +84,12 @@ def _tell(kind: Kind, unknown: list[str], author: Author) -> None:
     if author.validation == WARN:
         for text in told:
             author.warn(text)
+
+
+def _empty_nulls(obj: Object) -> None:
+    for name in _TEXTS:
+        if isinstance(texts := obj.get(name), dict):
+            texts.update({key: "" for key, text in texts.items() if text is None})
 
 
 def _drop_nulls(value: Any) -> None:

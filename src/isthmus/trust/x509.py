@@ -419,7 +419,12 @@ def _key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
 
 
 def _issued_by(issuer: Issuer) -> x509.AuthorityKeyIdentifier:
-    return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+    """By the name that its own certificate gives to its key, however that was computed: OpenSSL takes no other for the issuer."""
+    try:
+        named = issuer.certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    except x509.ExtensionNotFound:
+        return x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(named.value)
 
 
 def _general_name(name: str) -> x509.GeneralName:
