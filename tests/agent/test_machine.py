@@ -116,7 +116,7 @@ def test_the_agent_s_own_connections_and_its_resolver_s_are_not_led_back_to_it()
         (
             "POD_NAMESPACE=bank\nISTIO_METAJSON_LABELS='7'",
             "",
-            "cluster.env: ISTIO_METAJSON_LABELS: is not an object of labels",
+            "ISTIO_METAJSON_LABELS: is not an object of labels",
         ),
         ("POD_NAMESPACE=bank", "defaultConfig: {proxyMetadata: [a]}", "defaultConfig.proxyMetadata has no fields"),
         ("POD_NAMESPACE=bank", "defaultConfig: {readinessProbe: [a]}", "defaultConfig.readinessProbe has no fields"),

@@ -96,6 +96,7 @@ def test_a_gateway_captures_no_dns():
         ("SECRET_TTL", "1 day"),
         ("ISTIO_META_DNS_CAPTURE", "perhaps"),
         ("ISTIO_METAJSON_X", "nope"),
+        ("ISTIO_METAJSON_LABELS", '{"app":7}'),
         ("ISTIO_KUBE_APP_PROBERS", "nope"),
     ],
 )
@@ -109,6 +110,18 @@ def test_labels_are_read_as_the_downward_api_writes_them():
     text = "".join(f"{key}={json.dumps(value)}\n" for key, value in values.items())
 
     assert labels_of(text) == values
+
+
+def test_labels_of_the_environment_are_labels_of_the_proxy_and_count_more_than_those_of_its_pod():
+    proxy = agent(
+        texts=PodTexts(labels='app="web"\nversion="v1"\n', resolv_conf=""),
+        ISTIO_METAJSON_LABELS='{"version":"v2","topology.istio.io/network":"n2"}',
+        ISTIO_META_NETWORK="n1",
+    ).proxy
+
+    assert proxy.labels == {"app": "web", "version": "v2", "topology.istio.io/network": "n2"}
+    assert proxy.network == "n2"
+    assert proxy.metadata == {}, "they are nothing else beside"
 
 
 @pytest.mark.parametrize("text", ["app", 'app="', "app=web", '="x"'])

@@ -21,8 +21,6 @@ from isthmus.installation.machine_kit import ENVIRONMENT, MESH
 
 Object = dict[str, Any]
 
-_LABELS = "ISTIO_METAJSON_LABELS"
-
 
 @dataclass(frozen=True, slots=True)
 class KitTexts:
@@ -61,10 +59,9 @@ def machine_agent(kit: KitTexts, paths: PodPaths, *, name: str, address: str, st
     }
     if "meshId" in config:
         environment.setdefault("ISTIO_META_MESH_ID", str(config["meshId"]))
-    labels = _labels(environment.pop(_LABELS, ""))
     pod = pod_agent("sidecar", environment, paths, PodTexts(labels="", resolv_conf=kit.resolv_conf))
     # The agent may change its machine's network, so it may mark sockets; and nobody puts new tokens into a kit.
-    proxy = msgspec.structs.replace(pod.proxy, labels=labels, marks_sockets=True)
+    proxy = msgspec.structs.replace(pod.proxy, marks_sockets=True)
     settings = msgspec.structs.replace(pod.settings, last_good=state, proves_by_certificate=True)
     return MachineAgent(
         pod=replace(pod, proxy=proxy, settings=settings),
@@ -93,13 +90,6 @@ def _environment(text: str) -> dict[str, str]:
                 raise BadPod(f"{ENVIRONMENT}: line {number}: {word[:80]!r} is not NAME=VALUE")
             found[name] = value
     return found
-
-
-def _labels(text: str) -> dict[str, str]:
-    try:
-        return msgspec.json.decode(text or "{}", type=dict[str, str])
-    except msgspec.MsgspecError as error:
-        raise BadPod(f"{ENVIRONMENT}: {_LABELS}: is not an object of labels: {error}") from None
 
 
 def _default_config(text: str) -> Object:

@@ -24,6 +24,7 @@ Object = dict[str, Any]
 
 ROLES = ("sidecar", "router")
 META, _META_JSON = "ISTIO_META_", "ISTIO_METAJSON_"
+_LABELS = "ISTIO_METAJSON_LABELS"
 _NETWORK_LABEL = "topology.istio.io/network"
 TOLD_OTHERWISE = frozenset(("CLUSTER_ID", "MESH_ID", "NETWORK", "NODE_NAME", "WORKLOAD_NAME", "DNS_CAPTURE"))
 _DRAIN_SECONDS = 5.0
@@ -75,7 +76,8 @@ def pod_agent(role: str, environment: Mapping[str, str], paths: PodPaths, texts:
         if word.is_wrong:
             raise BadPod(f"PROXY_CONFIG.{word.field}: {word.why}")
     namespace, name = _required(environment, "POD_NAMESPACE"), _required(environment, "POD_NAME")
-    labels = labels_of(texts.labels)
+    # What is said of this proxy alone counts more than what its Pod was made with.
+    labels = labels_of(texts.labels) | _told_labels(environment.get(_LABELS, ""))
     servers, domains = resolver_of(texts.resolv_conf)
     metadata = dict(_metadata(environment))
     return PodAgent(
@@ -151,9 +153,18 @@ def labels_of(text: str) -> dict[str, str]:
     return found
 
 
+def _told_labels(text: str) -> dict[str, str]:
+    try:
+        return msgspec.json.decode(text or "{}", type=dict[str, str])
+    except msgspec.MsgspecError as error:
+        raise BadPod(f"{_LABELS}: is not an object of labels: {error}") from None
+
+
 def _metadata(environment: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     """What has no place of its own in a specification is passed on as it is."""
     for name in sorted(environment):
+        if name == _LABELS:
+            continue
         if name.startswith(_META_JSON):
             yield from _json_object(environment, name).items()
         elif name.startswith(META) and name.removeprefix(META) not in TOLD_OTHERWISE and environment[name]:
