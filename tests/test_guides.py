@@ -8,8 +8,12 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-GUIDES = sorted(path for path in (ROOT / "docs" / "guides").glob("*.md") if path.stem not in ("README", "choosing"))
+GUIDES = sorted(
+    path for path in (ROOT / "docs" / "guides").glob("*.md") if path.stem not in ("README", "choosing", "promises")
+)
 EXAMPLES = sorted((ROOT / "examples").glob("*.yaml"))
+PROMISES = ROOT / "docs" / "guides" / "promises.md"
+PROMISED = {"D": 8, "C": 9, "N": 9, "W": 11, "P": 17}
 LIVE = "".join(path.read_text() for path in (ROOT / "tests" / "live").rglob("test_*.py"))
 
 
@@ -30,9 +34,11 @@ def test_a_guide_says_why_what_it_looks_like_and_what_breaks(page):
     )
 
 
-@pytest.mark.parametrize("page", [*GUIDES, ROOT / "docs" / "guides" / "README.md"], ids=lambda path: path.stem)
+@pytest.mark.parametrize(
+    "page", [*GUIDES, ROOT / "docs" / "guides" / "README.md", PROMISES], ids=lambda path: path.stem
+)
 def test_links_of_guides_lead_somewhere(page):
-    links = re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text())
+    links = re.findall(r"\]\((?!https?:)([^)# ]+)", page.read_text())
 
     assert [link for link in links if not (page.parent / link).exists()] == []
 
@@ -49,3 +55,23 @@ def test_an_example_begins_with_one_line_and_a_drawing(path):
 
     assert len(comment[0]) <= 150
     assert any("─" in line for line in comment[1:])
+
+
+def test_every_promise_has_an_example_a_proof_and_a_page():
+    rows = [
+        line.strip("| ").split(" | ") for line in PROMISES.read_text().splitlines() if re.match(r"\| [A-Z]\d", line)
+    ]
+
+    assert [row[0] for row in rows] == [
+        f"{kind}{number + 1}" for kind, count in PROMISED.items() for number in range(count)
+    ]
+    assert all(len(row) == 5 and "](" in row[3] and "](" in row[4] for row in rows)
+    assert all(row[2] == "all" or ".yaml)" in row[2] for row in rows)
+
+
+def test_every_proof_that_is_named_is_there():
+    proofs = re.findall(r"\]\((\S+/tests/\S+?\.(?:py|md))(?: \"(\w+)\")?\)", PROMISES.read_text())
+
+    files = {path: (PROMISES.parent / path).read_text() for path, _ in proofs}
+    assert [name for path, name in proofs if path.endswith(".py") and f"def {name}(" not in files[path]] == []
+    assert [path for path, _ in proofs if path.endswith(".md") and "/scenarios/" not in path] == []

@@ -102,6 +102,25 @@ async def test_a_cluster_appears_with_everything_in_it_and_goes_with_its_secret(
         assert (mesh.row().state, mesh.row().syncStatus) == ("gone", "closed")
 
 
+async def test_ten_clusters_join_while_it_runs_and_five_leave(own, fake_cluster):
+    names = [ClusterId(f"c{number}") for number in range(10)]
+    async with following(own) as mesh:
+        await mesh.remotes.settled()
+        for name in names:
+            cluster = await fake_cluster()
+            await cluster.put(SERVICES, f"web-{name}", "shop")
+            await own.put_secret(name, **{name: cluster.kubeconfig()})
+        await mesh.until(lambda: all(mesh.services(name) == [f"web-{name}"] for name in names))
+
+        for name in names[:5]:
+            await own.delete(SECRETS, name, "istio-system")
+
+        await mesh.until(lambda: set(mesh.world.clusters) == set(names[5:]))
+        assert {row.id: row.state for row in mesh.remotes.table()} == {
+            name: "gone" if name in names[:5] else "live" for name in names
+        }
+
+
 async def test_a_rotated_credential_takes_over_without_a_gap(own, west):
     west.tokens = {"old", "new"}
     await own.put_secret("s", west=west.kubeconfig("old"))
