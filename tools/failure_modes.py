@@ -1,6 +1,9 @@
 """Breaks a running mesh in every way that we know, under load, and writes what was measured into docs/failure-modes.md.
 
     python tools/failure_modes.py [PAGE]
+    python tools/failure_modes.py --only "a zone of east"
+
+With `--only`, the rows of one loss are printed, without any rule, and nothing is written.
 
 The figures depend on the machine, which is named in the page.
 """
@@ -15,7 +18,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,7 +35,7 @@ from isthmus.localruntime.traffic import clients
 
 _HERE = Path(__file__).parent
 _PAGE = _HERE.parent / "docs" / "failure-modes.md"
-_BEFORE, _BROKEN, _AFTER = 1.0, 6.0, 2.0
+_BEFORE, _BROKEN, _AFTER = 4.0, 6.0, 2.0
 _SETTLE_SECONDS = 60.0
 _SYSTEM = "istio-system"
 _HEDGE_AFTER = "300ms"
@@ -135,7 +138,11 @@ EXPERIMENTS = (
 
 
 def main(arguments: list[str]) -> int:
-    page = Path(arguments[0]) if arguments else _PAGE
+    only = arguments[1] if arguments[:1] == ["--only"] else ""
+    page = Path(arguments[0]) if arguments and not only else _PAGE
+    chosen = [each for each in EXPERIMENTS if only in ("", each.what)]
+    if not chosen:
+        sys.exit(f"no loss {only!r}; there are: {', '.join(sorted({each.what for each in EXPERIMENTS}))}")
     with tempfile.TemporaryDirectory(prefix="isthmus-") as home:
         os.environ["ISTHMUS_STATE"] = home
         command = [sys.executable, "-m", "isthmus.cli.app"]
@@ -145,15 +152,13 @@ def main(arguments: list[str]) -> int:
         try:
             mesh = MeshClient(StateFolder(Path(home) / "failure-modes"))
             asyncio.run(_scale(mesh, "east", "helloworld-v1", 2))
-            plain = list(_all(mesh))
-            for cluster in ("east", "center", "west"):
-                asyncio.run(_hedge(mesh, cluster, _HEDGE_AFTER))
-            hedged = list(_all(mesh))
-            for cluster in ("east", "center", "west"):
-                asyncio.run(_hedge(mesh, cluster, None))
+            plain = list(_all(mesh, chosen))
+            if only:
+                return 0
+            hedged = list(_hedged(mesh))
             for cluster in ("east", "west"):
                 asyncio.run(_apply(mesh, cluster))
-            ruled = list(_all(mesh))
+            ruled = list(_all(mesh, EXPERIMENTS))
         finally:
             subprocess.run([*command, "down"], check=True, capture_output=True)
     page.write_text(_page(plain, hedged, ruled))
@@ -161,18 +166,37 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-Measured = tuple[Experiment, str, Summary]
+def _hedged(mesh: MeshClient) -> Iterator[Measured]:
+    for cluster in ("east", "center", "west"):
+        asyncio.run(_hedge(mesh, cluster, _HEDGE_AFTER))
+    yield from _all(mesh, EXPERIMENTS)
+    for cluster in ("east", "center", "west"):
+        asyncio.run(_hedge(mesh, cluster, None))
 
 
-def _all(mesh: MeshClient) -> Iterator[Measured]:
-    for experiment in EXPERIMENTS:
+@dataclass(frozen=True)
+class Measured:
+    """What one client saw: `undisturbed` until it was broken, `broken` from then on."""
+
+    experiment: Experiment
+    cluster: str
+    undisturbed: Summary
+    broken: Summary
+
+    def __str__(self) -> str:
+        before = f"before, the slowest took {1000 * self.undisturbed.slowest_seconds:.0f} ms"
+        return f"{self.experiment.what}, {self.experiment.how}; client in {self.cluster}: {self.broken}; {before}"
+
+
+def _all(mesh: MeshClient, experiments: Sequence[Experiment]) -> Iterator[Measured]:
+    for experiment in experiments:
         _settle(mesh)
-        for cluster, summary in _measure(mesh, experiment).items():
-            print(f"{experiment.what}, {experiment.how}; client in {cluster}: {summary}", flush=True)
-            yield experiment, cluster, summary
+        for measured in _measure(mesh, experiment):
+            print(measured, flush=True)
+            yield measured
 
 
-def _measure(mesh: MeshClient, experiment: Experiment) -> dict[str, Summary]:
+def _measure(mesh: MeshClient, experiment: Experiment) -> list[Measured]:
     wait = threading.Event().wait
     where = {found[0]: found for found in clients(mesh.status())}
     breaker, status = Breaker(mesh), Status(mesh)
@@ -189,7 +213,9 @@ def _measure(mesh: MeshClient, experiment: Experiment) -> dict[str, Summary]:
         wait(_AFTER)
         for load in loads.values():
             load.__exit__(None, None, None)
-    return {cluster: load.since(began) for cluster, load in loads.items()}
+    return [
+        Measured(experiment, cluster, load.until(began), load.since(began)) for cluster, load in sorted(loads.items())
+    ]
 
 
 def _settle(mesh: MeshClient) -> None:
@@ -246,7 +272,8 @@ stays so for {_BROKEN:g} s, unless the runtime starts it again before.
 - *hangs*: it is stopped; its connections stay open, and nothing is answered.
 - *silent*: every packet to and from it is lost.
 
-`failed` are requests that the client got an error for; `for` is from the first failure to the end of the last; `slowest` is of those that succeeded.
+`failed` are requests that the client got an error for; `for` is from the first failure to the end of the last; `slowest` is of those that succeeded,
+and `before` the same for the {_BEFORE:g} s before anything was broken: what the machine itself adds.
 
 ## Without any rule
 
@@ -271,18 +298,19 @@ limit, or a second try, a request to what hangs waits for as long as the caller 
 """
 
 
-def _table(measured: list[Measured]) -> str:
-    rows = [
-        "| What | How | Client in | Requests | Failed | For | Slowest |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
+def _table(rows: list[Measured]) -> str:
+    lines = [
+        "| What | How | Client in | Requests | Failed | For | Slowest | Before |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for experiment, cluster, found in measured:
+    for row in rows:
+        found = row.broken
         lasted = f"{found.failing_seconds:.2f} s" if found.failed else ""
-        rows.append(
-            f"| {experiment.what} | {experiment.how} | {cluster} | {found.requests} | {found.failed} | {lasted} | "
-            f"{1000 * found.slowest_seconds:.0f} ms |"
+        lines.append(
+            f"| {row.experiment.what} | {row.experiment.how} | {row.cluster} | {found.requests} | {found.failed} | {lasted} | "
+            f"{1000 * found.slowest_seconds:.0f} ms | {1000 * row.undisturbed.slowest_seconds:.0f} ms |"
         )
-    return "\n".join(rows)
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

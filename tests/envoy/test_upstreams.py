@@ -209,6 +209,21 @@ def test_what_a_destination_rule_says_is_in_the_cluster_and_envoy_accepts_it(mes
     assert found.common_lb_config.healthy_panic_threshold.value == 30
 
 
+@pytest.mark.parametrize(("resolution", "patience"), [("endpoints", 2), ("dns", 10), ("none", 10)])
+def test_where_another_endpoint_can_take_a_request_one_that_does_not_accept_has_two_seconds(mesh, resolution, patience):
+    service = mesh.replace(mesh.service("helloworld", mesh.port(5000)), resolution=Resolution(resolution))
+    endpoint = mesh.endpoint(service, "a.example" if resolution == "dns" else "10.0.0.1", meshed=False)
+    upstream = mesh.upstream(service, service.ports[0], mesh.group(mesh.direct(endpoint, 443)))
+    said = mesh.replace(upstream, policy=TrafficPolicy(pool=ConnectionPool(connect_seconds=7)))
+
+    def seconds_for(one):
+        found = clusters(mesh.compiled(mesh.view(mesh.outbound_view(one))))[one.name]
+        return found.connect_timeout.ToTimedelta().total_seconds()
+
+    assert seconds_for(upstream) == patience
+    assert seconds_for(said) == 7
+
+
 @pytest.mark.parametrize(
     ("resolution", "kind"),
     [("endpoints", "EDS"), ("dns", "STRICT_DNS"), ("dns-first", "LOGICAL_DNS"), ("none", "ORIGINAL_DST")],

@@ -28,7 +28,9 @@ _BALANCING = {
     Balancing.RANDOM: Cluster.RANDOM,
 }
 _UNLIMITED = 2**32 - 1
-_CONNECT_SECONDS = 10.0
+CONNECT_SECONDS = 10.0
+CONNECT_SECONDS_AMONG_OTHERS = 2.0
+"""Where another endpoint can take the request: longer than a lost first packet, which the kernel sends again after one second."""
 
 _REQUESTS_THROUGH_GATEWAY = 100
 """A gateway passes connections, not requests, so it balances the former alone. Without an end to an HTTP/2 connection, a caller's every
@@ -155,10 +157,10 @@ def least_health(rule: OutlierDetection | None) -> int:
     return rule.min_health_percent or 0 if rule else 0
 
 
-def connect_timeout(policy: TrafficPolicy) -> Any:
-    """What is not connected when a second try is due is tried elsewhere: until there is a connection, Envoy begins no second try."""
+def connect_timeout(policy: TrafficPolicy, seconds_otherwise: float) -> Any:
+    """As a rule says. What is not connected when a second try is due is tried elsewhere: until there is a connection, Envoy begins no second try."""
     said = policy.pool.connect_seconds if policy.pool else None
-    otherwise = min(_CONNECT_SECONDS, policy.wishes.hedge_after_seconds or _CONNECT_SECONDS)
+    otherwise = min(seconds_otherwise, policy.wishes.hedge_after_seconds or seconds_otherwise)
     return seconds(otherwise if said is None else said)
 
 

@@ -28,6 +28,7 @@ from isthmus.envoy.common import (
 )
 from isthmus.envoy.endpoints import endpoints_of
 from isthmus.envoy.resources import Resource
+from isthmus.envoy.traffic_policy import CONNECT_SECONDS, CONNECT_SECONDS_AMONG_OTHERS
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ServiceKey
 from isthmus.model.origins import Origin
@@ -37,10 +38,8 @@ from isthmus.model.views import InboundPort, ProxyKind, Upstream
 
 Cluster = cluster_pb2.Cluster
 
-_CONNECT_SECONDS = 10.0
 _LOOPBACK_SOURCES = {4: "127.0.0.6", 6: "::6"}
-"""Addresses that capture leaves alone, by family."""
-"""Source of connections that the sidecar makes to its own workload; capture leaves them alone."""
+"""Sources of connections that the sidecar makes to its own workload, by family; capture leaves them alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +103,7 @@ def inbound(port: InboundPort, families: tuple[int, ...]) -> Resource:
     if port.pool:
         policy = TrafficPolicy(pool=port.pool)
         cluster.circuit_breakers.CopyFrom(traffic_policy.limits(policy))
-        cluster.connect_timeout.CopyFrom(traffic_policy.connect_timeout(policy))
+        cluster.connect_timeout.CopyFrom(traffic_policy.connect_timeout(policy, CONNECT_SECONDS))
         if port.pool.keepalive:
             cluster.upstream_connection_options.tcp_keepalive.CopyFrom(traffic_policy.keepalive(policy))
     return Resource.of(cluster.name, cluster)
@@ -126,7 +125,7 @@ def passthrough() -> Resource:
         name=PASSTHROUGH,
         type=Cluster.ORIGINAL_DST,
         lb_policy=Cluster.CLUSTER_PROVIDED,
-        connect_timeout=seconds(_CONNECT_SECONDS),
+        connect_timeout=seconds(CONNECT_SECONDS),
         circuit_breakers=traffic_policy.limits(TrafficPolicy()),
     )
     traffic_policy.speak_as_downstream(cluster)
@@ -145,7 +144,7 @@ def inbound_passthrough(families: tuple[int, ...]) -> Resource:
 def black_hole() -> Resource:
     """No endpoints: whatever is sent there ends."""
     return Resource.of(
-        BLACK_HOLE, Cluster(name=BLACK_HOLE, type=Cluster.STATIC, connect_timeout=seconds(_CONNECT_SECONDS))
+        BLACK_HOLE, Cluster(name=BLACK_HOLE, type=Cluster.STATIC, connect_timeout=seconds(CONNECT_SECONDS))
     )
 
 
@@ -189,6 +188,7 @@ def _found_by_dns(upstream: Upstream) -> Resource:
     cluster.ClearField("eds_cluster_config")
     cluster.dns_lookup_family = Cluster.V4_ONLY
     cluster.respect_dns_ttl = True
+    cluster.connect_timeout.CopyFrom(traffic_policy.connect_timeout(upstream.policy, CONNECT_SECONDS))
     cluster.load_assignment.ParseFromString(endpoints_of(upstream.groups, upstream.name).body)
     return Resource.of(cluster.name, cluster)
 
@@ -205,6 +205,7 @@ def _looked_up(facts: _Facts) -> Resource:
     cluster.cluster_type.name = "envoy.clusters.dynamic_forward_proxy"
     config = dynamic_forward_proxy_pb2.ClusterConfig(dns_cache_config=filters.dns_cache())
     cluster.cluster_type.typed_config.CopyFrom(packed(config))
+    cluster.connect_timeout.CopyFrom(traffic_policy.connect_timeout(facts.policy, CONNECT_SECONDS))
     traffic_policy.speak_to_named_hosts(cluster, facts.port.protocol, facts.policy.pool)
     if facts.policy.origination:
         cluster.transport_socket.CopyFrom(tls.originating_socket(facts.policy.origination, "", (), facts.port.protocol))
@@ -225,7 +226,7 @@ def _original_destination(facts: _Facts, *, mutual_tls: bool) -> Resource:
         alt_stat_name=f"{facts.name};",
         type=Cluster.ORIGINAL_DST,
         lb_policy=Cluster.CLUSTER_PROVIDED,
-        connect_timeout=traffic_policy.connect_timeout(facts.policy),
+        connect_timeout=traffic_policy.connect_timeout(facts.policy, CONNECT_SECONDS),
         circuit_breakers=traffic_policy.limits(facts.policy),
         metadata=_service_metadata(facts),
     )
@@ -276,7 +277,7 @@ def _nameless(policy: TrafficPolicy, *, locality_weighted: bool) -> Any:
     cluster = Cluster(
         type=Cluster.EDS,
         eds_cluster_config=Cluster.EdsClusterConfig(eds_config=from_ads()),
-        connect_timeout=traffic_policy.connect_timeout(policy),
+        connect_timeout=traffic_policy.connect_timeout(policy, CONNECT_SECONDS_AMONG_OTHERS),
         circuit_breakers=traffic_policy.limits(policy),
         outlier_detection=traffic_policy.outliers(policy.outliers),
         common_lb_config=Cluster.CommonLbConfig(
@@ -306,7 +307,7 @@ def _to_own_workload(name: str, families: tuple[int, ...]) -> Any:
         alt_stat_name=f"{name};",
         type=Cluster.ORIGINAL_DST,
         lb_policy=Cluster.CLUSTER_PROVIDED,
-        connect_timeout=seconds(_CONNECT_SECONDS),
+        connect_timeout=seconds(CONNECT_SECONDS),
         circuit_breakers=traffic_policy.limits(TrafficPolicy()),
         upstream_bind_config=address_pb2.BindConfig(
             source_address=source,

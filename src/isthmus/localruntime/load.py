@@ -132,6 +132,10 @@ class Load:
         """Of the requests that ended after a moment (time.time())."""
         return summary([outcome for outcome in self.outcomes if outcome.began + outcome.seconds >= moment])
 
+    def until(self, moment: float) -> Summary:
+        """Of the requests that ended before a moment (time.time())."""
+        return summary([outcome for outcome in self.outcomes if outcome.began + outcome.seconds < moment])
+
     @property
     def summary(self) -> Summary:
         return summary(self.outcomes)
