@@ -114,13 +114,15 @@ class NameServers:
         loop = asyncio.get_running_loop()
         with self._open_socket(socket.SOCK_DGRAM if over_udp else socket.SOCK_STREAM) as upstream:
             upstream.setblocking(False)
-            await loop.sock_connect(upstream, (server, 53))
             if over_udp:
-                await loop.sock_sendall(upstream, packet)
+                # Neither waits for anybody, so neither needs the loop.
+                upstream.connect((server, 53))
+                upstream.send(packet)
                 # Whoever guesses the port can send, too: what is not the answer is passed over.
                 while not is_answer_to(reply := await loop.sock_recv(upstream, 65535), packet):
                     pass
                 return reply
+            await loop.sock_connect(upstream, (server, 53))
             await loop.sock_sendall(upstream, len(packet).to_bytes(2) + packet)
             length = int.from_bytes(await _exactly(loop, upstream, 2))
             return await _exactly(loop, upstream, length)
