@@ -95,8 +95,13 @@ async def test_an_export_makes_an_import_it_follows_the_service_and_goes_with_th
         made = await until(finished(api, "hello"))
         assert made["spec"]["ports"] == [{"name": "http", "port": 80, "protocol": "TCP"}]
         assert made["spec"]["ips"][0].startswith("240.241.")
-        assert made["status"] == {"clusters": [{"cluster": "east"}]}
-        assert await told(api, "hello") == {"Valid": "True Valid", "Conflict": "False NoConflicts"}
+        assert made["status"]["clusters"] == [{"cluster": "east"}]
+        assert [(each["type"], each["status"]) for each in made["status"]["conditions"]] == [("Ready", "True")]
+        assert await told(api, "hello") == {
+            "Valid": "True Valid",
+            "Ready": "True Exported",
+            "Conflict": "False NoConflicts",
+        }
 
         more = {"spec": {"ports": [{"name": "http", "port": 80}, {"name": "grpc", "port": 9000}]}}
         await api.call("PATCH", f"{SERVICES}/hello", more, content_type=MERGE)
@@ -152,7 +157,10 @@ async def test_an_export_without_a_service_is_told_and_becomes_valid_when_one_is
     await api.made(EXPORTS, named("hello"))
     async with control_plane(server):
         first = await until(lambda: told(api, "hello"))
-        assert (first, await imports(api)) == ({"Valid": "False NoService", "Conflict": "False NoConflicts"}, {})
+        assert (first, await imports(api)) == (
+            {"Valid": "False NoService", "Ready": "False Pending", "Conflict": "False NoConflicts"},
+            {},
+        )
 
         await api.made(SERVICES, named("hello", spec={"ports": [{"name": "http", "port": 80}]}))
         await until(finished(api, "hello"))

@@ -62,6 +62,12 @@ def message(found: ClusterSetPlan, kind: str = "Conflict") -> str:
     return next(each["message"] for each in status.status["conditions"] if each["type"] == kind)
 
 
+def readiness(wanted: Any) -> tuple[str, str]:
+    [condition] = wanted.status["conditions"]
+    assert condition["type"] == "Ready"
+    return condition["status"], condition["reason"]
+
+
 def as_made(found: ClusterSetPlan) -> list[tuple[str, Any]]:
     """The imports as they are once they have been written."""
     return [
@@ -84,7 +90,9 @@ def test_a_service_that_one_cluster_exports_has_an_import_in_every_cluster_with_
 
     assert here.spec == there.spec
     assert (here.spec.type, here.spec.session_affinity) == ("ClusterSetIP", "None")
-    assert here.status == there.status == {"clusters": [{"cluster": "east"}]}
+    assert here.status == there.status
+    assert here.status["clusters"] == [{"cluster": "east"}]
+    assert readiness(here) == ("True", "Ready")
     assert ip_address(here.spec.ips[0]) in ip_network("240.241.0.0/16")
     assert plan(east, cluster("west", namespaces=("other",)), own="west").imports == ()
 
@@ -105,7 +113,7 @@ def test_an_import_goes_with_the_last_export():
     one_left = plan(cluster("east", service(), made), west)
     none_left = plan(cluster("east", service(), made), cluster("west", service()))
 
-    assert [each.status for each in one_left.imports] == [{"clusters": [{"cluster": "west"}]}]
+    assert [each.status["clusters"] for each in one_left.imports] == [[{"cluster": "west"}]]
     assert [each.metadata.name for each in none_left.gone] == ["hello"]
 
 
@@ -125,7 +133,11 @@ def test_ports_are_the_union_of_all_exports_and_differing_sets_are_no_conflict()
     found = plan(east, west)
 
     assert ports(found) == ["http 80/TCP", "grpc 9000/TCP"]
-    assert told(found) == {"Valid": ("True", "Valid"), "Conflict": ("False", "NoConflicts")}
+    assert told(found) == {
+        "Valid": ("True", "Valid"),
+        "Ready": ("True", "Exported"),
+        "Conflict": ("False", "NoConflicts"),
+    }
 
 
 @pytest.mark.parametrize(
@@ -143,7 +155,15 @@ def test_where_ports_are_at_odds_the_oldest_export_counts_and_every_exporter_is_
     here, there = plan(east, west), plan(east, west, own="west")
 
     assert ports(here) == ports(there) == ["http 80/TCP"]
-    assert told(here) == told(there) == {"Valid": ("True", "Valid"), "Conflict": ("True", "PortConflict")}
+    assert (
+        told(here)
+        == told(there)
+        == {
+            "Valid": ("True", "Valid"),
+            "Ready": ("True", "Exported"),
+            "Conflict": ("True", "PortConflict"),
+        }
+    )
     assert message(here) == f"ports: {shown} of east gives way to http 80/TCP of west"
 
 
@@ -161,7 +181,7 @@ def test_the_oldest_export_says_whether_it_is_headless_and_a_headless_one_has_no
     found = plan(east, west, own="west")
 
     [wanted] = found.imports
-    assert (wanted.spec.type, wanted.spec.ips) == ("Headless", [])
+    assert (wanted.spec.type, wanted.spec.ips, readiness(wanted)) == ("Headless", [], ("True", "Ready"))
     assert told(found)["Conflict"] == ("True", "TypeConflict")
     assert message(found) == "the type: that of the oldest export counts, of east: Headless; west has ClusterSetIP"
 
@@ -196,19 +216,20 @@ def test_an_export_without_a_service_or_of_an_external_name_is_invalid_and_no_pa
     assert told(absent)["Valid"] == ("False", "NoService")
     assert told(elsewhere)["Valid"] == ("False", "InvalidServiceType")
     assert told(absent)["Conflict"] == ("False", "NoConflicts")
+    assert told(absent)["Ready"] == told(elsewhere)["Ready"] == ("False", "Pending")
 
 
 def test_a_condition_keeps_its_time_until_it_changes_and_other_controllers_words_stay():
     before = [
         {"type": "Valid", "status": "True", "reason": "Valid", "lastTransitionTime": "2026-01-01T00:00:00Z"},
-        {"type": "Ready", "status": "True", "reason": "Exported"},
+        {"type": "Seen", "status": "True", "reason": "Audited"},
     ]
 
     [status] = plan(cluster("east", service(), export(1, status={"conditions": before}))).statuses
 
-    valid, conflict, ready = status.status["conditions"]
+    valid, ready, conflict, seen = status.status["conditions"]
     assert (valid["lastTransitionTime"], conflict["lastTransitionTime"]) == ("2026-01-01T00:00:00Z", NOW)
-    assert (valid["observedGeneration"], ready) == (3, before[1])
+    assert (ready["type"], valid["observedGeneration"], seen) == ("Ready", 3, before[1])
 
 
 def test_every_cluster_gives_a_name_the_same_address_and_each_name_its_own():

@@ -41,13 +41,8 @@ class WantedImport:
     namespace: str
     name: str
     spec: ServiceImportSpec
-    clusters: tuple[ClusterId, ...]
+    status: Object
     found: ServiceImport | None
-
-    @property
-    def status(self) -> Object:
-        """Which clusters the service comes from."""
-        return {"clusters": [{"cluster": cluster} for cluster in self.clusters]}
 
     @property
     def has_spec(self) -> bool:
@@ -55,7 +50,7 @@ class WantedImport:
 
     @property
     def has_status(self) -> bool:
-        return self.found is not None and self.found.status.get("clusters", []) == self.status["clusters"]
+        return self.found is not None and {name: self.found.status.get(name) for name in self.status} == self.status
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,13 +96,7 @@ def cluster_set_plan(clusters: Sequence[ClusterInput], own: ClusterId, domain: s
     ours = {key: obj for key, obj in found.items() if _is_ours(obj)}
     addresses = _addresses(merged, ours, domain)
     wanted = [
-        WantedImport(
-            namespace=key[0],
-            name=key[1],
-            spec=_spec(service, addresses.get(key, ())),
-            clusters=tuple(sorted(each.cluster for each in service.exports)),
-            found=ours.get(key),
-        )
+        _import(key, service, addresses.get(key, ()), ours.get(key), now)
         for key, service in merged.items()
         if _takes_imports(here, key[0]) and (key in ours or key not in found)
     ]
@@ -221,6 +210,23 @@ def _shown(port: ServiceImportPort) -> str:
     return f"{name}{port.port}/{port.protocol}{application}"
 
 
+def _import(
+    key: Key, service: _Merged, addresses: Sequence[str], found: ServiceImport | None, now: str
+) -> WantedImport:
+    spec, there = _spec(service, addresses), found or ServiceImport()
+    clusters = [{"cluster": cluster} for cluster in sorted(each.cluster for each in service.exports)]
+    told = conditions((_readiness(spec),), there.status, there, now)
+    status: Object = {"clusters": clusters, "conditions": told}
+    return WantedImport(namespace=key[0], name=key[1], spec=spec, status=status, found=found)
+
+
+def _readiness(spec: ServiceImportSpec) -> Condition:
+    """A name without an address resolves to Pods, and is ready at once."""
+    if spec.type == HEADLESS or spec.ips:
+        return Condition("Ready", True, "Ready", "the name resolves, and its exports answer")
+    return Condition("Ready", False, "Pending", "every address of the set is given to an older name")
+
+
 def _spec(service: _Merged, addresses: Sequence[str]) -> ServiceImportSpec:
     said = service.oldest.service.spec
     return ServiceImportSpec(
@@ -273,7 +279,7 @@ def _statuses(here: ClusterInput, merged: Mapping[Key, _Merged], now: str) -> It
             continue
         valid = _validity(here.objects.get("Service", {}).get(key))
         conflict = _conflict(merged[key].conflicts) if valid.holds else _NO_CONFLICTS
-        told = conditions((valid, conflict), export.status, export, now)
+        told = conditions((valid, _export_readiness(valid), conflict), export.status, export, now)
         if export.status.get("conditions") != told:
             yield WantedStatus(
                 kind="ServiceExport",
@@ -291,6 +297,13 @@ def _validity(service: object) -> Condition:
     if not _is_exportable(service):
         return Condition("Valid", False, "InvalidServiceType", "a Service of type ExternalName cannot be exported")
     return Condition("Valid", True, "Valid", "the Service is exported")
+
+
+def _export_readiness(valid: Condition) -> Condition:
+    """Control planes read exports themselves: one that is valid is exported."""
+    if valid.holds:
+        return Condition("Ready", True, "Exported", "every control plane that discovers this cluster reads it")
+    return Condition("Ready", False, "Pending", "the export is not valid")
 
 
 def _conflict(found: Sequence[Condition]) -> Condition:

@@ -60,7 +60,8 @@ def test_both_clusters_have_the_import_and_resolve_the_name_to_its_address(mesh)
 
     assert imports["east"]["spec"] == imports["west"]["spec"]
     assert exporting(mesh, "east") == exporting(mesh, "west") == ["east"]
-    assert told(mesh, "east") == {"Valid": "True Valid", "Conflict": "False NoConflicts"}
+    assert told(mesh, "east") == {"Valid": "True Valid", "Ready": "True Exported", "Conflict": "False NoConflicts"}
+    assert [each["type"] for each in imports["west"]["status"]["conditions"] if each["status"] == "True"] == ["Ready"]
     for cluster in ("east", "west"):
         assert resolved(mesh, cluster) == imports[cluster]["spec"]["ips"][0]
         assert socket.inet_aton(resolved(mesh, cluster))[:2] == bytes([240, 241])
