@@ -32,7 +32,7 @@ OURS, THEIRS = root(), root()
 
 @asynccontextmanager
 async def publishing(
-    cluster: Any, roots: str = OURS, *, home: str = "east", is_own: bool = False
+    cluster: Any, roots: str = OURS, *, home: str = "east", is_own: bool = False, system: str = SYSTEM
 ) -> AsyncIterator[Any]:
     """A publisher of the control plane of `home`; gives the issues that it reports."""
     reported: list[Issue] = []
@@ -47,7 +47,7 @@ async def publishing(
             cluster=ClusterId("west"),
             home=ClusterId(home),
             is_own=is_own,
-            system_namespace=SYSTEM,
+            system_namespace=Namespace(system),
             report=report,
         )
         task = tasks.create_task(publisher.run(), name="publisher")
@@ -174,3 +174,28 @@ async def test_the_only_one_that_may_write_replaces_its_roots_whatever_they_are(
         await until(lambda: len(published(west)) == 2)
     async with publishing(west, THEIRS, home="east"):
         await until(lambda: set(published(west).values()) == {THEIRS})
+
+
+async def test_two_of_one_cluster_with_different_roots_leave_each_other_s_namespaces_alone(west):
+    await west.put(NAMESPACES, "other-system")
+    async with publishing(west, OURS, home="west", is_own=True):
+        await until(lambda: len(published(west)) == 3)
+        async with publishing(west, THEIRS, home="west", is_own=True, system="other-system") as reported:
+            await until(lambda: published(west)["other-system"] == THEIRS and reported)
+
+    assert [issue.code for issue in reported] == ["ISM0205"]
+    assert "in istio-system, shop are those of another control plane" in reported[0].what
+    seen = [event["object"] for path, _, event in west.events if path == CONFIG_MAPS]
+    of_the_first = [each["data"][KEY] for each in seen if each["metadata"]["namespace"] != "other-system"]
+    of_the_other = [each["data"][KEY] for each in seen if each["metadata"]["namespace"] == "other-system"]
+    assert set(of_the_first) == {OURS}
+    assert of_the_other == sorted(of_the_other, key=[OURS, THEIRS].index), "once changed, never changed back"
+
+
+async def test_a_namespace_is_another_control_plane_s_when_its_config_map_says_so(west):
+    async with publishing(west, OURS, home="west", is_own=True):
+        await until(lambda: len(published(west)) == 2)
+        said = {"annotations": {PUBLISHED_BY: "west/other-system"}}
+        await west.put(CONFIG_MAPS, CONFIG_MAP, "shop", data={KEY: OURS}, metadata=said)
+        async with publishing(west, THEIRS, home="west", is_own=True, system="other-system"):
+            await until(lambda: published(west) == {"istio-system": OURS, "shop": THEIRS})

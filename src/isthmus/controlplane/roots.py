@@ -3,8 +3,9 @@
 Several control planes may write into one cluster. Whoever publishes in its system namespace first decides; another one whose roots are among
 those published helps to publish the same in new namespaces, and one whose roots are not says so (ISM0205) and writes nothing: two that
 overwrite each other would break each other's proxies in turn. So does the first itself, if it comes back with none of the roots that the
-others rely on. A cluster's own control plane always publishes, and takes over what another one published before it. Which others may, the
-cluster says itself, by Istio's annotation on its system namespace.
+others rely on. A cluster's own control plane always publishes, and takes over what another cluster's published before it. Which others may,
+the cluster says itself, by Istio's annotation on its system namespace. Of two of its own, in system namespaces of their own, each keeps the
+namespaces in which it was first.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ PUBLISHED_BY = "isthmus.io/published-by"
 WRITERS = "topology.istio.io/controlPlaneClusters"
 """On the system namespace: the ids of the clusters whose control planes may write into this one, or `*`."""
 
+_USUAL_SYSTEM = "istio-system"
 _RETRY_SECONDS = 1.0
 
 log = structlog.get_logger()
@@ -56,6 +58,7 @@ class RootPublisher:
         self._data = {KEY: root_pem}
         self._cluster = cluster
         self._home = home
+        self._me = home if system_namespace == _USUAL_SYSTEM else f"{home}/{system_namespace}"
         self._is_own = is_own
         self._system = system_namespace
         self._report = report
@@ -101,12 +104,12 @@ class RootPublisher:
 
     async def _publish(self) -> None:
         first = self._published.values.get((self._system, CONFIG_MAP))
-        conflict = self._conflict(first) if first is not None and self._may_write() else None
+        conflict = self._conflict(first) if self._may_write() else None
         self._report(() if conflict is None else (conflict,))
-        if conflict is not None or not self._may_write():
+        if not self._may_write() or (conflict is not None and not self._is_own):
             self.trusted.clear()
             return
-        whose, data = str(self._home), self._data
+        whose, data = self._me, self._data
         if first is not None and not self._is_mine(first):
             whose, data = _publisher(first), first.data
         self.trusted.set()
@@ -126,7 +129,10 @@ class RootPublisher:
         return {name.strip() for name in said.split(",")} - {""}
 
     def _is_mine(self, present: ConfigMap) -> bool:
-        return self._is_own or _publisher(present) in ("", self._home)
+        whose = _publisher(present)
+        if whose in ("", self._me):
+            return True
+        return self._is_own and (present.metadata.namespace == self._system or whose.partition("/")[0] != self._home)
 
     async def _create(self, namespace: str, content: dict[str, Any]) -> None:
         named = {"name": CONFIG_MAP, "namespace": namespace, "labels": {"istio.io/config": "true"}}
@@ -136,25 +142,31 @@ class RootPublisher:
         except (AlreadyExists, NotFound):
             return  # Another was faster, which the watch will show; or the namespace has gone meanwhile.
 
-    def _conflict(self, first: ConfigMap) -> Issue | None:
+    def _conflict(self, first: ConfigMap | None) -> Issue | None:
         """Why what is published may not become what is ours, if it may not."""
-        published, whose = first.data.get(KEY, ""), _publisher(first)
-        if self._is_own or whose == "":
+        ours = self._data[KEY]
+        if self._is_own:
+            others = [each for each in self._published.values.values() if not self._is_mine(each)]
+            where = sorted(each.metadata.namespace for each in others if not holds(each.data.get(KEY, ""), ours))
+            return self._contradicted(f"in {', '.join(where)} are those of another control plane") if where else None
+        if first is None or (whose := _publisher(first)) == "":
             return None
-        if whose != self._home:
-            return None if holds(published, self._data[KEY]) else self._contradicted(f"are those of {whose}")
-        if self._writers() == {self._home} or shares(published, self._data[KEY]):
+        published = first.data.get(KEY, "")
+        if whose != self._me:
+            return None if holds(published, ours) else self._contradicted(f"here are those of {whose}")
+        if self._writers() == {self._home} or shares(published, ours):
             return None
-        return self._contradicted("are those of before, on which the other control planes of this cluster rely")
+        return self._contradicted("here are those of before, on which the other control planes of this cluster rely")
 
     def _contradicted(self, whose: str) -> Issue:
         return Issue(
             subject=Subject(self._cluster, "ConfigMap", self._system, CONFIG_MAP),
             code="ISM0205",
             severity=Severity.ERROR,
-            what=f"the roots published here {whose}, and ours are not among them: "
-            f"proxies of this cluster do not trust the control plane of {self._home}",
-            fix=f"give all of them one root (Secret cacerts), or take one of them out of the annotation {WRITERS}",
+            what=f"the roots published {whose}, and ours are not among them: "
+            f"proxies there do not trust the control plane of {self._me}",
+            fix=f"give all of them one root (Secret cacerts), or take one of them out of the annotation {WRITERS}, "
+            f"or say on the ConfigMaps whose they are ({PUBLISHED_BY})",
         )
 
 
