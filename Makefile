@@ -9,7 +9,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
 # A KUBECONFIG that happens to be in the environment is no invitation to fill that cluster.
 BENCH_OPTIONS = $(if $(TARGET),--target $(TARGET) --kubeconfig $(KUBECONFIG)) $(BENCH)
 
-.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate bench-dns findings fuzz-apiserver format bench-render bench-stages bench-fanout bench-istiod soak choosing failure-modes live-all interop
+.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate bench-dns findings fuzz-apiserver format bench-render bench-stages bench-fanout bench-istiod soak choosing failure-modes live-all interop interop-istio
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -64,10 +64,18 @@ tools/bench/drones: tools/bench/drones.c
 	@command -v cc >/dev/null || { echo "make bench needs a C compiler: install gcc or clang, and OpenSSL's headers (libssl-dev)"; exit 1; }
 	cc -O2 -Wall -Wextra -o $@ $< -lssl -lcrypto
 
-# Istio's own control plane, to be compared with. No part of Isthmus needs it.
-build/istio/pilot-discovery: tools/istio/go.mod tools/istio/go.sum
-	@command -v go >/dev/null || { echo "make bench-istiod builds Istio's own control plane: install Go (1.26 or newer)"; exit 1; }
-	cd tools/istio && CGO_ENABLED=0 nice go build -ldflags '-s -w' -tags vtprotobuf,disable_pgv -o $(CURDIR)/$@ istio.io/istio/pilot/cmd/pilot-discovery
+# Istio's own programs, to be compared and to work with. No part of Isthmus needs them.
+build/istio/%: TAGS = vtprotobuf,disable_pgv
+build/istio/pilot-agent: TAGS = vtprotobuf,disable_pgv,agent
+build/istio/pilot-agent: build/istio/envoy_bootstrap.json
+build/istio/pilot-%: tools/istio/go.mod tools/istio/go.sum
+	@command -v go >/dev/null || { echo "this builds Istio's own programs: install Go (1.26 or newer)"; exit 1; }
+	cd tools/istio && CGO_ENABLED=0 nice go build -ldflags '-s -w' -tags $(TAGS) -o $(CURDIR)/$@ istio.io/istio/pilot/cmd/$(@F)
+
+build/istio/envoy_bootstrap.json: tools/istio/go.mod
+	@mkdir -p $(@D)
+	@cd tools/istio && go mod download istio.io/istio && \
+	 install -m 644 "$$(go list -m -f '{{.Dir}}' istio.io/istio)/tools/packaging/common/envoy_bootstrap.json" $(CURDIR)/$@
 
 choosing: .venv/runtime ## compute docs/guides/choosing.md from the examples
 	@python tools/choosing.py
@@ -80,6 +88,9 @@ bench-apiserver: .venv/runtime ## what the embedded API server does under load: 
 
 bench-render: .venv/runtime ## how long `isthmus render` takes for one sidecar of 1000 services with 10 endpoints each
 	@python tools/bench_render.py $(BENCH)
+
+interop-istio: .venv/runtime build/istio/pilot-agent ## workloads with an agent of Istio's and with ours call each other, under our control plane (needs Go)
+	@PYTHONPATH=tools unshare --map-root-user --net $(BIN)/python tools/istio_agent.py build/istio
 
 interop: .venv/runtime tools/interop/foreign/foreign ## bundles exchanged with go-spiffe, both ways (needs Go); SPIRE=/path/to/spire-server for that one, too
 	@PYTHONPATH=tools python -m interop tools/interop/foreign/foreign $(if $(SPIRE),--spire $(SPIRE))
