@@ -49,7 +49,7 @@ from isthmus.envoy.endpoints import endpoints_of
 from isthmus.envoy.outbound import Plan, plan
 from isthmus.envoy.own_trust import own_trust
 from isthmus.envoy.reporting import is_sent_somewhere, reported
-from isthmus.envoy.resources import NAME_TABLE, Resource
+from isthmus.envoy.resources import NAME_TABLE, Piece, Resource
 from isthmus.envoy.route_tables import tables_of
 from isthmus.envoy.routes import virtual_host_of
 from isthmus.envoy.upstreams import has_endpoints
@@ -144,7 +144,7 @@ class Layout:
 
     name: str
     hosted: tuple[Hosted, ...]
-    rest: tuple[bytes, ...]
+    rest: tuple[Piece, ...]
 
 
 class Derivations:
@@ -179,7 +179,7 @@ class Derivations:
         self.names: Shared[None, Scope, Resource] = Shared(self.graph, "names", self._names)
         self.frame: Shared[None, Scope, tuple[Typed, ...]] = Shared(self.graph, "frame", self._frame)
         self.layouts: Shared[None, Scope, tuple[Layout, ...]] = Shared(self.graph, "layouts", self._layouts)
-        self.virtual_host: Shared[Hosted, Scope, bytes] = Shared(self.graph, "virtual host", self._virtual_host)
+        self.virtual_host: Shared[Hosted, Scope, Piece] = Shared(self.graph, "virtual host", self._virtual_host)
         self.cluster_names: Shared[None, Scope, frozenset[str]] = Shared(
             self.graph, "cluster names", self._cluster_names
         )
@@ -347,7 +347,7 @@ class Derivations:
             for table in found
         )
 
-    def _virtual_host(self, fetch: Fetch, hosted: Hosted, scope: Scope) -> bytes:
+    def _virtual_host(self, fetch: Fetch, hosted: Hosted, scope: Scope) -> Piece:
         return virtual_host_of(self._face(fetch, hosted.host, hosted.service, hosted.port, scope), hosted.domains)
 
     def _face(self, fetch: Fetch, host: Host, service: ServiceKey, port: int, scope: Scope) -> Upstream:

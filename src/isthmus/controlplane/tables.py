@@ -27,6 +27,7 @@ from isthmus.envoy.resources import (
     ROUTES,
     SECRET,
     Changes,
+    Piece,
     Resource,
     ResourceSet,
 )
@@ -100,7 +101,7 @@ class ScopeTable(Table):
         self._layouts: dict[str, Layout] = {}
         self._starts: list[int] = []
         """Of each layout, where its virtual hosts begin in `_virtual_hosts`."""
-        self._virtual_hosts: list[bytes | None] = []
+        self._virtual_hosts: list[Piece | None] = []
         self._place_of: dict[Hosted, int] = {}
         self._due: dict[str, None] = {}
         for each in self._observed:
@@ -162,7 +163,7 @@ class ScopeTable(Table):
         self._due.update((name, None) for name, layout in found.items() if self._layouts.get(name) != layout)
         self._layouts, self._place_of = found, wanted
 
-    def take_virtual_host(self, hosted: Hosted, encoded: bytes) -> None:
+    def take_virtual_host(self, hosted: Hosted, encoded: Piece) -> None:
         at = self._place_of.get(hosted)
         if at is not None:
             self._virtual_hosts[at] = encoded

@@ -66,17 +66,17 @@ def extra_hosts(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[ExtraHo
     if scope.kind is ProxyKind.ROUTER:
         return ()
     found: dict[tuple[Hostname, int], ExtraHost] = {}
+    known = {key.hostname for key in sight.ports}
     for rule in sight.virtual_services:
         if not rule.is_for(MESH) or not rule.rules:
             continue
-        behind = {host: _visible(host, sight, snapshot) for host in rule.hosts}
-        lonely = [host for host, services in behind.items() if not services and host != "*"]
+        lonely = [host for host in rule.hosts if host != "*" and not _covers_any(host, known)]
         if not lonely:
             continue
         ports = {
             port.number
-            for services in behind.values()
-            for service in services
+            for host in rule.hosts
+            for service in _visible(host, sight, snapshot)
             for port in service.ports
             if not port.protocol.is_opaque and sight.sees(service, port)
         } or {_HTTP_PORT}
@@ -86,6 +86,11 @@ def extra_hosts(scope: Scope, sight: Sight, snapshot: Snapshot) -> tuple[ExtraHo
                 if routes:
                     found.setdefault((host, number), ExtraHost(host=host, port=number, routes=routes))
     return tuple(each for _, each in sorted(found.items()))
+
+
+def _covers_any(host: Hostname, known: set[Hostname]) -> bool:
+    """Asked of every host of every rule, for each scope: nothing is read for it."""
+    return any(covers(host, each) for each in known) if host.startswith("*") else host in known
 
 
 def _visible(host: Hostname, sight: Sight, snapshot: Snapshot) -> list[Service]:

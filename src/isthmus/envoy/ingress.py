@@ -14,7 +14,7 @@ from envoy.config.route.v3 import route_components_pb2
 
 from isthmus.envoy import filters, guards, routes, tls
 from isthmus.envoy.common import BLACK_HOLE, address, listen_everywhere, seconds
-from isthmus.envoy.resources import Resource
+from isthmus.envoy.resources import Piece, Resource
 from isthmus.model.gateways import GatewayChain, GatewayPort, HostTable, TlsMode
 from isthmus.model.proxy_config import GatewayTopology
 from isthmus.model.security import Authorization
@@ -83,13 +83,13 @@ def _chain(port: int, chain: GatewayChain, authorization: Authorization, topolog
     return found
 
 
-def _host(table: HostTable) -> bytes:
+def _host(table: HostTable) -> Piece:
     every = route_components_pb2.VirtualHost.ALL
     return routes.gateway_host(
         f"{table.host}:{table.port}", table.host, table.routes, every if table.redirect_to_https else None
     )
 
 
-def _nothing(port: int) -> bytes:
+def _nothing(port: int) -> Piece:
     """A server to which nothing is bound answers 404."""
     return routes.gateway_host(f"blackhole:{port}", "*", (), None)

@@ -29,9 +29,24 @@ Changes = Mapping[str, Mapping[str, str]]
 """By type URL, the names of resources that are different now, each with the version that it had; empty for one that was not there."""
 
 
+class Piece(bytes):
+    """A part of many resources, encoded, with its hash: a table of a thousand pieces of which one is new is not hashed byte by byte again."""
+
+    digest: bytes
+
+    @staticmethod
+    def of(body: bytes) -> Piece:
+        piece = Piece(body)
+        piece.digest = hashlib.sha256(
+            body
+        ).digest()  # Twice as fast as BLAKE2b where processors have instructions for it (measured).
+        return piece
+
+
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """`parts` make up the message's deterministic serialization, without its Any; `version` is 16 hex digits of its SHA-256 hash.
+    """`parts` make up the message's deterministic serialization, without its Any; `version` is 16 hex digits of its SHA-256 hash, or, where there
+    are several, of their hashes. A kind of resource is always cut at the same places.
 
     Parts are shared: of a route table with a thousand virtual hosts nearly all stand in a hundred others, too. They are never printed: they may
     be a private key.
@@ -42,7 +57,7 @@ class Resource:
     version: str
 
     def __eq__(self, other: object) -> bool:
-        """However they are cut: the version is the hash of the whole."""
+        """By the version: it is a hash of the bytes."""
         if not isinstance(other, Resource):
             return NotImplemented
         return (self.name, self.version) == (other.name, other.version)
@@ -62,14 +77,12 @@ class Resource:
 
     @staticmethod
     def of_bytes(name: str, body: bytes) -> Resource:
-        return Resource.of_parts(name, (body,))
+        return Resource(name, (body,), hashlib.sha256(body).hexdigest()[:16])
 
     @staticmethod
-    def of_parts(name: str, parts: tuple[bytes, ...]) -> Resource:
-        digest = hashlib.sha256()  # Twice as fast as BLAKE2b where processors have instructions for it (measured).
-        for part in parts:
-            digest.update(part)
-        return Resource(name, parts, digest.hexdigest()[:16])
+    def of_pieces(name: str, pieces: tuple[Piece, ...]) -> Resource:
+        digests = b"".join([piece.digest for piece in pieces])
+        return Resource(name, pieces, hashlib.sha256(digests).hexdigest()[:16])
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from isthmus.envoy import routes
 from isthmus.envoy.outbound import Plan
-from isthmus.envoy.resources import Resource
+from isthmus.envoy.resources import Piece, Resource
 from isthmus.model.services import Protocol
 from isthmus.model.sidecars import Elsewhere
 from isthmus.model.views import ExtraHost, Scope, Upstream
@@ -23,7 +23,7 @@ class RouteTable:
 
     name: str
     hosts: tuple[tuple[Upstream, tuple[str, ...]], ...]
-    rest: tuple[bytes, ...] = ()
+    rest: tuple[Piece, ...] = ()
 
 
 def tables_of(

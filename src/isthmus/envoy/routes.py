@@ -18,7 +18,7 @@ from envoy.type.matcher.v3 import regex_pb2, string_pb2
 
 from isthmus.envoy import hashing, virtual_services
 from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, boolean, packed, seconds, uint32
-from isthmus.envoy.resources import Resource
+from isthmus.envoy.resources import Piece, Resource
 from isthmus.envoy.wire import block
 from isthmus.model.names import Namespace
 from isthmus.model.routing import Route
@@ -36,14 +36,14 @@ _DRAWS_MAX = 40
 _VIRTUAL_HOSTS_FIELD = 2
 
 
-def virtual_host_of(upstream: Upstream, domains: tuple[str, ...]) -> bytes:
+def virtual_host_of(upstream: Upstream, domains: tuple[str, ...]) -> Piece:
     """A service port's virtual host, encoded."""
     policy = upstream.policy
     hedge_after = policy.wishes.hedge_after_seconds or 0.0
     return _virtual_host(upstream.name, host_and_port(upstream), domains, upstream.routes, policy.hash, hedge_after)
 
 
-def rest_of_port(port: int, extra: Sequence[ExtraHost], elsewhere: Elsewhere) -> Iterator[bytes]:
+def rest_of_port(port: int, extra: Sequence[ExtraHost], elsewhere: Elsewhere) -> Iterator[Piece]:
     """Hosts that VirtualServices add, then whatever else. Port 0 is a socket: each host has the routes of its first port."""
     there = {each.host: each for each in reversed(extra) if port in (0, each.port)}
     for each in (each for each in extra if there.get(each.host) is each):
@@ -58,7 +58,7 @@ def inbound_routes(cluster: str, port: int) -> Any:
     return route_pb2.RouteConfiguration(name=cluster, virtual_hosts=[host], validate_clusters=boolean(False))
 
 
-def gateway_host(name: str, domain: str, found: tuple[Route, ...], require_tls: Any) -> bytes:
+def gateway_host(name: str, domain: str, found: tuple[Route, ...], require_tls: Any) -> Piece:
     """A host at an ingress gateway, encoded. `require_tls` redirects plaintext."""
     host = route_components_pb2.VirtualHost(
         name=name, domains=[domain], include_request_attempt_count=True, require_tls=require_tls
@@ -67,16 +67,17 @@ def gateway_host(name: str, domain: str, found: tuple[Route, ...], require_tls: 
     return _framed(host)
 
 
-def configuration(name: str, hosts: Sequence[bytes]) -> Resource:
+def configuration(name: str, hosts: Sequence[Piece]) -> Resource:
     """Spliced from encoded virtual hosts. Upstreams are not validated: they arrive by another path, and a moment apart."""
     head = route_pb2.RouteConfiguration(name=name).SerializeToString(deterministic=True)
     tail = route_pb2.RouteConfiguration(validate_clusters=boolean(False), ignore_port_in_host_matching=True)
-    return Resource.of_parts(name, (head, *hosts, tail.SerializeToString(deterministic=True)))
+    ends = (Piece.of(head), Piece.of(tail.SerializeToString(deterministic=True)))
+    return Resource.of_pieces(name, (ends[0], *hosts, ends[1]))
 
 
-def _framed(host: Any) -> bytes:
+def _framed(host: Any) -> Piece:
     """A virtual host, encoded as it stands in a route table."""
-    return block(_VIRTUAL_HOSTS_FIELD, host.SerializeToString(deterministic=True))
+    return Piece.of(block(_VIRTUAL_HOSTS_FIELD, host.SerializeToString(deterministic=True)))
 
 
 def host_and_port(upstream: Upstream) -> str:
@@ -134,7 +135,7 @@ def _virtual_host(
     routes: tuple[Route, ...],
     hashed: ConsistentHash | None = None,
     hedge_after: float = 0.0,
-) -> bytes:
+) -> Piece:
     """What a VirtualService says; else two routes to one upstream: requests that may run twice are also repeated when their
     connection breaks, and, where that is wished, sent a second time while the first has no answer."""
     host = route_components_pb2.VirtualHost(name=name, domains=domains, include_request_attempt_count=True)
@@ -158,7 +159,7 @@ def _virtual_host(
 
 
 @cache
-def _allow_any(cluster: str) -> bytes:
+def _allow_any(cluster: str) -> Piece:
     """Hosts that are nobody's. The connection goes on to the address that the application chose, or by way of an egress proxy."""
     host = route_components_pb2.VirtualHost(name="allow_any", domains=["*"], include_request_attempt_count=True)
     host.routes.append(_route(cluster, "allow_any"))
@@ -166,7 +167,7 @@ def _allow_any(cluster: str) -> bytes:
 
 
 @cache
-def _block_all() -> bytes:
+def _block_all() -> Piece:
     """Hosts that are nobody's, where only what is declared may be called."""
     host = route_components_pb2.VirtualHost(name="block_all", domains=["*"], include_request_attempt_count=True)
     route = host.routes.add(name="block_all")
