@@ -24,7 +24,7 @@ from isthmus.controlplane.questions import Questions
 from isthmus.controlplane.settings import ControlPlaneSettings
 from isthmus.envoy.expand import document_of
 from isthmus.envoy.patches.values import issues_of
-from isthmus.envoy.resources import BUNDLES, CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, OWN_TRUST, ROUTES
+from isthmus.envoy.resources import BUNDLES, CLUSTER, ENDPOINTS, EXTENSION, LISTENER, NAME_TABLE, OWN_TRUST, ROUTES
 from isthmus.incremental.describe import mermaid, summaries
 from isthmus.model.quotas import QuotaUse
 from isthmus.xds.directory import Streams
@@ -33,6 +33,7 @@ _SHORT = {
     CLUSTER: "cluster",
     LISTENER: "listener",
     ENDPOINTS: "endpoint",
+    EXTENSION: "extension",
     ROUTES: "route",
     NAME_TABLE: "nameTable",
     BUNDLES: "bundles",

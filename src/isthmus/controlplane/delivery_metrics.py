@@ -8,13 +8,24 @@ from collections.abc import Iterator
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 
-from isthmus.envoy.resources import BUNDLES, CLUSTER, ENDPOINTS, LISTENER, NAME_TABLE, OWN_TRUST, ROUTES, SECRET
+from isthmus.envoy.resources import (
+    BUNDLES,
+    CLUSTER,
+    ENDPOINTS,
+    EXTENSION,
+    LISTENER,
+    NAME_TABLE,
+    OWN_TRUST,
+    ROUTES,
+    SECRET,
+)
 from isthmus.xds.directory import Streams
 
 _SHORT = {
     CLUSTER: "cds",
     ENDPOINTS: "eds",
     LISTENER: "lds",
+    EXTENSION: "ecds",
     ROUTES: "rds",
     SECRET: "sds",
     NAME_TABLE: "nds",
