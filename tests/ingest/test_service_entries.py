@@ -46,6 +46,16 @@ def test_written_endpoints_answer_at_the_target_port_or_their_own(words):
     assert (second.ports, second.network) == ((("http", 9090),), "n2")
 
 
+@pytest.mark.parametrize("host", ["*", "", "a\nb.example", f"{'x' * 250}.example"])
+@pytest.mark.parametrize("resolution", ["STATIC", "NONE"])
+def test_a_host_that_can_be_none_is_told_and_the_others_count(words, host, resolution):
+    snapshot = read(words, entry(words, resolution=resolution, hosts=["a.example", host]))
+
+    assert [service.hostname for service in snapshot.services.values()] == ["a.example"]
+    [issue] = [each for each in snapshot.issues if each.code == "ISM0403"]
+    assert issue.field == "spec.hosts[1]"
+
+
 @pytest.mark.parametrize(
     ("location", "said", "meshed", "identity"),
     [

@@ -34,6 +34,7 @@ _BACK_OFF_MAX = 3600.0
 _BODY_MAX = 4096
 """Bytes that Envoy answers by itself."""
 _NAME_MAX = 1024
+_HOST_MAX = 255
 _CONTROL = re.compile(r"[\x00\r\n]")
 _HEADER = re.compile(r":?[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
@@ -85,7 +86,7 @@ def refused_connections(rule: ConnectionRule) -> Wrong:
 
 def refused_host(host: str) -> bool:
     """Whether it can be no host of a table of routes."""
-    return not host or _CONTROL.search(host) is not None or len(host) > _NAME_MAX
+    return not host or _CONTROL.search(host) is not None or len(host.encode()) > _HOST_MAX
 
 
 def _handling(said: Handling) -> Wrong:

@@ -10,6 +10,7 @@ from isthmus.api import networking as api
 from isthmus.api.core import ServicePort as PortObject
 from isthmus.ingest import labels
 from isthmus.ingest.machines import health_of_entry
+from isthmus.ingest.route_limits import refused_host
 from isthmus.ingest.services import Declaration, protocol_of
 from isthmus.model.addresses import is_ip
 from isthmus.model.identity import SpiffeId, TrustDomain
@@ -83,7 +84,8 @@ def service_entry_of(obj: api.ServiceEntry, where: Where) -> tuple[ServiceEntry 
         )
         return None, (issue,)
     targets = tuple(sorted((port.name, port.target_port or port.number) for port in spec.ports))
-    services = tuple(_service(Hostname(host.lower()), obj, resolution, where) for host in spec.hosts)
+    hosts, issues = _hosts(obj, where.cluster)
+    services = tuple(_service(host, obj, resolution, where) for host in hosts)
     return (
         ServiceEntry(
             created=metadata.creation_timestamp,
@@ -97,8 +99,25 @@ def service_entry_of(obj: api.ServiceEntry, where: Where) -> tuple[ServiceEntry 
             ports=targets,
             wants_addresses=metadata.labels.get(labels.AUTO_ALLOCATE, "").lower() != "false",
         ),
-        (),
+        issues,
     )
+
+
+def _hosts(obj: api.ServiceEntry, cluster: ClusterId) -> tuple[list[Hostname], tuple[Issue, ...]]:
+    """Without those that can be none: Envoy refuses a whole table of routes for one. `*` would be everybody else's."""
+    wrong = [index for index, host in enumerate(obj.spec.hosts) if host == "*" or refused_host(host)]
+    issues = tuple(
+        Issue(
+            subject=Subject(cluster, "ServiceEntry", obj.metadata.namespace, obj.metadata.name),
+            code="ISM0403",
+            severity=Severity.ERROR,
+            what=f"{obj.spec.hosts[index]!r:.60} is no host: it is left out",
+            fix="use a DNS name, or a wildcard such as *.example.com",
+            field=f"spec.hosts[{index}]",
+        )
+        for index in wrong
+    )
+    return [Hostname(host.lower()) for index, host in enumerate(obj.spec.hosts) if index not in wrong], issues
 
 
 def workload_entry_of(obj: api.WorkloadEntry, where: Where) -> Candidate:
