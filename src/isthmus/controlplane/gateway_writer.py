@@ -50,7 +50,7 @@ class GatewayWriter:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         statuses = (
             *gateway_statuses(snapshot, imported.objects, now),
-            *address_statuses(snapshot, imported.objects),
+            *address_statuses(snapshot, imported.objects, now),
         )
         due = [each for each in statuses if not each.is_there]
         done = [await self._written(each) for each in due]
