@@ -103,6 +103,10 @@ def test_the_mesh_has_one_log_in_istios_default_format():
     [
         ({"accessLogFormat": "%PROTOCOL%"}, {"textFormatSource": {"inlineString": "%PROTOCOL%\n"}}),
         ({"accessLogFormat": '{"p": "%PROTOCOL%"}', "accessLogEncoding": "JSON"}, {"jsonFormat": {"p": "%PROTOCOL%"}}),
+        (
+            {"accessLogFormat": '{"request": {"protocol": "%PROTOCOL%"}, "v": 2}', "accessLogEncoding": "JSON"},
+            {"jsonFormat": {"request": {"protocol": "%PROTOCOL%"}, "v": 2.0}},
+        ),
     ],
 )
 def test_the_meshs_own_format(mesh, format_):

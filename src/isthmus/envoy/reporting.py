@@ -5,6 +5,7 @@ A listener of a proxy that reports nothing stays the very same.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from functools import lru_cache
@@ -146,7 +147,8 @@ def _named(name: str, config: Any) -> accesslog_pb2.AccessLog:
 def _file(provider: LogProvider) -> file_pb2.FileAccessLog:
     written = substitution_format_string_pb2.SubstitutionFormatString()
     if provider.as_json:
-        written.json_format.CopyFrom(struct(dict(provider.fields or DEFAULT_FIELDS)))
+        fields = {key: json.loads(value) for key, value in provider.fields}
+        written.json_format.CopyFrom(struct(fields or dict(DEFAULT_FIELDS)))
     else:
         text = provider.text or DEFAULT_TEXT
         written.text_format_source.inline_string = text if text.endswith("\n") else f"{text}\n"
@@ -160,7 +162,9 @@ def _open_telemetry(provider: LogProvider) -> logs_service_pb2.OpenTelemetryAcce
     found.common_config.grpc_service.CopyFrom(_grpc(provider.host, provider.port))
     found.body.string_value = provider.text or DEFAULT_TEXT
     for key, value in provider.fields:
-        found.attributes.values.add(key=key).value.string_value = value
+        said = json.loads(value)
+        # An attribute is one text here: what is nested stays JSON.
+        found.attributes.values.add(key=key).value.string_value = said if isinstance(said, str) else value
     return found
 
 

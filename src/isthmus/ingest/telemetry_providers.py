@@ -186,7 +186,7 @@ def _legacy_traces(config: Mapping[str, Any]) -> TraceProvider | None:
 def _fields(labels: object) -> tuple[tuple[str, str], ...]:
     if not isinstance(labels, Mapping):
         return ()
-    return tuple((str(key), str(value)) for key, value in labels.items())
+    return tuple((str(key), json.dumps(value)) for key, value in labels.items())
 
 
 def _host(service: str) -> str:

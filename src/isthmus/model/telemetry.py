@@ -42,6 +42,7 @@ class LogProvider:
     path: str = "/dev/stdout"
     text: str = ""
     fields: tuple[tuple[str, str], ...] = ()
+    """Each value as JSON: a text, or an object of more fields."""
     as_json: bool = False
     host: str = ""
     port: int = 0

@@ -25,12 +25,12 @@ _BEHIND = {
 _OF_ROUTES = (ApplyTo.ROUTE_CONFIGURATION, ApplyTo.VIRTUAL_HOST, ApplyTo.HTTP_ROUTE)
 
 
-def is_meant(listener: Any, choice: ListenerChoice) -> bool:
-    """Ports of the listeners that capture are those of their chains, so they are looked at there."""
-    port = listener.address.socket_address.port_value
-    if choice.port and choice.port != port and listener.name not in _VIRTUAL:
-        return False
-    return choice.name in ("", listener.name)
+def _is_meant(listener: Any, said: ConfigPatch) -> bool:
+    """Ports of the listeners that capture are those of their chains, so what is in these is looked at there."""
+    choice = said.listener
+    has_port = choice.port in (0, listener.address.socket_address.port_value)
+    by_chain = listener.name in _VIRTUAL and said.apply_to is not ApplyTo.LISTENER
+    return (has_port or by_chain) and choice.name in ("", listener.name)
 
 
 def patch(listener: Any, said: ConfigPatch, value: Any) -> bool:
@@ -39,7 +39,7 @@ def patch(listener: Any, said: ConfigPatch, value: Any) -> bool:
     if said.apply_to in _OF_ROUTES:
         _patch_inline_routes(listener, said, value)
         return True
-    if not is_meant(listener, choice):
+    if not _is_meant(listener, said):
         return True
     match said.apply_to:
         case ApplyTo.LISTENER if said.operation is Operation.REMOVE:
