@@ -23,7 +23,7 @@ _LOOK_SECONDS = 0.1
 
 @click.command("up")
 @click.argument("topology", type=click.Path(exists=True, dir_okay=False, path_type=Path))
-@click.option("--timeout", default=120.0, show_default=True, help="Seconds to wait until everything is ready.")
+@click.option("--timeout", default=300.0, show_default=True, help="Seconds to wait until everything is ready.")
 @click.option("--name", default="", help="The mesh's name; the topology's by default.")
 @click.option("--traffic/--no-traffic", "with_traffic", default=True, help="Send requests when everything is ready.")
 @click.option("--detach", is_flag=True, help="Do not wait.")
