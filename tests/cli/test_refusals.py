@@ -25,7 +25,11 @@ metadata: {name: ledger, namespace: bank}
 spec: {template: {serviceAccount: ledger, network: n1}}
 """
 PAGES = {
-    "/status": {"clusters": [{"id": "east", "role": "primary"}, {"id": "west", "role": "remote"}]},
+    "/status": {
+        "phase": "starting",
+        "clusters": [{"id": "east", "role": "primary", "pods": []}, {"id": "west", "role": "remote", "pods": []}],
+        "machines": [],
+    },
     "/control-plane/east/istiod/debug/peerz": [
         {
             "mesh": "bank", "trustDomain": "bank.example", "state": "live", "staleSince": "", "lastContact": "", "listeners": 1,
@@ -166,6 +170,13 @@ def test_a_machine_is_switched_and_one_that_is_not_there_is_refused(run, running
     assert (done[0], running.switched) == (0, ["cut"])
     assert (missing[0], missing[2].strip()) == (1, "there is no such machine; there is: ledger")
     assert half[0] == 64
+
+
+def test_traffic_of_a_mesh_that_is_starting_is_not_said_to_lack_a_client(run, running):
+    code, out, err = run("traffic")
+
+    assert (code, out) == (1, "")
+    assert err.strip() == "the mesh is starting, and no client runs yet: `isthmus status` shows how far it is"
 
 
 def test_a_mesh_that_does_not_answer_is_told_with_where_to_look(run, tmp_path):

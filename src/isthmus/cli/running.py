@@ -325,6 +325,8 @@ def _print_traffic(
     mesh: MeshClient, status: dict[str, Any], count: int, sender: str = "", target: tuple[str, int] | None = None
 ) -> int:
     rows = _sent(mesh, status, count, sender, target)
+    if not rows and status["phase"] == "starting":
+        raise Failed("the mesh is starting, and no client runs yet: `isthmus status` shows how far it is")
     if not rows and sender:
         raise Failed(f"--from: nothing runs whose name begins with {sender!r}: see `isthmus status`")
     if not rows:
