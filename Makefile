@@ -38,6 +38,10 @@ conformance: .venv/dev ## laws of API servers; of another one than the embedded:
 	@ISTHMUS_CONFORMANCE_KUBECONFIG="$(if $(filter command line,$(origin KUBECONFIG)),$(KUBECONFIG))" \
 	 ISTHMUS_CONFORMANCE_CONTEXT="$(CONTEXT)" pytest -n 2 -rs tests/conformance
 
+.PHONY: conformance-real
+conformance-real: .venv/dev ## builds a real Kubernetes API server (needs Go; minutes the first time) and holds it to the same tests; REAL='laws -- -k watch'
+	@PYTHONPATH=tools python -m real_kubernetes $(REAL)
+
 measure: .venv/runtime ## boot times, memory and processes of TOPOLOGY
 	@python tools/measure.py $(TOPOLOGY)
 

@@ -1,9 +1,14 @@
-"""A cluster of processes in a network namespace of its own, where every port is free: an API server, and what a test adds to it."""
+"""A cluster of processes in a network namespace of its own, where every port is free: an API server, and what a test adds to it.
+
+The API server is the embedded one, unless ISTHMUS_API_SERVER names another command that takes `--settings FILE` and says "serving": that is how
+`make conformance-real` has everything here happen on a real one.
+"""
 
 from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import socket
 import ssl
@@ -24,6 +29,9 @@ from isthmus.apiserver.settings import ApiServerSettings
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
 
 _SECONDS = 60.0
+_START_SECONDS = 180.0
+_EMBEDDED = [sys.executable, "-m", "isthmus.cli.app", "apiserver"]
+_API_SERVER = shlex.split(os.environ.get("ISTHMUS_API_SERVER", "")) or _EMBEDDED
 _READY = """
 import urllib.error, urllib.request
 try:
@@ -55,12 +63,12 @@ class Running:
             self.log.append("(ended)")
             self._told.notify_all()
 
-    def until_said(self, text: str) -> None:
+    def until_said(self, text: str, seconds: float = _SECONDS) -> None:
         def said() -> bool:
             return any(text in line for line in self.log) or "(ended)" in self.log
 
         with self._told:
-            assert self._told.wait_for(said, _SECONDS), "".join(self.log)
+            assert self._told.wait_for(said, seconds), "".join(self.log)
         assert any(text in line for line in self.log), "".join(self.log)
 
     def end(self, number: signal.Signals = signal.SIGTERM) -> int:
@@ -81,23 +89,36 @@ class ApiServer:
     """One cluster's, reached from outside by a URL of its own and from inside on a port of 127.0.0.1."""
 
     def __init__(self, cell: Cell, cluster: str, port: int) -> None:
+        self._cell = cell
         self.cluster = cluster
         self.inside = f"https://127.0.0.1:{port}"
         self.directory = cell.directory / cluster
         self.directory.mkdir()
-        with socket.socket() as listener:
-            listener.bind(("127.0.0.1", 0))
-            self.url = f"https://127.0.0.1:{listener.getsockname()[1]}"
-            settings = ApiServerSettings(
-                cluster_id=cluster,
-                directory=str(self.directory / "api"),
-                bind=[f"127.0.0.1:{port}"],
-                inherited_fds=[listener.fileno()],
-                api_address=f"127.0.0.1:{port}",
-            )
-            file = self.directory / "api.json"
-            file.write_bytes(msgspec.json.encode(settings))
-            cell.start("apiserver", "--settings", str(file), pass_fds=(listener.fileno(),)).until_said("serving")
+        self._listener = socket.socket()
+        self._listener.bind(("127.0.0.1", 0))
+        self.url = f"https://127.0.0.1:{self._listener.getsockname()[1]}"
+        settings = ApiServerSettings(
+            cluster_id=cluster,
+            directory=str(self.directory / "api"),
+            bind=[f"127.0.0.1:{port}"],
+            inherited_fds=[self._listener.fileno()],
+            api_address=f"127.0.0.1:{port}",
+        )
+        (self.directory / "api.json").write_bytes(msgspec.json.encode(settings))
+        self.start()
+
+    def start(self) -> None:
+        """Begins where it was ended."""
+        descriptor = self._listener.fileno()
+        command = [*_API_SERVER, "--settings", str(self.directory / "api.json")]
+        self._process = self._cell.run(command, pass_fds=(descriptor,))
+        self._process.until_said("serving", _START_SECONDS)
+
+    def stop(self) -> None:
+        assert self._process.end() == 0, "".join(self._process.log)
+
+    def close(self) -> None:
+        self._listener.close()
 
     def request(self, method: str, path: str, body: Any = None, content_type: str = "application/json") -> Any:
         """As the administrator: (code, answer)."""
@@ -142,10 +163,14 @@ class ApiServer:
 class Cell:
     """`start` runs something inside; whatever runs at the end is ended. `east` is its first cluster."""
 
+    address = "198.51.100.1"
+    """Of the only machine inside. Endpoints must not be on the loopback's own network, says Kubernetes."""
+
     def __init__(self, directory: Path) -> None:
         self.directory = directory
+        prepare = f"PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && ip addr add {self.address}/32 dev lo"
         self._holder = subprocess.Popen(
-            ["unshare", "-Urn", "sh", "-c", "PATH=$PATH:/usr/sbin:/sbin; ip link set lo up && echo up && exec cat"],
+            ["unshare", "-Urn", "sh", "-c", f"{prepare} && echo up && exec cat"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -168,9 +193,13 @@ class Cell:
         self._kubeconfig.write_text(render([each.context(each.url) for each in self._servers]))
         return server
 
-    def start(self, *arguments: str, pass_fds: tuple[int, ...] = (), **environment: str) -> Running:
-        command = [*self.inside, sys.executable, "-m", "isthmus.cli.app", *arguments]
-        running = Running(command, environment, pass_fds)
+    def start(self, *arguments: str, **environment: str) -> Running:
+        return self.run([sys.executable, "-m", "isthmus.cli.app", *arguments], environment)
+
+    def run(
+        self, command: list[str], environment: dict[str, str] | None = None, pass_fds: tuple[int, ...] = ()
+    ) -> Running:
+        running = Running([*self.inside, *command], environment or {}, pass_fds)
         self._running.append(running)
         return running
 
@@ -238,6 +267,8 @@ class Cell:
         for running in reversed(self._running):
             if running.process.poll() is None:
                 running.end()
+        for server in self._servers:
+            server.close()
         assert self._holder.stdin is not None
         assert self._holder.stdout is not None
         self._holder.stdin.close()

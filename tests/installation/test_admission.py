@@ -34,7 +34,7 @@ def control_plane(cell) -> Any:
         {
             "metadata": {"name": "istiod-here", "labels": {"kubernetes.io/service-name": "istiod"}},
             "addressType": "IPv4",
-            "endpoints": [{"addresses": ["127.0.0.1"], "conditions": {"ready": True}}],
+            "endpoints": [{"addresses": [cell.address], "conditions": {"ready": True}}],
             "ports": [{"name": "https-webhook", "port": 15017, "protocol": "TCP"}],
         },
     )
