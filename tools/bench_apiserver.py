@@ -1,6 +1,8 @@
 """Measures the embedded API server as its users meet it: a process of its own, TLS, the durable store.
 
-    python tools/bench_apiserver.py [-o table|json] [--objects 10000] [--watchers 1000] [--events 50]
+    python tools/bench_apiserver.py [-o table|json] [--objects 10000] [--watchers 1000] [--events 50] [--real]
+
+`--real` asks the same of a real kube-apiserver and its etcd (tools/real_kubernetes), whose CPU time and memory are counted together.
 
 Not a test: the figures depend on the machine, which is printed with them. CPU time and memory are those of the server's process alone, from
 /proc. The client is as lean as Python can be (requests are prepared beforehand, answers are not parsed), but shares the machine, so wall times
@@ -14,6 +16,7 @@ import asyncio
 import json
 import os
 import platform
+import re
 import resource
 import socket
 import ssl
@@ -21,7 +24,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -71,15 +74,22 @@ class ServerProcess:
         )
         self._settings.write_bytes(msgspec.json.encode(settings))
         self._process: subprocess.Popen[str] | None = None
+        self._counted: list[int] = []
+        """Processes whose CPU time and memory are the server's."""
+        self._inherited = [self._listener.fileno()]
 
     def start(self) -> float:
         """Seconds until it serves."""
         began = time.perf_counter()
+        self._begin([sys.executable, "-c", _PROGRAM, str(self._settings)], os.environ)
+        assert self._process is not None, "begun"
+        self._counted = [self._process.pid]
+        return time.perf_counter() - began
+
+    def _begin(self, command: list[str], environment: Mapping[str, str]) -> str:
+        """The line in which it says that it serves."""
         process = subprocess.Popen(
-            [sys.executable, "-c", _PROGRAM, str(self._settings)],
-            pass_fds=[self._listener.fileno()],
-            stderr=subprocess.PIPE,
-            text=True,
+            command, env=environment, pass_fds=self._inherited, stderr=subprocess.PIPE, text=True
         )
         self._process = process
         assert process.stderr is not None
@@ -87,7 +97,7 @@ class ServerProcess:
         for line in process.stderr:
             said.append(line)
             if "serving" in line:
-                return time.perf_counter() - began
+                return line
         raise RuntimeError(f"the API server did not start: {''.join(said)}")
 
     def stop(self) -> None:
@@ -103,16 +113,15 @@ class ServerProcess:
     @property
     def cpu(self) -> float:
         """Seconds, of all its threads, since its start."""
-        fields = self._proc("stat").rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / _TICKS
+        times = [self._proc(pid, "stat").rpartition(")")[2].split() for pid in self._counted]
+        return sum(int(fields[11]) + int(fields[12]) for fields in times) / _TICKS
 
     @property
     def megabytes(self) -> float:
-        return int(self._proc("statm").split()[1]) * _PAGE / 1e6
+        return sum(int(self._proc(pid, "statm").split()[1]) for pid in self._counted) * _PAGE / 1e6
 
-    def _proc(self, name: str) -> str:
-        assert self._process is not None
-        return Path(f"/proc/{self._process.pid}/{name}").read_text()
+    def _proc(self, pid: int, name: str) -> str:
+        return Path(f"/proc/{pid}/{name}").read_text()
 
     def head(self, method: str, path: str, more: str = "") -> str:
         token = (self._directory / "admin-token").read_text().strip()
@@ -132,10 +141,30 @@ class ServerProcess:
         return self.tls().wrap_socket(plain, server_hostname="127.0.0.1")
 
 
+class RealServerProcess(ServerProcess):
+    """kube-apiserver and its etcd; their controllers run beside them and are not counted."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self._listener.close()
+        self._inherited = []
+        settings = ApiServerSettings(
+            cluster_id="bench", directory=str(self._directory), bind=[f"127.0.0.1:{self.port}"]
+        )
+        self._settings.write_bytes(msgspec.json.encode(settings))
+
+    def start(self) -> float:
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "real_kubernetes.server", "--settings", str(self._settings)]
+        said = self._begin(command, os.environ | {"PYTHONPATH": str(Path(__file__).parent)})
+        self._counted = [int(pid) for pid in re.findall(r"(?:etcd|kube-apiserver)=(\d+)", said)]
+        return time.perf_counter() - began
+
+
 @contextmanager
-def running() -> Iterator[ServerProcess]:
+def running(kind: type[ServerProcess]) -> Iterator[ServerProcess]:
     with tempfile.TemporaryDirectory(prefix="isthmus-bench-") as folder:
-        server = ServerProcess(Path(folder))
+        server = kind(Path(folder))
         try:
             server.start()
             yield server
@@ -172,10 +201,16 @@ def config_map(name: str) -> dict[str, object]:
 
 
 def answer(connection: ssl.SSLSocket) -> tuple[int, int]:
-    """The code, and the length of the body, of one answer with a Content-Length."""
+    """The code, and the length of the body, of one answer with a Content-Length, or in chunks."""
     data = bytearray(connection.recv(262144))
     while (end := data.find(b"\r\n\r\n")) < 0:
         data += connection.recv(262144)
+    if data.find(b"Transfer-Encoding: chunked", 0, end) >= 0:
+        length, tail = len(data) - end - 4, bytes(data[-5:])
+        while tail != b"0\r\n\r\n":
+            more = connection.recv(262144)
+            length, tail = length + len(more), (tail + more)[-5:]
+        return int(data[9:12]), length
     start = data.find(b"Content-Length: ") + 16
     length = int(data[start : data.find(b"\r\n", start)])
     left = end + 4 + length - len(data)
@@ -216,6 +251,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, requests: list[bytes]) -> None:
         self._requests = iter(requests)
         self._left = 0
+        self._chunked = False
         self.lines = 0
         self.wanted = 0
         self.done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -239,12 +275,19 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """An answer comes whole or in parts; a new one begins with its head."""
-        if self._left <= 0:
+        if self._left <= 0 and not self._chunked:
             end = data.find(b"\r\n\r\n")
-            start = data.find(b"Content-Length: ") + 16
-            self._left = end + 4 + int(data[start : data.find(b"\r\n", start)])
+            self._chunked = data.find(b"Transfer-Encoding: chunked", 0, end) >= 0
+            if not self._chunked:
+                start = data.find(b"Content-Length: ") + 16
+                self._left = end + 4 + int(data[start : data.find(b"\r\n", start)])
+        if self._chunked:
+            self._chunked = not data.endswith(b"0\r\n\r\n")
+            if self._chunked:
+                return
         self._left -= len(data)
         if self._left <= 0:
+            self._left = 0
             self._next()
 
 
@@ -350,9 +393,9 @@ async def _event(server: ServerProcess, watchers: list[Watcher], *names: str) ->
     transport.close()
 
 
-def measure(objects: int, watchers: int, events: int) -> list[Figure]:
+def measure(kind: type[ServerProcess], objects: int, watchers: int, events: int) -> list[Figure]:
     figures = []
-    with running() as server:
+    with running(kind) as server:
         empty = server.megabytes
         figures.append(Figure(what="memory of an empty server", value=empty, unit="MB"))
         figures += sequential_creates(server, objects // 2)
@@ -364,7 +407,7 @@ def measure(objects: int, watchers: int, events: int) -> list[Figure]:
         figures.append(Figure(what=f"start with {objects} objects", value=server.start(), unit="s"))
         figures.append(Figure(what="  server CPU", value=server.cpu, unit="s"))
         figures.append(Figure(what="  memory", value=server.megabytes, unit="MB"))
-    with running() as server:
+    with running(kind) as server:
         figures += uvloop.run(fan_out(server, watchers, events))
     return figures
 
@@ -384,10 +427,14 @@ def main() -> int:
     parser.add_argument("--objects", type=int, default=10_000)
     parser.add_argument("--watchers", type=int, default=1000)
     parser.add_argument("--events", type=int, default=50)
+    parser.add_argument(
+        "--real", action="store_true", help="a real kube-apiserver and its etcd, instead of the embedded one"
+    )
     options = parser.parse_args()
     _soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    figures = measure(options.objects, options.watchers, options.events)
+    kind = RealServerProcess if options.real else ServerProcess
+    figures = measure(kind, options.objects, options.watchers, options.events)
     if options.output == "json":
         rows = [
             {"what": f.what.strip(), "value": f.value, "unit": f.unit, "target": f.target, "met": f.met}

@@ -41,6 +41,7 @@ class Answer:
     body: dict[str, Any]
     text: str
     warnings: list[str]
+    content_type: str
 
     @property
     def version(self) -> str:
@@ -77,7 +78,8 @@ class Server(ApiClient):
         async with self._open(method, path, said, data, parameters) as response:
             text = await response.text()
             decoded = msgspec.json.decode(text) if text.startswith("{") else {}
-            return Answer(response.status, decoded, text, response.headers.getall("Warning", []))
+            warnings = response.headers.getall("Warning", [])
+            return Answer(response.status, decoded, text, warnings, response.content_type)
 
     async def get(self, path: str, **parameters: str) -> Answer:  # type: ignore[override]
         return await self.call("GET", path, **parameters)

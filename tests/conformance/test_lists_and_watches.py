@@ -100,6 +100,8 @@ async def test_a_version_that_is_too_old_is_gone(server, maps):
     async with server.watch(maps, resourceVersion="1") as watch:
         event = await watch.next()
 
+    if event["type"] == "ADDED" and not server.is_embedded:
+        pytest.skip("the server is so young that it still knows its first version")
     assert event["type"] == "ERROR"
     assert (event["object"]["code"], event["object"]["reason"]) == (410, "Expired")
 

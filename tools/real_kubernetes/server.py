@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from isthmus.apiserver.credentials import Credentials, load_or_create
 from isthmus.apiserver.settings import ApiServerSettings
@@ -32,7 +33,7 @@ from real_kubernetes.building import built
 
 _START_SECONDS = 120.0
 _PAUSE_SECONDS = 0.1
-_STOP_SECONDS = 30.0
+_STOP_SECONDS = 5.0
 _AUTHORIZED = "RBAC"
 _NEED_A_MACHINE = ("node-ipam-controller", "node-route-controller", "service-lb-controller", "cloud-node-lifecycle")
 
@@ -63,6 +64,11 @@ class Server:
     def etcd_url(self) -> str:
         return f"http://127.0.0.1:{self.etcd_port}"
 
+    @property
+    def signing_key(self) -> Path:
+        """Of service accounts' tokens."""
+        return self.directory / "signing.key"
+
     def etcd(self) -> list[str]:
         peer = f"http://127.0.0.1:{self.peer_port}"
         return [
@@ -79,7 +85,6 @@ class Server:
 
     def api_server(self) -> list[str]:
         host, _, port = self.address.rpartition(":")
-        keys = self.directory / "service-account.key"
         return [
             str(self.programs / "kube-apiserver"),
             f"--etcd-servers={self.etcd_url}",
@@ -94,11 +99,13 @@ class Server:
             f"--token-auth-file={self.directory / 'tokens.csv'}",
             f"--authorization-mode={_AUTHORIZED}",
             f"--service-account-issuer=https://{self.address}",
-            f"--service-account-key-file={keys}",
-            f"--service-account-signing-key-file={keys}",
+            f"--service-account-key-file={self.signing_key}",
+            f"--service-account-signing-key-file={self.signing_key}",
             f"--service-cluster-ip-range={self.settings.service_cidr}",
             # Webhooks are reached at their endpoints: there is no kube-proxy here.
             "--enable-aggregator-routing=true",
+            # Else its end waits for the ends of all watches.
+            "--shutdown-watch-termination-grace-period=1s",
             f"--cert-dir={self.directory / 'certificates'}",
         ]
 
@@ -110,7 +117,7 @@ class Server:
             f"--secure-port={self.controllers_port}",
             f"--cert-dir={self.directory / 'certificates'}",
             f"--root-ca-file={self.directory / 'ca.crt'}",
-            f"--service-account-private-key-file={self.directory / 'service-account.key'}",
+            f"--service-account-private-key-file={self.signing_key}",
             "--use-service-account-credentials=true",
             "--leader-elect=false",
             # What would look after machines finds none.
@@ -121,19 +128,23 @@ class Server:
 def _prepare(settings: ApiServerSettings) -> tuple[Server, Credentials]:
     credentials = load_or_create(Path(settings.directory), settings.cluster_id, settings.tls_names)
     server = Server(settings, built(), *_free_ports(3))
-    tokens = server.directory / "tokens.csv"
-    tokens.touch(mode=0o600)
-    tokens.write_text(f'{credentials.admin_token},administrator,administrator,"system:masters"\n')
+    _write(server.directory / "tokens.csv", f'{credentials.admin_token},administrator,administrator,"system:masters"\n')
+    # kube-apiserver reads EC keys in their older form alone.
+    pem = credentials.signing_key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
+    _write(server.signing_key, pem.decode())
     entry = ContextEntry(
         name=settings.cluster_id,
         server=f"https://{server.address}",
         ca_pem=credentials.ca_pem,
         token=credentials.admin_token,
     )
-    kubeconfig = server.directory / "controllers.yaml"
-    kubeconfig.touch(mode=0o600)
-    kubeconfig.write_text(render([entry]))
+    _write(server.directory / "controllers.yaml", render([entry]))
     return server, credentials
+
+
+def _write(path: Path, text: str) -> None:
+    path.touch(mode=0o600)
+    path.write_text(text)
 
 
 def _free_ports(count: int) -> list[int]:

@@ -68,8 +68,8 @@ def _pieces(items: list[bytes]) -> Iterator[bytes]:
         yield (b"," if start else b"") + b",".join(items[start:])
 
 
-def json(body: Object, *, status: int = 200) -> web.Response:
-    return web.Response(body=_encode(body), status=status, content_type="application/json")
+def json(body: Object, *, status: int = 200, content_type: str = "application/json") -> web.Response:
+    return web.Response(body=_encode(body), status=status, content_type=content_type)
 
 
 def found(body: Object | None) -> web.Response:

@@ -165,7 +165,7 @@ class ApiServer:
             case [".well-known", "openid-configuration"]:
                 return answers.json(discovery_document())
             case ["openid", "v1", "jwks"]:
-                return answers.json(self._tokens.key_set())
+                return answers.json(self._tokens.key_set(), content_type="application/jwk-set+json")
             case []:
                 return answers.json(
                     {"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]}
