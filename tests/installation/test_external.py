@@ -21,7 +21,7 @@ print(urllib.request.urlopen("http://127.0.0.1:15014/debug/clusterz", timeout=5)
 def outside(cell) -> Any:
     """East is the mesh, outside the control plane's home. It runs with the account and the variables that were installed there."""
     found = cell.cluster("outside")
-    given = ("--set", "configCluster=true", "--set", "controlPlane.address=127.0.0.1")
+    given = ("--set", "configCluster=true", "--set", f"controlPlane.address={cell.address}")
     done = cell.isthmus(
         *("install", "--profile", "remote", "--cluster", "east", "--network", "n1", "--context", "east", "--apply"),
         *(*given, "--set", "controlPlane.cluster=outside"),
@@ -58,7 +58,7 @@ def test_told_to_it_looks_for_remote_secrets_at_home_and_nowhere_else(cell, outs
     west = cell.cluster("west")
     done = cell.isthmus(
         *("install", "--profile", "remote", "--cluster", "west", "--network", "n2", "--context", "west", "--apply"),
-        *("--set", "controlPlane.address=127.0.0.1", "--set", "controlPlane.cluster=outside"),
+        *("--set", f"controlPlane.address={cell.address}", "--set", "controlPlane.cluster=outside"),
     )
     assert done.returncode == 0, done.stderr
 

@@ -16,7 +16,7 @@ INJECTOR = "/apis/admissionregistration.k8s.io/v1/mutatingwebhookconfigurations/
 def west(cell) -> Any:
     """East is a primary, west its remote; both are installed, east's control plane runs with the rights that it was given."""
     found = cell.cluster("west")
-    remote = ("--set", "controlPlane.address=127.0.0.1", "--set", "controlPlane.cluster=east")
+    remote = ("--set", f"controlPlane.address={cell.address}", "--set", "controlPlane.cluster=east")
     for arguments in (
         ("install", "--cluster", "east", "--network", "n1", "--context", "east", "--apply"),
         (

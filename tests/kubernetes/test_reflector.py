@@ -10,6 +10,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import Any
 
+import structlog
 from aiohttp import web
 
 from isthmus.kubernetes.client import ApiClient
@@ -151,6 +152,18 @@ async def test_a_server_that_is_ill_is_tried_again_and_what_ails_it_is_known(ser
     assert "401 Unauthorized" in errors[0]
     assert "503 ServiceUnavailable: later" in errors[1]
     assert follower.values == {"a": "1"}
+
+
+async def test_a_server_that_is_not_ready_for_a_kind_yet_is_asked_again_without_alarm(server, client, answers):
+    """As a real one answers for a moment after a definition was made."""
+    server.next_answers.append(answers.status(429, "TooManyRequests", "storage is (re)initializing"))
+
+    with structlog.testing.capture_logs() as told:
+        async with following(client):
+            pass
+
+    assert [entry["log_level"] for entry in told if entry["event"] == "asked to come again"] == ["info"]
+    assert [entry for entry in told if entry["log_level"] == "warning"] == []
 
 
 async def test_a_server_that_talks_nonsense_is_not_asked_in_a_hot_loop(server, client, answers):

@@ -4,7 +4,8 @@ KubernetesError
 ├── ApiUnavailable        no answer: connection refused, reset, timed out; retry
 └── ApiError              an answer with a Status
     ├── NotFound  AlreadyExists  Conflict  Gone
-    └── Forbidden  Unauthorized  Invalid
+    ├── Forbidden  Unauthorized  Invalid
+    └── NotNow            it has too much to do, or does not serve the kind yet; retry
 """
 
 from __future__ import annotations
@@ -56,6 +57,10 @@ class Invalid(ApiError):
     pass
 
 
+class NotNow(ApiError):
+    pass
+
+
 _BY_STATUS: dict[int, type[ApiError]] = {
     401: Unauthorized,
     403: Forbidden,
@@ -63,6 +68,7 @@ _BY_STATUS: dict[int, type[ApiError]] = {
     409: Conflict,
     410: Gone,
     422: Invalid,
+    429: NotNow,
 }
 
 

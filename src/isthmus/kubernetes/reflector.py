@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import structlog
 
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.errors import ApiError, Forbidden, KubernetesError, NotFound
+from isthmus.kubernetes.errors import ApiError, Forbidden, KubernetesError, NotFound, NotNow
 from isthmus.kubernetes.resources import ResourcePath
 from isthmus.kubernetes.watch import AskList, Change, ListThenWatch, Name, WatchEnded
 
@@ -155,6 +155,11 @@ class Reflector(Generic[T]):
             self.synced.set()
 
     def _note(self, error: Exception) -> None:
-        if str(error) != self.last_error:
+        if str(error) == self.last_error:
+            pass
+        elif isinstance(error, NotNow):
+            # Nothing is wrong: a kind is served a moment after its definition was made.
+            log.info("asked to come again", path=self._path, answer=str(error))
+        else:
             log.warning("cannot watch", path=self._path, error=str(error))
         self.last_error = str(error)
