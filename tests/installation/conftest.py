@@ -75,7 +75,7 @@ class Running:
         if self.process.poll() is None:
             self.process.send_signal(number)
         try:
-            return self.process.wait(20)
+            return self.process.wait(_SECONDS)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
@@ -130,7 +130,9 @@ class ApiServer:
             with urllib.request.urlopen(asked, timeout=_SECONDS, context=context) as answer:
                 return answer.status, json.load(answer)
         except urllib.error.HTTPError as refusal:
-            return refusal.code, json.load(refusal)
+            said = refusal.read()
+            # Of a group that it does not know a real server says so in plain text.
+            return refusal.code, json.loads(said) if said.startswith(b"{") else {}
 
     def made(self, path: str, body: Any) -> Any:
         code, answer = self.request("POST", path, body)
