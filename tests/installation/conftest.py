@@ -29,6 +29,8 @@ from isthmus.apiserver.settings import ApiServerSettings
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
 
 _SECONDS = 60.0
+_COMMAND_SECONDS = 300.0
+"""A real API server takes a second of CPU for each definition, whatever else the machine does."""
 _START_SECONDS = 180.0
 _EMBEDDED = [sys.executable, "-m", "isthmus.cli.app", "apiserver"]
 _API_SERVER = shlex.split(os.environ.get("ISTHMUS_API_SERVER", "")) or _EMBEDDED
@@ -240,7 +242,7 @@ class Cell:
         """The command, from outside; every cluster is a context, and east the current one."""
         told = os.environ | {"KUBECONFIG": str(self._kubeconfig)} | environment
         command = [sys.executable, "-m", "isthmus.cli.app", *arguments]
-        return subprocess.run(command, env=told, capture_output=True, text=True, timeout=_SECONDS, check=False)
+        return subprocess.run(command, env=told, capture_output=True, text=True, timeout=_COMMAND_SECONDS, check=False)
 
     def python(self, script: str, *arguments: str) -> str:
         """What a script prints that runs inside."""
