@@ -199,6 +199,8 @@ def compared(options: argparse.Namespace, workload: Workload) -> dict[str, list[
         for who, runs in found.items():
             _say(f"{who}, run {number + 1} of {options.rounds}; load average {os.getloadavg()[0]:.1f}")
             runs.append(uvloop.run(measured(options, workload, who)))
+            # So that nothing is lost when a later run fails.
+            sys.stderr.write(as_table(f"{who}, run {number + 1}", runs[-1]) + "\n")
     return found
 
 

@@ -27,6 +27,7 @@
 #include <netinet/tcp.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -875,6 +876,8 @@ int main(int count, char **arguments) {
         fprintf(stderr, "usage: drones HOST PORT SERVER_NAME ROOTS.pem SPEC delta|sotw WINDOW_BYTES\n");
         return 2;
     }
+    /* A connection that the other end has closed is one drone's trouble: it comes again. */
+    signal(SIGPIPE, SIG_IGN);
     host_name = arguments[1];
     server_name = arguments[3];
     plain = !*arguments[4];
