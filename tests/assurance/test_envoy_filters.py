@@ -334,6 +334,9 @@ def test_an_extension_that_is_to_be_fetched_is_inline():
     assert manager["httpFilters"][0]["typedConfig"]["@type"] == LUA["typed_config"]["@type"]
 
 
+UNCHANGED = named(PLAIN, "clusters", REVIEWS)["connectTimeout"]
+
+
 def timeout(seconds: int, **more: Any) -> dict[str, Any]:
     value = {"connect_timeout": f"{seconds}s"}
     return filter_of(patch("CLUSTER", "MERGE", value, cluster={"name": REVIEWS}), **more)
@@ -342,13 +345,13 @@ def timeout(seconds: int, **more: Any) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("filters", "seconds"),
     [
-        ([timeout(1, name="a"), timeout(2, name="b")], "2s"),
+        ([timeout(1, name="a"), timeout(3, name="b")], "3s"),
         ([timeout(1, name="a", priority=10), timeout(2, name="b")], "1s"),
         ([timeout(1, name="a"), timeout(2, name="b", namespace="istio-system")], "1s"),
         ([timeout(1, name="a", namespace="istio-system", priority=1), timeout(2, name="b")], "1s"),
-        ([timeout(1, namespace="bank")], "10s"),
+        ([timeout(1, namespace="bank")], UNCHANGED),
         ([timeout(1, workloadSelector={"labels": {"app": "web"}})], "1s"),
-        ([timeout(1, workloadSelector={"labels": {"app": "other"}})], "10s"),
+        ([timeout(1, workloadSelector={"labels": {"app": "other"}})], UNCHANGED),
     ],
 )
 def test_which_filters_hold_and_which_is_last(filters, seconds):
@@ -363,9 +366,9 @@ def test_a_patch_may_choose_proxies_by_what_they_say_of_themselves():
         )
 
     assert chosen(proxyVersion=r"^1\.29.*") == "1s"
-    assert chosen(proxyVersion=r"^1\.30.*") == "10s"
+    assert chosen(proxyVersion=r"^1\.30.*") == UNCHANGED
     assert chosen(metadata={"TEAM": "a"}) == "1s"
-    assert chosen(metadata={"TEAM": "b"}) == "10s"
+    assert chosen(metadata={"TEAM": "b"}) == UNCHANGED
 
 
 @pytest.mark.parametrize(
