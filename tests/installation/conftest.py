@@ -31,7 +31,7 @@ from isthmus.kubernetes.kubeconfig import ContextEntry, render
 _SECONDS = 60.0
 _COMMAND_SECONDS = 300.0
 """A real API server takes a second of CPU for each definition, whatever else the machine does."""
-_START_SECONDS = 180.0
+_START_SECONDS = 360.0
 _EMBEDDED = [sys.executable, "-m", "isthmus.cli.app", "apiserver"]
 _API_SERVER = shlex.split(os.environ.get("ISTHMUS_API_SERVER", "")) or _EMBEDDED
 _READY = """

@@ -31,7 +31,7 @@ from isthmus.kubernetes.kubeconfig import ApiAddress, ContextEntry, render
 from isthmus.kubernetes.resources import CONFIG_MAPS
 from real_kubernetes.building import built
 
-_START_SECONDS = 120.0
+_START_SECONDS = 300.0
 _PAUSE_SECONDS = 0.1
 _STOP_SECONDS = 5.0
 _AUTHORIZED = "RBAC"
