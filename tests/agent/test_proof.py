@@ -125,6 +125,24 @@ async def test_what_a_revocation_list_names_is_refused_and_nothing_else(envoy):
     assert await envoy.lets_in(of_west) == ""
 
 
+async def test_a_new_root_is_let_in_with_lists_that_name_nobody(envoy):
+    """As they are made together with it; those of the old root go on to count."""
+    new = x509.new_root(DOMAIN, NOW, HOUR, "new")
+    under = x509.new_intermediate(new, "east new", NOW, HOUR)
+    good, stolen, of_new = issued(EAST), issued(EAST), issued(under)
+    envoy.own = issued(EAST, ROOT_PEM + x509.certificate_pem(new.certificate))
+    envoy.secrets.put(envoy.own)
+    before = revoking(ROOT) + revoking(EAST, stolen.chain_pem)
+    envoy.secrets.refuse(before)
+    await envoy.told()
+    assert [bool(await envoy.lets_in(each)) for each in (good, stolen, of_new)] == [False, True, True]
+
+    envoy.secrets.refuse(before + x509.nothing_revoked(new, NOW) + x509.nothing_revoked(under, NOW))
+    await envoy.told()
+
+    assert [bool(await envoy.lets_in(each)) for each in (good, stolen, of_new)] == [False, True, False]
+
+
 async def test_envoy_refuses_whatever_there_is_no_list_about(envoy):
     """Why lists are checked before proxies are given them."""
     envoy.secrets.refuse(revoking(ROOT) + revoking(EAST))

@@ -19,6 +19,7 @@ import pytest
 import structlog
 from click import UsageError
 from click.testing import CliRunner, Result
+from cryptography import x509 as raw
 from envoy.service.discovery.v3 import discovery_pb2
 from revocation_lists import revoking
 
@@ -376,24 +377,50 @@ def test_an_eviction_leaves_behind_who_is_not_ready_only_by_force(kubeconfig, co
     assert len(control_planes["east"].signs.result().current.roots) == 1
 
 
-def test_no_root_is_prepared_that_revocation_lists_know_nothing_of_and_an_eviction_drops_them(
+def revoked_in(request_to, cluster: str) -> list[raw.CertificateRevocationList]:
+    data = request_to(cluster, "GET", f"{PATH}/secrets/cacerts")[1]["data"]
+    return x509.parse_revocations(base64.b64decode(data.get("ca-crl.pem", "")).decode())
+
+
+def begin_with_lists(control_planes, request_to) -> None:
+    """In east alone."""
+    authority = control_planes["east"].signs.result().current
+    secret = request_to("east", "GET", f"{PATH}/secrets/cacerts")[1]
+    lists = revoking(ROOTS["last"]) + revoking(authority.issuer)
+    secret["data"]["ca-crl.pem"] = base64.b64encode(lists.encode()).decode()
+    assert request_to("east", "PUT", f"{PATH}/secrets/cacerts", secret)[0] == 200
+
+
+def test_a_root_is_prepared_with_the_lists_that_whoever_looks_at_revocations_wants_of_it(
     kubeconfig, control_planes, request_to
 ):
-    """Every Envoy would refuse the new root, and nobody could be proved to trust it."""
-    [old] = states(kubeconfig)
-    authority = control_planes["east"].signs.result().current
-    root = request_to("east", "GET", f"{PATH}/secrets/cacerts")[1]
-    lists = revoking(ROOTS["last"]) + revoking(authority.issuer)
-    root["data"]["ca-crl.pem"] = base64.b64encode(lists.encode()).decode()
-    assert request_to("east", "PUT", f"{PATH}/secrets/cacerts", root)[0] == 200
+    """Of the root and of each cluster's authority under it. Where nobody has lists there are none afterwards."""
+    begin_with_lists(control_planes, request_to)
+    before = revoked_in(request_to, "east")
 
-    refused = trust(kubeconfig, "prepare", code=BAD_INPUT)
-    assert "revocation lists are in use in east" in str(refused.exception)
-    assert set(states(kubeconfig)) == {old}
+    trust(kubeconfig, "prepare")
+    assert len(revoked_in(request_to, "east")) == len(before) + 3
+    trust(kubeconfig, "prepare", "--undo")
+    assert revoked_in(request_to, "east") == before
+    for step in ("prepare", "activate", "taint", "revoke"):
+        trust(kubeconfig, step)
 
-    evicted = trust(kubeconfig, "evict", "west", "--yes")
-    assert "east: ca-crl.pem is dropped" in evicted.stderr
-    assert "ca-crl.pem" not in request_to("east", "GET", f"{PATH}/secrets/cacerts")[1]["data"]
+    east = control_planes["east"].signs.result().current
+    left = revoked_in(request_to, "east")
+    assert len(left) == 3, "those of the root that is revoked would run out, and nobody would renew them"
+    x509.check_revocations(east.crl_pem, [east.issuer.certificate, east.root], datetime.now(UTC))
+    assert {each.next_update_utc for each in left} >= {east.root.not_valid_after_utc}
+    assert revoked_in(request_to, "west") == []
+
+
+def test_an_eviction_goes_on_with_lists_of_what_is_left(kubeconfig, control_planes, request_to):
+    begin_with_lists(control_planes, request_to)
+
+    trust(kubeconfig, "evict", "west", "--yes")
+
+    east = control_planes["east"].signs.result().current
+    assert len(revoked_in(request_to, "east")) == 2
+    x509.check_revocations(east.crl_pem, [east.issuer.certificate, east.root], datetime.now(UTC))
 
 
 def test_an_eviction_that_was_interrupted_goes_on_with_its_own_root(kubeconfig, control_planes, monkeypatch):

@@ -9,7 +9,7 @@ import asyncio
 import base64
 import json
 import uuid
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -97,16 +97,18 @@ class Cluster:
         await self.note({before: RootState.ACTIVE, prepared: RootState.PREPARED}, datetime.now(UTC))
         await self.forget(PREVIOUS)
 
-    async def trust_roots(self, pem: str) -> None:
-        """Exactly these."""
-        await self._change_secret({ISTIO.root: pem})
+    async def trust_roots(self, pem: str, lists: str) -> None:
+        """Exactly these; and with exactly these revocation lists, if there were any before."""
+        await self._change_secret({ISTIO.root: pem} | ({CRL: lists} if self.authority.crl_pem else {}))
 
-    async def drop_revocation_lists(self) -> None:
-        await self._change_secret({}, CRL)
+    def authorities_under(self, roots: Collection[str]) -> list[x509.Certificate]:
+        """Of this cluster, with the roots."""
+        under = (each for each in (self.authority, *self.kept.values()) if x509.fingerprint(each.root) in roots)
+        return [each for found in under for each in (found.issuer.certificate, *found.issuer.intermediates, found.root)]
 
-    async def _change_secret(self, files: Mapping[str, str], *without: str) -> None:
+    async def _change_secret(self, files: Mapping[str, str]) -> None:
         metadata = {"resourceVersion": self.secret["metadata"]["resourceVersion"]}
-        body = {"metadata": metadata, "data": {**_encoded(files), **dict.fromkeys(without)}}
+        body = {"metadata": metadata, "data": _encoded(files)}
         await self.client.patch(SECRETS, self.secret["metadata"]["name"], body, self.namespace)
 
     async def keep(self, name: str, files: Mapping[str, str]) -> None:

@@ -31,13 +31,6 @@ _ROOT_LIFETIME, _INTERMEDIATE_LIFETIME = timedelta(days=3650), timedelta(days=36
 
 async def prepare(clusters: list[Cluster], given: Issuer | None) -> str:
     """The fingerprint of the root that is prepared everywhere now."""
-    listed = [cluster.name for cluster in clusters if cluster.authority.crl_pem]
-    if listed:
-        raise Failed(
-            f"revocation lists are in use in {', '.join(listed)}, and there can be none yet of a new root: every proxy would refuse it. "
-            f"Take {CRL} out of the Secret first; until the old root is revoked, what the lists name is let in again",
-            exit_code=BAD_INPUT,
-        )
     prepared = {cluster.root_of(PREPARED) for cluster in clusters}
     complete = len(prepared) == 1 and "" not in prepared
     wanted = x509.fingerprint(given.certificate) if given is not None else ""
@@ -55,20 +48,25 @@ async def prepare(clusters: list[Cluster], given: Issuer | None) -> str:
             click.echo("a root was prepared in some clusters only: it is replaced", err=True)
             await _take_back(clusters)
         now = datetime.now(UTC)
-        above = given or x509.new_root(_domain(clusters), now, _ROOT_LIFETIME, f"{now:%Y-%m-%d} {secrets.token_hex(2)}")
+        # By its name alone a revocation list is found, so no authority has one that was another's before.
+        label = f"{now:%Y-%m-%d} {secrets.token_hex(2)}"
+        above = given or x509.new_root(_domain(clusters), now, _ROOT_LIFETIME, label)
         root, pem = x509.fingerprint(above.certificate), x509.certificate_pem(above.certificate)
-        made = [x509.new_intermediate(above, cluster.name, now, _INTERMEDIATE_LIFETIME) for cluster in clusters]
+        made = [x509.new_intermediate(above, f"{c.name} {label}", now, _INTERMEDIATE_LIFETIME) for c in clusters]
         try:
             x509.check_path((made[0].certificate, above.certificate), now)
         except x509.BadCertificate as error:
             raise Failed(f"the root cannot be used: {error}", exit_code=BAD_INPUT) from None
+        # Where revocations are looked at, what no list is about is refused. Nobody can sign one of the root later on.
+        empty = {CRL: "".join(x509.nothing_revoked(each, now) for each in (above, *made))}
         for cluster, issuer in zip(clusters, made, strict=True):
-            await cluster.keep(PREPARED, files_of(CertificateAuthority(issuer, pem), pem))
+            await cluster.keep(PREPARED, files_of(CertificateAuthority(issuer, pem), pem) | empty)
         click.echo(f"root {root[: x509.SHORT]} is made; each cluster has an authority under it", err=True)
 
     for cluster in await renewed(clusters):
         if root not in cluster.roots:
-            await cluster.trust_roots("".join([*cluster.roots.values(), pem]))
+            lists = f"{cluster.authority.crl_pem}\n{cluster.kept[PREPARED].crl_pem}"
+            await cluster.trust_roots("".join([*cluster.roots.values(), pem]), lists)
         if cluster.trust.active != root:
             await cluster.note({root: RootState.PREPARED, cluster.trust.active: RootState.ACTIVE}, datetime.now(UTC))
     return root
@@ -90,9 +88,16 @@ async def _take_back(clusters: list[Cluster]) -> None:
     for cluster in clusters:
         root = cluster.root_of(PREPARED)
         if root and root != cluster.trust.active:
-            await cluster.trust_roots("".join(pem for each, pem in cluster.roots.items() if each != root))
+            await _distrust(cluster, root, clusters)
             await cluster.note({root: None}, datetime.now(UTC))
             await cluster.forget(PREPARED)
+
+
+async def _distrust(cluster: Cluster, root: str, clusters: Sequence[Cluster]) -> None:
+    """Without the revocation lists of authorities under the root: nobody would renew them."""
+    gone = [each for one in clusters for each in one.authorities_under({root})]
+    _, lists = x509.split_revocations(cluster.authority.crl_pem, gone)
+    await cluster.trust_roots("".join(pem for each, pem in cluster.roots.items() if each != root), lists)
 
 
 async def activate(clusters: list[Cluster], seconds: int, *, force: bool) -> list[Cluster]:
@@ -175,7 +180,7 @@ async def revoke(clusters: list[Cluster], named: str, seconds: int, *, force: bo
     )
     for cluster in ready:
         if root.fingerprint in cluster.roots:
-            await cluster.trust_roots("".join(pem for each, pem in cluster.roots.items() if each != root.fingerprint))
+            await _distrust(cluster, root.fingerprint, ready)
             await cluster.note({root.fingerprint: RootState.REVOKED}, datetime.now(UTC))
         if cluster.root_of(PREVIOUS) == root.fingerprint:
             await cluster.forget(PREVIOUS)
@@ -204,11 +209,13 @@ async def evict(
     await _switch(clusters, new)
     clusters = await patiently(clusters, lambda found: rotation.not_active(found, new))
     old = {root for cluster in clusters for root in cluster.roots if root != new}
+    left = [each for cluster in clusters for each in cluster.authorities_under({new})]
     for cluster in clusters:
         await cluster.note({root: RootState.TAINTED for root in cluster.roots if root != new}, datetime.now(UTC))
     clusters = await patiently(clusters, lambda found: [w for root in old for w in rotation.still_in_use(found, root)])
     for cluster in clusters:
-        await cluster.trust_roots(cluster.roots[new])
+        lists, _ = x509.split_revocations(cluster.authority.crl_pem, left)
+        await cluster.trust_roots(cluster.roots[new], lists)
         await cluster.note(dict.fromkeys(old, RootState.REVOKED), datetime.now(UTC))
         await cluster.forget(PREVIOUS)
     clusters = await patiently(clusters, lambda found: [w for root in old for w in rotation.not_revoked(found, root)])
@@ -231,10 +238,6 @@ async def _prepare_without(clusters: list[Cluster], evicted: str) -> str:
             exit_code=BAD_INPUT,
         )
     await _take_back(clusters)
-    for cluster in await renewed(clusters):
-        if cluster.authority.crl_pem:
-            await cluster.drop_revocation_lists()
-            click.echo(f"{cluster.name}: {CRL} is dropped: there can be no list of the new root yet", err=True)
     new = await prepare(await renewed(clusters), None)
     for cluster in clusters:
         await cluster.leave_behind(evicted, new)

@@ -283,6 +283,25 @@ def parse_revocations(crl_pem: str) -> list[x509.CertificateRevocationList]:
         raise BadCertificate(f"a revocation list cannot be read: {error}") from None
 
 
+def nothing_revoked(issuer: Issuer, now: datetime) -> str:
+    """The list of an authority that has revoked nothing yet, good for as long as itself."""
+    ends = issuer.certificate.not_valid_after_utc
+    builder = x509.CertificateRevocationListBuilder().issuer_name(issuer.certificate.subject)
+    builder = builder.last_update(now - CLOCK_SKEW).next_update(ends).add_extension(_issued_by(issuer), critical=False)
+    signed = builder.sign(issuer.key, hashes.SHA256())
+    return signed.public_bytes(serialization.Encoding.PEM).decode()
+
+
+def split_revocations(crl_pem: str, authorities: Sequence[x509.Certificate]) -> tuple[str, str]:
+    """The lists that these authorities have signed, and all others. Raises BadCertificate."""
+    theirs: list[str] = []
+    others: list[str] = []
+    for each in parse_revocations(crl_pem):
+        signed = any(_has_signed(authority, each) for authority in authorities)
+        (theirs if signed else others).append(each.public_bytes(serialization.Encoding.PEM).decode())
+    return "".join(theirs), "".join(others)
+
+
 def _has_signed(authority: x509.Certificate, crl: x509.CertificateRevocationList) -> bool:
     key = authority.public_key()
     if crl.issuer != authority.subject or not isinstance(key, ec.EllipticCurvePublicKey | rsa.RSAPublicKey):
