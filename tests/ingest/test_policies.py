@@ -40,3 +40,17 @@ def test_other_rules_of_the_policy_count(words):
 
     assert rules == (Rule(sources=((Attribute("ip_blocks", ("10.0.0.0/8",)),),)),)
     assert [issue.field for issue in issues] == ["spec.rules[1]"]
+
+
+@pytest.mark.parametrize("port", ["0", "99999", "-1", "9" * 5000, "\u0661\u0662", "http"])
+def test_a_mode_for_what_is_no_port_is_told_and_the_others_hold(words, port):
+    spec = {
+        "selector": {"matchLabels": {"app": "a"}},
+        "portLevelMtls": {"8080": {"mode": "STRICT"}, port: {"mode": "DISABLE"}},
+    }
+
+    snapshot = words.snapshot(words.cluster("east", words.obj("PeerAuthentication", "p", "ns", spec=spec)))
+
+    [found], [issue] = snapshot.peer_authentications, snapshot.issues
+    assert [number for number, _ in found.port_modes] == [8080]
+    assert (issue.code, issue.field) == ("ISM0301", "spec.portLevelMtls")

@@ -12,6 +12,7 @@ from isthmus.api import security as api
 from isthmus.api.meta import KubernetesObject
 from isthmus.ingest.targets import targets_of
 from isthmus.ingest.token_keys import check_address, check_keys, discovery_address
+from isthmus.model.addresses import is_port
 from isthmus.model.durations import seconds_of
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
@@ -43,8 +44,16 @@ def peer_authentication_of(
                 "port modes have no effect without a selector", "name the workload in spec.selector.matchLabels",
             )
         )  # fmt: skip
+    issues += (
+        _issue(
+            obj, cluster, "ISM0301", Severity.WARNING, "spec.portLevelMtls",
+            f"{port!r:.40} is no port: its mode has no effect", "write a number from 1 to 65535",
+        )
+        for port in sorted(obj.spec.port_level_mtls)
+        if not is_port(port)
+    )  # fmt: skip
     ports = tuple(
-        sorted((int(port), _mode(said.mode)) for port, said in obj.spec.port_level_mtls.items() if port.isdecimal())
+        sorted((int(port), _mode(said.mode)) for port, said in obj.spec.port_level_mtls.items() if is_port(port))
     )
     value = PeerAuthentication(
         created=obj.metadata.creation_timestamp,
