@@ -17,10 +17,11 @@ import yaml
 from isthmus.agent.specification import AgentSettings
 from isthmus.apiserver.settings import ApiServerSettings
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.errors import AlreadyExists, KubernetesError
+from isthmus.kubernetes.errors import KubernetesError
 from isthmus.kubernetes.kubeconfig import ApiAddress, ContextEntry
-from isthmus.kubernetes.resources import CONFIG_MAPS, PROXY_CONFIGS, SERVICES, ResourcePath
+from isthmus.kubernetes.resources import CONFIG_MAPS, PROXY_CONFIGS, SERVICES
 from isthmus.localruntime.agents import AgentClient
+from isthmus.localruntime.applying import NotApplied, answered, apply_objects
 from isthmus.localruntime.controllers.cache import ClusterCache
 from isthmus.localruntime.controllers.runner import Controllers
 from isthmus.localruntime.kubelet import Kubelet
@@ -56,10 +57,6 @@ _ABOUT_PROXIES = {"ConfigMap": CONFIG_MAPS, "ProxyConfig": PROXY_CONFIGS}
 _REMOTE_TOKEN_SECONDS = 30 * 86400
 
 log = structlog.get_logger()
-
-
-class NotApplied(Exception):
-    """An object of the topology that the API server refused."""
 
 
 class Cluster:
@@ -311,23 +308,16 @@ class Cluster:
     async def _token(self, account: str) -> str:
         await self.answers.wait()
         async with ApiClient(await self._address()) as asked:
-            return await asked.request_token(SYSTEM, account, audiences=(), seconds=_REMOTE_TOKEN_SECONDS)
+            return await answered(
+                lambda: asked.request_token(SYSTEM, account, audiences=(), seconds=_REMOTE_TOKEN_SECONDS)
+            )
 
     async def _apply(self, client: ApiClient, objects: Iterable[Object]) -> None:
-        """In order; what is there already is left as it is. Raises NotApplied."""
-        known: dict[tuple[str, str], ResourcePath] = {}
-        for obj in objects:
-            api_version, kind, metadata = obj["apiVersion"], obj["kind"], obj["metadata"]
-            try:
-                if (api_version, kind) not in known:
-                    known[api_version, kind] = await client.resource_of(api_version, kind)
-                resource = known[api_version, kind]
-                namespace = metadata.get("namespace", "default") if resource.namespaced else ""
-                await client.create(resource, obj, namespace)
-            except AlreadyExists:
-                continue
-            except KubernetesError as error:
-                raise NotApplied(f"{self.plan.id}: {kind} {metadata['name']}: {error}") from None
+        """Raises NotApplied."""
+        try:
+            await apply_objects(client, objects)
+        except NotApplied as error:
+            raise NotApplied(f"{self.plan.id}: {error}") from None
 
 
 def _is_about_proxies(obj: Object) -> bool:

@@ -135,7 +135,12 @@ class ControlServer:
         cluster = self._cluster(request)
         pod = cluster.kubelet.find(SYSTEM, request.match_info["pod"]) if cluster.kubelet else None
         if pod is None:
-            raise web.HTTPNotFound(text=f"cluster {cluster.plan.id} runs no control plane\n")
+            has = (
+                "'s control plane does not run at this moment"
+                if cluster.plan.runs_control_plane
+                else " runs no control plane"
+            )
+            raise web.HTTPNotFound(text=f"cluster {cluster.plan.id}{has}\n")
         async with session_inside(pod.net_namespace_path) as session:
             url = CONTROL_PLANE_URL + request.match_info["path"]
             return await _relay(session, url, request, f"control plane of {cluster.plan.id}")
