@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
+from isthmus.envoy.bootstrap import RUNTIME
+
 Object = dict[str, Any]
 
 
@@ -14,6 +16,7 @@ def static_bootstrap(document: Object) -> Object:
     clusters = [_with_endpoints(cluster, endpoints) for cluster in document["clusters"]]
     return {
         "node": {"id": "validated", "cluster": "validated"},
+        "layeredRuntime": {"layers": [{"name": "static", "staticLayer": RUNTIME}]},
         "staticResources": {
             "clusters": [*clusters, _secret_source()],
             "listeners": [_with_routes(listener, routes) for listener in document["listeners"]],
