@@ -68,7 +68,7 @@ def own_certificate() -> Certificate:
 def peers() -> Bundles:
     """As they arrive: through the control plane's resource."""
     der = x509.to_der(x509.certificate_pem(THEIRS.certificate))
-    [(_, resource)] = bundles([(PARTNER, tuple(der))])
+    [(_, resource)] = bundles(((PARTNER, tuple(der)),))
     return decode(resource.body)
 
 
