@@ -19,6 +19,7 @@ from isthmus.kubernetes.errors import (
     Invalid,
     KubernetesError,
     NotFound,
+    NotNow,
     Unauthorized,
 )
 from isthmus.kubernetes.kubeconfig import ApiAddress
@@ -37,7 +38,7 @@ from isthmus.trust.authority import CertificateAuthority
         (409, "Conflict", Conflict),
         (410, "Expired", Gone),
         (422, "Invalid", Invalid),
-        (429, "TooManyRequests", ApiError),
+        (429, "TooManyRequests", NotNow),
         (500, "InternalError", ApiError),
     ],
 )
