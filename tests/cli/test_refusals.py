@@ -53,7 +53,10 @@ class AnsweringMesh(socketserver.UnixStreamServer):
 
 
 class _Handler(http.server.BaseHTTPRequestHandler):
+    """Answers in one piece: a client that has the head of an empty answer is gone before another one is sent."""
+
     server: AnsweringMesh
+    wbufsize = -1
 
     def do_GET(self) -> None:
         self._answer(200, json.dumps(PAGES[self.path]))
