@@ -7,6 +7,7 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
+from two_meshes import SHOP, Meshes, export, imported, meshes, peer
 
 from isthmus.discovery.view import outbound_view
 from isthmus.model.identity import SpiffeId, TrustDomain
@@ -132,3 +133,14 @@ def transcript(upstream: Upstream) -> list[str]:
 @pytest.fixture
 def words() -> Any:
     return SimpleNamespace(Mesh=Mesh, gateway=gateway, endpoint=endpoint, scope=scope, transcript=transcript, KEY=KEY)
+
+
+@pytest.fixture
+def federated() -> Meshes:
+    """mesh-b exports hello to mesh-a's client; mesh-a imports it for its namespace sample."""
+    found = meshes(objects=SHOP)
+    found["b"].objects.append(peer("a", exports={"services": [export("sample/hello", "sample/client")]}))
+    found["a"].objects.append(
+        peer("b", imports={"services": [imported("sample/hello", "sample")]}, exports={"identities": ["sample/*"]})
+    )
+    return found.talk()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable
+from functools import partial
 from typing import Any, TypeVar
 
 import structlog
@@ -38,7 +39,7 @@ async def apply_objects(client: ApiClient, objects: Iterable[Object]) -> None:
 
     for obj in objects:
         try:
-            await answered(lambda obj=obj: apply(obj))  # type: ignore[misc]
+            await answered(partial(apply, obj))
         except AlreadyExists:
             continue
         except KubernetesError as error:
