@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import subprocess
@@ -9,6 +10,8 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+
+from isthmus.trust import x509
 
 SHOP = """
 apiVersion: v1
@@ -385,3 +388,14 @@ def test_unknown_fields_are_refused_or_told(kubectl):
     assert 'Warning: unknown field "bogus"' in warned.err
     assert "unknown field" not in ignored.err
     assert "bogus" not in kubectl("get", "cm", "a", "-o", "json").json()
+
+
+def test_a_signing_request_is_approved(kubectl):
+    request = base64.b64encode(x509.new_request(x509.new_key()).encode()).decode()
+    spec = {"request": request, "signerName": "example.com/workloads", "usages": ["client auth"]}
+    body = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": "shop"}}
+
+    kubectl("apply", "-f", "-", stdin=json.dumps(body | {"spec": spec}))
+    kubectl("certificate", "approve", "shop")
+
+    assert "Approved" in kubectl("get", "csr", "shop").out

@@ -37,8 +37,8 @@ _LIST_KEYS: dict[str, tuple[str, ...]] = {
     "ObjectMeta.ownerReferences": ("uid",),
     "NodeStatus.addresses": ("type",),
     **{f"{kind}Status.conditions": ("type",) for kind in (
-        "CustomResourceDefinition", "DaemonSet", "Deployment", "Job", "Namespace", "Node", "Pod", "PersistentVolumeClaim", "ReplicaSet",
-        "ReplicationController", "Service", "StatefulSet")},
+        "CertificateSigningRequest", "CustomResourceDefinition", "DaemonSet", "Deployment", "Job", "Namespace", "Node", "Pod",
+        "PersistentVolumeClaim", "ReplicaSet", "ReplicationController", "Service", "StatefulSet")},
     "MutatingWebhookConfiguration.webhooks": ("name",),
     "ValidatingWebhookConfiguration.webhooks": ("name",),
 }  # fmt: skip

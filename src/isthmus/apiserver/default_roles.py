@@ -108,6 +108,8 @@ def _tenants() -> list[Object]:
         _rule([""], ["namespaces", "namespaces/finalize", "nodes"], _WRITE),
         _rule(["apiextensions.k8s.io"], ["customresourcedefinitions", "customresourcedefinitions/status"], _WRITE),
         _rule(["admissionregistration.k8s.io"], ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"], _WRITE),
+        _rule(["certificates.k8s.io"], [f"certificatesigningrequests{part}" for part in ("", "/approval", "/status")], _WRITE),
+        _rule(["certificates.k8s.io"], ["signers"], ["approve", "sign"]),
         _rule([_RBAC], ["clusterrolebindings", "clusterroles"], _WRITE),
         _rule(["authentication.k8s.io"], ["tokenreviews"], ["create"]),
         _rule(["authorization.k8s.io"], ["subjectaccessreviews"], ["create"]),

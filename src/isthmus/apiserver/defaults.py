@@ -20,7 +20,7 @@ Object = dict[str, Any]
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 _ANY_NAME = re.compile(r"[^/%]+")
-_LOOSE_NAMES = frozenset({"Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"})
+_LOOSE_NAMES = frozenset({"CertificateSigningRequest", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"})
 
 
 def now() -> str:
@@ -168,7 +168,15 @@ def _crd(obj: Object) -> None:
     }
 
 
+def _signing_request(obj: Object) -> None:
+    """A condition has the moment at which it was said."""
+    for condition in (obj.get("status") or {}).get("conditions") or ():
+        condition.setdefault("lastUpdateTime", now())
+        condition.setdefault("lastTransitionTime", now())
+
+
 _FILLERS = {
+    "CertificateSigningRequest": _signing_request,
     "Service": _service,
     "Pod": _pod,
     "Deployment": _deployment,

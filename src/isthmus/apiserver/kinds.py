@@ -96,6 +96,8 @@ BUILT_IN: tuple[Kind, ...] = (
     _kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", short="hpa", subresources="status", spec=True, categories=_ALL),
     _kind("batch", "v1", "Job", "jobs", subresources="status", spec=True, categories=_ALL),
     _kind("batch", "v1", "CronJob", "cronjobs", short="cj", subresources="status", spec=True, categories=_ALL),
+    _kind("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests", namespaced=False, short="csr",
+          subresources="status approval"),
     _kind("coordination.k8s.io", "v1", "Lease", "leases", spec=True),
     _kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
     _kind("networking.k8s.io", "v1", "Ingress", "ingresses", short="ing", subresources="status", spec=True),

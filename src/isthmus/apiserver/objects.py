@@ -6,10 +6,10 @@ A change is made in memory, then made durable, then told to watchers, in the ord
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from isthmus.apiserver import allocation, checks, defaults, ownership, rules, shapes
+from isthmus.apiserver import allocation, checks, defaults, ownership, rules, shapes, signing_requests
 from isthmus.apiserver.admission import Change
 from isthmus.apiserver.authors import SERVER, Author
 from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds, kinds_of
@@ -42,14 +42,14 @@ class Objects:
         kinds: Kinds,
         persistence: Persistence,
         service_cidr: str,
-        check_grant: Callable[[Change], None],
+        grants: Sequence[Callable[[Change], None]],
     ) -> None:
-        """`check_grant` raises Refused for a change that gives away what its author has not."""
+        """`grants` raise Refused for a change that gives away what its author has not."""
         self.store = store
         self.kinds = kinds
         self._persistence = persistence
         self._webhooks = Webhooks(store, kinds)
-        self._check_grant = check_grant
+        self._grants = tuple(grants)
         self._addresses = allocation.AddressPool(service_cidr)
         self._load()
 
@@ -67,6 +67,8 @@ class Objects:
         obj["apiVersion"], obj["kind"] = kind.group_version, kind.name
         if "status" in kind.subresources and kind.is_custom:
             obj.pop("status", None)
+        if kind is signing_requests.KIND:
+            signing_requests.begin(obj, author.user)
         change = Change(
             operation="CREATE",
             kind=kind,
@@ -229,7 +231,8 @@ class Objects:
                 self._complete(change.kind, change.new, change.author)
         if change.new is not None:
             self._check(change, change.new)
-            self._check_grant(change)
+            for check_grant in self._grants:
+                check_grant(change)
         if asked:
             await self._webhooks.validated(change)
         obj = change.new if change.new is not None else change.old
@@ -245,6 +248,8 @@ class Objects:
     def _check(self, change: Change, new: Object) -> None:
         kind, old = change.kind, change.old
         shapes.check(kind, old, new)
+        if kind is signing_requests.KIND:
+            signing_requests.check(change, new)
         if kind is _DEFINITION:
             checks.definition(kind, new)
             _tell_rules_left_out(old, new, change.author)
@@ -386,7 +391,9 @@ def _check_preconditions(kind: Kind, old: Stored, options: Object) -> None:
 
 def _merged(kind: Kind, old: Object, wanted: Object, subresource: str) -> Object:
     """What a writer may change: through `status` only the status, otherwise everything but it and the server's own fields."""
-    if subresource == "status":
+    if kind is signing_requests.KIND:
+        wanted = signing_requests.merged(old, wanted, subresource)
+    if subresource in ("status", signing_requests.APPROVAL):
         new = copy.deepcopy(old)
         if "status" in wanted:
             new["status"] = wanted["status"]

@@ -29,6 +29,7 @@ from isthmus.apiserver.objects import Objects
 from isthmus.apiserver.persistence import Persistence, StorageFailed
 from isthmus.apiserver.server import ApiServer
 from isthmus.apiserver.settings import ApiServerSettings
+from isthmus.apiserver.signing_requests import Signers
 from isthmus.apiserver.status import Refused
 from isthmus.apiserver.store import Store
 from isthmus.apiserver.tokens import Tokens
@@ -67,7 +68,8 @@ async def serve(settings: ApiServerSettings) -> None:
     kinds = Kinds()
     tokens = Tokens(credentials.signing_key)
     access = Access(store, tokens, credentials.admin_token)
-    objects = Objects(store, kinds, persistence, settings.service_cidr, Escalation(access).check)
+    grants = (Escalation(access).check, Signers(access).check)
+    objects = Objects(store, kinds, persistence, settings.service_cidr, grants)
     persistence.start(on_failure=stop.set)
     housekeeping = Housekeeping(objects, tokens, credentials.ca_pem)
     housekeeping.begin()

@@ -2,7 +2,8 @@
 
 Clients since 1.32 send typed kinds as protobuf and do not fall back to JSON. The envelope is `k8s\\0` and a runtime.Unknown; the messages are
 described by tables of field numbers, those of the generated.proto files of k8s.io/api. A body with a field that is in no table is refused: to leave
-it out would lose what somebody wrote. A status is not decoded: but for those of Namespaces, who writes one sends JSON, and is told so.
+it out would lose what somebody wrote. A status is not decoded, but for those of Namespaces and signing requests: who writes another sends JSON, and
+is told so.
 """
 
 from __future__ import annotations
@@ -384,7 +385,19 @@ _LEASE_SPEC: Table = {
     4: ("renewTime", _micro_time),
     5: ("leaseTransitions", "i?"),
 }
+_SIGNING_REQUEST: Table = {
+    1: ("metadata", _META),
+    2: ("spec", {1: ("request", "x"), 2: ("username", "s"), 3: ("uid", "s"), 4: ("groups", "*s"), 5: ("usages", "*s"), 6: ("extra", "-"),
+                 7: ("signerName", "s"), 8: ("expirationSeconds", "i?")}),
+    3: ("status", {
+        1: ("*conditions", {1: ("type", "s"), 2: ("reason", "s"), 3: ("message", "s"), 4: ("lastUpdateTime", _time),
+                            5: ("lastTransitionTime", _time), 6: ("status", "s")}),
+        2: ("certificate", "x"),
+    }),
+}  # fmt: skip
+"""Who asks, and with what extras, the server knows by itself. Conditions and the certificate are what approvers and signers write."""
 _KINDS: dict[str, Table] = {
+    "CertificateSigningRequest": _SIGNING_REQUEST,
     "ConfigMap": {1: ("metadata", _META), 2: ("data", "m"), 3: ("binaryData", "mx"), 4: ("immutable", "b?")},
     "Secret": {1: ("metadata", _META), 2: ("data", "mx"), 3: ("type", "s"), 4: ("stringData", "m"), 5: ("immutable", "b?")},
     "ServiceAccount": {

@@ -26,6 +26,7 @@ _FIELDS: Mapping[str, tuple[str, ...]] = {
         "involvedObject.kind", "involvedObject.namespace", "involvedObject.name", "involvedObject.uid",
         "involvedObject.apiVersion", "involvedObject.resourceVersion", "involvedObject.fieldPath", "reason", "type", "source",
     ),
+    "CertificateSigningRequest": ("spec.signerName",),
     "Secret": ("type",),
     "Namespace": ("status.phase",),
     "Node": ("spec.unschedulable",),

@@ -81,10 +81,13 @@ def _age(obj: Object) -> str:
 
 
 def _since(stamp: str) -> str:
-    """As kubectl writes durations: two units where the larger one is small."""
     if not stamp:
         return "<unknown>"
-    seconds = int((datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds())
+    return _duration(int((datetime.now(UTC) - datetime.fromisoformat(stamp)).total_seconds()))
+
+
+def _duration(seconds: int) -> str:
+    """As kubectl writes it: two units where the larger one is small."""
     if seconds < 120:
         return f"{max(seconds, 0)}s"
     minutes, hours, days = seconds // 60, seconds // 3600, seconds // 86400
@@ -173,6 +176,18 @@ def _internal_ip(node: Object) -> str:
     return "<none>"
 
 
+def _asked_for(request: Object) -> str:
+    seconds = _get(request, "spec", "expirationSeconds", default=None)
+    return "<none>" if seconds is None else _duration(seconds)
+
+
+def _decided(request: Object) -> str:
+    """As kubectl tells it: what was decided, and whether there is a certificate."""
+    types = [condition["type"] for condition in _get(request, "status", "conditions", default=())]
+    told = [type_ for type_ in ("Approved", "Denied", "Failed") if type_ in types] or ["Pending"]
+    return ",".join([*told, *(["Issued"] if _get(request, "status", "certificate", default="") else [])])
+
+
 def _number(*path: str) -> Callable[[Object], Any]:
     return lambda obj: _get(obj, *path, default=0)
 
@@ -238,6 +253,12 @@ _COLUMNS: dict[str, tuple[Column, ...]] = {
     ),
 }
 _WIDE: dict[str, tuple[Column, ...]] = {
+    "CertificateSigningRequest": (
+        ("SignerName", "string", 0, lambda o: _get(o, "spec", "signerName")),
+        ("Requestor", "string", 0, lambda o: _get(o, "spec", "username")),
+        ("RequestedDuration", "string", 0, _asked_for),
+        ("Condition", "string", 0, _decided),
+    ),
     "Pod": (
         ("IP", "string", 1, lambda o: _get(o, "status", "podIP")),
         ("Node", "string", 1, lambda o: _get(o, "spec", "nodeName")),
