@@ -10,6 +10,7 @@ import pytest
 
 from isthmus.api.registry import KINDS
 from isthmus.assurance.cluster_set import MANAGED_BY, MANAGER, ClusterSetPlan, cluster_set_plan
+from isthmus.ingest import allocation
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.model.names import ClusterId
 from isthmus.model.topology import ImportState
@@ -244,6 +245,19 @@ def test_every_cluster_gives_a_name_the_same_address_and_each_name_its_own():
 
     assert here == there
     assert len({ips[0] for ips in here.values()}) == len(names)
+
+
+def test_when_every_address_is_given_away_the_youngest_import_waits_and_says_so(monkeypatch):
+    monkeypatch.setattr(allocation, "_PLACES", 1)
+    old, young = (service(name=name) for name in ("old", "young"))
+    east = cluster("east", old, young, export(1, "old"), export(2, "young"))
+
+    by_name = {each.name: (each.spec.ips, readiness(each)) for each in plan(east).imports}
+
+    [given], is_ready = by_name["old"]
+    assert given.startswith("240.241."), "the oldest has one"
+    assert is_ready == ("True", "Ready")
+    assert by_name["young"] == ([], ("False", "Pending"))
 
 
 def test_an_address_that_was_given_stays_even_if_an_older_name_comes_that_would_have_it():

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.listener.v3 import listener_pb2
 from envoy.extensions.filters.network.tcp_proxy.v3 import tcp_proxy_pb2
 
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, ROUTES
+from isthmus.model.traffic import ConnectionPool, TrafficPolicy
 from isthmus.model.views import ProxyKind
 
 
@@ -57,6 +59,23 @@ def test_its_upstreams_carry_the_callers_own_tls(gateway):
     assert b"tls" not in gateway.of_type(CLUSTER)[name].body.lower()
     assert name in gateway.of_type(ENDPOINTS)
     assert not gateway.of_type(ROUTES)
+
+
+def test_a_workload_that_does_not_accept_within_its_network_is_left_before_its_caller_notices(mesh):
+    """The caller waits for TLS meanwhile, and has two seconds for all of it; three attempts are less."""
+    hello = mesh.service("helloworld", mesh.port(5000))
+    upstream = mesh.upstream(hello, hello.ports[0], mesh.group(mesh.direct(mesh.endpoint(hello, "10.10.0.1"), 5000)))
+    said = mesh.replace(upstream, policy=TrafficPolicy(pool=ConnectionPool(connect_seconds=7)))
+
+    def seconds_for(one):
+        view = mesh.outbound_view(one, seen_from=mesh.scope(ProxyKind.ROUTER), exposed=[(15443, one)])
+        [body] = [
+            each.body for name, each in mesh.compiled(mesh.view(view)).of_type(CLUSTER).items() if name == one.sni
+        ]
+        return cluster_pb2.Cluster.FromString(body).connect_timeout.ToTimedelta().total_seconds()
+
+    assert seconds_for(upstream) == 0.3
+    assert seconds_for(said) == 7, "unless a rule says otherwise"
 
 
 def test_envoy_accepts_it(gateway, accepted_by_envoy):

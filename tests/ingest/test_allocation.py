@@ -61,3 +61,47 @@ def test_when_the_range_is_full_the_youngest_has_no_address():
 
     assert len(places) == 16
     assert key("n16") not in places
+
+
+def created(obj, time):
+    obj["metadata"]["creationTimestamp"] = time
+    return obj
+
+
+def test_names_that_get_no_address_are_told_on_their_objects(words, monkeypatch):
+    """Two places: the two oldest have them. A Service that every cluster has, and an entry with an address, miss nothing."""
+    monkeypatch.setattr(allocation, "_PLACES", 2)
+
+    def entry(name, year, **said):
+        host = {"hosts": [f"{name}.example"], "ports": [{"number": 80, "name": "http", "protocol": "HTTP"}]}
+        made = words.obj("ServiceEntry", name, "ns", spec={**host, "resolution": "STATIC", **said})
+        return created(made, f"{year}-01-01T00:00:00Z")
+
+    east = words.cluster(
+        "east",
+        created(words.service("everywhere"), "2020-01-01T00:00:00Z"),
+        created(words.service("here"), "2024-01-01T00:00:00Z"),
+        entry("old", 2021),
+        entry("young", 2023),
+        entry("own", 2025, addresses=["10.1.1.1"]),
+    )
+    west = words.cluster("west", created(words.service("everywhere"), "2020-01-01T00:00:00Z"))
+
+    snapshot = words.snapshot(east, west)
+
+    assert {str(key.hostname): bool(service.allocated) for key, service in snapshot.services.items()} == {
+        "everywhere.ns.svc.cluster.local": False,
+        "here.ns.svc.cluster.local": False,
+        "old.example": True,
+        "own.example": False,
+        "young.example": False,
+    }
+    told = [(issue.code, str(issue.subject)) for issue in snapshot.issues if issue.code == "ISM0112"]
+    assert told == [("ISM0112", "Service ns/here in east"), ("ISM0112", "ServiceEntry ns/young in east")]
+
+
+def test_a_range_that_is_used_up_is_seen_at_once():
+    """Names beyond it do not each look through all of it."""
+    named = [(f"{n:05}", key(f"n{n}")) for n in range(20_000)]
+
+    assert len(places_of(named)) == 16

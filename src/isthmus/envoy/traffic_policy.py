@@ -31,6 +31,9 @@ _UNLIMITED = 2**32 - 1
 CONNECT_SECONDS = 10.0
 CONNECT_SECONDS_AMONG_OTHERS = 2.0
 """Where another endpoint can take the request: longer than a lost first packet, which the kernel sends again after one second."""
+CONNECT_SECONDS_WITHIN_A_NETWORK = 0.3
+"""From a network's gateway to what is behind it: the kernel's answer alone, over a short way. TLS is the caller's, who waits meanwhile; so a lost
+first packet costs less than the second after which the kernel would send it again."""
 
 _REQUESTS_THROUGH_GATEWAY = 100
 """A gateway passes connections, not requests, so it balances the former alone. Without an end to an HTTP/2 connection, a caller's every

@@ -28,7 +28,11 @@ from isthmus.envoy.common import (
 )
 from isthmus.envoy.endpoints import endpoints_of
 from isthmus.envoy.resources import Resource
-from isthmus.envoy.traffic_policy import CONNECT_SECONDS, CONNECT_SECONDS_AMONG_OTHERS
+from isthmus.envoy.traffic_policy import (
+    CONNECT_SECONDS,
+    CONNECT_SECONDS_AMONG_OTHERS,
+    CONNECT_SECONDS_WITHIN_A_NETWORK,
+)
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ServiceKey
 from isthmus.model.origins import Origin
@@ -215,6 +219,8 @@ def _looked_up(facts: _Facts) -> Resource:
 @lru_cache(maxsize=65536)
 def _passed_through(facts: _Facts) -> Resource:
     cluster = _service_cluster(facts)
+    within = traffic_policy.connect_timeout(facts.policy, CONNECT_SECONDS_WITHIN_A_NETWORK)
+    cluster.connect_timeout.CopyFrom(within)
     return Resource.of(cluster.name, cluster)
 
 

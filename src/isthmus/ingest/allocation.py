@@ -17,7 +17,8 @@ from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.global_names import GlobalName
 from isthmus.ingest.service_entries import ServiceEntry
 from isthmus.ingest.services import Declaration
-from isthmus.model.names import ServiceKey
+from isthmus.model.issues import Issue, Severity, Subject
+from isthmus.model.names import ClusterId, ServiceKey
 from isthmus.model.services import Resolution, Service
 
 _FIRST_IPV4 = IPv4Address("240.240.0.0")
@@ -48,8 +49,11 @@ def apply_allocation(
     names: Iterable[GlobalName],
     clusters: int,
     cache: IngestCache,
-) -> None:
-    """Addresses of the mesh, for names that have none in some cluster. Every name has its place, so that this does not depend on where."""
+) -> frozenset[ServiceKey]:
+    """Addresses of the mesh, for names that have none in some cluster. Every name has its place, so that this does not depend on where.
+
+    Returns the names that need one and have none, because the range is used up.
+    """
     declared = [declaration for declaration in declarations if not declaration.headless]
     wanting = [entry for entry in entries if entry.wants_addresses]
     derived = tuple((name.created, name.key) for name in names)
@@ -60,15 +64,47 @@ def apply_allocation(
     )
     for key, place in places.items():
         service = services[key]
-        is_everywhere = service.registry == "Kubernetes" and len(service.declared_in) == clusters
-        has_its_own = service.registry != "Kubernetes" and (service.virtual_ips or service.address_ranges)
-        if not service.headless and not is_everywhere and not has_its_own:
+        if _needs_one(service, clusters):
             addresses = addresses_at(place)
             services[key] = cache.once(
                 ("allocated", key),
                 (service, addresses),
                 lambda service=service, addresses=addresses: replace(service, allocated=addresses),  # type: ignore[misc]
             )
+    if len(places) < _PLACES:
+        return frozenset()
+    named = {key for _, key in (*_named(declared, wanting), *derived)}
+    return frozenset(key for key in named - places.keys() if _needs_one(services[key], clusters))
+
+
+def without_an_address(
+    names: Iterable[ServiceKey], entries: Iterable[ServiceEntry], config_cluster: ClusterId
+) -> list[Issue]:
+    """What is told of these names: on the entry that has them as hosts, else on the Service."""
+    entry_of = {service.key: entry for entry in entries for service in entry.services}
+
+    def subject(key: ServiceKey) -> Subject:
+        entry = entry_of.get(key)
+        if entry is not None:
+            return Subject(config_cluster, "ServiceEntry", entry.namespace, entry.name)
+        return Subject(config_cluster, "Service", key.namespace, key.hostname.partition(".")[0])
+
+    return [
+        Issue(
+            subject=subject(key),
+            code="ISM0112",
+            severity=Severity.ERROR,
+            what=f"{key.hostname} resolves to nothing where it has no address: all {_PLACES} of the mesh are given to older names",
+            fix="give it an address (spec.addresses), declare the Service in every cluster, or delete names that nobody calls",
+        )
+        for key in sorted(names)
+    ]
+
+
+def _needs_one(service: Service, clusters: int) -> bool:
+    is_everywhere = service.registry == "Kubernetes" and len(service.declared_in) == clusters
+    has_its_own = service.registry != "Kubernetes" and (service.virtual_ips or service.address_ranges)
+    return not service.headless and not is_everywhere and not has_its_own
 
 
 def _named(declarations: Sequence[Declaration], entries: Sequence[ServiceEntry]) -> Iterator[tuple[str, ServiceKey]]:
@@ -113,6 +149,8 @@ def _settled(
     for _, key in by_age:
         if key in settled:
             continue
+        if len(taken) >= places:
+            break
         first = _digest(key)
         for step in range(places):
             if taken.setdefault((first + step) % places, key) is key:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 from isthmus.ingest.aliases import apply_aliases
-from isthmus.ingest.allocation import apply_allocation
+from isthmus.ingest.allocation import apply_allocation, without_an_address
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.carried_over import STRUCTURE, carried_over, told
 from isthmus.ingest.cluster_endpoints import ClusterEndpoints
@@ -96,7 +96,8 @@ def read(
     for name, service in zip(names.names, names.services, strict=True):
         services[name.key] = service
         endpoints[name.key] = members_of(name, endpoints)
-    apply_allocation(services, declarations, configuration.service_entries, names.names, len(facts), cache)
+    entries = configuration.service_entries
+    unplaced = apply_allocation(services, declarations, entries, names.names, len(facts), cache)
     apply_cluster_set(services, endpoints, clusters, settings)
     apply_aliases(services, clusters, settings.dns_domain, cache)
     for_peers = resolved({each for fact in facts for each in fact.peer_gateways}, besides.resolved)
@@ -120,6 +121,7 @@ def read(
         *service_issues,
         *over,
         *names.issues,
+        *without_an_address(unplaced, entries, config_cluster),
     ]
     own = (
         {key: each for key, each in endpoints.items() if not services[key].mesh}
