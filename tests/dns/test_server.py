@@ -111,6 +111,17 @@ async def test_other_names_are_asked_upstream_in_the_way_that_they_were_asked_he
     assert (asker.server.upstream.asked, asker.server.upstream.failed) == (2, 0)
 
 
+async def test_a_name_that_is_asked_for_again_is_not_asked_for_upstream_again(dns, table, upstream):
+    async with running(table, upstream) as asker:
+        replies = [dns.read(await asker.over_udp(dns.ask("www.python.org", identifier=each))) for each in (1, 2, 3)]
+        other = dns.read(await asker.over_udp(dns.ask("docs.python.org")))
+
+    assert [reply.identifier for reply in replies] == [1, 2, 3]
+    assert [reply.addresses for reply in replies] == [["192.0.2.1", "192.0.2.2"]] * 3
+    assert other.question == ("docs.python.org", "A")
+    assert upstream.asked == [dns.ask("www.python.org", identifier=1), dns.ask("docs.python.org")]
+
+
 async def test_many_questions_at_once_get_each_its_own_answer(dns, table, upstream):
     names = [f"host-{number}.example.org" for number in range(60)]
 

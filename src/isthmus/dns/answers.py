@@ -112,7 +112,7 @@ class NameTable:
         if said is None:
             said = _said(packet, self, over_udp=True)
             # What is asked once, in bytes that nobody sends again, must not take the place of what is asked often.
-            if _can_be_asked_again(packet):
+            if can_be_asked_again(packet):
                 if len(self._said) >= _REMEMBERED_MAX:
                     self._said.clear()
                 self._said[question] = said
@@ -151,7 +151,7 @@ def _said(packet: bytes, table: NameTable | None, *, over_udp: bool) -> bytes | 
         return Verdict.IGNORE
     if (flags >> 11) & 0xF:
         return failure(packet, NOTIMP)[2:]
-    end = _end_of_name(packet, _HEADER.size)
+    end = end_of_name(packet, _HEADER.size)
     if questions != 1 or answers or end is None or end + 4 > len(packet):
         return failure(packet, FORMERR if questions else SERVFAIL)[2:]
     kind, class_ = _QUESTION_TAIL.unpack_from(packet, end)
@@ -171,7 +171,7 @@ def _said(packet: bytes, table: NameTable | None, *, over_udp: bool) -> bytes | 
 def failure(packet: bytes, code: int) -> bytes:
     """The packet's question, as far as it can be read, with an error code."""
     identifier, flags, *_ = _HEADER.unpack_from(packet)
-    end = _end_of_name(packet, _HEADER.size)
+    end = end_of_name(packet, _HEADER.size)
     question = packet[_HEADER.size : end + 4] if end is not None and end + 4 <= len(packet) else b""
     header = _HEADER.pack(
         identifier, _RESPONSE | (flags & _KEPT_FLAGS) | _RECURSION_AVAILABLE | code, bool(question), 0, 0, 0
@@ -181,7 +181,7 @@ def failure(packet: bytes, code: int) -> bytes:
 
 def is_answer_to(reply: bytes, packet: bytes) -> bool:
     """Whether an upstream's reply belongs to the question that was forwarded: same identifier, same question."""
-    end = _end_of_name(packet, _HEADER.size)
+    end = end_of_name(packet, _HEADER.size)
     if len(reply) < _HEADER.size or end is None:
         return False
     same_question = reply[_HEADER.size : end + 4].lower() == packet[_HEADER.size : end + 4].lower()
@@ -190,7 +190,7 @@ def is_answer_to(reply: bytes, packet: bytes) -> bool:
 
 def room_over_udp(packet: bytes) -> int:
     """How long an answer to this question may be over UDP."""
-    end = _end_of_name(packet, _HEADER.size)
+    end = end_of_name(packet, _HEADER.size)
     return _UDP_BYTES if end is None else _room(packet, end + 4)
 
 
@@ -224,12 +224,12 @@ def _record(name: bytes, kind: int, data: bytes) -> bytes:
     return name + struct.pack("!HHIH", kind, INTERNET, TTL_SECONDS, len(data)) + data
 
 
-def _can_be_asked_again(packet: bytes) -> bool:
-    """Not with options at its end, which may be different each time (RFC 7873: cookies)."""
+def can_be_asked_again(packet: bytes) -> bool:
+    """In the same bytes: not with options at its end, which may be different each time (RFC 7873: cookies)."""
     return len(packet) <= _UDP_BYTES and (packet[10:12] == _NONE or packet[-2:] == _NONE)
 
 
-def _end_of_name(packet: bytes, position: int) -> int | None:
+def end_of_name(packet: bytes, position: int) -> int | None:
     """Where the name that starts here ends; None if it is cut off, too long, or compressed (a question has nothing to point to)."""
     start = position
     while position < len(packet):

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import time
 from collections.abc import Sequence
 
 from isthmus.dns.answers import SERVFAIL, NameTable, Verdict, answer, failure
 from isthmus.dns.client import NameServers, OpenSocket
+from isthmus.dns.heard import HeardAnswers
 
 _TCP_CLIENTS_MAX = 128
 _TCP_IDLE_SECONDS = 30.0
@@ -28,6 +30,7 @@ class DnsServer:
         self.table: NameTable | None = None
         self.questions = 0
         self.upstream = NameServers(name_servers, open_socket)
+        self._heard = HeardAnswers()
         self._tcp_clients = asyncio.Semaphore(_TCP_CLIENTS_MAX)
 
     async def run(self, udp: socket.socket, tcp: socket.socket) -> None:
@@ -44,17 +47,25 @@ class DnsServer:
                 server.close()
 
     def answer_now(self, packet: bytes, *, over_udp: bool) -> bytes | Verdict:
-        """From the table; what it does not have is for `forward`, if there is anybody to ask."""
+        """From the table, or as a name server said a moment ago; the rest is for `forward`, if there is anybody to ask."""
         self.questions += 1
         if over_udp and self.table is not None:
             reply = self.table.datagram(packet, self.questions)
         else:
             reply = answer(packet, self.table, over_udp=over_udp, turn=self.questions)
-        return self.upstream.nobody(packet) if reply is Verdict.FORWARD and self.upstream.is_empty else reply
+        if reply is not Verdict.FORWARD:
+            return reply
+        if self.upstream.is_empty:
+            return self.upstream.nobody(packet)
+        return (self._heard.find(packet, time.monotonic()) if over_udp else None) or reply
 
     async def forward(self, packet: bytes, *, over_udp: bool) -> bytes:
         """What the Pod's own name servers answer."""
-        return await (self.upstream.ask_for_datagram(packet) if over_udp else self.upstream.ask(packet, over_udp=False))
+        if not over_udp:
+            return await self.upstream.ask(packet, over_udp=False)
+        reply = await self.upstream.ask_for_datagram(packet)
+        self._heard.keep(packet, reply, time.monotonic())
+        return reply
 
     async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Questions with a length before each (RFC 1035 section 4.2.2). A client that keeps silent is let go."""
