@@ -51,6 +51,7 @@ WITH_OPTIONS = b"\x00" + struct.pack("!HHIH", OPT, 1232, 0, 0)
         ({"flags": NXDOMAIN, "answers": [record(5, 1, b"\xc0\x0c")], "authority": [soa(30, least=2)]}, 1),
         ({"flags": REFUSED, "authority": [soa(30, least=30)]}, 0),
         ({"flags": TRUNCATED, "answers": [record(1, 30, A)]}, 0),
+        ({"answers": [record(1, 30, A)] * 80}, 0),
     ],
 )
 def test_an_answer_holds_for_the_shortest_time_in_it_and_not_for_long(dns, what, seconds):

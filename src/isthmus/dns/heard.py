@@ -17,6 +17,8 @@ from isthmus.dns.answers import NOERROR, NXDOMAIN, OPT, can_be_asked_again, end_
 
 SECONDS_MAX = 5
 _KEPT_MAX = 2048
+_BYTES_MAX = 1232
+"""What servers commonly put into one datagram: larger answers are rare, and not worth their room."""
 _HEADER = struct.Struct("!HHHHHH")
 _RECORD = struct.Struct("!HHIH")
 _SECONDS = struct.Struct("!I")
@@ -61,7 +63,7 @@ class HeardAnswers:
 
     def keep(self, packet: bytes, reply: bytes, now: float) -> None:
         """What a name server has just answered, unless it does not hold, or says that it is no answer."""
-        if not can_be_asked_again(packet):
+        if len(reply) > _BYTES_MAX or not can_be_asked_again(packet):
             return
         try:
             seconds, places = _holds(reply)
