@@ -78,7 +78,9 @@ def test_revoked_certificates_come_from_the_file_that_the_rule_names():
 
     document = rendered("sidecar", entry("partner"), rule("partner", said))
 
-    assert tls_of(document)["validationContext"]["crl"] == {"filename": "/etc/crl.pem"}
+    judged = tls_of(document)["combinedValidationContext"]["validationContextSdsSecretConfig"]
+    assert judged["name"] == "file-root:/etc/ca.pem~/etc/crl.pem"
+    assert verdict(document) == ""
 
 
 def test_a_secret_that_another_host_still_needs_stays_when_one_no_longer_does():

@@ -142,6 +142,34 @@ def test_a_renewed_secret_is_another_resource_and_an_equal_one_is_the_same():
     assert version() != first
 
 
+def test_files_of_the_proxys_machine_are_named_in_a_secret_which_envoy_reads_again_when_they_change():
+    said = ServerTls(
+        mode=TlsMode.MUTUAL,
+        certificate="/c.pem",
+        private_key="/k.pem",
+        ca_certificates="/ca.pem",
+        revocations="/crl.pem",
+    )
+    resources = ResourceSet({SECRET: {each.name: each for each in requested_secrets.of([said])}})
+
+    filled = GatewayCredentials(dict).filled(resources, "edge").of_type(SECRET)
+
+    own, authorities = (secret_pb2.Secret.FromString(filled[name].body) for name in sorted(filled))
+    assert (own.name, own.tls_certificate.private_key.filename) == ("file-cert:/c.pem~/k.pem", "/k.pem")
+    assert own.tls_certificate.certificate_chain.filename == "/c.pem"
+    assert authorities.name == "file-root:/ca.pem~/crl.pem"
+    assert authorities.validation_context.trusted_ca.filename == "/ca.pem"
+    assert authorities.validation_context.crl.filename == "/crl.pem"
+
+
+def test_a_caller_names_the_files_with_which_it_starts_tls():
+    files = {"certificate": "/c.pem", "private_key": "/k.pem", "ca_certificates": "/ca.pem"}
+
+    assert sorted(starting([], mutual=True, **files)) == ["file-cert:/c.pem~/k.pem", "file-root:/ca.pem"]
+    assert sorted(starting([], mutual=False, ca_certificates="/ca.pem")) == ["file-root:/ca.pem"]
+    assert starting([], mutual=False) == {}
+
+
 def test_keys_are_in_no_text_that_is_printed_of_them():
     known = secret("edge", "web", **PAIR)
     [stand_in] = requested_secrets.of([serving(TlsMode.SIMPLE, "web")])

@@ -306,3 +306,13 @@ def test_what_the_mesh_says_completes_a_pool_field_by_field():
 
     assert found.pool == ConnectionPool(connect_seconds=3, max_connections=1)
     assert found.outliers == OutlierDetection()
+
+
+@pytest.mark.parametrize(("written", "meant"), [("", ""), ("system", ""), ("/etc/ca.pem", "/etc/ca.pem")])
+def test_authorities_of_a_server_beyond_the_mesh_are_a_file_or_the_systems(words, written, meant):
+    tls = {"mode": "SIMPLE", "caCertificates": written}
+
+    [rule], issues = read(words, trafficPolicy={"tls": tls})
+
+    assert issues == ()
+    assert rule.policy.origination.ca_certificates == meant

@@ -266,7 +266,7 @@ TOO_MANY, LINES = 2**32, "a\r\nb: c"
         *(({"redirect": {"uri": "/a", "port": n}}, "redirect.port") for n in (-1, 65536)),
         ({"redirect": {"authority": LINES}}, "redirect.authority"),
         *(({"directResponse": {"status": n}}, "directResponse.status") for n in (-1, 0, 101, 600)),
-        ({"directResponse": {"status": 200, "body": {"string": "x" * 4097}}}, "directResponse.body"),
+        ({"directResponse": {"status": 200, "body": {"string": "x" * (2**20 + 1)}}}, "directResponse.body"),
         *(
             (matching(**{name: {"regex": text}}), f"match.{name}")
             for name in ("uri", "method", "scheme", "authority")
@@ -307,7 +307,7 @@ def test_what_envoy_would_refuse_is_left_out_and_the_other_rules_count(words, ru
         setting("a", "%REQ(X?Y):9%, 100%% at %START_TIME(%s)%"),
         matching(uri={"regex": r"/(a{1000}|\d+)\{9999\}"}),
         wide(retries={"attempts": 0, "backoff": "25ms"}, timeout="0s"),
-        {"directResponse": {"status": 200, "body": {"string": "x" * 4096}}},
+        {"directResponse": {"status": 200, "body": {"string": "x" * 2**20}}},
     ],
 )
 def test_what_envoy_takes_counts(words, rule):
@@ -335,3 +335,16 @@ def test_a_host_that_is_none_is_left_out(words):
     [found], [issue] = read(words, wide(), hosts=["s", "a\nb"])
 
     assert (found.hosts, issue.field) == (("s.ns.svc.cluster.local",), "spec.hosts[1]")
+
+
+def test_of_one_age_the_first_by_name_comes_first_then_by_namespace(words):
+    made = [("b", "alpha"), ("a", "zebra"), ("a", "beta")]
+    rules = [
+        words.obj("VirtualService", name, where, spec={"hosts": ["s.ns"], "http": [{"route": TO}]})
+        for name, where in made
+    ]
+
+    snapshot = words.snapshot(words.cluster("east", *rules))
+
+    found = [(rule.name, rule.namespace) for rule in snapshot.virtual_services]
+    assert found == [("a", "beta"), ("a", "zebra"), ("b", "alpha")]

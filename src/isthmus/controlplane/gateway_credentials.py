@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 
 from isthmus.api.core import Secret
-from isthmus.envoy.requested_secrets import RequestedSecret
+from isthmus.envoy.requested_secrets import RequestedSecret, is_of_files
 from isthmus.envoy.resources import SECRET, Resource, ResourceSet
 from isthmus.envoy.secrets import authorities_secret, certificate_secret
 from isthmus.ingest.gateway_api.certificates import (
@@ -44,7 +44,11 @@ class GatewayCredentials:
         asked = resources.of_type(SECRET)
         if not asked:
             return resources
-        found = {name: secret for name in asked if (secret := self._resource(name, namespace)) is not None}
+        found = {
+            name: secret
+            for name, said in asked.items()
+            if (secret := said if is_of_files(name) else self._resource(name, namespace)) is not None
+        }
         return ResourceSet(MappingProxyType({**resources.by_type, SECRET: MappingProxyType(found)}))
 
     def take_problems(self, cluster: ClusterId) -> list[Issue]:

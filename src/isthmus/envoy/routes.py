@@ -21,7 +21,7 @@ from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, boolean, packed, secon
 from isthmus.envoy.resources import Piece, Resource
 from isthmus.envoy.wire import block
 from isthmus.model.names import Namespace
-from isthmus.model.routing import Route
+from isthmus.model.routing import DIRECT_BODY_BYTES_MAX, Route
 from isthmus.model.sidecars import Elsewhere
 from isthmus.model.traffic import ConsistentHash
 from isthmus.model.views import ExtraHost, Scope, Upstream
@@ -70,7 +70,11 @@ def gateway_host(name: str, domain: str, found: tuple[Route, ...], require_tls: 
 def configuration(name: str, hosts: Sequence[Piece]) -> Resource:
     """Spliced from encoded virtual hosts. Upstreams are not validated: they arrive by another path, and a moment apart."""
     head = route_pb2.RouteConfiguration(name=name).SerializeToString(deterministic=True)
-    tail = route_pb2.RouteConfiguration(validate_clusters=boolean(False), ignore_port_in_host_matching=True)
+    tail = route_pb2.RouteConfiguration(
+        validate_clusters=boolean(False),
+        ignore_port_in_host_matching=True,
+        max_direct_response_body_size_bytes=uint32(DIRECT_BODY_BYTES_MAX),
+    )
     ends = (Piece.of(head), Piece.of(tail.SerializeToString(deterministic=True)))
     return Resource.of_pieces(name, (ends[0], *hosts, ends[1]))
 

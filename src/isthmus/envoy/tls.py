@@ -59,6 +59,12 @@ GATEWAY_CREDENTIAL = "kubernetes-gateway://"
 AUTHORITIES = "-cacert"
 """Behind it, for the authorities that callers are asked for."""
 
+CERTIFICATE_FILES = "file-cert:"
+"""Before the names of two files on the proxy's machine, a certificate and its key; as Istio calls it."""
+
+AUTHORITY_FILES = "file-root:"
+"""Before the name of a file of authorities, and perhaps of one of revocations."""
+
 _VERSIONS = {
     "TLSV1_0": common_pb2.TlsParameters.TLSv1_0,
     "TLSV1_1": common_pb2.TlsParameters.TLSv1_1,
@@ -125,38 +131,66 @@ def originating_socket(
     if said.mutual and said.credential:
         common.tls_certificate_sds_secret_configs.add(name=secret_name(said.credential), sds_config=from_ads())
     elif said.mutual and said.certificate:
-        own = common.tls_certificates.add()
-        own.certificate_chain.filename, own.private_key.filename = said.certificate, said.private_key
+        name = certificate_files(said.certificate, said.private_key)
+        common.tls_certificate_sds_secret_configs.add(name=name, sds_config=from_ads())
     if said.verify and said.credential:
-        combined = common.combined_validation_context
-        combined.default_validation_context.match_typed_subject_alt_names.extend(_named(names))
-        combined.validation_context_sds_secret_config.name = f"{secret_name(said.credential)}{AUTHORITIES}"
-        combined.validation_context_sds_secret_config.sds_config.CopyFrom(from_ads())
+        _judge_by_secret(common, f"{secret_name(said.credential)}{AUTHORITIES}", names)
+    elif said.verify and _judges_by_files(said):
+        _judge_by_secret(common, authority_files(said.ca_certificates, said.revocations), names)
     elif said.verify:
-        _judge_by_files(common.validation_context, said, names)
+        context = common.validation_context
+        if said.authorities:
+            context.trusted_ca.inline_string = said.authorities
+        else:
+            context.trusted_ca.filename = _SYSTEM_AUTHORITIES
+        context.match_typed_subject_alt_names.extend(_named(names))
     context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
 
 
 def secrets_of(said: TlsOrigination) -> Iterator[str]:
-    """The names of the Secrets that `originating_socket` asks for."""
-    if said.credential:
-        if said.mutual:
-            yield secret_name(said.credential)
-        if said.verify:
-            yield f"{secret_name(said.credential)}{AUTHORITIES}"
+    """The names of the secrets that `originating_socket` asks for."""
+    if said.mutual and said.credential:
+        yield secret_name(said.credential)
+    elif said.mutual and said.certificate:
+        yield certificate_files(said.certificate, said.private_key)
+    if said.verify and said.credential:
+        yield f"{secret_name(said.credential)}{AUTHORITIES}"
+    elif said.verify and _judges_by_files(said):
+        yield authority_files(said.ca_certificates, said.revocations)
 
 
-def _judge_by_files(
-    context: common_pb2.CertificateValidationContext, said: TlsOrigination, names: Sequence[str]
-) -> None:
-    if said.authorities:
-        context.trusted_ca.inline_string = said.authorities
-    else:
-        context.trusted_ca.filename = said.ca_certificates or _SYSTEM_AUTHORITIES
-    if said.revocations:
-        context.crl.filename = said.revocations
-    context.match_typed_subject_alt_names.extend(_named(names))
+def secrets_shown(said: ServerTls) -> Iterator[str]:
+    """The names of the secrets that `gateway_socket` asks for; the workload's own are the agent's."""
+    if said.mode in (TlsMode.ISTIO_MUTUAL, TlsMode.PASSTHROUGH) or said.shows_workload:
+        return
+    yield from map(secret_name, said.credentials)
+    if not said.credentials:
+        yield certificate_files(said.certificate, said.private_key)
+    if said.asks_for_certificates and not said.authorities_pem:
+        yield authorities_name(said)
+
+
+def certificate_files(certificate: str, private_key: str) -> str:
+    """What a proxy asks for two files of its own machine by. Envoy reads files of a secret again when they change, and no others."""
+    return f"{CERTIFICATE_FILES}{certificate}~{private_key}"
+
+
+def authority_files(authorities: str, revocations: str) -> str:
+    """The same of authorities, the system's where none are named, and of what they have revoked."""
+    return f"{AUTHORITY_FILES}{authorities or _SYSTEM_AUTHORITIES}" + (f"~{revocations}" if revocations else "")
+
+
+def _judges_by_files(said: TlsOrigination) -> bool:
+    """Other files than the system's authorities, which no update of a certificate replaces."""
+    return not said.authorities and bool(said.ca_certificates or said.revocations)
+
+
+def _judge_by_secret(common: tls_pb2.CommonTlsContext, secret: str, names: Sequence[str]) -> None:
+    combined = common.combined_validation_context
+    combined.default_validation_context.match_typed_subject_alt_names.extend(_named(names))
+    combined.validation_context_sds_secret_config.name = secret
+    combined.validation_context_sds_secret_config.sds_config.CopyFrom(from_ads())
 
 
 def server_socket(trust_domains: Sequence[TrustDomain] = (), *, http: bool) -> base_pb2.TransportSocket:
@@ -201,22 +235,13 @@ def gateway_socket(
         for name in said.credentials:
             common.tls_certificate_sds_secret_configs.add(name=secret_name(name), sds_config=from_ads())
     else:
-        own = common.tls_certificates.add()
-        own.certificate_chain.filename, own.private_key.filename = said.certificate, said.private_key
-    asks = said.asks_for_certificates
-    if asks and said.authorities_pem:
+        name = certificate_files(said.certificate, said.private_key)
+        common.tls_certificate_sds_secret_configs.add(name=name, sds_config=from_ads())
+    if said.asks_for_certificates and said.authorities_pem:
         common.validation_context.trusted_ca.inline_string = said.authorities_pem
         common.validation_context.match_typed_subject_alt_names.extend(_named(said.names))
-    elif asks and said.credentials:
-        combined = common.combined_validation_context
-        combined.default_validation_context.match_typed_subject_alt_names.extend(_named(said.names))
-        combined.validation_context_sds_secret_config.name = authorities_name(said)
-        combined.validation_context_sds_secret_config.sds_config.CopyFrom(from_ads())
-    elif asks:
-        common.validation_context.trusted_ca.filename = said.ca_certificates
-        if said.revocations:
-            common.validation_context.crl.filename = said.revocations
-        common.validation_context.match_typed_subject_alt_names.extend(_named(said.names))
+    elif said.asks_for_certificates:
+        _judge_by_secret(common, authorities_name(said), said.names)
     context = tls_pb2.DownstreamTlsContext(
         common_tls_context=common, require_client_certificate=boolean(said.mode is TlsMode.MUTUAL)
     )
@@ -230,6 +255,8 @@ def secret_name(credential: str) -> str:
 
 def authorities_name(said: ServerTls) -> str:
     """The same for the authorities by which callers are judged."""
+    if not said.credentials:
+        return authority_files(said.ca_certificates, said.revocations)
     return f"{secret_name(said.authorities or said.credentials[0])}{AUTHORITIES}"
 
 

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from isthmus.model.command_operators import bad_format
 from isthmus.model.regular_expressions import not_re2
 from isthmus.model.routing import (
+    DIRECT_BODY_BYTES_MAX,
     Comparison,
     ConnectionRule,
     Cors,
@@ -31,8 +32,6 @@ Wrong = Iterator[tuple[str, str]]
 _WHOLE_MAX = 2**31 - 1
 _SECONDS_MAX = 2**31 - 1
 _BACK_OFF_MAX = 3600.0
-_BODY_MAX = 4096
-"""Bytes that Envoy answers by itself."""
 _NAME_MAX = 1024
 _HOST_MAX = 255
 _CONTROL = re.compile(r"[\x00\r\n]")
@@ -95,8 +94,8 @@ def _handling(said: Handling) -> Wrong:
     if said.response_status or said.response_body:
         yield from _status(said.response_status, "directResponse.status")
         body = said.response_body.encode() if isinstance(said.response_body, str) else said.response_body
-        if len(body) > _BODY_MAX:
-            yield "directResponse.body", f"{len(body)} bytes are more than {_BODY_MAX}"
+        if len(body) > DIRECT_BODY_BYTES_MAX:
+            yield "directResponse.body", f"{len(body)} bytes are more than {DIRECT_BODY_BYTES_MAX}"
     yield from _plain(said.rewrite_path, "rewrite.uri")
     yield from _plain(said.rewrite_authority, "rewrite.authority")
     if said.rewrite_regex:

@@ -48,6 +48,8 @@ _PING_SECONDS = 20.0
 """How long an answer is waited for where nobody says."""
 _TOKEN = re.compile(r":?[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _COOKIE_VALUE = re.compile(r"[^\x00-\x1f\x7f;]{0,4096}")
+_SYSTEM = "system"
+"""In place of a file of authorities: those of the proxy's system."""
 _TUNNEL_END = re.compile(r"[A-Za-z0-9._:-]{1,253}")
 _ORIGINATING = (ClientTls.SIMPLE, ClientTls.MUTUAL)
 _MODES = f"use one of {', '.join(ClientTls)}; until then the default holds"
@@ -153,7 +155,7 @@ class PolicyReader:
             mutual=said.mode == ClientTls.MUTUAL,
             sni=sni,
             names=tuple(said.subject_alt_names),
-            ca_certificates=said.ca_certificates,
+            ca_certificates="" if said.ca_certificates == _SYSTEM else said.ca_certificates,
             certificate=said.client_certificate,
             private_key=said.private_key,
             verify=not said.insecure_skip_verify,

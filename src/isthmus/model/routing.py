@@ -14,6 +14,9 @@ from isthmus.model.traffic import ConsistentHash, Treatment
 MESH = "mesh"
 """The name under which rules mean the sidecars, among the names of gateways."""
 
+DIRECT_BODY_BYTES_MAX = 2**20
+"""What a proxy may answer by itself, as in Istio."""
+
 
 class Comparison(StrEnum):
     EXACT = "exact"
