@@ -50,6 +50,7 @@ async def holding(control_plane: Any, credentials: Any, **other: Any) -> AsyncIt
     kept.holder = CertificateHolder(
         control_plane,
         cluster="east",
+        identity=None,
         token_file=str(token),
         root_cert_file=str(roots),
         seconds=3600,

@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from isthmus.controlplane.external_signer import SignerRules
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
 
 CONFIG = {"KUBECONFIG": "/config"}
@@ -117,3 +118,37 @@ def test_an_outside_issuer_is_named_with_its_audiences_and_keys():
 def test_an_outside_issuer_that_anybody_could_be_is_refused(wrong):
     with pytest.raises(BadSetting, match="JWT_RULE"):
         ControlPlaneSettings.from_environment({"KUBECONFIG": "k", "JWT_RULE": wrong})
+
+
+SIGNED = {"KUBECONFIG": "k", "EXTERNAL_CA": "ISTIOD_RA_KUBERNETES_API", "K8S_SIGNER": "a.example/mesh"}
+
+
+@pytest.mark.parametrize(
+    ("more", "rules"),
+    [
+        ({}, SignerRules(workloads="a.example/mesh", own="a.example/mesh")),
+        ({"PILOT_CERT_PROVIDER": "k8s.io/b.example/own"}, SignerRules(workloads="a.example/mesh", own="b.example/own")),
+        (
+            {"CERT_SIGNER_DOMAIN": "a.example"},
+            SignerRules(workloads="a.example/mesh", own="a.example/mesh", domain="a.example"),
+        ),
+        ({"EXTERNAL_CA": ""}, None),
+    ],
+)
+def test_an_external_signer_is_named_in_istios_words(more, rules):
+    assert ControlPlaneSettings.from_environment(SIGNED | more).signer == rules
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"EXTERNAL_CA": "VAULT"}, "EXTERNAL_CA"),
+        ({"K8S_SIGNER": ""}, "K8S_SIGNER"),
+        ({"ROOT_CA_DIR": "/etc/cacerts"}, "ROOT_CA_DIR"),
+        ({"PILOT_CERT_PROVIDER": "custom"}, "PILOT_CERT_PROVIDER"),
+        ({"EXTERNAL_CA": "", "PILOT_CERT_PROVIDER": "k8s.io/a.example/own"}, "PILOT_CERT_PROVIDER"),
+    ],
+)
+def test_half_of_an_external_signer_is_refused(more, named):
+    with pytest.raises(BadSetting, match=named):
+        ControlPlaneSettings.from_environment(SIGNED | more)

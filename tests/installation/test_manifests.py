@@ -208,6 +208,21 @@ def test_imports_are_made_and_may_be_made_only_where_a_cluster_set_is_asked_for(
     assert of(rendered(clusterSet__enabled="true")) == ({"create", "patch", "delete"}, "true")
 
 
+def test_a_control_plane_approves_for_the_signer_that_is_named_and_for_no_other():
+    found = rendered(externalSigner="a.example/mesh")
+    group = "certificates.k8s.io"
+    allowed = [
+        each for each in rules(found, "ClusterRole istiod-clusterrole-istio-system") if group in each["apiGroups"]
+    ]
+    [container] = found["Deployment istiod"]["spec"]["template"]["spec"]["containers"]
+    told = {each["name"]: each.get("value") for each in container["env"]}
+
+    [signers] = [each for each in allowed if each["resources"] == ["signers"]]
+    assert (signers["resourceNames"], signers["verbs"]) == (["a.example/mesh"], ["approve"])
+    assert (told["EXTERNAL_CA"], told["K8S_SIGNER"]) == ("ISTIOD_RA_KUBERNETES_API", "a.example/mesh")
+    assert group not in str(rules(rendered(), "ClusterRole istiod-clusterrole-istio-system"))
+
+
 def test_secrets_of_other_namespaces_can_be_left_out():
     allowed = rules(rendered(gatewaySecrets="false"), "ClusterRole istiod-clusterrole-istio-system")
 

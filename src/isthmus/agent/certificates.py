@@ -116,6 +116,7 @@ class CertificateHolder:
         control_planes: ControlPlanes,
         *,
         cluster: str,
+        identity: SpiffeId | None,
         token_file: str,
         root_cert_file: str,
         seconds: int,
@@ -123,7 +124,9 @@ class CertificateHolder:
         last_good: Callable[[], Certificate | None] = lambda: None,
         proves_by_certificate: bool = False,
     ) -> None:
-        """`proves_by_certificate`: nobody renews the token, so that it only has to be good for the first certificate."""
+        """`identity` is named in requests, for signers that give what is asked for; None where it is not known. `proves_by_certificate`: nobody
+        renews the token, so that it only has to be good for the first certificate.
+        """
         self._last_good = last_good
         self._proves_by_certificate = proves_by_certificate
         self._certificate_was_refused = False
@@ -131,6 +134,7 @@ class CertificateHolder:
         """How often in a row nobody answered."""
         self._control_planes = control_planes
         self._cluster = cluster
+        self._names = [str(identity)] if identity is not None else []
         self._token_file = token_file
         self._root_cert_file = root_cert_file
         self._seconds = seconds
@@ -198,7 +202,7 @@ class CertificateHolder:
             try:
                 chain = await request_certificate(
                     channel,
-                    x509.new_request(key),
+                    x509.new_request(key, self._names),
                     seconds=seconds,
                     metadata=shown.metadata(self._cluster),
                     root=root,

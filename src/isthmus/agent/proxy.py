@@ -39,6 +39,8 @@ from isthmus.dns.server import DnsServer
 from isthmus.envoy.bootstrap import BootstrapSettings, bootstrap, envoy_arguments
 from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.dump import resources_in
+from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.model.names import Namespace
 from isthmus.model.proxy_config_words import read
 from isthmus.model.trust import OwnTrust
 from isthmus.model.views import NameRecord
@@ -101,6 +103,7 @@ class Proxy:
         self._certificate = CertificateHolder(
             control_planes,
             cluster=settings.cluster_id,
+            identity=_identity(spec, settings),
             token_file=spec.token_file,
             root_cert_file=spec.root_cert_file,
             seconds=settings.certificate_seconds,
@@ -329,6 +332,12 @@ class Proxy:
         application = web.Application()
         application.router.add_get("/healthz/ready", ready)
         return application
+
+
+def _identity(spec: ProxySpec, settings: AgentSettings) -> SpiffeId:
+    """What the workload will be called. Raises ValueError for a trust domain that is none."""
+    domain = TrustDomain.parse(settings.trust_domain)
+    return SpiffeId.of_service_account(domain, Namespace(spec.namespace), spec.service_account)
 
 
 def node_of(spec: ProxySpec, settings: AgentSettings) -> dict[str, Any]:

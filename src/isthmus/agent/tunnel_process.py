@@ -85,6 +85,7 @@ async def keep(settings: TunnelSettings, work: Work) -> None:
     holder = CertificateHolder(
         ControlPlanes(settings.control_planes, settings.control_plane_name),
         cluster=settings.cluster,
+        identity=None,
         token_file=settings.token_file,
         root_cert_file=settings.roots_file,
         seconds=settings.certificate_seconds,

@@ -26,7 +26,7 @@ from isthmus.kubernetes.resources import SECRETS
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
-from isthmus.trust.authority import ISTIO, CertificateAuthority, why_not_replaced
+from isthmus.trust.authority import ISTIO, Authority, CertificateAuthority, why_not_replaced
 from isthmus.trust.rotation import PLUGGED_IN, PREPARED, SELF_SIGNED
 from isthmus.trust.x509 import BadCertificate, certificate_pem, fingerprint, key_pem
 
@@ -39,15 +39,13 @@ log = structlog.get_logger()
 class AuthorityInUse:
     """The authority that signs now. `changed` are called with each one that takes its place; `news` whenever anything here is different."""
 
-    def __init__(
-        self, current: CertificateAuthority, subject: Subject, report: Callable[[Iterable[Issue]], None]
-    ) -> None:
+    def __init__(self, current: Authority, subject: Subject, report: Callable[[Iterable[Issue]], None]) -> None:
         self.current = current
         self.prepared: CertificateAuthority | None = None
         """The one that is to sign next: it signs already for who asks for it, so that it can be tried."""
         self.refusal = ""
         """Why what is plugged in now is not in use; empty if it is."""
-        self.changed: list[Callable[[CertificateAuthority], None]] = []
+        self.changed: list[Callable[[Authority], None]] = []
         self.news: Callable[[], None] = lambda: None
         self._subject = subject
         self._report = report
@@ -59,6 +57,10 @@ class AuthorityInUse:
         except BadCertificate as error:
             self.refuse(str(error))
             return
+        self.consider(new, forced_root)
+
+    def consider(self, new: Authority, forced_root: str = "") -> None:
+        """Takes its place, unless proxies would suffer."""
         if fingerprint(new.root) != forced_root and (why := why_not_replaced(self.current, new)):
             self.refuse(why)
             return

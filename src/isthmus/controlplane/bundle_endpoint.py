@@ -23,7 +23,7 @@ from isthmus.controlplane.webhooks import load_certificate, tls_context
 from isthmus.kubernetes.sites import serving
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.trust import x509
-from isthmus.trust.authority import CertificateAuthority, ServingCertificate
+from isthmus.trust.authority import Authority, ServingCertificate
 from isthmus.trust.bundle_client import asker_in
 from isthmus.trust.federation import digest_of
 from isthmus.trust.spiffe_bundle import render_json_bundle
@@ -82,10 +82,10 @@ class PublishedBundle:
         finally:
             self._use.changed.remove(self._look)
 
-    def _look(self, _: CertificateAuthority) -> None:
+    def _look(self, _: Authority) -> None:
         self._changed.set()
 
-    async def _publish(self, authority: CertificateAuthority, now: datetime) -> None:
+    async def _publish(self, authority: Authority, now: datetime) -> None:
         roots = x509.parse_certificates(authority.root_pem)
         digest = digest_of(x509.to_der(authority.root_pem))
         before = self._published
@@ -125,7 +125,7 @@ class PublishedBundle:
         """Serves with an X.509-SVID of our own authority: the port, until the end of the block."""
         context = tls_context(self._svid(self._use.current))
 
-        def show(authority: CertificateAuthority) -> None:
+        def show(authority: Authority) -> None:
             load_certificate(context, self._svid(authority))
 
         async def renew() -> None:
@@ -165,7 +165,5 @@ class PublishedBundle:
             yield bound
             following.cancel()
 
-    def _svid(self, authority: CertificateAuthority) -> ServingCertificate:
-        key = x509.new_key()
-        *chain, _ = authority.sign(x509.new_request(key), self._identity, datetime.now(UTC), _LIFETIME)
-        return ServingCertificate(x509.key_pem(key), "".join(chain))
+    def _svid(self, authority: Authority) -> ServingCertificate:
+        return authority.own_certificate(self._identity, datetime.now(UTC), _LIFETIME)

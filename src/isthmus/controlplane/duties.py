@@ -12,7 +12,7 @@ from isthmus.controlplane.webhook_authority import WebhookAuthority
 from isthmus.kubernetes.client import ApiClient
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId
-from isthmus.trust.authority import CertificateAuthority
+from isthmus.trust.authority import Authority
 
 Report = Callable[[str, Iterable[Issue]], None]
 Duty = Callable[[ClusterId, ApiClient], Coroutine[None, None, None]]
@@ -39,7 +39,7 @@ def duties(settings: ControlPlaneSettings, use: AuthorityInUse, report: Report, 
             trusted=publisher.trusted,
         )
 
-        def follow(authority: CertificateAuthority) -> None:
+        def follow(authority: Authority) -> None:
             publisher.publish(authority.root_pem)
             webhooks.trust(authority.root_pem)
 

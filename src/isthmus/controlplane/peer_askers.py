@@ -22,7 +22,7 @@ from isthmus.model.snapshot import Snapshot
 from isthmus.peering.messages import Hello
 from isthmus.peering.offers import resources_of
 from isthmus.peering.server import Feed, NotAdmitted
-from isthmus.trust.authority import CertificateAuthority
+from isthmus.trust.authority import Authority
 from isthmus.trust.svid import proven
 
 _RENEW_SECONDS = 3600.0
@@ -44,7 +44,7 @@ class _Door:
     """Where one mesh comes in: TLS by its own bundle. `by` is when the certificate that we show there is renewed, by the loop's clock."""
 
     judge: _Judge
-    authority: CertificateAuthority
+    authority: Authority
     context: ssl.SSLContext
     by: float
     feeds: dict[Feed, None] = field(default_factory=dict)
@@ -57,7 +57,7 @@ class PeerAskers:
         self,
         mesh: MeshId,
         identity: SpiffeId,
-        authority: Callable[[], CertificateAuthority],
+        authority: Callable[[], Authority],
         delivery: Delivery,
         newest: Callable[[], Snapshot],
     ) -> None:
@@ -149,7 +149,7 @@ class PeerAskers:
             door.context = self._opened(authority, judge)
         return door.context
 
-    def _opened(self, authority: CertificateAuthority, judge: _Judge) -> ssl.SSLContext:
+    def _opened(self, authority: Authority, judge: _Judge) -> ssl.SSLContext:
         return telling(Proof.of(self._identity, authority), judge.authorities)
 
 

@@ -32,7 +32,7 @@ from isthmus.model.topology import ImportState, Standing
 from isthmus.peering.client import PeerUnavailable, listen
 from isthmus.peering.offers import offers_of
 from isthmus.peering.session import Hearing
-from isthmus.trust.authority import CertificateAuthority
+from isthmus.trust.authority import Authority
 from isthmus.trust.svid import proven
 
 _CHECK_SECONDS = 1.0
@@ -94,7 +94,7 @@ class PeerLinks:
         delivery: Delivery,
         mesh: MeshId,
         identity: SpiffeId,
-        authority: Callable[[], CertificateAuthority],
+        authority: Callable[[], Authority],
         policy: StalePolicy,
         kept: KeptPeers,
         newest: Callable[[], Snapshot],

@@ -16,8 +16,7 @@ from isthmus.model.federation import domain_of
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import MeshId
 from isthmus.peering.messages import APPLICATION_PROTOCOL
-from isthmus.trust import x509
-from isthmus.trust.authority import CertificateAuthority
+from isthmus.trust.authority import Authority
 from isthmus.xds.native_tls import load_key
 
 LIFETIME = timedelta(hours=24)
@@ -31,11 +30,10 @@ class Proof:
     key_pem: str
 
     @staticmethod
-    def of(identity: SpiffeId, authority: CertificateAuthority) -> Proof:
+    def of(identity: SpiffeId, authority: Authority) -> Proof:
         """For a day."""
-        key = x509.new_key()
-        chain = authority.sign(x509.new_request(key), identity, datetime.now(UTC), LIFETIME)[:-1]
-        return Proof("".join(chain), x509.key_pem(key))
+        own = authority.own_certificate(identity, datetime.now(UTC), LIFETIME)
+        return Proof(own.chain_pem, own.key_pem)
 
     def __repr__(self) -> str:
         """Without the key: this value may end up in a log."""

@@ -22,7 +22,7 @@ from isthmus.model.snapshot import Snapshot
 from isthmus.model.topology import ImportState
 from isthmus.peering.messages import PORT
 from isthmus.peering.server import PeerServer, serving_peers
-from isthmus.trust.authority import CertificateAuthority
+from isthmus.trust.authority import Authority
 
 
 class PeerRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -60,7 +60,7 @@ class Peers:
 
     @staticmethod
     def of(
-        settings: ControlPlaneSettings, world: World, delivery: Delivery, authority: Callable[[], CertificateAuthority]
+        settings: ControlPlaneSettings, world: World, delivery: Delivery, authority: Callable[[], Authority]
     ) -> Peers:
         mesh, identity, kept = settings.mesh, settings.identity, KeptPeers(settings.state_directory)
 

@@ -35,6 +35,8 @@ from isthmus.controlplane.debug import DebugPages
 from isthmus.controlplane.delivery import Delivery
 from isthmus.controlplane.drains import Drains
 from isthmus.controlplane.duties import duties
+from isthmus.controlplane.external_signer import ExternalSigner
+from isthmus.controlplane.external_trust import OWN_LIFETIME, ExternalTrust, subject_of_roots
 from isthmus.controlplane.feeds import ClusterFeed, kinds_of
 from isthmus.controlplane.gateway_deployments import GatewayDeployer
 from isthmus.controlplane.gateway_writer import LEASE, GatewayWriter
@@ -121,8 +123,9 @@ async def serve(settings: ControlPlaneSettings) -> None:
         ApiClient(settings.in_cluster or load_file(Path(settings.kubeconfig)), user_agent=_USER_AGENT) as home,
         _config_cluster(home, settings) as client,
     ):
-        use = await _authority(home, settings, world)
-        await _Process(settings, world, home, client, use).run()
+        trust = _trust(client, settings)
+        use = await _authority(home, settings, world, trust)
+        await _Process(settings, world, home, client, use, trust).run()
 
 
 def _mesh_settings(settings: ControlPlaneSettings) -> MeshSettings:
@@ -144,9 +147,16 @@ class _Process:
     """The drawing of the process: its parts, and who is told what by whom. `home` is the cluster that it runs in, `client` the config cluster's."""
 
     def __init__(
-        self, settings: ControlPlaneSettings, world: World, home: ApiClient, client: ApiClient, use: AuthorityInUse
+        self,
+        settings: ControlPlaneSettings,
+        world: World,
+        home: ApiClient,
+        client: ApiClient,
+        use: AuthorityInUse,
+        trust: ExternalTrust | None,
     ) -> None:
         self._settings, self._world, self._home, self._client, self._use = settings, world, home, client, use
+        self._trust = trust
         self._me = f"{settings.home}/{settings.pod_name}"
         self._shown = Shown(settings.served_names, use.current, _now)
         use.changed.append(self._shown.renew)
@@ -179,6 +189,7 @@ class _Process:
             lifetimes=settings.lifetimes,
             node_agents=NodeAgents(settings.node_agents, partial(_pods_of, world)),
             prepared=lambda: use.prepared,
+            elsewhere=trust.signer if trust is not None else None,
         )
         self._unary = methods_of(CertificateService(registration, IssuanceLog(settings.issuance_log)))
         self._peers = Peers.of(settings, world, self._delivery, lambda: use.current)
@@ -212,7 +223,10 @@ class _Process:
     def _follow_trust(self, tasks: asyncio.TaskGroup) -> None:
         if self._outside is not None:
             tasks.create_task(self._outside.run(), name="keys of the outside issuer")
-        tasks.create_task(_follow_authority(self._home, self._settings, self._use), name="authority")
+        if self._trust is not None:
+            tasks.create_task(self._trust.run(self._use), name="signers")
+        else:
+            tasks.create_task(_follow_authority(self._home, self._settings, self._use), name="authority")
         tasks.create_task(self._shown.keep(lambda: self._use.current), name="serving certificate")
         own_trust = OwnTrustDuty(
             self._home,
@@ -361,11 +375,34 @@ def _remote_settings(
     )
 
 
-async def _authority(client: ApiClient, settings: ControlPlaneSettings, world: World) -> AuthorityInUse:
+def _trust(client: ApiClient, settings: ControlPlaneSettings) -> ExternalTrust | None:
+    """Where somebody else signs."""
+    rules = settings.signer
+    if rules is None:
+        return None
+    longest = max(settings.lifetimes.longest, OWN_LIFETIME)
+    signer = ExternalSigner(client, rules, _now, pod_name=settings.pod_name, longest=longest)
+    return ExternalTrust(
+        client,
+        signer,
+        rules,
+        identity=settings.identity,
+        names=settings.served_names,
+        namespace=settings.system_namespace,
+    )
+
+
+async def _authority(
+    client: ApiClient, settings: ControlPlaneSettings, world: World, trust: ExternalTrust | None
+) -> AuthorityInUse:
     """The API server may be starting, too: it is asked again for as long as it does not answer."""
     directory = settings.authority_directory
     subject = subject_of_authority(settings.home, settings.system_namespace, directory)
     report = partial(world.report, "authority")
+    if trust is not None:
+        return AuthorityInUse(
+            await trust.first(), subject_of_roots(settings.cluster, settings.system_namespace), report
+        )
     if directory:
         return AuthorityInUse(load_files(Path(directory)), subject, report)
     while True:

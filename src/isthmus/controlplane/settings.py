@@ -16,6 +16,7 @@ import msgspec
 
 from isthmus import __version__
 from isthmus.controlplane.bundle_exchange import REFRESH_HINT_SECONDS, BundleRules
+from isthmus.controlplane.external_signer import SignerRules
 from isthmus.controlplane.remote_secrets import RISKS, RemoteRules, accepted_risks
 from isthmus.controlplane.staleness import HOLD, StalePolicy
 from isthmus.controlplane.token_keys import REFRESH_SECONDS, KeyFetching
@@ -30,6 +31,8 @@ from isthmus.model.snapshot import ClusterSet, GlobalNames
 from isthmus.model.traffic import Wishes
 from isthmus.trust.issuance import Lifetimes
 from isthmus.trust.oidc import OutsideIssuer
+
+_KUBERNETES_SIGNERS, _SIGNED_BY = "ISTIOD_RA_KUBERNETES_API", "k8s.io/"
 
 
 class BadSetting(ValueError):
@@ -61,7 +64,7 @@ class ControlPlaneSettings:
     keys that tokens are checked with, `key_fetching` how the control plane does. `resolve_host_names` of network gateways. Tokens of
     `outside_issuer` count beside those of clusters. `authority_directory` holds the authority's files, if they are not in a Secret.
     `issuance_log` is a file to which every certificate that is issued or refused is written, or empty.
-    `bundles`: what is done about other trust domains' authorities.
+    `bundles`: what is done about other trust domains' authorities. `signer`: who signs, where no authority's key is here.
     """
 
     cluster: ClusterId
@@ -102,6 +105,7 @@ class ControlPlaneSettings:
     authority_directory: str
     issuance_log: str
     bundles: BundleRules
+    signer: SignerRules | None
 
     @property
     def identity(self) -> SpiffeId:
@@ -176,6 +180,7 @@ class ControlPlaneSettings:
                 web_certificates=environment.get("ISTHMUS_BUNDLE_CERTIFICATES", ""),
                 web_roots=environment.get("ISTHMUS_BUNDLE_ROOTS", ""),
             ),
+            signer=signer_of(environment),
         )
 
 
@@ -272,6 +277,26 @@ def outside_issuer_of(text: str) -> OutsideIssuer | None:
     if rule.jwksUri and urlsplit(rule.jwksUri).scheme != "https":
         raise BadSetting(f"JWT_RULE: jwksUri {rule.jwksUri!r} is not https")
     return OutsideIssuer(issuer=rule.issuer, audiences=rule.audiences, jwks=rule.jwks, jwks_uri=rule.jwksUri)
+
+
+def signer_of(environment: Mapping[str, str]) -> SignerRules | None:
+    """From EXTERNAL_CA, K8S_SIGNER, CERT_SIGNER_DOMAIN and PILOT_CERT_PROVIDER, as istiod has them. Raises BadSetting."""
+    authority, signer = environment.get("EXTERNAL_CA", ""), environment.get("K8S_SIGNER", "")
+    provider = environment.get("PILOT_CERT_PROVIDER", "istiod")
+    if provider != "istiod" and not provider.startswith(_SIGNED_BY):
+        raise BadSetting(f"PILOT_CERT_PROVIDER: {provider!r} is neither istiod nor {_SIGNED_BY}SIGNER")
+    if not authority:
+        if provider != "istiod":
+            raise BadSetting(f"PILOT_CERT_PROVIDER: a signer's certificates go with EXTERNAL_CA={_KUBERNETES_SIGNERS}")
+        return None
+    if authority != _KUBERNETES_SIGNERS:
+        raise BadSetting(f"EXTERNAL_CA: {authority!r} is not {_KUBERNETES_SIGNERS}")
+    if not signer:
+        raise BadSetting("K8S_SIGNER: name the signer of workloads' certificates (example.com/signer)")
+    if environment.get("ROOT_CA_DIR"):
+        raise BadSetting("ROOT_CA_DIR: with EXTERNAL_CA no authority's key is here")
+    own = provider.removeprefix(_SIGNED_BY) if provider != "istiod" else signer
+    return SignerRules(workloads=signer, own=own, domain=environment.get("CERT_SIGNER_DOMAIN", ""))
 
 
 class _JwtRule(msgspec.Struct):

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import structlog
 
-from isthmus.trust.authority import CertificateAuthority, ServingCertificate
+from isthmus.trust.authority import Authority, ServingCertificate
 from isthmus.trust.x509 import parse_certificates
 
 _LOOK_SECONDS_MAX = 3600.0
@@ -31,19 +31,19 @@ class Credentials:
 class Shown:
     """The newest. `changed` are called with each."""
 
-    def __init__(self, names: Sequence[str], authority: CertificateAuthority, clock: Callable[[], datetime]) -> None:
+    def __init__(self, names: Sequence[str], authority: Authority, clock: Callable[[], datetime]) -> None:
         self._names = tuple(names)
         self._clock = clock
         self.changed: list[Callable[[Credentials], None]] = []
         self.current = self._signed(authority)
 
-    def renew(self, authority: CertificateAuthority) -> None:
+    def renew(self, authority: Authority) -> None:
         """A new certificate of this authority's, for new connections."""
         self.current = self._signed(authority)
         for changed in self.changed:
             changed(self.current)
 
-    async def keep(self, authority: Callable[[], CertificateAuthority]) -> None:
+    async def keep(self, authority: Callable[[], Authority]) -> None:
         """A new certificate when two thirds of the time of the one before are over. Until cancelled."""
         while True:
             left = (self._due() - self._clock()).total_seconds()
@@ -57,7 +57,7 @@ class Shown:
         begins, ends = certificate.not_valid_before_utc, certificate.not_valid_after_utc
         return begins + (ends - begins) * 2 / 3
 
-    def _signed(self, authority: CertificateAuthority) -> Credentials:
+    def _signed(self, authority: Authority) -> Credentials:
         return Credentials(
             authority.serving_certificate(self._names, self._clock()), authority.root_pem, authority.crl_pem
         )

@@ -120,12 +120,12 @@ def from_config_map(
 
     issues: list[Issue] = []
     try:
-        networks = mesh_networks_of(_document(config_map, _NETWORKS_KEY))
+        networks = mesh_networks_of(document_of(config_map, _NETWORKS_KEY))
         settings = replace(settings, networks=networks)
     except (BadMeshConfig, BadMeshNetworks) as error:
         issues.append(unusable(_NETWORKS_KEY, error))
     try:
-        config = _document(config_map, _KEY)
+        config = document_of(config_map, _KEY)
         changed = with_mesh_config(settings, config)
     except BadMeshConfig as error:
         config, changed = {}, settings
@@ -168,7 +168,8 @@ def from_config_map(
     return changed, tuple(issues)
 
 
-def _document(config_map: ConfigMap, key: str) -> dict[str, Any]:
+def document_of(config_map: ConfigMap, key: str) -> dict[str, Any]:
+    """What the key holds, as YAML. Raises BadMeshConfig."""
     text = config_map.data.get(key, "")
     if not text:
         return {}

@@ -144,6 +144,8 @@ def _environment(settings: InstallSettings) -> dict[str, str]:
         "ISTHMUS_HOME_CLUSTER": settings["controlPlane.home"],
         "ISTHMUS_CONFIG_SECRET": CONFIG_SECRET if outside else "",
     }
+    if signer := settings["externalSigner"]:
+        found |= {"EXTERNAL_CA": "ISTIOD_RA_KUBERNETES_API", "K8S_SIGNER": signer}
     if settings.is_on("clusterSet.enabled"):
         found |= {"ENABLE_MCS_SERVICE_DISCOVERY": "true", "ENABLE_MCS_HOST": "true"}
     return found | dict(settings.environment)

@@ -53,7 +53,19 @@ def control_plane_rules(settings: InstallSettings) -> list[Object]:
         *_gateways(),
         {"apiGroups": ["networking.istio.io"], "resources": ["serviceentries/status"], "verbs": ["patch"]},
         *(CLUSTER_SET if settings.is_on("clusterSet.enabled") else []),
+        *(_signing(settings["externalSigner"]) if settings["externalSigner"] else []),
         *writer_rules(settings),
+    ]
+
+
+def _signing(signer: str) -> list[Object]:
+    """Has certificates signed. It may approve requests for that signer alone, and sign none."""
+    group = "certificates.k8s.io"
+    requests = "certificatesigningrequests"
+    return [
+        {"apiGroups": [group], "resources": [requests], "verbs": ["create", "watch", "delete"]},
+        {"apiGroups": [group], "resources": [f"{requests}/approval"], "verbs": ["update"]},
+        {"apiGroups": [group], "resources": ["signers"], "resourceNames": [signer], "verbs": ["approve"]},
     ]
 
 

@@ -60,6 +60,7 @@ VALUES = (
     Value("gatewaySecrets", "true", "whether the control plane may read Secrets of all namespaces: gateways' certificates are there", _WORKLOADS),
     Value("globalNames.suffix", "", "the end of global names (ENV.IDENTITY.SUFFIX) that Deployments with the label identity get; empty: none"),
     Value("clusterSet.enabled", "false", "whether services leave a cluster only where a ServiceExport says so, and get names of clusterset.local"),
+    Value("externalSigner", "", "who signs certificates (certificates.k8s.io; example.com/signer), instead of an authority here", (Profile.PRIMARY,)),
     Value("federation.enabled", "false", "whether other meshes may ask the control plane (15018), and enter at the network gateway (15444)"),
     Value("machines.enabled", "false", "whether machines outside every cluster register themselves: WorkloadEntries may be written", _WORKLOADS),
     Value("networkGateway.enabled", "", "whether there is one; if the network has a name", _WORKLOADS),
@@ -76,6 +77,7 @@ _BY_NAME = {value.name: value for value in VALUES}
 _ENV = "env."
 _LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _CLUSTER = re.compile(r"[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?")
+_SIGNER = re.compile(r"[a-z0-9][-a-z0-9.]*/[a-z0-9][-a-z0-9.]*")
 _QUANTITY = re.compile(r"\d+(\.\d+)?(m|k|Ki|M|Mi|G|Gi)?")
 _IMAGE_PART = re.compile(r"[\w.:/@-]+")
 _HOST = re.compile(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?")
@@ -187,6 +189,8 @@ def _check(settings: InstallSettings) -> None:
         _matches(_LABEL, "tags", tag)
         if tag == values["revision"]:
             raise BadValue(f"tags: {tag!r} is the revision's own name")
+    if values["externalSigner"]:
+        _matches(_SIGNER, "externalSigner", values["externalSigner"])
     for name in ("cluster", "mesh"):
         _matches(_CLUSTER, name, values[name])
     _matches(_HOST, "trustDomain", values["trustDomain"])

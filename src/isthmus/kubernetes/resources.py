@@ -46,6 +46,9 @@ PROXY_CONFIGS = ResourcePath(group="networking.istio.io", version="v1beta1", plu
 WORKLOAD_GROUPS = ResourcePath(group="networking.istio.io", version="v1", plural="workloadgroups", namespaced=True)
 WORKLOAD_ENTRIES = ResourcePath(group="networking.istio.io", version="v1", plural="workloadentries", namespaced=True)
 LEASES = ResourcePath(group="coordination.k8s.io", version="v1", plural="leases", namespaced=True)
+SIGNING_REQUESTS = ResourcePath(
+    group="certificates.k8s.io", version="v1", plural="certificatesigningrequests", namespaced=False
+)
 TOKEN_REVIEWS = ResourcePath(group="authentication.k8s.io", version="v1", plural="tokenreviews", namespaced=False)
 _ADMISSION = "admissionregistration.k8s.io"
 MUTATING_WEBHOOKS = ResourcePath(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.trust import x509
@@ -34,6 +35,38 @@ class ServingCertificate:
 
     key_pem: str
     chain_pem: str
+
+
+class Authority(Protocol):
+    """By whom a control plane is known, whoever signs: what it shows itself, what peers are told to trust, and what they are told to refuse."""
+
+    @property
+    def root_pem(self) -> str: ...
+
+    @property
+    def crl_pem(self) -> str: ...
+
+    @property
+    def authority_pem(self) -> str:
+        """The certificate that signs."""
+
+    @property
+    def root(self) -> x509.Certificate:
+        """The one of the roots that its certificates lead to."""
+
+    @property
+    def roots(self) -> frozenset[str]:
+        """Fingerprints of all that peers are told to trust."""
+
+    @property
+    def not_after(self) -> datetime:
+        """Nothing that is signed may last longer."""
+
+    def serving_certificate(self, names: Sequence[str], now: datetime) -> ServingCertificate:
+        """For the control plane's own ports."""
+
+    def own_certificate(self, identity: SpiffeId, now: datetime, lifetime: timedelta) -> ServingCertificate:
+        """The control plane's own identity, for who asks for one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +132,12 @@ class CertificateAuthority:
         leaf = x509.sign_server(self.issuer, key.public_key(), names, now, SERVING_LIFETIME)
         return ServingCertificate(x509.key_pem(key), x509.certificate_pem(leaf) + "".join(self._intermediates()))
 
+    def own_certificate(self, identity: SpiffeId, now: datetime, lifetime: timedelta) -> ServingCertificate:
+        """The control plane's own identity, for who asks for one."""
+        key = x509.new_key()
+        *chain, _ = self.sign(x509.new_request(key), identity, now, lifetime)
+        return ServingCertificate(x509.key_pem(key), "".join(chain))
+
     @property
     def authority_pem(self) -> str:
         """The certificate that signs."""
@@ -107,9 +146,7 @@ class CertificateAuthority:
     @property
     def root(self) -> x509.Certificate:
         """The one of the roots that its certificates lead to."""
-        top = (self.issuer.certificate, *self.issuer.intermediates)[-1]
-        roots = x509.parse_certificates(self.root_pem)
-        return top if top in roots else next(each for each in roots if x509.is_issued_by(top, each))
+        return root_above((self.issuer.certificate, *self.issuer.intermediates)[-1], self.root_pem)
 
     @property
     def roots(self) -> frozenset[str]:
@@ -126,7 +163,13 @@ class CertificateAuthority:
         return [pem for pem in (own, *above) if pem not in self.root_pem]
 
 
-def why_not_replaced(current: CertificateAuthority, new: CertificateAuthority) -> str:
+def root_above(top: x509.Certificate, root_pem: str) -> x509.Certificate:
+    """The one of the roots that a chain's last certificate is, or is of."""
+    roots = x509.parse_certificates(root_pem)
+    return top if top in roots else next(each for each in roots if x509.is_issued_by(top, each))
+
+
+def why_not_replaced(current: Authority, new: Authority) -> str:
     """What proxies would suffer if the new authority took the place of the current one at once; empty if nothing."""
     if x509.fingerprint(new.root) not in current.roots:
         return f"its root {x509.named(new.root)} is not among those that proxies trust: add it to the roots first"

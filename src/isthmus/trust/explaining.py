@@ -16,7 +16,7 @@ from isthmus.trust.authority import CertificateAuthority
 from isthmus.trust.impersonation import NodeAgents, NodePod
 from isthmus.trust.issuance import DEFAULT_LIFETIME, LIFETIME_MAX, Lifetimes
 from isthmus.trust.oidc import OutsideIssuer, account_of_token
-from isthmus.trust.registration import Refused, RegistrationAuthority
+from isthmus.trust.registration import Asked, Refused, RegistrationAuthority
 
 Object = dict[str, Any]
 
@@ -56,9 +56,11 @@ def explain(config: Mapping[str, Any], request: Mapping[str, Any], now: datetime
             registration.issue(
                 _metadata(request.get("metadata") or {}),
                 str(request.get("peerCertificate") or ""),
-                str(request.get("csr", "")),
-                int(request.get("validitySeconds") or 0),
-                str((request.get("requestMetadata") or {}).get("ImpersonatedIdentity", "")),
+                Asked(
+                    str(request.get("csr", "")),
+                    int(request.get("validitySeconds") or 0),
+                    str((request.get("requestMetadata") or {}).get("ImpersonatedIdentity", "")),
+                ),
             )
         )
     except Refused as refused:

@@ -12,10 +12,10 @@ from google.protobuf.message import DecodeError
 
 from isthmus.trust import x509
 from isthmus.trust.messages import ROOT, IstioCertificateRequest, IstioCertificateResponse
-from isthmus.trust.registration import Issued, Refused, RegistrationAuthority
+from isthmus.trust.registration import Asked, Issued, Refused, RegistrationAuthority
 
 Line = Mapping[str, object]
-_IMPERSONATED = "ImpersonatedIdentity"
+_IMPERSONATED, _SIGNER = "ImpersonatedIdentity", "CertSigner"
 
 log = structlog.get_logger()
 
@@ -46,8 +46,8 @@ class CertificateService:
                 "INVALID_ARGUMENT", "the request is not an IstioCertificateRequest", "not decodable"
             ) from None
         said = asked.metadata.fields
-        wanted, root = (said[name].string_value if name in said else "" for name in (_IMPERSONATED, ROOT))
-        return await self._registration.issue(metadata, certificate, asked.csr, asked.validity_duration, wanted, root)
+        words = (said[name].string_value if name in said else "" for name in (_IMPERSONATED, ROOT, _SIGNER))
+        return await self._registration.issue(metadata, certificate, Asked(asked.csr, asked.validity_duration, *words))
 
     def _log(self, issued: Issued, peer: str) -> None:
         self.issued += 1

@@ -6,7 +6,7 @@ Certificates follow the X.509-SVID specification: a leaf has exactly one URI SAN
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from ipaddress import ip_address
@@ -23,6 +23,7 @@ from isthmus.model.identity import SpiffeId, TrustDomain
 CLOCK_SKEW = timedelta(minutes=2)
 _RSA_BITS_MIN = 2048
 _EC_BITS_MIN = 256
+_CURVES = (ec.SECP256R1, ec.SECP384R1, ec.SECP521R1)
 UNREADABLE = (
     ValueError,
     TypeError,
@@ -99,14 +100,24 @@ def new_intermediate(root: Issuer, label: str, now: datetime, lifetime: timedelt
     return Issuer(builder.sign(root.key, hashes.SHA256()), key, above)
 
 
-def new_request(key: SigningKey) -> str:
-    """A signing request that proves possession of the key and asks for nothing: names come from the caller's credentials."""
-    request = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([])).sign(key, hashes.SHA256())
-    return request.public_bytes(serialization.Encoding.PEM).decode()
+def new_request(key: SigningKey, names: Sequence[str] = ()) -> str:
+    """A signing request that proves possession of the key. Our own authority gives names by the caller's credentials, and takes none from here;
+    `names` (SPIFFE IDs, DNS names, addresses) are for signers that give what is asked for.
+    """
+    builder = x509.CertificateSigningRequestBuilder().subject_name(x509.Name([]))
+    if names:
+        san = x509.SubjectAlternativeName([_general_name(name) for name in names])
+        builder = builder.add_extension(san, critical=True)
+    return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
 
 
 def requested_key(csr_pem: str) -> CertificatePublicKeyTypes:
     """The key that a request proves possession of. Raises BadCertificate, also for a key too weak to certify."""
+    return load_request(csr_pem).public_key()
+
+
+def load_request(csr_pem: str) -> x509.CertificateSigningRequest:
+    """One that proves possession of its key. Raises BadCertificate, also for a key too weak to certify."""
     if len(csr_pem) > _CSR_BYTES_MAX:
         raise BadCertificate(f"the signing request is larger than {_CSR_BYTES_MAX} bytes")
     try:
@@ -122,7 +133,9 @@ def requested_key(csr_pem: str) -> CertificatePublicKeyTypes:
     enough = _RSA_BITS_MIN if isinstance(key, rsa.RSAPublicKey) else _EC_BITS_MIN
     if key.key_size < enough:
         raise BadCertificate(f"a key of {key.key_size} bits is too weak: use P-256, or RSA of {_RSA_BITS_MIN} or more")
-    return key
+    if isinstance(key, ec.EllipticCurvePublicKey) and not isinstance(key.curve, _CURVES):
+        raise BadCertificate(f"the curve {key.curve.name} is not one that proxies know: use P-256")
+    return request
 
 
 def sign_workload(
@@ -363,6 +376,12 @@ def to_der(certificate_pem: str) -> list[bytes]:
     return [c.public_bytes(serialization.Encoding.DER) for c in parse_certificates(certificate_pem)]
 
 
+def merged(pems: Iterable[str]) -> str:
+    """Each certificate of several texts once, in order. Raises BadCertificate."""
+    found = (certificate_pem(each) for pem in pems if pem for each in parse_certificates(pem))
+    return "".join(dict.fromkeys(found))
+
+
 def certificate_pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
 
@@ -447,6 +466,8 @@ def _issued_by(issuer: Issuer) -> x509.AuthorityKeyIdentifier:
 
 
 def _general_name(name: str) -> x509.GeneralName:
+    if name.startswith("spiffe://"):
+        return x509.UniformResourceIdentifier(name)
     try:
         return x509.IPAddress(ip_address(name))
     except ValueError:
