@@ -6,6 +6,7 @@ import importlib
 
 import pytest
 
+from isthmus.api import gateway_api
 from isthmus.api.crds import all_crds, crd
 from isthmus.api.registry import KINDS
 from isthmus.api.unread import UNREAD
@@ -55,3 +56,16 @@ def test_versions_in_which_people_still_write_are_served_and_one_is_stored():
 
     versions = [(version["name"], version["storage"]) for version in definition["spec"]["versions"]]
     assert versions == [("v1", True), ("v1beta1", False), ("v1alpha3", False)]
+
+
+def test_definitions_of_gateway_api_say_which_release_they_are_of_and_serve_its_versions():
+    """Istio's control plane reads TLSRoutes, TCPRoutes, GRPCRoutes and BackendTLSPolicies of new enough releases only, and in v1."""
+    definitions = [crd for crd in all_crds() if crd["spec"]["group"] == gateway_api.GROUP]
+
+    said = {crd["metadata"]["annotations"]["gateway.networking.k8s.io/bundle-version"] for crd in definitions}
+    stored = [[each["name"] for each in crd["spec"]["versions"] if each["storage"]] for crd in definitions]
+    served = {crd["spec"]["names"]["kind"]: {each["name"] for each in crd["spec"]["versions"]} for crd in definitions}
+    assert said == {"v1.6.0"}
+    assert [len(versions) for versions in stored] == [1] * len(definitions)
+    assert all("v1" in served[kind] for kind in served)
+    assert served["TLSRoute"] >= {"v1", "v1alpha3", "v1alpha2"}

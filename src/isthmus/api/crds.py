@@ -100,11 +100,11 @@ def crd(kind: Kind) -> dict[str, Any]:
         "additionalPrinterColumns": columns,
         "schema": {"openAPIV3Schema": _object_schema(kind)},
     }
-    names = (kind.version, *(other for other in _OTHER_VERSIONS.get(kind.group, ()) if other != kind.version))
+    names = dict.fromkeys((kind.version, *kind.newest_first, *_OTHER_VERSIONS.get(kind.group, ())))
     return {
         "apiVersion": "apiextensions.k8s.io/v1",
         "kind": "CustomResourceDefinition",
-        "metadata": {"name": f"{kind.plural}.{kind.group}", **_approval(kind)},
+        "metadata": {"name": f"{kind.plural}.{kind.group}", **_annotations(kind)},
         "spec": {
             "group": kind.group,
             "scope": "Namespaced" if kind.namespaced else "Cluster",
@@ -126,11 +126,16 @@ def all_crds() -> list[dict[str, Any]]:
     return [crd(kind) for kind in KINDS.values() if kind.is_custom]
 
 
-def _approval(kind: Kind) -> dict[str, Any]:
-    """Kubernetes takes definitions in its community's groups only with a word about their approval."""
+def _annotations(kind: Kind) -> dict[str, Any]:
+    """Kubernetes takes definitions in its community's groups only with a word about their approval. Other implementations of Gateway API read a
+    kind only where its definition says that it is new enough.
+    """
     if not kind.group.endswith(".k8s.io"):
         return {}
-    return {"annotations": {"api-approved.kubernetes.io": "unapproved, generated from what Isthmus reads"}}
+    found = {"api-approved.kubernetes.io": "unapproved, generated from what Isthmus reads"}
+    if kind.group == gateway_api.GROUP:
+        found |= {f"{kind.group}/bundle-version": gateway_api.RELEASE, f"{kind.group}/channel": gateway_api.CHANNEL}
+    return {"annotations": found}
 
 
 def _object_schema(kind: Kind) -> Schema:

@@ -9,6 +9,8 @@ import msgspec
 from isthmus.api.meta import KubernetesObject, PortNumber, Wire
 
 GROUP = "gateway.networking.k8s.io"
+RELEASE, CHANNEL = "v1.6.0", "standard"
+"""Of Gateway API: the one whose kinds, versions and fields these are."""
 
 
 class ParentReference(Wire, frozen=True):

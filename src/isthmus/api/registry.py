@@ -191,6 +191,7 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             name="UDPRoute", group=gateway_api.GROUP, version="v1alpha2", plural="udproutes", namespaced=True,
+            newest_first=("v1", "v1alpha2"),
             type=gateway_api.UDPRoute, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
         Kind(
@@ -200,6 +201,7 @@ KINDS: dict[str, Kind] = {
         ),
         Kind(
             name="ReferenceGrant", group=gateway_api.GROUP, version="v1beta1", plural="referencegrants", namespaced=True,
+            newest_first=("v1", "v1beta1"),
             type=gateway_api.ReferenceGrant, from_every_cluster=False, is_custom=True, only_adds=True,
         ),
         Kind(
