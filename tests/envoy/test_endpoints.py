@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 from envoy.config.endpoint.v3 import endpoint_pb2
 
-from isthmus.envoy.endpoints import endpoints_of
+from isthmus.envoy.endpoints import document_of_endpoints, endpoints_of
+from isthmus.envoy.expand import as_json
+from isthmus.envoy.resources import ENDPOINTS
 from isthmus.model.topology import Locality
 from isthmus.model.workloads import Health
 
@@ -132,3 +134,19 @@ def test_a_share_that_a_place_was_given_is_kept(mesh, hello):
     found = [endpoints_of(mesh.upstream(hello, hello.ports[0], each).groups, "x") for each in (group, shared)]
 
     assert [line.partition("(")[2].partition(")")[0] for each in found for line in lines(each)] == ["3", "700"]
+
+
+@pytest.mark.parametrize("health", Health)
+@pytest.mark.parametrize("zone", ["", "b"])
+@pytest.mark.parametrize("priority", [0, 2])
+def test_what_people_read_is_what_is_sent(mesh, hello, health, zone, priority):
+    here = mesh.endpoint(hello, "10.10.0.10", health=health)
+    plain = mesh.endpoint(hello, "fd00::11", meshed=False)
+    there = mesh.endpoint(hello, "10.10.0.10", cluster=mesh.WEST, network=mesh.N2)
+    groups = (
+        mesh.group(mesh.direct(here, 5000), mesh.direct(plain, 5000, 300), zone=zone),
+        mesh.group(mesh.through("172.30.2.1", there, weight=70_000), zone="c", priority=priority),
+    )
+
+    for given in (groups, groups[:1], ()):
+        assert document_of_endpoints(given, "h") == as_json(ENDPOINTS, endpoints_of(given, "h"))

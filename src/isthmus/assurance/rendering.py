@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from isthmus.api.core import Pod
-from isthmus.assurance.explaining.derivations import derivations
+from isthmus.assurance.compiling import computed
 from isthmus.assurance.scenario import BadScenario, Scenario
-from isthmus.discovery.view import view_for
-from isthmus.envoy.compile import compile_outbound, compile_view
-from isthmus.envoy.expand import document_of
 from isthmus.envoy.patches.values import issues_of
 from isthmus.ingest.labels import NETWORK
 from isthmus.ingest.proxies import BadClaims, placed, proxy_of
-from isthmus.injection.settings import BadRequest, own_proxy_config
 from isthmus.model.names import ClusterId
 from isthmus.model.proxy_config import NOTHING_SAID
 from isthmus.model.proxy_config_words import written
@@ -31,12 +28,17 @@ def render(
 ) -> Object:
     """The document for the proxy that would send this xDS Node (proto3 JSON). Raises BadScenario for a node that says too little."""
     snapshot = scenario.snapshot()
-    view = view_for(proxy_in(scenario, node), snapshot)
-    document = document_of(dict(node), compile_view(view, compile_outbound(view.outbound)))
+    found = computed(proxy_in(scenario, node), snapshot)
+    document = found.document(dict(node))
     kept = {part: document[part] for part in PARTS if part in set(only)}
-    warnings = [*scenario.warnings, *(f"{issue.subject}: {issue.what}; {issue.fix}" for issue in issues_of(snapshot))]
+    issues = (*issues_of(snapshot), *found.lost)
+    warnings = [*scenario.warnings, *(f"{issue.subject}: {issue.what}; {issue.fix}" for issue in issues)]
     answer = {"node": document["node"], **kept, "warnings": warnings}
-    return answer | ({"explanation": explanation(view), "derivations": derivations(view)} if explain else {})
+    if not explain:
+        return answer
+    from isthmus.assurance.explaining.derivations import derivations  # Not before it is asked for: imports take time.
+
+    return answer | {"explanation": explanation(found.view), "derivations": derivations(found.view)}
 
 
 def proxy_in(scenario: Scenario, node: Mapping[str, Any]) -> Proxy:
@@ -82,10 +84,12 @@ def node_of(scenario: Scenario, name: str, cluster: str) -> Object:
 
 def _proxy_config(pod: Pod, scenario: Scenario) -> Object:
     """How the proxy would be run that the Pod were given now. An annotation that cannot be used would have kept the Pod away."""
-    try:
-        own, _ = own_proxy_config(pod.metadata.annotations)
-    except BadRequest:
-        own = NOTHING_SAID
+    own = NOTHING_SAID
+    if pod.metadata.annotations:
+        from isthmus.injection.settings import BadRequest, own_proxy_config  # Most Pods say nothing: imports take time.
+
+        with contextlib.suppress(BadRequest):
+            own, _ = own_proxy_config(pod.metadata.annotations)
     found = scenario.snapshot().proxy_configs.for_workload(pod.metadata.namespace, pod.metadata.labels, own)
     return {"PROXY_CONFIG": written(found)} if found != NOTHING_SAID else {}
 

@@ -6,7 +6,7 @@ of endpoints changes no resource but theirs.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import MappingProxyType
 from typing import assert_never
 
@@ -46,7 +46,7 @@ from isthmus.envoy.upstreams import outbound as cluster_of
 from isthmus.envoy.upstreams import passed_through as cluster_of_exposed
 from isthmus.model.envoy_filters import Context
 from isthmus.model.sidecars import Elsewhere
-from isthmus.model.views import InboundView, OutboundView, ProxyKind, Upstream, View
+from isthmus.model.views import InboundView, LocalityGroup, OutboundView, ProxyKind, Upstream, View
 
 Typed = tuple[str, Resource]
 """A resource with its type URL."""
@@ -54,9 +54,29 @@ Typed = tuple[str, Resource]
 
 def compile_outbound(view: OutboundView) -> ResourceSet:
     """Everything that all proxies of the view's scope share."""
-    found = [each for upstream in view.upstreams for each in of_upstream(upstream, view.scope.kind)]
-    found += [each for _, upstream in view.exposed for each in of_exposed(upstream)]
-    return _resources([*found, *frame(view, names_of_clusters(view))])
+    told = ((ENDPOINTS, endpoints.endpoints_of(groups, name)) for name, groups in endpoints_told(view))
+    return _resources([*_shared(view), *told])
+
+
+def compile_but_endpoints(view: OutboundView) -> ResourceSet:
+    """The same without endpoints: whoever prints them needs no encoding of them."""
+    return _resources(_shared(view))
+
+
+def endpoints_told(view: OutboundView) -> Iterator[tuple[str, Sequence[LocalityGroup]]]:
+    """Among which endpoints the view's proxies choose, by the name of what they ask for."""
+    kind = view.scope.kind
+    yield from ((u.name, u.groups) for u in view.upstreams if has_endpoints(u.service, u.policy, kind))
+    yield from ((upstream.sni, upstream.groups) for _, upstream in view.exposed)
+
+
+def _shared(view: OutboundView) -> Iterator[Typed]:
+    clusters = [cluster_for(upstream, view.scope.kind) for upstream in view.upstreams]
+    clusters += [cluster_for_exposed(upstream) for _, upstream in view.exposed]
+    yield from ((CLUSTER, each) for each in clusters if each is not None)
+    for upstream in view.upstreams:
+        yield from ((SECRET, each) for each in requested_secrets.of_policy(upstream.policy))
+    yield from frame(view, names_of_clusters(view))
 
 
 def compile_view(view: View, outbound: ResourceSet) -> ResourceSet:
@@ -64,24 +84,6 @@ def compile_view(view: View, outbound: ResourceSet) -> ResourceSet:
     own = _resources(of_proxy(view.proxy.scope.kind, view.inbound, names_of_clusters(view.outbound)))
     both = {kind: MappingProxyType({**outbound.of_type(kind), **found}) for kind, found in own.by_type.items()}
     return ResourceSet(MappingProxyType({**outbound.by_type, **both}))
-
-
-def of_upstream(upstream: Upstream, kind: ProxyKind) -> Iterator[Typed]:
-    """A service port's cluster and, where callers' proxies are told them, its endpoints."""
-    cluster = cluster_for(upstream, kind)
-    if cluster:
-        yield CLUSTER, cluster
-    yield from ((SECRET, each) for each in requested_secrets.of_policy(upstream.policy))
-    if has_endpoints(upstream.service, upstream.policy, kind):
-        yield ENDPOINTS, endpoints.endpoints_of(upstream.groups, upstream.name)
-
-
-def of_exposed(upstream: Upstream) -> Iterator[Typed]:
-    """The same for what a network gateway passes through: under the SNI."""
-    cluster = cluster_for_exposed(upstream)
-    if cluster:
-        yield CLUSTER, cluster
-    yield ENDPOINTS, endpoints.endpoints_of(upstream.groups, upstream.sni)
 
 
 def cluster_for(upstream: Upstream, kind: ProxyKind) -> Resource | None:

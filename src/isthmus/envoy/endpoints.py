@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import assert_never
+from typing import Any, assert_never
 
 from isthmus.envoy.resources import Resource
 from isthmus.envoy.wire import block, number, text, varint
@@ -20,6 +20,7 @@ from isthmus.model.views import Destination, LocalityGroup
 from isthmus.model.workloads import Health
 
 _WEIGHT_MAX = 2**32 - 1
+_HEALTH_NAMES = {Health.UNHEALTHY: "UNHEALTHY", Health.TERMINATING: "DRAINING"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +38,38 @@ def endpoints_of(groups: Sequence[LocalityGroup], name: str) -> Resource:
     """An upstream's endpoints under the name that its cluster asks for them. Empty, not absent, when there are none."""
     body = text(1, name) + b"".join(block(2, _locality(group)) for group in _each_address_once(groups))
     return Resource.of_bytes(name, body)
+
+
+def document_of_endpoints(groups: Sequence[LocalityGroup], name: str) -> dict[str, Any]:
+    """The same as proto3 JSON, as people read it. A law in tests/envoy/test_endpoints.py holds it equal to what is sent."""
+    found: dict[str, Any] = {"clusterName": name}
+    localities = [_locality_as_json(group) for group in _each_address_once(groups)]
+    return found | {"endpoints": localities} if localities else found
+
+
+def _locality_as_json(group: _Group) -> dict[str, Any]:
+    of, priority = group.locality, group.priority
+    named = (("region", of.region), ("zone", of.zone), ("subZone", of.subzone))
+    return {
+        "locality": {key: value for key, value in named if value},
+        "lbEndpoints": [_destination_as_json(destination, weight) for destination, weight in group.weighted],
+        "loadBalancingWeight": group.weight,
+        **({"priority": priority} if priority else {}),
+    }
+
+
+def _destination_as_json(destination: Destination, weight: int) -> dict[str, Any]:
+    told = {"istio": {"workload": _workload(destination)}}
+    if destination.mutual_tls:
+        told = {"envoy.transport_socket_match": {"tlsMode": "istio"}} | told
+    where = {"address": destination.address, "portValue": destination.port}
+    health = _HEALTH_NAMES.get(destination.health)
+    return {
+        "endpoint": {"address": {"socketAddress": where}},
+        **({"healthStatus": health} if health else {}),
+        "metadata": {"filterMetadata": told},
+        "loadBalancingWeight": weight,
+    }
 
 
 def _each_address_once(groups: Sequence[LocalityGroup]) -> list[_Group]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Callable
+from functools import lru_cache
 from operator import itemgetter
 from typing import Any
 
@@ -23,6 +24,17 @@ _LEFT_TO_JSON_FORMAT = _WRAPPERS | frozenset(
     f"google.protobuf.{kind}" for kind in ("FieldMask", "ListValue", "Struct", "Timestamp", "Value", "Duration")
 )
 _ANY = "google.protobuf.Any"
+_MOSTLY_EQUAL = frozenset(
+    (
+        "envoy.config.cluster.v3.CircuitBreakers",
+        "envoy.config.cluster.v3.OutlierDetection",
+        "envoy.config.core.v3.ConfigSource",
+        "envoy.config.route.v3.RetryPolicy",
+        "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig",
+        "envoy.extensions.transport_sockets.tls.v3.TlsParameters",
+    )
+)
+"""Messages that thousands of resources have alike: each is converted once, and copied."""
 _FIELDS: dict[Any, tuple[str, Convert | None]] = {}
 _DURATIONS: dict[tuple[int, int], Any] = {}
 
@@ -87,7 +99,20 @@ def _of_message(full_name: str) -> Convert:
         return lambda message: message.value
     if full_name in _LEFT_TO_JSON_FORMAT:
         return json_format.MessageToDict
+    if full_name in _MOSTLY_EQUAL:
+        return lambda message: _copy(_remembered(full_name, message.SerializeToString(deterministic=True)))
     return to_json
+
+
+@lru_cache(maxsize=1024)
+def _remembered(full_name: str, encoded: bytes) -> Any:
+    return to_json(symbol_database.Default().GetSymbol(full_name).FromString(encoded))
+
+
+def _copy(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _copy(each) for key, each in value.items()}
+    return [_copy(each) for each in value] if isinstance(value, list) else value
 
 
 def _any(message: Any) -> Any:

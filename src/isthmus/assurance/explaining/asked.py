@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from isthmus.assurance.compiling import computed
 from isthmus.assurance.traffic.walk import Configuration
-from isthmus.discovery.view import view_for
-from isthmus.envoy.compile import compile_outbound, compile_view
-from isthmus.envoy.expand import document_of
 from isthmus.model.identity import SpiffeId
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.views import Proxy, ProxyKind, View
@@ -34,9 +32,8 @@ class Asked:
             raise BadQuestion(
                 "a gRPC application that speaks xDS routes its requests itself: `isthmus render` shows what it is given"
             )
-        view = view_for(proxy, snapshot)
-        document = document_of({}, compile_view(view, compile_outbound(view.outbound)))
-        return Asked(snapshot, view, Configuration(document))
+        found = computed(proxy, snapshot)
+        return Asked(snapshot, found.view, Configuration(found.document({})))
 
     @property
     def proxy(self) -> Proxy:
