@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from ipaddress import ip_address
 
 import pytest
 
@@ -118,6 +119,15 @@ def test_an_outside_issuer_is_named_with_its_audiences_and_keys():
 def test_an_outside_issuer_that_anybody_could_be_is_refused(wrong):
     with pytest.raises(BadSetting, match="JWT_RULE"):
         ControlPlaneSettings.from_environment({"KUBECONFIG": "k", "JWT_RULE": wrong})
+
+
+@pytest.mark.parametrize(("environment", "is_blocked"), [({}, True), ({"BLOCKED_CIDRS_IN_JWKS_URIS": ""}, False)])
+def test_tenants_do_not_have_the_control_plane_ask_its_own_machine_unless_it_is_said(environment, is_blocked):
+    blocked = ControlPlaneSettings.from_environment({"KUBECONFIG": "k"} | environment).key_fetching.blocked
+
+    for address in ("127.0.0.1", "::1", "169.254.169.254", "fe80::1"):
+        assert any(ip_address(address) in each for each in blocked) is is_blocked
+    assert not any(ip_address("10.0.0.1") in each for each in blocked)
 
 
 SIGNED = {"KUBECONFIG": "k", "EXTERNAL_CA": "ISTIOD_RA_KUBERNETES_API", "K8S_SIGNER": "a.example/mesh"}

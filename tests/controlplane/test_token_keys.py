@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
@@ -33,6 +34,8 @@ from isthmus.trust.authentication import Authenticator
 from isthmus.trust.authority import CertificateAuthority
 
 EAST = ClusterId("east")
+PACKED = gzip.compress(b" " * 2**26)
+"""64 MB in as many KB."""
 
 
 def keys(x: str) -> str:
@@ -56,6 +59,8 @@ class Issuer:
             return web.Response()
         if request.path == "/moved":
             raise web.HTTPFound("/a")
+        if request.path == "/packed":
+            return web.Response(body=PACKED, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"})
         found = self.sets.get(request.path)
         return web.Response(text=found) if found is not None else web.Response(status=404)
 
@@ -225,6 +230,7 @@ async def test_a_set_without_a_usable_key_does_not_replace_the_one_that_is_there
     [
         ("/nowhere", {}, "404"),
         ("/moved", {}, "302"),
+        ("/packed", {}, "is packed (gzip)"),
         ("/a", {"trusted": False}, "CERTIFICATE_VERIFY_FAILED"),
         ("/a", {"blocked": "127.0.0.0/8"}, "BLOCKED_CIDRS_IN_JWKS_URIS"),
     ],

@@ -8,7 +8,6 @@ the second a network gateway does not know where its connections belong.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from isthmus.agent.certificates import Certificate
 from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.proxyless import LISTENING, PROVIDER
 from isthmus.envoy.secrets import spiffe_bundle_map
+from isthmus.trust.private_files import write_privately
 
 ENVIRONMENT: Mapping[str, str] = {"GRPC_EXPERIMENTAL_XDS_MTLS_SPIFFE": "true", "GRPC_EXPERIMENTAL_XDS_SNI": "true"}
 
@@ -84,13 +84,3 @@ def write_certificate(certificate: Certificate, files: CertificateFiles, peers: 
     write_privately(files.roots, certificate.roots_pem.encode())
     write_privately(files.chain, certificate.chain_pem.encode())
     write_privately(files.key, certificate.key_pem.encode())
-
-
-def write_privately(path: Path, content: bytes) -> None:
-    """In one step, readable by its user alone. Raises OSError."""
-    new = path.with_suffix(".new")
-    new.unlink(missing_ok=True)
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-    new.rename(path)

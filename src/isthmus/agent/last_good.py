@@ -7,7 +7,6 @@ while nobody answers, and only for as long as the certificate is valid.
 
 from __future__ import annotations
 
-import os
 import ssl
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -24,6 +23,7 @@ from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.resources import Resource, ResourceSet
 from isthmus.model.identity import TrustDomain
 from isthmus.model.views import NameRecord
+from isthmus.trust.private_files import write_privately
 from isthmus.trust.x509 import BadCertificate, parse_certificates
 
 _VALID_FOR_AT_LEAST = timedelta(minutes=1)
@@ -124,10 +124,7 @@ class LastGood:
             return
         try:
             self._folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-            new = self._folder / f".{self._spec.name}~{name}"
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(msgspec.json.encode(kept))
-            new.rename(self._folder / name)
+            write_privately(self._folder / name, msgspec.json.encode(kept))
         except OSError as error:
             log.warning("nothing kept for bad times", file=name, error=str(error))
 

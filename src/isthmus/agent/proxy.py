@@ -23,7 +23,6 @@ from isthmus.agent.grpc_bootstrap import (
     CertificateFiles,
     grpc_bootstrap,
     write_certificate,
-    write_privately,
 )
 from isthmus.agent.last_good import LastGood
 from isthmus.agent.last_good_server import LastGoodServer
@@ -44,6 +43,7 @@ from isthmus.model.names import Namespace
 from isthmus.model.proxy_config_words import read
 from isthmus.model.trust import OwnTrust
 from isthmus.model.views import NameRecord
+from isthmus.trust.private_files import write_privately
 
 DNS_PORT = 15053
 _MUTUAL_TLS_PORT = 15013

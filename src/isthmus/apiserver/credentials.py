@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,6 +13,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
+
+from isthmus.trust.private_files import write_privately
 
 _LIFETIME = timedelta(days=3650)
 
@@ -113,8 +114,4 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> str:
 
 def _write(path: Path, text: str, mode: int = 0o600) -> None:
     """Created with its mode, never loosened afterwards; replaced in one step."""
-    temporary = path.with_suffix(path.suffix + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    temporary.rename(path)
+    write_privately(path, text.encode(), mode)

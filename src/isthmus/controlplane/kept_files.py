@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
+
+from isthmus.trust.private_files import write_privately
 
 
 def replace_file(path: Path, body: bytes) -> None:
     """Either the old content or the new one is there, never a part. Raises OSError."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    new = path.with_suffix(".new")
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-        file.write(body)
-    new.rename(path)
+    write_privately(path, body)

@@ -17,6 +17,7 @@ import structlog
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import MeshId
 from isthmus.peering.messages import Resources
+from isthmus.trust.private_files import write_privately
 
 log = structlog.get_logger()
 
@@ -39,10 +40,7 @@ class KeptPeers:
         kept = _Kept(str(trust_domain), {name: msgspec.Raw(body) for name, body in resources.items()})
         try:
             self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-            new = self._path(mesh).with_suffix(".new")
-            with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
-                file.write(msgspec.json.encode(kept))
-            new.rename(self._path(mesh))
+            write_privately(self._path(mesh), msgspec.json.encode(kept))
         except OSError as error:
             log.warning("peer not kept for bad times", mesh=mesh, error=str(error))
 

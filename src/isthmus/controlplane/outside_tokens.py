@@ -37,7 +37,7 @@ class OutsideTokens:
             return
         timeout = aiohttp.ClientTimeout(total=_TRY_SECONDS)
         connector = aiohttp.TCPConnector(ssl=self._fetching.trust(), force_close=True)
-        async with aiohttp.ClientSession(connector=connector, timeout=timeout) as session:
+        async with aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session:
             while True:
                 wait = self._fetching.refresh_seconds
                 try:

@@ -32,6 +32,8 @@ from isthmus.model.traffic import Wishes
 from isthmus.trust.issuance import Lifetimes
 from isthmus.trust.oidc import OutsideIssuer
 
+_OWN_MACHINE = "127.0.0.0/8,::1/128,169.254.0.0/16,fe80::/10"
+"""Itself, and what its machine alone can reach, such as a cloud's service of credentials: no issuer of tenants is there."""
 _KUBERNETES_SIGNERS, _SIGNED_BY = "ISTIOD_RA_KUBERNETES_API", "k8s.io/"
 
 
@@ -168,7 +170,7 @@ class ControlPlaneSettings:
             machine_grace_seconds=_seconds(environment, "PILOT_WORKLOAD_ENTRY_GRACE_PERIOD", 10.0),
             key_fetching=KeyFetching(
                 refresh_seconds=_refresh_seconds(environment),
-                blocked=_blocked(environment.get("BLOCKED_CIDRS_IN_JWKS_URIS", "")),
+                blocked=_blocked(environment.get("BLOCKED_CIDRS_IN_JWKS_URIS", _OWN_MACHINE)),
                 roots=environment.get("ISTHMUS_JWKS_ROOTS", ""),
             ),
             injection=_injection(environment, namespace, revision),

@@ -83,7 +83,7 @@ class TokenKeys:
         connector = aiohttp.TCPConnector(resolver=resolver, ssl=trust, force_close=True)
         timeout = aiohttp.ClientTimeout(total=_TRY_SECONDS)
         async with (
-            aiohttp.ClientSession(connector=connector, timeout=timeout) as session,
+            aiohttp.ClientSession(connector=connector, timeout=timeout, auto_decompress=False) as session,
             asyncio.TaskGroup() as tasks,
         ):
             while True:
@@ -170,9 +170,14 @@ async def _text_at(address: str, session: aiohttp.ClientSession, blocked: _Range
         host = urlsplit(address).hostname or ""
         if _is_blocked(host, blocked):
             raise NoKeys(f"{host} is blocked by BLOCKED_CIDRS_IN_JWKS_URIS")
-        async with session.get(address, allow_redirects=False) as response:
+        # What is small when it comes may be large when it is unpacked.
+        plain = {"Accept-Encoding": "identity"}
+        async with session.get(address, allow_redirects=False, headers=plain) as response:
             if response.status != 200:
                 raise NoKeys(f"the answer is {response.status} {response.reason}")
+            packed = response.headers.get("Content-Encoding", "identity")
+            if packed != "identity":
+                raise NoKeys(f"the answer is packed ({packed[:20]}), which nobody has asked for")
             async for chunk in response.content.iter_any():
                 body += chunk
                 if len(body) > _BYTES_MAX:

@@ -18,10 +18,10 @@ from isthmus.localruntime.commands import CommandFailed
 from isthmus.localruntime.images import command_of
 from isthmus.localruntime.manifests import machine_control_planes
 from isthmus.localruntime.plan import MachinePlan, Plan
-from isthmus.localruntime.pod_files import write_secret
 from isthmus.localruntime.pods import ROOT_CONFIG_MAP, Place
 from isthmus.localruntime.probes import probe, session_inside
 from isthmus.localruntime.processes import Child, Program
+from isthmus.trust.private_files import write_privately
 
 Object = dict[str, Any]
 
@@ -151,7 +151,7 @@ class MachineRunner:
         shutil.rmtree(kit, ignore_errors=True)
         kit.mkdir(parents=True, mode=0o700)
         for name, text in kit_files(group, order).items():
-            write_secret(kit / name, text)
+            write_privately(kit / name, text.encode())
         (self._directory / "resolv.conf").write_text(
             "# No name server: what the mesh does not know has no name here.\n"
         )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -88,15 +87,6 @@ class PodFiles:
 
 def search_domains(namespace: str) -> list[str]:
     return [f"{namespace}.svc.cluster.local", "svc.cluster.local", "cluster.local"]
-
-
-def write_secret(path: Path, text: str) -> None:
-    """Created with mode 0600, replaced in one step."""
-    temporary = path.with_name(path.name + ".new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(descriptor, "w") as file:
-        file.write(text)
-    temporary.rename(path)
 
 
 def environment_of(container: Object, pod: Object, state: State, inherited: Mapping[str, str]) -> dict[str, str]:

@@ -32,13 +32,13 @@ from isthmus.localruntime.pod_files import (
     check_supported,
     environment_of,
     search_domains,
-    write_secret,
 )
 from isthmus.localruntime.pod_status import ContainerState, status
 from isthmus.localruntime.probes import probe, session_inside
 from isthmus.localruntime.processes import Child, Processes, Program
 from isthmus.localruntime.proxy_configs import config_of, node_metadata
 from isthmus.model.proxy_config_words import written
+from isthmus.trust.private_files import write_privately
 
 Object = dict[str, Any]
 
@@ -316,10 +316,10 @@ class PodRunner:
         account = self._pod["spec"].get("serviceAccountName", "default")
         request = self._place.client.request_token
         token = await request(self.namespace, account, audiences=(), seconds=_TOKEN_SECONDS)
-        write_secret(self._files.api_token, token)
+        write_privately(self._files.api_token, token.encode())
         if self._has_identity():
             token = await request(self.namespace, account, audiences=("istio-ca",), seconds=_TOKEN_SECONDS)
-            write_secret(self._files.mesh_token, token)
+            write_privately(self._files.mesh_token, token.encode())
 
     async def _stop_gently(self) -> None:
         """Drain first, then the workload, its proxy last: requests that are on their way are answered."""

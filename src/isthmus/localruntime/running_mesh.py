@@ -21,6 +21,7 @@ from isthmus.localruntime.plan import Plan
 from isthmus.localruntime.processes import Processes
 from isthmus.localruntime.service_router import ServiceRouter
 from isthmus.localruntime.state import StateFolder
+from isthmus.trust.private_files import write_privately
 
 _LOOK_SECONDS = 0.05
 _ACQUAINTANCE_SECONDS = 20.0
@@ -125,9 +126,7 @@ class RunningMesh:
 
     def _write_kubeconfig(self) -> None:
         text = render([cluster.context() for cluster in self.clusters.values()])
-        descriptor = os.open(self.state.kubeconfig, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(text)
+        write_privately(self.state.kubeconfig, text.encode())
 
 
 def _joined(router: ServiceRouter, dns: ClusterDns, cache: ClusterCache) -> None:
