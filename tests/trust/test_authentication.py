@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -121,6 +122,24 @@ async def test_a_token_that_is_withdrawn_is_refused_within_a_minute(authenticato
     await authenticator.caller(bearer("token-of-east"), "")
     servers.accounts[EAST].clear()
     clock.seconds = 60.0
+
+    with pytest.raises(NotAuthenticated):
+        await authenticator.caller(bearer("token-of-east"), "")
+
+
+async def test_a_token_whose_pod_has_gone_is_asked_about_again_at_once(domain, servers, clock):
+    """Somebody has kept it; the API server knows that it is worth nothing now."""
+    servers.accounts[EAST] = {"token-of-east": replace(ALICE, pod=("alice-1", "u1"))}
+    running = {"u1", "u2"}
+    authenticator = Authenticator(
+        domain, EAST, servers.review, clock, may_run=lambda _, account: account.pod[1] in running
+    )
+    await authenticator.caller(bearer("token-of-east"), "")
+    await authenticator.caller(bearer("token-of-east"), "")
+    assert len(servers.asked) == 1
+
+    running.remove("u1")
+    servers.accounts[EAST].clear()
 
     with pytest.raises(NotAuthenticated):
         await authenticator.caller(bearer("token-of-east"), "")

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -18,7 +19,6 @@ from pathlib import Path
 import structlog
 import uvloop
 
-from isthmus.api.core import Pod
 from isthmus.controlplane.authority import (
     AuthorityInUse,
     AuthoritySecrets,
@@ -48,6 +48,7 @@ from isthmus.controlplane.machines import Machines
 from isthmus.controlplane.outside_tokens import OutsideTokens
 from isthmus.controlplane.own_trust import OwnTrustDuty
 from isthmus.controlplane.peers import Peers
+from isthmus.controlplane.pods_known import may_run, pods_of
 from isthmus.controlplane.ports import MUTUAL_TLS_PORT, TOKEN_PORT, methods_of, proxy_ports
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
 from isthmus.controlplane.shown import Shown
@@ -65,7 +66,7 @@ from isthmus.model.proxy_config import ProxyConfigs
 from isthmus.model.snapshot import MeshSettings
 from isthmus.peering.messages import PORT as PORT_FOR_PEERS
 from isthmus.trust.authentication import Authenticator, CannotReview, ServiceAccount, account_of
-from isthmus.trust.impersonation import NodeAgents, NodePod
+from isthmus.trust.impersonation import NodeAgents
 from isthmus.trust.registration import RegistrationAuthority
 from isthmus.trust.server import CertificateService
 from isthmus.trust.x509 import BadCertificate
@@ -78,6 +79,8 @@ _USER_AGENT = "isthmus-control-plane"
 _CONFIG_KEY = "config"
 TOKEN_AUDIENCE = "istio-ca"
 _RETRY_SECONDS = 0.2
+_REVIEWS_AT_ONCE = 64
+"""Of tokens, by each cluster's API server."""
 
 log = structlog.get_logger()
 
@@ -175,10 +178,11 @@ class _Process:
         authenticator = Authenticator(
             settings.trust_domain,
             settings.cluster,
-            partial(_review, client, self._remotes, settings),
+            partial(_review, client, self._remotes, settings, defaultdict(lambda: asyncio.Semaphore(_REVIEWS_AT_ONCE))),
             time.monotonic,
             settings.cluster_aliases,
             self._outside.account if self._outside is not None else None,
+            partial(may_run, world),
         )
         self._delivery = Delivery(world, authenticator, machines)
         registration = RegistrationAuthority(
@@ -187,7 +191,7 @@ class _Process:
             authenticator,
             _now,
             lifetimes=settings.lifetimes,
-            node_agents=NodeAgents(settings.node_agents, partial(_pods_of, world)),
+            node_agents=NodeAgents(settings.node_agents, partial(pods_of, world)),
             prepared=lambda: use.prepared,
             elsewhere=trust.signer if trust is not None else None,
         )
@@ -422,26 +426,21 @@ async def _follow_authority(client: ApiClient, settings: ControlPlaneSettings, u
 
 
 async def _review(
-    own: ApiClient, remotes: RemoteClusters, settings: ControlPlaneSettings, token: str, cluster: ClusterId
+    own: ApiClient,
+    remotes: RemoteClusters,
+    settings: ControlPlaneSettings,
+    places: Mapping[ClusterId, asyncio.Semaphore],
+    token: str,
+    cluster: ClusterId,
 ) -> ServiceAccount | None:
-    """Asks the caller's own cluster. Raises KeyError for a cluster that is not discovered, CannotReview where it does not answer."""
+    """Asks the caller's own cluster, so many at once: made-up tokens cost its API server no more than that.
+
+    Raises KeyError for a cluster that is not discovered, CannotReview where it does not answer.
+    """
     client = own if cluster == settings.cluster else remotes.client_for(cluster)
     try:
-        status = await client.review_token(token, audiences=(TOKEN_AUDIENCE,))
+        async with places[cluster]:
+            status = await client.review_token(token, audiences=(TOKEN_AUDIENCE,))
     except KubernetesError as error:
         raise CannotReview(f"token review in {cluster}: {error}") from error
     return account_of(status)
-
-
-def _pods_of(world: World, cluster: ClusterId) -> Iterator[NodePod]:
-    """What node agents may ask certificates for: Pods that run."""
-    imported = world.clusters.get(cluster)
-    for pod in (imported.objects.get("Pod", {}) if imported else {}).values():
-        if isinstance(pod, Pod) and not pod.is_over:
-            yield NodePod(
-                namespace=pod.metadata.namespace,
-                name=pod.metadata.name,
-                uid=pod.metadata.uid,
-                service_account=pod.spec.service_account_name or "default",
-                node=pod.spec.node_name,
-            )

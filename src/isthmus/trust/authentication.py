@@ -74,9 +74,13 @@ Outside = Callable[[str], ServiceAccount | None]
 """What a token of the issuer beyond the clusters stands for; None for any other token."""
 
 
+MayRun = Callable[[ClusterId, ServiceAccount], bool]
+"""Whether the Pod that a token is bound to is there, as far as is known."""
+
+
 class Authenticator:
     """`aliases` are other names of clusters. Successful reviews are remembered for a minute, so that a reconnect storm does not become
-    one of token reviews.
+    one of token reviews; not those of a token whose Pod is known to have gone (`may_run`).
     """
 
     def __init__(
@@ -87,6 +91,7 @@ class Authenticator:
         clock: Callable[[], float],
         aliases: Mapping[str, ClusterId] | None = None,
         outside: Outside | None = None,
+        may_run: MayRun = lambda _cluster, _account: True,
     ) -> None:
         self._trust_domain = trust_domain
         self._own_cluster = own_cluster
@@ -94,6 +99,7 @@ class Authenticator:
         self._clock = clock
         self._aliases = aliases or {}
         self._outside = outside
+        self._may_run = may_run
         self._known: dict[tuple[ClusterId, bytes], tuple[float, ServiceAccount]] = {}
 
     async def caller(self, metadata: Mapping[str, str], peer_certificate: str) -> Caller:
@@ -127,7 +133,7 @@ class Authenticator:
     async def _reviewed(self, token: str, cluster: ClusterId) -> ServiceAccount:
         key = (cluster, hashlib.sha256(token.encode()).digest())
         known = self._known.get(key)
-        if known is not None and self._clock() - known[0] < _REVIEW_SECONDS:
+        if known is not None and self._clock() - known[0] < _REVIEW_SECONDS and self._may_run(cluster, known[1]):
             return known[1]
         try:
             account = await self._review(token, cluster)
