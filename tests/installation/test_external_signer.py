@@ -17,6 +17,7 @@ from cryptography import x509 as raw
 from cryptography.hazmat.primitives import hashes
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+from isthmus.cli.errors import BAD_INPUT
 from isthmus.controlplane import external_signer
 from isthmus.controlplane.external_signer import ExternalSigner, SignerRules
 from isthmus.kubernetes.client import ApiClient
@@ -39,6 +40,9 @@ connection.sock.connect(sys.argv[1])
 connection.request("GET", "/certs")
 print(connection.getresponse().read().decode())
 """
+
+
+ISSUES = 'import urllib.request; print(urllib.request.urlopen("http://127.0.0.1:15014/debug/issues").read().decode())'
 
 
 def pem(*issuers: x509.Issuer) -> str:
@@ -292,3 +296,26 @@ async def test_a_request_for_somebody_else_never_reaches_the_signer(asking, sign
         await ask(asking, names=("spiffe://cluster.local/ns/kube-system/sa/admin",))
 
     assert len(signer.signed) == before
+
+
+def test_roots_that_cannot_be_read_change_nothing_and_are_a_finding_until_they_are_mended(cell, signer, sidecar):
+    def put(text: str) -> None:
+        path = f"{SYSTEM}/configmaps/istio"
+        assert cell.request("PATCH", path, {"data": {"mesh": text}}, "application/merge-patch+json")[0] == 200
+
+    def is_told() -> bool:
+        return "ISM0207" in cell.python(ISSUES)
+
+    put(f"caCertificates: [{{pem: nonsense, certSigners: [{SIGNER}]}}]")
+    cell.until("it is a finding", is_told)
+    assert published(cell) == pem(signer.root)
+
+    put(mesh_config(signer.root)["data"]["mesh"])
+    cell.until("the finding goes", lambda: not is_told())
+
+
+def test_the_steps_of_a_root_say_that_there_is_none_of_ours(cell, sidecar):
+    done = cell.isthmus("trust", "prepare")
+
+    assert done.returncode == BAD_INPUT
+    assert "where a signer elsewhere signs, its roots are changed in MeshConfig" in done.stderr

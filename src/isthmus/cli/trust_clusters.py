@@ -213,7 +213,9 @@ async def mesh(contexts: Sequence[Context], namespace: str) -> AsyncIterator[lis
         if not found:
             names = ", ".join(context.name for context in contexts)
             raise Failed(
-                f"no authority (Secret cacerts or istio-ca-secret in {namespace}) in {names}", exit_code=BAD_INPUT
+                f"no authority (Secret cacerts or istio-ca-secret in {namespace}) in {names}; "
+                "where a signer elsewhere signs, its roots are changed in MeshConfig",
+                exit_code=BAD_INPUT,
             )
         yield found
 

@@ -73,7 +73,7 @@ class ExternalSigner:
         longest: timedelta,
     ) -> None:
         self._client = client
-        self._rules = rules
+        self.rules = rules
         self._now = now
         self._pod_name = pod_name
         self._longest = longest
@@ -87,7 +87,7 @@ class ExternalSigner:
 
     async def signed(self, csr_pem: str, identity: SpiffeId, lifetime: timedelta, signer: str) -> list[str]:
         """The leaf, each intermediate, and last the roots, as PEM. Raises Refused, and BadCertificate for a request that must not be signed."""
-        name = self._rules.named(signer)
+        name = self.rules.named(signer)
         check_request(csr_pem, identity)
         chain = await self._chain(csr_pem, identity, lifetime, name)
         return self._checked(chain, csr_pem, identity, name)
@@ -96,8 +96,8 @@ class ExternalSigner:
         """A certificate for the control plane, with its identity and its DNS names. Raises Refused."""
         key = x509.new_key()
         csr = x509.new_request(key, [str(identity), *names])
-        chain = await self._chain(csr, identity, lifetime, self._rules.own)
-        *shown, roots = self._checked(chain, csr, identity, self._rules.own)
+        chain = await self._chain(csr, identity, lifetime, self.rules.own)
+        *shown, roots = self._checked(chain, csr, identity, self.rules.own)
         return ExternalAuthority(ServingCertificate(x509.key_pem(key), "".join(shown)), roots)
 
     def _checked(self, chain_pem: str, csr_pem: str, identity: SpiffeId, signer: str) -> list[str]:

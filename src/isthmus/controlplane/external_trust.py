@@ -45,13 +45,12 @@ class ExternalTrust:
         self,
         client: ApiClient,
         signer: ExternalSigner,
-        rules: SignerRules,
         *,
         identity: SpiffeId,
         names: Sequence[str],
         namespace: Namespace,
     ) -> None:
-        self._client, self.signer, self._rules = client, signer, rules
+        self._client, self.signer = client, signer
         self._identity, self._names, self._namespace = identity, tuple(names), namespace
         self._news = asyncio.Event()
         self._settings: Reflector[ConfigMap] = Reflector(
@@ -67,10 +66,10 @@ class ExternalTrust:
         """As soon as there are roots, and the signer signs: until then nobody could trust us."""
         while True:
             try:
-                self.signer.roots = roots_of(await self._config_map(), self._rules)
+                self.signer.roots = roots_of(await self._config_map(), self.signer.rules)
                 return await self._renewed()
             except (KubernetesError, BadMeshConfig, x509.BadCertificate, Refused) as error:
-                log.warning("waiting for a certificate of our own", signer=self._rules.own, reason=str(error))
+                log.warning("waiting for a certificate of our own", signer=self.signer.rules.own, reason=str(error))
                 await asyncio.sleep(_RETRY_SECONDS)
 
     async def run(self, use: AuthorityInUse) -> None:
@@ -91,14 +90,16 @@ class ExternalTrust:
         """When to look again, in seconds, if nothing happens before."""
         before = self.signer.roots
         try:
-            wanted = roots_of(self._settings.values.get((self._namespace, CONFIG_MAP)), self._rules)
+            wanted = roots_of(self._settings.values.get((self._namespace, CONFIG_MAP)), self.signer.rules)
             if wanted != before or self._due(use) <= 0:
                 await self._take(use, wanted)
+            elif use.refusal:
+                use.consider(use.current)
         except (BadMeshConfig, x509.BadCertificate, Refused) as error:
             self.signer.roots = before
             use.refuse(str(error))
             return _AGAIN_SECONDS
-        return max(self._due(use), 1.0)
+        return _AGAIN_SECONDS if use.refusal else max(self._due(use), 1.0)
 
     async def _take(self, use: AuthorityInUse, wanted: dict[str, str]) -> None:
         """A certificate that is good under the old roots or the new ones; with both, then with the new ones alone."""

@@ -389,7 +389,6 @@ def _trust(client: ApiClient, settings: ControlPlaneSettings) -> ExternalTrust |
     return ExternalTrust(
         client,
         signer,
-        rules,
         identity=settings.identity,
         names=settings.served_names,
         namespace=settings.system_namespace,
