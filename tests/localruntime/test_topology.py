@@ -14,6 +14,7 @@ from isthmus.localruntime.authorities import Authorities
 from isthmus.localruntime.manifests import (
     control_plane,
     control_plane_addresses,
+    control_plane_server,
     machine_control_planes,
     network_gateway,
     tunnels,
@@ -384,6 +385,55 @@ spec:
         ["172.30.1.202:15012"],
         ["172.30.1.241:15012"],
     ]
+
+
+def test_proxies_of_another_network_ask_its_gateway_for_the_revision_that_they_are_of(written):
+    """By the name that the control plane has to show; who is of none that is known comes to the first."""
+    plan = plan_of(
+        load(
+            written(
+                """
+spec:
+  networks: {n1: {}, n2: {}}
+  clusters:
+    c1: {network: n1, revisions: [stable, canary], tags: {prod: stable}}
+    c2: {network: n2, controlPlane: {remoteOf: c1}}
+"""
+            )
+        )
+    )
+
+    c1, c2 = plan.clusters
+    assert c2.control_plane_names == c1.control_plane_names, "its namespaces may choose among them"
+    asked = {name: control_plane_server(plan, c2, name) for name in ("", "canary", "prod", "unknown")}
+    led = {
+        rule["spec"]["hosts"][0]: {each["route"][0]["destination"]["host"] for each in rule["spec"]["tls"]}
+        for rule in network_gateway(plan, c1)
+        if rule["kind"] == "VirtualService"
+    }
+    containers = [
+        each["spec"]["template"]["spec"]["containers"][0]
+        for revision in c1.revisions
+        for each in control_plane(plan, c1, revision)
+        if each["kind"] == "Deployment"
+    ]
+
+    assert {control_plane_addresses(plan, c2, revision=name)[0] for name in asked} == {"172.30.1.240:15012"}
+    assert asked == {
+        "": "istiod.istio-system.svc",
+        "canary": "istiod-canary.istio-system.svc",
+        "prod": "istiod-prod.istio-system.svc",
+        "unknown": "istiod.istio-system.svc",
+    }
+    assert led == {
+        "istiod.istio-system.svc": {"istiod-stable.istio-system.svc.cluster.local"},
+        "istiod-stable.istio-system.svc": {"istiod-stable.istio-system.svc.cluster.local"},
+        "istiod-canary.istio-system.svc": {"istiod-canary.istio-system.svc.cluster.local"},
+        "istiod-prod.istio-system.svc": {"istiod-prod.istio-system.svc.cluster.local"},
+    }
+    for container in containers:
+        said = {each["name"]: each.get("value") for each in container["env"]}
+        assert said["ISTIOD_CUSTOM_HOST"] == "istiod-prod.istio-system.svc", "a tag may lead to either"
 
 
 def test_a_machine_reaches_control_planes_where_strangers_do(written):

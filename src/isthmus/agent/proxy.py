@@ -312,7 +312,7 @@ class Proxy:
                 control_planes=tuple(
                     (_host(a), _MUTUAL_TLS_PORT) for a in self.spec.control_planes or self._settings.control_planes
                 ),
-                control_plane_name=self._settings.control_plane_name,
+                control_plane_name=self.spec.control_plane_name or self._settings.control_plane_name,
                 last_good_socket=str(self._paths.last_good) if self._settings.last_good else "",
                 sds_socket=str(self._paths.secrets),
                 admin_socket=str(self._paths.admin),

@@ -38,6 +38,7 @@ class AgentServer:
         self._settings = settings
         self._tasks = tasks
         self._control_planes: dict[tuple[str, ...], ControlPlanes] = {}
+        """By the name that they show, and their addresses."""
         """By their addresses: which of them answers is found out once for all proxies that use them."""
         self._proxies: dict[str, _Running] = {}
 
@@ -110,10 +111,13 @@ class AgentServer:
         return running
 
     def _start(self, key: str, spec: ProxySpec) -> _Running:
-        addresses = tuple(spec.control_planes or self._settings.control_planes)
-        if addresses not in self._control_planes:
-            self._control_planes[addresses] = ControlPlanes(addresses, self._settings.control_plane_name)
-        running = _Running(Proxy(spec, self._settings, self._control_planes[addresses]))
+        name, *addresses = used = (
+            spec.control_plane_name or self._settings.control_plane_name,
+            *(spec.control_planes or self._settings.control_planes),
+        )
+        if used not in self._control_planes:
+            self._control_planes[used] = ControlPlanes(addresses, name)
+        running = _Running(Proxy(spec, self._settings, self._control_planes[used]))
         running.task = self._tasks.create_task(_run(key, running), name=f"proxy {key}")
         self._proxies[key] = running
         return running

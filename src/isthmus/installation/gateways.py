@@ -127,8 +127,10 @@ def for_peers(namespace: str, mesh: str, labels: Object) -> Object:
     )
 
 
-def exposed_control_plane(namespace: str, service: str, ports: list[int], labels: Object) -> Iterator[Object]:
-    """Nothing is decrypted at the gateway: who asks for the control plane by its name is led to it."""
+def exposed_control_plane(
+    namespace: str, service: str, ports: list[int], labels: Object, *, leads_to: str = ""
+) -> Iterator[Object]:
+    """Nothing is decrypted at the gateway: who asks for the control plane by its name is led to it, or to another Service that has the name, too."""
     host = f"{service}.{namespace}.svc"
     name = f"{service}-gateway"
     yield _passing_through(
@@ -147,7 +149,7 @@ def exposed_control_plane(namespace: str, service: str, ports: list[int], labels
                     "route": [
                         {
                             "destination": {
-                                "host": f"{host}.cluster.local",
+                                "host": f"{leads_to or service}.{namespace}.svc.cluster.local",
                                 # The Service has the webhooks on 443.
                                 "port": {"number": 443 if port == 15017 else port},
                             }

@@ -32,6 +32,7 @@ from isthmus.localruntime.manifests import (
     config_secret,
     control_plane_addresses,
     control_plane_name,
+    control_plane_server,
     remote_secret,
     system,
 )
@@ -244,6 +245,7 @@ class Cluster:
             api_ca_pem=self.ca_pem,
             environment=self._environment,
             control_planes=partial(self._control_planes, cache),
+            control_plane_server=partial(control_plane_server, self._mesh, self.plan),
         )
 
     def _control_planes(self, cache: ClusterCache, revision: str) -> list[str]:

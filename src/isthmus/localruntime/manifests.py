@@ -130,6 +130,8 @@ def control_plane(plan: Plan, cluster: ClusterPlan, revision: str) -> Iterator[O
         "MESH_ID": cluster.mesh.id,
         "TRUST_DOMAIN": cluster.mesh.trust_domain,
         "REVISION": revision,
+        # A tag leads from one revision to another, so each has to show its name.
+        "ISTIOD_CUSTOM_HOST": ",".join(map(_server_name, cluster.tags)),
         "ISTHMUS_HOME_CLUSTER": cluster.id,
         **({"EXTERNAL_ISTIOD": "true", "ISTHMUS_CONFIG_SECRET": CONFIG_SECRET} if outside else {}),
         **cluster.environment,
@@ -209,7 +211,7 @@ def control_plane_addresses(plan: Plan, cluster: ClusterPlan, own: str = "", rev
     """How proxies of `cluster` reach each of their control planes, in order of preference, as host:port. `own` is the address of its own.
 
     Its own by its ClusterIP; another one on the same network, or outside the mesh, by its load balancer: that of the `revision` that they are of,
-    where it has that one; another network's through the gateway, which knows the first revision only.
+    where it has that one; another network's through the gateway, which goes by the name that they ask for (`control_plane_server`).
     """
     found = []
     for name in cluster.control_planes:
@@ -223,6 +225,17 @@ def control_plane_addresses(plan: Plan, cluster: ClusterPlan, own: str = "", rev
             host = used.gateway_address
         found.append(f"{host}:{TOKEN_PORT}")
     return found
+
+
+def control_plane_server(plan: Plan, cluster: ClusterPlan, revision: str) -> str:
+    """The name by which proxies of a revision, or of a tag, know their control planes: its own, if all of these have it."""
+    used = [plan.cluster(name) for name in cluster.control_planes]
+    is_known = used and all(revision in each.control_plane_names for each in used)
+    return _server_name(revision if is_known else "default")
+
+
+def _server_name(revision: str) -> str:
+    return f"{control_plane_name(revision)}.{SYSTEM}.svc"
 
 
 def machine_control_planes(plan: Plan, cluster: ClusterPlan) -> list[str]:
@@ -259,10 +272,19 @@ def network_gateway(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
     if has_peers:
         rules.append(for_peers(SYSTEM, cluster.mesh.id, {}))
     if exposed:
-        rules += exposed_control_plane(SYSTEM, "istiod", exposed, {})
+        rules += _exposed_control_planes(cluster, exposed)
     for rule in rules:
         rule["metadata"]["annotations"] = _OWN_CLUSTER_ONLY
         yield rule
+
+
+def _exposed_control_planes(cluster: ClusterPlan, ports: list[int]) -> Iterator[Object]:
+    """Each revision and tag by its own name; by the name that all have, the first revision."""
+    for name in cluster.control_plane_names:
+        yield from exposed_control_plane(SYSTEM, control_plane_name(name), ports, {})
+    first = control_plane_name(cluster.revisions[0])
+    if "default" not in cluster.control_plane_names:
+        yield from exposed_control_plane(SYSTEM, "istiod", ports, {}, leads_to=first)
 
 
 def _network_gateway_service(cluster: ClusterPlan, ports: list[Object], *, for_peers: bool) -> Object:

@@ -71,6 +71,7 @@ def _role(cluster: Cluster, topology: Topology) -> Role:
 
 def _cluster(index: int, cluster: Cluster, topology: Topology) -> ClusterPlan:
     role = _role(cluster, topology)
+    uses = topology.cluster(cluster.sources[0].cluster) if role is Role.REMOTE else cluster
     return ClusterPlan(
         id=ClusterId(cluster.id),
         mesh=_mesh(topology.mesh(cluster.mesh)),
@@ -92,8 +93,8 @@ def _cluster(index: int, cluster: Cluster, topology: Topology) -> ClusterPlan:
             if other.id != cluster.id and any(source.cluster == cluster.id for source in other.sources)
         ),
         gateways=cluster.gateways,
-        revisions=cluster.revisions,
-        tags=dict(cluster.tags),
+        revisions=uses.revisions,
+        tags=dict(uses.tags),
         environment=dict(cluster.env),
         tunnel=cluster.tunnel,
         manifests=tuple(manifest.resolve() for manifest in cluster.manifests),

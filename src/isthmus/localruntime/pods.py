@@ -74,6 +74,8 @@ class Place:
     environment: dict[str, str]
     control_planes: Callable[[str], list[str]]
     """Addresses, in order, for proxies of a revision or tag; empty is the first one."""
+    control_plane_server: Callable[[str], str]
+    """The name that they show such proxies."""
 
 
 class PodRunner:
@@ -261,7 +263,7 @@ class PodRunner:
         labels = metadata.get("labels") or {}
         proxy = next(container for container in spec["containers"] if container.get("image") == PROXY)
         variables = {entry["name"]: str(entry.get("value", "")) for entry in proxy.get("env") or ()}
-        config = config_of(self._pod)
+        config, revision = config_of(self._pod), labels.get("istio.io/rev", "")
         return ProxySpec(
             kind=self._proxy_kind(),
             namespace=self.namespace,
@@ -280,7 +282,8 @@ class PodRunner:
             directory=str(self._files.proxy),
             name_servers=[self._place.plan.dns_address],
             search_domains=search_domains(self.namespace),
-            control_planes=self._place.control_planes(labels.get("istio.io/rev", "")),
+            control_planes=self._place.control_planes(revision),
+            control_plane_name=self._place.control_plane_server(revision),
             concurrency=_CONCURRENCY if config.concurrency is None else config.concurrency,
             metadata=node_metadata(config),
             proxy_config=written(config),

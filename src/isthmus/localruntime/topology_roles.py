@@ -105,6 +105,10 @@ class Topology:
         """Raises KeyError for one that is not there."""
         return {mesh.id: mesh for mesh in self.meshes}[id]
 
+    def cluster(self, id: str) -> Cluster:  # noqa: A002 - the field's own name
+        """Raises KeyError for one that is not there."""
+        return {cluster.id: cluster for cluster in self.clusters}[id]
+
     def discovered_by(self, cluster: Cluster) -> tuple[str, ...]:
         """The clusters whose endpoints its control plane reads, but its config cluster; none if it runs no control plane."""
         if not cluster.is_primary and cluster.id not in self.outside:
