@@ -206,6 +206,22 @@ def test_each_mistake_has_its_line(written, spec, expected):
     assert all(one.startswith(wanted) for one, wanted in zip(found, expected, strict=True)), found
 
 
+@pytest.mark.parametrize(
+    ("sample", "fix"),
+    [
+        ("samples/tpc-echo", "did you mean samples/tcp-echo?"),
+        ("helloworld", "did you mean samples/helloworld?"),
+        ("samples/nope", "there is: samples/"),
+    ],
+)
+def test_what_is_nearly_right_is_put_right_and_else_it_is_said_what_there_is(written, sample, fix):
+    with pytest.raises(BadInput) as caught:
+        load(written(f"spec: {{clusters: {{c1: {{}}}}, workloads: [{sample}]}}"))
+
+    [finding] = caught.value.findings
+    assert finding.fix.startswith(fix)
+
+
 def test_all_mistakes_are_told_at_once(written):
     found = mistakes(written("spec:\n  mesh: 7\n  clusters:\n    c1: {hostPort: no, zone: a}\n"))
 

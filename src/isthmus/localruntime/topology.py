@@ -351,8 +351,10 @@ class _Reader:
 
     def _one_of(self, path: FieldPath, value: Any, known: list[str], what: str) -> None:
         if value not in known:
-            near = difflib.get_close_matches(str(value), known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there is: {', '.join(known) or 'none'}"
+            # What is before a slash is in all of them: alike, it says nothing.
+            last = {each.rpartition("/")[2]: each for each in known}
+            near = difflib.get_close_matches(str(value).rpartition("/")[2], last, n=1)
+            hint = f"did you mean {last[near[0]]}?" if near else f"there is: {', '.join(known) or 'none'}"
             self._wrong(path, f"{value!r} is not a {what}", hint)
 
     def _names_of(self, plural: str) -> list[str]:

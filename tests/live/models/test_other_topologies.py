@@ -24,6 +24,16 @@ def answered(mesh, cluster: str) -> set[str]:
     return {answer.get("cluster", answer.get("error", "")) for answer in mesh.ask(cluster, 30)}
 
 
+def told(mesh, cluster: str) -> set[str]:
+    """Where the cluster's client may call helloworld."""
+    lines = mesh.envoy(cluster, "sample", "client", "clusters").splitlines()
+    return {
+        line.split("::")[1]
+        for line in lines
+        if line.startswith("outbound|5000||helloworld.") and "::cx_active::" in line
+    }
+
+
 def test_one_network_is_entered_without_a_gateway(guided):
     with ended(guided("one-network")) as mesh:
         assert answered(mesh, "east") == answered(mesh, "west") == {"east", "west"}
@@ -31,6 +41,7 @@ def test_one_network_is_entered_without_a_gateway(guided):
         endpoints = mesh.envoy("east", "sample", "client", "clusters")
         [ip] = [pod["ip"] for pod in mesh.pods("west", "helloworld")]
         assert f"{ip}:5000" in endpoints
+        assert told(mesh, "east") == told(mesh, "west"), "on one network all callers are told the same"
 
 
 def test_blue_and_green_by_rules(guided, until):
@@ -74,3 +85,26 @@ def test_two_networks_are_crossed_through_gateways_alone(guided):
     with ended(guided("two-shores")) as mesh:
         assert answered(mesh, "east") == answered(mesh, "west") == {"east", "west"}
         assert f"{mesh.gateway('west')}:15443" in mesh.envoy("east", "sample", "client", "clusters")
+
+
+def test_what_three_clusters_are_told_of_each_other_depends_on_their_networks(guided, until):
+    """Two on one network call each other's Pods; the third knows their gateways alone, and goes on through one when the other is gone."""
+    with ended(guided("three-shores")) as mesh:
+        until("all answer again", lambda: answered(mesh, "west") == {"east", "center", "west"})
+        own = {cluster: mesh.pods(cluster, "helloworld")[0]["ip"] for cluster in ("east", "center", "west")}
+        near = {f"{own['east']}:5000", f"{own['center']}:5000", f"{mesh.gateway('west')}:15443"}
+        assert told(mesh, "east") == told(mesh, "center") == near
+        assert told(mesh, "west") == {
+            f"{own['west']}:5000",
+            f"{mesh.gateway('east')}:15443",
+            f"{mesh.gateway('center')}:15443",
+        }
+
+        with mesh.load("west") as load:
+            mesh.scale("center", "istio-eastwestgateway", 0, SYSTEM)
+            until("it is gone", lambda: not mesh.pods("center", "istio-eastwestgateway"))
+            load.goes_on(100)
+
+        print(f"\nwithout one of n1's gateways: {load.summary}")
+        assert load.summary.failed == 0
+        assert {"east", "center"} <= set(load.summary.by_cluster)
