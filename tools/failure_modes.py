@@ -39,6 +39,8 @@ _BEFORE, _BROKEN, _AFTER = 4.0, 6.0, 2.0
 _SETTLE_SECONDS = 60.0
 _SYSTEM = "istio-system"
 _HEDGE_AFTER = "300ms"
+_TARGET_SECONDS = {"killed": 0.05, "hangs": 0.5, "silent": 0.5}
+"""What a loss may add to the slowest request, by how it is lost."""
 _RULES = {
     "VirtualService": ResourcePath(
         group="networking.istio.io", version="v1", plural="virtualservices", namespaced=True
@@ -183,9 +185,18 @@ class Measured:
     undisturbed: Summary
     broken: Summary
 
+    @property
+    def verdict(self) -> str:
+        """`met`, or what was asked for and what was added to what the slowest request took before."""
+        target = _TARGET_SECONDS[self.experiment.how]
+        added = max(0.0, self.broken.slowest_seconds - self.undisturbed.slowest_seconds)
+        if not self.broken.failed and added <= target:
+            return "met"
+        return f"{1000 * target:.0f} ms missed: {1000 * added:.0f} ms more"
+
     def __str__(self) -> str:
         before = f"before, the slowest took {1000 * self.undisturbed.slowest_seconds:.0f} ms"
-        return f"{self.experiment.what}, {self.experiment.how}; client in {self.cluster}: {self.broken}; {before}"
+        return f"{self.experiment.what}, {self.experiment.how}; client in {self.cluster}: {self.broken}; {before}; {self.verdict}"
 
 
 def _all(mesh: MeshClient, experiments: Sequence[Experiment]) -> Iterator[Measured]:
@@ -273,7 +284,8 @@ stays so for {_BROKEN:g} s, unless the runtime starts it again before.
 - *silent*: every packet to and from it is lost.
 
 `failed` are requests that the client got an error for; `for` is from the first failure to the end of the last; `slowest` is of those that succeeded,
-and `before` the same for the {_BEFORE:g} s before anything was broken: what the machine itself adds.
+and `before` the same for the {_BEFORE:g} s before anything was broken: what the machine itself adds. The `target`: no failed request, and at most 50 ms
+more than before for what is killed, 500 ms more for what hangs or falls silent.
 
 ## Without any rule
 
@@ -301,15 +313,15 @@ to what hangs waits for as long as the caller does: nobody else can know how lon
 
 def _table(rows: list[Measured]) -> str:
     lines = [
-        "| What | How | Client in | Requests | Failed | For | Slowest | Before |",
-        "| --- | --- | --- | --- | --- | --- | --- | --- |",
+        "| What | How | Client in | Requests | Failed | For | Slowest | Before | Target |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
     for row in rows:
         found = row.broken
         lasted = f"{found.failing_seconds:.2f} s" if found.failed else ""
         lines.append(
             f"| {row.experiment.what} | {row.experiment.how} | {row.cluster} | {found.requests} | {found.failed} | {lasted} | "
-            f"{1000 * found.slowest_seconds:.0f} ms | {1000 * row.undisturbed.slowest_seconds:.0f} ms |"
+            f"{1000 * found.slowest_seconds:.0f} ms | {1000 * row.undisturbed.slowest_seconds:.0f} ms | {row.verdict} |"
         )
     return "\n".join(lines)
 
