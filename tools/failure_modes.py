@@ -196,7 +196,8 @@ class Measured:
 
     def __str__(self) -> str:
         before = f"before, the slowest took {1000 * self.undisturbed.slowest_seconds:.0f} ms"
-        return f"{self.experiment.what}, {self.experiment.how}; client in {self.cluster}: {self.broken}; {before}; {self.verdict}"
+        who = f"{self.experiment.what}, {self.experiment.how}; client in {self.cluster}"
+        return f"{who}: {self.broken}; {before}; {self.verdict}"
 
 
 def _all(mesh: MeshClient, experiments: Sequence[Experiment]) -> Iterator[Measured]:
@@ -284,8 +285,8 @@ stays so for {_BROKEN:g} s, unless the runtime starts it again before.
 - *silent*: every packet to and from it is lost.
 
 `failed` are requests that the client got an error for; `for` is from the first failure to the end of the last; `slowest` is of those that succeeded,
-and `before` the same for the {_BEFORE:g} s before anything was broken: what the machine itself adds. The `target`: no failed request, and at most 50 ms
-more than before for what is killed, 500 ms more for what hangs or falls silent.
+and `before` the same for the {_BEFORE:g} s before anything was broken: what the machine itself adds. The `target`: no failed request, and at
+most 50 ms more than before for what is killed, 500 ms more for what hangs or falls silent.
 
 ## Without any rule
 
