@@ -38,7 +38,7 @@ _PAGE = _HERE.parent / "docs" / "failure-modes.md"
 _BEFORE, _BROKEN, _AFTER = 4.0, 6.0, 2.0
 _SETTLE_SECONDS = 60.0
 _SYSTEM = "istio-system"
-_HEDGE_AFTER = "300ms"
+_HEDGE_AFTER = "200ms"
 _TARGET_SECONDS = {"killed": 0.05, "hangs": 0.5, "silent": 0.5}
 """What a loss may add to the slowest request, by how it is lost."""
 _RULES = {
