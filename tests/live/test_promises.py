@@ -58,7 +58,7 @@ def test_a_name_that_the_mesh_does_not_show_is_asked_of_the_clusters_own_dns(mes
             ).stdout
         )
         asked = [each for step in told["steps"] for each in step["asked"]]
-        assert {each["by"] for each in asked if each["addresses"]} == {"the cluster's DNS"}
+        assert {each["by"] for each in asked if each["addresses"]} == {"the DNS of cluster east"}
     finally:
         core.delete_namespaced_service("own", "sample")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,6 +43,8 @@ _CONTROL_PLANE_PORTS = {
     "https-bundle": (BUNDLE_PORT, BUNDLE_PORT),
 }
 """Of its Services: what they listen on, and where they lead."""
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+"""As Kubernetes calls them."""
 _OWN_CLUSTER_ONLY = {"isthmus.io/drift": "ignored"}
 """What each cluster has for itself is no difference between their rules."""
 
@@ -64,9 +67,26 @@ def nodes(cluster: ClusterPlan) -> Iterator[Object]:
             "status": {
                 "conditions": [ready],
                 "addresses": [{"type": "Hostname", "address": node.name}],
-                "nodeInfo": {"kubeletVersion": "isthmus-local"},
+                "nodeInfo": _node_info(node.name),
             },
         }
+
+
+def _node_info(name: str) -> Object:
+    """Every field: clients that go by the API's definition take no Node that lacks one."""
+    here = platform.uname()
+    return {
+        "architecture": _ARCHITECTURES.get(here.machine, here.machine),
+        "operatingSystem": "linux",
+        "kernelVersion": here.release,
+        "osImage": "Linux",
+        "machineID": name,
+        "systemUUID": name,
+        "bootID": name,
+        "containerRuntimeVersion": "isthmus://local",
+        "kubeletVersion": "isthmus-local",
+        "kubeProxyVersion": "",
+    }
 
 
 def system(plan: Plan, cluster: ClusterPlan, authority: Object | None, bundles: Object | None) -> Iterator[Object]:
