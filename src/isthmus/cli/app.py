@@ -72,6 +72,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "sync": ("drifting", "Replicate the rules of one primary to others."),
         "drain": ("draining", "Send traffic away from a cluster, for a while."),
         "undrain": ("draining", "Let it come back."),
+        "drains": ("draining", "Show which clusters are drained, and until when."),
     },
 }
 

@@ -1,4 +1,4 @@
-"""isthmus drain and undrain: traffic away from a cluster, for a while, and back."""
+"""isthmus drain, undrain and drains: traffic away from a cluster, for a while, and back; and for whom that is so now."""
 
 from __future__ import annotations
 
@@ -118,6 +118,68 @@ def undrain_command(cluster: str, contexts: Sequence[str], kubeconfig: str, name
             entry = _ended(drained[context.name], now)
             written += over_the_network(lambda c=context, e=entry: _write([c], namespace, {cluster: e}))  # type: ignore[misc]
     click.echo(f"traffic comes back to {cluster}; told {', '.join(written)}", err=True)
+
+
+@click.command("drains")
+@_contexts
+@kubeconfig_option
+@system_namespace_option
+@json_output
+def drains_command(contexts: Sequence[str], kubeconfig: str, namespace: str, output: str) -> None:
+    """Show which clusters are drained, which share of their traffic they have by now, and when it comes back.
+
+    A drain that some clusters were not told of is one that their control planes do not follow.
+
+    \b
+    Examples:
+      isthmus drains
+      isthmus drains --context east,west -o json
+    """
+    chosen = every(kubeconfig, contexts)
+    found = drained(over_the_network(lambda: _entries(chosen, namespace)), datetime.now(UTC))
+    if output == "json":
+        print_json({"drains": found})
+        return
+    if not found:
+        click.echo("no cluster is drained")
+        return
+    print_table(
+        ("CLUSTER", "HAS NOW", "UNTIL", "TOLD", "NOT TOLD"),
+        [
+            (
+                each["cluster"],
+                each["wrong"] or f"{each['percent']} %",
+                each["until"] or "-",
+                ", ".join(each["told"]),
+                ", ".join(each["notTold"]) or "-",
+            )
+            for each in found
+        ],
+    )
+
+
+def drained(entries: Mapping[str, Mapping[str, str]], now: datetime) -> list[Object]:
+    """Of the drains that each context's cluster was told: those that are not over, each with who was told of it in these words, and who was not."""
+    from isthmus.controlplane.drains import asked
+
+    found = []
+    for cluster, text in sorted({entry for each in entries.values() for entry in each.items()}):
+        said = asked({cluster: text})
+        drain = next(iter(said.drains.values()), None)
+        if drain is not None and drain.next_step(now) is None:
+            continue
+        told = [name for name, each in entries.items() if each.get(cluster) == text]
+        found.append(
+            {
+                "cluster": cluster,
+                "percent": drain.share(now) if drain else 100,
+                "until": drain.until.isoformat(timespec="seconds") if drain else "",
+                "wrong": said.wrong.get(cluster, ""),
+                "told": told,
+                "notTold": [name for name in entries if name not in told],
+            }
+        )
+    return found
 
 
 def _ended(entry: str, now: datetime) -> str | None:
