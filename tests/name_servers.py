@@ -26,7 +26,7 @@ class Upstream:
         self._udp, self._tcp = bound(socket.SOCK_DGRAM), bound(socket.SOCK_STREAM)
         self._tcp.listen()
 
-    def open_socket(self, kind: int) -> socket.socket:
+    def open_socket(self, kind: int, _to: str) -> socket.socket:
         """Where the product's port 53 leads here."""
         port = (self._udp if kind == socket.SOCK_DGRAM else self._tcp).getsockname()[1]
 

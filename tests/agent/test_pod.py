@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from isthmus.agent.pod import BadPod, PodPaths, PodTexts, labels_of, pod_agent
+from isthmus.agent.proxy import node_of
 from isthmus.dns.client import resolver_of
 
 PATHS = PodPaths(
@@ -141,3 +142,18 @@ def test_a_grpc_application_has_no_envoy_and_asks_its_clusters_dns():
 
     assert proxy.grpc_bootstrap == "/etc/istio/proxy/grpc-bootstrap.json"
     assert not proxy.dns_capture
+
+
+@pytest.mark.parametrize(
+    ("told", "ips", "families"),
+    [
+        ({}, "10.0.0.7", (4,)),
+        ({"INSTANCE_IPS": "10.0.0.7,fd00::7"}, "10.0.0.7,fd00::7", (4, 6)),
+        ({"INSTANCE_IP": "fd00::7", "INSTANCE_IPS": "fd00::7"}, "fd00::7", (6,)),
+    ],
+)
+def test_both_addresses_of_a_pod_are_its_proxys(told, ips, families):
+    found = agent(**told)
+
+    assert node_of(found.proxy, found.settings)["metadata"]["INSTANCE_IPS"] == ips
+    assert found.proxy.families == families

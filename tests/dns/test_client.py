@@ -107,4 +107,4 @@ async def test_a_server_that_is_not_there_is_passed_over():
 
 async def test_without_name_servers_it_is_said():
     with pytest.raises(LookupFailed, match="no name server"):
-        await NameServers([], lambda kind: bound(kind)).look_up("lb.example.com", "A")
+        await NameServers([], lambda kind, _: bound(kind)).look_up("lb.example.com", "A")

@@ -69,7 +69,7 @@ async def running(table: Any, upstream: Upstream | None = None, *, servers: int 
             task.cancel()
 
 
-def no_socket(_: int) -> socket.socket:
+def no_socket(_: int, __: str) -> socket.socket:
     raise AssertionError("there is nobody to ask")
 
 

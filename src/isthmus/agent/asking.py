@@ -13,8 +13,8 @@ import grpc.aio
 
 Object = dict[str, Any]
 
-PAST_THE_PROXY = ("127.0.0.6", 0)
-"""Capture leaves connections from this address alone: the workload is asked past its proxy."""
+_PAST_THE_PROXY = {False: ("127.0.0.6", 0), True: ("::6", 0)}
+"""Capture leaves connections from these addresses alone, by whether they are of IPv6."""
 
 _BODY_BYTES_MAX = 10 * 1024
 _SERVING = 1
@@ -36,6 +36,16 @@ class Answer:
     @property
     def is_good(self) -> bool:
         return 200 <= self.status < 400
+
+
+def past_the_proxy(ip: str) -> tuple[str, int]:
+    """From where the workload at this address is asked past its proxy."""
+    return _PAST_THE_PROXY[":" in ip]
+
+
+def in_an_address(ip: str) -> str:
+    """As it stands before a port."""
+    return f"[{ip}]" if ":" in ip else ip
 
 
 async def ask(question: Object, ip: str, headers: Mapping[str, str] | None = None) -> Answer:
@@ -62,18 +72,18 @@ async def _http(get: Object, ip: str, headers: Mapping[str, str]) -> Answer:
     scheme = str(get.get("scheme") or "http").lower()
     path = "/" + str(get.get("path") or "/").lstrip("/")
     said = {header["name"]: header["value"] for header in get.get("httpHeaders") or ()}
-    connector = aiohttp.TCPConnector(local_addr=PAST_THE_PROXY, ssl=False, force_close=True)
+    connector = aiohttp.TCPConnector(local_addr=past_the_proxy(ip), ssl=False, force_close=True)
     async with (
         aiohttp.ClientSession(connector=connector, auto_decompress=False) as session,
         session.get(
-            f"{scheme}://{ip}:{get['port']}{path}", headers={**headers, **said}, allow_redirects=False
+            f"{scheme}://{in_an_address(ip)}:{get['port']}{path}", headers={**headers, **said}, allow_redirects=False
         ) as response,
     ):
         return Answer(response.status, await response.content.read(_BODY_BYTES_MAX))
 
 
 async def _tcp(port: int, ip: str) -> Answer:
-    _, writer = await asyncio.open_connection(ip, port, local_addr=PAST_THE_PROXY)
+    _, writer = await asyncio.open_connection(ip, port, local_addr=past_the_proxy(ip))
     writer.close()
     return Answer(200, b"connected\n")
 
@@ -82,7 +92,9 @@ async def _grpc(said: Object, ip: str) -> Answer:
     """grpc.health.v1.Health/Check, of two fields: the service's name; the status, first field of the answer."""
     service = str(said.get("service") or "").encode()
     asked = b"\n" + bytes([len(service)]) + service if 0 < len(service) < 128 else b""
-    async with grpc.aio.insecure_channel(f"{ip}:{said['port']}", options=[("grpc.enable_http_proxy", 0)]) as channel:
+    async with grpc.aio.insecure_channel(
+        f"{in_an_address(ip)}:{said['port']}", options=[("grpc.enable_http_proxy", 0)]
+    ) as channel:
         answer = await channel.unary_unary("/grpc.health.v1.Health/Check")(asked)
     if answer[:2] == bytes([8, _SERVING]):
         return Answer(200, b"SERVING\n")

@@ -26,6 +26,7 @@ from isthmus.agent.machine_health import MachineHealth
 from isthmus.agent.pod import BadPod, PodPaths
 from isthmus.agent.pod_process import with_envoy
 from isthmus.agent.proxy import Proxy, node_of
+from isthmus.envoy.common import everywhere
 from isthmus.installation.machine_kit import ENVIRONMENT, MESH, ROOTS, TOKEN
 from isthmus.kubernetes.sites import serving
 
@@ -65,7 +66,7 @@ def main(kit: Path, state: Path, *, name: str, address: str) -> int:
     finally:
         # Without its proxy, the machine's connections go where they are sent.
         with contextlib.suppress(CaptureFailed):
-            capture.remove()
+            capture.remove(agent.pod.proxy.families)
     return 1
 
 
@@ -87,9 +88,9 @@ def own_address() -> str:
 
 def _capture(agent: MachineAgent) -> None:
     proxy = agent.pod.proxy
-    capture.install(
-        capture.rules(ByMark(), agent.capture, dns=proxy.dns_capture, name_servers=tuple(proxy.name_servers))
-    )
+    servers = tuple(proxy.name_servers)
+    text = capture.rules(ByMark(), agent.capture, dns=proxy.dns_capture, name_servers=servers, families=proxy.families)
+    capture.install(text, proxy.families)
 
 
 async def _run(agent: MachineAgent, envoy: str) -> int:
@@ -109,7 +110,7 @@ async def _run(agent: MachineAgent, envoy: str) -> int:
         credentials=proxy.credentials,
     )
     probes = AppProbes(agent.pod.probers, spec.ip, proxy.missing)
-    async with serving(probes.application(), "0.0.0.0", APP_PROBES_PORT), asyncio.TaskGroup() as tasks:
+    async with serving(probes.application(), everywhere(spec.families), APP_PROBES_PORT), asyncio.TaskGroup() as tasks:
         work = [tasks.create_task(proxy.run(), name="proxy")]
         if agent.probe:
             work.append(tasks.create_task(health.run(), name="health"))

@@ -16,7 +16,7 @@ import structlog
 from aiohttp import web
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
-from isthmus.agent.asking import PAST_THE_PROXY
+from isthmus.agent.asking import in_an_address, past_the_proxy
 from isthmus.agent.specification import Scraped
 from isthmus.envoy.bootstrap import STATISTICS_PORT
 
@@ -86,8 +86,8 @@ class MergedMetrics:
     async def _application(self, seconds: float) -> bytes:
         if self._workload is None:
             return b""
-        url = f"http://{self._ip}:{self._workload.port}{self._workload.path}"
-        text = await _read(url, PAST_THE_PROXY, seconds, _WORKLOAD_BYTES_MAX)
+        url = f"http://{in_an_address(self._ip)}:{self._workload.port}{self._workload.path}"
+        text = await _read(url, past_the_proxy(self._ip), seconds, _WORKLOAD_BYTES_MAX)
         return await asyncio.to_thread(checked, text)
 
     def _seconds_left(self) -> float:

@@ -34,10 +34,10 @@ def inside(net_namespace: str) -> Iterator[None]:
             _enter(own.fileno(), "its own namespace")
 
 
-def open_socket(net_namespace: str, kind: int, *, marked: bool = False) -> socket.socket:
-    """An IPv4 socket in that namespace; with the sidecar's mark, capture there leaves it alone."""
+def open_socket(net_namespace: str, kind: int, to: str, *, marked: bool = False) -> socket.socket:
+    """A socket in that namespace, of the family of the address that it is for; with the sidecar's mark, capture there leaves it alone."""
     with inside(net_namespace):
-        opened = socket.socket(socket.AF_INET, kind)
+        opened = socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, kind)
     if marked:
         opened.setsockopt(socket.SOL_SOCKET, _SO_MARK, SIDECAR_MARK)
     return opened
@@ -45,7 +45,7 @@ def open_socket(net_namespace: str, kind: int, *, marked: bool = False) -> socke
 
 def bound_socket(net_namespace: str, kind: int, address: str, port: int) -> socket.socket:
     """A socket in that namespace, bound (and listening, if a stream socket) on the address."""
-    bound = open_socket(net_namespace, kind)
+    bound = open_socket(net_namespace, kind, address)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     bound.setblocking(False)
     try:

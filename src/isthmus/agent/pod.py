@@ -76,6 +76,7 @@ def pod_agent(role: str, environment: Mapping[str, str], paths: PodPaths, texts:
         if word.is_wrong:
             raise BadPod(f"PROXY_CONFIG.{word.field}: {word.why}")
     namespace, name = _required(environment, "POD_NAMESPACE"), _required(environment, "POD_NAME")
+    ip = _required(environment, "INSTANCE_IP")
     # What is said of this proxy alone counts more than what its Pod was made with.
     labels = labels_of(texts.labels) | _told_labels(environment.get(_LABELS, ""))
     servers, domains = resolver_of(texts.resolv_conf)
@@ -87,7 +88,8 @@ def pod_agent(role: str, environment: Mapping[str, str], paths: PodPaths, texts:
             namespace=namespace,
             name=name,
             service_account=environment.get("SERVICE_ACCOUNT", "default"),
-            ip=_required(environment, "INSTANCE_IP"),
+            ip=ip,
+            other_ips=[each for each in environment.get("INSTANCE_IPS", "").split(",") if each not in ("", ip)],
             node=environment.get("ISTIO_META_NODE_NAME", ""),
             labels=labels,
             workload_name=environment.get("ISTIO_META_WORKLOAD_NAME", name),

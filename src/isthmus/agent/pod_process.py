@@ -24,6 +24,7 @@ from isthmus.agent.envoy_binary import envoy_path
 from isthmus.agent.merged_metrics import MergedMetrics
 from isthmus.agent.pod import BadPod, PodAgent, PodPaths, PodTexts, pod_agent
 from isthmus.agent.proxy import Proxy
+from isthmus.envoy.common import everywhere
 from isthmus.kubernetes.sites import serving
 
 _STOP_SECONDS = 5.0
@@ -69,7 +70,7 @@ async def _run(agent: PodAgent, envoy: str) -> int:
     probes = AppProbes(agent.probers, agent.proxy.ip, proxy.missing)
     metrics = MergedMetrics(agent.proxy.ip, agent.metrics, proxy.certificate_expires)
     application = probes.application(metrics.answer)
-    async with serving(application, "0.0.0.0", APP_PROBES_PORT), asyncio.TaskGroup() as tasks:
+    async with serving(application, everywhere(agent.proxy.families), APP_PROBES_PORT), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(proxy.run(), name="proxy")
         stopped = tasks.create_task(stop.wait(), name="stop")
         try:

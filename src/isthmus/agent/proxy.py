@@ -18,6 +18,7 @@ from aiohttp import web
 from isthmus.agent import namespaces
 from isthmus.agent.certificates import Certificate, CertificateHolder, ControlPlanes, Credentials
 from isthmus.agent.envoy_admin import EnvoyAdmin, EnvoyUnavailable
+from isthmus.agent.families import LOOPBACKS
 from isthmus.agent.grpc_bootstrap import (
     REFRESH_SECONDS,
     CertificateFiles,
@@ -151,11 +152,12 @@ class Proxy:
                     name=f"roots {self.spec.name}",
                 )
                 if self.spec.dns_capture:
-                    bound = partial(
-                        namespaces.bound_socket, self.spec.net_namespace, address="127.0.0.1", port=DNS_PORT
-                    )
-                    udp, tcp = bound(kind=socket.SOCK_DGRAM), bound(kind=socket.SOCK_STREAM)
-                    tasks.create_task(self._dns.run(udp, tcp), name=f"dns {self.spec.name}")
+                    for loopback in (LOOPBACKS[family] for family in self.spec.families):
+                        bound = partial(
+                            namespaces.bound_socket, self.spec.net_namespace, address=loopback, port=DNS_PORT
+                        )
+                        udp, tcp = bound(kind=socket.SOCK_DGRAM), bound(kind=socket.SOCK_STREAM)
+                        tasks.create_task(self._dns.run(udp, tcp), name=f"dns {self.spec.name} {loopback}")
                 await self._has_certificate.wait()
                 self._write_bootstrap()
                 self._serving.set()
@@ -356,7 +358,7 @@ def node_of(spec: ProxySpec, settings: AgentSettings) -> dict[str, Any]:
             "SERVICE_ACCOUNT": spec.service_account,
             "WORKLOAD_NAME": spec.workload_name,
             "LABELS": spec.labels,
-            "INSTANCE_IPS": spec.ip,
+            "INSTANCE_IPS": ",".join(spec.ips),
             "DNS_CAPTURE": "true" if spec.dns_capture else "false",
             "REQUESTED_NETWORK_VIEW": spec.network_view,
             **({"PROXY_CONFIG": spec.proxy_config} if spec.proxy_config else {}),

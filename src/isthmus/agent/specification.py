@@ -11,6 +11,8 @@ from typing import Any
 
 import msgspec
 
+from isthmus.agent.families import families_of
+
 
 class ProxySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One Envoy. Paths are absolute; `net_namespace` is a path such as /run/netns/NAME, empty for the agent's own.
@@ -50,6 +52,16 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     control_plane_name: str = ""
     grpc_bootstrap: str = ""
     proxy_config: dict[str, Any] = {}
+    other_ips: list[str] = []
+    """Of the Pod's other family of addresses, where it has both."""
+
+    @property
+    def ips(self) -> tuple[str, ...]:
+        return (self.ip, *self.other_ips)
+
+    @property
+    def families(self) -> tuple[int, ...]:
+        return families_of(self.ips)
 
 
 class Scraped(msgspec.Struct, frozen=True):

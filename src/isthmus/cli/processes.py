@@ -142,6 +142,13 @@ def _run_in_pod(role: str, token_file: str, roots_file: str, labels_file: str, d
 @click.option("--exclude-outbound-ranges", default="", help="Destinations that are not.")
 @click.option("--outbound-ports", default="", help="Ports that are captured wherever they are.")
 @click.option("--exclude-outbound-ports", default="", help="Ports that are not.")
+@click.option(
+    "--addresses",
+    default="",
+    envvar="INSTANCE_IPS",
+    show_envvar=True,
+    help="The Pod's, whose families are captured; those of its interfaces by default.",
+)
 @click.option("--dry-run", is_flag=True, help="Only print the rules.")
 def capture_command(
     user: int,
@@ -152,6 +159,7 @@ def capture_command(
     exclude_outbound_ranges: str,
     outbound_ports: str,
     exclude_outbound_ports: str,
+    addresses: str,
     dry_run: bool,
 ) -> None:
     """Lead the connections of this network namespace into its proxy, all but the proxy's own.
@@ -161,6 +169,7 @@ def capture_command(
       isthmus capture --dns --exclude-outbound-ports=3306
     """
     from isthmus.agent.capture import ByUser, CaptureFailed, install, rules
+    from isthmus.agent.families import families_here, families_of
     from isthmus.injection.settings import BadRequest, Capture, check_capture
 
     wanted = Capture(
@@ -173,11 +182,12 @@ def capture_command(
     )
     try:
         check_capture(wanted)
-        text = rules(ByUser(user), wanted, dns=dns)
+        families = families_of(addresses.split(",")) if addresses else families_here()
+        text = rules(ByUser(user), wanted, dns=dns, families=families)
         if dry_run:
             click.echo(text, nl=False)
         else:
-            install(text)
+            install(text, families)
     except BadRequest as error:
         raise Failed(f"capture: {error}", exit_code=BAD_INPUT) from None
     except CaptureFailed as error:

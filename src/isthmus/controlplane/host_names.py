@@ -29,9 +29,7 @@ LookUp = Callable[[str, str], Awaitable[Found]]
 def own_name_servers(resolv_conf: Path = Path("/etc/resolv.conf")) -> NameServers:
     """Those of this process's machine, or Pod."""
     servers, _ = resolver_of(resolv_conf.read_text() if resolv_conf.exists() else "")
-    over_ipv4 = [server for server in servers if ":" not in server]
-    family = socket.AF_INET if over_ipv4 else socket.AF_INET6
-    return NameServers(over_ipv4 or servers, lambda kind: socket.socket(family, kind))
+    return NameServers(servers, lambda kind, to: socket.socket(socket.AF_INET6 if ":" in to else socket.AF_INET, kind))
 
 
 class HostNames:

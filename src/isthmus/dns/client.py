@@ -18,8 +18,8 @@ _AT_ONCE_MAX = 256
 _TRUNCATED = 0x02
 """In the third byte of an answer: there is more, and TCP has it."""
 
-OpenSocket = Callable[[int], socket.socket]
-"""Opens a socket of a type (SOCK_DGRAM, SOCK_STREAM) from which name servers are asked."""
+OpenSocket = Callable[[int, str], socket.socket]
+"""Opens a socket of a type (SOCK_DGRAM, SOCK_STREAM) from which the name server of an address is asked."""
 
 
 class LookupFailed(Exception):
@@ -112,7 +112,7 @@ class NameServers:
 
     async def _ask(self, server: str, packet: bytes, *, over_udp: bool) -> bytes:
         loop = asyncio.get_running_loop()
-        with self._open_socket(socket.SOCK_DGRAM if over_udp else socket.SOCK_STREAM) as upstream:
+        with self._open_socket(socket.SOCK_DGRAM if over_udp else socket.SOCK_STREAM, server) as upstream:
             upstream.setblocking(False)
             if over_udp:
                 # Neither waits for anybody, so neither needs the loop.

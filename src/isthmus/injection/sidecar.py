@@ -90,6 +90,7 @@ def _environment(settings: InjectionSettings, wishes: PodWishes, owner: Owner, s
         _from_field("POD_NAME", "metadata.name"),
         _from_field("POD_NAMESPACE", "metadata.namespace"),
         _from_field("INSTANCE_IP", "status.podIP"),
+        _from_field("INSTANCE_IPS", "status.podIPs"),
         _from_field("HOST_IP", "status.hostIP"),
         _from_field("ISTIO_META_NODE_NAME", "spec.nodeName"),
         account,
@@ -116,6 +117,7 @@ def capture_container(image: str, capture: Capture, *, dns: bool) -> Object:
         "name": INIT,
         "image": image,
         "args": ["capture", f"--user={USER}", *(["--dns"] if dns else []), *arguments],
+        "env": [_from_field("INSTANCE_IPS", "status.podIPs")],
         "resources": {"requests": {"cpu": "10m", "memory": "40Mi"}, "limits": {"cpu": "2000m", "memory": "256Mi"}},
         "securityContext": {
             "allowPrivilegeEscalation": False,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -112,7 +112,7 @@ async def _noticed(
 @asynccontextmanager
 async def serving(
     application: web.Application,
-    host: str,
+    host: str | Sequence[str],
     port: int,
     *,
     tls: ssl.SSLContext | None = None,

@@ -11,6 +11,7 @@ import aiohttp
 from isthmus.agent import namespaces
 from isthmus.localruntime.commands import CommandFailed, run
 
+_LOOPBACK = "127.0.0.1"
 Object = dict[str, Any]
 
 
@@ -18,7 +19,7 @@ def session_inside(net_namespace: str) -> aiohttp.ClientSession:
     """A client whose connections are made in that namespace."""
 
     def opened(_: object) -> socket.socket:
-        made = namespaces.open_socket(net_namespace, socket.SOCK_STREAM)
+        made = namespaces.open_socket(net_namespace, socket.SOCK_STREAM, _LOOPBACK)
         made.setblocking(False)
         return made
 
@@ -45,7 +46,7 @@ async def probe(session: aiohttp.ClientSession, spec: Object, container: Object,
 
 
 async def _http(session: aiohttp.ClientSession, get: Object, container: Object) -> str:
-    url = f"http://127.0.0.1:{_number(get['port'], container)}{get.get('path', '/')}"
+    url = f"http://{_LOOPBACK}:{_number(get['port'], container)}{get.get('path', '/')}"
     headers = {header["name"]: header["value"] for header in get.get("httpHeaders") or ()}
     async with session.get(url, headers=headers, allow_redirects=False) as response:
         if response.status < 400:
@@ -54,9 +55,9 @@ async def _http(session: aiohttp.ClientSession, get: Object, container: Object) 
 
 
 async def _tcp(port: int, net_namespace: str) -> str:
-    with namespaces.open_socket(net_namespace, socket.SOCK_STREAM) as connection:
+    with namespaces.open_socket(net_namespace, socket.SOCK_STREAM, _LOOPBACK) as connection:
         connection.setblocking(False)
-        await asyncio.get_running_loop().sock_connect(connection, ("127.0.0.1", port))
+        await asyncio.get_running_loop().sock_connect(connection, (_LOOPBACK, port))
     return ""
 
 
