@@ -78,7 +78,7 @@ def serve(told: Connection, upstream: int) -> None:
             super().connect((address[0], upstream))
 
     async def run() -> None:
-        server = DnsServer([LOOPBACK] if upstream else [], lambda kind: Redirected(socket.AF_INET, kind))
+        server = DnsServer([LOOPBACK] if upstream else [], lambda kind, _: Redirected(socket.AF_INET, kind))
         server.table = table()
         udp, tcp = bound(socket.SOCK_DGRAM), bound(socket.SOCK_STREAM)
         tcp.listen()

@@ -114,5 +114,5 @@ class DecodedObjects:
             return None
 
 
-def _nobody(_: int) -> socket.socket:
+def _nobody(_: int, __: str) -> socket.socket:
     raise OSError("there is no name server beyond the cluster's")
