@@ -399,3 +399,14 @@ def test_a_signing_request_is_approved(kubectl):
     kubectl("certificate", "approve", "shop")
 
     assert "Approved" in kubectl("get", "csr", "shop").out
+
+
+def test_a_quota_is_made_described_and_told_where_it_does_not_hold(kubectl):
+    made = kubectl("create", "quota", "shop", "--hard=services=0,count/configmaps=9,cpu=2")
+
+    kubectl("wait", "--for=jsonpath={.status.hard.services}=0", "quota/shop", "--timeout=10s")
+
+    assert "cpu: kept, and not enforced" in made.err
+    assert "services" in kubectl("describe", "quota", "shop").out
+    assert "services: 0/0" in kubectl("get", "quota").out
+    assert "exceeded quota: shop" in kubectl("create", "service", "clusterip", "web", "--tcp=80", fails=True).err

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from isthmus.apiserver import json_paths, role_shapes, rules, validation, webhook_shapes
+from isthmus.apiserver import json_paths, resource_quotas, role_shapes, rules, validation, webhook_shapes
+from isthmus.apiserver.authors import Author
 from isthmus.apiserver.kinds import BUILT_IN, Kind
 from isthmus.apiserver.status import invalid, invalid_fields
 from isthmus.apiserver.validation import Fault
@@ -50,6 +51,14 @@ def definition(kind: Kind, obj: Object) -> None:
         ]
     if faults:
         raise invalid_fields(kind, wanted, faults)
+
+
+def quota(kind: Kind, obj: Object, author: Author) -> None:
+    """Of a ResourceQuota. Its author is told what of it is not enforced."""
+    if found := list(resource_quotas.faults(obj)):
+        raise invalid_fields(kind, obj["metadata"]["name"], found)
+    for text in resource_quotas.not_enforced(obj):
+        author.warn(text)
 
 
 def _version_faults(position: int, version: Object) -> Iterator[Fault]:

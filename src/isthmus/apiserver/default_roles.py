@@ -105,7 +105,7 @@ def _tenants() -> list[Object]:
     """An administrator has a whole cluster but cannot make himself more than that; a developer has workloads of the namespace that he is bound in."""
     read, change, administer, mesh_read, mesh_change = (role["rules"] for role in _parts())
     cluster = [
-        _rule([""], ["namespaces", "namespaces/finalize", "nodes"], _WRITE),
+        _rule([""], ["namespaces", "namespaces/finalize", "nodes", "resourcequotas"], _WRITE),
         _rule(["apiextensions.k8s.io"], ["customresourcedefinitions", "customresourcedefinitions/status"], _WRITE),
         _rule(["admissionregistration.k8s.io"], ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"], _WRITE),
         _rule(["certificates.k8s.io"], [f"certificatesigningrequests{part}" for part in ("", "/approval", "/status")], _WRITE),

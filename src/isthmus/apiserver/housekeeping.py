@@ -1,5 +1,5 @@
 """Housekeeping: what the server does by itself after a write. Dependents go with their owners, namespaces that end are emptied,
-aggregated roles get their rules, token Secrets their token.
+aggregated roles get their rules, token Secrets their token, quotas their numbers.
 
 Events say what to look at; looking is repeatable, so that a look too many does no harm, and after a restart everything is looked at once.
 """
@@ -19,6 +19,7 @@ from isthmus.apiserver.garbage import GarbageCollector
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.objects import Objects
 from isthmus.apiserver.persistence import StorageFailed
+from isthmus.apiserver.resource_quotas import KIND as QUOTA
 from isthmus.apiserver.status import Refused
 from isthmus.apiserver.store import Event, Name, name_of
 from isthmus.apiserver.tokens import Tokens
@@ -29,7 +30,7 @@ _AGAIN_SECONDS = 1.0
 log = structlog.get_logger()
 
 _Look = tuple[str, Kind | None, Name]
-"""At what, as which kind; `dependent`, `owner`, `namespace`, `secret` or `roles`."""
+"""At what, as which kind; `dependent`, `owner`, `namespace`, `secret`, `roles` or `quotas`."""
 
 
 class Housekeeping:
@@ -83,10 +84,16 @@ class Housekeeping:
                 return aggregate(self._objects)
             case "secret":
                 return self._secrets.look_at(name)
+            case "quotas":
+                return self._count(name[0])
         assert kind is not None, "of some kind"
         return (
             self._garbage.look_at_owner(kind, name) if what == "owner" else self._garbage.look_at_dependent(kind, name)
         )
+
+    async def _count(self, namespace: str) -> None:
+        for quota in list(self._objects.quotas.statuses(namespace)):
+            await self._objects.replace(QUOTA, quota, subresource="status")
 
     def _add(self, look: _Look) -> None:
         self._due[look] = None
@@ -107,6 +114,8 @@ class Housekeeping:
                 self._add(("dependent", kind, name))
             if "deletionTimestamp" in obj["metadata"] and obj["metadata"].get("finalizers"):
                 self._add(("owner", kind, name))
+        if name[0] and self._objects.quotas.has(name[0]):
+            self._add(("quotas", None, (name[0], "")))
         self._seen_of_kind(kind, event, name)
 
     def _seen_of_kind(self, kind: Kind, event: Event, name: Name) -> None:

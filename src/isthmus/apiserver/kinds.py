@@ -82,6 +82,7 @@ BUILT_IN: tuple[Kind, ...] = (
     _kind("", "v1", "PersistentVolume", "persistentvolumes", namespaced=False, short="pv", subresources="status", spec=True),
     _kind("", "v1", "Pod", "pods", short="po", subresources="status eviction log", spec=True, categories=_ALL),
     _kind("", "v1", "ReplicationController", "replicationcontrollers", short="rc", subresources="status scale", spec=True, categories=_ALL),
+    _kind("", "v1", "ResourceQuota", "resourcequotas", short="quota", subresources="status", spec=True),
     _kind("", "v1", "Secret", "secrets"),
     _kind("", "v1", "Service", "services", short="svc", subresources="status", spec=True, categories=_ALL),
     _kind("", "v1", "ServiceAccount", "serviceaccounts", short="sa", subresources="token"),

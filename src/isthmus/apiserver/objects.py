@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from isthmus.apiserver import allocation, checks, defaults, ownership, rules, shapes, signing_requests
+from isthmus.apiserver import allocation, checks, defaults, ownership, resource_quotas, rules, shapes, signing_requests
 from isthmus.apiserver.admission import Change
 from isthmus.apiserver.authors import SERVER, Author
 from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds, kinds_of
@@ -49,6 +49,7 @@ class Objects:
         self.kinds = kinds
         self._persistence = persistence
         self._webhooks = Webhooks(store, kinds)
+        self.quotas = resource_quotas.Quotas(store, kinds)
         self._grants = tuple(grants)
         self._addresses = allocation.AddressPool(service_cidr)
         self._load()
@@ -85,6 +86,7 @@ class Objects:
         _record(change, obj, applied=applied)
         if self.store.find(kind, name_of(obj)) is not None:
             raise already_exists(kind, name_of(obj)[1])
+        self.quotas.check(kind, obj)
         if kind is _SERVICE:
             allocation.allocate(kind, obj, self._addresses)
         if author.dry_run:
@@ -149,6 +151,7 @@ class Objects:
 
     async def _replaced(self, kind: Kind, old: Stored, new: Object, author: Author) -> Object:
         if kind is _SERVICE:
+            self.quotas.check(kind, new, old.obj)
             allocation.reallocate(kind, old.obj, new, self._addresses, dry_run=author.dry_run)
         if kind.has_spec and new.get("spec") != old.obj.get("spec"):
             new["metadata"]["generation"] = old.obj["metadata"].get("generation", 1) + 1
@@ -250,6 +253,8 @@ class Objects:
         shapes.check(kind, old, new)
         if kind is signing_requests.KIND:
             signing_requests.check(change, new)
+        if kind is resource_quotas.KIND:
+            checks.quota(kind, new, change.author)
         if kind is _DEFINITION:
             checks.definition(kind, new)
             _tell_rules_left_out(old, new, change.author)

@@ -400,6 +400,12 @@ _KINDS: dict[str, Table] = {
     "CertificateSigningRequest": _SIGNING_REQUEST,
     "ConfigMap": {1: ("metadata", _META), 2: ("data", "m"), 3: ("binaryData", "mx"), 4: ("immutable", "b?")},
     "Secret": {1: ("metadata", _META), 2: ("data", "mx"), 3: ("type", "s"), 4: ("stringData", "m"), 5: ("immutable", "b?")},
+    "ResourceQuota": {
+        1: ("metadata", _META),
+        2: ("spec", {1: ("hard", "mq"), 2: ("scopes", "*s"),
+                     3: ("scopeSelector", {1: ("*matchExpressions", {1: ("scopeName", "s"), 2: ("operator", "s"), 3: ("values", "*s")})})}),
+        3: ("status", "-"),
+    },
     "ServiceAccount": {
         1: ("metadata", _META), 2: ("*secrets", _REFERENCE), 3: ("*imagePullSecrets", _LOCAL), 4: ("automountServiceAccountToken", "b?"),
     },

@@ -181,6 +181,13 @@ def _asked_for(request: Object) -> str:
     return "<none>" if seconds is None else _duration(seconds)
 
 
+def _bounds(quota: Object, *, is_limit: bool) -> str:
+    """As kubectl tells it: how much of what is used."""
+    hard, used = (_get(quota, "status", part, default={}) for part in ("hard", "used"))
+    names = sorted(name for name in hard if name.startswith("limits.") is is_limit)
+    return ", ".join(f"{name}: {used.get(name, '0')}/{hard[name]}" for name in names)
+
+
 def _decided(request: Object) -> str:
     """As kubectl tells it: what was decided, and whether there is a certificate."""
     types = [condition["type"] for condition in _get(request, "status", "conditions", default=())]
@@ -258,6 +265,10 @@ _WIDE: dict[str, tuple[Column, ...]] = {
         ("Requestor", "string", 0, lambda o: _get(o, "spec", "username")),
         ("RequestedDuration", "string", 0, _asked_for),
         ("Condition", "string", 0, _decided),
+    ),
+    "ResourceQuota": (
+        ("Request", "string", 0, lambda o: _bounds(o, is_limit=False)),
+        ("Limit", "string", 0, lambda o: _bounds(o, is_limit=True)),
     ),
     "Pod": (
         ("IP", "string", 1, lambda o: _get(o, "status", "podIP")),
