@@ -1,16 +1,20 @@
 """The drawing: what is derived from what, from the snapshot to each proxy's resources.
 
-    snapshot ─▶ exported ─▶ sight ──▶ hosts ───────────────────┐
+    snapshot ─▶ exported ─▶ sight ─▶ seen ─▶ hosts ────────────┐
         ├─────▶ rule, held ──▶ part (host) ──▶ resources ──────┼─▶ table (scope) ─┐
-        ├─────▶ told (use) ──▶ shape ─┘ │                      │                  ├─▶ what a proxy is given
-        │           └───────────────────┼──▶ endpoints ────────┤                  │
-        │                               └──▶ faces ──▶ frame ──┘                  │
+        ├─────▶ told (use) ──▶ shape ─┘ │                      │                  │
+        │           └───────────────────┼──▶ endpoints ────────┤                  ├─▶ what a proxy is given
+        │         faces ◀───────────────┘                      │                  │
+        │           ├─▶ outlines ─▶ plan ─▶ layouts ─┐         │                  │
+        │           ├─▶ virtual host ─▶ section ─────┴─▶ frame ┘                  │
+        │           └─▶ listeners ───────────────────────┘                        │
         └─────▶ scope, inbound (proxy) ──▶ own resources ─────────────────────────┘
 
 *Use*: a service port under one policy. *Told*: its endpoints, encoded. *Part*: all that a host adds, but endpoints. *Frame*: what is one for
-all hosts. Each is computed once for all the scopes that agree on what it looked at: endpoints mostly by network, parts by cluster, frames by
-namespace. The functions are those of `discovery` and `envoy`, given a snapshot whose reads are recorded; so a change costs what read it, and
-nothing here says what that is. The meaning is `compile_view(view_for(proxy, snapshot))`: tests hold both equal.
+all hosts. *Section*: the virtual hosts of one namespace in a route table. Each is computed once for all the scopes that agree on what it looked at:
+endpoints mostly by network, parts by cluster. What follows from all the hosts that a scope sees is derived from these as a value (`Hosts`): scopes
+that see the same share it, whyever they do. The functions are those of `discovery` and `envoy`, given a snapshot whose reads are recorded; so a
+change costs what read it, and nothing here says what that is. The meaning is `compile_view(view_for(proxy, snapshot))`: tests hold both equal.
 
 A derivation that fails keeps its last good value: the proxies that depend on it keep their last good configuration, and the failure is shown
 on the debug page.
@@ -18,10 +22,22 @@ on the debug page.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import lru_cache
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 
+from isthmus.controlplane.derived import (
+    Faces,
+    Host,
+    Hosted,
+    Hosts,
+    Layouts,
+    Part,
+    Shape,
+    Stretch,
+    Told,
+    host_of,
+    layouts_of,
+)
 from isthmus.discovery import naming
 from isthmus.discovery.callers import scope_for
 from isthmus.discovery.destination_rules import rule_for
@@ -49,11 +65,11 @@ from isthmus.envoy.endpoints import endpoints_of
 from isthmus.envoy.outbound import Plan, plan
 from isthmus.envoy.own_trust import own_trust
 from isthmus.envoy.reporting import is_sent_somewhere, reported
-from isthmus.envoy.resources import NAME_TABLE, Piece, Resource
+from isthmus.envoy.resources import NAME_TABLE, ROUTES, Piece, Resource, Section
 from isthmus.envoy.route_tables import tables_of
-from isthmus.envoy.routes import virtual_host_of
+from isthmus.envoy.routes import configuration, virtual_host_of
 from isthmus.envoy.upstreams import has_endpoints
-from isthmus.incremental.graph import Derived, Fetch, Graph
+from isthmus.incremental.graph import Derived, Fetch, Graph, Unavailable
 from isthmus.incremental.recorded import RecordSource
 from isthmus.incremental.shared import Shared
 from isthmus.model.identity import SpiffeId
@@ -67,84 +83,12 @@ from isthmus.model.traffic import DestinationRule
 from isthmus.model.views import (
     ExtraHost,
     InboundView,
-    LocalityGroup,
     OutboundView,
     Proxy,
     ProxyKind,
     Scope,
     Upstream,
-    Ways,
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Host:
-    """A host name as a scope sees it: the services that have it, in order, each with the ports that are seen, or None for not at all."""
-
-    name: Hostname
-    services: tuple[tuple[ServiceKey, frozenset[int] | None], ...]
-
-    def __hash__(self) -> int:
-        """By what tells most hosts apart: they are looked up for each scope."""
-        return hash(self.name)
-
-
-@dataclass(frozen=True, slots=True)
-class Shape:
-    """What a use's cluster, listeners and routes depend on of its endpoints. `groups` only where these need them."""
-
-    ways: Ways
-    locality_weighted: bool
-    groups: tuple[LocalityGroup, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Told:
-    """What callers are told of a use: the encoded endpoints (absent where they find them otherwise), and the shape."""
-
-    endpoints: Resource | None
-    shape: Shape
-
-
-@dataclass(frozen=True, slots=True)
-class Part:
-    """What a host adds to a scope: clusters, and the uses whose endpoints go with them. Names are unique; `faces` are for the frame."""
-
-    clusters: tuple[Resource, ...]
-    secrets: tuple[Resource, ...]
-    """Stand-ins for those that the clusters name."""
-    uses: tuple[Use, ...]
-    faces: Faces
-
-
-@dataclass(frozen=True, slots=True)
-class Faces:
-    """A host's upstreams without their endpoints, and those that are passed through, each with the gateway's port."""
-
-    upstreams: tuple[Upstream, ...]
-    exposed: tuple[tuple[int, Upstream], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Hosted:
-    """A service port in a route table, under its domains."""
-
-    host: Host
-    service: ServiceKey
-    port: int
-    domains: tuple[str, ...]
-
-    def __hash__(self) -> int:
-        return hash((self.host.name, self.port, len(self.domains)))
-
-
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """A route table before its virtual hosts are encoded. `rest` comes after them, encoded."""
-
-    name: str
-    hosted: tuple[Hosted, ...]
-    rest: tuple[Piece, ...]
 
 
 class Derivations:
@@ -161,7 +105,7 @@ class Derivations:
         )
         self.sight: Shared[None, Scope, Sight] = Shared(self.graph, "sight", self._sight)
         self.seen: Shared[None, Scope, Sight] = Shared(self.graph, "seen", self._seen)
-        self.hosts: Shared[None, Scope, tuple[Host, ...]] = Shared(self.graph, "hosts", self._hosts)
+        self.hosts: Shared[None, Scope, Hosts] = Shared(self.graph, "hosts", self._hosts)
         self.rule: Shared[ServiceKey, Scope, DestinationRule | None] = Shared(self.graph, "rule", self._rule)
         self.held: Shared[Hostname, Scope, VirtualService | None] = Shared(self.graph, "held", self._held)
         self.identities: Derived[ServiceKey, tuple[SpiffeId, ...]] = self.graph.derive("identities", self._identities)
@@ -174,12 +118,18 @@ class Derivations:
             self.graph, "faces", lambda f, host, s: self.part.of(f, host, s).faces
         )
         self.outlines: Shared[Host, Scope, tuple[Upstream, ...]] = Shared(self.graph, "outlines", self._outlines)
-        self.plan: Shared[None, Scope, Plan] = Shared(self.graph, "plan", self._plan)
+        self.plan: Shared[Hosts, Scope, Plan] = Shared(self.graph, "plan", self._plan)
         self.extra_hosts: Shared[None, Scope, tuple[ExtraHost, ...]] = Shared(self.graph, "extra hosts", self._extra)
-        self.names: Shared[None, Scope, Resource] = Shared(self.graph, "names", self._names)
+        self.names: Shared[Hosts, Scope, Resource] = Shared(self.graph, "names", self._names)
+        self.listeners: Shared[Hosts, Scope, tuple[Typed, ...]] = Shared(self.graph, "listeners", self._listeners)
         self.frame: Shared[None, Scope, tuple[Typed, ...]] = Shared(self.graph, "frame", self._frame)
-        self.layouts: Shared[None, Scope, tuple[Layout, ...]] = Shared(self.graph, "layouts", self._layouts)
+        self.layouts: Shared[Hosts, Scope, Layouts] = Shared(self.graph, "layouts", self._layouts)
         self.virtual_host: Shared[Hosted, Scope, Piece] = Shared(self.graph, "virtual host", self._virtual_host)
+        self.section: Shared[Stretch, Scope, Section] = Shared(self.graph, "section", self._section)
+        self.sections: Shared[Hosts, Scope, tuple[tuple[Section, ...], ...]] = Shared(
+            self.graph, "sections", self._sections
+        )
+        self.detected: Shared[Hosts, Scope, tuple[Typed, ...]] = Shared(self.graph, "detected", self._detected)
         self.cluster_names: Shared[None, Scope, frozenset[str]] = Shared(
             self.graph, "cluster names", self._cluster_names
         )
@@ -201,15 +151,15 @@ class Derivations:
         sight = self.sight.of(fetch, None, scope)
         return Sight.of(sight.ports, (), sight.elsewhere, sight.placement)
 
-    def _hosts(self, fetch: Fetch, _: None, scope: Scope) -> tuple[Host, ...]:
+    def _hosts(self, fetch: Fetch, _: None, scope: Scope) -> Hosts:
         """In the order of services. A network gateway's also have what it does not see itself, and passes through."""
-        ports = self.seen.of(fetch, None, scope).ports
+        seen = self.seen.of(fetch, None, scope)
         snapshot = self._snapshot(fetch)
-        keys: Iterable[ServiceKey] = snapshot.services if exposures_for(scope, snapshot) else ports
+        keys: Iterable[ServiceKey] = sorted(snapshot.services) if exposures_for(scope, snapshot) else seen.ports
         by_name: dict[Hostname, list[tuple[ServiceKey, frozenset[int] | None]]] = {}
-        for key in sorted(keys):
-            by_name.setdefault(key.hostname, []).append((key, ports.get(key)))
-        return tuple(Host(name, tuple(services)) for name, services in by_name.items())
+        for key in keys:
+            by_name.setdefault(key.hostname, []).append((key, seen.ports.get(key)))
+        return Hosts(tuple(host_of(name, tuple(services)) for name, services in by_name.items()), seen)
 
     def _rule(self, fetch: Fetch, key: ServiceKey, scope: Scope) -> DestinationRule | None:
         snapshot = self._snapshot(fetch)
@@ -276,7 +226,7 @@ class Derivations:
     def _view(self, fetch: Fetch, scope: Scope) -> OutboundView:
         """The scope's view, without endpoints."""
         hosts = self.hosts.of(fetch, None, scope)
-        found = [self.faces.of(fetch, host, scope) for host in hosts]
+        found = [self.faces.of(fetch, host, scope) for host in hosts.all]
         upstreams = _in_order([upstream for faces in found for upstream in faces.upstreams], hosts)
         exposed = [each for faces in found for each in faces.exposed]
         exposed.sort(key=lambda each: each[1].service.key)
@@ -287,65 +237,79 @@ class Derivations:
         """What tells the host's services apart from others: without what rules say of them."""
         return tuple(each.outline() for each in self.faces.of(fetch, host, scope).upstreams if not each.subset)
 
-    def _plan(self, fetch: Fetch, _: None, scope: Scope) -> Plan:
-        hosts = self.hosts.of(fetch, None, scope)
-        outlines = [each for host in hosts for each in self.outlines.of(fetch, host, scope)]
-        return plan(_in_order(outlines, hosts), scope, self.seen.of(fetch, None, scope).placement)
+    def _plan(self, fetch: Fetch, hosts: Hosts, scope: Scope) -> Plan:
+        outlines = [each for host in hosts.all for each in self.outlines.of(fetch, host, scope)]
+        return plan(_in_order(outlines, hosts), scope, hosts.seen.placement)
 
     def _extra(self, fetch: Fetch, _: None, scope: Scope) -> tuple[ExtraHost, ...]:
         return extra_hosts(scope, self.sight.of(fetch, None, scope), self._snapshot(fetch))
 
-    def _names(self, fetch: Fetch, _: None, scope: Scope) -> Resource:
-        return name_table.encode(naming.name_table(scope, self.seen.of(fetch, None, scope), self._snapshot(fetch)))
+    def _names(self, fetch: Fetch, hosts: Hosts, scope: Scope) -> Resource:
+        return name_table.encode(naming.name_table(scope, hosts.seen, self._snapshot(fetch)))
+
+    def _listeners(self, fetch: Fetch, hosts: Hosts, scope: Scope) -> tuple[Typed, ...]:
+        def whole(upstream: Upstream) -> Upstream:
+            key = upstream.service.key
+            return self._face(fetch, hosts.of_service[key], key, upstream.port.number, scope)
+
+        planned = self.plan.of(fetch, hosts, scope).with_rules(whole)
+        return tuple(frame_of_sidecar(planned, hosts.seen.elsewhere))
 
     def _frame(self, fetch: Fetch, _: None, scope: Scope) -> tuple[Typed, ...]:
         if not self._has_layouts(fetch, scope):
             view = self._view(fetch, scope)
             return tuple(frame(view, names_of_clusters(view)))
-        of_service = {key: host for host in self.hosts.of(fetch, None, scope) for key, _ in host.services}
-
-        def whole(upstream: Upstream) -> Upstream:
-            return self._face(
-                fetch, of_service[upstream.service.key], upstream.service.key, upstream.port.number, scope
-            )
-
-        planned = self.plan.of(fetch, None, scope).with_rules(whole)
-        elsewhere = self.seen.of(fetch, None, scope).elsewhere
-        names = (
-            (NAME_TABLE, self.names.of(fetch, None, scope)),
-            *bundles(self._snapshot(fetch).settings.peer_authorities),
-            *own_trust(self._snapshot(fetch).settings.own_trust),
-        )
-        reporting = reporting_for(scope, scope.labels, Mode.CLIENT, self._snapshot(fetch))
+        snapshot, hosts = self._snapshot(fetch), self.hosts.of(fetch, None, scope)
+        reporting = reporting_for(scope, scope.labels, Mode.CLIENT, snapshot)
         clusters = self.cluster_names.of(fetch, None, scope) if is_sent_somewhere(reporting) else frozenset[str]()
-        return (*names, *reported(frame_of_sidecar(planned, elsewhere), reporting, clusters))
+        return (
+            (NAME_TABLE, self.names.of(fetch, hosts, scope)),
+            *bundles(snapshot.settings.peer_authorities),
+            *own_trust(snapshot.settings.own_trust),
+            *reported(self.listeners.of(fetch, hosts, scope), reporting, clusters),
+            *self._routes(fetch, hosts, scope),
+        )
 
     def _has_layouts(self, fetch: Fetch, scope: Scope) -> bool:
         """Only sidecars have route tables that are as large as the mesh; and EnvoyFilters want them whole."""
         return scope.kind is ProxyKind.SIDECAR and not patches_for(scope, self._snapshot(fetch))
 
-    def _layouts(self, fetch: Fetch, _: None, scope: Scope) -> tuple[Layout, ...]:
-        if not self._has_layouts(fetch, scope):
-            return ()
-        of_service = {key: host for host in self.hosts.of(fetch, None, scope) for key, _ in host.services}
-        found = tables_of(
-            self.plan.of(fetch, None, scope),
-            self.extra_hosts.of(fetch, None, scope),
-            scope,
-            self._snapshot(fetch).settings.dns_domain,
-            self.seen.of(fetch, None, scope).elsewhere,
-        )
+    def _layouts(self, fetch: Fetch, hosts: Hosts, scope: Scope) -> Layouts:
+        domain = self._snapshot(fetch).settings.dns_domain
+        tables = tables_of(self.plan.of(fetch, hosts, scope), scope, domain, hosts.seen.elsewhere)
+        return layouts_of(tables, hosts)
+
+    def _section(self, fetch: Fetch, stretch: Stretch, scope: Scope) -> Section:
+        """A virtual host that could never be computed is not there."""
+        found = []
+        for each in stretch.hosted:
+            with suppress(Unavailable):
+                found.append(self.virtual_host.of(fetch, each, scope))
+        return Section.of(found)
+
+    def _sections(self, fetch: Fetch, hosts: Hosts, scope: Scope) -> tuple[tuple[Section, ...], ...]:
+        """Of each table on a port, for callers who call nobody by a name that says no namespace."""
         return tuple(
-            Layout(
-                table.name,
-                tuple(
-                    _hosted(of_service[each.service.key], each.service.key, each.port.number, domains)
-                    for each, domains in table.hosts
-                ),
-                table.rest,
-            )
-            for table in found
+            tuple(self.section.of(fetch, each, scope) for each in layout.sections)
+            for layout in self.layouts.of(fetch, hosts, scope).on_ports
         )
+
+    def _detected(self, fetch: Fetch, hosts: Hosts, scope: Scope) -> tuple[Typed, ...]:
+        return tuple(
+            (ROUTES, configuration(each.name, (self.section.of(fetch, each.stretch, scope),)))
+            for each in self.layouts.of(fetch, hosts, scope).detected
+        )
+
+    def _routes(self, fetch: Fetch, hosts: Hosts, scope: Scope) -> Iterator[Typed]:
+        """Spliced of sections: those of the scope's own namespace are nearly all that scopes of one cluster do not share."""
+        extra = self.extra_hosts.of(fetch, None, scope)
+        layouts = self.layouts.of(fetch, hosts, scope).on_ports
+        for layout, sections in zip(layouts, self.sections.of(fetch, hosts, scope), strict=True):
+            own = list(sections)
+            for at, stretch in layout.near.get(scope.namespace, {}).items() if layout.near else ():
+                own[at] = self.section.of(fetch, stretch, scope)
+            yield ROUTES, configuration(layout.name, (*own, *layout.remainder.encoded(extra)))
+        yield from self.detected.of(fetch, hosts, scope)
 
     def _virtual_host(self, fetch: Fetch, hosted: Hosted, scope: Scope) -> Piece:
         return virtual_host_of(self._face(fetch, hosted.host, hosted.service, hosted.port, scope), hosted.domains)
@@ -359,7 +323,7 @@ class Derivations:
 
     def _cluster_names(self, fetch: Fetch, _: None, scope: Scope) -> frozenset[str]:
         hosts = self.hosts.of(fetch, None, scope)
-        return frozenset(use.name for host in hosts for use in self.part.of(fetch, host, scope).uses)
+        return frozenset(use.name for host in hosts.all for use in self.part.of(fetch, host, scope).uses)
 
     def _scope(self, fetch: Fetch, proxy: Proxy) -> Scope:
         return scope_for(proxy, self._snapshot(fetch))
@@ -380,20 +344,14 @@ class Derivations:
         return fetch.get(self.inbound_resources, (proxy.scope.kind, view, names)) or ()
 
 
-@lru_cache(maxsize=1 << 18)
-def _hosted(host: Host, service: ServiceKey, port: int, domains: tuple[str, ...]) -> Hosted:
-    """One object for all the scopes that have it: there are as many as services times scopes."""
-    return Hosted(host, service, port, domains)
-
-
 def _keep(clusters: dict[str, Resource], found: Resource | None) -> None:
     """What an EnvoyFilter removes is None."""
     if found is not None:
         clusters[found.name] = found
 
 
-def _in_order(upstreams: list[Upstream], hosts: Sequence[Host]) -> list[Upstream]:
+def _in_order(upstreams: list[Upstream], hosts: Hosts) -> list[Upstream]:
     """In the order of services, which hosts with several of them interleave."""
-    if any(len(host.services) > 1 for host in hosts):
+    if hosts.are_mixed:
         upstreams.sort(key=lambda upstream: upstream.service.key)
     return upstreams

@@ -6,14 +6,13 @@ type, and looks up what is there now: the newest state, however many changes led
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import accumulate
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
-from isthmus.controlplane.derivations import Derivations, Host, Hosted, Layout, Part
+from isthmus.controlplane.derivations import Derivations
+from isthmus.controlplane.derived import Host, Part
 from isthmus.discovery.spreading import Use
 from isthmus.envoy.compile import Typed
 from isthmus.envoy.resources import (
@@ -27,11 +26,9 @@ from isthmus.envoy.resources import (
     ROUTES,
     SECRET,
     Changes,
-    Piece,
     Resource,
     ResourceSet,
 )
-from isthmus.envoy.routes import configuration
 from isthmus.incremental.shared import Shared
 from isthmus.ingest.snapshot import Patch
 from isthmus.model.snapshot import Snapshot
@@ -61,15 +58,16 @@ class Table:
         if known is not None:
             self._changed.setdefault(type_url, {}).setdefault(name, known.version)
 
-    def replace(self, old: Iterable[Typed], new: Iterable[Typed]) -> None:
-        """What one derivation gave before, and gives now."""
-        kept = set()
+    def replace(self, old: Sequence[Typed], new: Sequence[Typed]) -> None:
+        """What one derivation gave before, and gives now. Nearly all of it is the same objects."""
+        before, after = {id(resource) for _, resource in old}, {id(resource) for _, resource in new}
+        gone = {(type_url, resource.name) for type_url, resource in old if id(resource) not in after}
         for type_url, resource in new:
-            self.put(type_url, resource)
-            kept.add((type_url, resource.name))
-        for type_url, resource in old:
-            if (type_url, resource.name) not in kept:
-                self.drop(type_url, resource.name)
+            if id(resource) not in before or (type_url, resource.name) in gone:
+                gone.discard((type_url, resource.name))
+                self.put(type_url, resource)
+        for type_url, name in gone:
+            self.drop(type_url, name)
 
     @property
     def told(self) -> Changes:
@@ -98,30 +96,22 @@ class ScopeTable(Table):
         self._frame: tuple[Typed, ...] = ()
         self._secrets: Counter[str] = Counter()
         """How many parts name each."""
-        self._layouts: dict[str, Layout] = {}
-        self._starts: list[int] = []
-        """Of each layout, where its virtual hosts begin in `_virtual_hosts`."""
-        self._virtual_hosts: list[Piece | None] = []
-        self._place_of: dict[Hosted, int] = {}
-        self._due: dict[str, None] = {}
         for each in self._observed:
             each.observe(None, scope)
 
     def end(self) -> None:
         """Observes nothing any longer."""
-        self.want(())
-        self.take_layouts(())
+        self.want(frozenset())
         for each in self._observed:
             each.release(None, self.scope)
 
     @property
     def _observed(self) -> tuple[Shared[None, Scope, Any], ...]:
         derived = self._derivations
-        return derived.frame, derived.hosts, derived.layouts
+        return derived.frame, derived.hosts
 
-    def want(self, hosts: Iterable[Host]) -> None:
+    def want(self, wanted: frozenset[Host]) -> None:
         """These are the hosts that the scope sees."""
-        wanted = frozenset(hosts)
         for host in wanted - self._wanted:
             self._derivations.part.observe(host, self.scope)
         for host in self._wanted - wanted:
@@ -143,39 +133,6 @@ class ScopeTable(Table):
     def take_frame(self, found: tuple[Typed, ...]) -> None:
         self.replace(self._frame, found)
         self._frame = found
-
-    def take_layouts(self, layouts: tuple[Layout, ...]) -> None:
-        """These are the scope's route tables. Virtual hosts that stay are not asked for again."""
-        hosted = [each for layout in layouts for each in layout.hosted]
-        before, wanted = self._place_of, dict(zip(hosted, range(len(hosted)), strict=True))
-        for each in wanted.keys() - before.keys():
-            self._derivations.virtual_host.observe(each, self.scope)
-        for each in before.keys() - wanted.keys():
-            self._derivations.virtual_host.release(each, self.scope)
-        encoded = self._virtual_hosts
-        self._virtual_hosts = [None if (at := before.get(each)) is None else encoded[at] for each in hosted]
-        self._starts = [0, *accumulate(len(layout.hosted) for layout in layouts)][:-1]
-        found = {layout.name: layout for layout in layouts}
-        # With an EnvoyFilter, whole tables are in the frame, under the same names, and have been taken already.
-        whole = {resource.name for kind, resource in self._frame if kind == ROUTES}
-        for name in self._layouts.keys() - found.keys() - whole:
-            self.drop(ROUTES, name)
-        self._due.update((name, None) for name, layout in found.items() if self._layouts.get(name) != layout)
-        self._layouts, self._place_of = found, wanted
-
-    def take_virtual_host(self, hosted: Hosted, encoded: Piece) -> None:
-        at = self._place_of.get(hosted)
-        if at is not None:
-            self._virtual_hosts[at] = encoded
-            self._due[list(self._layouts)[bisect_right(self._starts, at) - 1]] = None
-
-    def splice(self) -> None:
-        """Puts together the route tables of which something is new. A virtual host that could never be computed is not there."""
-        for start, (name, layout) in zip(self._starts, self._layouts.items(), strict=True):
-            if name in self._due:
-                hosts = self._virtual_hosts[start : start + len(layout.hosted)]
-                self.put(ROUTES, configuration(name, [*filter(None, hosts), *layout.rest]))
-        self._due.clear()
 
     def _took(self, old: Part | None, new: Part | None) -> None:
         before, after = old.uses if old else (), new.uses if new else ()
@@ -277,8 +234,6 @@ class Tables:
             derived.part,
             derived.told,
             derived.frame,
-            derived.layouts,
-            derived.virtual_host,
         )
         while True:
             for each in observed:
@@ -287,8 +242,6 @@ class Tables:
             self._apply()
             if not derived.graph.is_due and all(each.is_settled for each in observed):
                 break
-        for table in self._scopes.values():
-            table.splice()
 
     def changed(self) -> dict[Proxy, Changes]:
         """For each proxy that was touched since the last call: what is different, with the versions that there were."""
@@ -324,17 +277,13 @@ class Tables:
                     self._own[change.key].replace(change.old or (), change.new)
                     self._touched[change.key] = None
         for subject, _, hosts in _each(derived.hosts, self._scopes):
-            subject.want(hosts)
+            subject.want(hosts.whole)
         for subject, host, part in _each(derived.part, self._scopes):
             subject.take_part(host, part)
         for subject, use, told in _each(derived.told, self._scopes):
             subject.take_endpoints(use, told.endpoints)
         for subject, _, found in _each(derived.frame, self._scopes):
             subject.take_frame(found)
-        for subject, _, layouts in _each(derived.layouts, self._scopes):
-            subject.take_layouts(layouts)
-        for subject, hosted, encoded in _each(derived.virtual_host, self._scopes):
-            subject.take_virtual_host(hosted, encoded)
 
     def _enter(self, proxy: Proxy, scope: Scope) -> None:
         before = self._at.get(proxy)

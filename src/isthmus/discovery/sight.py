@@ -50,28 +50,36 @@ class Sight:
 
 
 def exported_to(scope: Scope, snapshot: Snapshot) -> Mapping[ServiceKey, Service]:
-    """The services that the scope's proxies may see, in order."""
+    """The services that the scope's proxies may see, in order. Whose they are is asked only of those that are not there for everybody."""
     default = snapshot.settings.service_export_to
+
+    def is_there(service: Service) -> bool:
+        said = service.export_to or default
+        return is_for_all(said) or is_exported(said, service.namespace, scope.namespace)
+
     return {
         key: service
         for key, service in sorted(snapshot.services.items())
-        if is_exported(service.export_to or default, service.namespace, scope.namespace)
-        and not (service.pod_of and is_near(scope, service))
+        if is_there(service) and not (service.pod_of and is_near(scope, service))
     }
 
 
 def sight_of(scope: Scope, snapshot: Snapshot, exported: Mapping[ServiceKey, Service] | None = None) -> Sight:
     """What all proxies of the scope see. `exported` is what `exported_to` gives, where that is known already."""
-    settings, namespace = snapshot.settings, scope.namespace
+    settings = snapshot.settings
     services = exported_to(scope, snapshot) if exported is None else exported
-    rules = tuple(
-        rule
-        for rule in snapshot.virtual_services
-        if is_exported(rule.export_to or settings.virtual_service_export_to, rule.namespace, namespace)
-    )
+
+    def is_there(rule: VirtualService) -> bool:
+        said = rule.export_to or settings.virtual_service_export_to
+        return is_for_all(said) or is_exported(said, rule.namespace, scope.namespace)
+
+    rules = tuple(filter(is_there, snapshot.virtual_services))
     sidecar = sidecar_for(scope, snapshot)
+    if sidecar is None:
+        return Sight.of(dict.fromkeys(services, ALL_PORTS), rules, Elsewhere(settings.registry_only), Placement())
+    namespace = scope.namespace
     elsewhere = _elsewhere(sidecar, namespace, services, registry_only=settings.registry_only)
-    if sidecar is None or sidecar.egress is None:
+    if sidecar.egress is None:
         return Sight.of(dict.fromkeys(services, ALL_PORTS), rules, elsewhere, Placement())
     imported = tuple(rule for rule in rules if any(_imports_rule(egress, rule) for egress in sidecar.egress))
     ports = _ports(sidecar.egress, imported, namespace, services)
@@ -117,16 +125,15 @@ def _placement(
 
 
 def _elsewhere(
-    sidecar: Sidecar | None,
+    sidecar: Sidecar,
     namespace: Namespace,
     services: Mapping[ServiceKey, Service],
     *,
     registry_only: bool,
 ) -> Elsewhere:
     """As the Sidecar says, else the mesh. An egress proxy that nobody declares is as good as none, and whatever would go there ends."""
-    said = sidecar.registry_only if sidecar else None
-    only = registry_only if said is None else said
-    proxy = sidecar.egress_proxy if sidecar else None
+    only = registry_only if sidecar.registry_only is None else sidecar.registry_only
+    proxy = sidecar.egress_proxy
     if only or proxy is None:
         return Elsewhere(only)
     service = _named(proxy.host, namespace, services)
@@ -174,7 +181,7 @@ def unseen(scope: Scope, service: Service, snapshot: Snapshot) -> Unseen | None:
 
 def sidecar_for(scope: Scope, snapshot: Snapshot) -> Sidecar | None:
     """The one that holds: the oldest of the namespace that chooses the workload, else the namespace's own, else the mesh's."""
-    if scope.kind is ProxyKind.ROUTER:
+    if scope.kind is ProxyKind.ROUTER or not snapshot.sidecars:
         return None
     own = [sidecar for sidecar in snapshot.sidecars if sidecar.namespace == scope.namespace]
     labels = dict(scope.labels)

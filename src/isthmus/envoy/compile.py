@@ -116,8 +116,9 @@ def _frame(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
         case ProxyKind.SIDECAR:
             planned = outbound.plan(view.upstreams, view.scope, view.placement)
             yield from frame_of_sidecar(planned, view.elsewhere)
-            tables = route_tables.tables_of(planned, view.extra_hosts, view.scope, view.dns_domain, view.elsewhere)
-            yield from ((ROUTES, route_tables.encoded(table)) for table in tables)
+            tables = route_tables.tables_of(planned, view.scope, view.dns_domain, view.elsewhere)
+            namespace, extra = view.scope.namespace, view.extra_hosts
+            yield from ((ROUTES, route_tables.encoded(table, namespace, extra)) for table in tables)
         case ProxyKind.PROXYLESS:
             yield from ((LISTENER, each) for each in proxyless.listeners(view))
             yield from ((ROUTES, each) for each in proxyless.tables(view))

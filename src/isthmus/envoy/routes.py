@@ -2,14 +2,16 @@
 
 A virtual host for each service on a port, under every name that applications beside the proxy may use for it. Envoy refuses a whole route
 configuration in which two virtual hosts claim one domain, so a domain has one owner: a service's full name always is its own; then its
-virtual addresses, those of the proxy's own cluster first (address ranges of clusters may overlap); then the short forms.
+virtual addresses, those of the proxy's own cluster first (address ranges of clusters may overlap); then the short forms, of which those that
+say no namespace come last.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
@@ -18,10 +20,11 @@ from envoy.type.matcher.v3 import regex_pb2, string_pb2
 
 from isthmus.envoy import hashing, virtual_services
 from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, boolean, packed, seconds, uint32
-from isthmus.envoy.resources import Piece, Resource
+from isthmus.envoy.resources import Piece, Resource, Section
 from isthmus.envoy.wire import block
 from isthmus.model.names import Namespace
 from isthmus.model.routing import DIRECT_BODY_BYTES_MAX, Route
+from isthmus.model.services import Service
 from isthmus.model.sidecars import Elsewhere
 from isthmus.model.traffic import ConsistentHash
 from isthmus.model.views import ExtraHost, Scope, Upstream
@@ -31,6 +34,8 @@ _IDEMPOTENT = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
 
 _SAFE_TO_REPEAT = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 """Istio's default: the request did not reach an application, or it was answered that it may be repeated."""
+
+D = TypeVar("D")
 
 _DRAWS_MAX = 40
 _VIRTUAL_HOSTS_FIELD = 2
@@ -67,16 +72,20 @@ def gateway_host(name: str, domain: str, found: tuple[Route, ...], require_tls: 
     return _framed(host)
 
 
-def configuration(name: str, hosts: Sequence[Piece]) -> Resource:
+def configuration(name: str, hosts: Sequence[Piece | Section]) -> Resource:
     """Spliced from encoded virtual hosts. Upstreams are not validated: they arrive by another path, and a moment apart."""
-    head = route_pb2.RouteConfiguration(name=name).SerializeToString(deterministic=True)
-    tail = route_pb2.RouteConfiguration(
+    head = Piece.of(route_pb2.RouteConfiguration(name=name).SerializeToString(deterministic=True))
+    return Resource.of_pieces(name, (head, *hosts, _end()))
+
+
+@cache
+def _end() -> Piece:
+    end = route_pb2.RouteConfiguration(
         validate_clusters=boolean(False),
         ignore_port_in_host_matching=True,
         max_direct_response_body_size_bytes=uint32(DIRECT_BODY_BYTES_MAX),
     )
-    ends = (Piece.of(head), Piece.of(tail.SerializeToString(deterministic=True)))
-    return Resource.of_pieces(name, (ends[0], *hosts, ends[1]))
+    return Piece.of(end.SerializeToString(deterministic=True))
 
 
 def _framed(host: Any) -> Piece:
@@ -89,46 +98,82 @@ def host_and_port(upstream: Upstream) -> str:
     return f"{upstream.service.hostname}:{upstream.port.number}"
 
 
-def domains_by_upstream(
-    upstreams: Sequence[Upstream], scope: Scope, dns_domain: str
-) -> Iterator[tuple[Upstream, tuple[str, ...]]]:
-    """Who is meant by which domains, on one port."""
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A service port in a route table: the domains that mean it for whoever calls, and further ones for callers in some namespace alone."""
+
+    upstream: Upstream
+    domains: tuple[str, ...]
+    near: tuple[tuple[Namespace, str], ...] = ()
+
+    def domains_from(self, namespace: Namespace) -> tuple[str, ...]:
+        """Those for callers in the namespace."""
+        return (*self.domains, *(name for home, name in self.near if home == namespace))
+
+
+def named(upstreams: Sequence[Upstream], scope: Scope, dns_domain: str) -> Iterator[Named]:
+    """Who is meant by which domains, on one port, by host. Of the caller only the cluster matters, so that namespaces share it."""
     own = scope.cluster
     by_closeness = sorted(upstreams, key=lambda upstream: own not in upstream.service.declared_in)
-    owner: dict[str, Upstream] = {}
+    names = {id(upstream): upstream.name for upstream in upstreams}
+    owner: dict[str, str] = {}
+    near: dict[tuple[Namespace, str], str] = {}
     for upstream in upstreams:
-        owner.setdefault(upstream.service.hostname, upstream)
-        owner.setdefault(upstream.service.hostname + ".", upstream)
+        owner.setdefault(upstream.service.hostname, names[id(upstream)])
+        owner.setdefault(upstream.service.hostname + ".", names[id(upstream)])
     for upstream in by_closeness:
         for ip in upstream.virtual_ips:
-            owner.setdefault(f"[{ip}]" if ":" in ip else ip, upstream)
+            owner.setdefault(f"[{ip}]" if ":" in ip else ip, names[id(upstream)])
     for upstream in by_closeness:
-        for short in short_names(upstream, scope.namespace, dns_domain):
-            owner.setdefault(short, upstream)
-    domains: dict[str, list[str]] = {}
-    for domain, upstream in owner.items():
-        domains.setdefault(upstream.name, []).append(domain)
+        for short in _shortened(upstream.service, dns_domain):
+            owner.setdefault(short, names[id(upstream)])
+    for upstream in by_closeness:
+        for home, name in _nearest(upstream.service, dns_domain):
+            if name not in owner:
+                near.setdefault((home, name), names[id(upstream)])
+    domains, also = _claimed(owner), _claimed(near)
     for upstream in sorted(upstreams, key=lambda upstream: upstream.service.hostname):
-        if claimed := domains.pop(upstream.name, None):
-            yield upstream, tuple(claimed)
+        called = names[id(upstream)]
+        if claimed := domains.pop(called, None):
+            yield Named(upstream, tuple(claimed), tuple(also.get(called, ())))
+
+
+def _claimed(owner: Mapping[D, str]) -> dict[str, list[D]]:
+    """By who has it."""
+    found: dict[str, list[D]] = {}
+    for domain, name in owner.items():
+        found.setdefault(name, []).append(domain)
+    return found
 
 
 def short_names(upstream: Upstream, namespace: Namespace, dns_domain: str) -> Iterator[str]:
     """What the search domains of a Pod in this namespace complete to the full name; Pods of a headless service; and other names for it."""
-    service = upstream.service
+    yield from (name for home, name in _nearest(upstream.service, dns_domain) if home == namespace)
+    yield from _shortened(upstream.service, dns_domain)
+
+
+def _shortened(service: Service, dns_domain: str) -> Iterator[str]:
+    """Those that every caller has."""
     for home, alias in service.aliases:
-        if home == namespace:
-            yield alias
         yield f"{alias}.{home}.svc.{dns_domain}"
         yield f"{alias}.{home}.svc"
         yield f"{alias}.{home}"
-    if service.hostname == f"{service.name}.{service.namespace}.svc.{dns_domain}":
-        if service.namespace == namespace:
-            yield service.name
+    if _is_of_cluster(service, dns_domain):
         yield f"{service.name}.{service.namespace}.svc"
         yield f"{service.name}.{service.namespace}"
     if service.headless:
         yield f"*.{service.hostname}"
+
+
+def _nearest(service: Service, dns_domain: str) -> Iterator[tuple[Namespace, str]]:
+    """Those that say no namespace, with the one in which they are said."""
+    yield from service.aliases
+    if _is_of_cluster(service, dns_domain):
+        yield service.namespace, service.name
+
+
+def _is_of_cluster(service: Service, dns_domain: str) -> bool:
+    return service.hostname == f"{service.name}.{service.namespace}.svc.{dns_domain}"
 
 
 @lru_cache(maxsize=65536)

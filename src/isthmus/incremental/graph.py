@@ -341,8 +341,13 @@ class Graph:
             self._compute(cell)
 
     def _read_something_new(self, cell: Cell) -> bool:
-        """Brings what is in doubt up to date, until some of it has changed (and so made the cell dirty)."""
+        """Brings what is in doubt up to date, until some of it has changed (and so made the cell dirty). In the order in which it was read:
+        whether something would be read at all may depend on what was read before.
+        """
         doubts, cell.doubts = cell.doubts, []
+        if len(doubts) > 1:
+            doubted = frozenset(doubts)
+            doubts = [read for read in cell.reads if read in doubted]
         for read in doubts:
             if read.state is not State.CLEAN:
                 self.refresh(read)

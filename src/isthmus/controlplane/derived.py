@@ -1,0 +1,202 @@
+"""What stands between the snapshot and resources: the values that derivations give each other.
+
+Several are keys, too: what follows from one of them is computed once for all the scopes that have an equal one. They know their hash, because they
+are long and are looked up often.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+
+from isthmus.discovery.sight import Sight
+from isthmus.discovery.spreading import Use
+from isthmus.envoy.resources import Resource
+from isthmus.envoy.route_tables import Remainder, RouteTable
+from isthmus.envoy.routes import Named
+from isthmus.model.names import Hostname, Namespace, ServiceKey
+from isthmus.model.views import LocalityGroup, Upstream, Ways
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """A host name as a scope sees it: the services that have it, in order, each with the ports that are seen, or None for not at all."""
+
+    name: Hostname
+    services: tuple[tuple[ServiceKey, frozenset[int] | None], ...]
+
+    def __hash__(self) -> int:
+        """By what tells most hosts apart: they are looked up for each scope."""
+        return hash(self.name)
+
+
+@lru_cache(maxsize=1 << 17)
+def host_of(name: Hostname, services: tuple[tuple[ServiceKey, frozenset[int] | None], ...]) -> Host:
+    """One object for all the scopes that see it alike: comparing what they see is then comparing addresses."""
+    return Host(name, services)
+
+
+@dataclass(frozen=True, eq=False)
+class Hosts:
+    """All the hosts that a scope sees, in the order of services, and `seen`: how it sees them, without rules."""
+
+    all: tuple[Host, ...]
+    seen: Sight
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Hosts):
+            return NotImplemented
+        return self is other or (self._hash, self.all, self.seen) == (other._hash, other.all, other.seen)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.all)
+
+    @cached_property
+    def whole(self) -> frozenset[Host]:
+        return frozenset(self.all)
+
+    @cached_property
+    def of_service(self) -> Mapping[ServiceKey, Host]:
+        return {key: host for host in self.all for key, _ in host.services}
+
+    @cached_property
+    def are_mixed(self) -> bool:
+        """Whether the order of services is another one than that of hosts: some have several, which others stand between."""
+        return any(len(host.services) > 1 for host in self.all)
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What a use's cluster, listeners and routes depend on of its endpoints. `groups` only where these need them."""
+
+    ways: Ways
+    locality_weighted: bool
+    groups: tuple[LocalityGroup, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What callers are told of a use: the encoded endpoints (absent where they find them otherwise), and the shape."""
+
+    endpoints: Resource | None
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """What a host adds to a scope: clusters, and the uses whose endpoints go with them. Names are unique; `faces` are for the frame."""
+
+    clusters: tuple[Resource, ...]
+    secrets: tuple[Resource, ...]
+    """Stand-ins for those that the clusters name."""
+    uses: tuple[Use, ...]
+    faces: Faces
+
+
+@dataclass(frozen=True, slots=True)
+class Faces:
+    """A host's upstreams without their endpoints, and those that are passed through, each with the gateway's port."""
+
+    upstreams: tuple[Upstream, ...]
+    exposed: tuple[tuple[int, Upstream], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Hosted:
+    """A service port in a route table, under its domains."""
+
+    host: Host
+    service: ServiceKey
+    port: int
+    domains: tuple[str, ...]
+
+    def __hash__(self) -> int:
+        return hash((self.host.name, self.port, len(self.domains)))
+
+
+@lru_cache(maxsize=1 << 18)
+def hosted(host: Host, service: ServiceKey, port: int, domains: tuple[str, ...]) -> Hosted:
+    """One object for all the tables that have it."""
+    return Hosted(host, service, port, domains)
+
+
+@dataclass(frozen=True, eq=False)
+class Stretch:
+    """A section of a route table before its virtual hosts are encoded."""
+
+    hosted: tuple[Hosted, ...]
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Stretch):
+            return NotImplemented
+        return self is other or (self._hash == other._hash and self.hosted == other.hosted)
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    @cached_property
+    def _hash(self) -> int:
+        return hash(self.hosted)
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The route table of a port before its virtual hosts are encoded. `near`: for callers in some namespaces some sections, by position, are
+    others."""
+
+    name: str
+    sections: tuple[Stretch, ...]
+    near: Mapping[Namespace, Mapping[int, Stretch]]
+    remainder: Remainder
+
+
+@dataclass(frozen=True, slots=True)
+class DetectedLayout:
+    """The same of a service that has a table to itself."""
+
+    name: str
+    stretch: Stretch
+
+
+@dataclass(frozen=True, slots=True)
+class Layouts:
+    on_ports: tuple[Layout, ...]
+    detected: tuple[DetectedLayout, ...]
+
+
+def layouts_of(tables: Iterable[RouteTable], hosts: Hosts) -> Layouts:
+    on_ports, detected = [], []
+    for table in tables:
+        sections = tuple(_stretch(section, None, hosts) for section in table.sections)
+        if table.remainder is None:
+            detected.append(DetectedLayout(table.name, *sections))
+        else:
+            on_ports.append(Layout(table.name, sections, _near(table, hosts), table.remainder))
+    return Layouts(tuple(on_ports), tuple(detected))
+
+
+def _near(table: RouteTable, hosts: Hosts) -> Mapping[Namespace, Mapping[int, Stretch]]:
+    found: dict[Namespace, dict[int, Stretch]] = {}
+    for at, section in enumerate(table.sections):
+        for caller in {home for each in section for home, _ in each.near}:
+            found.setdefault(caller, {})[at] = _stretch(section, caller, hosts)
+    return found
+
+
+def _stretch(section: Iterable[Named], caller: Namespace | None, hosts: Hosts) -> Stretch:
+    return Stretch(
+        tuple(
+            hosted(
+                hosts.of_service[each.upstream.service.key],
+                each.upstream.service.key,
+                each.upstream.port.number,
+                each.domains if caller is None else each.domains_from(caller),
+            )
+            for each in section
+        )
+    )
