@@ -34,10 +34,10 @@ def test_every_spelling_of_a_name_means_its_service(mesh):
 
     cluster = "svc.cluster.local"
     assert lines(table) == [
-        f"a.sample.{cluster}:80 -> outbound|80||a.sample.{cluster}: "
-        f"a.sample.{cluster} a.sample.{cluster}. 10.96.0.1 a.sample.svc a.sample a",
         f"b.other.{cluster}:80 -> outbound|80||b.other.{cluster}: "
         f"b.other.{cluster} b.other.{cluster}. 10.96.0.2 b.other.svc b.other",
+        f"a.sample.{cluster}:80 -> outbound|80||a.sample.{cluster}: "
+        f"a.sample.{cluster} a.sample.{cluster}. 10.96.0.1 a.sample.svc a.sample a",
         f"peers.sample.{cluster}:80 -> outbound|80||peers.sample.{cluster}: "
         f"peers.sample.{cluster} peers.sample.{cluster}. peers.sample.svc peers.sample *.peers.sample.{cluster} peers",
         "allow_any -> PassthroughCluster: *",

@@ -162,16 +162,22 @@ class Delivery:
         return None
 
     async def _settle(self) -> None:
-        """Computes what is due, a few milliseconds at a time, and tells those whom it concerns."""
+        """Computes what is due, a few milliseconds at a time, and tells those whom it concerns: nobody waits until others are computed, too."""
         async with self._settling:
             turn = _Turn()
             for _ in self.tables.settling():
-                await turn.over()
-            for proxy, changes in self.tables.changed().items():
-                resources = self.tables.resources(proxy)
-                if resources is not None:
-                    for feed in self._of[proxy]:
-                        self._put(feed, proxy, resources, changes)
+                if turn.is_over:
+                    self._tell()
+                    await turn.rest()
+            self._tell()
+
+    def _tell(self) -> None:
+        """What is new for those that are finished."""
+        for proxy, changes in self.tables.changed().items():
+            resources = self.tables.resources(proxy)
+            if resources is not None:
+                for feed in self._of[proxy]:
+                    self._put(feed, proxy, resources, changes)
 
     def _put(self, feed: Newest, proxy: Proxy, resources: ResourceSet, changes: Changes | None) -> None:
         """With the Secrets that the resources name, in the place of their stand-ins."""
@@ -249,10 +255,13 @@ class _Turn:
         self._loop = asyncio.get_running_loop()
         self._end = self._loop.time() + _TURN_SECONDS
 
-    async def over(self) -> None:
-        if self._loop.time() > self._end:
-            await asyncio.sleep(0)
-            self._end = self._loop.time() + _TURN_SECONDS
+    @property
+    def is_over(self) -> bool:
+        return self._loop.time() > self._end
+
+    async def rest(self) -> None:
+        await asyncio.sleep(0)
+        self._end = self._loop.time() + _TURN_SECONDS
 
 
 def _check(caller: Caller, proxy: Proxy) -> None:

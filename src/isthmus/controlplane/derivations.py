@@ -122,7 +122,7 @@ class Derivations:
         self.extra_hosts: Shared[None, Scope, tuple[ExtraHost, ...]] = Shared(self.graph, "extra hosts", self._extra)
         self.names: Shared[Hosts, Scope, Resource] = Shared(self.graph, "names", self._names)
         self.listeners: Shared[Hosts, Scope, tuple[Typed, ...]] = Shared(self.graph, "listeners", self._listeners)
-        self.frame: Shared[None, Scope, tuple[Typed, ...]] = Shared(self.graph, "frame", self._frame)
+        self.frame: Shared[None, Scope, tuple[Typed, ...]] = Shared(self.graph, "frame", self._frame, deferred=True)
         self.layouts: Shared[Hosts, Scope, Layouts] = Shared(self.graph, "layouts", self._layouts)
         self.virtual_host: Shared[Hosted, Scope, Piece] = Shared(self.graph, "virtual host", self._virtual_host)
         self.section: Shared[Stretch, Scope, Section] = Shared(self.graph, "section", self._section)
@@ -138,7 +138,7 @@ class Derivations:
         self.inbound_resources: Derived[tuple[ProxyKind, InboundView, frozenset[str]], tuple[Typed, ...]] = (
             self.graph.derive("inbound resources", lambda _, key: tuple(of_proxy(*key)))
         )
-        self.own: Derived[Proxy, tuple[Typed, ...]] = self.graph.derive("own resources", self._own)
+        self.own: Derived[Proxy, tuple[Typed, ...]] = self.graph.derive("own resources", self._own, deferred=True)
 
     def _snapshot(self, fetch: Fetch) -> Snapshot:
         return self.record.seen_through(fetch)

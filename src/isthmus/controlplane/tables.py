@@ -38,25 +38,37 @@ TYPES = (CLUSTER, ENDPOINTS, EXTENSION, LISTENER, ROUTES, SECRET, NAME_TABLE, BU
 
 
 class Table:
-    """Resources by type and name, and which have changed since somebody asked, with the versions that they had then."""
+    """Resources by type and name, and which have changed since somebody asked, with the versions that they had then.
+
+    What is put and dropped is there from the next `commit` on: nobody sees a table half changed.
+    """
 
     def __init__(self) -> None:
         self.by_type: dict[str, dict[str, Resource]] = {type_url: {} for type_url in TYPES}
+        self._coming: list[tuple[str, str, Resource | None]] = []
         self._changed: dict[str, dict[str, str]] = {}
 
     def put(self, type_url: str, resource: Resource) -> None:
         """The resource is this from now on."""
-        table = self.by_type[type_url]
-        known = table.get(resource.name)
-        if known is None or known.version != resource.version:
-            table[resource.name] = resource
-            self._changed.setdefault(type_url, {}).setdefault(resource.name, known.version if known else "")
+        self._coming.append((type_url, resource.name, resource))
 
     def drop(self, type_url: str, name: str) -> None:
         """There is none of this name any longer."""
-        known = self.by_type[type_url].pop(name, None)
-        if known is not None:
-            self._changed.setdefault(type_url, {}).setdefault(name, known.version)
+        self._coming.append((type_url, name, None))
+
+    def commit(self) -> None:
+        """Makes what was put and dropped visible."""
+        for type_url, name, resource in self._coming:
+            table = self.by_type[type_url]
+            known = table.get(name)
+            if (known.version if known else "") == (resource.version if resource else ""):
+                continue
+            if resource is None:
+                del table[name]
+            else:
+                table[name] = resource
+            self._changed.setdefault(type_url, {}).setdefault(name, known.version if known else "")
+        self._coming = []
 
     def replace(self, old: Sequence[Typed], new: Sequence[Typed]) -> None:
         """What one derivation gave before, and gives now. Nearly all of it is the same objects."""
@@ -174,8 +186,10 @@ class Tables:
         self.derivations = Derivations()
         self._scopes: dict[Scope, ScopeTable] = {}
         self._own: dict[Proxy, Table] = {}
-        self._touched: dict[Proxy, None] = {}
-        """Whose own table may have changed."""
+        self._unfinished: dict[ScopeTable, dict[Proxy, None]] = {}
+        """Where something has still to be computed or committed, with those of whom that is their own."""
+        self._finished: dict[ScopeTable, dict[Proxy, None]] = {}
+        """The same since the last `changed`."""
         self._at: dict[Proxy, ScopeTable] = {}
         self._connected: Counter[Proxy] = Counter()
         self._moved: dict[Proxy, Changes] = {}
@@ -217,7 +231,6 @@ class Tables:
         if not self._connected[proxy]:
             del self._connected[proxy], self._own[proxy]
             self._moved.pop(proxy, None)
-            self._touched.pop(proxy, None)
             self.derivations.own.release(proxy)
             self.derivations.scope.release(proxy)
             self._leave(proxy)
@@ -227,47 +240,78 @@ class Tables:
         return self._views.get(proxy)
 
     def settling(self) -> Iterator[None]:
-        """Computes what is due, piece by piece, so that a caller can let others run in between."""
-        derived = self.derivations
-        observed: tuple[Shared[Any, Scope, Any], ...] = (
-            derived.hosts,
-            derived.part,
-            derived.told,
-            derived.frame,
-        )
+        """Computes what is due, piece by piece, so that a caller can let others run in between.
+
+        First what scopes share, then scope by scope what is left. `changed` gives what is new for scopes that are finished, while others still
+        settle. A newer snapshot may be learned in between: scopes that are not finished then go on with that.
+        """
         while True:
-            for each in observed:
-                yield from each.settling()
-            yield from derived.graph.settling()
-            self._apply()
-            if not derived.graph.is_due and all(each.is_settled for each in observed):
+            while self._shared_is_due:
+                for each in self._shared:
+                    yield from each.settling()
+                yield from self.derivations.graph.settling()
+                self._apply()
+            self._note_due()
+            while self._unfinished and not self._shared_is_due:
+                yield from self._finishing(next(iter(self._unfinished)))
+            if not self._shared_is_due:
                 break
 
+    @property
+    def _shared(self) -> tuple[Shared[Any, Scope, Any], ...]:
+        return self.derivations.hosts, self.derivations.part, self.derivations.told
+
+    @property
+    def _shared_is_due(self) -> bool:
+        return self.derivations.graph.is_due or not all(each.is_settled for each in self._shared)
+
+    def _note_due(self) -> None:
+        for _, scope in self.derivations.frame.due():
+            self._unfinished.setdefault(self._scopes[scope], {})
+        for proxy in self.derivations.own.due():
+            if proxy in self._at:
+                self._unfinished.setdefault(self._at[proxy], {})[proxy] = None
+
+    def _finishing(self, table: ScopeTable) -> Iterator[None]:
+        """All of it is committed at once: a proxy that is told of a route finds its upstreams beside it."""
+        self.derivations.frame.bring(None, table.scope)
+        self._apply()
+        for proxy in list(self._unfinished[table]):
+            yield
+            self.derivations.own.bring(proxy)
+            self._apply()
+        yield
+        if self._shared_is_due or table not in self._unfinished:
+            return
+        table.commit()
+        touched = self._unfinished.pop(table)
+        for proxy in touched:
+            self._own[proxy].commit()
+        self._finished.setdefault(table, {}).update(touched)
+
     def changed(self) -> dict[Proxy, Changes]:
-        """For each proxy that was touched since the last call: what is different, with the versions that there were."""
+        """For each proxy of a scope that was finished since the last call: what is different, with the versions that there were."""
         found: dict[Proxy, Changes] = {}
-        for table in self._scopes.values():
+        for table, touched in self._finished.items():
             changes = table.take_changed()
             if changes:
                 found.update(dict.fromkeys(table.proxies, changes))
-        for proxy in self._touched:
-            changes = self._own[proxy].take_changed()
-            if changes:
-                found[proxy] = _both(found.get(proxy, {}), changes)
-        self._touched.clear()
-        for proxy, before in self._moved.items():
-            had = {
-                kind: {name: before.get(kind, {}).get(name, "") for name in self._names(proxy, kind)} for kind in TYPES
-            }
-            found[proxy] = _both(_both(found.get(proxy, {}), had), before)
-        self._moved.clear()
+            for proxy in touched:
+                changes = self._own[proxy].take_changed()
+                if changes:
+                    found[proxy] = _both(found.get(proxy, {}), changes)
+            for proxy in self._moved.keys() & table.proxies.keys():
+                before = self._moved.pop(proxy)
+                had = {
+                    kind: {name: before.get(kind, {}).get(name, "") for name in names}
+                    for kind, names in table.by_type.items()
+                }
+                found[proxy] = _both(_both(found.get(proxy, {}), had), before)
+        self._finished.clear()
         return found
 
-    def _names(self, proxy: Proxy, kind: str) -> Iterable[str]:
-        table = self._at.get(proxy)
-        return () if table is None else table.by_type[kind]
-
     def _apply(self) -> None:
+        """Hands out what was found to be different. Proxies see nothing of it before their scope is finished."""
         derived = self.derivations
         for change in derived.graph.take_changes():
             if isinstance(change.key, Proxy) and change.key in self._connected:
@@ -275,15 +319,23 @@ class Tables:
                     self._enter(change.key, change.new)
                 else:
                     self._own[change.key].replace(change.old or (), change.new)
-                    self._touched[change.key] = None
-        for subject, _, hosts in _each(derived.hosts, self._scopes):
+                    self._unfinished.setdefault(self._at[change.key], {})[change.key] = None
+        for subject, _, hosts in self._each(derived.hosts):
             subject.want(hosts.whole)
-        for subject, host, part in _each(derived.part, self._scopes):
+        for subject, host, part in self._each(derived.part):
             subject.take_part(host, part)
-        for subject, use, told in _each(derived.told, self._scopes):
+        for subject, use, told in self._each(derived.told):
             subject.take_endpoints(use, told.endpoints)
-        for subject, _, found in _each(derived.frame, self._scopes):
+        for subject, _, found in self._each(derived.frame):
             subject.take_frame(found)
+
+    def _each(self, found: Shared[Any, Scope, Any]) -> Iterator[tuple[ScopeTable, Any, Any]]:
+        for change in found.take_changes():
+            for scope in change.subjects:
+                table = self._scopes.get(scope)  # type: ignore[call-overload]
+                if table is not None:
+                    self._unfinished.setdefault(table, {})
+                    yield table, change.key, change.new
 
     def _enter(self, proxy: Proxy, scope: Scope) -> None:
         before = self._at.get(proxy)
@@ -295,6 +347,7 @@ class Tables:
             table = self._scopes[scope] = ScopeTable(scope, self.derivations)
         table.proxies[proxy] = None
         self._at[proxy] = table
+        self._unfinished.setdefault(table, {})[proxy] = None
         own = self._own[proxy].by_type
         both = {kind: _Layered(own[kind], shared) for kind, shared in table.by_type.items()}
         self._views[proxy] = ResourceSet(MappingProxyType(both), own)
@@ -302,19 +355,16 @@ class Tables:
     def _leave(self, proxy: Proxy) -> None:
         table = self._at.pop(proxy, None)
         self._views.pop(proxy, None)
-        if table is not None:
-            del table.proxies[proxy]
-            if not table.proxies:
-                del self._scopes[table.scope]
-                table.end()
-
-
-def _each(found: Shared[Any, Scope, Any], tables: Mapping[Scope, ScopeTable]) -> Iterator[tuple[ScopeTable, Any, Any]]:
-    for change in found.take_changes():
-        for scope in change.subjects:
-            table = tables.get(scope)  # type: ignore[call-overload]
-            if table is not None:
-                yield table, change.key, change.new
+        if table is None:
+            return
+        del table.proxies[proxy]
+        self._unfinished.get(table, {}).pop(proxy, None)
+        self._finished.get(table, {}).pop(proxy, None)
+        if not table.proxies:
+            self._unfinished.pop(table, None)
+            self._finished.pop(table, None)
+            del self._scopes[table.scope]
+            table.end()
 
 
 def _both(one: Changes, other: Changes) -> Changes:

@@ -85,8 +85,14 @@ class Node:
         self.cut_off = 0
         self.reported: Callable[[Cell, Any], None] = self._report
         """Told of each observed cell that changed, with its old value."""
+        self.due = graph.due
+        """Where its observed cells wait to be brought up to date: with all others, unless it is `deferred`."""
         self.forgotten: Callable[[Cell], None] = lambda cell: None
         """Told of each cell that nobody needs any longer."""
+
+    def deferred(self) -> None:
+        """From now on its cells are brought up to date one by one, with `Graph.bring`, and not by settling."""
+        self.due = OrderedDict()
 
     def cell(self, key: Hashable) -> Cell:
         cell = self.cells.get(key)
@@ -173,9 +179,11 @@ class Source(Generic[K, V]):
 class Derived(Generic[K, V]):
     """Values computed from others, by key, when somebody observes them."""
 
-    def __init__(self, graph: Graph, name: str, compute: Callable[[Fetch, K], V]) -> None:
+    def __init__(self, graph: Graph, name: str, compute: Callable[[Fetch, K], V], *, deferred: bool = False) -> None:
         self._graph = graph
         self._node = graph.add(name, lambda fetch, cell: compute(fetch, cast(K, cell.key)))
+        if deferred:
+            self._node.deferred()
 
     def observe(self, key: K) -> None:
         """Keeps this value current from the next settle on."""
@@ -186,6 +194,16 @@ class Derived(Generic[K, V]):
         cell = self._node.cells.get(key)
         if cell is not None:
             self._graph.release(cell)
+
+    def due(self) -> list[K]:
+        """If it is deferred: the observed keys whose values may be others now."""
+        return [cast(K, cell.key) for cell in self._node.due]
+
+    def bring(self, key: K) -> None:
+        """Brings an observed value up to date, where it is due."""
+        cell = self._node.cells.get(key)
+        if cell is not None and cell in self._node.due:
+            self._graph.bring(cell)
 
     def value(self, key: K) -> V | None:
         """The value as of the last settle; None where there is none yet."""
@@ -247,16 +265,16 @@ class Graph:
         self.nodes: dict[str, Node] = {}
         self.log: list[Change] = []
         self.failures: dict[tuple[str, Hashable], BaseException] = {}
-        self._due: OrderedDict[Cell, None] = OrderedDict()
+        self.due: OrderedDict[Cell, None] = OrderedDict()
         """In a plain dictionary, finding the first costs what has ever been in it."""
 
     def source(self, name: str) -> Source[Any, Any]:
         """A new source. Raises ValueError for a name that is taken."""
         return Source(self, name)
 
-    def derive(self, name: str, compute: Callable[[Fetch, K], V]) -> Derived[K, V]:
-        """A new derivation. Raises ValueError for a name that is taken."""
-        return Derived(self, name, compute)
+    def derive(self, name: str, compute: Callable[[Fetch, K], V], *, deferred: bool = False) -> Derived[K, V]:
+        """A new derivation. A deferred one is not settled with the others, but when it is asked to be. Raises ValueError for a name that is taken."""
+        return Derived(self, name, compute, deferred=deferred)
 
     def settle(self) -> list[Change]:
         """Brings every observed value up to date; the changes, in the order in which they were found."""
@@ -269,16 +287,21 @@ class Graph:
 
         Sources must not be set while a slice is under way; between slices they may. Ends when nothing is due; take the changes then.
         """
-        while self._due:
-            cell, _ = self._due.popitem(last=False)
-            self.refresh(cell)
-            self.forget_if_unused(cell)
+        while self.due:
+            cell, _ = self.due.popitem(last=False)
+            self.bring(cell)
             yield
+
+    def bring(self, cell: Cell) -> None:
+        """For the modules of this package: brings one observed cell up to date."""
+        cell.node.due.pop(cell, None)
+        self.refresh(cell)
+        self.forget_if_unused(cell)
 
     @property
     def is_due(self) -> bool:
-        """Whether something that is observed has still to be brought up to date."""
-        return bool(self._due)
+        """Whether something that is observed, and is not deferred, has still to be brought up to date."""
+        return bool(self.due)
 
     def take_changes(self) -> list[Change]:
         """What has been found to be different since the last call."""
@@ -296,12 +319,12 @@ class Graph:
         """For the modules of this package: keeps the cell current from the next settle on."""
         cell.observed = True
         if cell.state is not State.CLEAN:
-            self._due[cell] = None
+            cell.node.due[cell] = None
 
     def release(self, cell: Cell) -> None:
         """For the modules of this package: ends `observe`."""
         cell.observed = False
-        self._due.pop(cell, None)
+        cell.node.due.pop(cell, None)
         self.forget_if_unused(cell)
 
     def changed_in(self, node: Node, key: Hashable) -> None:
@@ -327,7 +350,7 @@ class Graph:
             return False
         cell.state = wanted
         if cell.observed:
-            self._due[cell] = None
+            cell.node.due[cell] = None
         return was is State.CLEAN
 
     def refresh(self, cell: Cell) -> None:
@@ -401,7 +424,7 @@ class Graph:
             if current.node.cells.pop(current.key, None) is None:
                 continue
             self.failures.pop((current.node.name, current.key), None)
-            self._due.pop(current, None)
+            current.node.due.pop(current, None)
             current.node.forgotten(current)
             for read in current.reads:
                 read.readers.pop(current, None)

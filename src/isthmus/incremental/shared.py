@@ -87,10 +87,12 @@ class SharedChange:
 class Shared(Generic[K, S, V]):
     """Values by key and subject."""
 
-    def __init__(self, graph: Graph, name: str, compute: Callable[[Fetch, K, S], V]) -> None:
+    def __init__(self, graph: Graph, name: str, compute: Callable[[Fetch, K, S], V], *, deferred: bool = False) -> None:
         self._graph = graph
         self._compute = compute
         self._node = graph.add(name, self._run)
+        if deferred:
+            self._node.deferred()
         self._node.reported = self._report
         self._node.forgotten = self._forgotten
         self._leaves: dict[K, dict[Attributes, dict[Values, _Leaf]]] = {}
@@ -128,18 +130,33 @@ class Shared(Generic[K, S, V]):
         """Gives each subject that was moved, or is new, its value. Call it before the graph's own settling, and again until it gives nothing."""
         while self._moved:
             (key, subject), old = self._moved.popitem()
-            leaf = self._current(key, subject)
-            if leaf is None:
-                self._moved.setdefault((key, subject), old)
-                continue
-            leaf.followers[subject] = None
-            self._graph.observe(leaf)
-            if leaf.value is not ABSENT and (old is ABSENT or (old is not leaf.value and old != leaf.value)):
-                self.changes.append(
-                    SharedChange(self.name, key, (subject,), None if old is ABSENT else old, leaf.value)
-                )
+            self._follow(key, subject, old)
             yield
         self._moved = {}  # What was large stays large, even when it is empty.
+
+    def due(self) -> list[tuple[K, S]]:
+        """If it is deferred: who observes what, of which the value may be another one now."""
+        leaves = [cast(_Leaf, cell) for cell in self._node.due]
+        return [*((cast(K, leaf.of), cast(S, each)) for leaf in leaves for each in leaf.followers), *self._moved]
+
+    def bring(self, key: K, subject: S) -> None:
+        """Brings what the subject observes up to date, where it is due."""
+        leaf = self._find(key, subject)
+        if leaf is not None and leaf in self._node.due:
+            self._graph.bring(leaf)
+        while (key, subject) in self._moved:
+            self._follow(key, subject, self._moved.pop((key, subject)))
+
+    def _follow(self, key: K, subject: S, old: Any) -> None:
+        """Where the value is found by now. `old` is what the subject had before."""
+        leaf = self._current(key, subject)
+        if leaf is None:
+            self._moved.setdefault((key, subject), old)
+            return
+        leaf.followers[subject] = None
+        self._graph.observe(leaf)
+        if leaf.value is not ABSENT and (old is ABSENT or (old is not leaf.value and old != leaf.value)):
+            self.changes.append(SharedChange(self.name, key, (subject,), None if old is ABSENT else old, leaf.value))
 
     def take_changes(self) -> list[SharedChange]:
         """What has been found to be different since the last call."""
@@ -153,8 +170,8 @@ class Shared(Generic[K, S, V]):
     def _find(self, key: K, subject: S) -> _Leaf | None:
         """Whatever path the subject agrees with: a computation for it would read the same."""
         bare = _bare(subject)
-        for attributes, leaves in self._leaves.get(key, {}).items():
-            leaf = leaves.get(tuple(getattr(bare, attribute) for attribute in attributes))
+        for attributes, leaves in self._leaves.get(key, _NONE).items():
+            leaf = leaves.get(tuple([getattr(bare, attribute) for attribute in attributes]))
             if leaf is not None:
                 return leaf
         return None
@@ -227,6 +244,8 @@ class Shared(Generic[K, S, V]):
         if not by_attributes:
             del self._leaves[key]
 
+
+_NONE: dict[Attributes, dict[Values, _Leaf]] = {}
 
 _SAME: dict[Attributes, Attributes] = {}
 """One object for each sequence of attributes: there are few, and many paths."""
