@@ -1,9 +1,10 @@
 """What each stage of the pipeline costs, one by one: `make bench-stages`. The mesh is workload S, or WORKLOAD, with ten times the services,
-endpoints or clusters for TENFOLD; the change one endpoint more.
+endpoints or clusters for TENFOLD; the change one endpoint more. A Service that is added is measured in half of workload M, too.
 """
 
 from __future__ import annotations
 
+import gc
 import os
 import select
 import socket
@@ -17,7 +18,7 @@ import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
 from bench import workloads
-from bench.workloads import WORKLOADS, cluster_of
+from bench.workloads import WORKLOADS, Workload, cluster_of
 from isthmus.api.registry import KINDS, decode
 from isthmus.controlplane.tables import Tables
 from isthmus.controlplane.world import ImportedCluster, World
@@ -45,23 +46,23 @@ CHANGED = workloads.service_of(WORKLOAD, 0)
 
 
 class Mesh:
-    """The objects of every cluster, decoded, and one EndpointSlice that comes and goes between two states."""
+    """The objects of every cluster, decoded; one EndpointSlice goes between two states, and one Service comes and goes."""
 
-    def __init__(self) -> None:
+    def __init__(self, workload: Workload = WORKLOAD) -> None:
         settings = MeshSettings(
             mesh=MeshId("mesh1"), trust_domain=TrustDomain("cluster.local"), root_namespace=Namespace(workloads.SYSTEM)
         )
         self.world = World(settings, ClusterId(cluster_of(0)))
-        for cluster in range(WORKLOAD.clusters):
+        for cluster in range(workload.clusters):
             imported = ImportedCluster()
             imported.state = ImportState.LIVE
-            for body in (*workloads.namespaces(WORKLOAD, cluster), *workloads.objects(WORKLOAD, cluster)):
+            for body in (*workloads.namespaces(workload, cluster), *workloads.objects(workload, cluster)):
                 if body["kind"] in KINDS:
                     metadata = body["metadata"]
                     name = (metadata.get("namespace", ""), metadata["name"])
                     imported.objects.setdefault(body["kind"], {})[name] = decode(KINDS[body["kind"]], body)
             self.world.put(ClusterId(cluster_of(cluster)), imported)
-        here = [p for p in workloads.places(WORKLOAD) if p.service == CHANGED[1] and p.cluster == 0]
+        here = [p for p in workloads.places(workload) if p.service == CHANGED[1] and p.cluster == 0]
         self.slices = [
             msgspec.json.encode(workloads.endpoint_slice(*CHANGED, here, more=more)) for more in ("", "192.0.2.1")
         ]
@@ -69,6 +70,15 @@ class Mesh:
 
     def snapshot(self) -> Snapshot:
         return self.world.snapshot()
+
+    def service_comes_or_goes(self) -> None:
+        """One that is in the first cluster alone, and has no endpoints."""
+        imported = self.world.clusters[ClusterId(cluster_of(0))]
+        name, kind = (CHANGED[0], "new"), KINDS["Service"]
+        known = imported.objects["Service"].pop(name, None)
+        if known is None:
+            imported.objects["Service"][name] = decode(kind, workloads.service(*name))
+        self.world.touched(imported, kind.key, [name])
 
     def change(self) -> None:
         """The slice has one endpoint more, or less."""
@@ -79,9 +89,9 @@ class Mesh:
         self.world.touched(imported, KINDS["EndpointSlice"].key, [name])
 
 
-def proxies() -> Iterator[Proxy]:
-    for place in workloads.places(WORKLOAD):
-        if place.number >= WORKLOAD.proxies:
+def proxies(workload: Workload = WORKLOAD) -> Iterator[Proxy]:
+    for place in workloads.places(workload):
+        if place.number >= workload.proxies:
             return
         metadata = {
             "CLUSTER_ID": cluster_of(place.cluster),
@@ -102,11 +112,16 @@ def mesh() -> Mesh:
 
 @pytest.fixture(scope="module")
 def kept(mesh: Mesh) -> Tables:
+    return tables_of(mesh, WORKLOAD)
+
+
+def tables_of(mesh: Mesh, workload: Workload) -> Tables:
     tables = Tables()
     tables.learn(mesh.snapshot())
-    for proxy in proxies():
+    for proxy in proxies(workload):
         tables.connect(proxy)
     settle(tables)
+    gc.freeze()  # As the control plane does.
     return tables
 
 
@@ -159,6 +174,21 @@ def test_settle_one_changed_endpoint_for_all_proxies(benchmark: Any, mesh: Mesh,
         return settle(kept)
 
     changed = benchmark.pedantic(learn_and_settle, setup=mesh.change, rounds=40)
+    assert len(changed) == len(kept.proxies)
+
+
+@pytest.mark.parametrize("workload", [WORKLOAD, workloads.half(WORKLOADS["M"])], ids=lambda workload: workload.name)
+def test_settle_an_added_service_for_all_proxies(benchmark: Any, workload: Workload) -> None:
+    """From the object to the names that each proxy is to be told; every other time it is a Service that goes."""
+    mesh = Mesh(workload)
+    kept = tables_of(mesh, workload)
+
+    def learn_and_settle() -> dict[Proxy, Changes]:
+        reading = mesh.world.reading()
+        kept.learn(reading.snapshot, reading.patch)
+        return settle(kept)
+
+    changed = benchmark.pedantic(learn_and_settle, setup=mesh.service_comes_or_goes, rounds=10)
     assert len(changed) == len(kept.proxies)
 
 

@@ -76,6 +76,12 @@ def tenfold(workload: Workload, what: str) -> Workload:
     return replace(workload, name=f"{workload.name}, 10 times the {what}", **{what: getattr(workload, what) * 10})
 
 
+def half(workload: Workload) -> Workload:
+    """Half of everything but clusters and endpoints of a service."""
+    halved = ("services", "proxies", "namespaces", "virtual_services", "destination_rules", "authorization_policies")
+    return replace(workload, name=f"half of {workload.name}", **{what: getattr(workload, what) // 2 for what in halved})
+
+
 def network_of(cluster: int) -> str:
     return f"network-{cluster}"
 
