@@ -297,8 +297,8 @@ What Isthmus does by itself: idempotent requests are tried again elsewhere when 
 ## With a second try for what is slow
 
 The annotation `isthmus.io/hedge-after: {_HEDGE_AFTER}` on the Service: an idempotent request without an answer by then is sent elsewhere, too, and
-the first answer counts ([why it is no default](decisions/0052-hedging-is-asked-for.md)). Nothing is cut off: what is only slow is answered late.
-A request that meets two such places in a row waits twice.
+the first answer counts ([why it is no default](decisions/0088-gateways-connect-within-a-third-of-a-second.md)). Nothing is cut off: what is only
+slow is answered late. A request that meets two such places in a row waits twice.
 
 {_table(hedged)}
 

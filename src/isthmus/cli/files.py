@@ -10,8 +10,7 @@ import click
 from isthmus import __version__
 from isthmus.cli.errors import BAD_INPUT, Failed
 from isthmus.cli.output import json_output, print_json, print_table
-
-_EXAMPLES = Path(__file__).parents[3] / "examples"
+from isthmus.cli.topologies import examples
 
 
 @click.command("version")
@@ -36,9 +35,9 @@ def examples_command(name: str, output: str) -> None:
       isthmus examples
       isthmus examples primary-remote
     """
-    paths = [path for path in sorted(_EXAMPLES.glob("*.yaml")) if name in ("", path.stem)]
+    paths = [path for path in examples() if name in ("", path.stem)]
     if not paths:
-        known = ", ".join(path.stem for path in sorted(_EXAMPLES.glob("*.yaml")))
+        known = ", ".join(path.stem for path in examples())
         raise Failed(f"no example {name!r}; there is: {known}", exit_code=BAD_INPUT)
     found = [(path, *_introduction(path)) for path in paths]
     if output == "json":

@@ -15,6 +15,7 @@ import click
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, TIMED_OUT, Failed
 from isthmus.cli.output import json_output, print_json, print_table
 from isthmus.cli.running_mesh import asked, folder_of, mesh_name
+from isthmus.cli.topologies import TopologyFile
 from isthmus.localruntime import state
 from isthmus.localruntime.mesh_client import MeshClient, MeshUnavailable
 
@@ -22,18 +23,19 @@ _LOOK_SECONDS = 0.1
 
 
 @click.command("up")
-@click.argument("topology", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("topology", type=TopologyFile())
 @click.option("--timeout", default=300.0, show_default=True, help="Seconds to wait until everything is ready.")
 @click.option("--name", default="", help="The mesh's name; the topology's by default.")
 @click.option("--traffic/--no-traffic", "with_traffic", default=True, help="Send requests when everything is ready.")
 @click.option("--detach", is_flag=True, help="Do not wait.")
 @click.option("--rootless", is_flag=True, help="Use a user namespace even as root; other users always do.")
 def up_command(topology: Path, timeout: float, name: str, with_traffic: bool, detach: bool, rootless: bool) -> None:
-    """Boot the clusters, control planes, gateways and workloads of a topology on this machine.
+    """Boot the clusters, control planes, gateways and workloads of a topology on this machine: of a file, or of an example by its name.
 
     \b
-    Example:
+    Examples:
       isthmus up examples/two-shores.yaml
+      isthmus up two-shores
     """
     from isthmus.localruntime.launch import CannotStart, start, stop
 

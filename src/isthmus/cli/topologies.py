@@ -1,0 +1,32 @@
+"""Topologies as people name them: a file, or one of the examples."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+_EXAMPLES = Path(__file__).parents[3] / "examples"
+
+
+def examples() -> list[Path]:
+    """By name."""
+    return sorted(_EXAMPLES.glob("*.yaml"))
+
+
+class TopologyFile(click.ParamType[Path]):
+    """A file; where there is none of that name, the example that is called so."""
+
+    name = "topology"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        path = Path(value)
+        if path.is_file():
+            return path
+        found = next((example for example in examples() if example.stem == path.stem), None)
+        if found is None:
+            self.fail(f"there is no file {str(path)!r}, and no example of that name (`isthmus examples`)", param, ctx)
+        if path.name not in (found.stem, found.name) or path.parent != Path():
+            self.fail(f"there is no file {str(path)!r}; did you mean the example {found.stem}?", param, ctx)
+        return found
