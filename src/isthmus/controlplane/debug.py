@@ -155,7 +155,7 @@ class DebugPages:
     def _issues(self, _: web.Request) -> list[dict[str, Any]]:
         snapshot = self._delivery.tables.snapshot
         found = issues_of(snapshot) if snapshot else self._own.missing_rights
-        failures = self._delivery.tables.derivations.graph.failures
+        failures = self._delivery.tables.derivations.failures()
         return [
             {
                 "code": issue.code,
@@ -170,12 +170,12 @@ class DebugPages:
             {
                 "code": "ISM0001",
                 "level": "Error",
-                "origin": node,
+                "origin": each.about or each.what,
                 "field": "",
-                "message": repr(error),
+                "message": f"{each.what}: {each.error!r}",
                 "fix": "report it",
             }
-            for (node, _key), error in failures.items()
+            for each in failures
         ]
 
     def _config_dump(self, request: web.Request) -> dict[str, Any]:

@@ -16,8 +16,8 @@ endpoints mostly by network, parts by cluster. What follows from all the hosts t
 that see the same share it, whyever they do. The functions are those of `discovery` and `envoy`, given a snapshot whose reads are recorded; so a
 change costs what read it, and nothing here says what that is. The meaning is `compile_view(view_for(proxy, snapshot))`: tests hold both equal.
 
-A derivation that fails keeps its last good value: the proxies that depend on it keep their last good configuration, and the failure is shown
-on the debug page.
+A derivation that fails keeps its last good value: of a host that cannot be computed, proxies keep what they had, or nothing if it is new; all
+else goes on. The failure is shown on the debug page (ISM0001), with what it is about.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 
 from isthmus.controlplane.derived import (
+    NO_FACES,
     Faces,
+    Failure,
     Host,
     Hosted,
     Hosts,
@@ -35,6 +37,7 @@ from isthmus.controlplane.derived import (
     Shape,
     Stretch,
     Told,
+    about,
     host_of,
     layouts_of,
 )
@@ -71,7 +74,7 @@ from isthmus.envoy.routes import configuration, virtual_host_of
 from isthmus.envoy.upstreams import has_endpoints
 from isthmus.incremental.graph import Derived, Fetch, Graph, Unavailable
 from isthmus.incremental.recorded import RecordSource
-from isthmus.incremental.shared import Shared
+from isthmus.incremental.shared import Shared, asked_for
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import Hostname, ServiceKey
 from isthmus.model.routing import VirtualService
@@ -139,6 +142,14 @@ class Derivations:
             self.graph.derive("inbound resources", lambda _, key: tuple(of_proxy(*key)))
         )
         self.own: Derived[Proxy, tuple[Typed, ...]] = self.graph.derive("own resources", self._own, deferred=True)
+
+    def failures(self) -> list[Failure]:
+        """What cannot be computed now, without what only waits for that."""
+        return [
+            Failure(node, about(asked_for(key)), error)
+            for (node, key), error in self.graph.failures.items()
+            if not isinstance(error, Unavailable)
+        ]
 
     def _snapshot(self, fetch: Fetch) -> Snapshot:
         return self.record.seen_through(fetch)
@@ -226,7 +237,7 @@ class Derivations:
     def _view(self, fetch: Fetch, scope: Scope) -> OutboundView:
         """The scope's view, without endpoints."""
         hosts = self.hosts.of(fetch, None, scope)
-        found = [self.faces.of(fetch, host, scope) for host in hosts.all]
+        found = [self._faces(fetch, host, scope) for host in hosts.all]
         upstreams = _in_order([upstream for faces in found for upstream in faces.upstreams], hosts)
         exposed = [each for faces in found for each in faces.exposed]
         exposed.sort(key=lambda each: each[1].service.key)
@@ -235,7 +246,14 @@ class Derivations:
 
     def _outlines(self, fetch: Fetch, host: Host, scope: Scope) -> tuple[Upstream, ...]:
         """What tells the host's services apart from others: without what rules say of them."""
-        return tuple(each.outline() for each in self.faces.of(fetch, host, scope).upstreams if not each.subset)
+        return tuple(each.outline() for each in self._faces(fetch, host, scope).upstreams if not each.subset)
+
+    def _faces(self, fetch: Fetch, host: Host, scope: Scope) -> Faces:
+        """A host that could never be computed adds nothing. What is said of all hosts together does not wait for it."""
+        try:
+            return self.faces.of(fetch, host, scope)
+        except Unavailable:
+            return NO_FACES
 
     def _plan(self, fetch: Fetch, hosts: Hosts, scope: Scope) -> Plan:
         outlines = [each for host in hosts.all for each in self.outlines.of(fetch, host, scope)]
@@ -322,8 +340,11 @@ class Derivations:
         )
 
     def _cluster_names(self, fetch: Fetch, _: None, scope: Scope) -> frozenset[str]:
-        hosts = self.hosts.of(fetch, None, scope)
-        return frozenset(use.name for host in hosts.all for use in self.part.of(fetch, host, scope).uses)
+        found: set[str] = set()
+        for host in self.hosts.of(fetch, None, scope).all:
+            with suppress(Unavailable):
+                found.update(use.name for use in self.part.of(fetch, host, scope).uses)
+        return frozenset(found)
 
     def _scope(self, fetch: Fetch, proxy: Proxy) -> Scope:
         return scope_for(proxy, self._snapshot(fetch))

@@ -16,7 +16,7 @@ from isthmus.envoy.resources import Resource
 from isthmus.envoy.route_tables import Remainder, RouteTable
 from isthmus.envoy.routes import Named
 from isthmus.model.names import Hostname, Namespace, ServiceKey
-from isthmus.model.views import LocalityGroup, Upstream, Ways
+from isthmus.model.views import LocalityGroup, Proxy, Upstream, Ways
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +104,31 @@ class Faces:
 
     upstreams: tuple[Upstream, ...]
     exposed: tuple[tuple[int, Upstream], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A derivation that raised. `about`: the host or the proxy; empty where it is about all of a scope."""
+
+    what: str
+    about: str
+    error: BaseException
+
+
+def about(key: object) -> str:
+    """In a word, what a derivation was asked for."""
+    match key:
+        case Host(name=name) | Hosted(host=Host(name=name)):
+            return name
+        case Use(service=ServiceKey(hostname=name)) | ServiceKey(hostname=name):
+            return name
+        case Proxy(id=name):
+            return name
+        case _:
+            return key if isinstance(key, str) else ""
+
+
+NO_FACES = Faces((), ())
 
 
 @dataclass(frozen=True, slots=True)

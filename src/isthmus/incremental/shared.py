@@ -57,6 +57,11 @@ class _Label:
         return f"{self.leaf.of!r} for {told or 'everybody'}"
 
 
+def asked_for(key: Hashable) -> Hashable:
+    """What the cell under this key of any node, shared or not, is the value of."""
+    return key.leaf.of if isinstance(key, _Label) else key
+
+
 class _Leaf(Cell):
     """One value, for all subjects with one path: attributes and their values. `subject` stands for them; `followers` observe it."""
 
