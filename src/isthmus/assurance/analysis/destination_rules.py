@@ -16,7 +16,7 @@ _ADDED = {CLUSTER, NETWORK, *_TOPOLOGY, "kubernetes.io/hostname"}
 
 
 def server_verification(index: Index) -> Iterator[Issue]:
-    """TLS without an authority accepts anybody."""
+    """TLS without an authority of its own: the system's are believed, and Istio's older proxies believe anybody."""
     for rule in index.each("DestinationRule"):
         policies = [("$.spec.trafficPolicy", rule.spec.get("trafficPolicy") or {})]
         policies += [
@@ -24,24 +24,25 @@ def server_verification(index: Index) -> Iterator[Issue]:
             for number, subset in enumerate(rule.spec.get("subsets") or [])
         ]
         for path, policy in policies:
-            if _trusts_anybody(policy.get("tls"), rule):
+            if _names_no_authority(policy.get("tls"), rule):
                 yield rule.finding(
                     codes.NO_CA_FOR_HOST,
-                    f"tls.mode is {policy['tls']['mode']}, but the certificate of {rule.spec.get('host')} is not verified",
+                    f"tls.mode is {policy['tls']['mode']}, and no authority is named for {rule.spec.get('host')}: "
+                    "the system's are believed",
                     path=f"{path}.tls",
                 )
             for number, setting in enumerate(policy.get("portLevelSettings") or []):
-                if _trusts_anybody(setting.get("tls"), rule):
+                if _names_no_authority(setting.get("tls"), rule):
                     port = (setting.get("port") or {}).get("number")
                     yield rule.finding(
                         codes.NO_CA_FOR_PORT,
-                        f"tls.mode is {setting['tls']['mode']}, but the certificate of port {port} of "
-                        f"{rule.spec.get('host')} is not verified",
+                        f"tls.mode is {setting['tls']['mode']}, and no authority is named for port {port} of "
+                        f"{rule.spec.get('host')}: the system's are believed",
                         path=f"{path}.portLevelSettings[{number}].tls",
                     )
 
 
-def _trusts_anybody(tls: Object | None, rule: Item) -> bool:
+def _names_no_authority(tls: Object | None, rule: Item) -> bool:
     """A credential's authority is read at gateways, and for chosen workloads."""
     if not tls or tls.get("mode") not in ("SIMPLE", "MUTUAL") or tls.get("caCertificates"):
         return False

@@ -48,15 +48,15 @@ INTERNAL_GATEWAY = warning(
 )
 NO_CA_FOR_HOST = warning(
     "IST0128",
-    "TLS to a host is not verified.",
-    "Without caCertificates anybody's certificate is accepted as the server's.",
-    "Set tls.caCertificates, or credentialName together with workloadSelector.",
+    "Nobody is named who vouches for a host's certificate.",
+    "Whoever the system's authorities vouch for is believed, and nobody else; older proxies of Istio believe anybody.",
+    "Set tls.caCertificates (`system`, if that is meant), or credentialName together with workloadSelector.",
 )
 NO_CA_FOR_PORT = warning(
     "IST0129",
-    "TLS to a port of a host is not verified.",
-    "Without caCertificates anybody's certificate is accepted as the server's.",
-    "Set tls.caCertificates of the port, or credentialName together with workloadSelector.",
+    "Nobody is named who vouches for the certificate of a host's port.",
+    "Whoever the system's authorities vouch for is believed, and nobody else; older proxies of Istio believe anybody.",
+    "Set tls.caCertificates of the port (`system`, if that is meant), or credentialName together with workloadSelector.",
 )
 SUBSET_SELECTS_NOBODY = error(
     "IST0173",

@@ -7,7 +7,7 @@ from typing import Any
 from isthmus.assurance.explaining.asked import Asked, BadQuestion
 from isthmus.assurance.explaining.lookups import Servers, resolver_for
 from isthmus.dns.resolver import Tried
-from isthmus.model.services import Protocol, Service
+from isthmus.model.services import Protocol, Service, ServicePort
 
 Object = dict[str, Any]
 
@@ -44,8 +44,16 @@ def port_of(service: Service | None, name: str, port: int) -> int:
 
 def speaks_http(service: Service, number: int) -> bool:
     """On a port of undeclared protocol the client is taken to send HTTP."""
-    port = next(each for each in service.ports if each.number == number)
-    return not port.protocol.is_opaque
+    return not _port(service, number).protocol.is_opaque
+
+
+def starts_with_tls(service: Service, number: int) -> bool:
+    """Whether the client itself does, and asks for the service by its name."""
+    return _port(service, number).protocol.is_tls
+
+
+def _port(service: Service, number: int) -> ServicePort:
+    return next(each for each in service.ports if each.number == number)
 
 
 def resolved(asked: Asked, host: str) -> Object:

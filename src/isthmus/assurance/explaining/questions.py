@@ -11,8 +11,15 @@ from typing import Any
 
 from isthmus.assurance.explaining.asked import Asked, client_of
 from isthmus.assurance.explaining.far_end import Arrival, FarEnds
-from isthmus.assurance.explaining.naming import address_of, port_of, resolved, service_named, speaks_http
-from isthmus.assurance.explaining.upstreams import destinations_at
+from isthmus.assurance.explaining.naming import (
+    address_of,
+    port_of,
+    resolved,
+    service_named,
+    speaks_http,
+    starts_with_tls,
+)
+from isthmus.assurance.explaining.upstreams import destinations_at, starts_tls
 from isthmus.assurance.explaining.way import explained_way
 from isthmus.assurance.traffic.request import Request, Tls
 from isthmus.assurance.traffic.walk import Outcome, Share, Side, Walk, walk
@@ -58,6 +65,8 @@ def why(asked: Asked, name: str, port: int, request: Request) -> Object:
     dns = resolved(asked, host)
     request = replace(request, host=host, port=number, address=address_of(asked, dns, host, number))
     request = replace(request, is_http=service is None or speaks_http(service, number))
+    if service and starts_with_tls(service, number):
+        request = replace(request, tls=Tls.TLS, sni=host)
     found = walk(asked.configuration, request, Side.OUTBOUND)
     answer: Object = client_of(asked) | {"request": _request(request, Side.OUTBOUND), "dns": dns}
     if service:
@@ -65,7 +74,7 @@ def why(asked: Asked, name: str, port: int, request: Request) -> Object:
     answer["way"] = explained_way(found, asked.view, asked.snapshot, request.port)
     answer["policies"] = FarEnds(asked.snapshot).verdicts(
         list(_arrivals(found, asked.view)),
-        as_sent(asked, next((each for each in found.shares if each.sni), None), request),
+        as_sent(asked, _by_mutual_tls(found, asked.view), request),
     )
     return answer | _conclusion(found, answer["policies"], dns)
 
@@ -81,6 +90,12 @@ def _arrivals(found: Walk, view: View) -> Iterator[Arrival]:
                 for endpoint in destination.stands_for:
                     port = endpoint.port_named(upstream.port.name) or 0
                     yield Arrival(endpoint, port, destination.mutual_tls)
+
+
+def _by_mutual_tls(found: Walk, view: View) -> Share | None:
+    by_name = {upstream.name: upstream for upstream in view.outbound.upstreams}
+    shares = (share for share in found.shares if share.sni and not starts_tls(share, by_name.get(share.upstream)))
+    return next(shares, None)
 
 
 def as_sent(asked: Asked, share: Share | None, request: Request) -> Request:

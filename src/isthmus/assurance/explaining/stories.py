@@ -112,10 +112,9 @@ def _upstream(upstream: Object) -> Iterator[str]:
     for each in upstream["destinations"]:
         yield "          " + _destination(each)
         for behind in each.get("standsFor", ()):
-            yield f"              {behind['workload']} {behind['address']} in {behind['cluster']}"
+            yield f"              {_endpoint(behind)}"
     for left in upstream["leftOut"]:
-        where = f"{left['workload']} {left['address']} in {left['cluster']}"
-        yield f"          left out: {where}: {left['detail']} ({left['reason']})"
+        yield f"          left out: {_endpoint(left)}: {left['detail']} ({left['reason']})"
         yield f"              to change it, {left['edit']}"
 
 
@@ -124,8 +123,11 @@ def _destination(each: Object) -> str:
     said.append(f"priority {each['priority']}")
     if each.get("arithmetic"):
         said.append(each["arithmetic"])
-    if "mutualTLS" in each:
-        said.append("mutual TLS" if each["mutualTLS"] else "plaintext")
+    if each.get("startsTLS"):
+        said.append(f"TLS for {each['startsTLS']}")
+    elif "mutualTLS" in each:
+        as_sent = "the client's own TLS" if each.get("passesTLS") else "plaintext"
+        said.append("mutual TLS" if each["mutualTLS"] else as_sent)
     if each["locality"]:
         said.append(each["locality"])
     if not each["healthy"]:
@@ -133,9 +135,19 @@ def _destination(each: Object) -> str:
     return ", ".join(filter(None, said))
 
 
+def _endpoint(each: Object) -> str:
+    """Behind an address that is not a workload's there is nobody to name."""
+    named = f"{each['workload']} " if not each["workload"].endswith("/") else ""
+    return f"{named}{each['address']} in {each['cluster']}"
+
+
+def _workload(each: Object) -> str:
+    return f"{each['address'] if each['workload'].endswith('/') else each['workload']} in {each['cluster']}"
+
+
 def _policies(policies: list[Object]) -> Iterator[str]:
     for each in policies:
-        who = ", ".join(dict.fromkeys(f"{w['workload']} in {w['cluster']}" for w in each["workloads"]))
+        who = ", ".join(dict.fromkeys(map(_workload, each["workloads"])))
         rule = f", {each['mutualTLSRule']}" if each.get("mutualTLSRule") else ""
         mode = f" (mutual TLS {each['mutualTLS']}{rule})" if each.get("mutualTLS") else ""
         yield f"{each['verdict']:9} by {who}{mode}: {each['says']}"

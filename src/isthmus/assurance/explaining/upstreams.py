@@ -67,6 +67,11 @@ def destinations_at(upstream: Upstream, chosen: Chosen) -> list[Destination]:
     ]
 
 
+def starts_tls(share: Share, upstream: Upstream | None) -> bool:
+    """Whether the proxy starts TLS with a server beyond the mesh, as a rule says: no mutual TLS of the mesh's."""
+    return bool(share.sni) and upstream is not None and upstream.policy.origination is not None
+
+
 def _bare(chosen: Chosen, share: Share) -> Object:
     return {
         "address": f"{chosen.address}:{chosen.port}" if chosen.port else chosen.address,
@@ -83,9 +88,13 @@ def _chosen(chosen: Chosen, share: Share, upstream: Upstream, snapshot: Snapshot
     found = destinations_at(upstream, chosen)
     behind = [endpoint for destination in found for endpoint in destination.stands_for]
     gateway = found[0].through if found else None
+    started = starts_tls(share, upstream)
+    mutual = chosen.socket == "tlsMode-istio" or (bool(share.sni) and not chosen.socket and not started)
     return _bare(chosen, share) | {
         "arithmetic": _arithmetic(chosen, behind, scale=scale_for(upstream.service, snapshot)),
-        "mutualTLS": chosen.socket == "tlsMode-istio" or (bool(share.sni) and not chosen.socket),
+        "mutualTLS": mutual,
+        **({"startsTLS": share.sni} if started else {}),
+        **({"passesTLS": True} if upstream.port.protocol.is_tls and not (mutual or started) else {}),
         "way": f"through the gateway of network {gateway.network}" if gateway else "direct",
         "standsFor": [workload_of(endpoint) for endpoint in behind],
     }
