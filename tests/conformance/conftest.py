@@ -14,7 +14,7 @@ import secrets
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -173,6 +173,19 @@ async def namespace(server: Server) -> AsyncIterator[str]:
     await server.made("/api/v1/namespaces", {"metadata": {"name": name}})
     yield name
     await server.call("DELETE", f"/api/v1/namespaces/{name}")
+
+
+@pytest.fixture
+def becomes() -> Callable[..., Awaitable[Answer]]:
+    """The first answer with another code than `before`: roles, usage and the like take a moment to get around."""
+
+    async def ask(before: int, act: Callable[[], Awaitable[Answer]]) -> Answer:
+        async with asyncio.timeout(DEADLINE):
+            while (answer := await act()).code == before:
+                await asyncio.sleep(0.1)
+        return answer
+
+    return ask
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ async def asked(server):
 
 
 @pytest.fixture
-async def robot(server, namespace):
+async def robot(server, namespace, becomes):
     """A service account that may write requests and all their parts; `grant` binds it to more."""
     accounts = f"/api/v1/namespaces/{namespace}/serviceaccounts"
     await server.made(accounts, {"metadata": {"name": "robot"}})
@@ -85,8 +85,7 @@ async def robot(server, namespace):
 
     resources = [f"certificatesigningrequests{part}" for part in ("", "/approval", "/status")]
     await grant({"apiGroups": ["certificates.k8s.io"], "resources": resources, "verbs": ["*"]})
-    while (await call("GET", CSRS)).code == 403:
-        pass  # A server may take a moment for roles to get around.
+    await becomes(403, lambda: call("GET", CSRS))
     call.grant = grant
     yield call
     for name in made:
@@ -156,15 +155,13 @@ async def test_what_is_asked_for_stays_as_it_was_asked(server, asked):
     assert [answer.body["spec"] for answer in (changed, approved, labelled)] == [made["spec"]] * 3
 
 
-async def test_approving_needs_a_right_on_the_signer(asked, robot):
+async def test_approving_needs_a_right_on_the_signer(asked, robot, becomes):
     made = (await asked()).body
 
     refused = await approve(robot, made)
     signers = {"apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "verbs": ["approve"]}
     await robot.grant(signers | {"resourceNames": ["law.example/*"]})
-    approved = await approve(robot, made)
-    while approved.code == 403:
-        approved = await approve(robot, made)
+    approved = await becomes(403, lambda: approve(robot, made))
 
     assert refused.code == 403
     assert f'user not permitted to approve requests with signerName "{SIGNER}"' in refused.body["message"]
@@ -173,7 +170,7 @@ async def test_approving_needs_a_right_on_the_signer(asked, robot):
     assert condition["lastUpdateTime"]
 
 
-async def test_signing_needs_another_right_on_the_signer(asked, robot):
+async def test_signing_needs_another_right_on_the_signer(asked, robot, becomes):
     made = (await asked()).body
     signed = {"status": {"certificate": issued(made)}}
     path = f"{CSRS}/{made['metadata']['name']}/status"
@@ -182,22 +179,19 @@ async def test_signing_needs_another_right_on_the_signer(asked, robot):
 
     refused = await robot("PATCH", path, signed, content_type=MERGE)
     await robot.grant(signers | {"verbs": ["sign"], "resourceNames": [SIGNER]})
-    answer = await robot("PATCH", path, signed, content_type=MERGE)
-    while answer.code == 403:
-        answer = await robot("PATCH", path, signed, content_type=MERGE)
+    answer = await becomes(403, lambda: robot("PATCH", path, signed, content_type=MERGE))
 
     assert refused.code == 403
     assert f'user not permitted to sign requests with signerName "{SIGNER}"' in refused.body["message"]
     assert answer.body["status"]["certificate"] == signed["status"]["certificate"]
 
 
-async def test_a_right_on_one_signer_is_none_on_another(asked, robot):
+async def test_a_right_on_one_signer_is_none_on_another(asked, robot, becomes):
     signers = {"apiGroups": ["certificates.k8s.io"], "resources": ["signers"], "verbs": ["approve"]}
     await robot.grant(signers | {"resourceNames": [SIGNER]})
     mine, theirs = (await asked()).body, (await asked(signerName="other.example/workloads")).body
 
-    while (await approve(robot, mine)).code == 403:
-        pass
+    await becomes(403, lambda: approve(robot, mine))
 
     assert (await approve(robot, theirs)).code == 403
 
