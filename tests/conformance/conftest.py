@@ -180,9 +180,11 @@ def becomes() -> Callable[..., Awaitable[Answer]]:
     """The first answer with another code than `before`: roles, usage and the like take a moment to get around."""
 
     async def ask(before: int, act: Callable[[], Awaitable[Answer]]) -> Answer:
-        async with asyncio.timeout(DEADLINE):
-            while (answer := await act()).code == before:
-                await asyncio.sleep(0.1)
+        for _ in range(int(DEADLINE * 10)):
+            answer = await act()
+            if answer.code != before:
+                break
+            await asyncio.sleep(0.1)
         return answer
 
     return ask
