@@ -106,7 +106,7 @@ tools/interop/foreign/foreign: tools/interop/foreign/main.go tools/interop/forei
 
 build/spire/spire-server: tools/interop/spire/go.mod tools/interop/spire/go.sum
 	@command -v go >/dev/null || { echo "this builds SPIRE: install Go (1.26 or newer)"; exit 1; }
-	cd tools/interop/spire && nice go build -ldflags '-s -w' -o $(CURDIR)/$@ github.com/spiffe/spire/cmd/spire-server
+	cd tools/interop/spire && nice go build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ github.com/spiffe/spire/cmd/spire-server
 
 fuzz-apiserver: .venv/dev ## hostile bodies and queries against the embedded API server, for SECONDS (300) each kind
 	ISTHMUS_FUZZ_SECONDS=$(SECONDS) pytest -n 2 tests/apiserver/test_hostile_bodies.py

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -14,9 +15,9 @@ from revocation_lists import revoking
 from isthmus.agent.certificates import Certificate
 from isthmus.agent.envoy_binary import envoy_path
 from isthmus.agent.own_trust import _not_covered
-from isthmus.agent.proof import shown_to_envoy
+from isthmus.agent.proof import _context, shown_to_envoy
 from isthmus.agent.secrets_server import SecretsServer
-from isthmus.envoy.bootstrap import BootstrapSettings, bootstrap
+from isthmus.envoy.bootstrap import PROOF_PATH, BootstrapSettings, bootstrap
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.trust import x509
 from isthmus.trust.authority import CertificateAuthority
@@ -25,6 +26,7 @@ DOMAIN, HOUR, NOW = TrustDomain.parse("cluster.local"), timedelta(hours=1), date
 ALICE = SpiffeId.parse("spiffe://cluster.local/ns/default/sa/alice")
 ROOT = x509.new_root(DOMAIN, NOW, 10 * HOUR)
 ROOT_PEM = x509.certificate_pem(ROOT.certificate)
+OK = b"HTTP/1.1 200 OK\r\n"
 EAST, WEST = (x509.new_intermediate(ROOT, name, NOW, 5 * HOUR) for name in ("east", "west"))
 
 
@@ -46,6 +48,26 @@ class Envoy:
     async def lets_in(self, shown: Certificate) -> str:
         """Nothing, or why not."""
         return await shown_to_envoy(self.folder / "proof.sock", shown, self.own.roots_pem)
+
+    @asynccontextmanager
+    async def opened(self, shown: Certificate) -> AsyncIterator[Callable[[], Awaitable[bytes]]]:
+        """One connection, which asks as often as it is called; it gives the line with the status, or nothing once it is closed."""
+        reader, writer = await asyncio.open_unix_connection(
+            str(self.folder / "proof.sock"), ssl=_context(shown, self.own.roots_pem), server_hostname=""
+        )
+
+        async def ask() -> bytes:
+            async with asyncio.timeout(20):
+                writer.write(f"GET {PROOF_PATH} HTTP/1.1\r\nhost: proof\r\n\r\n".encode())
+                said = await reader.readline()
+                while said and await reader.readline() not in (b"\r\n", b""):
+                    pass
+            return said
+
+        try:
+            yield ask
+        finally:
+            writer.transport.abort()
 
     async def told(self) -> None:
         """Until it has acknowledged what it was given."""
@@ -123,6 +145,39 @@ async def test_what_a_revocation_list_names_is_refused_and_nothing_else(envoy):
     envoy.secrets.refuse("")
     await envoy.told()
     assert await envoy.lets_in(of_west) == ""
+
+
+async def test_open_connections_stay_and_nobody_else_fails_while_a_certificate_is_revoked_and_the_root_changes(envoy):
+    """Whoever is on the list is refused from then on, until it has another certificate."""
+    good, stolen = issued(EAST), issued(EAST)
+    new = x509.new_root(DOMAIN, NOW, HOUR, "new")
+    under = x509.new_intermediate(new, "east new", NOW, HOUR)
+    lists = revoking(ROOT) + revoking(EAST, stolen.chain_pem)
+    seen: list[str] = []
+
+    async def come_again() -> None:
+        while True:
+            seen.append(await envoy.lets_in(good))
+
+    async with envoy.opened(good) as of_good, envoy.opened(stolen) as of_stolen, asyncio.TaskGroup() as tasks:
+        assert [await of_good(), await of_stolen()] == [OK, OK]
+        coming = tasks.create_task(come_again())
+
+        envoy.secrets.refuse(lists)
+        await envoy.told()
+        assert await envoy.lets_in(stolen) != ""
+        assert [await of_good(), await of_stolen()] == [OK, OK]
+
+        envoy.own = issued(EAST, ROOT_PEM + x509.certificate_pem(new.certificate))
+        envoy.secrets.put(envoy.own)
+        envoy.secrets.refuse(lists + x509.nothing_revoked(new, NOW) + x509.nothing_revoked(under, NOW))
+        await envoy.told()
+        assert [bool(await envoy.lets_in(each)) for each in (stolen, issued(under))] == [True, False]
+        assert [await of_good(), await of_stolen()] == [OK, OK]
+        coming.cancel()
+
+    assert len(seen) > 3
+    assert set(seen) == {""}
 
 
 async def test_a_new_root_is_let_in_with_lists_that_name_nobody(envoy):
