@@ -5,6 +5,8 @@ SECONDS ?= 300
 TOPOLOGY ?= examples/two-shores.yaml
 # So that the system programs in /sbin are found for users, too.
 export PATH := $(CURDIR)/$(BIN):$(PATH):/usr/sbin:/sbin
+# Where it is set, each of the many processes here compiles all modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 # A KUBECONFIG that happens to be in the environment is no invitation to fill that cluster.
 BENCH_OPTIONS = $(if $(TARGET),--target $(TARGET) --kubeconfig $(KUBECONFIG)) $(BENCH)

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from isthmus.localruntime.processes import Processes, Program, command_line
+from isthmus.localruntime.processes import Processes
+from isthmus.localruntime.programs import Program, command_line
 from isthmus.localruntime.state import started_at
 
 

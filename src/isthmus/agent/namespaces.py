@@ -34,6 +34,12 @@ def inside(net_namespace: str) -> Iterator[None]:
             _enter(own.fileno(), "its own namespace")
 
 
+def enter(net_namespace: str) -> None:
+    """For good, and for all that this process makes from now on. Raises OSError."""
+    with Path(net_namespace).open("rb") as other:
+        _enter(other.fileno(), net_namespace)
+
+
 def open_socket(net_namespace: str, kind: int, to: str, *, marked: bool = False) -> socket.socket:
     """A socket in that namespace, of the family of the address that it is for; with the sidecar's mark, capture there leaves it alone."""
     with inside(net_namespace):

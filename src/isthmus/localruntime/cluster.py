@@ -40,7 +40,8 @@ from isthmus.localruntime.networks import Networks
 from isthmus.localruntime.plan import ClusterPlan, Plan
 from isthmus.localruntime.pods import Place
 from isthmus.localruntime.probes import session_inside
-from isthmus.localruntime.processes import Child, Processes, Program
+from isthmus.localruntime.processes import Child, Processes
+from isthmus.localruntime.programs import Program
 from isthmus.localruntime.proxy_configs import proxy_configs_in
 from isthmus.localruntime.readiness import PEERS_PAGE, may_meet, not_ready, unheard
 from isthmus.localruntime.sample_manifests import samples

@@ -20,7 +20,8 @@ from isthmus.localruntime.manifests import machine_control_planes
 from isthmus.localruntime.plan import MachinePlan, Plan
 from isthmus.localruntime.pods import ROOT_CONFIG_MAP, Place
 from isthmus.localruntime.probes import probe, session_inside
-from isthmus.localruntime.processes import Child, Program
+from isthmus.localruntime.processes import Child
+from isthmus.localruntime.programs import Program
 from isthmus.trust.private_files import write_privately
 
 Object = dict[str, Any]

@@ -35,7 +35,8 @@ from isthmus.localruntime.pod_files import (
 )
 from isthmus.localruntime.pod_status import ContainerState, status
 from isthmus.localruntime.probes import probe, session_inside
-from isthmus.localruntime.processes import Child, Processes, Program
+from isthmus.localruntime.processes import Child, Processes
+from isthmus.localruntime.programs import Program
 from isthmus.localruntime.proxy_configs import config_of, node_metadata
 from isthmus.model.proxy_config_words import written
 from isthmus.trust.private_files import write_privately
@@ -195,13 +196,13 @@ class PodRunner:
 
     async def _watch_container(self, child: Child, state: ContainerState) -> None:
         while True:
+            await child.started.wait()
             state.running_since, state.waiting, state.restarts = _now(), ("", ""), child.restarts
             self._news.set()
             await child.ended.wait()
             state.ready, state.last_exit = False, child.exit_code
             state.waiting = ("CrashLoopBackOff", f"exit code {child.exit_code}")
             self._news.set()
-            await child.started.wait()
 
     async def _probe_container(self, container: Object, child: Child, state: ContainerState, probing: Any) -> None:
         """Eagerly until the first success, then as often as the probe says."""

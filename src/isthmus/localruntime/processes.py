@@ -8,38 +8,14 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
+
+from isthmus.localruntime.forking import ForkServer
+from isthmus.localruntime.programs import Program, command_line
 
 _RESTART_FIRST = 0.1
 _RESTART_MAX = 5.0
 _STABLE_SECONDS = 10.0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Program:
-    """What to run and where. `resolv_conf` becomes the process's /etc/resolv.conf. An empty `net_namespace` is the runtime's own."""
-
-    name: str
-    command: Sequence[str]
-    log: Path
-    environment: Mapping[str, str]
-    net_namespace: str = ""
-    resolv_conf: str = ""
-    pass_fds: tuple[int, ...] = ()
-    directory: str = "/"
-
-
-def command_line(program: Program) -> list[str]:
-    """Enters the namespace, and replaces itself with the program: no process stays in between."""
-    command = list(program.command)
-    if program.resolv_conf:
-        script = 'mount --bind "$0" "$(readlink -f /etc/resolv.conf)" && exec "$@"'
-        command = ["unshare", "--mount", "sh", "-c", script, program.resolv_conf, *command]
-    if program.net_namespace:
-        command = ["nsenter", f"--net=/run/netns/{program.net_namespace}", *command]
-    return command
 
 
 @dataclass(slots=True, eq=False)
@@ -58,12 +34,15 @@ class Child:
 
 
 class Processes:
-    """All children. `run` must be running for their ends to be noticed."""
+    """All children. `run` must be running for their ends to be noticed, and for the fork server's answers."""
 
-    def __init__(self) -> None:
+    def __init__(self, fork_server: ForkServer | None = None) -> None:
         self._children: dict[Child, None] = {}
         self._by_pid: dict[int, Child] = {}
         self._exits = asyncio.Event()
+        self._fork_server = fork_server
+        self._asked: dict[int, Child] = {}
+        """Those that the fork server is to fork, by the number of the request."""
 
     @property
     def children(self) -> list[Child]:
@@ -71,14 +50,17 @@ class Processes:
 
     async def run(self) -> None:
         """Reaps what ends, also what others left behind. Until cancelled."""
-        asyncio.get_running_loop().add_signal_handler(signal.SIGCHLD, self._exits.set)
+        loop = asyncio.get_running_loop()
+        loop.add_signal_handler(signal.SIGCHLD, self._exits.set)
+        if self._fork_server is not None:
+            loop.add_reader(self._fork_server, self._take_answers)
         while True:
             self._exits.clear()
             self._reap()
             await self._exits.wait()
 
     def start(self, program: Program) -> Child:
-        """Starts it now. Raises OSError."""
+        """Starts it now; one that is forked runs when `started` is set. Raises OSError."""
         child = Child(program)
         self._children[child] = None
         self._spawn(child)
@@ -100,6 +82,8 @@ class Processes:
     async def stop(self, child: Child, grace_seconds: float) -> None:
         """SIGTERM, and SIGKILL to the whole group when the time is over."""
         child.stopping = True
+        if child in self._asked.values():
+            await child.started.wait()
         if child.pid:
             _signal(child.pid, signal.SIGTERM)
             try:
@@ -114,29 +98,38 @@ class Processes:
         self._children.pop(child, None)
 
     def _spawn(self, child: Child) -> None:
-        program = child.program
-        program.log.parent.mkdir(parents=True, exist_ok=True)
-        with program.log.open("ab") as log:
-            child.ended.clear()
-            child.started.set()
-            child.pid = os.posix_spawn(
-                "/usr/bin/env",
-                ["env", "--", *command_line(program)],
-                dict(program.environment),
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
-                    (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
-                    (os.POSIX_SPAWN_DUP2, log.fileno(), 2),
-                    *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in program.pass_fds),
-                ],
-                setsid=True,
-            )
+        child.ended.clear()
         child.exit_code = None
+        child.program.log.parent.mkdir(parents=True, exist_ok=True)
+        number = self._fork_server.ask(child.program) if self._fork_server is not None else None
+        if number is None:
+            self._runs(child, _spawned(child.program))
+        else:
+            self._asked[number] = child
+
+    def _runs(self, child: Child, pid: int) -> None:
+        child.pid = pid
         child.started_at = asyncio.get_running_loop().time()
-        self._by_pid[child.pid] = child
+        child.started.set()
+        self._by_pid[pid] = child
+
+    def _take_answers(self) -> None:
+        """A fork server that is gone leaves its work to us."""
+        assert self._fork_server is not None, "it has answered"
+        for forked in self._fork_server.answers():
+            self._runs(self._asked.pop(forked.number), forked.pid)
+        if not self._fork_server.alive:
+            asyncio.get_running_loop().remove_reader(self._fork_server)
+            self._fork_server = None
+            for child in self._asked.values():
+                self._runs(child, _spawned(child.program))
+            self._asked.clear()
 
     def _reap(self) -> None:
         """Our children, and orphans. Commands that asyncio runs share our session, and are waited for by asyncio."""
+        if self._fork_server is not None:
+            # One that has ended already has said before that it runs.
+            self._take_answers()
         for pid in list(self._by_pid):
             self._reap_child(pid)
         while (pid := _first_ended()) and (pid in self._by_pid or os.getsid(pid) != os.getsid(0)):
@@ -153,6 +146,22 @@ class Processes:
             child.started.clear()
             child.exit_code = os.waitstatus_to_exitcode(status)
             child.ended.set()
+
+
+def _spawned(program: Program) -> int:
+    with program.log.open("ab") as log:
+        return os.posix_spawn(
+            "/usr/bin/env",
+            ["env", "--", *command_line(program)],
+            dict(program.environment),
+            file_actions=[
+                (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDONLY, 0),
+                (os.POSIX_SPAWN_DUP2, log.fileno(), 1),
+                (os.POSIX_SPAWN_DUP2, log.fileno(), 2),
+                *((os.POSIX_SPAWN_DUP2, fd, fd) for fd in program.pass_fds),
+            ],
+            setsid=True,
+        )
 
 
 def _first_ended() -> int:

@@ -33,13 +33,13 @@ log = structlog.get_logger()
 class RunningMesh:
     """The running mesh. `phase` goes from starting to ready, and to failed with an `error`, or to stopping."""
 
-    def __init__(self, plan: Plan, state: StateFolder, host_fds: dict[str, int]) -> None:
+    def __init__(self, plan: Plan, state: StateFolder, host_fds: dict[str, int], processes: Processes) -> None:
         self.plan = plan
         self.state = state
         self.phase = "starting"
         self.error = ""
         self.stopping = asyncio.Event()
-        self.processes = Processes()
+        self.processes = processes
         self.began = time.monotonic()
         self.ready_seconds = 0.0
         self.told: list[dict[str, Any]] = []

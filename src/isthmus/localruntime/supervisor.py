@@ -15,7 +15,9 @@ import structlog
 
 from isthmus.localruntime.commands import CommandFailed, run
 from isthmus.localruntime.control import ControlServer
+from isthmus.localruntime.forking import ForkServer
 from isthmus.localruntime.plan import Plan, decode_plan
+from isthmus.localruntime.processes import Processes
 from isthmus.localruntime.running_mesh import RunningMesh
 from isthmus.localruntime.state import StateFolder
 
@@ -34,6 +36,7 @@ async def prepare() -> None:
 
 def main(arguments: list[str]) -> int:
     """`FOLDER CLUSTER=FD…`."""
+    fork_server = ForkServer(Path(arguments[0]))
     plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
     stamp = structlog.processors.TimeStamper(fmt="%H:%M:%S.%f", utc=False)
     structlog.configure(
@@ -45,16 +48,16 @@ def main(arguments: list[str]) -> int:
     fds = {cluster: int(fd) for cluster, _, fd in (argument.partition("=") for argument in arguments[1:])}
 
     try:
-        asyncio.run(_serve(plan, state, fds))
+        asyncio.run(_serve(plan, state, fds, fork_server))
     except CommandFailed as error:
         sys.stderr.write(f"isthmus: {error}\n")
         return 1
     return 0
 
 
-async def _serve(plan: Plan, state: StateFolder, host_fds: dict[str, int]) -> None:
+async def _serve(plan: Plan, state: StateFolder, host_fds: dict[str, int], fork_server: ForkServer) -> None:
     await prepare()
-    mesh = RunningMesh(plan, state, host_fds)
+    mesh = RunningMesh(plan, state, host_fds, Processes(fork_server))
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, mesh.stopping.set)
     async with asyncio.TaskGroup() as tasks:
