@@ -26,7 +26,7 @@ async def probed() -> AsyncIterator[Any]:
         async def waits_for() -> list[str]:
             return missing
 
-        runner = web.AppRunner(AppProbes(probers, "127.0.0.1", waits_for).application())
+        runner = web.AppRunner(AppProbes(probers, "127.0.0.1", waits_for).application(), shutdown_timeout=0.1)
         runners.append(runner)
         await runner.setup()
         await web.TCPSite(runner, "127.0.0.1", 0).start()

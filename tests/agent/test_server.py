@@ -65,7 +65,7 @@ async def running(folder: Path, *control_planes: str) -> AsyncIterator[Agent]:
 
     async def serve(started: asyncio.Event) -> None:
         async with asyncio.TaskGroup() as tasks:
-            runner = web.AppRunner(AgentServer(settings, tasks).application(), access_log=None)
+            runner = web.AppRunner(AgentServer(settings, tasks).application(), access_log=None, shutdown_timeout=0.1)
             await runner.setup()
             await serve_privately(runner, socket)
             started.set()

@@ -46,7 +46,7 @@ async def hook(tmp_path, namespace):
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(credentials.serving_file)
     application = web.Application()
-    runner = web.AppRunner(application)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
     found = []
 
     async def serve(request):

@@ -41,7 +41,7 @@ class Server:
 async def running(name: str, server: Server) -> AsyncIterator[Context]:
     app = web.Application()
     app.router.add_route("*", "/{path:.*}", server.serve)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     try:
         await web.TCPSite(runner, "127.0.0.1", 0).start()

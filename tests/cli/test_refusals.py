@@ -175,6 +175,16 @@ def test_a_machine_is_switched_and_one_that_is_not_there_is_refused(run, running
     assert half[0] == 64
 
 
+@pytest.mark.parametrize(
+    "target", ["helloworld.sample:0", "helloworld.sample:65536", "helloworld:5000", "helloworld.sample:x"]
+)
+def test_traffic_to_what_cannot_be_asked_is_bad_usage(run, target):
+    code, out, err = run("traffic", "--to", target)
+
+    assert (code, out) == (64, "")
+    assert f"{target!r} is not NAME.NAMESPACE:PORT, with a port from 1 to 65535" in err
+
+
 def test_traffic_of_a_mesh_that_is_starting_is_not_said_to_lack_a_client(run, running):
     code, out, err = run("traffic")
 

@@ -50,7 +50,7 @@ async def hook(server, namespace, tmp_path):
     found = Hook()
     application = web.Application()
     application.router.add_post("/", found.serve)
-    runner = web.AppRunner(application)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     await web.TCPSite(runner, here, 0, ssl_context=context).start()
     webhook = {

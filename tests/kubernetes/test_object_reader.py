@@ -29,7 +29,7 @@ async def serve(request: web.Request) -> web.Response:
 async def test_pages_are_put_together_kinds_filled_in_once_and_refusals_named() -> None:
     app = web.Application()
     app.router.add_get("/{path:.*}", serve)
-    runner = web.AppRunner(app)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

@@ -18,7 +18,7 @@ ODD = ResourcePath(group="example.org", version="v1", plural="odds", namespaced=
 
 async def test_a_collection_that_is_not_there_is_empty():
     application = web.Application()
-    runner = web.AppRunner(application)
+    runner = web.AppRunner(application, shutdown_timeout=0.1)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

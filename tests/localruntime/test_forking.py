@@ -46,10 +46,12 @@ async def main():
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(processes.run())
         await asyncio.sleep(0)
-        print(json.dumps(await seen(processes, tasks)))
-        for child in processes.children:
-            await processes.stop(child, 0)
-        running.cancel()
+        try:
+            print(json.dumps(await seen(processes, tasks)))
+        finally:
+            for child in processes.children:
+                await processes.stop(child, 0)
+            running.cancel()
 """
 
 _RUN = "\nasyncio.run(main())\n"

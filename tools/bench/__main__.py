@@ -21,12 +21,11 @@ from bench import events, mesh, proxies, workloads
 from bench.events import Run
 from bench.figures import Figure, as_json, as_table, shown, side_by_side
 from bench.istiod import istiod
-from bench.processes import BenchFailed, Child, Drones, Usage, api_server, control_plane, usage_of
+from bench.processes import BenchFailed, Child, Drones, Usage, api_server, control_plane, own_address, usage_of
 from bench.workloads import WORKLOADS, Workload, cluster_of, tenfold
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.kubeconfig import load_file
 
-_BIND = "127.0.90.1"
 _TOKEN_PORT = 15012
 _MUTUAL_TLS_PORT = 15013
 _SERVER_NAME = "istiod.istio-system.svc"
@@ -137,17 +136,18 @@ class Bench:
             if not host or not port.isdigit():
                 raise BenchFailed(f"TARGET is host:port, and not {self.options.target!r}")
             return host, int(port)
-        self._process = self._start(kubeconfig)
+        address = self._stack.enter_context(own_address())
+        self._process = self._start(kubeconfig, address)
         by_certificate = self._who == _OURS and self.options.credentials == "certificate"
-        return _BIND, _MUTUAL_TLS_PORT if by_certificate else _TOKEN_PORT
+        return address, _MUTUAL_TLS_PORT if by_certificate else _TOKEN_PORT
 
-    def _start(self, kubeconfig: Path) -> Child:
+    def _start(self, kubeconfig: Path, address: str) -> Child:
         if self._who == _THEIRS:
-            child = istiod(Path(self.options.istiod), kubeconfig, cluster_of(0), _BIND, self._folder / "istiod")
+            child = istiod(Path(self.options.istiod), kubeconfig, cluster_of(0), address, self._folder / "istiod")
             self._stack.callback(child.stop)
             return child
         child = control_plane(
-            kubeconfig, cluster_of(0), _BIND, self._folder / "control-plane.log", self.options.profile
+            kubeconfig, cluster_of(0), address, self._folder / "control-plane.log", self.options.profile
         )
         self._stack.callback(child.stop)
         child.until_logged("serving", 120.0)

@@ -8,7 +8,8 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,6 +23,11 @@ _CONTROL_PLANE = "import sys; from isthmus.controlplane.process import main; sys
 _PROFILED = "import cProfile, sys; from isthmus.controlplane.process import main; cProfile.run('main()', sys.argv[1])"
 _TICKS = os.sysconf("SC_CLK_TCK")
 _START_SECONDS = 60.0
+_CLAIM_PORT = 15099
+"""Of no other use: who has it has the address."""
+
+_END_SECONDS = 5.0
+_WRITING_SECONDS = 120.0
 
 
 class BenchFailed(Exception):
@@ -49,8 +55,11 @@ class Child:
         *,
         pass_fd: int = -1,
         folder: Path | None = None,
+        last_words: Path | None = None,
     ) -> None:
+        """`last_words` is a file that it writes when it ends: it gets more time to end, so that it can."""
         self.name = name
+        self._last_words = last_words
         self._log = log
         with log.open("wb") as file:
             self.process = subprocess.Popen(
@@ -83,16 +92,33 @@ class Child:
                 continue
 
     def stop(self) -> None:
+        """Raises BenchFailed if it has not written what it was to write at its end."""
         self.process.terminate()
         try:
-            self.process.wait(5)
+            self.process.wait(_END_SECONDS if self._last_words is None else _WRITING_SECONDS)
         except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+            self.kill()
+        if self._last_words is not None and not self._last_words.exists():
+            raise BenchFailed(f"{self.name} has ended without writing {self._last_words}")
 
     def kill(self) -> None:
         self.process.kill()
         self.process.wait()
+
+
+@contextmanager
+def own_address() -> Iterator[str]:
+    """A loopback address for a control plane, whose ports are always the same ones: no other benchmark has it meanwhile. Raises BenchFailed."""
+    for number in range(1, 255):
+        address = f"127.0.91.{number}"
+        with socket.socket() as claim:
+            try:
+                claim.bind((address, _CLAIM_PORT))
+            except OSError:
+                continue
+            yield address
+            return
+    raise BenchFailed("every address of 127.0.91.0/24 is taken by a benchmark")
 
 
 def usage_of(process: int) -> Usage:
@@ -146,8 +172,12 @@ def control_plane(kubeconfig: Path, cluster: str, bind: str, log: Path, profile:
         "BIND_ADDRESS": bind,
         "MALLOC_ARENA_MAX": "2",
     }
-    program = [sys.executable, "-c", _PROFILED, profile] if profile else [sys.executable, "-c", _CONTROL_PLANE]
-    return Child("the control plane", program, environment, log)
+    if not profile:
+        return Child("the control plane", [sys.executable, "-c", _CONTROL_PLANE], environment, log)
+    # One of an earlier run would be taken for this one's.
+    Path(profile).unlink(missing_ok=True)
+    program = [sys.executable, "-c", _PROFILED, profile]
+    return Child("the control plane", program, environment, log, last_words=Path(profile))
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,12 +19,11 @@ from pathlib import Path
 import uvloop
 
 from bench import mesh, proxies, workloads
-from bench.processes import BenchFailed, Drones, api_server, control_plane, usage_of
+from bench.processes import BenchFailed, Drones, api_server, control_plane, own_address, usage_of
 from bench.workloads import SYSTEM, WORKLOADS, Workload, cluster_of
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.kubeconfig import load_file
 
-_BIND = "127.0.91.1"
 _PORT = 15013
 _GROWTH_MAX = 1.1
 _EACH_ROUND = 20
@@ -65,14 +64,17 @@ async def soaked(seconds: float, folder: Path) -> list[float]:
         stack.callback(server.stop)
         client = await stack.enter_async_context(ApiClient(load_file(kubeconfig)))
         await mesh.write_cluster(client, workload, 0, with_crds=True)
-        process = control_plane(kubeconfig, cluster_of(0), _BIND, folder / "control-plane.log", "")
+        address = stack.enter_context(own_address())
+        process = control_plane(kubeconfig, cluster_of(0), address, folder / "control-plane.log", "")
         stack.callback(process.stop)
         await asyncio.to_thread(process.until_logged, "serving", 120.0)
         roots = folder / "roots.pem"
         roots.write_text(await mesh.roots_of(client))
         authority = await mesh.authority_of(client)
         path = await asyncio.to_thread(proxies.specification, workload, authority, {}, folder, "cluster.local")
-        drones = Drones((_BIND, _PORT), f"istiod.{SYSTEM}.svc", str(roots), path, delta=True, window=256 * 1024 * 1024)
+        drones = Drones(
+            (address, _PORT), f"istiod.{SYSTEM}.svc", str(roots), path, delta=True, window=256 * 1024 * 1024
+        )
         stack.callback(drones.stop)
         await asyncio.to_thread(drones.connect, workload.proxies, 50, 120.0)
         end, number = time.monotonic() + seconds, 0

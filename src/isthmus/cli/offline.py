@@ -133,7 +133,7 @@ def _print_explanation(whole: Object) -> None:
                 (upstream["cluster"], given["address"], given["weight"], given["priority"], given["way"], stands)
             )
         for left in upstream["leftOut"]:
-            where = f"{left['cluster']}/{left['workload']}"
+            where = left["workload"] and f"{left['cluster']}/{left['workload']}"
             rows.append((upstream["cluster"], left["address"], "-", "-", f"left out: {left['detail']}", where))
     print_table(("CLUSTER", "ADDRESS", "WEIGHT", "PRIORITY", "WAY", "STANDS FOR"), rows)
     for warning in whole["warnings"]:

@@ -222,8 +222,8 @@ def traffic_command(count: int, sender: str, target: str, name: str, output: str
       isthmus traffic --from ledger --to helloworld.sample:5000
     """
     host, _, port = target.rpartition(":")
-    if host.count(".") != 1 or not port.isdigit():
-        raise Failed(f"--to: {target!r} is not NAME.NAMESPACE:PORT", exit_code=BAD_USAGE)
+    if host.count(".") != 1 or not (port.isdecimal() and 1 <= int(port) <= 65535):
+        raise Failed(f"--to: {target!r} is not NAME.NAMESPACE:PORT, with a port from 1 to 65535", exit_code=BAD_USAGE)
     mesh = MeshClient(folder_of(name))
     status = asked(mesh.status)
     if output == "json":

@@ -49,7 +49,7 @@ def _asked_about(answer: Object) -> str:
     """A workload of another mesh has no name here but its service's."""
     if not answer.get("address"):
         return str(answer["host"])
-    return f"{answer['workload']} {answer['address']} in {answer['cluster']}, for {answer['service']}"
+    return f"{_endpoint(answer)}, for {answer['service']}"
 
 
 def told_explain(answer: Object) -> Iterator[str]:
@@ -137,12 +137,11 @@ def _destination(each: Object) -> str:
 
 def _endpoint(each: Object) -> str:
     """Behind an address that is not a workload's there is nobody to name."""
-    named = f"{each['workload']} " if not each["workload"].endswith("/") else ""
-    return f"{named}{each['address']} in {each['cluster']}"
+    return f"{each['workload']} {each['address']} in {each['cluster']}".lstrip()
 
 
 def _workload(each: Object) -> str:
-    return f"{each['address'] if each['workload'].endswith('/') else each['workload']} in {each['cluster']}"
+    return f"{each['workload'] or each['address']} in {each['cluster']}"
 
 
 def _policies(policies: list[Object]) -> Iterator[str]:

@@ -46,11 +46,11 @@ def left_out(left: LeftOut, upstream: Upstream, scope: Scope, snapshot: Snapshot
 
 
 def workload_of(endpoint: Endpoint) -> Object:
-    """How an endpoint is named in answers."""
+    """How an endpoint is named in answers; `workload` is empty for an address that a ServiceEntry names."""
     workload = endpoint.workload
     return {
         "address": endpoint.ip,
-        "workload": f"{workload.namespace}/{workload.name}",
+        "workload": workload.name and f"{workload.namespace}/{workload.name}",
         "cluster": endpoint.cluster,
         "network": endpoint.network,
     }
