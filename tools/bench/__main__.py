@@ -57,6 +57,7 @@ class Bench:
         self.workload = workload
         self._who = who
         self._stack = stack
+        self._address = ""
         self._folder = folder
         self._process: Child | None = None
 
@@ -136,18 +137,18 @@ class Bench:
             if not host or not port.isdigit():
                 raise BenchFailed(f"TARGET is host:port, and not {self.options.target!r}")
             return host, int(port)
-        address = self._stack.enter_context(own_address())
-        self._process = self._start(kubeconfig, address)
+        self._address = self._stack.enter_context(own_address())
+        self._process = self._start(kubeconfig)
         by_certificate = self._who == _OURS and self.options.credentials == "certificate"
-        return address, _MUTUAL_TLS_PORT if by_certificate else _TOKEN_PORT
+        return self._address, _MUTUAL_TLS_PORT if by_certificate else _TOKEN_PORT
 
-    def _start(self, kubeconfig: Path, address: str) -> Child:
+    def _start(self, kubeconfig: Path) -> Child:
         if self._who == _THEIRS:
-            child = istiod(Path(self.options.istiod), kubeconfig, cluster_of(0), address, self._folder / "istiod")
+            child = istiod(Path(self.options.istiod), kubeconfig, cluster_of(0), self._address, self._folder / "istiod")
             self._stack.callback(child.stop)
             return child
         child = control_plane(
-            kubeconfig, cluster_of(0), address, self._folder / "control-plane.log", self.options.profile
+            kubeconfig, cluster_of(0), self._address, self._folder / "control-plane.log", self.options.profile
         )
         self._stack.callback(child.stop)
         child.until_logged("serving", 120.0)
