@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -35,8 +36,8 @@ def named(name: str, **said: Any) -> dict[str, Any]:
 @pytest.fixture
 async def cluster(fresh_server, connected):
     async with connected(fresh_server) as api:
-        for definition in all_crds():
-            await api.made("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+        definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        await asyncio.gather(*(api.made(definitions, each) for each in all_crds()))
         for name in ("shop", "istio-system"):
             await api.call("POST", "/api/v1/namespaces", named(name))
         yield api, fresh_server

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
@@ -43,8 +44,8 @@ ROUTE = {
 async def cluster(fresh_server, connected):
     """An API server that knows Gateway API, with a namespace for the test."""
     async with connected(fresh_server) as api:
-        for definition in all_crds():
-            await api.made("/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)
+        definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+        await asyncio.gather(*(api.made(definitions, each) for each in all_crds()))
         for name in ("edge", "istio-system"):
             await api.call("POST", "/api/v1/namespaces", {"metadata": {"name": name}})
         yield api, fresh_server
