@@ -57,6 +57,11 @@ class Isthmus:
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "isthmus.cli.app", *arguments]
 
+    def said(self) -> str:
+        """The end of each log of each mesh: what a failure is to be understood by, before `down` takes it away."""
+        logs = sorted(self.home.glob("*/logs/**/*.log"))
+        return "\n".join(f"--- {log.relative_to(self.home)}\n{log.read_text(errors='replace')[-1500:]}" for log in logs)
+
     def processes(self) -> list[str]:
         """Every process on this machine that belongs to a mesh of this state folder."""
         found = []
@@ -256,7 +261,9 @@ def run_step(isthmus: Isthmus, step: Step) -> None:
         check=False,
     )
     print(f"$ {step.command}\n{done.stdout}")
-    assert done.returncode == 0, f"{step.command}: exit code {done.returncode}\n{done.stdout}{done.stderr}"
+    assert done.returncode == 0, (
+        f"{step.command}: exit code {done.returncode}\n{done.stdout}{done.stderr}{isthmus.said()}"
+    )
     assert step.is_shown(done.stdout), f"{step.command} shows\n{done.stdout}{done.stderr}not\n" + "\n".join(step.shown)
 
 
@@ -294,7 +301,7 @@ def mesh(home: Path) -> Iterator[Mesh]:
     command = Isthmus(home)
     try:
         done = command("up", str(Path(__file__).parent / "every-sample.yaml"), "--no-traffic")
-        assert done.returncode == 0, done.stderr + done.stdout
+        assert done.returncode == 0, done.stderr + done.stdout + command("status").stdout + command.said()
         yield Mesh(command, "every-sample")
     finally:
         # Also one that did not come up in time runs.

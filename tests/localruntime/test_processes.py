@@ -60,6 +60,23 @@ async def test_many_that_end_at_once_are_all_noticed(processes, program):
     assert {child.exit_code for child in children} == {7}
 
 
+async def test_a_command_that_asyncio_has_waited_for_in_between_ends_nothing(monkeypatch, program):
+    """Its thread may be quicker than we are: what has just been found to have ended is nowhere any more."""
+    gone = await asyncio.create_subprocess_exec("true")
+    await gone.wait()
+    found = iter([gone.pid, 0, 0])
+    monkeypatch.setattr("isthmus.localruntime.processes._first_ended", lambda: next(found, 0))
+    processes = Processes()
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(processes.run())
+        child = processes.start(program("exit 3"))
+        async with asyncio.timeout(20):
+            await child.ended.wait()
+        running.cancel()
+
+    assert child.exit_code == 3
+
+
 async def test_a_killed_program_is_started_again(processes, program):
     child = processes.start(program("exec sleep 60"))
     async with asyncio.TaskGroup() as tasks:

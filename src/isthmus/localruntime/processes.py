@@ -132,7 +132,7 @@ class Processes:
             self._take_answers()
         for pid in list(self._by_pid):
             self._reap_child(pid)
-        while (pid := _first_ended()) and (pid in self._by_pid or os.getsid(pid) != os.getsid(0)):
+        while (pid := _first_ended()) and (pid in self._by_pid or not _is_a_command(pid)):
             if pid in self._by_pid:
                 self._reap_child(pid)
             else:
@@ -171,6 +171,14 @@ def _first_ended() -> int:
     except ChildProcessError:
         return 0
     return found.si_pid if found else 0
+
+
+def _is_a_command(pid: int) -> bool:
+    """Whether asyncio waits for it, or has just done so: one that is nowhere any more was such a one."""
+    try:
+        return os.getsid(pid) == os.getsid(0)
+    except ProcessLookupError:
+        return True
 
 
 def _signal(pid: int, number: signal.Signals) -> None:
