@@ -28,7 +28,7 @@ check: .venv/dev ## formatting, lint, types, import contracts: under a minute
 	@ruff format --check . && ruff check . && lint-imports --no-cache && mypy
 
 unit: .venv/dev ## all tests that need no mesh
-	pytest -n 2 -m 'not live'
+	pytest -n 2 --dist worksteal -m 'not live'
 
 live: .venv/dev ## tests on a running mesh, with real Envoys
 	pytest -m 'live and not long'

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner
 
@@ -55,6 +57,28 @@ def test_help_begins_with_an_example(command):
     assert "Example" in shown
     assert f"isthmus {command}" in shown
     assert shown.index("Example") < shown.index("Options:")
+
+
+def every_command(group: click.Group, path: tuple[str, ...] = ()) -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from every_command(command, (*path, name))
+        else:
+            yield " ".join((*path, name)), command
+
+
+def test_help_says_of_each_option_what_it_is_for():
+    unexplained = [
+        f"{path} {option.opts[0]}"
+        for path, command in every_command(isthmus)
+        for option in command.params
+        if isinstance(option, click.Option) and not option.help
+    ]
+
+    assert unexplained == []
 
 
 def test_light_commands_import_neither_grpc_nor_protobuf():

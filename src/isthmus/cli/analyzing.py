@@ -57,7 +57,14 @@ _LEVELS = {level.name.title(): level for level in Severity}
     show_default=True,
     help="The level from which findings make the command fail.",
 )
-@click.option("-o", "--output", type=click.Choice(["text", "json", "yaml", "junit"]), default="text", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "yaml", "junit"]),
+    default="text",
+    show_default=True,
+    help="How to print it.",
+)
 def analyze_command(
     paths: Sequence[str], files: Sequence[str], recursive: bool, output: str, failure_threshold: str, **options: Any
 ) -> None:

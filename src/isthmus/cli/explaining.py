@@ -26,8 +26,8 @@ _output = click.option(
 def _request_options(command: Callable[..., Any]) -> Callable[..., Any]:
     for decorate in (
         click.option("--header", "headers", multiple=True, metavar="NAME=VALUE", help="A header; repeatable."),
-        click.option("--method", default="GET", show_default=True),
-        click.option("--path", default="/", show_default=True),
+        click.option("--method", default="GET", show_default=True, help="The request's method."),
+        click.option("--path", default="/", show_default=True, help="The request's path."),
     ):
         command = decorate(command)
     return command
@@ -62,12 +62,24 @@ def client_options(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--port", type=int, default=0, help="The port that the connection is sent to.")
 @click.option("--address", default="", metavar="IP", help="The address that it is sent to.")
 @click.option("--host", default="", help="The host that the request names.")
-@click.option("--tls", type=click.Choice(["none", "tls", "mtls"]), default="none", show_default=True)
+@click.option(
+    "--tls",
+    type=click.Choice(["none", "tls", "mtls"]),
+    default="none",
+    show_default=True,
+    help="What the bytes are wrapped in when they reach the proxy.",
+)
 @click.option("--sni", default="", help="The server name that TLS asks for.")
 @click.option("--alpn", multiple=True, help="A protocol that TLS offers; repeatable. Default for mtls: the mesh's.")
 @click.option("--caller", default="", metavar="SPIFFE-ID", help="The identity that mtls proves.")
 @click.option("--source", default="", metavar="IP", help="The address that the connection comes from.")
-@click.option("--direction", type=click.Choice(["outbound", "inbound"]), default="outbound", show_default=True)
+@click.option(
+    "--direction",
+    type=click.Choice(["outbound", "inbound"]),
+    default="outbound",
+    show_default=True,
+    help="Whether the proxy's workload sends the request or is sent it.",
+)
 @_request_options
 @_output
 def explain_command(what: str | None, state: Object | None, output: str, **said: Any) -> None:

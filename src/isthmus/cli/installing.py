@@ -22,7 +22,11 @@ _context = click.option("--context", default="", help="The cluster; the current 
 
 @click.command("install")
 @click.option(
-    "--profile", type=click.Choice([profile.value for profile in Profile]), default="primary", show_default=True
+    "--profile",
+    type=click.Choice([profile.value for profile in Profile]),
+    default="primary",
+    show_default=True,
+    help="What the cluster is to its mesh.",
 )
 @_context
 @kubeconfig_option
@@ -101,7 +105,7 @@ def install_command(
 @_context
 @kubeconfig_option
 @click.option("-n", "--namespace", default="istio-system", show_default=True, help="Where it is installed.")
-@click.option("--revision", default="default", show_default=True)
+@click.option("--revision", default="default", show_default=True, help="Which revision is taken away.")
 @click.option(
     "--purge",
     is_flag=True,

@@ -40,7 +40,9 @@ def remote_secrets_command() -> None:
 
 
 def _where(command: Any) -> Any:
-    command = click.option("--system-namespace", default="istio-system", show_default=True)(command)
+    command = click.option(
+        "--system-namespace", default="istio-system", show_default=True, help="Where the control plane lives."
+    )(command)
     return click.option("--config-cluster", required=True, metavar="ID", help="The cluster that asks.")(command)
 
 

@@ -32,7 +32,14 @@ def dns_command() -> None:
     "--table", required=True, metavar="FILE", help="proxyNamespace, proxyDomain, searchDomains, nameTable, upstream."
 )
 @click.option("--name", required=True, help="The host name.")
-@click.option("--type", "kind", type=click.Choice(["A", "AAAA", "CNAME"]), default="A", show_default=True)
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["A", "AAAA", "CNAME"]),
+    default="A",
+    show_default=True,
+    help="Which records are asked for.",
+)
 @json_output
 def _query(table: str, name: str, kind: str, output: str) -> None:
     """One question.
@@ -57,7 +64,14 @@ def _query(table: str, name: str, kind: str, output: str) -> None:
 @dns_command.command("explain")
 @click.argument("host", metavar="NAME")
 @click.option("--from", "client", required=True, metavar="CLIENT", help="POD or POD.NAMESPACE: who looks the name up.")
-@click.option("--type", "kind", type=click.Choice(["A", "AAAA"]), default="A", show_default=True)
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["A", "AAAA"]),
+    default="A",
+    show_default=True,
+    help="Which records are asked for.",
+)
 @click.option("--ndots", type=click.IntRange(0, 15), help="Of the client's resolv.conf, where it is not Kubernetes' 5.")
 @click.option(
     "--search", multiple=True, metavar="DOMAIN", help="A search domain instead of Kubernetes' own; repeatable."

@@ -31,7 +31,9 @@ Object = dict[str, Any]
     help="Add which objects each resource came from, where each endpoint did, and what was left out, with the reason.",
 )
 @click.option("--validate", is_flag=True, help="Have the real Envoy judge the answer.")
-@click.option("-o", "--output", type=click.Choice(["json", "table"]), default="json", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Choice(["json", "table"]), default="json", show_default=True, help="How to print it."
+)
 def render_command(
     state: Object, node: str, proxy: str, in_cluster: str, only: str, explain: bool, validate: bool, output: str
 ) -> None:

@@ -26,7 +26,14 @@ _WIDE = {"CONTROL PLANE": "controlPlane", "GATEWAYS": "gateways", "REASON": "rea
 @click.command("peers")
 @click.option("--in-cluster", "cluster", default="", help="Ask the control plane of this cluster alone.")
 @mesh_name
-@click.option("-o", "--output", type=click.Choice(["table", "wide", "json"]), default="table", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "wide", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print it.",
+)
 def peers_command(cluster: str, name: str, output: str) -> None:
     """Show the other meshes that each control plane knows by a MeshPeer.
 

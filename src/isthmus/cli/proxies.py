@@ -90,7 +90,7 @@ def _subject(command: Callable[..., None]) -> Callable[..., None]:
         (
             click.argument("pod"),
             click.option("--cluster", default="", help="In which cluster; needed if several have such a Pod."),
-            click.option("-n", "--namespace", default="sample", show_default=True),
+            click.option("-n", "--namespace", default="sample", show_default=True, help="The Pod's namespace."),
             mesh_name,
             json_output,
         )

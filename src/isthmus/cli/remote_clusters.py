@@ -36,7 +36,14 @@ _WIDE = {"SERVER": "server", "SINCE": "since", "REASON": "reason"}
 @kubeconfig_option
 @system_namespace_option
 @mesh_name
-@click.option("-o", "--output", type=click.Choice(["table", "wide", "json"]), default="table", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "wide", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print it.",
+)
 def remote_clusters_command(contexts: Sequence[str], kubeconfig: str, namespace: str, name: str, output: str) -> None:
     """Show which other clusters each control plane discovers.
 

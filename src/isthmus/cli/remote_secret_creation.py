@@ -63,9 +63,21 @@ class _Order:
 @click.option("--name", default="", help="What the cluster is called; by default the uid of its kube-system namespace.")
 @click.option("--server", default="", metavar="URL", help="Where other clusters find its API server.")
 @click.option("--tls-server-name", default="", help="The name in the API server's certificate, if it is another one.")
-@click.option("--type", "kind", type=click.Choice(["remote", "config"]), default="remote", show_default=True)
+@click.option(
+    "--type",
+    "kind",
+    type=click.Choice(["remote", "config"]),
+    default="remote",
+    show_default=True,
+    help="Whether it says how a cluster is discovered, or where a control plane outside it takes configuration from.",
+)
 @click.option("--service-account", default="", help=f"Whose token; {READER}, or istiod with --type config.")
-@click.option("--create-service-account/--no-create-service-account", default=True, show_default=True)
+@click.option(
+    "--create-service-account/--no-create-service-account",
+    default=True,
+    show_default=True,
+    help="First make the account and its rights in the cluster, where they are missing.",
+)
 @click.option(
     "--manifests",
     multiple=True,
@@ -75,11 +87,19 @@ class _Order:
 @click.option("--token-duration", type=Duration(), default="90d", show_default=True, help="How long the token lives.")
 @click.option("--long-lived", is_flag=True, help="A token Secret's token, which never expires.")
 @click.option("--secret-name", default="", help="Which token Secret, if the account has several.")
-@click.option("--auth-type", type=click.Choice(["bearer-token", "plugin"]), default="bearer-token", show_default=True)
+@click.option(
+    "--auth-type",
+    type=click.Choice(["bearer-token", "plugin"]),
+    default="bearer-token",
+    show_default=True,
+    help="How the control plane proves who it is: a token, or a plugin of the kubeconfig.",
+)
 @click.option("--auth-plugin-name", default="", help="The auth-provider of --auth-type plugin.")
 @click.option("--auth-plugin-config", multiple=True, metavar="KEY=VALUE", help="Its settings; repeatable.")
 @system_namespace_option
-@click.option("-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Choice(["yaml", "json"]), default="yaml", show_default=True, help="How to print it."
+)
 def create_remote_secret_command(
     context: str,
     kubeconfig: str,

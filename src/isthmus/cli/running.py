@@ -137,7 +137,7 @@ def machine_command(position: str, machine: str, name: str) -> None:
 @click.command("logs")
 @click.argument("part", default="runtime")
 @click.option("--cluster", default="", help="Of which cluster.")
-@click.option("-n", "--namespace", default="sample", show_default=True)
+@click.option("-n", "--namespace", default="sample", show_default=True, help="The Pod's namespace.")
 @click.option("-c", "--container", default="", help="Of which container; the workload's by default.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing.")
 @mesh_name
@@ -181,7 +181,7 @@ def kubeconfig_command(name: str) -> None:
 @click.argument("pod")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
 @click.option("--cluster", required=True, help="In which cluster.")
-@click.option("-n", "--namespace", default="sample", show_default=True)
+@click.option("-n", "--namespace", default="sample", show_default=True, help="The Pod's namespace.")
 @click.option("-c", "--container", default="", help="In which container; the workload's by default.")
 @mesh_name
 def exec_command(pod: str, command: Sequence[str], cluster: str, namespace: str, container: str, name: str) -> int:
@@ -210,7 +210,14 @@ def exec_command(pod: str, command: Sequence[str], cluster: str, namespace: str,
     default="",
     help="Which Pods or machines send, by the beginning of their names; all clients by default.",
 )
-@click.option("--to", "target", default="helloworld.sample:5000", show_default=True, metavar="NAME.NAMESPACE:PORT")
+@click.option(
+    "--to",
+    "target",
+    default="helloworld.sample:5000",
+    show_default=True,
+    metavar="NAME.NAMESPACE:PORT",
+    help="Who is asked.",
+)
 @mesh_name
 @json_output
 def traffic_command(count: int, sender: str, target: str, name: str, output: str) -> int:

@@ -36,7 +36,9 @@ domain_option = click.option(
 
 @click.command("export")
 @domain_option
-@click.option("-o", "--output", type=click.Choice(["json", "pem"]), default="json", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Choice(["json", "pem"]), default="json", show_default=True, help="How to print it."
+)
 @contexts_option
 @kubeconfig_option
 @system_namespace_option

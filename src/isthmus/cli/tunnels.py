@@ -20,9 +20,12 @@ _OPTIONS = (
     click.option("--control-plane", "control_planes", multiple=True, required=True, metavar="HOST:PORT",
                  help="Where certificates are signed; repeatable, in order."),
     click.option("--cluster-id", required=True, help="The cluster that this end is in."),
-    click.option("--token-file", default="/var/run/secrets/tokens/istio-token", show_default=True, envvar="ISTHMUS_TOKEN_FILE"),
-    click.option("--roots-file", default="/var/run/secrets/istio/root-cert.pem", show_default=True, envvar="ISTHMUS_ROOTS_FILE"),
-    click.option("--control-plane-name", default="istiod.istio-system.svc", show_default=True),
+    click.option("--token-file", default="/var/run/secrets/tokens/istio-token", show_default=True, envvar="ISTHMUS_TOKEN_FILE",
+                 help="A service account's token for the audience istio-ca."),
+    click.option("--roots-file", default="/var/run/secrets/istio/root-cert.pem", show_default=True, envvar="ISTHMUS_ROOTS_FILE",
+                 help="What the control plane's certificate is checked against."),
+    click.option("--control-plane-name", default="istiod.istio-system.svc", show_default=True,
+                 help="The name in that certificate."),
 )  # fmt: skip
 
 

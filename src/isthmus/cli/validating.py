@@ -45,7 +45,14 @@ class _Judged:
 @click.option("--mesh-config", default="", metavar="FILE", help="A MeshConfig to check too.")
 @click.option("--mesh-networks", default="", metavar="FILE", help="A MeshNetworks to check too.")
 @suppress_option
-@click.option("-o", "--output", type=click.Choice(["text", "json", "junit"]), default="text", show_default=True)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["text", "json", "junit"]),
+    default="text",
+    show_default=True,
+    help="How to print it.",
+)
 def validate_command(
     paths: tuple[str, ...],
     files: tuple[str, ...],

@@ -89,7 +89,9 @@ def entry_command() -> None:
     help="Whether the machine gets a WorkloadEntry for as long as it is connected.",
 )
 @click.option("--istio-namespace", default="istio-system", show_default=True, help="Where the control plane is.")
-@click.option("-o", "--output", type=click.Choice(["name", "json"]), default="name", show_default=True)
+@click.option(
+    "-o", "--output", type=click.Choice(["name", "json"]), default="name", show_default=True, help="How to print it."
+)
 def configure_command(
     name: str | None,
     file: str | None,
