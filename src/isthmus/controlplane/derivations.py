@@ -303,7 +303,7 @@ class Derivations:
         for each in stretch.hosted:
             with suppress(Unavailable):
                 found.append(self.virtual_host.of(fetch, each, scope))
-        return Section.of(found)
+        return Section.of_pieces(found)
 
     def _sections(self, fetch: Fetch, hosts: Hosts, scope: Scope) -> tuple[tuple[Section, ...], ...]:
         """Of each table on a port, for callers who call nobody by a name that says no namespace."""

@@ -43,23 +43,15 @@ class Piece(bytes):
         return piece
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """Pieces that stand together in many resources, with a hash of their hashes: a table of sections is not hashed piece by piece."""
-
-    pieces: tuple[Piece, ...] = field(repr=False)
-    digest: bytes
-
-    def __eq__(self, other: object) -> bool:
-        return self.digest == other.digest if isinstance(other, Section) else NotImplemented
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
+class Section(Piece):
+    """Pieces that stand together in many resources, put together once for all of them, with a hash of their hashes."""
 
     @staticmethod
-    def of(pieces: Iterable[Piece]) -> Section:
-        found = tuple(pieces)
-        return Section(found, hashlib.sha256(b"".join([piece.digest for piece in found])).digest())
+    def of_pieces(pieces: Iterable[Piece]) -> Section:
+        found = list(pieces)
+        section = Section(b"".join(found))
+        section.digest = hashlib.sha256(b"".join([piece.digest for piece in found])).digest()
+        return section
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,15 +91,9 @@ class Resource:
         return Resource(name, (body,), hashlib.sha256(body).hexdigest()[:16])
 
     @staticmethod
-    def of_pieces(name: str, cut: Sequence[Piece | Section]) -> Resource:
-        parts: list[Piece] = []
-        for each in cut:
-            if isinstance(each, Section):
-                parts += each.pieces
-            else:
-                parts.append(each)
-        digests = b"".join([each.digest for each in cut])
-        return Resource(name, tuple(parts), hashlib.sha256(digests).hexdigest()[:16])
+    def of_pieces(name: str, pieces: Sequence[Piece]) -> Resource:
+        digests = b"".join([piece.digest for piece in pieces])
+        return Resource(name, tuple(pieces), hashlib.sha256(digests).hexdigest()[:16])
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,7 +61,7 @@ def tables_of(planned: Plan, scope: Scope, dns_domain: str, elsewhere: Elsewhere
 def encoded(table: RouteTable, namespace: Namespace, extra: Sequence[ExtraHost]) -> Resource:
     """The whole table, for callers in the namespace."""
     sections = [
-        Section.of(routes.virtual_host_of(each.upstream, each.domains_from(namespace)) for each in section)
+        Section.of_pieces(routes.virtual_host_of(each.upstream, each.domains_from(namespace)) for each in section)
         for section in table.sections
     ]
     return routes.configuration(table.name, [*sections, *(table.remainder.encoded(extra) if table.remainder else ())])

@@ -20,7 +20,7 @@ from envoy.type.matcher.v3 import regex_pb2, string_pb2
 
 from isthmus.envoy import hashing, virtual_services
 from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, boolean, packed, seconds, uint32
-from isthmus.envoy.resources import Piece, Resource, Section
+from isthmus.envoy.resources import Piece, Resource
 from isthmus.envoy.wire import block
 from isthmus.model.names import Namespace
 from isthmus.model.routing import DIRECT_BODY_BYTES_MAX, Route
@@ -72,7 +72,7 @@ def gateway_host(name: str, domain: str, found: tuple[Route, ...], require_tls: 
     return _framed(host)
 
 
-def configuration(name: str, hosts: Sequence[Piece | Section]) -> Resource:
+def configuration(name: str, hosts: Sequence[Piece]) -> Resource:
     """Spliced from encoded virtual hosts. Upstreams are not validated: they arrive by another path, and a moment apart."""
     head = Piece.of(route_pb2.RouteConfiguration(name=name).SerializeToString(deterministic=True))
     return Resource.of_pieces(name, (head, *hosts, _end()))

@@ -8,7 +8,8 @@ another. Field numbers are those of envoy/service/discovery/v3/discovery.proto.
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 from weakref import WeakValueDictionary
 
@@ -19,6 +20,9 @@ Response = tuple[bytes, ...]
 
 _KEPT_BYTES_MAX = 16 * 1024 * 1024
 _TOLD_MAX = 16
+_SHARED_BYTES = 8_000
+"""A part of a resource from here on stands by itself in a response: others send it in other resources."""
+
 _SMALL_BYTES = 16_000
 """A response up to here is one piece."""
 
@@ -38,7 +42,7 @@ class _Due(NamedTuple):
     """Bodies are kept with their response, so that no other can come to have the identity of one of them."""
 
     key: tuple[object, ...]
-    bodies: list[bytes]
+    bodies: list[Response]
     response: Delta
 
 
@@ -64,7 +68,7 @@ class Encoded:
     """What the streams of a server share: the bodies of responses, and the sets of names that clients subscribe to."""
 
     def __init__(self) -> None:
-        self._bodies: OrderedDict[tuple[object, ...], tuple[bytes, Sequence[Resource]]] = OrderedDict()
+        self._bodies: OrderedDict[tuple[object, ...], tuple[Response, Sequence[Resource]]] = OrderedDict()
         self._bytes = 0
         self._names: WeakValueDictionary[int, frozenset[str]] = WeakValueDictionary()
         self._heads: dict[str, bytes] = {}
@@ -103,7 +107,7 @@ class Encoded:
         if known is None:
             known = self._heads[type_url] = _text(4, type_url)
         head = known + _text(5, nonce) + b"".join([_text(6, name) for name in removed])
-        response: Response = (head, *bodies)
+        response: Response = (head, *chain.from_iterable(bodies))
         if sum(map(len, response)) <= _SMALL_BYTES:
             response = (b"".join(response),)
         found = Delta(number, nonce, sum(map(len, parts)), response, _text(2, type_url) + _text(6, nonce))
@@ -143,7 +147,7 @@ class Encoded:
         self._names[hash(names)] = names
         return names
 
-    def _body(self, type_url: str, resources: Sequence[Resource]) -> bytes:
+    def _body(self, type_url: str, resources: Sequence[Resource]) -> Response:
         # The resources are kept with the body, so that no other can come to have the identity of one of them.
         key = (type_url, *map(id, resources))
         known = self._bodies.get(key)
@@ -152,13 +156,28 @@ class Encoded:
             self.shared += 1
             return known[0]
         self.made += 1
-        body = b"".join([_field(2, _delta_resource(type_url, resource)) for resource in resources])
+        body = tuple(_together(piece for resource in resources for piece in _delta_resource(type_url, resource)))
         self._bodies[key] = (body, resources)
-        self._bytes += len(body)
+        self._bytes += sum(map(len, body))
         while self._bytes > _KEPT_BYTES_MAX:
             _, (dropped, _) = self._bodies.popitem(last=False)
-            self._bytes -= len(dropped)
+            self._bytes -= sum(map(len, dropped))
         return body
+
+
+def _together(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, in few pieces: small ones are put together, large ones stay the objects that they are."""
+    small: list[bytes] = []
+    for piece in pieces:
+        if len(piece) < _SHARED_BYTES:
+            small.append(piece)
+            continue
+        if small:
+            yield b"".join(small)
+            small = []
+        yield piece
+    if small:
+        yield b"".join(small)
 
 
 def full_response(type_url: str, resources: Iterable[Resource], version: str, nonce: str) -> Response:
@@ -168,9 +187,15 @@ def full_response(type_url: str, resources: Iterable[Resource], version: str, no
     return (b"".join(parts),)
 
 
-def _delta_resource(type_url: str, resource: Resource) -> bytes:
-    """Resource: version (1), resource (2), name (3)."""
-    return _text(1, resource.version) + _field(2, _any(type_url, resource.body)) + _text(3, resource.name)
+def _delta_resource(type_url: str, resource: Resource) -> Iterator[bytes]:
+    """As the field resources (2) of a response. Resource: version (1), resource (2), name (3)."""
+    size = sum(map(len, resource.parts))
+    before = _text(1, type_url) + _begin(2, size)
+    before = _text(1, resource.version) + _begin(2, len(before) + size) + before
+    after = _text(3, resource.name)
+    yield _begin(2, len(before) + size + len(after)) + before
+    yield from resource.parts
+    yield after
 
 
 def _any(type_url: str, body: bytes) -> bytes:
@@ -183,7 +208,12 @@ def _text(number: int, text: str) -> bytes:
 
 def _field(number: int, body: bytes) -> bytes:
     """A length-delimited field."""
-    return bytes(((number << 3) | 2,)) + _varint(len(body)) + body
+    return _begin(number, len(body)) + body
+
+
+def _begin(number: int, size: int) -> bytes:
+    """What stands before a length-delimited field's bytes."""
+    return bytes(((number << 3) | 2,)) + _varint(size)
 
 
 def _varint(value: int) -> bytes:
