@@ -111,6 +111,65 @@ def test_a_derivation_that_raises_keeps_its_last_good_value_and_shows_the_error(
     assert graph.failures == {}
 
 
+def test_what_is_in_doubt_is_asked_in_the_order_in_which_it_was_read() -> None:
+    """The second may be the value of something that the first names, and that nobody names any longer."""
+    graph = Graph()
+    ran: list[str] = []
+    length: Source[str, int] = graph.source("length")
+    text: Source[str, str] = graph.source("text")
+    longest: Derived[str, str] = graph.derive(
+        "longest", lambda fetch, _: max(fetch.keys(length), key=lambda name: fetch.get(length, name) or 0)
+    )
+
+    def spell(fetch: Fetch, name: str) -> str:
+        ran.append(name)
+        found = fetch.get(text, name)
+        assert found is not None
+        return found
+
+    spelled: Derived[str, str] = graph.derive("spelled", spell)
+    shown: Derived[str, str] = graph.derive(
+        "shown", lambda fetch, _: str(fetch.get(spelled, fetch.get(longest, "of all") or ""))
+    )
+    length.replace({"ode": 100, "epic": 9000})
+    text.replace({"ode": "O", "epic": "Sing"})
+    shown.observe("it")
+    graph.settle()
+
+    ran.clear()
+    text.delete("epic")
+    length.delete("epic")
+    graph.settle()
+
+    assert ran == ["ode"]
+    assert shown.value("it") == "O"
+
+
+def test_what_is_deferred_is_brought_up_to_date_when_somebody_asks_for_it() -> None:
+    graph = Graph()
+    number: Source[str, int] = graph.source("number")
+    double: Derived[str, int] = graph.derive(
+        "double", lambda fetch, key: 2 * (fetch.get(number, key) or 0), deferred=True
+    )
+    number.replace({"a": 1, "b": 2})
+    double.observe("a")
+    double.observe("b")
+
+    graph.settle()
+    assert (double.due(), double.value("a"), graph.is_due) == (["a", "b"], None, False)
+
+    double.bring("b")
+    assert (double.due(), double.value("a"), double.value("b")) == (["a"], None, 4)
+    assert [change.key for change in graph.take_changes()] == ["b"]
+
+    double.bring("a")
+    number.set("b", 3)
+    assert (double.due(), double.value("b")) == (["b"], 4)
+
+    double.release("b")
+    assert double.due() == []
+
+
 def test_a_derivation_that_reads_itself_is_told() -> None:
     graph = Graph()
     loop: Derived[str, Any] = graph.derive("loop", lambda fetch, key: fetch.get(loop, key))

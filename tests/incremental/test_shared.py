@@ -126,6 +126,38 @@ def test_when_less_is_read_subjects_join_and_a_value_that_stays_is_not_reported(
     assert found.ran == ["text b", "view all"]
 
 
+def test_a_deferred_one_is_brought_up_to_date_for_the_subject_that_is_named_and_for_those_who_share_it() -> None:
+    graph = Graph()
+    book: Source[str, str] = graph.source("book")
+
+    def read(fetch: Fetch, name: str, reader: Reader) -> str:
+        text = fetch.get(book, name) or ""
+        return f"{text} {reader.town}" if text.startswith("by town") else text
+
+    text: Shared[str, Reader, str] = Shared(graph, "text", read, deferred=True)
+    ann, bob = Reader("en", "york", 30), Reader("en", "bath", 40)
+    book.set("a", "hello")
+    text.observe("a", ann)
+    text.observe("a", bob)
+    graph.settle()
+    assert sorted(text.due(), key=str) == [("a", bob), ("a", ann)]
+
+    text.bring("a", ann)
+    text.bring("a", bob)
+    text.take_changes()
+    book.set("a", "good day")
+    text.bring("a", ann)
+
+    assert text.due() == []
+    assert [(each.subjects, each.new) for each in text.take_changes()] == [((ann, bob), "good day")]
+
+    book.set("a", "by town")
+    text.bring("a", ann)
+
+    assert text.due() == [("a", bob)]
+    assert [(each.subjects, each.new) for each in text.take_changes()] == [((ann,), "by town york")]
+
+
 def test_a_failure_leaves_the_last_good_value_and_is_mended_by_the_next_change() -> None:
     found = library(a="by language")
     observed(found, ANN, EVA)
