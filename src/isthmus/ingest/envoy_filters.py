@@ -88,7 +88,8 @@ def envoy_filter_of(obj: api.EnvoyFilter, cluster: ClusterId) -> tuple[EnvoyFilt
 def _patch(said: api.ConfigPatch, origin: Origin, index: int) -> ConfigPatch:
     match, patch = said.match, said.patch
     if said.apply_to == "BOOTSTRAP":
-        raise _Unusable("applyTo", "the agent writes the bootstrap, which is not patched", "use another applyTo")
+        what = "the agent writes the bootstrap, which is not patched"
+        raise _Unusable("applyTo", what, "say it in ProxyConfig, where that has a field for it, or use another applyTo")
     if said.apply_to not in ApplyTo.__members__:
         known = ", ".join(ApplyTo)
         raise _Unusable("applyTo", f"there is no applyTo {said.apply_to or '(none)'}", f"use one of {known}")

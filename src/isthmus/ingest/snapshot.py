@@ -20,7 +20,7 @@ from isthmus.ingest.configuration import Configuration, configuration_of
 from isthmus.ingest.discovery_selectors import discovered, left_out
 from isthmus.ingest.federation import federate
 from isthmus.ingest.gateways import networks_without_gateway
-from isthmus.ingest.global_names import GlobalName, derived, members_of
+from isthmus.ingest.global_names import Derived, GlobalName, derived, members_of
 from isthmus.ingest.headless import Networks, apply_headless
 from isthmus.ingest.host_names import resolved
 from isthmus.ingest.inputs import NOTHING_BESIDES, Besides, ClusterInput
@@ -28,9 +28,12 @@ from isthmus.ingest.merging import add_entries, merge_endpoints, merge_services
 from isthmus.ingest.quotas import services_within
 from isthmus.model.issues import Issue
 from isthmus.model.names import UNDECLARED_NETWORK, ClusterId, NetworkId, ServiceKey
+from isthmus.model.quotas import QuotaUse
+from isthmus.model.services import Service
 from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.topology import NetworkGateway
 from isthmus.model.traffic import DestinationRule
+from isthmus.model.workloads import Endpoint
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +83,84 @@ def read(
     config = next((cluster for cluster in clusters if cluster.id == config_cluster), None)
     configuration = configuration_of(settings, config, cache.rules, besides)
     settings = configuration.settings
-    selectors = settings.discovery
-    unknown = [issue for cluster in clusters for issue in left_out(cluster, selectors)]
-    clusters = [discovered(cluster, selectors) for cluster in clusters]
+    unknown = [issue for cluster in clusters for issue in left_out(cluster, settings.discovery)]
+    clusters = [discovered(cluster, settings.discovery) for cluster in clusters]
     facts = [
         facts_of(cluster, config_cluster, configuration, cache)
         for cluster in sorted(clusters, key=lambda cluster: cluster.id)
     ]
+    called = _called(clusters, facts, configuration, config_cluster, cache)
+    entered = _entered(facts, configuration, besides)
+    own = dict(called.endpoints)  # Those of other meshes, which are added now, are no matter of this mesh's gateways.
+    federated = federate(
+        called.services,
+        called.endpoints,
+        configuration.mesh_peers,
+        besides.heard,
+        settings,
+        config_cluster,
+        entered.by_peers,
+    )
+    headless = apply_headless(called.services, called.endpoints, entered.networks, settings, cache)
+    found = [
+        *headless,
+        *besides.issues,
+        *entered.issues,
+        *federated.issues,
+        *unknown,
+        *(issue for fact in facts for issue in fact.issues),
+        *called.issues,
+        *networks_without_gateway(settings, own, entered.declared),
+    ]
+    cache.end_round()
+    cache.rules.end_round()
+    snapshot = Snapshot(
+        settings=settings,
+        clusters=MappingProxyType({fact.cluster.id: fact.cluster for fact in facts}),
+        gateways=MappingProxyType(entered.gateways),
+        services=MappingProxyType(called.services),
+        endpoints=MappingProxyType(called.endpoints),
+        heard=MappingProxyType(dict(besides.heard)),
+        foreign_gateways=MappingProxyType(federated.foreign_gateways),
+        peer_gateways=entered.peer_gateways,
+        guests=MappingProxyType(federated.guests),
+        service_quotas=called.quotas,
+        some_stay_on_node=any(service.node_local_in for service in called.services.values()),
+        issues=told(found, configuration, called.services, config_cluster),
+        **carried_over(configuration, called.names.rules),
+    )
+    return Reading(
+        snapshot=snapshot,
+        configuration=configuration,
+        found=tuple(found),
+        endpoints={fact.cluster.id: fact.endpoints for fact in facts},
+        stands_alone=not federated.guests and _are_of_slices_alone(facts, configuration),
+        host_names=entered.host_names,
+        global_names=called.names.names,
+        global_rules=called.names.rules,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Called:
+    """What can be called, before other meshes are asked, and what is wrong with it. Later steps write into `services` and `endpoints`."""
+
+    services: dict[ServiceKey, Service]
+    endpoints: dict[ServiceKey, tuple[Endpoint, ...]]
+    quotas: tuple[QuotaUse, ...]
+    names: Derived
+    issues: tuple[Issue, ...]
+
+
+def _called(
+    clusters: Sequence[ClusterInput],
+    facts: Sequence[ClusterFacts],
+    configuration: Configuration,
+    config_cluster: ClusterId,
+    cache: IngestCache,
+) -> _Called:
+    """Services of all clusters as one, whoever answers for them, and the names that are derived from them. The order matters."""
+    settings, entries = configuration.settings, configuration.service_entries
     services, service_issues = merge_services(facts, settings, cache)
     declarations = [declaration for fact in facts for declaration in fact.declarations]
     quotas, over = services_within(services, declarations, configuration.allowances, settings, cache)
@@ -96,73 +170,52 @@ def read(
     for name, service in zip(names.names, names.services, strict=True):
         services[name.key] = service
         endpoints[name.key] = members_of(name, endpoints)
-    entries = configuration.service_entries
     unplaced = apply_allocation(services, declarations, entries, names.names, len(facts), cache)
     apply_cluster_set(services, endpoints, clusters, settings)
     apply_aliases(services, clusters, settings.dns_domain, cache)
-    for_peers = resolved({each for fact in facts for each in fact.peer_gateways}, besides.resolved)
-    entered = frozenset(each.network for each in for_peers.gateways)
-    federated = federate(
-        services, endpoints, configuration.mesh_peers, besides.heard, settings, config_cluster, entered
-    )
-    declared = _ways_in(facts, settings, configuration.network_gateways)
+    without = without_an_address(unplaced, entries, config_cluster)
+    return _Called(services, endpoints, quotas, names, (*service_issues, *over, *names.issues, *without))
+
+
+@dataclass(frozen=True, slots=True)
+class _Entered:
+    """Where networks are entered: `declared` are those with a gateway, `gateways` those with one that has an address; `by_peers`, where other
+    meshes do."""
+
+    declared: frozenset[NetworkId]
+    gateways: dict[NetworkId, tuple[NetworkGateway, ...]]
+    networks: Networks
+    peer_gateways: tuple[NetworkGateway, ...]
+    by_peers: frozenset[NetworkId]
+    host_names: frozenset[str]
+    issues: tuple[Issue, ...]
+
+
+def _entered(facts: Sequence[ClusterFacts], configuration: Configuration, besides: Besides) -> _Entered:
+    declared = _ways_in(facts, configuration.settings, configuration.network_gateways)
     ways_in = resolved(declared, besides.resolved)
+    for_peers = resolved({each for fact in facts for each in fact.peer_gateways}, besides.resolved)
     gateways = _by_network(ways_in.gateways)
-    networks = Networks(_networks_of(facts, gateways), frozenset(gateways))
-    headless = apply_headless(services, endpoints, networks, settings, cache)
-    found = [
-        *headless,
-        *besides.issues,
-        *ways_in.issues,
-        *for_peers.issues,
-        *federated.issues,
-        *unknown,
-        *(issue for fact in facts for issue in fact.issues),
-        *service_issues,
-        *over,
-        *names.issues,
-        *without_an_address(unplaced, entries, config_cluster),
-    ]
-    own = (
-        {key: each for key, each in endpoints.items() if not services[key].mesh}
-        if federated.foreign_gateways
-        else endpoints
-    )
-    found += networks_without_gateway(settings, own, {gateway.network for gateway in declared})
-    cache.end_round()
-    cache.rules.end_round()
-    rules = settings.cluster_set
-    snapshot = Snapshot(
-        settings=settings,
-        clusters=MappingProxyType({fact.cluster.id: fact.cluster for fact in facts}),
-        gateways=MappingProxyType(gateways),
-        services=MappingProxyType(services),
-        endpoints=MappingProxyType(endpoints),
-        heard=MappingProxyType(dict(besides.heard)),
-        foreign_gateways=MappingProxyType(federated.foreign_gateways),
+    return _Entered(
+        declared=frozenset(gateway.network for gateway in declared),
+        gateways=gateways,
+        networks=Networks(_networks_of(facts, gateways), frozenset(gateways)),
         peer_gateways=tuple(sorted(for_peers.gateways)),
-        guests=MappingProxyType(federated.guests),
-        service_quotas=quotas,
-        some_stay_on_node=any(service.node_local_in for service in services.values()),
-        issues=told(found, configuration, services, config_cluster),
-        **carried_over(configuration, names.rules),
-    )
-    return Reading(
-        snapshot=snapshot,
-        configuration=configuration,
-        found=tuple(found),
-        endpoints={fact.cluster.id: fact.endpoints for fact in facts},
-        stands_alone=not (
-            any(fact.entries for fact in facts)
-            or configuration.service_entries
-            or selectors
-            or rules.exports
-            or rules.hosts
-            or federated.guests
-        ),
+        by_peers=frozenset(each.network for each in for_peers.gateways),
         host_names=ways_in.names | for_peers.names,
-        global_names=names.names,
-        global_rules=names.rules,
+        issues=(*ways_in.issues, *for_peers.issues),
+    )
+
+
+def _are_of_slices_alone(facts: Sequence[ClusterFacts], configuration: Configuration) -> bool:
+    """Whether endpoints come from EndpointSlices and nothing else."""
+    settings = configuration.settings
+    return not (
+        any(fact.entries for fact in facts)
+        or configuration.service_entries
+        or settings.discovery
+        or settings.cluster_set.exports
+        or settings.cluster_set.hosts
     )
 
 
