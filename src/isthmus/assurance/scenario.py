@@ -89,21 +89,23 @@ def cluster_input(cluster: ClusterId, objects: Iterable[Any], warnings: list[str
         if not isinstance(obj, dict) or not isinstance(obj.get("metadata"), dict):
             warnings.append(f"{cluster}: object {index} has no metadata: left out")
             continue
-        name = f"{obj.get('kind')} {obj['metadata'].get('namespace', '')}/{obj['metadata'].get('name', '')}"
         kind = kind_of(str(obj.get("apiVersion", "")), str(obj.get("kind")))
         if kind is None:
-            warnings.append(
-                f"{cluster}: {name}: this version does not read {obj.get('apiVersion')} {obj.get('kind')}: left out"
-            )
+            what = f"this version does not read {obj.get('apiVersion')} {obj.get('kind')}"
+            warnings.append(f"{cluster}: {_called(obj)}: {what}: left out")
             continue
         try:
             decoded = decode(kind, _as_json(_at_rest(obj, index)))
         except UndecodableObject as error:
-            warnings.append(f"{cluster}: {name}: {error}: left out")
+            warnings.append(f"{cluster}: {_called(obj)}: {error}: left out")
             continue
         key = (decoded.metadata.namespace if kind.namespaced else "", decoded.metadata.name)
         found.setdefault(kind.key, {})[key] = decoded
     return ClusterInput(id=cluster, state=ImportState.LIVE, objects=found)
+
+
+def _called(obj: Object) -> str:
+    return f"{obj.get('kind')} {obj['metadata'].get('namespace', '')}/{obj['metadata'].get('name', '')}"
 
 
 def _at_rest(obj: Object, index: int) -> Object:

@@ -96,4 +96,7 @@ class Endpoint:
 
     def port_named(self, name: str) -> int | None:
         """The number that the service's port of this name has here."""
-        return next((number for known, number in self.ports if known == name), None)
+        for known, number in self.ports:
+            if known == name:
+                return number
+        return None
