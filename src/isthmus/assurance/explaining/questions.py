@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
-from isthmus.assurance.explaining.asked import Asked, client_of
+from isthmus.assurance.explaining.asked import Asked, BadQuestion, client_of
 from isthmus.assurance.explaining.far_end import Arrival, FarEnds
 from isthmus.assurance.explaining.naming import (
     address_of,
@@ -50,6 +50,10 @@ def why(asked: Asked, name: str, port: int, request: Request) -> Object:
 
     `request` says how the client asks: path, method, headers. Raises BadQuestion.
     """
+    if asked.proxy.scope.kind is ProxyKind.ROUTER:
+        raise BadQuestion(
+            "a gateway asks nobody by itself: `isthmus explain` tells what becomes of a request that comes to one of its ports"
+        )
     service = service_named(name, asked)
     hidden = unseen(asked.view.outbound.scope, service, asked.snapshot) if service else None
     if service and hidden:
