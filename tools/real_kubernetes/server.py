@@ -16,8 +16,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 
 import msgspec
@@ -26,20 +26,19 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from isthmus.apiserver.credentials import Credentials, load_or_create
 from isthmus.apiserver.settings import ApiServerSettings
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.errors import KubernetesError, NotFound
 from isthmus.kubernetes.kubeconfig import ApiAddress, ContextEntry, render
 from isthmus.kubernetes.resources import CONFIG_MAPS
-from real_kubernetes.building import built
+from real_kubernetes.building import SERVER, built
+from real_kubernetes.processes import DidNotStart, running, until
 
-_START_SECONDS = 300.0
-_PAUSE_SECONDS = 0.1
-_STOP_SECONDS = 5.0
 _AUTHORIZED = "RBAC"
+_WITHOUT_A_NODE = (
+    # The address of the Service `kubernetes` would have to be another than a loopback's.
+    "--endpoint-reconciler-type=none",
+    # Webhooks are reached at their endpoints: there is no kube-proxy.
+    "--enable-aggregator-routing=true",
+)
 _NEED_A_MACHINE = ("node-ipam-controller", "node-route-controller", "service-lb-controller", "cloud-node-lifecycle")
-
-
-class DidNotStart(Exception):
-    """Which program, and how its log ends."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +90,6 @@ class Server:
             f"--bind-address={host}",
             f"--secure-port={port}",
             f"--advertise-address={host}",
-            # The address of the Service `kubernetes` would have to be another than a loopback's.
-            "--endpoint-reconciler-type=none",
             f"--tls-cert-file={self.directory / 'serving.pem'}",
             f"--tls-private-key-file={self.directory / 'serving.pem'}",
             f"--client-ca-file={self.directory / 'ca.crt'}",
@@ -102,8 +99,7 @@ class Server:
             f"--service-account-key-file={self.signing_key}",
             f"--service-account-signing-key-file={self.signing_key}",
             f"--service-cluster-ip-range={self.settings.service_cidr}",
-            # Webhooks are reached at their endpoints: there is no kube-proxy here.
-            "--enable-aggregator-routing=true",
+            *(_WITHOUT_A_NODE if ip_address(host).is_loopback else ()),
             # Else its end waits for the ends of all watches.
             "--shutdown-watch-termination-grace-period=1s",
             f"--cert-dir={self.directory / 'certificates'}",
@@ -127,7 +123,7 @@ class Server:
 
 def _prepare(settings: ApiServerSettings) -> tuple[Server, Credentials]:
     credentials = load_or_create(Path(settings.directory), settings.cluster_id, settings.tls_names)
-    server = Server(settings, built(), *_free_ports(3))
+    server = Server(settings, built(SERVER), *_free_ports(3))
     _write(server.directory / "tokens.csv", f'{credentials.admin_token},administrator,administrator,"system:masters"\n')
     # kube-apiserver reads EC keys in their older form alone.
     pem = credentials.signing_key.private_bytes(Encoding.PEM, PrivateFormat.TraditionalOpenSSL, NoEncryption())
@@ -155,42 +151,22 @@ def _free_ports(count: int) -> list[int]:
         return [listener.getsockname()[1] for listener in listeners]
 
 
-@contextlib.asynccontextmanager
-async def _running(command: list[str], log: Path) -> AsyncIterator[asyncio.subprocess.Process]:
-    """Asked to end afterwards, and made to if it does not."""
-    with log.open("ab") as file:
-        process = await asyncio.create_subprocess_exec(
-            *command, stdout=file, stderr=file, stdin=asyncio.subprocess.DEVNULL
-        )
-    try:
-        yield process
-    finally:
-        with contextlib.suppress(ProcessLookupError):
-            process.terminate()
-        try:
-            async with asyncio.timeout(_STOP_SECONDS):
-                await process.wait()
-        except TimeoutError:
-            process.kill()
-            await process.wait()
-
-
-async def serve(settings: ApiServerSettings, stop: asyncio.Event) -> None:
-    """Until it is told to stop. Raises DidNotStart."""
+async def serve(settings: ApiServerSettings, stop: asyncio.Event, ready: asyncio.Event) -> None:
+    """Until it is told to stop; says when it serves. Raises DidNotStart."""
     server, credentials = _prepare(settings)
     logs = server.directory
     began = time.monotonic()
     async with (
-        _running(server.etcd(), logs / "etcd.log") as etcd,
-        _running(server.api_server(), logs / "kube-apiserver.log") as api,
+        running(server.etcd(), logs / "etcd.log") as etcd,
+        running(server.api_server(), logs / "kube-apiserver.log") as api,
         ApiClient(_address(server, credentials)) as client,
         contextlib.AsyncExitStack() as doors,
     ):
-        await _until_ready(client, api, logs / "kube-apiserver.log")
+        await until(lambda: _is_ready(client), api, logs / "kube-apiserver.log")
         for descriptor in settings.inherited_fds:
             await doors.enter_async_context(await _door(socket.socket(fileno=descriptor), server.address))
-        async with _running(server.controllers(), logs / "kube-controller-manager.log") as controllers:
-            await _until_controlled(client, controllers, logs / "kube-controller-manager.log")
+        async with running(server.controllers(), logs / "kube-controller-manager.log") as controllers:
+            await until(lambda: _is_controlled(client), controllers, logs / "kube-controller-manager.log")
             print(
                 f"serving: {settings.cluster_id} at https://{server.address}, etcd at {server.etcd_url}, "
                 f"after {time.monotonic() - began:.1f} s; processes "
@@ -198,6 +174,7 @@ async def serve(settings: ApiServerSettings, stop: asyncio.Event) -> None:
                 file=sys.stderr,
                 flush=True,
             )
+            ready.set()
             await stop.wait()
 
 
@@ -231,44 +208,15 @@ def _address(server: Server, credentials: Credentials) -> ApiAddress:
     return ApiAddress(server=f"https://{server.address}", ca_pem=credentials.ca_pem, token=credentials.admin_token)
 
 
-async def _until_ready(client: ApiClient, process: asyncio.subprocess.Process, log: Path) -> None:
-    async with _in_time(process, log):
-        while True:
-            try:
-                await client.read("/readyz")
-                return
-            except KubernetesError:
-                await _pause(process, log)
+async def _is_ready(client: ApiClient) -> bool:
+    await client.read("/readyz")
+    return True
 
 
-async def _until_controlled(client: ApiClient, process: asyncio.subprocess.Process, log: Path) -> None:
+async def _is_controlled(client: ApiClient) -> bool:
     """What the controllers put into each namespace is the sign that they run."""
-    async with _in_time(process, log):
-        while True:
-            try:
-                await client.get(CONFIG_MAPS, "kube-root-ca.crt", "default")
-                return
-            except NotFound:
-                await _pause(process, log)
-
-
-@contextlib.asynccontextmanager
-async def _in_time(process: asyncio.subprocess.Process, log: Path) -> AsyncIterator[None]:
-    try:
-        async with asyncio.timeout(_START_SECONDS):
-            yield
-    except TimeoutError:
-        raise DidNotStart(_end_of(log)) from None
-
-
-async def _pause(process: asyncio.subprocess.Process, log: Path) -> None:
-    if process.returncode is not None:
-        raise DidNotStart(_end_of(log))
-    await asyncio.sleep(_PAUSE_SECONDS)
-
-
-def _end_of(log: Path) -> str:
-    return f"{log} ends with:\n{log.read_text(errors='replace')[-3000:]}"
+    await client.get(CONFIG_MAPS, "kube-root-ca.crt", "default")
+    return True
 
 
 async def _main(settings: ApiServerSettings) -> None:
@@ -276,7 +224,7 @@ async def _main(settings: ApiServerSettings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await serve(settings, stop)
+    await serve(settings, stop, asyncio.Event())
 
 
 def main() -> int:
