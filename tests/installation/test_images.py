@@ -66,11 +66,33 @@ def test_what_is_copied_is_there_and_not_ignored():
 
 
 def test_dependencies_are_the_locked_ones():
-    installs = [rest for word, rest in instructions() if word == "RUN" and "pip install" in rest]
+    installs = [rest for word, rest in instructions() if word == "RUN" and " install " in rest and "pip" in rest]
 
     assert len(installs) == 2
     assert "--require-hashes -r requirements/runtime.lock" in installs[0]
-    assert "--no-deps --no-build-isolation ." in installs[1]
+    assert "--no-deps --no-build-isolation" in installs[1]
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_change_of_the_source_is_a_layer_of_its_own_after_the_dependencies(stage):
+    copies = [rest for word, rest in stages()[stage] if word == "COPY"]
+
+    assert copies[-1] == "--from=own /opt/own /opt/isthmus"
+    assert [rest for rest in copies if "src" in rest.split()] == []
+
+
+def test_what_only_builds_is_in_no_image():
+    """The base's own pip fills the environment, which has none, and setuptools goes before anything is copied from it."""
+    made = [rest for _, rest in stages()["dependencies"] if "venv" in rest]
+    assert all("--without-pip" in rest for rest in made if "-m venv" in rest)
+
+    for stage in STAGES:
+        (source,) = {
+            rest.split()[0].removeprefix("--from=")
+            for word, rest in stages()[stage]
+            if word == "COPY" and rest.endswith("/opt/isthmus /opt/isthmus")
+        }
+        assert any("uninstall" in rest and "setuptools" in rest for _, rest in stages()[source]), source
 
 
 @pytest.mark.parametrize("stage", STAGES)

@@ -22,7 +22,7 @@ from typing import Any
 from isthmus.apiserver.settings import ApiServerSettings
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.kubeconfig import ApiAddress, ContextEntry, render
-from isthmus.kubernetes.resources import NODES
+from isthmus.kubernetes.resources import ENDPOINT_SLICES, NODES, SERVICES
 from real_kubernetes import server
 from real_kubernetes.building import CONTAINERS, NODE, built
 from real_kubernetes.images import PAUSE
@@ -30,10 +30,12 @@ from real_kubernetes.processes import DidNotStart, running, until
 
 ADDRESS = "10.77.0.1"
 NAME = "node"
-PODS = "10.244.0.0/24"
-SERVICES = "10.96.0.0/16"
+_POD_ADDRESSES = "10.244.0.0/24"
+_SERVICE_ADDRESSES = "10.96.0.0/16"
 _KUBERNETES_SERVICE = "10.96.0.1"
 _DNS_SERVICE = "10.96.0.10"
+_SYSTEM = "kube-system"
+_DNS_PORTS = ({"name": "dns", "port": 53, "protocol": "UDP"}, {"name": "dns-tcp", "port": 53, "protocol": "TCP"})
 _CONTAINERD = "/run/containerd.sock"
 _KERNEL = {
     "vm/overcommit_memory": "1",
@@ -78,7 +80,7 @@ async def _serve(node: Node, archives: Iterable[str], command: Sequence[str]) ->
         cluster_id="real",
         directory=node.path("api"),
         bind=[f"{ADDRESS}:6443"],
-        service_cidr=SERVICES,
+        service_cidr=_SERVICE_ADDRESSES,
         tls_names=[ADDRESS, _KUBERNETES_SERVICE, "kubernetes.default.svc"],
     )
     ready, stop = asyncio.Event(), asyncio.Event()
@@ -112,6 +114,8 @@ async def _with_containers(node: Node, archives: Iterable[str], command: Sequenc
             started = {name: await _start(node, parts, name, words) for name, words in _commands(node).items()}
             kubelet, kubelet_log = started["kubelet"]
             await until(lambda: _is_ready(client), kubelet, kubelet_log)
+            await client.create(SERVICES, _dns_service(), _SYSTEM)
+            await client.create(ENDPOINT_SLICES, _dns_endpoints(), _SYSTEM)
             print(f"node ready: {', '.join(started)}", file=sys.stderr, flush=True)
             process = await asyncio.create_subprocess_exec(
                 *command, env={**os.environ, "KUBECONFIG": str(node.kubeconfig), "ISTHMUS_NODE": node.path()}
@@ -205,7 +209,7 @@ def _kube_proxy(node: Node) -> dict[str, Any]:
         "apiVersion": "kubeproxy.config.k8s.io/v1alpha1",
         "kind": "KubeProxyConfiguration",
         "clientConnection": {"kubeconfig": str(node.kubeconfig)},
-        "clusterCIDR": PODS,
+        "clusterCIDR": _POD_ADDRESSES,
         # Of the whole machine, hence left as they are.
         "conntrack": {"maxPerCore": 0, "min": 0, "tcpCloseWaitTimeout": "0s", "tcpEstablishedTimeout": "0s"},
         "hostnameOverride": NAME,
@@ -220,6 +224,28 @@ def _corefile(node: Node) -> str:
     return str(path)
 
 
+def _dns_service() -> dict[str, Any]:
+    """Under the name by which clusters have it; what answers is no Pod, but a process of the node."""
+    return {
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": {"name": "kube-dns", "namespace": _SYSTEM, "labels": {"k8s-app": "kube-dns"}},
+        "spec": {"clusterIP": _DNS_SERVICE, "ports": list(_DNS_PORTS)},
+    }
+
+
+def _dns_endpoints() -> dict[str, Any]:
+    labels = {"kubernetes.io/service-name": "kube-dns"}
+    return {
+        "apiVersion": "discovery.k8s.io/v1",
+        "kind": "EndpointSlice",
+        "metadata": {"name": "kube-dns", "namespace": _SYSTEM, "labels": labels},
+        "addressType": "IPv4",
+        "endpoints": [{"addresses": [ADDRESS], "conditions": {"ready": True}}],
+        "ports": list(_DNS_PORTS),
+    }
+
+
 def _containerd(node: Node) -> str:
     """A route for each Pod instead of a bridge: whether a bridge's packets pass the rules of Services is a setting of the machine."""
     network = {
@@ -231,7 +257,7 @@ def _containerd(node: Node) -> str:
                 "ipam": {
                     "type": "host-local",
                     "dataDir": node.path("addresses"),
-                    "ranges": [[{"subnet": PODS}]],
+                    "ranges": [[{"subnet": _POD_ADDRESSES}]],
                     "routes": [{"dst": "0.0.0.0/0"}],
                 },
             },
@@ -251,6 +277,9 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 address = "{_CONTAINERD}"
 [plugins."io.containerd.cri.v1.images".pinned_images]
 sandbox = "{PAUSE}"
+[plugins."io.containerd.cri.v1.runtime"]
+# Where root may not make a process less likely to be ended than this one is.
+restrict_oom_score_adj = true
 [plugins."io.containerd.cri.v1.runtime".cni]
 bin_dirs = ["/usr/lib/cni", "/opt/cni/bin"]
 conf_dir = "{networks}"

@@ -38,6 +38,8 @@ _WITHOUT_A_NODE = (
     # Webhooks are reached at their endpoints: there is no kube-proxy.
     "--enable-aggregator-routing=true",
 )
+# For logs, and for commands in Pods: its name is known to nobody.
+_WITH_A_NODE = ("--kubelet-preferred-address-types=InternalIP",)
 _NEED_A_MACHINE = ("node-ipam-controller", "node-route-controller", "service-lb-controller", "cloud-node-lifecycle")
 
 
@@ -99,7 +101,7 @@ class Server:
             f"--service-account-key-file={self.signing_key}",
             f"--service-account-signing-key-file={self.signing_key}",
             f"--service-cluster-ip-range={self.settings.service_cidr}",
-            *(_WITHOUT_A_NODE if ip_address(host).is_loopback else ()),
+            *(_WITHOUT_A_NODE if ip_address(host).is_loopback else _WITH_A_NODE),
             # Else its end waits for the ends of all watches.
             "--shutdown-watch-termination-grace-period=1s",
             f"--cert-dir={self.directory / 'certificates'}",

@@ -108,14 +108,14 @@ class Applier:
             outcomes.append(await self._delete(noted))
         return outcomes + await self._take_away(around, installation, last=last, purge=purge)
 
-    async def until_available(self, settings: InstallSettings, seconds: float) -> list[str]:
-        """Waits for the Deployments; those that are not available in time."""
+    async def until_rolled_out(self, settings: InstallSettings, seconds: float) -> list[str]:
+        """Waits for the Deployments; those that have not rolled out in time."""
         deadline = asyncio.get_running_loop().time() + seconds
         while True:
             listed = await self._client.list_objects(
                 DEPLOYMENTS, settings["namespace"], labelSelector=f"{INSTALLATION}={settings.installation}"
             )
-            missing = [each["metadata"]["name"] for each in listed["items"] if not _is_available(each)]
+            missing = [each["metadata"]["name"] for each in listed["items"] if not has_rolled_out(each)]
             if not missing or asyncio.get_running_loop().time() > deadline:
                 return missing
             await asyncio.sleep(_PAUSE_SECONDS)
@@ -251,6 +251,13 @@ def _content(body: Object) -> Object:
     return body | {"metadata": metadata}
 
 
-def _is_available(deployment: Object) -> bool:
-    conditions = deployment.get("status", {}).get("conditions") or ()
-    return any(each["type"] == "Available" and each["status"] == "True" for each in conditions)
+def has_rolled_out(deployment: Object) -> bool:
+    """Whether what runs is what was applied, all of it and nothing older. An old Pod that still serves makes a Deployment available, too."""
+    spec, status = deployment["spec"], deployment.get("status") or {}
+    wanted, updated = spec.get("replicas", 1), status.get("updatedReplicas", 0)
+    return (
+        status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+        and updated >= wanted
+        and status.get("replicas", 0) <= updated
+        and status.get("availableReplicas", 0) >= wanted
+    )

@@ -88,7 +88,7 @@ def install_command(
         async with ApiClient(address) as client:
             applier = Applier(client, force=force_conflicts, dry_run=dry_run)
             outcomes = await applier.install(settings, found)
-            missing = await applier.until_available(settings, seconds) if seconds and not dry_run else []
+            missing = await applier.until_rolled_out(settings, seconds) if seconds and not dry_run else []
             return outcomes, missing
 
     try:
