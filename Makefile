@@ -44,6 +44,10 @@ conformance: .venv/dev ## laws of API servers; of another one than the embedded:
 conformance-real: .venv/dev ## builds a real Kubernetes API server (needs Go; minutes the first time) and holds it to the same tests; REAL='laws -- -k watch'
 	@PYTHONPATH=tools python -m real_kubernetes $(REAL)
 
+.PHONY: cluster-real
+cluster-real: .venv/dev ## builds our images and a real cluster of one node, and installs the mesh on it (needs root, Go, buildah; long the first time); REAL=bash
+	@PYTHONPATH=tools python -m real_kubernetes.cluster $(REAL)
+
 measure: .venv/runtime ## boot times, memory and processes of TOPOLOGY
 	@python tools/measure.py $(TOPOLOGY)
 
