@@ -20,6 +20,8 @@ PAUSE = "isthmus.example/pause:1"
 TARGETS = ("control-plane", "proxy", "gateway")
 BASE = "docker.io/library/python:3.11-slim"
 _ROOT = Path(__file__).parents[2]
+_ISOLATED = ("--isolation", "chroot", "--network", "host")
+"""Container runtimes of distributions want other cgroups than some machines have; the build needs none of its own."""
 _NEEDED = ("buildah", "mmdebstrap")
 _RELEASE = "bookworm"
 _PACKAGES = ("ca-certificates", "python-is-python3", "python3-pip")
@@ -47,7 +49,7 @@ class Images:
             name = f"docker.io/isthmus/{target}:{tag}"
             settings = [path for path in _BUILDER_SETTINGS if Path(path).exists()]
             mounts = [word for path in settings for word in ("--volume", f"{path}:{path}:ro")]
-            self._buildah("bud", "--network", "host", "--layers", *mounts, "--target", target, "-t", name, str(_ROOT))
+            self._buildah("bud", *_ISOLATED, "--layers", *mounts, "--target", target, "-t", name, str(_ROOT))
             found.append(self._saved(name, f"{target}.tar"))
         return [*found, self._holder_of_pods(pause)]
 

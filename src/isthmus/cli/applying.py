@@ -255,9 +255,6 @@ def has_rolled_out(deployment: Object) -> bool:
     """Whether what runs is what was applied, all of it and nothing older. An old Pod that still serves makes a Deployment available, too."""
     spec, status = deployment["spec"], deployment.get("status") or {}
     wanted, updated = spec.get("replicas", 1), status.get("updatedReplicas", 0)
-    return (
-        status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
-        and updated >= wanted
-        and status.get("replicas", 0) <= updated
-        and status.get("availableReplicas", 0) >= wanted
-    )
+    seen = status.get("observedGeneration", 0) >= deployment["metadata"].get("generation", 0)
+    serve = updated >= wanted and status.get("availableReplicas", 0) >= wanted
+    return bool(seen and serve and status.get("replicas", 0) <= updated)
