@@ -21,9 +21,9 @@ class ProxySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     the audience `istio-ca`, `root_cert_file` the roots that the control plane's certificate is checked against; both are re-read.
     `network_view` is sent as REQUESTED_NETWORK_VIEW. `name_servers` and `search_domains` are the Pod's own. `marks_sockets`: capture knows
     the proxy's connections by a mark, else by the user that it runs as. `metadata` is added to what Envoy says of itself. `concurrency` is
-    Envoy's number of threads, 0 for one on each core. `control_planes` and the name that
-    they have to show take the place of the agent's own, where there are any. `grpc_bootstrap` is
-    where gRPC's own bootstrap is to be written, beside the certificate's files, for an application that has no Envoy; empty for all others.
+    Envoy's number of threads, 0 for one on each core. `control_planes`, and the name that they have to show, take the place of
+    the agent's own, where there are any. `grpc_bootstrap` is where gRPC's own bootstrap is to be written, beside the certificate's files, for an
+    application that has no Envoy; empty for all others.
     `proxy_config` is the ProxyConfig as JSON: of what it says, what Envoy is started with counts here.
     """
 
