@@ -102,17 +102,12 @@ bench-render: .venv/runtime ## how long `isthmus render` takes for one sidecar o
 interop-istio: .venv/runtime build/istio/pilot-agent ## workloads with an agent of Istio's and with ours call each other, under our control plane (needs Go)
 	@PYTHONPATH=tools unshare --map-root-user --net $(BIN)/python tools/istio_agent.py build/istio
 
-interop: SPIRE_SERVER = $(if $(filter build,$(SPIRE)),build/spire/spire-server,$(SPIRE))
-interop: .venv/runtime tools/interop/foreign/foreign $(if $(filter build,$(SPIRE)),build/spire/spire-server) ## bundles exchanged with go-spiffe, both ways (needs Go); with SPIRE, too: SPIRE=build, or SPIRE=/path/to/spire-server
-	@PYTHONPATH=tools python -m interop tools/interop/foreign/foreign $(if $(SPIRE),--spire $(SPIRE_SERVER))
+interop: .venv/runtime build/interop/go-spiffe build/interop/spire ## bundles exchanged with go-spiffe and with SPIRE, both ways (needs Go; the first build takes a minute or two)
+	@PYTHONPATH=tools python -m interop build/interop/go-spiffe build/interop/spire
 
-tools/interop/foreign/foreign: tools/interop/foreign/main.go tools/interop/foreign/go.mod
-	@command -v go >/dev/null || { echo "make interop needs Go 1.24 or newer"; exit 1; }
-	cd tools/interop/foreign && go build -o foreign .
-
-build/spire/spire-server: tools/interop/spire/go.mod tools/interop/spire/go.sum
-	@command -v go >/dev/null || { echo "this builds SPIRE: install Go (1.26 or newer)"; exit 1; }
-	cd tools/interop/spire && nice go build -trimpath -ldflags '-s -w' -o $(CURDIR)/$@ github.com/spiffe/spire/cmd/spire-server
+build/interop/%: tools/interop/party/party.go tools/interop/go-spiffe/main.go tools/interop/spire/main.go tools/interop/spire/go.mod
+	@command -v go >/dev/null || { echo "make interop needs Go 1.26 or newer"; exit 1; }
+	cd tools/interop/$* && CGO_ENABLED=0 nice go build -trimpath -o $(CURDIR)/$@ .
 
 fuzz-apiserver: .venv/dev ## hostile bodies and queries against the embedded API server, for SECONDS (300) each kind
 	ISTHMUS_FUZZ_SECONDS=$(SECONDS) pytest -n 2 tests/apiserver/test_hostile_bodies.py

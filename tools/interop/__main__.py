@@ -1,4 +1,4 @@
-"""python -m interop FOREIGN [--spire SPIRE_SERVER]: see `make interop` and docs/trust.md.
+"""python -m interop PROGRAM...: see `make interop` and docs/trust.md. Each program is another implementation (tools/interop/party).
 
 Each line is something that one side did with what the other one gives, and what came of it. The exit code is 1 if anything failed.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 from bench.processes import BenchFailed
 
-from interop.parties import OUR_IDENTITY, OUR_SPIFFE_URL, OUR_WEB_URL, OURS, Disagree, GoSpiffe, Ours, Spire, until
+from interop.parties import OUR_IDENTITY, OUR_SPIFFE_URL, OUR_WEB_URL, OURS, Disagree, Ours, Theirs, until
 
 Check = tuple[str, Callable[[], str]]
 
@@ -28,7 +28,7 @@ def _equal(theirs: dict[str, Any], exported: dict[str, Any]) -> str:
     """In words, if it is the same bundle. Raises Disagree."""
     if not _authorities(theirs) or _authorities(theirs) != _authorities(exported):
         raise Disagree(f"{_authorities(theirs)} is not {_authorities(exported)}")
-    return f"{len(_authorities(theirs))} authorities, sequence {theirs['spiffe_sequence']}, hint {theirs['spiffe_refresh_hint']} s"
+    return f"{len(_authorities(theirs))} authorities, sequence {theirs.get('spiffe_sequence')}, hint {theirs.get('spiffe_refresh_hint')} s"
 
 
 def _refused(act: Callable[[], object]) -> str:
@@ -40,70 +40,78 @@ def _refused(act: Callable[[], object]) -> str:
     raise Disagree("it was accepted")
 
 
-def _go_spiffe_fetches(ours: Ours, go: GoSpiffe, folder: Path) -> Iterator[Check]:
+def _they_fetch(ours: Ours, they: Theirs, folder: Path) -> Iterator[Check]:
     known = folder / "ours.json"
     known.write_text(ours.isthmus("trust", "export", "--trust-domain", str(OURS)))
     domain = ("-trust-domain", str(OURS))
     web = (*domain, "-url", OUR_WEB_URL, "-web-roots")
     spiffe = (*domain, "-url", OUR_SPIFFE_URL, "-identity")
 
-    yield "go-spiffe fetches ours by https_web", lambda: _equal(go.fetched(*web, str(ours.web_roots)), ours.exported())
     yield (
-        "go-spiffe fetches ours by https_spiffe",
-        lambda: _equal(go.fetched(*spiffe, OUR_IDENTITY, "-bundle", str(known)), ours.exported()),
-    )
-    yield "go-spiffe asks by https_web with other roots", lambda: _refused(lambda: go.fetched(*web, str(go.web_roots)))
-    yield (
-        "go-spiffe expects another identity of ours",
-        lambda: _refused(lambda: go.fetched(*spiffe, f"spiffe://{OURS}/other", "-bundle", str(known))),
+        f"{they.name} fetches ours by https_web",
+        lambda: _equal(they.fetched(*web, str(ours.web_roots)), ours.exported()),
     )
     yield (
-        "go-spiffe asks by https_spiffe with another's bundle",
+        f"{they.name} fetches ours by https_spiffe",
+        lambda: _equal(they.fetched(*spiffe, OUR_IDENTITY, "-bundle", str(known)), ours.exported()),
+    )
+    yield (
+        f"{they.name} asks by https_web with other roots",
+        lambda: _refused(lambda: they.fetched(*web, str(they.web_roots))),
+    )
+    yield (
+        f"{they.name} expects another identity of ours",
+        lambda: _refused(lambda: they.fetched(*spiffe, f"spiffe://{OURS}/other", "-bundle", str(known))),
+    )
+    yield (
+        f"{they.name} asks by https_spiffe with another's bundle",
         lambda: _refused(
-            lambda: go.fetched(*spiffe, f"spiffe://{go.domain}/ns/istio-system/sa/istiod", "-bundle", str(go.bundle))
+            lambda: they.fetched(
+                *spiffe, f"spiffe://{they.domain}/ns/istio-system/sa/istiod", "-bundle", str(they.bundle)
+            )
         ),
     )
 
 
-def _go_spiffe_is_followed(ours: Ours, go: GoSpiffe) -> Iterator[Check]:
-    domain = ("--trust-domain", go.domain)
+def _they_are_followed(ours: Ours, they: Theirs) -> Iterator[Check]:
+    domain = ("--trust-domain", they.domain)
 
     def follow(*way: str) -> None:
         ours.isthmus("trust", "follow", *domain, *way)
 
     def by_web() -> str:
-        follow("--url", go.web_url)
-        row = ours.has(go.domain, "current", 1)
+        follow("--url", they.web_url)
+        row = ours.has(they.domain, "current", 1)
         return f"{row['authorities']} authority, sequence {row['sequence']}, hint {row['refreshHintSeconds']} s"
 
     def by_spiffe() -> str:
         ours.isthmus("trust", "forget", *domain)
-        until("it is forgotten", lambda: not ours.row(go.domain))
-        ours.isthmus("trust", "import", str(go.bundle), *domain)
-        follow("--url", go.spiffe_url, "--identity", go.identity)
-        row = until("it is fetched", lambda: _fetched(ours, go.domain))
+        until("it is forgotten", lambda: not ours.row(they.domain))
+        ours.isthmus("trust", "import", str(they.bundle), *domain)
+        follow("--url", they.spiffe_url, "--identity", they.identity)
+        row = until("it is fetched", lambda: _fetched(ours, they.domain))
         return f"{row['authorities']} authority, sequence {row['sequence']}"
 
     def changed(word: str) -> str:
-        row = ours.has(go.domain, "current", go.do(word))
+        row = ours.has(they.domain, "current", they.do(word))
         return f"{row['authorities']} authorities, sequence {row['sequence']}"
 
     def went_back() -> str:
-        count = go.do("back")
-        row = ours.has(go.domain, "stale", count - 1)
+        count = they.do("back")
+        row = ours.has(they.domain, "stale", count - 1)
         return f"{row['refusal']}; {row['authorities']} authorities go on"
 
     def another_identity() -> str:
-        follow("--url", go.spiffe_url, "--identity", f"spiffe://{go.domain}/other")
-        row = until("it is refused", lambda: _refusal(ours, go.domain, "not-authenticated"))
+        follow("--url", they.spiffe_url, "--identity", f"spiffe://{they.domain}/other")
+        row = until("it is refused", lambda: _refusal(ours, they.domain, "not-authenticated"))
         return f"{row['refusal']}: {row['problem'][:90]}"
 
-    yield "ours follows go-spiffe by https_web", by_web
-    yield "ours follows go-spiffe by https_spiffe", by_spiffe
-    yield "go-spiffe adds an authority", lambda: changed("add")
-    yield "go-spiffe withdraws an authority", lambda: changed("drop")
-    yield "go-spiffe's sequence goes back", went_back
-    yield "ours expects another identity of go-spiffe", another_identity
+    yield f"ours follows {they.name} by https_web", by_web
+    yield f"ours follows {they.name} by https_spiffe", by_spiffe
+    yield f"{they.name} adds an authority", lambda: changed("add")
+    yield f"{they.name} withdraws an authority", lambda: changed("drop")
+    yield f"{they.name}'s sequence goes back", went_back
+    yield f"ours expects another identity of {they.name}", another_identity
 
 
 def _fetched(ours: Ours, domain: str) -> Any:
@@ -114,43 +122,6 @@ def _fetched(ours: Ours, domain: str) -> Any:
 def _refusal(ours: Ours, domain: str, word: str) -> Any:
     row = ours.row(domain)
     return row if row.get("refusal") == word else None
-
-
-def _spire_and_ours(ours: Ours, spire: Spire, folder: Path) -> Iterator[Check]:
-    domain = ("--trust-domain", spire.domain)
-
-    def told() -> str:
-        first = ours.exported()
-        del first["spiffe_sequence"]
-        spire.told(first)
-        return _equal(until("SPIRE has fetched it", lambda: _with_sequence(spire)), ours.exported())
-
-    def followed() -> str:
-        first = folder / "spire.json"
-        first.write_text(spire.own())
-        ours.isthmus("trust", "import", str(first), *domain)
-        ours.isthmus("trust", "follow", *domain, "--url", spire.url, "--identity", spire.identity)
-        row = until("it is fetched", lambda: _fetched(ours, spire.domain))
-        return f"{row['authorities']} authority, sequence {row['sequence']}, hint {row['refreshHintSeconds']} s"
-
-    def prepared() -> str:
-        spire.prepare()
-        return f"{ours.has(spire.domain, 'current', 2)['authorities']} authorities"
-
-    def prepared_here() -> str:
-        ours.isthmus("trust", "prepare")
-        until("SPIRE has both", lambda: len(_authorities(spire.of_ours())) == 2)
-        return _equal(spire.of_ours(), ours.exported())
-
-    yield "SPIRE fetches ours by https_spiffe", told
-    yield "ours follows SPIRE by https_spiffe", followed
-    yield "SPIRE prepares another authority", prepared
-    yield "ours prepares another root", prepared_here
-
-
-def _with_sequence(spire: Spire) -> Any:
-    document = spire.of_ours()
-    return document if document.get("spiffe_sequence") else None
 
 
 def _goes(check: Check) -> bool:
@@ -166,19 +137,18 @@ def _goes(check: Check) -> bool:
 
 def main() -> int:
     options = argparse.ArgumentParser(prog="interop")
-    options.add_argument("foreign", type=Path, help="the program in tools/interop/foreign, built")
-    options.add_argument("--spire", type=Path, help="spire-server")
+    options.add_argument("programs", type=Path, nargs="+", help="other implementations, built")
     said = options.parse_args()
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="interop-")))
         try:
-            go = GoSpiffe(stack, said.foreign, folder)
-            ours = Ours(stack, folder, go.web_roots)
-            checks = [*_go_spiffe_fetches(ours, go, folder), *_go_spiffe_is_followed(ours, go)]
-            if said.spire:
-                spire = Spire(stack, said.spire, folder)
-                sys.stdout.write(f"SPIRE {spire.version}\n")
-                checks += _spire_and_ours(ours, spire, folder)
+            them = [
+                Theirs(stack, program, folder, f"127.0.90.{place}") for place, program in enumerate(said.programs, 8)
+            ]
+            ours = Ours(stack, folder, [they.web_roots for they in them])
+            checks = [
+                check for they in them for check in (*_they_fetch(ours, they, folder), *_they_are_followed(ours, they))
+            ]
         except (BenchFailed, Disagree) as error:
             sys.stderr.write(f"{error}\n")
             return 1

@@ -9,14 +9,14 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from bench.mesh import create
-from bench.processes import Child, api_server, control_plane
+from bench.processes import api_server, control_plane
 from bench.workloads import SYSTEM
 
 from isthmus.api.crds import all_crds
@@ -64,8 +64,10 @@ def until(what: str, look: Callable[[], Any], seconds: float = 60.0) -> Any:
 class Ours:
     """A control plane with an API server of its own, as `isthmus` runs them. It publishes with both profiles."""
 
-    def __init__(self, stack: ExitStack, folder: Path, web_roots: Path) -> None:
+    def __init__(self, stack: ExitStack, folder: Path, web_roots: Sequence[Path]) -> None:
         """`web_roots` are the authorities by which others' endpoints of https_web are believed."""
+        believed = folder / "their-web-roots.pem"
+        believed.write_text("".join(each.read_text() for each in web_roots))
         self.web_roots = folder / "our-web-roots.pem"
         web = CertificateAuthority.self_signed(TrustDomain("web.example"), datetime.now(UTC))
         self.web_roots.write_text(web.root_pem)
@@ -77,7 +79,7 @@ class Ours:
         os.environ |= {
             "TRUST_DOMAIN": str(OURS),
             "ISTHMUS_BUNDLE_CERTIFICATES": str(pages),
-            "ISTHMUS_BUNDLE_ROOTS": str(web_roots),
+            "ISTHMUS_BUNDLE_ROOTS": str(believed),
             "ISTHMUS_BUNDLE_REFRESH_HINT": _OUR_REFRESH,
         }
         server, self._kubeconfig = api_server("ours", folder)
@@ -119,16 +121,16 @@ async def _prepared(kubeconfig: Path) -> None:
         await create(client, [*all_crds(), namespace])
 
 
-class GoSpiffe:
-    """A trust domain that publishes its bundle with go-spiffe's handler, at an endpoint for each profile."""
+class Theirs:
+    """A trust domain that publishes its bundle with another implementation's endpoint, one for each profile. It is called as its program is."""
 
-    domain = "foreign.example"
-
-    def __init__(self, stack: ExitStack, program: Path, folder: Path) -> None:
+    def __init__(self, stack: ExitStack, program: Path, folder: Path, address: str) -> None:
+        self.name = program.name
+        self.domain = f"{self.name}.example"
         self._program = str(program)
-        self._folder = folder / "go-spiffe"
+        self._folder = folder / self.name
         self._folder.mkdir()
-        arguments = ["serve", "-trust-domain", self.domain, "-address", "127.0.90.8", "-folder", str(self._folder)]
+        arguments = ["serve", "-trust-domain", self.domain, "-address", address, "-folder", str(self._folder)]
         self._process = subprocess.Popen(
             [self._program, *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1
         )
@@ -145,86 +147,10 @@ class GoSpiffe:
         return int(self._line())
 
     def fetched(self, *arguments: str) -> dict[str, Any]:
-        """Another's bundle, as go-spiffe understands it. Raises Disagree."""
+        """Another's bundle, as it is understood there. Raises Disagree."""
         document: dict[str, Any] = json.loads(ran([self._program, "fetch", *arguments]))
         return document
 
     def _line(self) -> str:
         assert self._process.stdout is not None, "piped"
         return self._process.stdout.readline()
-
-
-class Spire:
-    """A SPIRE server, federated with ours by its configuration. It publishes with https_spiffe."""
-
-    domain = "spire.example"
-    identity = "spiffe://spire.example/spire/server"
-    url = "https://127.0.90.9:8443/"
-
-    def __init__(self, stack: ExitStack, program: Path, folder: Path) -> None:
-        self._program = str(program)
-        self._folder = folder / "spire"
-        self._folder.mkdir()
-        self._socket = str(self._folder / "api.sock")
-        configuration = self._folder / "server.conf"
-        configuration.write_text(self._configuration())
-        child = Child(
-            "spire-server",
-            [self._program, "run", "-config", str(configuration)],
-            dict(os.environ),
-            self._folder / "log",
-        )
-        stack.callback(child.stop)
-        child.until_logged("Starting Server APIs", 60.0)
-
-    @property
-    def version(self) -> str:
-        done = subprocess.run([self._program, "--version"], capture_output=True, text=True, timeout=60, check=False)
-        return (done.stdout + done.stderr).strip()
-
-    def told(self, document: Mapping[str, Any]) -> None:
-        """The first bundle of ours."""
-        self._bundle("set", "-id", f"spiffe://{OURS}", "-format", "spiffe", given=json.dumps(document))
-
-    def own(self) -> str:
-        return self._bundle("show", "-format", "spiffe")
-
-    def of_ours(self) -> dict[str, Any]:
-        document: dict[str, Any] = json.loads(self._bundle("list", "-id", f"spiffe://{OURS}", "-format", "spiffe"))
-        return document
-
-    def prepare(self) -> None:
-        """A second authority, which signs nothing yet."""
-        ran([self._program, "localauthority", "x509", "prepare", "-socketPath", self._socket])
-
-    def _bundle(self, what: str, *arguments: str, given: str = "") -> str:
-        return ran([self._program, "bundle", what, "-socketPath", self._socket, *arguments], given=given)
-
-    def _configuration(self) -> str:
-        return f"""
-server {{
-  bind_address = "127.0.90.9"
-  bind_port = "8081"
-  socket_path = "{self._socket}"
-  trust_domain = "{self.domain}"
-  data_dir = "{self._folder}"
-  log_level = "INFO"
-  federation {{
-    bundle_endpoint {{
-      address = "127.0.90.9"
-      port = 8443
-      refresh_hint = "10s"
-      profile "https_spiffe" {{}}
-    }}
-    federates_with "{OURS}" {{
-      bundle_endpoint_url = "{OUR_SPIFFE_URL}"
-      bundle_endpoint_profile "https_spiffe" {{ endpoint_spiffe_id = "{OUR_IDENTITY}" }}
-    }}
-  }}
-}}
-plugins {{
-  DataStore "sql" {{ plugin_data {{ database_type = "sqlite3" connection_string = "{self._folder}/datastore.sqlite3" }} }}
-  KeyManager "memory" {{ plugin_data {{}} }}
-  NodeAttestor "join_token" {{ plugin_data {{}} }}
-}}
-"""

@@ -1,4 +1,4 @@
-module isthmus.io/tools/interop/foreign
+module isthmus.io/tools/interop/party
 
 go 1.24.0
 

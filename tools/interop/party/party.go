@@ -1,20 +1,20 @@
-// A trust domain of go-spiffe's: fetches another's bundle as go-spiffe does, or publishes one of its own.
+// Package party is a trust domain of another implementation: it fetches another's bundle as that one does, or publishes one of its own.
 //
-//	foreign fetch -trust-domain D -url U -web-roots FILE
-//	foreign fetch -trust-domain D -url U -bundle FILE -identity ID
-//	foreign serve -trust-domain D -address HOST -folder FOLDER
+//	PROGRAM fetch -trust-domain D -url U -web-roots FILE
+//	PROGRAM fetch -trust-domain D -url U -bundle FILE -identity ID
+//	PROGRAM serve -trust-domain D -address HOST -folder FOLDER
 //
-// fetch writes the bundle as go-spiffe understood it. serve makes everything that it needs, tells where it serves in the folder, and does what it is
+// fetch writes the bundle as it was understood. serve makes everything that it needs, tells where it serves in the folder, and does what it is
 // told on its standard input, a word for each line: add and drop an authority, under the next sequence; back adds one under the sequence before.
-package main
+package party
 
 import (
 	"bufio"
 	"context"
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
-	"crypto/tls"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/json"
@@ -24,30 +24,52 @@ import (
 	"log"
 	"math/big"
 	"net"
-	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"time"
 
 	"github.com/spiffe/go-spiffe/v2/bundle/spiffebundle"
-	"github.com/spiffe/go-spiffe/v2/federation"
 	"github.com/spiffe/go-spiffe/v2/spiffeid"
-	"github.com/spiffe/go-spiffe/v2/spiffetls/tlsconfig"
-	"github.com/spiffe/go-spiffe/v2/svid/x509svid"
 )
+
+// RefreshHint is what is published with every bundle.
+const RefreshHint = 10 * time.Second
 
 const (
 	fetchWithin = 10 * time.Second
 	validFor    = time.Hour
-	refreshHint = 10 * time.Second
 	endpointID  = "/bundle-endpoint"
 )
 
-func main() {
+// Endpoint is where a bundle is published. With an Identity it is one of https_spiffe, and Known vouches for it; else WebRoots (a file) do.
+type Endpoint struct {
+	Domain   spiffeid.TrustDomain
+	URL      string
+	Identity spiffeid.ID
+	Known    *spiffebundle.Bundle
+	WebRoots string
+}
+
+// Shown is what a server shows of itself.
+type Shown struct {
+	Chain []*x509.Certificate
+	Key   crypto.PrivateKey
+}
+
+// Implementation is the code that is tried.
+type Implementation interface {
+	// Fetch asks an endpoint.
+	Fetch(ctx context.Context, from Endpoint) (*spiffebundle.Bundle, error)
+	// Listen publishes at a port of the address, with an X.509-SVID or a certificate of the web, and returns the endpoint's URL.
+	Listen(address string, bundle *spiffebundle.Bundle, shown Shown) (string, error)
+}
+
+// Main is the whole program.
+func Main(tried Implementation) {
 	log.SetFlags(0)
 	if len(os.Args) < 2 {
-		log.Fatal("foreign fetch|serve")
+		log.Fatal("fetch or serve")
 	}
 	flags := flag.NewFlagSet(os.Args[1], flag.ExitOnError)
 	name := flags.String("trust-domain", "", "whose bundle it is")
@@ -62,34 +84,23 @@ func main() {
 	check(err)
 	switch os.Args[1] {
 	case "fetch":
-		fetch(domain, *from, *webRoots, *bundle, *identity)
+		endpoint := Endpoint{Domain: domain, URL: *from, WebRoots: *webRoots}
+		if *identity != "" {
+			endpoint.Identity, err = spiffeid.FromString(*identity)
+			check(err)
+			endpoint.Known, err = spiffebundle.Load(endpoint.Identity.TrustDomain(), *bundle)
+			check(err)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), fetchWithin)
+		defer cancel()
+		found, err := tried.Fetch(ctx, endpoint)
+		check(err)
+		os.Stdout.Write(marshalled(found))
 	case "serve":
-		serve(domain, *address, *folder)
+		serve(tried, domain, *address, *folder)
 	default:
 		log.Fatalf("%s is neither fetch nor serve", os.Args[1])
 	}
-}
-
-func fetch(domain spiffeid.TrustDomain, from, webRoots, bundle, identity string) {
-	var option federation.FetchOption
-	if identity != "" {
-		id, err := spiffeid.FromString(identity)
-		check(err)
-		known, err := spiffebundle.Load(id.TrustDomain(), bundle)
-		check(err)
-		option = federation.WithSPIFFEAuth(known, id)
-	} else {
-		pool := x509.NewCertPool()
-		text, err := os.ReadFile(webRoots)
-		check(err)
-		pool.AppendCertsFromPEM(text)
-		option = federation.WithWebPKIRoots(pool)
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), fetchWithin)
-	defer cancel()
-	found, err := federation.FetchBundle(ctx, domain, from, option)
-	check(err)
-	os.Stdout.Write(marshalled(found))
 }
 
 // An authority and its key.
@@ -106,39 +117,32 @@ func newAuthority(id *url.URL) issuer {
 	return issuer{signed(template, template, key, key), key}
 }
 
-func (by issuer) sign(template *x509.Certificate) (*x509.Certificate, *ecdsa.PrivateKey) {
+func (by issuer) sign(template *x509.Certificate) Shown {
 	key := newKey()
-	return signed(template, by.certificate, key, by.key), key
+	return Shown{[]*x509.Certificate{signed(template, by.certificate, key, by.key)}, key}
 }
 
-func serve(domain spiffeid.TrustDomain, address, folder string) {
+func serve(tried Implementation, domain spiffeid.TrustDomain, address, folder string) {
 	id, err := spiffeid.FromPath(domain, endpointID)
 	check(err)
 	authorities := []issuer{newAuthority(domain.ID().URL())}
 	bundle := spiffebundle.FromX509Authorities(domain, []*x509.Certificate{authorities[0].certificate})
 	// What an implementation for workloads with JWTs publishes, too.
 	check(bundle.AddJWTAuthority("first", &newKey().PublicKey))
-	bundle.SetRefreshHint(refreshHint)
+	bundle.SetRefreshHint(RefreshHint)
 	bundle.SetSequenceNumber(1)
-	handler, err := federation.NewHandler(domain, bundle)
-	check(err)
 
-	leaf, key := authorities[0].sign(certificate(x509.Certificate{
+	bySpiffe, err := tried.Listen(address, bundle, authorities[0].sign(certificate(x509.Certificate{
 		KeyUsage: x509.KeyUsageDigitalSignature, URIs: []*url.URL{id.URL()},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
-	}))
-	svid := &x509svid.SVID{ID: id, Certificates: []*x509.Certificate{leaf}, PrivateKey: key}
-	bySpiffe := listen(address, handler, tlsconfig.TLSServerConfig(svid))
-
+	})))
+	check(err)
 	web := newAuthority(&url.URL{Scheme: "https", Host: "web.example"})
-	page, pageKey := web.sign(certificate(x509.Certificate{
+	byWeb, err := tried.Listen(address, bundle, web.sign(certificate(x509.Certificate{
 		KeyUsage: x509.KeyUsageDigitalSignature, IPAddresses: []net.IP{net.ParseIP(address)},
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-	}))
-	byWeb := listen(address, handler, &tls.Config{
-		MinVersion:   tls.VersionTLS12,
-		Certificates: []tls.Certificate{{Certificate: [][]byte{page.Raw}, PrivateKey: pageKey}},
-	})
+	})))
+	check(err)
 
 	write(folder, "web-roots.pem", pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: web.certificate.Raw}))
 	write(folder, "bundle.json", marshalled(bundle))
@@ -167,14 +171,6 @@ func serve(domain spiffeid.TrustDomain, address, folder string) {
 		}
 		fmt.Println(len(bundle.X509Authorities()))
 	}
-}
-
-// listen returns the URL of the endpoint.
-func listen(address string, handler http.Handler, config *tls.Config) string {
-	listener, err := tls.Listen("tcp", net.JoinHostPort(address, "0"), config)
-	check(err)
-	go func() { log.Fatal(http.Serve(listener, handler)) }()
-	return "https://" + listener.Addr().String() + "/"
 }
 
 func certificate(of x509.Certificate) *x509.Certificate {
