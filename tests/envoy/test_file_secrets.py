@@ -89,7 +89,10 @@ def configuration(said: ServerTls, path: Path, port: int) -> dict[str, Any]:
 def shown(port: int) -> bytes | None:
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection, context.wrap_socket(connection) as wrapped:
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=SECONDS) as connection,
+        context.wrap_socket(connection) as wrapped,
+    ):
         return wrapped.getpeercert(binary_form=True)
 
 
