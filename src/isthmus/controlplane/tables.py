@@ -252,10 +252,10 @@ class Tables:
                 yield from self.derivations.graph.settling()
                 self._apply()
             self._note_due()
+            if not self._unfinished:
+                break
             while self._unfinished and not self._shared_is_due:
                 yield from self._finishing(next(iter(self._unfinished)))
-            if not self._shared_is_due:
-                break
 
     @property
     def _shared(self) -> tuple[Shared[Any, Scope, Any], ...]:
