@@ -132,6 +132,12 @@ async def _pushes(
 
 
 def _measured_alone(transport: AdsTransport, options: argparse.Namespace) -> list[Figure]:
+    """In a process of its own: what another transport has left in memory is no cost of this one, and a crash is this one's alone."""
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        return process.submit(_measured_here, transport, options).result()
+
+
+def _measured_here(transport: AdsTransport, options: argparse.Namespace) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="isthmus-bench-") as folder:
         return uvloop.run(measured(transport, options, Path(folder)))
 
@@ -143,18 +149,21 @@ def main() -> int:
     parser.add_argument("--pushes", type=int, default=20)
     parser.add_argument("--transport", choices=[each.value for each in AdsTransport], action="append")
     options = parser.parse_args()
-    figures = []
-    spawning = multiprocessing.get_context("spawn")
-    try:
-        # A process of its own for each: what the first one has left in memory is no cost of the second.
-        with ProcessPoolExecutor(1, mp_context=spawning, max_tasks_per_child=1) as processes:
-            for transport in options.transport or [each.value for each in AdsTransport]:
-                figures += processes.submit(_measured_alone, AdsTransport(transport), options).result()
-    except (BenchFailed, BrokenProcessPool) as error:
-        sys.stderr.write(f"bench: {error}\n")
-        return 1
+    figures: list[Figure] = []
+    failed = ""
+    for transport in options.transport or [each.value for each in AdsTransport]:
+        try:
+            figures += _measured_alone(AdsTransport(transport), options)
+        except BenchFailed as error:
+            failed = f"{transport}: {error}"
+            break
+        except BrokenProcessPool:
+            failed = f"{transport}: the process that served {options.proxies} proxies crashed; fewer --proxies may do"
+            break
+    if failed:
+        sys.stderr.write(f"bench: {failed}\n")
     print(as_table(f"{options.proxies} proxies, {options.bytes} bytes, mutual TLS", figures))
-    return 0
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

@@ -41,12 +41,12 @@ def obeys(mesh, cluster: str) -> bool:
     return {answer.get("error", "").partition(":")[0] for answer in mesh.ask(cluster, 5, path="/hello")} == {"HTTP 418"}
 
 
-def test_each_proxy_is_with_the_first_of_its_control_planes(mesh, until):
+def each_proxy_is_with_the_first_of_its_control_planes(mesh, until):
     print(f"\n{where(mesh)}")
     until("as written", lambda: where(mesh) == {"east": {"east": 3}, "center": {"east": 3}, "west": {"west": 3}})
 
 
-def test_when_east_s_control_plane_is_gone_west_s_takes_over_and_re_sends_nothing(mesh, until):
+def when_east_s_is_gone_west_s_takes_over_and_re_sends_nothing(mesh, until):
     with mesh.load("center") as load:
         began = time.time()
         mesh.scale("east", "istiod", 0, SYSTEM)
@@ -71,7 +71,7 @@ def test_when_east_s_control_plane_is_gone_west_s_takes_over_and_re_sends_nothin
     assert not [name for name in resent if name[2] in ("cluster", "listener", "route")]
 
 
-def test_control_goes_on_with_the_other_one(mesh, until):
+def control_goes_on_with_the_other_one(mesh, until):
     """New configuration, a new namespace with its roots, a new Pod with its certificate: all from west, for center."""
     mesh.apply("west", RULE)
     until("center obeys west's rule", lambda: obeys(mesh, "center"))
@@ -87,7 +87,7 @@ def test_control_goes_on_with_the_other_one(mesh, until):
     until("center obeys no more", lambda: not obeys(mesh, "center"))
 
 
-def test_when_both_are_gone_requests_go_on_and_new_proxies_begin_with_the_last_good_configuration(mesh, until):
+def when_both_are_gone_requests_go_on_and_new_proxies_begin_with_the_last_good_configuration(mesh, until):
     mesh.scale("west", "istiod", 0, SYSTEM)
     until("no control plane runs", lambda: not mesh.pods("west", "istiod") and not mesh.pods("east", "istiod"))
     kept = mesh.pods("center", "client")[0]
@@ -106,9 +106,7 @@ def test_when_both_are_gone_requests_go_on_and_new_proxies_begin_with_the_last_g
     assert set(load.summary.by_cluster) == {"east", "center", "west"}
 
 
-def test_they_come_back(mesh, until):
-    for cluster in ("east", "west"):
-        mesh.scale(cluster, "istiod", 1, SYSTEM)
+def they_come_back(mesh, until):
     until("every proxy has control", lambda: all(sum(found.values()) >= 3 for found in where(mesh).values()))
     mesh.apply("east", RULE)
     mesh.apply("west", RULE)
@@ -116,6 +114,19 @@ def test_they_come_back(mesh, until):
     mesh.remove("east", RULE)
     mesh.remove("west", RULE)
     until("nobody obeys any more", lambda: not any(obeys(mesh, cluster) for cluster in ("east", "center", "west")))
+
+
+def test_control_planes_go_one_after_the_other_and_come_back(mesh, until):
+    """One story, in which each part begins where the one before has ended."""
+    try:
+        each_proxy_is_with_the_first_of_its_control_planes(mesh, until)
+        when_east_s_is_gone_west_s_takes_over_and_re_sends_nothing(mesh, until)
+        control_goes_on_with_the_other_one(mesh, until)
+        when_both_are_gone_requests_go_on_and_new_proxies_begin_with_the_last_good_configuration(mesh, until)
+    finally:
+        for cluster in ("east", "west"):
+            mesh.scale(cluster, "istiod", 1, SYSTEM)
+    they_come_back(mesh, until)
 
 
 def asked(mesh, cluster: str, page: str) -> Any:
