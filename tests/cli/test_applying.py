@@ -1,4 +1,4 @@
-"""What `isthmus install --wait` waits for: the same that `kubectl rollout status` calls rolled out."""
+"""What `isthmus install --wait` waits for: what `kubectl rollout status` calls rolled out. How it bears a silent server, as uninstall does."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from isthmus.cli.applying import has_rolled_out
+from isthmus.cli.applying import answered, has_rolled_out
+from isthmus.kubernetes.errors import ApiUnavailable
 
 
 def deployment(wanted: int | None = 2, **status: int) -> dict[str, Any]:
@@ -41,3 +42,27 @@ def test_without_a_number_of_replicas_one_is_wanted():
 
 def test_one_without_a_status_has_not():
     assert not has_rolled_out({"metadata": {"generation": 1}, "spec": {"replicas": 1}})
+
+
+class SilentServer:
+    """Answers after so many silences."""
+
+    def __init__(self, silences: int) -> None:
+        self.silences = silences
+
+    async def delete(self) -> str:
+        if self.silences:
+            self.silences -= 1
+            raise ApiUnavailable("DELETE /a: TimeoutError")
+        return "deleted"
+
+
+@pytest.mark.looptime
+async def test_a_server_that_is_silent_for_a_while_is_asked_again():
+    assert await answered(SilentServer(4).delete) == "deleted"
+
+
+@pytest.mark.looptime
+async def test_one_that_stays_silent_is_given_up():
+    with pytest.raises(ApiUnavailable, match="TimeoutError"):
+        await answered(SilentServer(5).delete)

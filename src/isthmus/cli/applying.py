@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
+from typing import Any, TypeVar
 
 from isthmus.installation.inventory import (
     LEFT,
@@ -21,7 +22,7 @@ from isthmus.installation.inventory import (
 from isthmus.installation.manifests import INSTALLATION, MANAGER, SHARED, Installed
 from isthmus.installation.settings import InstallSettings
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.errors import ApiError, Conflict, KubernetesError, NotFound
+from isthmus.kubernetes.errors import ApiError, ApiUnavailable, Conflict, KubernetesError, NotFound
 from isthmus.kubernetes.reader_access import MANAGED_BY
 from isthmus.kubernetes.resources import CONFIG_MAPS, DEPLOYMENTS, ResourcePath
 
@@ -29,6 +30,9 @@ Object = dict[str, Any]
 
 _ESTABLISHED_SECONDS = 30.0
 _PAUSE_SECONDS = 0.2
+_SILENCES_MAX = 4
+
+Answer = TypeVar("Answer")
 
 
 class Done(StrEnum):
@@ -134,7 +138,9 @@ class Applier:
         try:
             there = self._seen[name] if name in self._seen else await self._find(name)
             resource = await self._resource(name)
-            after = await self._client.apply(resource, body, manager=MANAGER, force=self._force, dry_run=self._dry_run)
+            after = await answered(
+                lambda: self._client.apply(resource, body, manager=MANAGER, force=self._force, dry_run=self._dry_run)
+            )
         except Conflict as error:
             raise NotApplied(
                 f"{name}: somebody else has said otherwise: {error.message}; --force-conflicts takes it over"
@@ -182,8 +188,9 @@ class Applier:
 
     async def _delete(self, name: ObjectName) -> Outcome:
         if not self._dry_run:
+            resource = await self._resource(name)
             try:
-                await self._client.delete(await self._resource(name), name.name, name.namespace)
+                await answered(lambda: self._client.delete(resource, name.name, name.namespace))
             except NotFound:
                 return Outcome(name, Done.DELETED, "was gone already")
         return Outcome(name, Done.DELETED)
@@ -225,6 +232,16 @@ class Applier:
             if asyncio.get_running_loop().time() > deadline:
                 raise KubernetesError(f"{name}: is not established after {_ESTABLISHED_SECONDS:.0f} s")
             await asyncio.sleep(_PAUSE_SECONDS)
+
+
+async def answered(ask: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Asked again where no answer came: a server that has lost dozens of definitions at once is silent for a while, and to apply or delete twice is
+    to do it once."""
+    for _ in range(_SILENCES_MAX):
+        with contextlib.suppress(ApiUnavailable):
+            return await ask()
+        await asyncio.sleep(_PAUSE_SECONDS)
+    return await ask()
 
 
 def _without_marks(body: Object) -> Object:
