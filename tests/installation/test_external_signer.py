@@ -298,6 +298,21 @@ async def test_a_request_for_somebody_else_never_reaches_the_signer(asking, sign
     assert len(signer.signed) == before
 
 
+def test_a_root_that_the_signer_still_signs_with_is_not_taken_away(cell, signer, control_plane, sidecar):
+    def put(*roots: x509.Issuer) -> None:
+        path = f"{SYSTEM}/configmaps/istio"
+        data = mesh_config(*roots)["data"]
+        assert cell.request("PATCH", path, {"data": data}, "application/merge-patch+json")[0] == 200
+
+    put(x509.new_root(DOMAIN, datetime.now(UTC), DAY))
+    cell.until("it is a finding", lambda: "is of none of the roots" in cell.python(ISSUES))
+    assert pem(signer.root) in published(cell)
+
+    put(signer.root)
+    cell.until("the finding goes", lambda: "ISM0207" not in cell.python(ISSUES))
+    cell.until("its root alone is published", lambda: published(cell) == pem(signer.root))
+
+
 def test_roots_that_cannot_be_read_change_nothing_and_are_a_finding_until_they_are_mended(cell, signer, sidecar):
     def put(text: str) -> None:
         path = f"{SYSTEM}/configmaps/istio"

@@ -91,7 +91,7 @@ class ExternalTrust:
         before = self.signer.roots
         try:
             wanted = roots_of(self._settings.values.get((self._namespace, CONFIG_MAP)), self.signer.rules)
-            if wanted != before or self._due(use) <= 0:
+            if wanted != before or x509.merged(wanted.values()) != use.current.root_pem or self._due(use) <= 0:
                 await self._take(use, wanted)
             elif use.refusal:
                 use.consider(use.current)

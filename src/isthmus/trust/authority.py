@@ -164,9 +164,14 @@ class CertificateAuthority:
 
 
 def root_above(top: x509.Certificate, root_pem: str) -> x509.Certificate:
-    """The one of the roots that a chain's last certificate is, or is of."""
+    """The one of the roots that a chain's last certificate is, or is of. Raises BadCertificate."""
     roots = x509.parse_certificates(root_pem)
-    return top if top in roots else next(each for each in roots if x509.is_issued_by(top, each))
+    if top in roots:
+        return top
+    for each in roots:
+        if x509.is_issued_by(top, each):
+            return each
+    raise x509.BadCertificate(f"{x509.called(top)} is of none of the roots")
 
 
 def why_not_replaced(current: Authority, new: Authority) -> str:
