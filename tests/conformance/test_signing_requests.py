@@ -288,3 +288,19 @@ async def test_a_table_says_who_asks_for_what_and_how_far_it_is(server, asked):
     assert [pending["Condition"], approved["Condition"], (await condition())["Condition"]] == [
         "Pending", "Approved", "Approved,Issued",
     ]  # fmt: skip
+
+
+async def test_a_decision_can_be_applied(server, asked):
+    made = (await asked()).body
+    name = made["metadata"]["name"]
+    config = {
+        "apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "metadata": {"name": name},
+        "status": {"conditions": [APPROVED]},
+    }  # fmt: skip
+
+    answer = await server.call(
+        "PATCH", f"{CSRS}/{name}/approval", config, content_type="application/apply-patch+yaml", fieldManager="law"
+    )
+
+    assert answer.code == 200
+    assert [condition["type"] for condition in answer.body["status"]["conditions"]] == ["Approved"]

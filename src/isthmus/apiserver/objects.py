@@ -365,7 +365,7 @@ def _record(change: Change, stored: Object, *, applied: bool) -> None:
 
 def _of_part(kind: Kind, config: Object, subresource: str) -> Object:
     """What a configuration says about the part that it is applied to: the status, or everything else."""
-    if subresource == "status":
+    if subresource in ("status", signing_requests.APPROVAL):
         return {key: value for key, value in config.items() if key in ("apiVersion", "kind", "metadata", "status")}
     return {key: value for key, value in config.items() if key != "status" or "status" not in kind.subresources}
 
