@@ -102,9 +102,7 @@ def front(mesh, until, objects) -> Iterator[str]:
         {"name": "web", "port": 80, "protocol": "HTTP"},
         {"name": "secure", "port": 443, "protocol": "HTTPS", "hostname": HOST, "tls": tls},
     ]
-    lets = {"namespaces": {"from": "Same"}}
-    spec = {"gatewayClassName": "istio", "listeners": listeners, "allowedListeners": lets}
-    objects.make(f"{GROUP}/v1", "Gateway", "front", spec)
+    objects.make(f"{GROUP}/v1", "Gateway", "front", {"gatewayClassName": "istio", "listeners": listeners})
     rule = {"backendRefs": [{"name": "helloworld", "port": 5000}]}
     gone = {"matches": [{"path": {"value": "/gone"}}], "backendRefs": [{"name": "nobody", "port": 80}]}
     parents = [{"name": "front"}]
@@ -204,29 +202,6 @@ def test_istios_gateway_and_virtual_service_share_the_port(mesh, front, objects,
 
     until("it answers", lambda: not ask(mesh, front, 80, host="old.example.com")["errors"])
     assert not ask(mesh, front, 80)["errors"], "the older one still does"
-
-
-def test_a_listener_set_adds_a_host_with_a_certificate_of_its_own(mesh, front, objects, until):
-    data, digest = made()
-    body = {"metadata": {"name": "books-certificate"}, "type": "kubernetes.io/tls", "data": data}
-    objects.core.create_namespaced_secret("sample", body)
-    host, before = "books.example.com", ask(mesh, front, 443)["seen"]
-    tls = {"certificateRefs": [{"name": "books-certificate"}]}
-    listener = {"name": "books", "port": 443, "protocol": "HTTPS", "hostname": host, "tls": tls}
-    objects.make(f"{GROUP}/v1", "ListenerSet", "books", {"parentRef": {"name": "front"}, "listeners": [listener]})
-    rule = {"backendRefs": [{"name": "helloworld", "port": 5000}]}
-    parent = {"group": GROUP, "kind": "ListenerSet", "name": "books"}
-    objects.make(f"{GROUP}/v1", "HTTPRoute", "books", {"parentRefs": [parent], "rules": [rule]})
-
-    def answer() -> tuple[list[str], list[str]]:
-        found = ask(mesh, front, 443, host=host)
-        return found["seen"], found["errors"]
-
-    until("its host answers with its certificate", lambda: answer() == ([digest], []))
-    assert ask(mesh, front, 443)["seen"] == before, "the Gateway's own host shows its own"
-    until("the Gateway's writer is told", lambda: objects.status("Gateway", "front").get("attachedListenerSets") == 1)
-    [told] = objects.status("ListenerSet", "books")["listeners"]
-    assert told["attachedRoutes"] == 1
 
 
 def test_keys_are_on_no_page(mesh, front):
