@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import kubernetes
 import pytest
@@ -60,16 +62,32 @@ def test_a_deployment_appears_under_its_name_and_the_name_goes_with_it(mesh, unt
     until("the name is gone", lambda: answered(mesh, "east", "default.late.global", 1).keys() == {"nowhere"})
 
 
+@contextmanager
+def without_policies(mesh) -> Iterator[None]:
+    """In neither cluster meanwhile; they are put back as they were written."""
+    where = ("admiral.io", "v1alpha1", "sample", "globaltrafficpolicies")
+    taken = []
+    try:
+        for cluster in ("east", "west"):
+            api = kubernetes.client.CustomObjectsApi(mesh.apps(cluster).api_client)
+            policy = api.get_namespaced_custom_object(*where, "greeting")
+            api.delete_namespaced_custom_object(*where, "greeting")
+            written = {"name": "greeting", "labels": policy["metadata"].get("labels") or {}}
+            written["annotations"] = policy["metadata"].get("annotations") or {}
+            taken.append((api, policy | {"metadata": written}))
+        yield
+    finally:
+        for api, policy in taken:
+            api.create_namespaced_custom_object(*where, policy)
+
+
 def test_without_the_policy_the_nearest_come_first_and_the_others_take_over(mesh, until):
-    for cluster in ("east", "west"):
-        api = kubernetes.client.CustomObjectsApi(mesh.apps(cluster).api_client)
-        where = ("admiral.io", "v1alpha1", "sample", "globaltrafficpolicies", "greeting")
-        api.delete_namespaced_custom_object(*where)
+    with without_policies(mesh):
+        until("each stays at home", lambda: answered(mesh, "east", "stage.greeting.global").keys() == {"east-a"})
+        until("each stays at home", lambda: answered(mesh, "west", "stage.greeting.global").keys() == {"west-a"})
+        gone = "west.stage.greeting.global"
+        until("the policy's own name is gone", lambda: answered(mesh, "east", gone, 1).keys() == {"nowhere"})
 
-    until("each stays at home", lambda: answered(mesh, "east", "stage.greeting.global").keys() == {"east-a"})
-    until("each stays at home", lambda: answered(mesh, "west", "stage.greeting.global").keys() == {"west-a"})
-    gone = "west.stage.greeting.global"
-    until("the policy's own name is gone", lambda: answered(mesh, "east", gone, 1).keys() == {"nowhere"})
-
-    mesh.scale("east", "greeting", 0)
-    until("west takes over", lambda: answered(mesh, "east", "stage.greeting.global").keys() == {"west-a"})
+        with mesh.scaled("east", "greeting", 0):
+            until("west takes over", lambda: answered(mesh, "east", "stage.greeting.global").keys() == {"west-a"})
+    until("the policy's own name is back", lambda: answered(mesh, "east", gone, 1).keys() == {"west-a"})

@@ -64,12 +64,13 @@ def says(mesh) -> set[str]:
 
 
 def test_a_rule_is_for_the_revision_or_the_tag_that_it_names(mesh, until):
-    mesh.apply("c1", answering(418, "for-canary", "canary"))
-    mesh.apply("c1", answering(451, "for-prod", "prod"))
-
-    until("the rule for prod is obeyed", lambda: says(mesh) == {"HTTP 451"})
-    mesh.remove("c1", answering(451, "for-prod", "prod"))
-    until("the rule for canary is not", lambda: "HTTP 418" not in says(mesh) and "HTTP 451" not in says(mesh))
+    with (
+        mesh.applied("c1", answering(418, "for-canary", "canary")),
+        mesh.applied("c1", answering(451, "for-prod", "prod")),
+    ):
+        until("the rule for prod is obeyed", lambda: says(mesh) == {"HTTP 451"})
+        mesh.remove("c1", answering(451, "for-prod", "prod"))
+        until("the rule for canary is not", lambda: "HTTP 418" not in says(mesh) and "HTTP 451" not in says(mesh))
     print("\nclient, with stable by the tag prod, obeys rules for prod, and none for canary")
 
 
@@ -91,17 +92,37 @@ def test_the_tag_moves_and_comes_back_and_no_request_fails(mesh, until):
     assert load.summary.failed == 0
 
 
-def test_when_the_revision_of_a_tag_is_gone_the_tag_moves_its_proxies(mesh, until):
-    with mesh.load("c1") as load:
-        mesh.scale("c1", "istiod-stable", 0, SYSTEM)
-        until("stable is gone", lambda: revision_of(mesh, "client") == set())
-        tag(mesh, "set", "prod", "--revision", "canary")
-        until("all are canary's", lambda: revision_of(mesh, "client") == revision_of(mesh, "helloworld") == {"canary"})
-        load.goes_on(50)
+@pytest.fixture
+def stable_again(mesh, until):
+    """Whatever the test does to revisions, afterwards all are stable's."""
+    yield
+    mesh.scale("c1", "istiod-stable", 1, SYSTEM)
+    until(
+        "stable runs",
+        lambda: (
+            [pod["ready"] for pod in mesh.pods("c1", "istiod") if pod["labels"]["istio.io/rev"] == "stable"] == ["1/1"]
+        ),
+    )
+    tag(mesh, "set", "prod", "--revision", "stable")
+    for deployment in ("client", "helloworld-v1"):
+        restart(mesh, deployment)
+    until("all are stable's", lambda: revision_of(mesh, "client") == revision_of(mesh, "helloworld") == {"stable"})
 
-    print(f"stable gone, prod moved to canary: {load.summary}")
-    assert load.summary.failed == 0
-    until("the rule for canary is obeyed now", lambda: says(mesh) == {"HTTP 418"})
+
+def test_when_the_revision_of_a_tag_is_gone_the_tag_moves_its_proxies(mesh, until, stable_again):
+    with mesh.applied("c1", answering(418, "for-canary", "canary")):
+        with mesh.load("c1") as load:
+            mesh.scale("c1", "istiod-stable", 0, SYSTEM)
+            until("stable is gone", lambda: revision_of(mesh, "client") == set())
+            tag(mesh, "set", "prod", "--revision", "canary")
+            until(
+                "all are canary's", lambda: revision_of(mesh, "client") == revision_of(mesh, "helloworld") == {"canary"}
+            )
+            load.goes_on(50)
+
+        print(f"stable gone, prod moved to canary: {load.summary}")
+        assert load.summary.failed == 0
+        until("the rule for canary is obeyed now", lambda: says(mesh) == {"HTTP 418"})
 
 
 def test_a_tag_that_is_used_is_not_removed_and_one_that_leads_nowhere_is_not_set(mesh):
