@@ -305,3 +305,20 @@ def test_a_kubeconfig_that_cannot_be_read_is_bad_input_for_commands_of_all_conte
 
         assert (code, out) == (65, ""), text
         assert str(file) in err
+
+
+def test_a_proxy_is_named_in_one_way(run: Run, tmp_path: Path):
+    for arguments in ((), ("client", "--directory", str(tmp_path))):
+        code, _, told = run("proxy-config", "clusters", *arguments)
+        assert (code, "say which: POD of the mesh that runs here, or --directory" in told) == (64, True), told
+
+
+def test_an_envoy_that_is_not_there_and_a_port_that_nobody_forwards_are_named(run: Run, tmp_path: Path):
+    code, _, told = run("proxy-config", "clusters", "--directory", str(tmp_path))
+    assert (code, f"no Envoy answers at {tmp_path}/admin.sock" in told) == (1, True), told
+
+    code, _, told = run("proxy-status", "--control-plane", "http://127.0.0.1:1")
+    assert (code, "http://127.0.0.1:1 does not answer" in told) == (1, True), told
+
+    code, _, told = run("proxy-status", "--control-plane", "istiod:15014")
+    assert (code, "--control-plane istiod:15014: write it as http://HOST:PORT" in told) == (64, True), told

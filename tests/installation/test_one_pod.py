@@ -100,6 +100,16 @@ def test_the_pod_becomes_ready_and_the_control_plane_knows_it(cell, pod):
     assert {"cluster", "listener", "nameTable"} <= proxy["resources"].keys()
 
 
+def test_both_ends_are_looked_at_where_no_mesh_runs_here(cell, pod):
+    """On Kubernetes: through a forwarded port of the control plane, and with the proxy's own image inside the Pod."""
+    cell.until("the proxy is connected", lambda: seen_by_the_control_plane(cell))
+
+    cell.start("proxy-status", "web", "--control-plane", "http://127.0.0.1:15014").until_said("web-1.shop  east")
+    here = f"--directory={pod['files'] / 'proxy'}"
+    cell.start("proxy-config", "clusters", here).until_said("BlackHoleCluster")
+    cell.start("proxy-config", "secrets", here).until_said("spiffe://")
+
+
 def test_what_is_private_stays_private(pod):
     modes = {path.name: oct(path.stat().st_mode & 0o777) for path in (pod["files"] / "proxy").iterdir()}
 

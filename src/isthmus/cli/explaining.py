@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from isthmus.cli import forwarded_pages
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, Failed
 from isthmus.cli.files import print_topology_fields
 from isthmus.cli.live_questions import asked_of_control_plane
@@ -37,12 +38,7 @@ def client_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """How commands are told which client they are asked about, and where that is known."""
     for decorate in (
         _output,
-        click.option(
-            "--control-plane",
-            default="",
-            metavar="URL",
-            help="Ask this control plane's debug pages (a forwarded 15014).",
-        ),
+        forwarded_pages.control_plane,
         mesh_name,
         click.option(
             "--in-cluster", default="", metavar="ID", help="The client's cluster, if several have such a Pod."

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlencode
 
 from isthmus.cli.errors import BAD_USAGE, Failed
+from isthmus.cli.forwarded_pages import pages_at
 from isthmus.cli.running_mesh import asked, folder_of
 from isthmus.localruntime.mesh_client import MeshClient
 
@@ -34,7 +34,8 @@ def _is(proxy: Object, client: str) -> bool:
 
 def _connected(where: Object) -> list[tuple[Object, Callable[[str], Any]]]:
     """Every connected proxy, with the control plane that has it."""
-    pages = [_page_of_url(where["control_plane"])] if where["control_plane"] else _pages_of_mesh(where["name"])
+    url = where["control_plane"]
+    pages = [pages_at(url, "--control-plane")] if url else _pages_of_mesh(where["name"])
     return [(proxy, page) for page in pages for proxy in page("debug/syncz")]
 
 
@@ -47,22 +48,3 @@ def _pages_of_mesh(name: str) -> list[Callable[[str], Any]]:
 
 def _page_of_cluster(mesh: MeshClient, cluster: str) -> Callable[[str], Any]:
     return lambda path: asked(lambda: mesh.control_plane(cluster, path))
-
-
-def _page_of_url(url: str) -> Callable[[str], Any]:
-    import urllib.error
-    import urllib.request
-
-    if not url.startswith(("http://", "https://")):
-        raise Failed(f"--control-plane {url}: write it as http://HOST:PORT", exit_code=BAD_USAGE)
-
-    def page(path: str) -> Any:
-        try:
-            with urllib.request.urlopen(f"{url.rstrip('/')}/{path}", timeout=30) as answer:
-                return json.load(answer)
-        except urllib.error.HTTPError as error:
-            raise Failed(error.read().decode(errors="replace").strip() or str(error)) from None
-        except (OSError, ValueError) as error:
-            raise Failed(f"{url} does not answer: {error}") from None
-
-    return page

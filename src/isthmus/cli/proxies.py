@@ -1,19 +1,25 @@
-"""Commands that look at the proxies of the running mesh: proxy-status and proxy-config."""
+"""Commands that look at the proxies of the running mesh, or of one whose ports are forwarded here: proxy-status and proxy-config."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from http.client import HTTPException
+from pathlib import Path
 from typing import Any
 
 import click
 
-from isthmus.cli import envoy_dump
+from isthmus.cli import envoy_dump, forwarded_pages
 from isthmus.cli.errors import BAD_USAGE, Failed
+from isthmus.cli.forwarded_pages import pages_at
 from isthmus.cli.output import json_output, print_json, print_table
 from isthmus.cli.running_mesh import asked, folder_of, mesh_name
-from isthmus.localruntime.mesh_client import MeshClient
+from isthmus.localruntime.mesh_client import MeshClient, answer_at
 
+_ENVOY_ADMIN = "admin.sock"
+"""In the folder of the agent that runs the Envoy."""
 _TYPES = (("CDS", "cluster"), ("LDS", "listener"), ("EDS", "endpoint"), ("RDS", "route"), ("NDS", "nameTable"))
 
 
@@ -21,8 +27,9 @@ _TYPES = (("CDS", "cluster"), ("LDS", "listener"), ("EDS", "endpoint"), ("RDS", 
 @click.argument("pod", default="")
 @click.option("--cluster", default="", help="Only proxies of this cluster.")
 @mesh_name
+@forwarded_pages.control_plane
 @json_output
-def proxy_status_command(pod: str, cluster: str, name: str, output: str) -> None:
+def proxy_status_command(pod: str, cluster: str, name: str, control_plane: str, output: str) -> None:
     """Show which proxies are connected to which control plane, and what they have acknowledged.
 
     SYNCED: everything that was sent has been acknowledged. STALE: not yet. NOT SENT: it asked for nothing. ERROR: the proxy refused it,
@@ -32,14 +39,10 @@ def proxy_status_command(pod: str, cluster: str, name: str, output: str) -> None
     Examples:
       isthmus proxy-status
       isthmus proxy-status client --cluster east -o json
+      isthmus proxy-status --control-plane http://127.0.0.1:15014
     """
-    mesh = MeshClient(folder_of(name))
-    rows = []
-    for entry in asked(mesh.status)["clusters"]:
-        if entry["role"] != "remote":
-            names = [pod["name"] for pod in entry["pods"] if pod["labels"].get("app") == "istiod"]
-            rows += [row for name in names or ["istiod"] for row in _connected(mesh, entry["id"], name)]
-    rows = [row for row in rows if row["proxy"].startswith(pod) and (not cluster or row["cluster_id"] == cluster)]
+    found = _connected_at(control_plane) if control_plane else _connected_in(MeshClient(folder_of(name)))
+    rows = [row for row in found if row["proxy"].startswith(pod) and (not cluster or row["cluster_id"] == cluster)]
     if output == "json":
         print_json({"proxies": rows})
         return
@@ -50,12 +53,25 @@ def proxy_status_command(pod: str, cluster: str, name: str, output: str) -> None
                 row["proxy"],
                 row["cluster_id"],
                 *(_state(row["resources"].get(kind)) for _, kind in _TYPES),
-                f"{row['controlPlane']}/{row['istiod']}",
+                "/".join(filter(None, (row["controlPlane"], row["istiod"]))),
                 row["proxy_version"],
             )
             for row in sorted(rows, key=lambda row: (row["cluster_id"], row["proxy"]))
         ],
     )
+
+
+def _connected_at(url: str) -> list[dict[str, Any]]:
+    """The proxies of one control plane, whose cluster nobody says."""
+    return [row | {"controlPlane": ""} for row in pages_at(url, "--control-plane")("debug/syncz")]
+
+
+def _connected_in(mesh: MeshClient) -> Iterator[dict[str, Any]]:
+    for entry in asked(mesh.status)["clusters"]:
+        if entry["role"] != "remote":
+            names = [pod["name"] for pod in entry["pods"] if pod["labels"].get("app") == "istiod"]
+            for name in names or ["istiod"]:
+                yield from _connected(mesh, entry["id"], name)
 
 
 def _connected(mesh: MeshClient, cluster: str, pod: str) -> list[dict[str, Any]]:
@@ -74,13 +90,15 @@ def _connected(mesh: MeshClient, cluster: str, pod: str) -> list[dict[str, Any]]
 def proxy_config_command() -> None:
     """Show what an Envoy has been given, as the Envoy itself tells it.
 
-    POD is a Pod's name, or the beginning of one; NAME.NAMESPACE works, too.
+    POD is a Pod's name, or the beginning of one; NAME.NAMESPACE works, too. On Kubernetes an Envoy answers inside its Pod alone: ask it
+    there, with --directory instead of POD.
 
     \b
     Examples:
       isthmus proxy-config endpoints client --cluster east
       isthmus proxy-config listeners helloworld-v1 -n sample --port 5000
       isthmus proxy-config secrets istio-eastwestgateway.istio-system --cluster west
+      kubectl exec client-1 -c istio-proxy -- isthmus proxy-config routes --directory /etc/istio/proxy
     """
 
 
@@ -88,10 +106,16 @@ def _subject(command: Callable[..., None]) -> Callable[..., None]:
     """The arguments that all parts of proxy-config have."""
     for decorate in reversed(
         (
-            click.argument("pod"),
+            click.argument("pod", default=""),
             click.option("--cluster", default="", help="In which cluster; needed if several have such a Pod."),
             click.option("-n", "--namespace", default="sample", show_default=True, help="The Pod's namespace."),
             mesh_name,
+            click.option(
+                "--directory",
+                metavar="PATH",
+                default="",
+                help="Ask the Envoy whose agent has its files here; in a Pod: /etc/istio/proxy.",
+            ),
             json_output,
         )
     ):
@@ -103,14 +127,14 @@ def _subject(command: Callable[..., None]) -> Callable[..., None]:
 @_subject
 @click.option("--fqdn", default="", help="Only this Service.")
 @click.option("--port", default="", help="Only this port.")
-def _clusters(pod: str, cluster: str, namespace: str, name: str, output: str, fqdn: str, port: str) -> None:
+def _clusters(output: str, fqdn: str, port: str, **where: str) -> None:
     """The clusters.
 
     \b
     Example:
       isthmus proxy-config clusters client --cluster east --port 5000
     """
-    dump = _page(name, cluster, namespace, pod, "config_dump")
+    dump = _page("config_dump", **where)
     if output == "json":
         print_json({"clusters": list(envoy_dump.clusters(dump))})
         return
@@ -121,14 +145,14 @@ def _clusters(pod: str, cluster: str, namespace: str, name: str, output: str, fq
 @proxy_config_command.command("listeners")
 @_subject
 @click.option("--port", default="", help="Only this port.")
-def _listeners(pod: str, cluster: str, namespace: str, name: str, output: str, port: str) -> None:
+def _listeners(output: str, port: str, **where: str) -> None:
     """The listeners, with a row for each filter chain.
 
     \b
     Example:
       isthmus proxy-config listeners client --cluster east
     """
-    dump = _page(name, cluster, namespace, pod, "config_dump")
+    dump = _page("config_dump", **where)
     if output == "json":
         print_json({"listeners": list(envoy_dump.listeners(dump))})
         return
@@ -139,14 +163,14 @@ def _listeners(pod: str, cluster: str, namespace: str, name: str, output: str, p
 @proxy_config_command.command("routes")
 @_subject
 @click.option("--route", default="", help="Only the table of this name, such as 5000.")
-def _routes(pod: str, cluster: str, namespace: str, name: str, output: str, route: str) -> None:
+def _routes(output: str, route: str, **where: str) -> None:
     """The route tables.
 
     \b
     Example:
       isthmus proxy-config routes client --cluster east --route 5000
     """
-    dump = _page(name, cluster, namespace, pod, "config_dump")
+    dump = _page("config_dump", **where)
     if output == "json":
         print_json({"routes": list(envoy_dump.routes(dump))})
         return
@@ -157,14 +181,14 @@ def _routes(pod: str, cluster: str, namespace: str, name: str, output: str, rout
 @proxy_config_command.command("endpoints")
 @_subject
 @click.option("--service", default="", help="Only endpoints of clusters with this in their name.")
-def _endpoints(pod: str, cluster: str, namespace: str, name: str, output: str, service: str) -> None:
+def _endpoints(output: str, service: str, **where: str) -> None:
     """The endpoints, with their weights and the requests that this Envoy has sent to each.
 
     \b
     Example:
       isthmus proxy-config endpoints client --cluster east --service helloworld
     """
-    page = _page(name, cluster, namespace, pod, "clusters?format=json")
+    page = _page("clusters?format=json", **where)
     if output == "json":
         print_json({"endpoints": page.get("cluster_statuses", [])})
         return
@@ -174,14 +198,14 @@ def _endpoints(pod: str, cluster: str, namespace: str, name: str, output: str, s
 
 @proxy_config_command.command("secrets")
 @_subject
-def _secrets(pod: str, cluster: str, namespace: str, name: str, output: str) -> None:
+def _secrets(output: str, **where: str) -> None:
     """The certificates and trust bundles; never a key.
 
     \b
     Example:
       isthmus proxy-config secrets client --cluster east
     """
-    dump = _page(name, cluster, namespace, pod, "config_dump")
+    dump = _page("config_dump", **where)
     rows = envoy_dump.secret_rows(dump, _described)
     headers = ("RESOURCE NAME", "TYPE", "STATUS", "IDENTITY", "SERIAL NUMBER", "NOT AFTER", "NOT BEFORE")
     if output == "json":
@@ -201,13 +225,28 @@ def _described(chain: str) -> tuple[str, str, str, str]:
         return str(error), "-", "-", "-"
 
 
-def _page(name: str, cluster: str, namespace: str, pod: str, page: str) -> dict[str, Any]:
+def _page(page: str, *, pod: str, cluster: str, namespace: str, name: str, directory: str) -> dict[str, Any]:
+    """Of the Envoy beside us, or of a Pod of the running mesh."""
+    if bool(pod) == bool(directory):
+        raise click.UsageError("say which: POD of the mesh that runs here, or --directory of the agent beside us")
+    if directory:
+        return dict(json.loads(_beside_us(Path(directory) / _ENVOY_ADMIN, page)))
     mesh = MeshClient(folder_of(name))
     own, separator, inside = pod.rpartition(".")
     if separator:
         pod, namespace = own, inside
     where = _where(mesh, cluster, namespace, pod)
     return dict(json.loads(asked(lambda: mesh.envoy(where, namespace, pod, page))))
+
+
+def _beside_us(socket: Path, page: str) -> bytes:
+    try:
+        code, body = answer_at(socket, "GET", f"/{page}")
+    except (OSError, HTTPException) as error:
+        raise Failed(f"no Envoy answers at {socket}: {error}") from None
+    if code != HTTPStatus.OK:
+        raise Failed(f"the Envoy at {socket} answers {code} to /{page}")
+    return body
 
 
 def _where(mesh: MeshClient, cluster: str, namespace: str, pod: str) -> str:

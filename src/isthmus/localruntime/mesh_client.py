@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import socket
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -48,20 +49,26 @@ class MeshClient:
         return json.loads(self._request("GET", f"/control-plane/{cluster}/{pod}/{page}"))
 
     def _request(self, method: str, path: str) -> bytes:
-        connection = _UnixConnection(str(self.state.control_socket))
         try:
-            connection.request(method, quote(path, safe="/?=&%|"))
-            response = connection.getresponse()
-            body = response.read()
+            code, body = answer_at(self.state.control_socket, method, path)
         except (OSError, http.client.HTTPException) as error:
             raise MeshUnavailable(
                 f"the mesh {self.state.name} does not answer ({error}): see {self.state.runtime_log}, or end it with `isthmus down`"
             ) from None
-        finally:
-            connection.close()
-        if response.status >= 400:
+        if code >= 400:
             raise MeshRefused(body.decode(errors="replace").strip())
         return body
+
+
+def answer_at(socket_path: Path, method: str, path: str) -> tuple[int, bytes]:
+    """The code and the body of whoever listens there. Raises OSError and HTTPException."""
+    connection = _UnixConnection(str(socket_path))
+    try:
+        connection.request(method, quote(path, safe="/?=&%|"))
+        response = connection.getresponse()
+        return response.status, response.read()
+    finally:
+        connection.close()
 
 
 class _UnixConnection(http.client.HTTPConnection):
