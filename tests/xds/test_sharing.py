@@ -6,7 +6,7 @@ import tracemalloc
 
 from envoy.service.discovery.v3 import discovery_pb2
 
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, ROUTES, Piece, Resource, ResourceSet, Section
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, ROUTES, Piece, Resource, ResourceSet
 from isthmus.xds.session import Session
 from isthmus.xds.wire import Encoded
 
@@ -54,13 +54,13 @@ def test_a_change_is_encoded_once_for_all_streams():
 
 def test_what_two_route_tables_have_in_common_is_in_memory_once_while_it_is_sent():
     """However many clients read slowly: what waits for them are the same bytes."""
-    common = Section.of_pieces(Piece.of(bytes([number]) * 1000) for number in range(20))
+    common = Piece.together(Piece.of(bytes([number]) * 1000) for number in range(20))
     encoded = Encoded()
     tables = [Resource.of_pieces("80", (common, Piece.of(own), Piece.of(b"end"))) for own in (b"shop", b"till")]
 
     messages = [encoded.delta(ROUTES, [[table]], []).message for table in tables]
 
-    assert [sum(piece is common for piece in message) for message in messages] == [1, 1]
+    assert [sum(piece is common.body for piece in message) for message in messages] == [1, 1]
     for table, message in zip(tables, messages, strict=True):
         assert len(message) < 5
         (found,) = discovery_pb2.DeltaDiscoveryResponse.FromString(b"".join(message)).resources

@@ -68,7 +68,7 @@ from isthmus.envoy.endpoints import endpoints_of
 from isthmus.envoy.outbound import Plan, plan
 from isthmus.envoy.own_trust import own_trust
 from isthmus.envoy.reporting import is_sent_somewhere, reported
-from isthmus.envoy.resources import NAME_TABLE, ROUTES, Piece, Resource, Section
+from isthmus.envoy.resources import NAME_TABLE, ROUTES, Piece, Resource
 from isthmus.envoy.route_tables import tables_of
 from isthmus.envoy.routes import configuration, virtual_host_of
 from isthmus.envoy.upstreams import has_endpoints
@@ -128,8 +128,8 @@ class Derivations:
         self.frame: Shared[None, Scope, tuple[Typed, ...]] = Shared(self.graph, "frame", self._frame, deferred=True)
         self.layouts: Shared[Hosts, Scope, Layouts] = Shared(self.graph, "layouts", self._layouts)
         self.virtual_host: Shared[Hosted, Scope, Piece] = Shared(self.graph, "virtual host", self._virtual_host)
-        self.section: Shared[Stretch, Scope, Section] = Shared(self.graph, "section", self._section)
-        self.sections: Shared[Hosts, Scope, tuple[tuple[Section, ...], ...]] = Shared(
+        self.section: Shared[Stretch, Scope, Piece] = Shared(self.graph, "section", self._section)
+        self.sections: Shared[Hosts, Scope, tuple[tuple[Piece, ...], ...]] = Shared(
             self.graph, "sections", self._sections
         )
         self.detected: Shared[Hosts, Scope, tuple[Typed, ...]] = Shared(self.graph, "detected", self._detected)
@@ -297,15 +297,15 @@ class Derivations:
         tables = tables_of(self.plan.of(fetch, hosts, scope), scope, domain, hosts.seen.elsewhere)
         return layouts_of(tables, hosts)
 
-    def _section(self, fetch: Fetch, stretch: Stretch, scope: Scope) -> Section:
+    def _section(self, fetch: Fetch, stretch: Stretch, scope: Scope) -> Piece:
         """A virtual host that could never be computed is not there."""
         found = []
         for each in stretch.hosted:
             with suppress(Unavailable):
                 found.append(self.virtual_host.of(fetch, each, scope))
-        return Section.of_pieces(found)
+        return Piece.together(found)
 
-    def _sections(self, fetch: Fetch, hosts: Hosts, scope: Scope) -> tuple[tuple[Section, ...], ...]:
+    def _sections(self, fetch: Fetch, hosts: Hosts, scope: Scope) -> tuple[tuple[Piece, ...], ...]:
         """Of each table on a port, for callers who call nobody by a name that says no namespace."""
         return tuple(
             tuple(self.section.of(fetch, each, scope) for each in layout.sections)

@@ -8,18 +8,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 from isthmus.discovery.sight import Sight
 from isthmus.discovery.spreading import Use
 from isthmus.envoy.resources import Resource
 from isthmus.envoy.route_tables import Remainder, RouteTable
 from isthmus.envoy.routes import Named
+from isthmus.incremental.while_used import while_used
 from isthmus.model.names import Hostname, Namespace, ServiceKey
 from isthmus.model.views import LocalityGroup, Proxy, Upstream, Ways
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Host:
     """A host name as a scope sees it: the services that have it, in order, each with the ports that are seen, or None for not at all."""
 
@@ -31,7 +32,7 @@ class Host:
         return hash(self.name)
 
 
-@lru_cache(maxsize=1 << 17)
+@while_used
 def host_of(name: Hostname, services: tuple[tuple[ServiceKey, frozenset[int] | None], ...]) -> Host:
     """One object for all the scopes that see it alike: comparing what they see is then comparing addresses."""
     return Host(name, services)
@@ -131,7 +132,7 @@ def about(key: object) -> str:
 NO_FACES = Faces((), ())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class Hosted:
     """A service port in a route table, under its domains."""
 
@@ -144,7 +145,7 @@ class Hosted:
         return hash((self.host.name, self.port, len(self.domains)))
 
 
-@lru_cache(maxsize=1 << 18)
+@while_used
 def hosted(host: Host, service: ServiceKey, port: int, domains: tuple[str, ...]) -> Hosted:
     """One object for all the tables that have it."""
     return Hosted(host, service, port, domains)

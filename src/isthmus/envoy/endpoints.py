@@ -159,7 +159,7 @@ def _canonical(of_workload: tuple[tuple[str, str], ...]) -> tuple[str, str]:
     return canonical_name(labels), canonical_revision(labels)
 
 
-@lru_cache(maxsize=65536)
+@lru_cache(maxsize=4096)
 def _metadata(mutual_tls: bool, workload: str) -> bytes:
     named = _filter_metadata("istio", "workload", workload)
     return _MUTUAL_TLS + named if mutual_tls else named

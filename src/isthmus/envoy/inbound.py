@@ -17,7 +17,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2
@@ -26,6 +25,7 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from isthmus.envoy import filters, guards, routes, tls
 from isthmus.envoy.common import BLACK_HOLE, INBOUND_PASSTHROUGH, address, everywhere, listen_at, seconds, uint32
 from isthmus.envoy.resources import Resource
+from isthmus.incremental.while_used import while_used
 from isthmus.model.gateways import ServerTls, TlsMode
 from isthmus.model.identity import TrustDomain
 from isthmus.model.security import Authorization, MutualTlsMode, PathNormalization
@@ -65,7 +65,7 @@ def listeners(view: InboundView) -> Iterator[Resource]:
             yield _bound(port, view.authorization, view.cut)
 
 
-@lru_cache(maxsize=1024)
+@while_used
 def virtual_inbound(view: InboundView) -> Resource:
     """The listener that capture redirects to. Replicas of one workload share it."""
     addresses = everywhere(view.ip_families)
@@ -93,7 +93,7 @@ def virtual_inbound(view: InboundView) -> Resource:
     return Resource.of(listener.name, listener)
 
 
-@lru_cache(maxsize=1024)
+@while_used
 def _bound(port: InboundPort, authorization: Authorization, cut: str) -> Resource:
     """Nobody else's connections come here, so the port decides nothing."""
     served = _of_port(port, f"{port.bound_to}_{port.target_port}", 0)

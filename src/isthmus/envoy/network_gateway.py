@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2
@@ -17,6 +16,7 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from isthmus.envoy import filters, tls
 from isthmus.envoy.common import listen_everywhere, seconds
 from isthmus.envoy.resources import Resource
+from isthmus.incremental.while_used import while_used
 from isthmus.model.views import Upstream
 
 _CONNECT_ATTEMPTS = 3
@@ -33,7 +33,7 @@ def listeners(exposed: Sequence[tuple[int, Upstream]], families: tuple[int, ...]
     ]
 
 
-@lru_cache(maxsize=256)
+@while_used
 def _listener(port: int, names: tuple[str, ...], families: tuple[int, ...]) -> Resource:
     """Depends on names alone, so endpoints come and go without it."""
     listener = listener_pb2.Listener(

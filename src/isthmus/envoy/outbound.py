@@ -17,7 +17,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2
@@ -26,6 +26,7 @@ from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 from isthmus.envoy import filters, routes, tls
 from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, boolean, cidr, everywhere, listen_at, pipe, seconds, uint32
 from isthmus.envoy.resources import Resource
+from isthmus.incremental.while_used import while_used
 from isthmus.model.routing import ConnectionRoute
 from isthmus.model.services import Protocol, Resolution
 from isthmus.model.sidecars import Elsewhere, Place, Placed, Placement, SeenPorts, includes
@@ -357,7 +358,7 @@ def virtual_outbound(other_to: str, addresses: tuple[str, ...]) -> Resource:
     return Resource.of(listener.name, listener)
 
 
-@lru_cache(maxsize=4096)
+@while_used
 def _for_port(where: _Where, requests: _Requests, chosen: tuple[_Chosen, ...], rest: _Bytes) -> Resource:
     """Services on a port that are told apart by host, name or address range.
 
@@ -374,7 +375,7 @@ def _for_port(where: _Where, requests: _Requests, chosen: tuple[_Chosen, ...], r
     return Resource.of(listener.name, listener)
 
 
-@lru_cache(maxsize=65536)
+@while_used
 def _forwarding(ip: str, port: int, to: _Bytes) -> Resource:
     """One service at one address, whose bytes are not looked at: a server that speaks first is never kept waiting."""
     listener = _captured(ip, port)
@@ -382,7 +383,7 @@ def _forwarding(ip: str, port: int, to: _Bytes) -> Resource:
     return Resource.of(listener.name, listener)
 
 
-@lru_cache(maxsize=65536)
+@while_used
 def _detecting(ip: str, port: int, to: _Bytes, routes_name: str) -> Resource:
     """One service at one address, of undeclared protocol: HTTP where it looks like it, bytes otherwise."""
     listener = _captured(ip, port)

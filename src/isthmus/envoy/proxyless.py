@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 from envoy.config.cluster.v3 import circuit_breaker_pb2, cluster_pb2
@@ -25,6 +24,7 @@ from envoy.type.matcher.v3 import string_pb2
 from isthmus.envoy import authorization, hashing, routes, tls, virtual_services
 from isthmus.envoy.common import address, boolean, from_ads, packed, seconds, uint32
 from isthmus.envoy.resources import Resource
+from isthmus.incremental.while_used import while_used
 from isthmus.model.identity import SpiffeId
 from isthmus.model.routing import Route
 from isthmus.model.security import Action, Authorization, MutualTlsMode
@@ -90,7 +90,7 @@ def servers(view: InboundView) -> Iterator[Resource]:
             yield _server(host, port.target_port, port.tls, view.authorization)
 
 
-@lru_cache(maxsize=65536)
+@while_used
 def _client(name: str, table: str) -> Resource:
     fault = http_connection_manager_pb2.HttpFilter(
         name=virtual_services.FAULT, typed_config=packed(fault_pb2.HTTPFault())
@@ -104,7 +104,7 @@ def _client(name: str, table: str) -> Resource:
     )
 
 
-@lru_cache(maxsize=65536)
+@while_used
 def _table(name: str, found: tuple[Route, ...], hashed: ConsistentHash | None) -> Resource:
     host = route_components_pb2.VirtualHost(name=name, domains=["*"])
     default = route_components_pb2.RetryPolicy(retry_on=_RETRIED, num_retries=uint32(2))
@@ -124,7 +124,7 @@ def _table(name: str, found: tuple[Route, ...], hashed: ConsistentHash | None) -
     return Resource.of(name, route_pb2.RouteConfiguration(name=name, virtual_hosts=[host]))
 
 
-@lru_cache(maxsize=65536)
+@while_used
 def _cluster(
     name: str,
     sni: str,
@@ -148,7 +148,7 @@ def _cluster(
     return Resource.of(name, found)
 
 
-@lru_cache(maxsize=4096)
+@while_used
 def _server(host: str, port: int, mode: MutualTlsMode, asked: Authorization) -> Resource:
     """The name and the address have to be those that the server listens on."""
     name = f"{LISTENING}{host}:{port}"

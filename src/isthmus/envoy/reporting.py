@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
-from functools import lru_cache
 from typing import Any
 
 from envoy.config.accesslog.v3 import accesslog_pb2
@@ -35,6 +34,7 @@ from isthmus.envoy import metrics
 from isthmus.envoy.common import packed, seconds, struct, uint32
 from isthmus.envoy.log_formats import DEFAULT_FIELDS, DEFAULT_TEXT
 from isthmus.envoy.resources import LISTENER, Resource
+from isthmus.incremental.while_used import while_used
 from isthmus.model.telemetry import (
     AccessLog,
     LogKind,
@@ -82,7 +82,7 @@ def _as_far_as_there_are(reporting: Reporting, clusters: frozenset[str]) -> Repo
     return replace(reporting, logs=tuple(log for log in reporting.logs if is_there(log.provider)), tracing=tracing)
 
 
-@lru_cache(maxsize=16384)
+@while_used
 def _listener(resource: Resource, reporting: Reporting) -> Resource:
     listener = listener_pb2.Listener.FromString(resource.body)
     server = listener.traffic_direction == base_pb2.INBOUND

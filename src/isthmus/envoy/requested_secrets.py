@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from functools import cache
 
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
@@ -22,6 +21,7 @@ from isthmus.envoy.tls import (
     secrets_of,
     secrets_shown,
 )
+from isthmus.incremental.while_used import while_used
 from isthmus.model.gateways import ServerTls
 from isthmus.model.traffic import TrafficPolicy
 
@@ -59,7 +59,7 @@ def of_policy(policy: TrafficPolicy) -> Iterator[Resource]:
     return map(_resource, secrets_of(policy.origination) if policy.origination else ())
 
 
-@cache
+@while_used
 def _resource(name: str) -> Resource:
     secret = secret_pb2.Secret(name=name)
     first, _, second = name.removeprefix(CERTIFICATE_FILES).removeprefix(AUTHORITY_FILES).partition("~")

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from isthmus.envoy import routes
 from isthmus.envoy.outbound import Plan
-from isthmus.envoy.resources import Piece, Resource, Section
+from isthmus.envoy.resources import Piece, Resource
 from isthmus.envoy.routes import Named
 from isthmus.model.names import Namespace
 from isthmus.model.services import Protocol
@@ -61,7 +61,7 @@ def tables_of(planned: Plan, scope: Scope, dns_domain: str, elsewhere: Elsewhere
 def encoded(table: RouteTable, namespace: Namespace, extra: Sequence[ExtraHost]) -> Resource:
     """The whole table, for callers in the namespace."""
     sections = [
-        Section.of_pieces(routes.virtual_host_of(each.upstream, each.domains_from(namespace)) for each in section)
+        Piece.together(routes.virtual_host_of(each.upstream, each.domains_from(namespace)) for each in section)
         for section in table.sections
     ]
     return routes.configuration(table.name, [*sections, *(table.remainder.encoded(extra) if table.remainder else ())])

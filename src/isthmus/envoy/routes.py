@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any, TypeVar
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
@@ -22,6 +22,7 @@ from isthmus.envoy import hashing, virtual_services
 from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, boolean, packed, seconds, uint32
 from isthmus.envoy.resources import Piece, Resource
 from isthmus.envoy.wire import block
+from isthmus.incremental.while_used import while_used
 from isthmus.model.names import Namespace
 from isthmus.model.routing import DIRECT_BODY_BYTES_MAX, Route
 from isthmus.model.services import Service
@@ -176,7 +177,7 @@ def _is_of_cluster(service: Service, dns_domain: str) -> bool:
     return service.hostname == f"{service.name}.{service.namespace}.svc.{dns_domain}"
 
 
-@lru_cache(maxsize=65536)
+@while_used
 def _virtual_host(
     cluster: str,
     name: str,

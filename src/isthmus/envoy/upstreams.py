@@ -33,6 +33,7 @@ from isthmus.envoy.traffic_policy import (
     CONNECT_SECONDS_AMONG_OTHERS,
     CONNECT_SECONDS_WITHIN_A_NETWORK,
 )
+from isthmus.incremental.while_used import while_used
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ServiceKey
 from isthmus.model.origins import Origin
@@ -94,7 +95,7 @@ def has_endpoints(service: Service, policy: TrafficPolicy, kind: ProxyKind) -> b
     return kind is ProxyKind.ROUTER or not service.headless
 
 
-@lru_cache(maxsize=4096)
+@while_used
 def inbound(port: InboundPort, families: tuple[int, ...]) -> Resource:
     """The proxy's own workload, at the address that the caller connected to."""
     cluster = _to_own_workload(f"inbound|{port.target_port}||", families)
@@ -169,7 +170,7 @@ def _facts(upstream: Upstream, name: str) -> _Facts:
     )
 
 
-@lru_cache(maxsize=65536)
+@while_used
 def _balanced(facts: _Facts) -> Resource:
     cluster = _service_cluster(facts)
     traffic_policy.speak(cluster, facts.port.protocol, facts.policy.pool, through_gateways=facts.through_gateways)
@@ -197,7 +198,7 @@ def _found_by_dns(upstream: Upstream) -> Resource:
     return Resource.of(cluster.name, cluster)
 
 
-@lru_cache(maxsize=4096)
+@while_used
 def _looked_up(facts: _Facts) -> Resource:
     """Whatever host a request (or a TLS client) names, looked up when it does. The name that it shows has to be that one."""
     cluster = _service_cluster(facts)
@@ -216,7 +217,7 @@ def _looked_up(facts: _Facts) -> Resource:
     return Resource.of(cluster.name, cluster)
 
 
-@lru_cache(maxsize=65536)
+@while_used
 def _passed_through(facts: _Facts) -> Resource:
     cluster = _service_cluster(facts)
     within = traffic_policy.connect_timeout(facts.policy, CONNECT_SECONDS_WITHIN_A_NETWORK)
@@ -224,7 +225,7 @@ def _passed_through(facts: _Facts) -> Resource:
     return Resource.of(cluster.name, cluster)
 
 
-@lru_cache(maxsize=65536)
+@while_used
 def _original_destination(facts: _Facts, *, mutual_tls: bool) -> Resource:
     """A headless service: the application chose the endpoint, so TLS is for all of them or for none."""
     cluster = Cluster(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from typing import Any
 
 from envoy.config.cluster.v3 import cluster_pb2
@@ -13,6 +12,7 @@ from envoy.config.route.v3 import route_pb2
 from isthmus.envoy.patches import clusters, listeners, routes
 from isthmus.envoy.patches.values import usable
 from isthmus.envoy.resources import CLUSTER, LISTENER, ROUTES, Resource
+from isthmus.incremental.while_used import while_used
 from isthmus.model.envoy_filters import ApplyTo, ConfigPatch, Context, Operation
 from isthmus.model.views import ProxyKind
 
@@ -64,7 +64,7 @@ def side_of(kind: ProxyKind, *, inbound: bool) -> Context:
     return Context.SIDECAR_INBOUND if inbound else Context.SIDECAR_OUTBOUND
 
 
-@lru_cache(maxsize=65536)
+@while_used
 def patched_resource(type_url: str, resource: Resource, patches: Patches) -> Resource | None:
     """None where a patch removes it."""
     message = _message(type_url, resource.body)
