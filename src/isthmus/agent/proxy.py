@@ -32,7 +32,7 @@ from isthmus.agent.proof import shown_to_envoy, verified_by_files
 from isthmus.agent.roots_file import follow_roots
 from isthmus.agent.secrets_server import SecretsServer
 from isthmus.agent.sockets import serve_privately
-from isthmus.agent.specification import AgentSettings, ProxyReady, ProxySpec
+from isthmus.agent.specification import ADMIN_SOCKET, AgentSettings, ProxyReady, ProxySpec
 from isthmus.agent.subscription import Subscription
 from isthmus.dns.answers import NameTable
 from isthmus.dns.server import DnsServer
@@ -68,7 +68,7 @@ class _Paths:
 
     @property
     def admin(self) -> Path:
-        return self.directory / "admin.sock"
+        return self.directory / ADMIN_SOCKET
 
     @property
     def secrets(self) -> Path:

@@ -13,6 +13,9 @@ import msgspec
 
 from isthmus.agent.families import families_of
 
+ADMIN_SOCKET = "admin.sock"
+"""In a proxy's directory: where its Envoy answers about itself."""
+
 
 class ProxySpec(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """One Envoy. Paths are absolute; `net_namespace` is a path such as /run/netns/NAME, empty for the agent's own.

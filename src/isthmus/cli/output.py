@@ -14,6 +14,15 @@ json_output = click.option(
     "-o", "--output", type=click.Choice(["table", "json"]), default="table", help="How to print the answer."
 )
 
+wide_output = click.option(
+    "-o",
+    "--output",
+    type=click.Choice(["table", "wide", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print the answer.",
+)
+
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Columns as wide as they need to be; `<none>` for what is empty."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from isthmus.cli.output import print_json, print_table
+from isthmus.cli.output import print_json, print_table, wide_output
 from isthmus.cli.running_mesh import mesh_name, rows_of_control_planes
 
 _COLUMNS = {
@@ -26,14 +26,7 @@ _WIDE = {"CONTROL PLANE": "controlPlane", "GATEWAYS": "gateways", "REASON": "rea
 @click.command("peers")
 @click.option("--in-cluster", "cluster", default="", help="Ask the control plane of this cluster alone.")
 @mesh_name
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "wide", "json"]),
-    default="table",
-    show_default=True,
-    help="How to print it.",
-)
+@wide_output
 def peers_command(cluster: str, name: str, output: str) -> None:
     """Show the other meshes that each control plane knows by a MeshPeer.
 

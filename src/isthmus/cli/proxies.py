@@ -11,6 +11,7 @@ from typing import Any
 
 import click
 
+from isthmus.agent.specification import ADMIN_SOCKET
 from isthmus.cli import envoy_dump, forwarded_pages
 from isthmus.cli.errors import BAD_USAGE, Failed
 from isthmus.cli.forwarded_pages import pages_at
@@ -18,8 +19,6 @@ from isthmus.cli.output import json_output, print_json, print_table
 from isthmus.cli.running_mesh import asked, folder_of, mesh_name
 from isthmus.localruntime.mesh_client import MeshClient, answer_at
 
-_ENVOY_ADMIN = "admin.sock"
-"""In the folder of the agent that runs the Envoy."""
 _TYPES = (("CDS", "cluster"), ("LDS", "listener"), ("EDS", "endpoint"), ("RDS", "route"), ("NDS", "nameTable"))
 
 
@@ -230,7 +229,7 @@ def _page(page: str, *, pod: str, cluster: str, namespace: str, name: str, direc
     if bool(pod) == bool(directory):
         raise click.UsageError("say which: POD of the mesh that runs here, or --directory of the agent beside us")
     if directory:
-        return dict(json.loads(_beside_us(Path(directory) / _ENVOY_ADMIN, page)))
+        return dict(json.loads(_beside_us(Path(directory) / ADMIN_SOCKET, page)))
     mesh = MeshClient(folder_of(name))
     own, separator, inside = pod.rpartition(".")
     if separator:

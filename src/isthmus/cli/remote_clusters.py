@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from isthmus.cli.contexts import Context, chosen, kubeconfig_option, over_the_network, system_namespace_option
-from isthmus.cli.output import print_json, print_table
+from isthmus.cli.output import print_json, print_table, wide_output
 from isthmus.cli.running_mesh import mesh_name, rows_of_control_planes
 
 Object = dict[str, Any]
@@ -36,14 +36,7 @@ _WIDE = {"SERVER": "server", "SINCE": "since", "REASON": "reason"}
 @kubeconfig_option
 @system_namespace_option
 @mesh_name
-@click.option(
-    "-o",
-    "--output",
-    type=click.Choice(["table", "wide", "json"]),
-    default="table",
-    show_default=True,
-    help="How to print it.",
-)
+@wide_output
 def remote_clusters_command(contexts: Sequence[str], kubeconfig: str, namespace: str, name: str, output: str) -> None:
     """Show which other clusters each control plane discovers.
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 
+from isthmus.agent.specification import ADMIN_SOCKET
 from isthmus.ingest.machines import HEALTH_IS_CHECKED
 from isthmus.installation.machine_kit import ROOTS, KitOrder, account_of, kit_files
 from isthmus.kubernetes.errors import KubernetesError
@@ -54,7 +55,7 @@ class MachineRunner:
 
     @property
     def envoy_admin(self) -> Path:
-        return self._directory / "state" / "proxy" / "admin.sock"
+        return self._directory / "state" / "proxy" / ADMIN_SOCKET
 
     @property
     def net_namespace_path(self) -> str:

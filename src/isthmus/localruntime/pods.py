@@ -14,7 +14,7 @@ from typing import Any
 import structlog
 
 from isthmus.agent.capture import EVERYTHING, ByMark, rules
-from isthmus.agent.specification import ProxySpec
+from isthmus.agent.specification import ADMIN_SOCKET, ProxySpec
 from isthmus.injection.workloads import owner_of
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import KubernetesError, NotFound
@@ -100,7 +100,7 @@ class PodRunner:
 
     @property
     def envoy_admin(self) -> Path:
-        return self._files.proxy / "admin.sock"
+        return self._files.proxy / ADMIN_SOCKET
 
     @property
     def net_namespace_path(self) -> str:
