@@ -1,5 +1,6 @@
 # The project's own commands. Each installs what it needs; nothing is installed by hand.
-PYTHON ?= python3
+# Of which .venv is made; empty for the fastest one that tools/python.sh finds.
+export PYTHON ?=
 BIN := .venv/bin
 SECONDS ?= 300
 TOPOLOGY ?= examples/two-shores.yaml
@@ -124,9 +125,9 @@ findings: .venv/runtime ## write the pages of docs/findings from the catalogue o
 format: .venv/dev ## let ruff lay out and mend the code
 	@ruff format . && ruff check --fix .
 
-.venv/base: tools/prerequisites.sh
+.venv/base: tools/prerequisites.sh tools/python.sh
 	@tools/prerequisites.sh
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@test -x $(BIN)/python || { python=$$(tools/python.sh) && "$$python" -m venv .venv; }
 	@touch $@
 
 .venv/runtime: .venv/base requirements/runtime.lock pyproject.toml

@@ -11,12 +11,8 @@ need nft nftables
 need unshare util-linux
 need nsenter util-linux
 need mount mount
-python3 -c 'import ensurepip' >/dev/null 2>&1 || missing="$missing python3-venv"
+"$(dirname "$0")/python.sh" >/dev/null || missing="$missing python3-venv"
 
-python3 -c 'import sys; sys.exit(sys.version_info < (3, 11))' || {
-  echo "Isthmus needs Python 3.11 or later; python3 here is $(python3 -V 2>&1)." >&2
-  exit 1
-}
 [ -z "$missing" ] && exit 0
 if [ "$(id -u)" = 0 ] && command -v apt-get >/dev/null 2>&1; then
   echo "Installing the system packages that are missing:$missing" >&2
