@@ -346,6 +346,63 @@ async def test_hundreds_that_come_at_once_are_all_served(authority):
     assert doors.feeds == {}
 
 
+class Prompt:
+    """A client that answers as soon as it is asked to, without a turn of the event loop."""
+
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.sendall(knock())
+        self.say(asking())
+
+    def say(self, request: discovery_pb2.DeltaDiscoveryRequest) -> None:
+        message = request.SerializeToString()
+        self.socket.sendall(frame(Kind.DATA, 0, 1, b"\0" + len(message).to_bytes(4, "big") + message))
+
+    def acknowledge(self) -> None:
+        """Reads frames until a response has come."""
+        with self.socket.makefile("rb") as lines:
+            kind, payload = None, b""
+            while kind != Kind.DATA:
+                head = lines.read(frames.HEAD_BYTES)
+                kind, payload = head[3], lines.read(int.from_bytes(head[:3], "big"))
+        response = discovery_pb2.DeltaDiscoveryResponse.FromString(payload[5:])
+        self.say(discovery_pb2.DeltaDiscoveryRequest(type_url=NAME_TABLE, response_nonce=response.nonce))
+
+
+@pytest.mark.parametrize(("patience", "all_wait"), [(SECONDS, True), (0.0, False)])
+async def test_all_are_told_before_answers_are_read_unless_that_takes_too_long(monkeypatch, patience, all_wait):
+    monkeypatch.setattr(native_server, "_TELL_SECONDS", 0.0)
+    monkeypatch.setattr(native_server, "TELLING_FIRST_SECONDS", patience)
+    doors, streams = Doors(table(10)), Streams()
+    seen = []
+    async with asyncio.timeout(SECONDS), native_server.native_server(doors, {}, streams, grace=0.5) as server:
+        port = server.listen("127.0.0.1", 0, None)
+        clients: list[Prompt] = []
+        for _ in range(5):
+            clients.append(Prompt(port))
+            await asyncio.to_thread(clients[-1].acknowledge)
+        while not all(stream.session.settled for stream in streams.all):  # noqa: ASYNC110 - nobody is called for it
+            await asyncio.sleep(0)
+
+        for stream, client, feed in zip(streams.all, clients, list(doors.feeds), strict=True):
+            publish = stream.session.publish
+
+            def told(*news, publish=publish, client=client):
+                responses = publish(*news)
+                seen.append(sum(not stream.session.settled for stream in streams.all))
+                asyncio.get_running_loop().call_soon(client.acknowledge)
+                return responses
+
+            stream.session.publish = told
+            feed.put(table(20), {NAME_TABLE: {"table": "old"}})
+        while len(seen) < 5 or not all(stream.session.settled for stream in streams.all):  # noqa: ASYNC110 - nor for this
+            await asyncio.sleep(0)
+        for client in clients:
+            client.socket.close()
+
+    assert (seen == [1, 2, 3, 4, 5]) is all_wait
+
+
 async def test_clients_are_told_when_the_server_stops(authority):
     doors = Doors(table(10))
     shown = authority.serving_certificate([NAME], datetime.now(UTC))

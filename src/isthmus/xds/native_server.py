@@ -31,6 +31,7 @@ KEEPALIVE_SECONDS = 30.0
 KEEPALIVE_ANSWER_SECONDS = 10.0
 STALLED_SECONDS = 300.0
 LAST_WORDS_SECONDS = 5.0
+TELLING_FIRST_SECONDS = 0.1
 _KEPT_BYTES_MAX = 256 * 1024 * 1024
 _EVENTS_EACH_TURN = 64
 _HANDSHAKE_STEPS_EACH_TURN = 4
@@ -67,6 +68,7 @@ class NativeServer:
         self._connections: dict[int, Connection] = {}
         self._greetings: dict[int, _Greeting] = {}
         self._queue: deque[tuple[socket.socket, ssl.SSLContext, str]] = deque()
+        self._telling_first_until = 0.0
         self._kept = 0
         self._accepting = True
         self._empty = asyncio.Event()
@@ -121,8 +123,13 @@ class NativeServer:
     # Turns.
 
     def _serve(self) -> None:
-        """Connections that can be read or written. What is left over is ready in the next turn, too, and then comes first."""
+        """Connections that can be read or written. What is left over is ready in the next turn, too, and then comes first.
+
+        While there is news to tell, what others say waits for a while: their answers can be read when everybody knows.
+        """
         now = self._loop.time()
+        if self._services.news and now < self._telling_first_until:
+            return
         for number, events in self._ready.poll(0, _EVENTS_EACH_TURN):
             connection = self._connections.get(number)
             if connection is None:
@@ -155,6 +162,7 @@ class NativeServer:
             self._let_in()
 
     def _wake(self) -> None:
+        self._telling_first_until = self._loop.time() + TELLING_FIRST_SECONDS
         self._loop.call_soon(self._tell)
 
     def _tell(self) -> None:
