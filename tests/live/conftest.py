@@ -317,8 +317,13 @@ def guided() -> Iterator[Callable[[str], Mesh]]:
     def follow(name: str) -> Mesh:
         *todo, last = steps(ROOT / "docs" / "guides" / f"{name}.md")
         assert last.command == "isthmus down"
-        for step in todo:
-            run_step(command, step)
+        try:
+            for step in todo:
+                run_step(command, step)
+        except BaseException:
+            # So that the next guide finds its place.
+            command("down", "--all")
+            raise
         return Mesh(command, name)
 
     yield follow

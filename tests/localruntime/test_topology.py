@@ -164,6 +164,19 @@ def test_every_example_is_a_plan(path):
             "    c2: {network: n2, tunnel: c1}",
             ["7 spec.clusters.c1.controlPlane: names c2, whose control plane nothing can reach"],
         ),
+        ("spec: {clusters: {c1: {tunnel: c1}}}", ["4 spec.clusters.c1.tunnel: names the cluster itself"]),
+        (
+            "spec:\n  clusters:\n    c1: {controlPlane: {external: c2}}\n    c2: {controlPlane: {external: c1}}",
+            [
+                "6 spec.clusters.c1.controlPlane: goes in a circle: c1 → c2 → c1",
+                "7 spec.clusters.c2.controlPlane: goes in a circle: c2 → c1 → c2",
+            ],
+        ),
+        ("spec:\n  clusters:\n    no: {}", ["6 spec.clusters.False: is not a name"]),
+        (
+            "spec:\n  networks: {n1: {podCIDR: 127.0.0.0/16}}\n  clusters: {c1: {}}",
+            ["5 spec.networks.n1.podCIDR: 127.0.0.0/16 overlaps 127.0.0.0/8, the range of loopback"],
+        ),
         ("spec: {clusters: {c1: {gateways: 9}}}", ["4 spec.clusters.c1.gateways: 9 is not a number of gateways"]),
         ("spec: {clusters: {c1: {tags: {prod: v2}}}}", ["4 spec.clusters.c1.tags.prod: 'v2' is not a revision"]),
         (
@@ -220,6 +233,13 @@ def test_what_is_nearly_right_is_put_right_and_else_it_is_said_what_there_is(wri
 
     [finding] = caught.value.findings
     assert finding.fix.startswith(fix)
+
+
+def test_a_remote_without_a_primary_is_told_how_to_get_one(written):
+    with pytest.raises(BadInput) as caught:
+        load(written("spec: {clusters: {c1: {controlPlane: {remoteOf: c9}}}}"))
+
+    assert [finding.fix for finding in caught.value.findings] == ["add the one that runs it, or write primary"]
 
 
 def test_all_mistakes_are_told_at_once(written):

@@ -89,6 +89,8 @@ def _walk(node: yaml.Node, path: FieldPath, lines: dict[FieldPath, int]) -> Iter
             if inner in lines:
                 yield inner, key
             lines[inner] = key.start_mark.line + 1
+            # What is no text to YAML (no, 0x1f) is read as something that is written in another way.
+            lines.setdefault((*path, str(_Loader("").construct_object(key, deep=True))), lines[inner])
             yield from _walk(value, inner, lines)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):

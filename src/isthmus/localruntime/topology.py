@@ -45,6 +45,15 @@ CLUSTERS_MAX, NETWORKS_MAX, GATEWAYS_MAX = 30, 100, 5
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _VERSION = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
 _NAME_MAX = 40
+_TAKEN_RANGES = (
+    ("the transit network", TRANSIT_RANGE),
+    ("Services", SERVICE_RANGE),
+    ("this host alone", "0.0.0.0/8"),
+    ("loopback", "127.0.0.0/8"),
+    ("one link alone", "169.254.0.0/16"),
+    ("groups, and of names without an address", "224.0.0.0/3"),
+)
+"""Whose addresses no Pod can have."""
 
 
 def documented_fields() -> tuple[Field, ...]:
@@ -234,7 +243,9 @@ class _Reader:
             self._wrong(path, f"is {kind_of(value)}, not a string", "put it in quotes")
 
     def _name(self, path: FieldPath, value: Any) -> None:
-        if not isinstance(value, str) or not _NAME.fullmatch(value) or len(value) > _NAME_MAX:
+        if path[-1] in ("True", "False"):
+            self._wrong(path, "is not a name", "YAML reads yes, no, on and off as true or false: put it in quotes")
+        elif not isinstance(value, str) or not _NAME.fullmatch(value) or len(value) > _NAME_MAX:
             self._wrong(
                 path,
                 f"{value!r} is not a name",
@@ -259,7 +270,7 @@ class _Reader:
             return
         if network.version != 4 or network.prefixlen > 28:
             self._wrong(path, f"{value} cannot hold Pods", "write an IPv4 range of /28 or larger")
-        for name, taken in (("the transit network", TRANSIT_RANGE), ("Services", SERVICE_RANGE)):
+        for name, taken in _TAKEN_RANGES:
             if network.version == 4 and network.overlaps(ipaddress.ip_network(taken)):
                 self._wrong(
                     path, f"{value} overlaps {taken}, the range of {name}", "choose another, such as 10.10.0.0/16"
@@ -301,7 +312,9 @@ class _Reader:
             return
         if isinstance(value, dict) and len(value) == 1 and next(iter(value)) in (REMOTE_OF, EXTERNAL):
             kind, cluster = next(iter(value.items()))
-            self._cluster((*path, kind), cluster)
+            others = [name for name in self._names_of("clusters") if name != path[2]]
+            if cluster != path[2]:
+                self._one_of((*path, kind), cluster, others, "cluster", "add the one that runs it, or write primary")
             return
         self._wrong(path, f"{value!r} is not a control plane", "write primary, {remoteOf: X}, {external: X}, or a list")
 
@@ -349,12 +362,13 @@ class _Reader:
 
         return each
 
-    def _one_of(self, path: FieldPath, value: Any, known: list[str], what: str) -> None:
+    def _one_of(self, path: FieldPath, value: Any, known: list[str], what: str, if_none: str = "there is none") -> None:
         if value not in known:
             # What is before a slash is in all of them: alike, it says nothing.
             last = {each.rpartition("/")[2]: each for each in known}
             near = difflib.get_close_matches(str(value).rpartition("/")[2], last, n=1)
-            hint = f"did you mean {last[near[0]]}?" if near else f"there is: {', '.join(known) or 'none'}"
+            there_is = f"there is: {', '.join(known)}" if known else if_none
+            hint = f"did you mean {last[near[0]]}?" if near else there_is
             self._wrong(path, f"{value!r} is not a {what}", hint)
 
     def _names_of(self, plural: str) -> list[str]:

@@ -182,6 +182,11 @@ def _meshes(topology: Topology, clusters: Mapping[str, Cluster]) -> Iterator[Mis
 
 def _outside(cluster: Cluster, where: tuple[str, ...], topology: Topology) -> Iterator[Mistake]:
     users = [c.id for c in topology.clusters if Source(EXTERNAL, cluster.id) in c.sources]
+    circle = [user for user in users for source in cluster.sources if source == Source(EXTERNAL, user)]
+    if circle:
+        what = f"goes in a circle: {cluster.id} → {circle[0]} → {cluster.id}"
+        yield (*where, "controlPlane"), what, "leave it out at the one that is outside the mesh"
+        return
     for name in ("controlPlane", "workloads", "gateways", "revisions", "tags"):
         if name in cluster.written:
             what = f"cannot be had by a cluster outside the mesh, which {cluster.id} is as the external one of {', '.join(users)}"
@@ -266,6 +271,9 @@ def _tunnel(cluster: Cluster, clusters: Mapping[str, Cluster], topology: Topolog
     """Its inside dials the other cluster; what comes in there is led to its network gateway."""
     where = ("spec", "clusters", cluster.id)
     outside = clusters[cluster.tunnel]
+    if outside is cluster:
+        yield (*where, "tunnel"), "names the cluster itself", "name one that can be reached, on another network"
+        return
     if outside.id in topology.outside or outside.mesh != cluster.mesh:
         yield (*where, "tunnel"), f"names {outside.id}, which is outside the mesh", "name a cluster of the mesh"
     if outside.network == cluster.network:
