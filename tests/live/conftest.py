@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -12,8 +13,9 @@ import sys
 import tempfile
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ from isthmus.localruntime.traffic import ask, clients, run_inside
 
 ROOT = Path(__file__).parents[2]
 _DEADLINE_SECONDS = 120
+_LINES_SHOWN, _WIDTH_SHOWN = 12, 180
+"""Of what a command prints: this much is part of a test's transcript."""
 _COMMAND_SECONDS = 330
 """Longer than `isthmus up` waits. Machines that run these tests are busy with others, too; who is quick never comes near either."""
 
@@ -45,7 +49,7 @@ class Isthmus:
         return os.environ | {"ISTHMUS_STATE": str(self.home)}
 
     def __call__(self, *arguments: str, **changed: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
+        done = subprocess.run(
             self.command(*arguments),
             env=self.environment | changed,
             capture_output=True,
@@ -53,6 +57,10 @@ class Isthmus:
             timeout=_COMMAND_SECONDS,
             check=False,
         )
+        print(f"$ isthmus {' '.join(arguments)}", f"→ {done.returncode}" if done.returncode else "")
+        for line in [*done.stdout.splitlines(), *done.stderr.splitlines()][:_LINES_SHOWN]:
+            print(f"  {line[:_WIDTH_SHOWN]}")
+        return done
 
     def command(self, *arguments: str) -> list[str]:
         return [sys.executable, "-m", "isthmus.cli.app", *arguments]
@@ -100,9 +108,13 @@ class Mesh:
         """The address of the cluster's network gateway on the transit network."""
         return str(self.cluster(cluster)["gateways"][0]["addresses"][0])
 
-    def load(self, cluster: str, **how: Any) -> Load:
+    @contextmanager
+    def load(self, cluster: str, **how: Any) -> Iterator[Load]:
         """Requests of the cluster's client to helloworld, sent all the time."""
-        return Load(self.client, next(found for found in clients(self.status()) if found[0] == cluster), **how)
+        where = next(found for found in clients(self.status()) if found[0] == cluster)
+        with Load(self.client, where, **how) as load:
+            yield load
+        print(f"meanwhile, from {cluster}: {load.summary}")
 
     def control_planes_of(self, cluster: str) -> dict[str, dict[str, Any]]:
         """Which control plane each proxy of a cluster is connected to now: cluster it runs in → proxies, with what they were sent."""
@@ -120,7 +132,10 @@ class Mesh:
     def ask(self, cluster: str, count: int, **how: Any) -> list[dict[str, str]]:
         """Requests of the cluster's client to helloworld."""
         where = next(found for found in clients(self.status()) if found[0] == cluster)
-        return ask(self.client, *where, count=count, **how)
+        answers = ask(self.client, *where, count=count, **how)
+        by = Counter(answer.get("error") or f"{answer['version']} in {answer['cluster']}" for answer in answers)
+        print(f"asked from {cluster}: {', '.join(f'{times} by {who}' for who, times in sorted(by.items()))}")
+        return answers
 
     def python(self, cluster: str, script: str, *arguments: str) -> str:
         """What a script prints that runs inside the cluster's client."""
@@ -148,9 +163,12 @@ class Mesh:
 
     def apply(self, cluster: str, rule: dict[str, Any]) -> None:
         """An object of networking.istio.io, made or replaced."""
-        self.remove(cluster, rule, missing_ok=True)
+        self._delete(cluster, rule, missing_ok=True)
         api = kubernetes.client.CustomObjectsApi(self._api(cluster))
         api.create_namespaced_custom_object(*self._where(rule), rule)
+        print(
+            f"in {cluster}: {rule['kind']} {rule['metadata']['name']} is there: {json.dumps(rule.get('spec'))[:_WIDTH_SHOWN]}"
+        )
 
     def replace(self, cluster: str, rule: dict[str, Any]) -> None:
         """One that is there, in one step."""
@@ -159,8 +177,15 @@ class Mesh:
         version = api.get_namespaced_custom_object(*where)["metadata"]["resourceVersion"]
         body = rule | {"metadata": rule["metadata"] | {"resourceVersion": version}}
         api.replace_namespaced_custom_object(*where, body)
+        print(
+            f"in {cluster}: {rule['kind']} {rule['metadata']['name']} is now {json.dumps(rule.get('spec'))[:_WIDTH_SHOWN]}"
+        )
 
     def remove(self, cluster: str, rule: dict[str, Any], *, missing_ok: bool = False) -> None:
+        self._delete(cluster, rule, missing_ok=missing_ok)
+        print(f"in {cluster}: {rule['kind']} {rule['metadata']['name']} is removed")
+
+    def _delete(self, cluster: str, rule: dict[str, Any], *, missing_ok: bool) -> None:
         api = kubernetes.client.CustomObjectsApi(self._api(cluster))
         try:
             api.delete_namespaced_custom_object(*self._where(rule), rule["metadata"]["name"])
@@ -175,6 +200,7 @@ class Mesh:
     def scale(self, cluster: str, deployment: str, replicas: int, namespace: str = "sample") -> None:
         body = {"spec": {"replicas": replicas}}
         self.apps(cluster).patch_namespaced_deployment_scale(deployment, namespace, body)
+        print(f"in {cluster}: {deployment} is scaled to {replicas}")
 
     @contextmanager
     def scaled(self, cluster: str, deployment: str, replicas: int, namespace: str = "sample") -> Iterator[None]:
@@ -207,7 +233,10 @@ class Mesh:
 
     def kill(self, inner_pid: int) -> None:
         """kill -9, by the number that the process has inside the runtime."""
-        os.kill(host_pid(supervisor_of(self.running()), inner_pid), signal.SIGKILL)
+        pid = host_pid(supervisor_of(self.running()), inner_pid)
+        command = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        os.kill(pid, signal.SIGKILL)
+        print(f"kill -9 {command[:_WIDTH_SHOWN]}")
 
     def container_pid(self, cluster: str, namespace: str, pod: str, container: str) -> int:
         containers = self.client.pod(cluster, namespace, pod)["containers"]
@@ -267,12 +296,23 @@ def run_step(isthmus: Isthmus, step: Step) -> None:
     assert step.is_shown(done.stdout), f"{step.command} shows\n{done.stdout}{done.stderr}not\n" + "\n".join(step.shown)
 
 
+@contextmanager
+def _last_words() -> Iterator[None]:
+    """Of what is asked again and again, the last answer alone is worth showing: what is printed in the block is, if it ends the waiting."""
+    said = io.StringIO()
+    with redirect_stdout(said):
+        yield
+    print(said.getvalue(), end="")
+
+
 def until(what: str, holds: Callable[[], Any]) -> Any:
     """Waits for something that other processes do; asks again and again, up to a deadline."""
-    pause, deadline = threading.Event(), time.monotonic() + _DEADLINE_SECONDS
-    while time.monotonic() < deadline:
-        found = holds()
+    pause, began = threading.Event(), time.monotonic()
+    while time.monotonic() < began + _DEADLINE_SECONDS:
+        with _last_words():
+            found = holds()
         if found:
+            print(f"{what}: after {time.monotonic() - began:.1f} s")
             return found
         pause.wait(0.05)
     raise AssertionError(f"not in {_DEADLINE_SECONDS} s: {what}")
@@ -347,6 +387,21 @@ def until_fixture() -> Callable[[str, Callable[[], Any]], Any]:
 @pytest.fixture(scope="session", name="loads")
 def loads_fixture() -> Callable[[str], Any]:
     return json.loads
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Each scenario says what it did and saw, also when nothing is wrong with it; what fails is shown by pytest itself."""
+    report = yield
+    said = [text.strip("\n") for name, text in report.sections if name == f"Captured stdout {report.when}"]
+    reporter: Any = item.config.pluginmanager.get_plugin("terminalreporter")
+    if report.passed and reporter is not None and (any(said) or report.when == "call"):
+        reporter.ensure_newline()
+        words = item.name.removeprefix("test_").replace("_", " ") if report.when == "call" else report.when
+        reporter.write_line(f"{item.location[0]}: {words} ({report.duration:.1f} s)", bold=True)
+        for line in "\n".join(said).splitlines():
+            reporter.write_line(f"    {line}")
+    return report
 
 
 _FIGURES = pytest.StashKey[list[str]]()

@@ -52,7 +52,7 @@ def test_a_cluster_is_drained_under_load_and_comes_back_and_no_request_fails(mes
             back = command(mesh, "undrain", "west")
         until("west is back", lambda: answered(mesh, "east") == answered(mesh, "west") == {"east", "west"})
 
-    print(f"\n{done.stdout}{done.stderr}from east: {east.summary}\nfrom west: {west.summary}")
+    print(f"{done.stdout}{done.stderr}from east: {east.summary}\nfrom west: {west.summary}")
     assert (done.returncode, back.returncode) == (0, 0), done.stderr + back.stderr
     assert east.summary.failed == west.summary.failed == 0
 
@@ -94,7 +94,7 @@ def test_a_rule_of_one_primary_leaves_the_other_s_proxies_byte_identical(mesh, u
         after = {app: dump(mesh, "west", app) for app in ("client", "helloworld")}
         differs = command(mesh, "drift")
 
-    print(f"\n{differs.stdout}")
+    print(f"{differs.stdout}")
     assert after == before
     assert differs.returncode == 2
     assert differs.stdout.splitlines()[1].split() == ["VirtualService", "sample", "answered", "west", "<none>"]
@@ -117,7 +117,7 @@ def test_rules_are_replicated_on_request_and_another_hand_s_are_left_alone(mesh,
             mesh.remove("east", answering(418))
             pruned = command(mesh, "sync", "--from", "east", "--prune")
 
-    print(f"\n{shown.stdout}{same.stdout}{conflict.stdout}{conflict.stderr}{forced.stdout}{pruned.stdout}")
+    print(f"{shown.stdout}{same.stdout}{conflict.stdout}{conflict.stderr}{forced.stdout}{pruned.stdout}")
     assert [run.returncode for run in (shown, done, same, conflict, forced, pruned)] == [0, 0, 0, 1, 0, 0]
     assert "conflict" in conflict.stdout
     assert "it was made there by another hand" in conflict.stdout

@@ -47,7 +47,6 @@ def test_all_near_endpoints_are_killed_and_no_request_fails(mesh, until, own_clu
         until("it is ready", lambda: ready(mesh, "east") == 1)
         until("near again", lambda: answered(mesh, "east") == {"east"})
 
-    print(load.summary)
     assert load.summary.failed == 0, str(load.summary)
 
 

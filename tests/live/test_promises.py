@@ -88,7 +88,7 @@ for _ in range(40):
             return [mesh.counter("west", SYSTEM, name, passed) - count for name, count in before.items()]
 
         found = until("both have some", lambda: all(now := shares()) and now)
-    print(f"\nconnections through each of west's gateways: {found}")
+    print(f"connections through each of west's gateways: {found}")
 
 
 @contextmanager
@@ -115,7 +115,7 @@ def without_a_proxy(mesh, cluster: str) -> Iterator[str]:
 def answering(mesh, cluster: str) -> Counter[str]:
     """Versions that answer the cluster's client, and what goes wrong; never the one without a proxy."""
     found = Counter(answer.get("version") or answer["error"] for answer in mesh.ask(cluster, 60))
-    print(f"\n{cluster} is answered by {dict(found)}")
+    print(f"{cluster} is answered by {dict(found)}")
     assert "bare" not in found
     return found
 

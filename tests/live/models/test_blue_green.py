@@ -61,7 +61,7 @@ def test_neither_knows_an_endpoint_of_the_other(mesh):
         for cluster in ("blue", "green")
     }
 
-    print(f"\nendpoints of helloworld: {known}")
+    print(f"endpoints of helloworld: {known}")
     own = {cluster: {pod["ip"] for pod in mesh.pods(cluster, "helloworld")} for cluster in ("blue", "green")}
     assert known == own
     assert {answer["cluster"] for answer in mesh.ask("blue", 20)} == {"blue"}
@@ -80,6 +80,6 @@ def test_the_switch_moves_every_request_and_none_fails(mesh, until):
     seconds = time.monotonic() - began
     sender.join()
 
-    print(f"\nswitched within {seconds:.1f} s: {len(seen)} requests meanwhile, {dict.fromkeys(seen)}")
+    print(f"switched within {seconds:.1f} s: {len(seen)} requests meanwhile, {dict.fromkeys(seen)}")
     assert set(seen) == {"blue", "green"}
     assert seen == sorted(seen, key=["blue", "green"].index), "once switched, nothing goes back"

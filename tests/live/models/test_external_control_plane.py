@@ -37,7 +37,7 @@ def test_the_authority_s_keys_are_outside_and_the_roots_inside(mesh):
         for cluster in ("east", "west", "ops")
     }
 
-    print(f"\nSecrets in istio-system: {secrets}")
+    print(f"Secrets in istio-system: {secrets}")
     assert secrets == {"east": ["istio-remote-secret-west"], "west": [], "ops": ["cacerts", "istio-kubeconfig"]}
     roots = [
         mesh.core(cluster).read_namespaced_config_map("istio-ca-root-cert", "sample").data
@@ -63,5 +63,5 @@ def test_killing_it_fails_no_request(mesh, until):
         until("all are connected again", lambda: len(mesh.control_planes_of("west").get("ops", {})) == 3)
         load.goes_on(50)
 
-    print(f"\nkill -9 of the external control plane: {load.summary}")
+    print(f"kill -9 of the external control plane: {load.summary}")
     assert load.summary.failed == 0

@@ -72,7 +72,6 @@ def test_a_region_s_control_plane_stands_in_for_the_other_s(guided, until):
             )
             load.goes_on(50)
 
-        print(f"\nwithout eu's control plane: {load.summary}")
         assert load.summary.failed == 0
 
 
@@ -105,6 +104,5 @@ def test_what_three_clusters_are_told_of_each_other_depends_on_their_networks(gu
             until("it is gone", lambda: not mesh.pods("center", "istio-eastwestgateway"))
             load.goes_on(100)
 
-        print(f"\nwithout one of n1's gateways: {load.summary}")
         assert load.summary.failed == 0
         assert {"east", "center"} <= set(load.summary.by_cluster)

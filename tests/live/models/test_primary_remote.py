@@ -36,7 +36,7 @@ def test_workloads_of_both_clusters_have_one_identity(mesh):
         answers = mesh.ask(cluster, 10)
         assert not [answer for answer in answers if "error" in answer]
 
-    print(f"\n{identities}")
+    print(f"{identities}")
     assert set(identities.values()) == {"spiffe://cluster.local/ns/sample/sa/client"}
 
 
@@ -47,7 +47,7 @@ def test_a_new_namespace_of_the_remote_gets_the_roots_and_a_pod_in_it_a_sidecar(
     found = until("the roots are there", lambda: _config_map(core, "later"))
 
     assert found.data == _config_map(mesh.core("east"), "sample").data
-    print(f"\npublished by {found.metadata.annotations}")
+    print(f"published by {found.metadata.annotations}")
 
 
 def test_a_rule_in_the_remote_has_no_effect_and_one_in_the_primary_holds_for_both(mesh, until):
@@ -72,7 +72,7 @@ def test_killing_the_control_plane_fails_no_request_and_the_remote_s_proxies_com
         until("center is connected again", lambda: len(mesh.control_planes_of("center").get("east", {})) == 3)
         load.goes_on(50)
 
-    print(f"\nkill -9 of the only control plane: {load.summary}")
+    print(f"kill -9 of the only control plane: {load.summary}")
     assert load.summary.failed == 0
 
 

@@ -35,7 +35,7 @@ def test_the_remote_s_proxies_are_connected_through_the_gateway(mesh):
 
     streams = {name.partition("-")[0] for name in connected["east"]}
     peers = {row["id"]: row["staleSince"] for row in mesh.client.control_plane("east", "debug/clusterz")}
-    print(f"\nconnected to east: {sorted(connected['east'])}; east reads {sorted(peers)}")
+    print(f"connected to east: {sorted(connected['east'])}; east reads {sorted(peers)}")
     assert streams == ALL
     assert mesh.gateway("east") == "172.30.1.240"
 
@@ -48,7 +48,7 @@ def test_the_gateway_leads_to_the_control_plane_by_its_name_only(mesh, port):
         for name in ("istiod.istio-system.svc", "kubernetes.default.svc", "helloworld.sample")
     }
 
-    print(f"\nwho asks east's gateway on {port} for … is: {said}")
+    print(f"who asks east's gateway on {port} for … is: {said}")
     assert said == {
         "istiod.istio-system.svc": "accepted",
         "kubernetes.default.svc": "refused",
@@ -65,7 +65,7 @@ def test_killing_the_primary_s_gateway_keeps_each_side_going_and_control_comes_b
         until("west is connected again", lambda: len(mesh.control_planes_of("west").get("east", {})) == 3)
         load.goes_on(50)
 
-    print(f"\nkill -9 of east's only gateway, requests of west: {load.summary}")
+    print(f"kill -9 of east's only gateway, requests of west: {load.summary}")
     assert load.summary.failed == 0
 
 

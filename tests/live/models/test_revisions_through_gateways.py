@@ -61,5 +61,5 @@ def test_proxies_of_another_network_follow_the_tag_to_the_canary_and_back_and_no
         until("and back", lambda: revision_of(mesh, "helloworld") == {"stable"})
         load.goes_on(50)
 
-    print(f"\nthrough east's gateway to the canary and back: {load.summary}")
+    print(f"through east's gateway to the canary and back: {load.summary}")
     assert load.summary.failed == 0

@@ -42,7 +42,7 @@ def obeys(mesh, cluster: str) -> bool:
 
 
 def each_proxy_is_with_the_first_of_its_control_planes(mesh, until):
-    print(f"\n{where(mesh)}")
+    print(f"{where(mesh)}")
     until("as written", lambda: where(mesh) == {"east": {"east": 3}, "center": {"east": 3}, "west": {"west": 3}})
 
 
@@ -65,7 +65,7 @@ def when_east_s_is_gone_west_s_takes_over_and_re_sends_nothing(mesh, until):
         load.goes_on(50)
 
     resent = {name: count for name, count in sent.items() if count}
-    print(f"\nall six proxies moved within {seconds:.1f} s; re-sent: {resent or 'nothing'}; meanwhile {load.summary}")
+    print(f"all six proxies moved within {seconds:.1f} s; re-sent: {resent or 'nothing'}; meanwhile {load.summary}")
     assert load.summary.failed == 0
     # What is different is that a Service of east has no endpoint any more: its control plane itself.
     assert not [name for name in resent if name[2] in ("cluster", "listener", "route")]
@@ -101,7 +101,7 @@ def when_both_are_gone_requests_go_on_and_new_proxies_begin_with_the_last_good_c
     until("the client's proxy was restarted", lambda: mesh.pods("center", "client")[0]["restarts"] > kept["restarts"])
     until("and works", lambda: not [answer for answer in mesh.ask("center", 20) if "error" in answer])
 
-    print(f"\nwithout any control plane: {load.summary}; a new Pod was ready after {seconds:.1f} s")
+    print(f"without any control plane: {load.summary}; a new Pod was ready after {seconds:.1f} s")
     assert load.summary.failed == 0
     assert set(load.summary.by_cluster) == {"east", "center", "west"}
 
@@ -161,7 +161,7 @@ def test_one_that_starts_while_a_cluster_is_unreachable_serves_what_it_knew_of_i
         seconds = time.time() - began
         with mesh.load("east") as load:
             load.goes_on(100)
-        print(f"\nserved within {seconds:.1f} s, with center as of {row['staleSince']}: {load.summary}")
+        print(f"served within {seconds:.1f} s, with center as of {row['staleSince']}: {load.summary}")
     finally:
         breaker.undo()
         mesh.scale("west", "istiod", 1, SYSTEM)

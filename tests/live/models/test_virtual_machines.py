@@ -54,7 +54,7 @@ def test_it_is_registered_and_called_from_both_clusters_with_its_own_identity(me
 
     [(name, entry)] = entries(mesh).items()
     answers = {cluster: answered(mesh, cluster) for cluster in ("east", "west")}
-    print(f"\n{name}: {entry['spec']}; answers: {answers}")
+    print(f"{name}: {entry['spec']}; answers: {answers}")
     assert name == f"ledger-{entry['spec']['address']}-n1"
     assert entry["spec"]["labels"] == {"app": "ledger", "version": "machine"}
     assert {(answer["caller"], answer["self"]) for answer in answers.values()} == {(CLIENT, LEDGER)}
@@ -64,7 +64,7 @@ def test_it_calls_what_is_in_the_mesh_by_name_and_is_seen_as_itself(mesh):
     done = mesh.isthmus("traffic", "--from", "ledger", "-o", "json")
 
     answers = json.loads(done.stdout)["answers"]
-    print(f"\n{[(answer['cluster'], answer['requests'], answer['path']) for answer in answers]}")
+    print(f"{[(answer['cluster'], answer['requests'], answer['path']) for answer in answers]}")
     assert {answer["cluster"] for answer in answers} == {"east", "west"}
     assert {answer["caller"] for answer in answers} == {LEDGER}
 
