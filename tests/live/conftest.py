@@ -296,26 +296,20 @@ def run_step(isthmus: Isthmus, step: Step) -> None:
     assert step.is_shown(done.stdout), f"{step.command} shows\n{done.stdout}{done.stderr}not\n" + "\n".join(step.shown)
 
 
-@contextmanager
-def _last_words() -> Iterator[None]:
-    """Of what is asked again and again, the last answer alone is worth showing: what is printed in the block is, if it ends the waiting."""
-    said = io.StringIO()
-    with redirect_stdout(said):
-        yield
-    print(said.getvalue(), end="")
-
-
 def until(what: str, holds: Callable[[], Any]) -> Any:
     """Waits for something that other processes do; asks again and again, up to a deadline."""
-    pause, began = threading.Event(), time.monotonic()
-    while time.monotonic() < began + _DEADLINE_SECONDS:
-        with _last_words():
-            found = holds()
-        if found:
-            print(f"{what}: after {time.monotonic() - began:.1f} s")
-            return found
-        pause.wait(0.05)
-    raise AssertionError(f"not in {_DEADLINE_SECONDS} s: {what}")
+    pause, began, said = threading.Event(), time.monotonic(), io.StringIO()
+    try:
+        while time.monotonic() < began + _DEADLINE_SECONDS:
+            # Of what is asked again and again, the last answer alone is worth showing.
+            with redirect_stdout(said := io.StringIO()):
+                found = holds()
+            if found:
+                return found
+            pause.wait(0.05)
+        raise AssertionError(f"not in {_DEADLINE_SECONDS} s: {what}")
+    finally:
+        print(f"{said.getvalue()}waited {time.monotonic() - began:.1f} s: {what}")
 
 
 @pytest.fixture(scope="session")
