@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import resource
 import shutil
 import signal
 import socket
@@ -128,6 +129,11 @@ class ServerProcess:
         """What the process has in memory."""
         assert self._process is not None
         return int(Path(f"/proc/{self._process.pid}/statm").read_text().split()[1]) * 4096 / 1e6
+
+    def let_no_file_grow_beyond(self, size: int) -> None:
+        """From now on, as on a disk that is full."""
+        assert self._process is not None
+        resource.prlimit(self._process.pid, resource.RLIMIT_FSIZE, (size, size))
 
     def kubeconfig(self, token: str = "") -> str:
         entry = ContextEntry(name="east", server=self.url, ca_pem=self.ca_pem, token=token or self.admin_token)

@@ -142,9 +142,7 @@ async def test_everything_is_there_after_a_restart(fresh_server, connected):
 
 
 async def test_a_server_whose_disk_refuses_says_so_and_stops(fresh_server, connected):
-    other = sqlite3.connect(fresh_server.directory / "objects.db")
-    other.execute("ALTER TABLE stored RENAME TO elsewhere")
-    other.close()
+    fresh_server.let_no_file_grow_beyond(8192)
 
     async with connected(fresh_server) as api:
         answer = await api.call("POST", MAPS, {"metadata": {"name": "a"}})
@@ -153,6 +151,18 @@ async def test_a_server_whose_disk_refuses_says_so_and_stops(fresh_server, conne
     assert (answer.code, answer.body["kind"], answer.body["reason"]) == (500, "Status", "InternalError")
     assert code == 1
     assert "the object store cannot write" in fresh_server.log[-1]
+
+
+def test_a_second_server_over_the_same_file_is_refused_and_the_first_goes_on(tmp_path):
+    path = tmp_path / "objects.db"
+    first = Persistence(path)
+
+    with pytest.raises(StorageFailed, match="another server has it open"):
+        Persistence(path)
+
+    assert list(first.load()) == []
+    first.close()
+    Persistence(path).close()
 
 
 def test_a_file_that_is_no_store_is_refused_by_name(tmp_path):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
+
+import msgspec
 
 from isthmus.apiserver.kinds import BUILT_IN, Kind
 from isthmus.apiserver.status import Refused
@@ -24,8 +25,7 @@ MASTERS = "system:masters"
 AUTHENTICATED = "system:authenticated"
 
 
-@dataclass(frozen=True, slots=True)
-class User:
+class User(msgspec.Struct, frozen=True):
     """Who is asking."""
 
     name: str
@@ -46,8 +46,7 @@ class User:
 ANONYMOUS = User("system:anonymous", ("system:unauthenticated",))
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Attributes:
+class Attributes(msgspec.Struct, frozen=True, kw_only=True):
     """What is asked for: a resource, or a path that is none."""
 
     verb: str

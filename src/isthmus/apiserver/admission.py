@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
@@ -28,8 +27,7 @@ class BadAnswer(Exception):
     """An answer that is none: what is wrong with it, in words."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Change:
+class Change(msgspec.Struct, frozen=True, kw_only=True):
     """What is about to be done to one object. `new` is None for DELETE, `old` for CREATE."""
 
     operation: Operation
@@ -43,7 +41,7 @@ class Change:
     options: Object
 
     def to(self, new: Object | None) -> Change:
-        return replace(self, new=new)
+        return msgspec.structs.replace(self, new=new)
 
 
 def asked_as(webhook: Webhook, change: Change, kinds: Kinds, namespace_labels: Mapping[str, str]) -> Kind | None:

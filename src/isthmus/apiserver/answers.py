@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Iterator
+from email.utils import formatdate
+from functools import lru_cache
 
 import msgspec
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from isthmus.apiserver import bodies, tables
 from isthmus.apiserver.connections import connection_of
@@ -20,17 +23,60 @@ _encode = msgspec.json.Encoder().encode
 _PIECE_BYTES = 256 * 1024
 
 
-def one(request: web.BaseRequest, kind: Kind, stored: Stored, *, status: int = 200) -> web.Response:
+class Answer(web.StreamResponse):
+    """A whole body. It goes out in one piece with its head: one write to the connection, one record of TLS."""
+
+    def __init__(
+        self, body: bytes, *, status: int = 200, content_type: str = "application/json", name: str = ""
+    ) -> None:
+        super().__init__(status=status)
+        self.name = name
+        """Of the object that it is about, if it is about one."""
+        self._bytes = body
+        self._type = content_type
+
+    async def prepare(self, request: web.BaseRequest) -> None:
+        """Sends all of it. Raises ConnectionError if the client has gone."""
+        connection = connection_of(request)
+        if connection.transport is None:
+            raise ConnectionResetError("the client has gone")
+        self._eof_sent = True
+        self._keep_alive = request.keep_alive
+        connection.transport.write(
+            self._head(request) + self._bytes if request.method != "HEAD" else self._head(request)
+        )
+        if connection.writing_paused:
+            await connection.drained()
+
+    def _head(self, request: web.BaseRequest) -> bytes:
+        version = request.version
+        more = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
+        if version < HttpVersion11:
+            more += "Connection: keep-alive\r\n" if self._keep_alive else ""
+        elif not self._keep_alive:
+            more += "Connection: close\r\n"
+        return (
+            f"HTTP/{version.major}.{version.minor} {self.status} {self.reason}\r\nContent-Type: {self._type}\r\n"
+            f"Content-Length: {len(self._bytes)}\r\nDate: {_date(int(time.time()))}\r\n{more}\r\n"
+        ).encode()
+
+
+@lru_cache(maxsize=1)
+def _date(seconds: int) -> str:
+    return formatdate(seconds, usegmt=True)
+
+
+def one(request: web.BaseRequest, kind: Kind, stored: Stored, *, status: int = 200) -> Answer:
     """An object, a Table with one row, or its metadata."""
-    form = bodies.wanted_form(request)
+    form, name = bodies.wanted_form(request), stored.obj["metadata"]["name"]
     if form == JSON:
-        return web.Response(body=served_as(kind, stored).raw, status=status, content_type="application/json")
+        return Answer(served_as(kind, stored).raw, status=status, name=name)
     if form == TABLE:
-        return json(tables.table(kind, [stored.obj], str(stored.version), head=True), status=status)
-    return json(partial_metadata(stored.obj), status=status)
+        return json(tables.table(kind, [stored.obj], str(stored.version), head=True), status=status, name=name)
+    return json(partial_metadata(stored.obj), status=status, name=name)
 
 
-def changed(request: web.BaseRequest, kind: Kind, obj: Object, store: Store, *, status: int = 200) -> web.Response:
+def changed(request: web.BaseRequest, kind: Kind, obj: Object, store: Store, *, status: int = 200) -> Answer:
     """What a writer gets back: the object as it is now. Mostly that is what is stored, which is JSON already."""
     stored = store.find(kind, name_of(obj))
     if stored is not None and stored.obj is obj:
@@ -43,7 +89,7 @@ async def joined(request: web.BaseRequest, head: bytes, items: list[bytes], tail
     """Items with commas between them. A long answer is sent as its client reads it, so that a slow one holds no copy."""
     length = len(head) + sum(map(len, items)) + max(len(items) - 1, 0) + len(tail)
     if length <= _PIECE_BYTES or request.method == "HEAD":
-        return web.Response(body=head + b",".join(items) + tail, content_type="application/json")
+        return Answer(head + b",".join(items) + tail)
     response = web.StreamResponse(headers={"Content-Type": "application/json", "Content-Length": str(length)})
     connection = connection_of(request)
     async with asyncio.timeout(connection.limits.answer_seconds):
@@ -68,17 +114,17 @@ def _pieces(items: list[bytes]) -> Iterator[bytes]:
         yield (b"," if start else b"") + b",".join(items[start:])
 
 
-def json(body: Object, *, status: int = 200, content_type: str = "application/json") -> web.Response:
-    return web.Response(body=_encode(body), status=status, content_type=content_type)
+def json(body: Object, *, status: int = 200, content_type: str = "application/json", name: str = "") -> Answer:
+    return Answer(_encode(body), status=status, content_type=content_type, name=name)
 
 
-def found(body: Object | None) -> web.Response:
+def found(body: Object | None) -> Answer:
     if body is None:
         raise no_such_path()
     return json(body)
 
 
-def tagged(request: web.BaseRequest, body: Object) -> web.Response:
+def tagged(request: web.BaseRequest, body: Object) -> web.StreamResponse:
     """With an ETag: clients that have it get 304."""
     raw = _encode(body)
     tag = f'"{hashlib.sha256(raw).hexdigest()[:32].upper()}"'
@@ -86,9 +132,9 @@ def tagged(request: web.BaseRequest, body: Object) -> web.Response:
     if request.headers.get("If-None-Match") == tag:
         return web.Response(status=304, headers=headers)
     kind, version = body.get("kind"), str(body.get("apiVersion", "")).rpartition("/")[2]
-    response = web.Response(body=raw, content_type="application/json", headers=headers)
+    content_type = "application/json"
     if kind == "APIGroupDiscoveryList":
-        response.headers["Content-Type"] = (
-            f"application/json;g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
-        )
+        content_type += f";g=apidiscovery.k8s.io;v={version};as=APIGroupDiscoveryList"
+    response = Answer(raw, content_type=content_type)
+    response.headers.extend(headers)
     return response

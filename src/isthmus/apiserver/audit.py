@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 import msgspec
 import structlog
 
+from isthmus.apiserver import identifiers
 from isthmus.apiserver.access import Attributes, User
 
 FILE = "audit.log"
@@ -75,7 +75,7 @@ def event_of(asked: Asked, code: int, now: datetime, name: str = "") -> dict[str
         "kind": "Event",
         "apiVersion": "audit.k8s.io/v1",
         "level": "Metadata",
-        "auditID": str(uuid.uuid4()),
+        "auditID": identifiers.fresh(),
         "stage": "ResponseComplete",
         "requestURI": asked.uri[:_TEXT_MAX],
         "verb": what.verb if what is not None else asked.method.lower(),
@@ -87,35 +87,21 @@ def event_of(asked: Asked, code: int, now: datetime, name: str = "") -> dict[str
         "stageTimestamp": _text(now),
         "annotations": {"authorization.k8s.io/decision": "allow" if asked.allowed else "forbid"},
     }
-    if asked.acting is not None and asked.acting != asked.user:
+    if asked.acting is not None and asked.acting is not asked.user and asked.acting != asked.user:
         event["impersonatedUser"] = asked.acting.document
     if what is not None and what.resource:
-        said = {
-            "resource": what.resource,
-            "namespace": what.namespace,
-            "name": what.name or name,
-            "apiGroup": what.group,
-            "apiVersion": asked.version,
-            "subresource": what.subresource,
-        }
-        event["objectRef"] = {key: value for key, value in said.items() if value}
+        said = event["objectRef"] = {"resource": what.resource}
+        if what.namespace:
+            said["namespace"] = what.namespace
+        if what.name or name:
+            said["name"] = what.name or name
+        if what.group:
+            said["apiGroup"] = what.group
+        if asked.version:
+            said["apiVersion"] = asked.version
+        if what.subresource:
+            said["subresource"] = what.subresource
     return event
-
-
-class _Metadata(msgspec.Struct):
-    name: str = ""
-
-
-class _Named(msgspec.Struct):
-    metadata: _Metadata = msgspec.field(default_factory=_Metadata)
-
-
-def name_in(body: object) -> str:
-    """The name of the object that was answered; nothing for any other answer."""
-    try:
-        return msgspec.json.decode(body, type=_Named).metadata.name if isinstance(body, bytes) else ""
-    except msgspec.MsgspecError:
-        return ""
 
 
 class AuditLog:

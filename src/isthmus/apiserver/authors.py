@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+import msgspec
 from aiohttp import web
 
 from isthmus.apiserver.access import MASTERS, User
@@ -14,15 +13,14 @@ _MANAGER_MAX = 128
 _WARNINGS_BYTES_MAX = 4096
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Author:
+class Author(msgspec.Struct, frozen=True, kw_only=True):
     """`warnings` collects what the author is to be told beside the answer. A change with `dry_run` is everything but stored."""
 
     user: User
     manager: str
     dry_run: bool = False
     validation: str = IGNORE
-    warnings: list[str] = field(default_factory=list)
+    warnings: list[str] = msgspec.field(default_factory=list)
     listens: bool = True
     """Whether there is anybody to be told."""
 

@@ -51,6 +51,7 @@ class Connection(web.RequestHandler):
         self.on_lost: Callable[[], None] | None = None
         self._owner = owner
         self._busy = False
+        self._holds = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
@@ -68,6 +69,16 @@ class Connection(web.RequestHandler):
         if self.head_since is None and not self._busy:
             self.head_since = self._loop.time()
         super().data_received(data)
+
+    def pause_reading(self) -> None:
+        self._holds = True
+        super().pause_reading()
+
+    def resume_reading(self, resume_parser: bool = True) -> None:
+        """aiohttp asks for it with each body, held or not: then there is nothing to go on with."""
+        if self._holds:
+            self._holds = not resume_parser
+            super().resume_reading(resume_parser)
 
     def pause_writing(self) -> None:
         super().pause_writing()

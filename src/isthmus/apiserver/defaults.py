@@ -6,16 +6,20 @@ import base64
 import random
 import re
 import time
-import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from isthmus.apiserver import webhook_shapes
+from isthmus.apiserver import identifiers, webhook_shapes
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.status import invalid
 
 Object = dict[str, Any]
+
+_SERVERS = frozenset(
+    {"resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields"}
+)
+"""Fields of metadata that a new object cannot bring along."""
 
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
@@ -52,9 +56,9 @@ def new_metadata(kind: Kind, obj: Object, namespace: str) -> None:
         metadata["namespace"] = namespace
     else:
         metadata.pop("namespace", None)
-    for field in ("resourceVersion", "selfLink", "deletionTimestamp", "deletionGracePeriodSeconds", "managedFields"):
-        metadata.pop(field, None)
-    metadata["uid"] = str(uuid.uuid4())
+    for field in _SERVERS.intersection(metadata):
+        del metadata[field]
+    metadata["uid"] = identifiers.fresh()
     metadata["creationTimestamp"] = now()
     if kind.has_spec:
         metadata["generation"] = 1

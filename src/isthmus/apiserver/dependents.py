@@ -11,6 +11,8 @@ Object = dict[str, Any]
 Key = tuple[str, Name]
 """Storage and name: an object in whatever version of its kind."""
 
+_NOBODY: frozenset[str] = frozenset()
+
 
 class Dependents:
     """`seen` with every event, from the first object on."""
@@ -26,8 +28,10 @@ class Dependents:
             self._by_uid.pop(obj["metadata"]["uid"], None)
         elif event.type == "ADDED":
             self._by_uid[obj["metadata"]["uid"]] = (kind, key[1])
-        before = owners(event.old.obj) if event.old is not None else set()
-        after = owners(obj) if event.type != "DELETED" else set()
+        before = owners(event.old.obj) if event.old is not None else _NOBODY
+        after = owners(obj) if event.type != "DELETED" else _NOBODY
+        if before == after:
+            return
         for uid in before - after:
             known = self._of.get(uid, {})
             known.pop(key, None)
@@ -49,7 +53,7 @@ def references(obj: Object) -> list[Object]:
     return list(obj["metadata"].get("ownerReferences") or ())
 
 
-def owners(obj: Object) -> set[str]:
+def owners(obj: Object) -> frozenset[str]:
     """Their uids."""
     found = obj["metadata"].get("ownerReferences")
-    return {reference.get("uid", "") for reference in found} if found else set()
+    return frozenset(reference.get("uid", "") for reference in found) if found else _NOBODY

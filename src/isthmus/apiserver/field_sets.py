@@ -18,6 +18,7 @@ Fields = dict[str, Any]
 
 ABSENT: Any = object()
 _DOT = "."
+_WITHOUT_PARTS = frozenset((str, int, float, bool, type(None)))
 _encode = msgspec.json.Encoder(order="sorted").encode
 
 
@@ -41,6 +42,8 @@ def added(value: Any, schema: Schema) -> Fields:
     """All that a new value has: what `compare` finds between nothing and it, in one walk."""
     found: Fields = {}
     if isinstance(value, dict):
+        if _WITHOUT_PARTS.issuperset(map(type, value.values())):
+            return {f"f:{name}": {} for name in value}
         fields, values = schema.fields, schema.values or ANY
         for name, child in value.items():
             if isinstance(child, dict | list):

@@ -7,10 +7,10 @@ what an applier says no more is removed, unless somebody else has set it too.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from isthmus.apiserver import field_sets
 from isthmus.apiserver.field_sets import Fields
@@ -23,15 +23,15 @@ Object = dict[str, Any]
 _UPDATERS_MAX = 10
 _ANCIENT = "ancient-changes"
 _BEFORE = "before-first-apply"
+_OF_SERVER = frozenset(
+    {"name", "namespace", "creationTimestamp", "selfLink", "uid", "generation", "managedFields", "resourceVersion",
+     "deletionTimestamp", "deletionGracePeriodSeconds"}
+)  # fmt: skip
 _NEVER_OWNED: Fields = {
     "f:apiVersion": {},
     "f:kind": {},
-    "f:metadata": {
-        ".": {},
-        **{f"f:{name}": {} for name in ("name", "namespace", "creationTimestamp", "selfLink", "uid", "generation", "managedFields",
-                                        "resourceVersion", "deletionTimestamp", "deletionGracePeriodSeconds")},
-    },
-}  # fmt: skip
+    "f:metadata": {".": {}} | {f"f:{name}": {} for name in _OF_SERVER},
+}
 _HEAD = ("apiVersion", "kind", "metadata")
 _NAME: Fields = {"f:metadata": {"f:name": {}}}
 
@@ -46,8 +46,7 @@ class _Entry(msgspec.Struct, rename="camel"):
     subresource: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
+class Owner(msgspec.Struct, frozen=True, kw_only=True):
     """Who, how and when, and what."""
 
     manager: str
@@ -71,7 +70,9 @@ class Owner:
             "fieldsType": "FieldsV1",
             "fieldsV1": self.fields,
         }
-        return found | {"subresource": self.subresource} if self.subresource else found
+        if self.subresource:
+            found["subresource"] = self.subresource
+        return found
 
     @property
     def told(self) -> str:
@@ -88,7 +89,8 @@ def record_update(old: Object | None, new: Object, schema: Schema, me: Owner) ->
     An object whose fields nobody has kept until now stays so until somebody applies something.
     """
     if old is None:
-        _write(new, [replace(me, fields=_added(new, schema))])
+        fields = _added(new, schema)
+        new["metadata"]["managedFields"] = [replace(me, fields=fields).document]
         return
     owners = _owners(old, new, of_subresource=bool(me.subresource))
     if not owners and not old["metadata"].get("managedFields"):
@@ -154,9 +156,10 @@ def _without(owner: Owner, gone: Fields, now: str) -> Owner:
 def _added(obj: Object, schema: Schema) -> Fields:
     """All that can be owned of an object."""
     fields = field_sets.added({name: part for name, part in obj.items() if name not in _HEAD}, schema)
-    metadata = {name: part for name, part in obj["metadata"].items() if f"f:{name}" not in _NEVER_OWNED["f:metadata"]}
-    of_metadata = field_sets.added(metadata, schema.child("metadata"))
-    return fields | ({"f:metadata": of_metadata} if of_metadata else {})
+    metadata = {name: part for name, part in obj["metadata"].items() if name not in _OF_SERVER}
+    if of_metadata := field_sets.added(metadata, schema.child("metadata")):
+        fields["f:metadata"] = of_metadata
+    return fields
 
 
 def _differences(old: Object, new: Object, schema: Schema) -> tuple[Fields, Fields]:

@@ -43,7 +43,7 @@ class Quotas:
     def check(self, kind: Kind, new: Object, old: Object | None = None) -> None:
         """Whether the namespace may have what is new in it. Raises Refused (Forbidden)."""
         namespace = new["metadata"].get("namespace", "")
-        if not namespace:
+        if not namespace or not self._store.has(KIND):
             return
         before = _counts(kind, old) if old is not None else {}
         more = {name: count - before.get(name, 0) for name, count in _counts(kind, new).items()}
@@ -71,7 +71,7 @@ class Quotas:
 
     def has(self, namespace: str) -> bool:
         """Whether anything is bounded there."""
-        return any(True for _ in self._of(namespace))
+        return self._store.has(KIND) and any(True for _ in self._of(namespace))
 
     def _of(self, namespace: str) -> Iterator[Object]:
         return (stored.obj for stored in self._store.items(KIND, namespace))

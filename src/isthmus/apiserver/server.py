@@ -14,13 +14,14 @@ from aiohttp.http import RawRequestMessage
 
 from isthmus.apiserver import answers, audit, bodies, documents
 from isthmus.apiserver.access import Access, Attributes, User
+from isthmus.apiserver.answers import Answer
 from isthmus.apiserver.audit import Asked
 from isthmus.apiserver.authors import Author, add_warnings, author_of
 from isthmus.apiserver.callers import acting, caller_of
 from isthmus.apiserver.connections import connection_of
 from isthmus.apiserver.kinds import Kinds
 from isthmus.apiserver.objects import Objects
-from isthmus.apiserver.paths import Target, target_of, verb_of, virtual_target
+from isthmus.apiserver.paths import Resources, Target, verb_of
 from isthmus.apiserver.persistence import StorageFailed
 from isthmus.apiserver.reading import Reading
 from isthmus.apiserver.status import Refused, bad_request, internal_error, method_not_allowed, no_such_path
@@ -39,6 +40,7 @@ class ApiServer:
     def __init__(self, objects: Objects, kinds: Kinds, access: Access, tokens: Tokens, trail: audit.AuditLog) -> None:
         self._trail = trail
         self._kinds = kinds
+        self._resources = Resources(kinds)
         self._access = access
         self._tokens = tokens
         self._virtual = Virtual(objects, access, tokens)
@@ -73,8 +75,8 @@ class ApiServer:
 
     def _tell(self, asked: Asked, response: web.StreamResponse) -> None:
         if audit.is_told(asked, response.status):
-            body = response.body if isinstance(response, web.Response) and response.status == 201 else None
-            self._trail.write(audit.event_of(asked, response.status, audit.now(), audit.name_in(body)))
+            name = response.name if isinstance(response, Answer) else ""
+            self._trail.write(audit.event_of(asked, response.status, audit.now(), name))
 
     async def _settled(self, request: web.BaseRequest, asked: Asked) -> web.StreamResponse:
         """Whatever happens, the client gets a Status, and other clients nothing of it."""
@@ -106,26 +108,21 @@ class ApiServer:
         return asked.acting
 
     async def _route(self, request: web.BaseRequest, asked: Asked) -> web.StreamResponse:
-        parts = [part for part in request.path.split("/") if part]
-        if len(parts) >= 3 and parts[0] == "api" and parts[1] == "v1":
-            return await self._resource(request, asked, "", "v1", parts[2:])
-        if len(parts) >= 4 and parts[0] == "apis":
-            return await self._resource(request, asked, parts[1], parts[2], parts[3:])
+        named = self._resources.named(request.path)
+        if named is not None:
+            return await self._resource(request, asked, *named)
         self._require(asked, Attributes(verb=request.method.lower(), path=request.path))
-        return self._document(request, parts)
+        return self._document(request, [part for part in request.path.split("/") if part])
 
     async def _resource(
-        self, request: web.BaseRequest, asked: Asked, group: str, version: str, parts: list[str]
+        self, request: web.BaseRequest, asked: Asked, version: str, target: Target
     ) -> web.StreamResponse:
-        virtual, namespace = virtual_target(self._kinds, group, version, parts)
-        if virtual is not None:
+        if not target.is_kept:
             if request.method != "POST":
                 raise method_not_allowed()
-            wanted = Attributes(verb="create", group=group, resource=virtual.plural, namespace=namespace)
-            user = self._require(asked, wanted, version)
+            user = self._require(asked, target.attributes("create"), version)
             body = await bodies.read_object(request)
-            return answers.json(self._virtual.create(virtual, body, user, namespace), status=201)
-        target = target_of(self._kinds, group, version, parts)
+            return answers.json(self._virtual.create(target.kind, body, user, target.namespace), status=201)
         verb = verb_of(request, target)
         user = self._require(asked, target.attributes(verb, request.query.get("fieldSelector", "")), version)
         if verb in self._reads:
@@ -138,7 +135,7 @@ class ApiServer:
         add_warnings(response, author)
         return response
 
-    def _document(self, request: web.BaseRequest, parts: list[str]) -> web.Response:
+    def _document(self, request: web.BaseRequest, parts: list[str]) -> web.StreamResponse:
         """Everything that is no resource."""
         if request.method not in ("GET", "HEAD"):
             raise method_not_allowed()

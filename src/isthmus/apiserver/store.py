@@ -6,9 +6,8 @@ to the end gives the same as a list now.
 
 from __future__ import annotations
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import msgspec
@@ -23,8 +22,7 @@ _EVENTS_KEPT = 4096
 _encode = msgspec.json.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Stored:
+class Stored(msgspec.Struct, frozen=True, gc=False):
     """One object at one version. `raw` is its JSON."""
 
     version: int
@@ -32,8 +30,7 @@ class Stored:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(msgspec.Struct, frozen=True, gc=False):
     """One change. `old` is absent for ADDED; a DELETED object carries the version of its deletion."""
 
     type: EventType
@@ -67,12 +64,12 @@ class Store:
         self.published = first_version
         """The newest version that watchers know; a change that is being made durable is newer."""
         self._since = first_version
-        self._collections: dict[str, _Collection] = {}
+        self._collections: defaultdict[str, _Collection] = defaultdict(lambda: _Collection(first_version))
         self._listeners: list[Callable[[Kind, Event], None]] = []
 
     def load(self, storage: str, name: Name, version: int, raw: bytes) -> None:
         """An object from the disk, before anything is served."""
-        self._collection(storage).objects[name] = Stored(version, msgspec.json.decode(raw), raw)
+        self._collections[storage].objects[name] = Stored(version, msgspec.json.decode(raw), raw)
 
     def get(self, kind: Kind, name: Name) -> Stored:
         """Raises Refused (NotFound)."""
@@ -82,22 +79,26 @@ class Store:
         return stored
 
     def find(self, kind: Kind, name: Name) -> Stored | None:
-        return self._collection(kind.storage).objects.get(name)
+        return self._collections[kind.storage].objects.get(name)
 
     def items(self, kind: Kind, namespace: str = "") -> Iterator[Stored]:
         """All of the kind, or of one namespace, in the order of namespace and name."""
-        objects = self._collection(kind.storage).objects
+        objects = self._collections[kind.storage].objects
         for name in sorted(name for name in objects if name[0] == namespace) if namespace else sorted(objects):
             yield objects[name]
 
+    def has(self, kind: Kind) -> bool:
+        """Whether there is any object of the kind."""
+        return bool(self._collections[kind.storage].objects)
+
     def changes(self, kind: Kind) -> int:
         """How often objects of the kind have changed: what was derived from them holds while this is the same."""
-        return self._collection(kind.storage).changes
+        return self._collections[kind.storage].changes
 
     def create(self, kind: Kind, obj: Object) -> Event:
         """Raises Refused (AlreadyExists)."""
         name = name_of(obj)
-        collection = self._collection(kind.storage)
+        collection = self._collections[kind.storage]
         if name in collection.objects:
             raise already_exists(kind, name[1])
         stored = self._next(collection, obj)
@@ -113,7 +114,7 @@ class Store:
         obj["metadata"]["resourceVersion"] = str(old.version)
         if obj == old.obj:
             return None
-        collection = self._collection(kind.storage)
+        collection = self._collections[kind.storage]
         stored = self._next(collection, obj)
         collection.objects[name] = stored
         return Event("MODIFIED", stored.version, stored, old)
@@ -121,14 +122,14 @@ class Store:
     def delete(self, kind: Kind, name: Name) -> Event:
         """Raises Refused (NotFound)."""
         old = self.get(kind, name)
-        collection = self._collection(kind.storage)
+        collection = self._collections[kind.storage]
         del collection.objects[name]
         stored = self._next(collection, _copied(old.obj))
         return Event("DELETED", stored.version, stored, old)
 
     def publish(self, kind: Kind, event: Event) -> None:
         """Tells watchers; to be called once the change is durable, in the order of versions."""
-        collection = self._collection(kind.storage)
+        collection = self._collections[kind.storage]
         if len(collection.events) == collection.events.maxlen:
             collection.complete_since = collection.events[0].version
         collection.events.append(event)
@@ -147,7 +148,7 @@ class Store:
 
         A version that has not been comes from another life of the server: its client would miss everything until then.
         """
-        collection = self._collection(kind.storage)
+        collection = self._collections[kind.storage]
         if not collection.complete_since <= since <= self.version:
             raise expired(since, collection.complete_since)
         missed = [event for event in collection.events if event.version > since]
@@ -155,7 +156,7 @@ class Store:
         return missed
 
     def unwatch(self, kind: Kind, watcher: Watcher) -> None:
-        self._collection(kind.storage).watchers.pop(watcher, None)
+        self._collections[kind.storage].watchers.pop(watcher, None)
 
     @property
     def oldest_version(self) -> int:
@@ -167,12 +168,6 @@ class Store:
         collection.changes += 1
         obj["metadata"]["resourceVersion"] = str(self.version)
         return Stored(self.version, obj, _encode(obj))
-
-    def _collection(self, storage: str) -> _Collection:
-        collection = self._collections.get(storage)
-        if collection is None:
-            collection = self._collections[storage] = _Collection(self._since)
-        return collection
 
 
 def served_as(kind: Kind, stored: Stored) -> Stored:

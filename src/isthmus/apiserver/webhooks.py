@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import msgspec
 import structlog
 from yarl import URL
 
-from isthmus.apiserver import admission
+from isthmus.apiserver import admission, identifiers
 from isthmus.apiserver.admission import BadAnswer, Change
 from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds
 from isthmus.apiserver.service_addresses import NoAddress, service_addresses
@@ -61,7 +60,7 @@ class Webhooks:
 
     def asked(self, change: Change) -> bool:
         """Whether anybody wants to see the change."""
-        return any(True for kind in (_MUTATING, _VALIDATING) for _ in self._wanted(kind, change))
+        return self._is_wanted(_MUTATING, change) or self._is_wanted(_VALIDATING, change)
 
     async def mutated(self, change: Change) -> Change:
         """One after another, each on what the one before left. Raises Refused."""
@@ -93,6 +92,9 @@ class Webhooks:
             return refusal
         return None
 
+    def _is_wanted(self, configurations: Kind, change: Change) -> bool:
+        return self._store.has(configurations) and any(True for _ in self._wanted(configurations, change))
+
     def _wanted(self, configurations: Kind, change: Change) -> Iterator[Webhook]:
         for webhook in self._webhooks(configurations):
             if admission.asked_as(webhook, change, self._kinds, self._labels(change.namespace)) is not None:
@@ -115,7 +117,7 @@ class Webhooks:
         if kind is None:
             return None
         admission.check_dry_run(webhook, change)
-        uid = str(uuid.uuid4())
+        uid = identifiers.fresh()
         try:
             body = await self._call(webhook, msgspec.json.encode(admission.review(change, kind, uid)))
             return admission.concluded(webhook, change, uid, body, may_patch=may_patch)

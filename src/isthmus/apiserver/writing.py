@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 from aiohttp import web
+from msgspec.structs import replace
 
 from isthmus.apiserver import answers, bodies, patches
 from isthmus.apiserver.access import Access
