@@ -100,7 +100,8 @@ def test_the_supervisor_imports_no_grpc():
     ("arguments", "code", "said"),
     [
         (("up",), 64, "Missing argument 'TOPOLOGY'"),
-        (("up", "nope"), 64, "there is no file 'nope', and no example of that name (`isthmus examples`)"),
+        (("up", "nope"), 64, "there is no file 'nope', and no example of that name: `isthmus examples` lists them"),
+        (("up", "two-shroes"), 64, "and no example of that name: did you mean two-shores?"),
         (("up", "example/two-shores.yaml"), 64, "did you mean the example two-shores?"),
         (("nonsense",), 64, "No such command 'nonsense'"),
         (("status",), 1, "no mesh runs here: start one with `isthmus up TOPOLOGY`"),

@@ -6,6 +6,8 @@ import json
 
 import pytest
 
+from isthmus.localruntime.mesh_client import MeshRefused
+
 pytestmark = pytest.mark.live
 
 
@@ -40,6 +42,43 @@ def test_without_its_control_plane_traffic_goes_on(mesh, until):
     until("it was started again", lambda: mesh.pods("east", "istiod")[0]["restarts"] == before + 1)
     until("it is ready", lambda: mesh.pods("east", "istiod")[0]["ready"] == "1/1")
     until("its proxies are back", lambda: {"client", "helloworld"} <= connected(mesh))
+
+
+def test_another_replica_of_a_control_plane_takes_over_and_re_sends_nothing(mesh, until):
+    """Two in one cluster; the one that has the client's proxy is killed, and does not come back while another one answers."""
+
+    def having(proxy: str) -> str:
+        """Which of east's control planes has the proxy of a Pod."""
+        for pod in mesh.pods("east", "istiod"):
+            try:
+                rows = mesh.client.control_plane("east", "debug/syncz", pod["name"])
+            except MeshRefused:
+                continue
+            for row in rows:
+                if row["proxy"].startswith(f"{proxy}.") and "listener" in row["resources"]:
+                    sent.update({kind: each["resourcesSent"] for kind, each in row["resources"].items()})
+                    return pod["name"]
+        return ""
+
+    sent: dict[str, int] = {}
+    [client] = mesh.pods("east", "client")
+    with mesh.scaled("east", "istiod", 2, "istio-system"), mesh.load("east") as load:
+        until("two are ready", lambda: [pod["ready"] for pod in mesh.pods("east", "istiod")] == ["1/1", "1/1"])
+        before = until("one has the client's proxy", lambda: having(client["name"]))
+        mesh.core("east").delete_namespaced_pod(before, "istio-system", grace_period_seconds=0)
+        after = until(
+            "another one has it", lambda: having(client["name"]) not in ("", before) and having(client["name"])
+        )
+        print(f"{client['name']} went from {before} to {after}, which sent it {sent}")
+        told = json.loads(
+            mesh.isthmus("why-not", "helloworld-v1", "--from", "client", "--in-cluster", "east", "-o", "json").stdout
+        )
+        load.goes_on(50)
+
+    assert {"client", "helloworld"} <= connected(mesh), "the replicas' proxies are shown together"
+    assert load.summary.failed == 0
+    assert (sent["cluster"], sent["listener"], sent["route"]) == (0, 0, 0)
+    assert told["answers"]
 
 
 def test_an_envoy_comes_back(mesh, until):

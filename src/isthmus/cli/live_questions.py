@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 from isthmus.cli.errors import BAD_USAGE, Failed
 from isthmus.cli.forwarded_pages import pages_at
-from isthmus.cli.running_mesh import asked, folder_of
+from isthmus.cli.running_mesh import asked, control_planes, folder_of, rows_of
 from isthmus.localruntime.mesh_client import MeshClient
 
 Object = dict[str, Any]
@@ -16,10 +16,11 @@ Object = dict[str, Any]
 
 def asked_of_control_plane(question: str, client: str, parameters: Object, where: Object) -> Object:
     """`question` is the debug page's name. `where` has the options by which a client is found. Raises Failed."""
-    for proxy, page in _connected(where):
+    connected = _connected(where)
+    for proxy, page in connected:
         if _is(proxy, client) and where["in_cluster"] in ("", proxy["cluster_id"]):
             return dict(page(f"debug/{question}?" + urlencode({"proxyID": proxy["proxy"]} | parameters, doseq=True)))
-    there = ", ".join(sorted({f"{proxy['proxy']} ({proxy['cluster_id']})" for proxy, _ in _connected(where)})) or "none"
+    there = ", ".join(sorted({f"{proxy['proxy']} ({proxy['cluster_id']})" for proxy, _ in connected})) or "none"
     raise Failed(f"no proxy {client!r} is connected; there is: {there}", exit_code=BAD_USAGE)
 
 
@@ -33,18 +34,17 @@ def _is(proxy: Object, client: str) -> bool:
 
 
 def _connected(where: Object) -> list[tuple[Object, Callable[[str], Any]]]:
-    """Every connected proxy, with the control plane that has it."""
-    url = where["control_plane"]
-    pages = [pages_at(url, "--control-plane")] if url else _pages_of_mesh(where["name"])
-    return [(proxy, page) for page in pages for proxy in page("debug/syncz")]
+    """Every connected proxy, with the control plane that has it: one of several replicas, revisions or clusters."""
+    if url := where["control_plane"]:
+        page = pages_at(url, "--control-plane")
+        return [(proxy, page) for proxy in page("debug/syncz")]
+    mesh = MeshClient(folder_of(where["name"]))
+    return [
+        (proxy, _page_of(mesh, cluster, pod))
+        for cluster, pod in control_planes(mesh)
+        for proxy in rows_of(mesh, cluster, pod, "debug/syncz")
+    ]
 
 
-def _pages_of_mesh(name: str) -> list[Callable[[str], Any]]:
-    mesh = MeshClient(folder_of(name))
-    clusters = asked(mesh.status)["clusters"]
-    own = [entry["id"] for entry in clusters if entry["id"] in entry["controlPlanes"]]
-    return [_page_of_cluster(mesh, cluster) for cluster in own]
-
-
-def _page_of_cluster(mesh: MeshClient, cluster: str) -> Callable[[str], Any]:
-    return lambda path: asked(lambda: mesh.control_plane(cluster, path))
+def _page_of(mesh: MeshClient, cluster: str, pod: str) -> Callable[[str], Any]:
+    return lambda path: asked(lambda: mesh.control_plane(cluster, path, pod))

@@ -38,7 +38,8 @@ def peers_command(cluster: str, name: str, output: str) -> None:
 
     What of an object, or of what a peer tells, cannot be used is printed below the table.
     """
-    rows = sorted(rows_of_control_planes(name, cluster, "debug/peerz"), key=lambda row: (row["istiod"], row["mesh"]))
+    [found] = rows_of_control_planes(name, cluster, "debug/peerz")
+    rows = sorted(found, key=lambda row: (row["istiod"], row["mesh"]))
     if output == "json":
         print_json({"peers": rows})
         return

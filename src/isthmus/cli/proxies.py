@@ -16,7 +16,7 @@ from isthmus.cli import envoy_dump, forwarded_pages
 from isthmus.cli.errors import BAD_USAGE, Failed
 from isthmus.cli.forwarded_pages import pages_at
 from isthmus.cli.output import json_output, print_json, print_table
-from isthmus.cli.running_mesh import asked, folder_of, mesh_name
+from isthmus.cli.running_mesh import asked, control_planes, folder_of, mesh_name, rows_of
 from isthmus.localruntime.mesh_client import MeshClient, answer_at
 
 _TYPES = (("CDS", "cluster"), ("LDS", "listener"), ("EDS", "endpoint"), ("RDS", "route"), ("NDS", "nameTable"))
@@ -66,23 +66,8 @@ def _connected_at(url: str) -> list[dict[str, Any]]:
 
 
 def _connected_in(mesh: MeshClient) -> Iterator[dict[str, Any]]:
-    for entry in asked(mesh.status)["clusters"]:
-        if entry["role"] != "remote":
-            names = [pod["name"] for pod in entry["pods"] if pod["labels"].get("app") == "istiod"]
-            for name in names or ["istiod"]:
-                yield from _connected(mesh, entry["id"], name)
-
-
-def _connected(mesh: MeshClient, cluster: str, pod: str) -> list[dict[str, Any]]:
-    """The proxies that one of a cluster's control planes has; one that does not answer has none, and that is said."""
-    from isthmus.localruntime.mesh_client import MeshRefused
-
-    try:
-        rows = mesh.control_plane(cluster, "debug/syncz", pod)
-    except MeshRefused as refusal:
-        click.echo(str(refusal), err=True)
-        return []
-    return [row | {"controlPlane": cluster} for row in rows]
+    for cluster, pod in control_planes(mesh):
+        yield from (row | {"controlPlane": cluster} for row in rows_of(mesh, cluster, pod, "debug/syncz"))
 
 
 @click.group("proxy-config")

@@ -29,9 +29,8 @@ def quotas_command(namespace: str, cluster: str, name: str, output: str) -> None
     The annotation on the system namespace holds for every namespace that does not say it itself. Where more is used than allowed,
     others are not given the youngest; `isthmus analyze` names them (ISM0120).
     """
-    found = [
-        row for row in rows_of_control_planes(name, cluster, "debug/quotaz") if namespace in ("", row["namespace"])
-    ]
+    [used] = rows_of_control_planes(name, cluster, "debug/quotaz")
+    found = [row for row in used if namespace in ("", row["namespace"])]
     rows: list[dict[str, Any]] = sorted(found, key=lambda row: (row["namespace"], row["resource"], row["istiod"]))
     if output == "json":
         print_json({"quotas": rows})

@@ -69,11 +69,12 @@ def told(issues: Sequence[Object]) -> list[str]:
 
 
 def _from_control_planes(name: str) -> list[Object]:
-    for row in rows_of_control_planes(name, "", "debug/readyz"):
+    waiting, issues, clusters = rows_of_control_planes(name, "", "debug/readyz", "debug/issues", "debug/clusterz")
+    for row in waiting:
         click.echo(f"the control plane of {row['istiod']} is not ready: it waits for {row['waitsFor']}", err=True)
-    for line in told(rows_of_control_planes(name, "", "debug/issues")):
+    for line in told(issues):
         click.echo(line, err=True)
-    return [row | {"since": row["staleSince"]} for row in rows_of_control_planes(name, "", "debug/clusterz")]
+    return [row | {"since": row["staleSince"]} for row in clusters]
 
 
 def _from_secrets(context: Context, namespace: str) -> list[Object]:

@@ -32,14 +32,47 @@ def asked(question: Callable[[], T]) -> T:
         raise Failed(str(error)) from None
 
 
-def rows_of_control_planes(name: str, wanted: str, page: str) -> list[dict[str, Any]]:
-    """The rows of a page of every control plane (or of the wanted cluster's alone), with its cluster as `istiod`. Raises UsageError."""
+def control_planes(mesh: MeshClient) -> list[tuple[str, str]]:
+    """(cluster, Pod) of each, replicas and revisions alike; where none runs that should, the beginning of its name."""
+    return [
+        (entry["id"], name)
+        for entry in asked(mesh.status)["clusters"]
+        if entry["role"] != "remote"
+        for name in [pod["name"] for pod in entry["pods"] if pod["labels"].get("app") == "istiod"] or ["istiod"]
+    ]
+
+
+def rows_of(mesh: MeshClient, cluster: str, pod: str, page: str) -> list[dict[str, Any]]:
+    """Of a page of one control plane. One that does not answer has none, and that is said: others may be asked all the same."""
+    try:
+        return list(mesh.control_plane(cluster, page, pod))
+    except MeshRefused as refusal:
+        click.echo(str(refusal), err=True)
+        return []
+
+
+def rows_of_control_planes(name: str, wanted: str, *pages: str) -> list[list[dict[str, Any]]]:
+    """For each page the rows of every cluster's control plane (or of the wanted one's alone), with its cluster as `istiod`.
+
+    Of replicas one is asked: they know the same. One that does not answer has none, and that is said. Raises UsageError, Failed.
+    """
     mesh = MeshClient(folder_of(name))
-    clusters = [entry["id"] for entry in asked(mesh.status)["clusters"] if entry["role"] != "remote"]
+    clusters = list(dict.fromkeys(cluster for cluster, _ in control_planes(mesh)))
     if wanted and wanted not in clusters:
         raise click.UsageError(f"{wanted} runs no control plane; these do: {', '.join(clusters)}")
-    found: list[dict[str, Any]] = []
-    for cluster in [wanted] if wanted else clusters:
-        rows = asked(lambda where=cluster: mesh.control_plane(where, page))  # type: ignore[misc]
-        found += [row | {"istiod": cluster} for row in rows]
+    clusters = [wanted] if wanted else clusters
+    found: list[list[dict[str, Any]]] = [[] for _ in pages]
+    silent: list[str] = []
+    for cluster in clusters:
+        try:
+            answers = [mesh.control_plane(cluster, page) for page in pages]
+        except MeshRefused as refusal:
+            silent.append(str(refusal))
+            continue
+        for rows, answer in zip(found, answers, strict=True):
+            rows += [row | {"istiod": cluster} for row in answer]
+    if len(silent) == len(clusters):
+        raise Failed("; ".join(silent) or "no cluster runs a control plane")
+    for line in silent:
+        click.echo(line, err=True)
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,9 @@ class TopologyFile(click.ParamType[Path]):
             return path
         found = next((example for example in examples() if example.stem == path.stem), None)
         if found is None:
-            self.fail(f"there is no file {str(path)!r}, and no example of that name (`isthmus examples`)", param, ctx)
+            near = difflib.get_close_matches(path.stem, [example.stem for example in examples()], n=1)
+            hint = f"did you mean {near[0]}?" if near else "`isthmus examples` lists them"
+            self.fail(f"there is no file {str(path)!r}, and no example of that name: {hint}", param, ctx)
         if path.name not in (found.stem, found.name) or path.parent != Path():
             self.fail(f"there is no file {str(path)!r}; did you mean the example {found.stem}?", param, ctx)
         return found

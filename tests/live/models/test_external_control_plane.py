@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 pytestmark = pytest.mark.live
@@ -54,6 +56,14 @@ def test_a_rule_of_the_config_cluster_holds_in_both(mesh, until):
     until("both obey", lambda: seen("east") == seen("west") == {"HTTP 418"})
     mesh.remove("east", RULE)
     until("answered again", lambda: seen("east") == seen("west") == {""})
+
+
+def test_it_says_why_requests_go_where_they_go(mesh, until):
+    """It runs outside the mesh, and is asked there."""
+    told = json.loads(
+        mesh.isthmus("why-not", "helloworld-v2", "--from", "client", "--in-cluster", "east", "-o", "json").stdout
+    )
+    assert {answer["verdict"] for answer in told["answers"]} == {"given"}
 
 
 def test_killing_it_fails_no_request(mesh, until):
