@@ -58,7 +58,8 @@ class Isthmus:
             check=False,
         )
         print(f"$ isthmus {' '.join(arguments)}", f"→ {done.returncode}" if done.returncode else "")
-        for line in [*done.stdout.splitlines(), *done.stderr.splitlines()][:_LINES_SHOWN]:
+        shown = [] if "json" in arguments else done.stdout.splitlines()
+        for line in [*shown, *done.stderr.splitlines()][:_LINES_SHOWN]:
             print(f"  {line[:_WIDTH_SHOWN]}")
         return done
 
