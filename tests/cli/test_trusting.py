@@ -7,13 +7,16 @@ import json
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from click.testing import CliRunner, Result
 
 from isthmus.cli.app import isthmus
+from isthmus.cli.trust_horizons import in_proxies
+from isthmus.envoy.tls import NOBODY
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
+from isthmus.localruntime.mesh_client import MeshClient
 from isthmus.model.identity import TrustDomain
 from isthmus.trust import x509
 from isthmus.trust.spiffe_bundle import render_json_bundle
@@ -277,3 +280,28 @@ def test_an_endpoint_that_is_none_is_refused_before_anything_is_written(kubeconf
     own = run(kubeconfig, "follow", "--trust-domain", "cluster.local", "--url", ENDPOINT)
     assert "the trust domain of east itself" in own.output
     assert request_to("east", "GET", f"{SYSTEM}/configmaps/istio")[0] == 404
+
+
+def test_an_authority_is_told_once_with_how_many_proxies_have_it() -> None:
+    """A proxy has it in several bundles; what stands in for nobody's bundle is left out."""
+
+    def secret(*domains: str) -> dict[str, Any]:
+        bundles = json.dumps(
+            {"trust_domains": {d: {"keys": [{"x5c": [body(root)]}]} for d, root in roots.items() if d in domains}}
+        )
+        config = {"custom_validator_config": {"typed_config": {"trust_bundles": {"inline_string": bundles}}}}
+        return {"secret": {"validation_context": config}}
+
+    def body(pem: str) -> str:
+        return "".join(pem.splitlines()[1:-1])
+
+    class Envoys:
+        def envoy(self, cluster: str, namespace: str, pod: str, page: str) -> bytes:
+            return json.dumps({"configs": [secret("cluster.local"), secret("cluster.local", str(NOBODY))]}).encode()
+
+    roots = {"cluster.local": root_of("cluster.local"), str(NOBODY): root_of("other.example")}
+    pods = [{"namespace": "shop", "name": name} for name in ("web-1", "web-2")]
+
+    found = in_proxies(cast(MeshClient, Envoys()), [{"id": "east", "pods": pods}])
+
+    assert [horizon.where for horizon in found] == ["bundle of cluster.local in 2 proxies"]

@@ -88,7 +88,9 @@ def in_control_planes(mesh: MeshClient, clusters: Iterable[Object]) -> Iterator[
 
 def in_proxies(mesh: MeshClient, clusters: Iterable[Object]) -> Iterator[Horizon]:
     """Of every Envoy its certificate; the authorities it trusts once for each cluster, with the number of Envoys that have them."""
-    holders: dict[tuple[str, str, str], int] = defaultdict(int)
+    from isthmus.envoy.tls import NOBODY
+
+    holders: dict[tuple[str, str, str], set[str]] = defaultdict(set)
     for cluster in clusters:
         for pod in cluster["pods"]:
             try:
@@ -100,10 +102,12 @@ def in_proxies(mesh: MeshClient, clusters: Iterable[Object]) -> Iterator[Horizon
                 chain = _text(secret, "tls_certificate", "certificate_chain")
                 if chain:
                     yield from of_certificates(cluster["id"], f"Pod {pod['namespace']}/{pod['name']}", _leaf(chain))
+                # The same authority is in several bundles of a proxy; what stands where nobody is believed concerns nobody.
                 for domain, pem in _bundles(secret):
-                    holders[cluster["id"], domain, pem] += 1
-    for (cluster_id, domain, pem), count in holders.items():
-        proxies = "1 proxy" if count == 1 else f"{count} proxies"
+                    if domain != str(NOBODY):
+                        holders[cluster["id"], domain, pem].add(f"{pod['namespace']}/{pod['name']}")
+    for (cluster_id, domain, pem), those in holders.items():
+        proxies = "1 proxy" if len(those) == 1 else f"{len(those)} proxies"
         yield from of_certificates(cluster_id, f"bundle of {domain} in {proxies}", pem)
 
 
