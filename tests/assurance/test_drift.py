@@ -69,7 +69,8 @@ def test_a_rule_is_replicated_changed_and_pruned():
     west = applied(west, [step])
     assert (step.deed, differences({"east": east, "west": west})) == (Deed.UPDATE, [])
 
-    assert plan_sync("east", {}, west, overwrite=False, prune=False) == []
+    [step] = plan_sync("east", {}, west, overwrite=False, prune=False)
+    assert (step.deed, step.why) == (Deed.KEEP, "east has it no more: --prune deletes it")
     [step] = plan_sync("east", {}, west, overwrite=False, prune=True)
     assert (step.deed, applied(west, [step])) == (Deed.DELETE, {})
 
@@ -90,6 +91,16 @@ def test_what_another_hand_wrote_is_a_conflict_unless_it_is_to_be_overwritten(ov
     ]
 
 
+@pytest.mark.parametrize("prune", [False, True])
+def test_what_only_the_target_has_stays_and_is_said(prune):
+    west = rules_of([rule("own", a=1)])
+
+    [step] = plan_sync("east", {}, west, overwrite=True, prune=prune)
+
+    assert (step.deed, step.why) == (Deed.KEEP, "east does not have it, and it was made there by another hand")
+    assert applied(west, [step]) == west
+
+
 specs = st.dictionaries(st.sampled_from("abc"), st.integers(0, 2), max_size=2)
 clusters = st.dictionaries(st.sampled_from(["r1", "r2", "r3"]), specs, max_size=3)
 
@@ -102,7 +113,9 @@ def test_after_an_overwriting_sync_nothing_of_the_source_differs(ours, theirs):
     after = applied(west, plan_sync("east", east, west, overwrite=True, prune=True))
 
     assert all(content(after[name]) == content(obj) for name, obj in east.items())
-    assert plan_sync("east", east, after, overwrite=False, prune=True) == []
+    again = plan_sync("east", east, after, overwrite=False, prune=True)
+    assert {step.rule for step in again if step.deed is Deed.KEEP} == west.keys() - east.keys()
+    assert [step for step in again if step.deed is not Deed.KEEP] == []
 
 
 @given(clusters, clusters)

@@ -96,12 +96,13 @@ class Deed(StrEnum):
     CREATE = "create"
     UPDATE = "update"
     DELETE = "delete"
+    KEEP = "keep"
     CONFLICT = "conflict"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """`why` is for people. `wanted` is the object as it is to be; None for one that is deleted, or in conflict."""
+    """`why` is for people. `wanted` is the object as it is to be; None for one that is deleted, kept as it is, or in conflict."""
 
     deed: Deed
     rule: RuleName
@@ -125,14 +126,24 @@ def plan_sync(source: str, ours: Rules, theirs: Rules, *, overwrite: bool, prune
                 steps.append(
                     Step(deed=Deed.UPDATE, rule=rule, why=foreign or f"{source} has changed it", wanted=wanted)
                 )
-    for rule, present in sorted(theirs.items(), key=lambda item: item[0]):
-        if prune and rule not in ours and _annotation(present, FROM) == source:
-            foreign = _foreign(source, present)
-            if foreign and not overwrite:
-                steps.append(Step(deed=Deed.CONFLICT, rule=rule, why=f"{source} has it no more, and {foreign}"))
-            else:
-                steps.append(Step(deed=Deed.DELETE, rule=rule, why=f"{source} has it no more"))
+    steps += [
+        _beyond(source, rule, present, overwrite=overwrite, prune=prune)
+        for rule, present in sorted(theirs.items(), key=lambda item: item[0])
+        if rule not in ours
+    ]
     return steps
+
+
+def _beyond(source: str, rule: RuleName, present: Object, *, overwrite: bool, prune: bool) -> Step:
+    """What becomes of a rule that the source does not have: it stays, unless it was replicated from there and is to be pruned."""
+    foreign, replicated = _foreign(source, present), _annotation(present, FROM) == source
+    if not replicated:
+        return Step(deed=Deed.KEEP, rule=rule, why=f"{source} does not have it, and {foreign}")
+    if not prune:
+        return Step(deed=Deed.KEEP, rule=rule, why=f"{source} has it no more: --prune deletes it")
+    if foreign and not overwrite:
+        return Step(deed=Deed.CONFLICT, rule=rule, why=f"{source} has it no more, and {foreign}")
+    return Step(deed=Deed.DELETE, rule=rule, why=f"{source} has it no more")
 
 
 def _foreign(source: str, present: Object) -> str:

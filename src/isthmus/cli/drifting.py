@@ -84,7 +84,8 @@ def sync_command(
     namespace: str,
     output: str,
 ) -> int:
-    """Replicate the rules of one primary to others. What was written there by another hand is a conflict, named and left alone.
+    """Replicate the rules of one primary to others. What was written there by another hand is a conflict, named and left alone; what the
+    source does not have is kept, unless it was replicated from there and --prune is said.
 
     \b
     Examples:
@@ -117,7 +118,8 @@ def sync_command(
         click.echo("nothing to do: the rules are the same")
     conflicts = [step for todo in steps.values() for step in todo if step.deed is Deed.CONFLICT]
     if conflicts:
-        click.echo(f"{len(conflicts)} conflicts: settle them, or say --overwrite", err=True)
+        count = "1 conflict: settle it" if len(conflicts) == 1 else f"{len(conflicts)} conflicts: settle them"
+        click.echo(f"{count}, or say --overwrite", err=True)
     return FAILED if conflicts else 0
 
 
@@ -186,7 +188,7 @@ async def carry_out(steps: dict[Context, list[Step]]) -> None:
                         await _replace(client, path, step)
                     case Deed.DELETE:
                         await client.delete(path, step.rule.name, step.rule.namespace)
-                    case Deed.CONFLICT:
+                    case Deed.KEEP | Deed.CONFLICT:
                         pass
 
 
