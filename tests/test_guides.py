@@ -34,6 +34,14 @@ def test_a_guide_says_why_what_it_looks_like_and_what_breaks(page):
     )
 
 
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_a_guide_shows_its_examples_topology_as_it_is(path):
+    page = (ROOT / "docs" / "guides" / f"{path.stem}.md").read_text()
+
+    [shown, *_] = re.findall(r"^```yaml\n(.*?)^```$", page, re.S | re.M)
+    assert shown == path.read_text()[path.read_text().index("spec:\n") :]
+
+
 @pytest.mark.parametrize(
     "page", [*GUIDES, ROOT / "docs" / "guides" / "README.md", PROMISES], ids=lambda path: path.stem
 )
