@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from isthmus.cli.topologies import guide_of
+
 ROOT = Path(__file__).parents[1]
 GUIDES = sorted(
     path for path in (ROOT / "docs" / "guides").glob("*.md") if path.stem not in ("README", "choosing", "promises")
@@ -54,6 +56,13 @@ def test_links_of_guides_lead_somewhere(page):
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
 def test_every_example_is_in_the_table_of_guides(path):
     assert path.stem in (ROOT / "docs" / "guides" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_whoever_boots_an_example_is_told_of_its_page(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+
+    assert guide_of(path.relative_to(ROOT)) == ROOT / "docs" / "guides" / f"{path.stem}.md"
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -15,7 +15,7 @@ import click
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, TIMED_OUT, Failed
 from isthmus.cli.output import json_output, print_json, print_table
 from isthmus.cli.running_mesh import asked, folder_of, mesh_name
-from isthmus.cli.topologies import TopologyFile
+from isthmus.cli.topologies import TopologyFile, guide_of
 from isthmus.localruntime import state
 from isthmus.localruntime.mesh_client import MeshClient, MeshUnavailable
 
@@ -60,16 +60,28 @@ def up_command(topology: Path, timeout: float, name: str, with_traffic: bool, de
         click.echo()
         _print_traffic(mesh, status, 20)
     click.echo(f"\n{plan.name} was ready after {status['readySeconds']:.1f} s. Go on with:\n")
-    first = status["clusters"][0]["id"]
-    if sys.prefix != sys.base_prefix and not os.environ.get("VIRTUAL_ENV"):
-        click.echo(f"  {'. ' + os.path.relpath(sys.prefix) + '/bin/activate':<66} # so that your shell finds isthmus")
-    for command, meaning in (
+    _print_next_steps(status, guide_of(topology))
+
+
+def _print_next_steps(status: dict[str, Any], guide: Path | None) -> None:
+    """What a newcomer can do now, as it works in this mesh."""
+    from isthmus.localruntime.traffic import clients
+
+    sender = next(iter(clients(status)), None)
+    cluster, namespace = sender[:2] if sender else (status["clusters"][0]["id"], "")
+    steps = [
         ("isthmus status", "what runs"),
-        ("export KUBECONFIG=$(isthmus kubeconfig)", f"then: kubectl --context {first} get pods -A"),
-        ("isthmus traffic", "send requests again"),
-        (f"isthmus proxy-config endpoints client -n sample --cluster {first}", "where the client's Envoy sends them"),
-        ("isthmus down", "stop it, and leave nothing behind"),
-    ):
+        ("export KUBECONFIG=$(isthmus kubeconfig)", f"then: kubectl --context {cluster} get pods -A"),
+    ]
+    if sender:
+        look = f"isthmus proxy-config endpoints client -n {namespace} --cluster {cluster}"
+        steps += [("isthmus traffic", "send requests again"), (look, "where the client's Envoy sends them")]
+    if guide:
+        steps.append((f"less {os.path.relpath(guide)}", "why one would choose this model, and what breaks when"))
+    steps.append(("isthmus down", "stop it, and leave nothing behind"))
+    if sys.prefix != sys.base_prefix and not os.environ.get("VIRTUAL_ENV"):
+        steps.insert(0, (f". {os.path.relpath(sys.prefix)}/bin/activate", "so that your shell finds isthmus"))
+    for command, meaning in steps:
         click.echo(f"  {command:<66} # {meaning}")
 
 

@@ -16,6 +16,12 @@ def examples() -> list[Path]:
     return sorted(_EXAMPLES.glob("*.yaml"))
 
 
+def guide_of(topology: Path) -> Path | None:
+    """The page that explains an example."""
+    page = _EXAMPLES.parent / "docs" / "guides" / f"{topology.stem}.md"
+    return page if topology.resolve() in examples() and page.is_file() else None
+
+
 class TopologyFile(click.ParamType[Path]):
     """A file; where there is none of that name, the example that is called so."""
 
