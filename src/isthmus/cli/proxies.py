@@ -13,10 +13,10 @@ import click
 
 from isthmus.agent.specification import ADMIN_SOCKET
 from isthmus.cli import envoy_dump, forwarded_pages
-from isthmus.cli.errors import BAD_USAGE, Failed
+from isthmus.cli.errors import Failed
 from isthmus.cli.forwarded_pages import pages_at
 from isthmus.cli.output import json_output, print_json, print_table
-from isthmus.cli.running_mesh import asked, control_planes, folder_of, mesh_name, rows_of
+from isthmus.cli.running_mesh import asked, cluster_with, control_planes, folder_of, mesh_name, rows_of
 from isthmus.localruntime.mesh_client import MeshClient, answer_at
 
 _TYPES = (("CDS", "cluster"), ("LDS", "listener"), ("EDS", "endpoint"), ("RDS", "route"), ("NDS", "nameTable"))
@@ -219,7 +219,7 @@ def _page(page: str, *, pod: str, cluster: str, namespace: str, name: str, direc
     own, separator, inside = pod.rpartition(".")
     if separator:
         pod, namespace = own, inside
-    where = _where(mesh, cluster, namespace, pod)
+    where = cluster or cluster_with(mesh, namespace, pod)
     return dict(json.loads(asked(lambda: mesh.envoy(where, namespace, pod, page))))
 
 
@@ -231,22 +231,6 @@ def _beside_us(socket: Path, page: str) -> bytes:
     if code != HTTPStatus.OK:
         raise Failed(f"the Envoy at {socket} answers {code} to /{page}")
     return body
-
-
-def _where(mesh: MeshClient, cluster: str, namespace: str, pod: str) -> str:
-    """The cluster that has such a Pod, if it is clear."""
-    if cluster:
-        return cluster
-    found = [
-        entry["id"]
-        for entry in asked(mesh.status)["clusters"]
-        if any(p["namespace"] == namespace and (p["name"] + "-").startswith(pod + "-") for p in entry["pods"])
-    ]
-    if len(found) == 1:
-        return str(found[0])
-    if not found:
-        raise Failed(f"no Pod {namespace}/{pod} in any cluster: `isthmus status` lists all; -n names the namespace")
-    raise Failed(f"{', '.join(found)} have a Pod {namespace}/{pod}: say which with --cluster", exit_code=BAD_USAGE)
 
 
 def _state(resources: dict[str, Any] | None) -> str:

@@ -14,7 +14,7 @@ import click
 
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, TIMED_OUT, Failed
 from isthmus.cli.output import json_output, print_json, print_table
-from isthmus.cli.running_mesh import asked, folder_of, mesh_name
+from isthmus.cli.running_mesh import asked, cluster_with, folder_of, mesh_name
 from isthmus.cli.topologies import TopologyFile, guide_of
 from isthmus.localruntime import state
 from isthmus.localruntime.mesh_client import MeshClient, MeshUnavailable
@@ -148,7 +148,7 @@ def machine_command(position: str, machine: str, name: str) -> None:
 
 @click.command("logs")
 @click.argument("part", default="runtime")
-@click.option("--cluster", default="", help="Of which cluster.")
+@click.option("--cluster", default="", help="Of which cluster; needed if several have such a Pod.")
 @click.option("-n", "--namespace", default="sample", show_default=True, help="The Pod's namespace.")
 @click.option("-c", "--container", default="", help="Of which container; the workload's by default.")
 @click.option("-f", "--follow", is_flag=True, help="Go on printing.")
@@ -192,7 +192,7 @@ def kubeconfig_command(name: str) -> None:
 @click.command("exec", context_settings={"ignore_unknown_options": True})
 @click.argument("pod")
 @click.argument("command", nargs=-1, required=True, type=click.UNPROCESSED)
-@click.option("--cluster", required=True, help="In which cluster.")
+@click.option("--cluster", default="", help="In which cluster; needed if several have such a Pod.")
 @click.option("-n", "--namespace", default="sample", show_default=True, help="The Pod's namespace.")
 @click.option("-c", "--container", default="", help="In which container; the workload's by default.")
 @mesh_name
@@ -207,8 +207,9 @@ def exec_command(pod: str, command: Sequence[str], cluster: str, namespace: str,
     from isthmus.localruntime.traffic import inside
 
     mesh = MeshClient(folder_of(name))
+    where = (cluster or cluster_with(mesh, namespace, pod), namespace, pod)
     try:
-        line, environment = asked(lambda: inside(mesh, (cluster, namespace, pod), list(command), container=container))
+        line, environment = asked(lambda: inside(mesh, where, list(command), container=container))
     except NotInside as error:
         raise Failed(f"cannot enter {pod}: {error}") from None
     return subprocess.run(line, env=environment, check=False).returncode
@@ -396,12 +397,13 @@ def _sent(
 def _log_of(mesh: MeshClient, part: str, cluster: str, namespace: str, container: str) -> Path:
     if part == "runtime":
         return mesh.state.runtime_log
-    if not cluster:
-        known = ", ".join(entry["id"] for entry in asked(mesh.status)["clusters"])
-        raise Failed(f"say of which cluster with --cluster: {known}", exit_code=64)
     if part in ("apiserver", "agent"):
-        return mesh.state.logs / cluster / f"{part}.log"
-    pod = asked(lambda: mesh.pod(cluster, namespace, part))
+        known = [cluster] if cluster else [entry["id"] for entry in asked(mesh.status)["clusters"]]
+        if len(known) > 1:
+            raise Failed(f"say of which cluster with --cluster: {', '.join(known)}", exit_code=BAD_USAGE)
+        return mesh.state.logs / known[0] / f"{part}.log"
+    where = cluster or cluster_with(mesh, namespace, part)
+    pod = asked(lambda: mesh.pod(where, namespace, part))
     logs = {entry["name"]: entry["log"] for entry in pod["containers"]}
     chosen = container or next((name for name in logs if name != "istio-proxy"), "istio-proxy")
     if chosen not in logs:

@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-from isthmus.cli.errors import Failed
+from isthmus.cli.errors import BAD_USAGE, Failed
 from isthmus.localruntime import state
 from isthmus.localruntime.mesh_client import MeshClient, MeshRefused, MeshUnavailable
 
@@ -30,6 +30,21 @@ def asked(question: Callable[[], T]) -> T:
         return question()
     except (MeshUnavailable, MeshRefused) as error:
         raise Failed(str(error)) from None
+
+
+def cluster_with(mesh: MeshClient, namespace: str, name: str) -> str:
+    """The cluster that has a Pod or a machine of that name, or whose name begins with it, if it is clear. Raises Failed."""
+    status = asked(mesh.status)
+    there = [(entry["id"], pod) for entry in status["clusters"] for pod in entry["pods"]]
+    there += [(machine["cluster"], machine) for machine in status["machines"]]
+    found = sorted(
+        {c for c, each in there if each["namespace"] == namespace and f"{each['name']}-".startswith(f"{name}-")}
+    )
+    if len(found) == 1:
+        return str(found[0])
+    if not found:
+        raise Failed(f"no Pod {namespace}/{name} in any cluster: `isthmus status` lists all; -n names the namespace")
+    raise Failed(f"{', '.join(found)} have a Pod {namespace}/{name}: say which with --cluster", exit_code=BAD_USAGE)
 
 
 def control_planes(mesh: MeshClient) -> list[tuple[str, str]]:

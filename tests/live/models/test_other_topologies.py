@@ -78,6 +78,8 @@ def test_a_region_s_control_plane_stands_in_for_the_other_s(guided, until):
 def test_one_cluster_needs_no_gateway_and_no_secret(guided):
     with ended(guided("one-shore")) as mesh:
         assert answered(mesh, "c1") == {"c1"}
+        assert mesh.isthmus("exec", "client", "--", "hostname").returncode == 0, "nobody has to say in which cluster"
+        assert mesh.isthmus("logs", "client", "-c", "istio-proxy").returncode == 0
 
 
 def test_two_networks_are_crossed_through_gateways_alone(guided):
