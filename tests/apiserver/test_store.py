@@ -99,3 +99,43 @@ def test_what_is_not_durable_yet_is_not_published():
 
     assert store.published == first.version
     assert store.version == second.version
+
+
+def owned(name, number):
+    """One with all that an outline tells."""
+    made = obj(name, str(number))
+    made["metadata"] |= {
+        "uid": f"uid-{number}",
+        "labels": {"number": str(number)},
+        "ownerReferences": [{"uid": "owner", "kind": "Service", "blockOwnerDeletion": True}],
+        "finalizers": ["example.com/wait"],
+        "deletionTimestamp": "2026-01-01T00:00:00Z",
+        "managedFields": [{"manager": "somebody", "fieldsV1": {"f:data": {}}}],
+    }
+    return made
+
+
+def test_objects_that_nobody_has_looked_at_for_long_are_what_was_written():
+    store, wanted = Store(), {}
+    for number in range(1000):
+        name = f"n{number:04}"
+        version = store.create(CONFIG_MAP, owned(name, number)).version
+        wanted[name] = owned(name, number)
+        wanted[name]["metadata"]["resourceVersion"] = str(version)
+
+    found = {stored.outline["metadata"]["name"]: stored for stored in store.items(CONFIG_MAP)}
+
+    assert {name: stored.obj for name, stored in found.items()} == wanted
+    assert store.update(CONFIG_MAP, owned("n0000", 0), "") is None, "equal to what it was"
+
+
+def test_the_outline_of_an_object_says_of_its_metadata_what_the_object_says():
+    store = Store()
+    for number in range(1000):
+        store.create(CONFIG_MAP, owned(f"n{number:04}", number))
+
+    for stored in store.items(CONFIG_MAP):
+        outline = stored.outline["metadata"]
+        whole = stored.obj["metadata"]
+        for field in ("name", "namespace", "uid", "labels", "ownerReferences", "finalizers", "deletionTimestamp"):
+            assert outline[field] == whole[field]

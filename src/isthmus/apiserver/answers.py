@@ -16,7 +16,7 @@ from isthmus.apiserver import bodies, tables
 from isthmus.apiserver.connections import connection_of
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.status import no_such_path
-from isthmus.apiserver.store import Object, Store, Stored, name_of, served_as
+from isthmus.apiserver.store import Object, Store, Stored, name_of, served_as, stored_as
 from isthmus.apiserver.watching import JSON, TABLE, partial_metadata
 
 _encode = msgspec.json.Encoder().encode
@@ -68,7 +68,7 @@ def _date(seconds: int) -> str:
 
 def one(request: web.BaseRequest, kind: Kind, stored: Stored, *, status: int = 200) -> Answer:
     """An object, a Table with one row, or its metadata."""
-    form, name = bodies.wanted_form(request), stored.obj["metadata"]["name"]
+    form, name = bodies.wanted_form(request), stored.outline["metadata"]["name"]
     if form == JSON:
         return Answer(served_as(kind, stored).raw, status=status, name=name)
     if form == TABLE:
@@ -81,8 +81,7 @@ def changed(request: web.BaseRequest, kind: Kind, obj: Object, store: Store, *, 
     stored = store.find(kind, name_of(obj))
     if stored is not None and stored.obj is obj:
         return one(request, kind, stored, status=status)
-    version = int(obj["metadata"].get("resourceVersion") or 0)
-    return one(request, kind, Stored(version, obj, _encode(obj)), status=status)
+    return one(request, kind, stored_as(int(obj["metadata"].get("resourceVersion") or 0), obj), status=status)
 
 
 async def joined(request: web.BaseRequest, head: bytes, items: list[bytes], tail: bytes) -> web.StreamResponse:

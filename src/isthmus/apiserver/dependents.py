@@ -22,13 +22,13 @@ class Dependents:
         self._of: dict[str, dict[Key, Kind]] = {}
 
     def seen(self, kind: Kind, event: Event) -> None:
-        obj = event.new.obj
+        obj = event.new.outline
         key = (kind.storage, name_of(obj))
         if event.type == "DELETED":
             self._by_uid.pop(obj["metadata"]["uid"], None)
         elif event.type == "ADDED":
             self._by_uid[obj["metadata"]["uid"]] = (kind, key[1])
-        before = owners(event.old.obj) if event.old is not None else _NOBODY
+        before = owners(event.old.outline) if event.old is not None else _NOBODY
         after = owners(obj) if event.type != "DELETED" else _NOBODY
         if before == after:
             return

@@ -68,7 +68,7 @@ class GarbageCollector:
         kind, name = found
         if kind.namespaced and name[0] != namespace:
             return "lost"  # Nothing belongs to an object of another namespace.
-        metadata = self._objects.store.get(kind, name).obj["metadata"]
+        metadata = self._objects.store.get(kind, name).outline["metadata"]
         going = "deletionTimestamp" in metadata and FOREGROUND in (metadata.get("finalizers") or ())
         return "waiting" if going else "kept"
 

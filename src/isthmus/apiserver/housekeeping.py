@@ -100,7 +100,8 @@ class Housekeeping:
         self._wake.set()
 
     def _seen(self, kind: Kind, event: Event) -> None:
-        obj, name = event.new.obj, name_of(event.new.obj)
+        obj = event.new.outline
+        name = name_of(obj)
         if event.type == "DELETED":
             for dependent_kind, dependent in self._dependents.of(obj["metadata"]["uid"]):
                 self._add(("dependent", dependent_kind, dependent))
@@ -110,7 +111,7 @@ class Housekeeping:
                 self._add(("namespace", None, ("", name[0])))
         self._dependents.seen(kind, event)
         if event.type != "DELETED":
-            if owners(obj) and (event.old is None or owners(event.old.obj) != owners(obj)):
+            if owners(obj) and (event.old is None or owners(event.old.outline) != owners(obj)):
                 self._add(("dependent", kind, name))
             if "deletionTimestamp" in obj["metadata"] and obj["metadata"].get("finalizers"):
                 self._add(("owner", kind, name))
@@ -120,21 +121,21 @@ class Housekeeping:
 
     def _seen_of_kind(self, kind: Kind, event: Event, name: Name) -> None:
         match kind.name:
-            case "Namespace" if "deletionTimestamp" in event.new.obj["metadata"]:
+            case "Namespace" if "deletionTimestamp" in event.new.outline["metadata"]:
                 self._add(("namespace", None, name))
             case "ServiceAccount" if event.type == "DELETED":
                 self._look_at_secrets_of(name)
             case "ClusterRole":
                 self._add(("roles", None, ("", "")))
-            case "Secret" if event.new.obj.get("type") == TYPE:
+            case "Secret" if event.new.outline.get("type") == TYPE:
                 self._add(("secret", kind, name))
 
     def _look_at_secrets_of(self, account: Name) -> None:
         secrets = self._objects.kinds.by_name("v1", "Secret")
         assert secrets is not None, "built in"
         for stored in self._objects.store.items(secrets, account[0]):
-            if stored.obj.get("type") == TYPE:
-                self._add(("secret", secrets, name_of(stored.obj)))
+            if stored.outline.get("type") == TYPE:
+                self._add(("secret", secrets, name_of(stored.outline)))
 
     def _add_owner(self, uid: str) -> None:
         owner = self._dependents.owner(uid)

@@ -25,9 +25,9 @@ async def finish(objects: Objects, name: str) -> None:
     kinds = {kind.storage: kind for kind in objects.kinds.all() if kind.namespaced}
     for kind in kinds.values():
         for inside in list(store.items(kind, name)):
-            if "deletionTimestamp" not in inside.obj["metadata"]:
+            if "deletionTimestamp" not in inside.outline["metadata"]:
                 try:
-                    await objects.delete(kind, name_of(inside.obj), {}, _AUTHOR)
+                    await objects.delete(kind, name_of(inside.outline), {}, _AUTHOR)
                 except Refused as refusal:
                     if refusal.reason != "NotFound":
                         raise

@@ -9,7 +9,7 @@ from isthmus.apiserver import answers, bodies, tables
 from isthmus.apiserver.pages import Pages
 from isthmus.apiserver.paths import Target
 from isthmus.apiserver.scales import scale_of
-from isthmus.apiserver.selectors import field_selector, label_selector
+from isthmus.apiserver.selectors import field_selector, is_of_metadata, label_selector
 from isthmus.apiserver.status import Refused, bad_request, expired, too_large_version, unprocessable
 from isthmus.apiserver.store import Store, served_as
 from isthmus.apiserver.watching import JSON, TABLE, Watches, WatchOptions, partial_metadata
@@ -49,7 +49,7 @@ class Reading:
             page, metadata = self._pages.next(token, request.query)
         else:
             there = self._store.items(target.kind, target.namespace)
-            chosen = [stored for stored in there if options.matches(stored.obj)]
+            chosen = options.chosen(there)
             page, metadata = self._pages.first(chosen, request.query.get("limit", ""), self._store.version)
             if options.selects:
                 metadata.pop("remainingItemCount", None)
@@ -86,6 +86,7 @@ def options_of(request: web.BaseRequest, target: Target) -> WatchOptions:
         namespace=target.namespace,
         labels=label_selector(query.get("labelSelector", "")),
         fields=field_selector(fields, target.kind),
+        of_metadata=is_of_metadata(fields),
         since=None if initial or since in ("", "0") else int(since),
         timeout_seconds=float(timeout) if timeout.isdigit() and int(timeout) else _WATCH_SECONDS_DEFAULT,
         bookmarks=bodies.flag(request, "allowWatchBookmarks"),

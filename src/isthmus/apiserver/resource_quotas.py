@@ -24,6 +24,8 @@ _PLAIN = frozenset(
 )
 """Core kinds that have a name of their own beside `count/…`."""
 _BALANCERS, _NODE_PORTS = "services.loadbalancers", "services.nodeports"
+_LOOKED_INTO = ("Pod", "Service")
+"""Kinds of which an object may count as more, or as less, than one."""
 _OF_MACHINES = frozenset(
     f"{prefix}{name}"
     for prefix in ("", "requests.", "limits.")
@@ -82,7 +84,7 @@ class Quotas:
         for kind in kinds.values():
             if used.keys() & _names(kind):
                 for stored in self._store.items(kind, namespace):
-                    for name, count in _counts(kind, stored.obj).items():
+                    for name, count in _counts(kind, stored.obj if kind.name in _LOOKED_INTO else {}).items():
                         if name in used:
                             used[name] += count
         return used

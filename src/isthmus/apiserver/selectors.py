@@ -52,6 +52,11 @@ def only_name(text: str) -> str:
     return ""
 
 
+def is_of_metadata(text: str) -> bool:
+    """Whether a selector of fields asks for nothing but names and namespaces."""
+    return all(part.strip().startswith("metadata.") for part in text.split(",") if part.strip())
+
+
 def field_selector(text: str, kind: Kind) -> Matches | None:
     """`metadata.name` and `metadata.namespace` everywhere, and what a kind adds. Raises Refused for any other field."""
     tests: list[Matches] = []

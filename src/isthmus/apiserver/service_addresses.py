@@ -41,9 +41,9 @@ def service_addresses(store: Store, namespace: str, name: str, number: int) -> I
 
 def _endpoints(store: Store, namespace: str, name: str, port_name: str) -> Iterator[tuple[str, int]]:
     for stored in store.items(_SLICE, namespace):
-        slice_ = stored.obj
-        if (slice_["metadata"].get("labels") or {}).get(_SERVICE_LABEL) != name:
+        if (stored.outline["metadata"].get("labels") or {}).get(_SERVICE_LABEL) != name:
             continue
+        slice_ = stored.obj
         numbers = [port.get("port") for port in slice_.get("ports") or () if (port.get("name") or "") == port_name]
         for endpoint in slice_.get("endpoints") or ():
             if numbers and numbers[0] and (endpoint.get("conditions") or {}).get("ready") is not False:

@@ -6,6 +6,7 @@ to the end gives the same as a list now.
 
 from __future__ import annotations
 
+import sys
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
@@ -18,16 +19,69 @@ from isthmus.apiserver.status import already_exists, conflict, expired, not_foun
 Object = dict[str, Any]
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
 _EVENTS_KEPT = 4096
+_VALUES_KEPT = 256
 
 _encode = msgspec.json.Encoder().encode
 
 
-class Stored(msgspec.Struct, frozen=True, gc=False):
-    """One object at one version. `raw` is its JSON."""
+class Stored:
+    """One object at one version. What is kept of it is its JSON, `raw`: the value is made of that when somebody looks at it, and is five times as
+    large. It must not be changed.
+    """
 
-    version: int
-    obj: Object
-    raw: bytes
+    __slots__ = ("_obj", "_recent", "api_version", "namespace", "raw", "version")
+
+    def __init__(
+        self, version: int, raw: bytes, namespace: str, api_version: str, recent: deque[Stored], obj: Object | None
+    ) -> None:
+        self.version = version
+        self.raw = raw
+        self.namespace = namespace
+        self.api_version = api_version
+        self._recent = recent
+        self._obj: Object | None = None
+        if obj is not None:
+            self._remember(obj)
+
+    @property
+    def obj(self) -> Object:
+        found = self._obj
+        if found is None:
+            found = msgspec.json.decode(self.raw)
+            self._remember(found)
+        return found
+
+    @property
+    def outline(self) -> Object:
+        """What is asked of many objects at once: labels, owners, and whether it is going. A look at the JSON is enough."""
+        return self._obj if self._obj is not None else msgspec.to_builtins(_outlined(self.raw))
+
+    def _remember(self, obj: Object) -> None:
+        """What was looked at last will be looked at again: by the next watcher, or by who changes it."""
+        recent = self._recent
+        if len(recent) == recent.maxlen:
+            recent.popleft()._obj = None
+        recent.append(self)
+        self._obj = obj
+
+
+class _Metadata(msgspec.Struct, omit_defaults=True, rename="camel", gc=False):
+    name: str
+    uid: str = ""
+    namespace: str = ""
+    labels: dict[str, Any] | None = None
+    owner_references: list[Any] | None = None
+    finalizers: list[Any] | None = None
+    deletion_timestamp: str | None = None
+
+
+class _Outline(msgspec.Struct, omit_defaults=True, rename="camel", gc=False):
+    metadata: _Metadata
+    api_version: str = ""
+    type: Any = None
+
+
+_outlined = msgspec.json.Decoder(_Outline).decode
 
 
 class Event(msgspec.Struct, frozen=True, gc=False):
@@ -66,10 +120,12 @@ class Store:
         self._since = first_version
         self._collections: defaultdict[str, _Collection] = defaultdict(lambda: _Collection(first_version))
         self._listeners: list[Callable[[Kind, Event], None]] = []
+        self._recent: deque[Stored] = deque(maxlen=_VALUES_KEPT)
 
     def load(self, storage: str, name: Name, version: int, raw: bytes) -> None:
         """An object from the disk, before anything is served."""
-        self._collections[storage].objects[name] = Stored(version, msgspec.json.decode(raw), raw)
+        api_version = sys.intern(_outlined(raw).api_version)
+        self._collections[storage].objects[name] = Stored(version, raw, name[0], api_version, self._recent, None)
 
     def get(self, kind: Kind, name: Name) -> Stored:
         """Raises Refused (NotFound)."""
@@ -167,15 +223,23 @@ class Store:
         self.version += 1
         collection.changes += 1
         obj["metadata"]["resourceVersion"] = str(self.version)
-        return Stored(self.version, obj, _encode(obj))
+        return _stored(self.version, obj, self._recent)
+
+
+def stored_as(version: int, obj: Object) -> Stored:
+    """An object that is shown as if it were stored."""
+    return _stored(version, obj, deque(maxlen=1))
+
+
+def _stored(version: int, obj: Object, recent: deque[Stored]) -> Stored:
+    return Stored(version, _encode(obj), obj["metadata"].get("namespace", ""), obj["apiVersion"], recent, obj)
 
 
 def served_as(kind: Kind, stored: Stored) -> Stored:
     """The object in the version that it is asked for in: versions of one kind differ in nothing but their name."""
-    if stored.obj.get("apiVersion") == kind.group_version:
+    if stored.api_version == kind.group_version:
         return stored
-    obj = stored.obj | {"apiVersion": kind.group_version}
-    return Stored(stored.version, obj, _encode(obj))
+    return stored_as(stored.version, stored.obj | {"apiVersion": kind.group_version})
 
 
 def name_of(obj: Object) -> Name:

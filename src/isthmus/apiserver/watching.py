@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from isthmus.apiserver.connections import Connection, connection_of
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.selectors import Matches
 from isthmus.apiserver.status import Refused
-from isthmus.apiserver.store import Event, Object, Store, Stored, served_as
+from isthmus.apiserver.store import Event, Object, Store, Stored, served_as, stored_as
 
 _encode = msgspec.json.Encoder().encode
 _BACKLOG_MAX = 10_000
@@ -36,6 +36,8 @@ class WatchOptions:
     namespace: str
     labels: Matches | None
     fields: Matches | None
+    of_metadata: bool
+    """Whether `fields` are all of metadata, so that nobody need look further into an object."""
     since: int | None
     timeout_seconds: float
     bookmarks: bool
@@ -46,10 +48,16 @@ class WatchOptions:
     def selects(self) -> bool:
         return self.labels is not None or self.fields is not None
 
-    def matches(self, obj: Object) -> bool:
-        if self.namespace and obj["metadata"].get("namespace", "") != self.namespace:
+    def matches(self, stored: Stored) -> bool:
+        if self.namespace and stored.namespace != self.namespace:
             return False
-        return (self.labels is None or self.labels(obj)) and (self.fields is None or self.fields(obj))
+        if self.labels is not None and not self.labels(stored.outline):
+            return False
+        return self.fields is None or self.fields(stored.outline if self.of_metadata else stored.obj)
+
+    def chosen(self, there: Iterable[Stored]) -> list[Stored]:
+        """Of those that are in the namespace, if one is named."""
+        return [stored for stored in there if self.matches(stored)] if self.selects else list(there)
 
 
 class _Frames:
@@ -214,7 +222,7 @@ class Watches:
         """
         if options.since is not None and not options.initial_events:
             return (frame for event in missed if (frame := _frame(kind, event, options, frames)) is not None)
-        present = [stored for stored in self._store.items(kind) if options.matches(stored.obj)]
+        present = options.chosen(self._store.items(kind, options.namespace))
         lines = (_chunk(event_line(kind, "ADDED", stored, options.form)) for stored in present)
         if not options.initial_events:
             return lines
@@ -234,8 +242,8 @@ class Watches:
 
 def _frame(kind: Kind, event: Event, options: WatchOptions, frames: _Frames) -> bytes | None:
     """An object that enters the selection is ADDED to it, one that leaves it is DELETED, with its old body and the new version."""
-    now = event.type != "DELETED" and options.matches(event.new.obj)
-    before = event.old is not None and options.matches(event.old.obj)
+    now = event.type != "DELETED" and options.matches(event.new)
+    before = event.old is not None and options.matches(event.old)
     if now:
         return frames.of(kind, "MODIFIED" if before else "ADDED", event.new, options.form)
     if not before or event.old is None:
@@ -243,7 +251,7 @@ def _frame(kind: Kind, event: Event, options: WatchOptions, frames: _Frames) -> 
     if event.type == "DELETED":
         return frames.of(kind, "DELETED", event.new, options.form)
     left = event.old.obj | {"metadata": event.old.obj["metadata"] | {"resourceVersion": str(event.version)}}
-    return _chunk(event_line(kind, "DELETED", Stored(event.version, left, _encode(left)), options.form))
+    return _chunk(event_line(kind, "DELETED", stored_as(event.version, left), options.form))
 
 
 def event_line(kind: Kind, type_: str, stored: Stored, form: str) -> bytes:

@@ -16,7 +16,7 @@ from isthmus.apiserver.paths import Target
 from isthmus.apiserver.reading import options_of
 from isthmus.apiserver.scales import scale_of, scaled
 from isthmus.apiserver.status import Refused, bad_request, method_not_allowed, unprocessable, unsupported_media_type
-from isthmus.apiserver.store import Object
+from isthmus.apiserver.store import Object, name_of
 from isthmus.apiserver.virtual import Virtual
 
 _CONFLICT_TRIES = 5
@@ -162,8 +162,8 @@ class Writing:
         author = _as_options_say(author, options)
         chosen = options_of(request, target)
         for stored in list(self._store.items(target.kind, target.namespace)):
-            if chosen.matches(stored.obj):
-                name = (stored.obj["metadata"].get("namespace", ""), stored.obj["metadata"]["name"])
+            if chosen.matches(stored):
+                name = name_of(stored.outline)
                 await self._objects.delete(target.kind, name, options, author)
         return answers.json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
 
