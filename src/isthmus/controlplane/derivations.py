@@ -1,20 +1,21 @@
 """The drawing: what is derived from what, from the snapshot to each proxy's resources.
 
     snapshot ─▶ exported ─▶ sight ─▶ seen ─▶ hosts ────────────┐
-        ├─────▶ rule, held ──▶ part (host) ──▶ resources ──────┼─▶ table (scope) ─┐
-        ├─────▶ told (use) ──▶ shape ─┘ │                      │                  │
-        │           └───────────────────┼──▶ endpoints ────────┤                  ├─▶ what a proxy is given
+        ├─────▶ rule, held ──▶ part (host) ───┬─▶ shelf (block)┼─▶ table (scope) ─┐
+        ├─────▶ told (use) ──▶ shape ─┘ │     │                │                  │
+        │           └───────────────────┼─────┘                │                  ├─▶ what a proxy is given
         │         faces ◀───────────────┘                      │                  │
         │           ├─▶ outlines ─▶ plan ─▶ layouts ─┐         │                  │
         │           ├─▶ virtual host ─▶ section ─────┴─▶ frame ┘                  │
         │           └─▶ listeners ───────────────────────┘                        │
         └─────▶ scope, inbound (proxy) ──▶ own resources ─────────────────────────┘
 
-*Use*: a service port under one policy. *Told*: its endpoints, encoded. *Part*: all that a host adds, but endpoints. *Frame*: what is one for
-all hosts. *Section*: the virtual hosts of one namespace in a route table. Each is computed once for all the scopes that agree on what it looked at:
-endpoints mostly by network, parts by cluster. What follows from all the hosts that a scope sees is derived from these as a value (`Hosts`): scopes
-that see the same share it, whyever they do. The functions are those of `discovery` and `envoy`, given a snapshot whose reads are recorded; so a
-change costs what read it, and nothing here says what that is. The meaning is `compile_view(view_for(proxy, snapshot))`: tests hold both equal.
+*Use*: a service port under one policy. *Told*: its endpoints, encoded. *Part*: all that a host adds, but endpoints. *Shelf*: clusters and endpoints
+of some hosts of one namespace (a *block*). *Frame*: what is one for all hosts. *Section*: the virtual hosts of one namespace in a route table. Each is
+computed once for all the scopes that agree on what it looked at: endpoints mostly by network, parts by cluster. What follows from all the hosts
+that a scope sees is derived from these as a value (`Hosts`): scopes that see the same share it, whyever they do. The functions are those of
+`discovery` and `envoy`, given a snapshot whose reads are recorded; so a change costs what read it, and nothing here says what that is. The
+meaning is `compile_view(view_for(proxy, snapshot))`: tests hold both equal.
 
 A derivation that fails keeps its last good value: of a host that cannot be computed, proxies keep what they had, or nothing if it is new; all
 else goes on. The failure is shown on the debug page (ISM0001), with what it is about.
@@ -27,6 +28,7 @@ from contextlib import suppress
 
 from isthmus.controlplane.derived import (
     NO_FACES,
+    Block,
     Faces,
     Failure,
     Host,
@@ -35,11 +37,14 @@ from isthmus.controlplane.derived import (
     Layouts,
     Part,
     Shape,
+    Shelf,
     Stretch,
     Told,
     about,
     host_of,
     layouts_of,
+    one_of,
+    shelf_of,
 )
 from isthmus.discovery import naming
 from isthmus.discovery.callers import scope_for
@@ -120,6 +125,7 @@ class Derivations:
         self.faces: Shared[Host, Scope, Faces] = Shared(
             self.graph, "faces", lambda f, host, s: self.part.of(f, host, s).faces
         )
+        self.shelf: Shared[Block, Scope, Shelf] = Shared(self.graph, "shelf", self._shelf)
         self.outlines: Shared[Host, Scope, tuple[Upstream, ...]] = Shared(self.graph, "outlines", self._outlines)
         self.plan: Shared[Hosts, Scope, Plan] = Shared(self.graph, "plan", self._plan)
         self.extra_hosts: Shared[None, Scope, tuple[ExtraHost, ...]] = Shared(self.graph, "extra hosts", self._extra)
@@ -170,7 +176,7 @@ class Derivations:
         by_name: dict[Hostname, list[tuple[ServiceKey, frozenset[int] | None]]] = {}
         for key in keys:
             by_name.setdefault(key.hostname, []).append((key, seen.ports.get(key)))
-        return Hosts(tuple(host_of(name, tuple(services)) for name, services in by_name.items()), seen)
+        return one_of(Hosts(tuple(host_of(name, tuple(services)) for name, services in by_name.items()), seen))
 
     def _rule(self, fetch: Fetch, key: ServiceKey, scope: Scope) -> DestinationRule | None:
         snapshot = self._snapshot(fetch)
@@ -227,6 +233,23 @@ class Derivations:
                     uses[use.name] = use
         faces = Faces(tuple(upstreams), tuple(exposed))
         return Part(tuple(clusters.values()), tuple(secrets.values()), tuple(uses.values()), faces)
+
+    def _shelf(self, fetch: Fetch, block: Block, scope: Scope) -> Shelf:
+        """What could never be computed is not there."""
+        clusters: list[Resource] = []
+        secrets: dict[str, Resource] = {}
+        endpoints: list[Resource] = []
+        for host in block.hosts:
+            with suppress(Unavailable):
+                part = self.part.of(fetch, host, scope)
+                clusters += part.clusters
+                secrets |= {each.name: each for each in part.secrets}
+                for use in part.uses:
+                    with suppress(Unavailable):
+                        found = self.told.of(fetch, use, scope).endpoints
+                        if found is not None:
+                            endpoints.append(found)
+        return shelf_of(tuple(clusters), tuple(endpoints), tuple(secrets.values()))
 
     def _upstream(self, fetch: Fetch, use: Use, scope: Scope, held: VirtualService | None) -> Upstream:
         shape = self.shape.of(fetch, use, scope)

@@ -6,9 +6,11 @@ are long and are looked up often.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from weakref import WeakValueDictionary
+from zlib import crc32
 
 from isthmus.discovery.sight import Sight
 from isthmus.discovery.spreading import Use
@@ -18,6 +20,8 @@ from isthmus.envoy.routes import Named
 from isthmus.incremental.while_used import while_used
 from isthmus.model.names import Hostname, Namespace, ServiceKey
 from isthmus.model.views import LocalityGroup, Proxy, Upstream, Ways
+
+_BLOCK_HOSTS = 32
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True)
@@ -58,8 +62,12 @@ class Hosts:
         return hash(self.all)
 
     @cached_property
-    def whole(self) -> frozenset[Host]:
-        return frozenset(self.all)
+    def blocks(self) -> tuple[Block, ...]:
+        """All of them, in an order that depends on nothing but their names."""
+        found: dict[Namespace, list[Host]] = {}
+        for host in self.all:
+            found.setdefault(host.services[0][0].namespace, []).append(host)
+        return tuple(block_of(tuple(part)) for _, hosts in sorted(found.items()) for part in _in_parts(hosts))
 
     @cached_property
     def of_service(self) -> Mapping[ServiceKey, Host]:
@@ -69,6 +77,55 @@ class Hosts:
     def are_mixed(self) -> bool:
         """Whether the order of services is another one than that of hosts: some have several, which others stand between."""
         return any(len(host.services) > 1 for host in self.all)
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Block:
+    """Some hosts of one namespace, as many as are looked at together. Equal ones are one object."""
+
+    hosts: tuple[Host, ...]
+
+
+@while_used
+def block_of(hosts: tuple[Host, ...]) -> Block:
+    return Block(hosts)
+
+
+def _in_parts(hosts: list[Host]) -> Iterator[list[Host]]:
+    """By a hash of the name: a host that comes or goes changes one part, and a namespace of many hosts is no more to look at than others."""
+    count = 1 << ((len(hosts) - 1) // _BLOCK_HOSTS).bit_length()
+    parts: list[list[Host]] = [[] for _ in range(count)]
+    for host in hosts:
+        parts[crc32(host.name.encode()) % count].append(host)
+    return (part for part in parts if part)
+
+
+@dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
+class Shelf:
+    """What the hosts of a block add to a scope. Equal ones are one object, wherever they come from: names are unique in each kind."""
+
+    clusters: tuple[Resource, ...]
+    endpoints: tuple[Resource, ...]
+    secrets: tuple[Resource, ...]
+    """Stand-ins for those that the clusters name. Other shelves may have the same."""
+
+
+@while_used
+def shelf_of(clusters: tuple[Resource, ...], endpoints: tuple[Resource, ...], secrets: tuple[Resource, ...]) -> Shelf:
+    return Shelf(clusters, endpoints, secrets)
+
+
+def one_of(hosts: Hosts) -> Hosts:
+    """One object for all the scopes that see the same, with what it knows of itself."""
+    known = _KNOWN.get(hash(hosts))
+    if known == hosts:
+        return known
+    _KNOWN[hash(hosts)] = hosts
+    return hosts
+
+
+_KNOWN: WeakValueDictionary[int, Hosts] = WeakValueDictionary()
+"""By their hash: as keys they would keep themselves."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +177,8 @@ def about(key: object) -> str:
     """In a word, what a derivation was asked for."""
     match key:
         case Host(name=name) | Hosted(host=Host(name=name)):
+            return name
+        case Block(hosts=(Host(name=name), *_)):
             return name
         case Use(service=ServiceKey(hostname=name)) | ServiceKey(hostname=name):
             return name

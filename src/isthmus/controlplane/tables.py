@@ -7,13 +7,13 @@ type, and looks up what is there now: the newest state, however many changes led
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
 from isthmus.controlplane.derivations import Derivations
-from isthmus.controlplane.derived import Host, Part
-from isthmus.discovery.spreading import Use
+from isthmus.controlplane.derived import Block, Shelf
+from isthmus.controlplane.stocks import EMPTY, Stocks
 from isthmus.envoy.compile import Typed
 from isthmus.envoy.resources import (
     BUNDLES,
@@ -46,7 +46,7 @@ class Table:
     def __init__(self) -> None:
         self.by_type: dict[str, dict[str, Resource]] = {type_url: {} for type_url in TYPES}
         self._coming: list[tuple[str, str, Resource | None]] = []
-        self._changed: dict[str, dict[str, str]] = {}
+        self._changed: Changes = {}
 
     def put(self, type_url: str, resource: Resource) -> None:
         """The resource is this from now on."""
@@ -58,6 +58,7 @@ class Table:
 
     def commit(self) -> None:
         """Makes what was put and dropped visible."""
+        found: dict[str, dict[str, str]] = {}
         for type_url, name, resource in self._coming:
             table = self.by_type[type_url]
             known = table.get(name)
@@ -67,8 +68,17 @@ class Table:
                 del table[name]
             else:
                 table[name] = resource
-            self._changed.setdefault(type_url, {}).setdefault(name, known.version if known else "")
+            version = known.version if known else self._version_below(type_url, name)
+            found.setdefault(type_url, {}).setdefault(name, version)
         self._coming = []
+        self._has_changed(found)
+
+    def _version_below(self, type_url: str, name: str) -> str:
+        """Of a resource that is there while the table has none of this name; empty if there is none."""
+        return ""
+
+    def _has_changed(self, changes: Changes) -> None:
+        self._changed = _both(changes, self._changed) if self._changed else changes
 
     def replace(self, old: Sequence[Typed], new: Sequence[Typed]) -> None:
         """What one derivation gave before, and gives now. Nearly all of it is the same objects."""
@@ -81,39 +91,31 @@ class Table:
         for type_url, name in gone:
             self.drop(type_url, name)
 
-    @property
-    def told(self) -> Changes:
-        """The versions of everything as of the last `take_changed`."""
-        return {
-            kind: {**{name: resource.version for name, resource in found.items()}, **self._changed.get(kind, {})}
-            for kind, found in self.by_type.items()
-        }
-
-    def take_changed(self) -> dict[str, dict[str, str]]:
-        """What has changed since the last call."""
+    def take_changed(self) -> Changes:
+        """What has changed since the last call. Nobody changes it any longer."""
         changed, self._changed = self._changed, {}
         return changed
 
 
 class ScopeTable(Table):
-    """One scope's, with what is observed for it and for whom."""
+    """One scope's: what follows from all of its hosts is its own, and before what each of them adds, which is in the stock."""
 
-    def __init__(self, scope: Scope, derivations: Derivations) -> None:
+    def __init__(self, scope: Scope, derivations: Derivations, stocks: Stocks) -> None:
         super().__init__()
         self.scope = scope
         self.proxies: dict[Proxy, None] = {}
+        self.stock = EMPTY
         self._derivations = derivations
-        self._hosts: dict[Host, Part] = {}
-        self._wanted: frozenset[Host] = frozenset()
+        self._stocks = stocks
+        self._blocks: tuple[Block, ...] = ()
+        self._shelves: dict[Block, Shelf] = {}
         self._frame: tuple[Typed, ...] = ()
-        self._secrets: Counter[str] = Counter()
-        """How many parts name each."""
         for each in self._observed:
             each.observe(None, scope)
 
     def end(self) -> None:
         """Observes nothing any longer."""
-        self.want(frozenset())
+        self.want(())
         for each in self._observed:
             each.release(None, self.scope)
 
@@ -122,61 +124,60 @@ class ScopeTable(Table):
         derived = self._derivations
         return derived.frame, derived.hosts
 
-    def want(self, wanted: frozenset[Host]) -> None:
+    def want(self, blocks: tuple[Block, ...]) -> None:
         """These are the hosts that the scope sees."""
-        for host in wanted - self._wanted:
-            self._derivations.part.observe(host, self.scope)
-        for host in self._wanted - wanted:
-            self._derivations.part.release(host, self.scope)
-            self._took(self._hosts.pop(host, None), None)
-        self._wanted = wanted
+        before, after = frozenset(self._blocks), frozenset(blocks)
+        for block in blocks:
+            if block not in before:
+                self._derivations.shelf.observe(block, self.scope)
+        for block in self._blocks:
+            if block not in after:
+                self._derivations.shelf.release(block, self.scope)
+                self._shelves.pop(block, None)
+        self._blocks = blocks
 
-    def take_part(self, host: Host, part: Part) -> None:
-        if host in self._wanted:
-            self._took(self._hosts.get(host), part)
-            self._hosts[host] = part
-
-    def take_endpoints(self, use: Use, resource: Resource | None) -> None:
-        if resource is None:
-            self.drop(ENDPOINTS, use.name)
-        else:
-            self.put(ENDPOINTS, resource)
+    def take_shelf(self, block: Block, shelf: Shelf) -> None:
+        if block in self._blocks:
+            self._shelves[block] = shelf
 
     def take_frame(self, found: tuple[Typed, ...]) -> None:
         self.replace(self._frame, found)
         self._frame = found
 
-    def _took(self, old: Part | None, new: Part | None) -> None:
-        before, after = old.uses if old else (), new.uses if new else ()
-        clusters = (old.clusters if old else (), new.clusters if new else ())
-        self.replace(*([(CLUSTER, cluster) for cluster in each] for each in clusters))
-        self._take_secrets(old.secrets if old else (), new.secrets if new else ())
-        kept, had = set(after), set(before)
-        names = {use.name for use in after}
-        for use in after:
-            if use not in had:
-                self._derivations.told.observe(use, self.scope)
-        for use in before:
-            if use not in kept:
-                self._derivations.told.release(use, self.scope)
-                if use.name not in names:
-                    self.drop(ENDPOINTS, use.name)
+    def commit(self) -> None:
+        super().commit()
+        shelves = tuple([shelf for block in self._blocks if (shelf := self._shelves.get(block)) is not None])
+        self.stock, changes = self._stocks.step(self.stock, shelves)
+        if not all(names.keys().isdisjoint(self.by_type[kind]) for kind, names in changes.items()):
+            changes = {
+                kind: {name: version for name, version in names.items() if name not in self.by_type[kind]}
+                for kind, names in changes.items()
+            }
+        self._has_changed(changes)
 
-    def _take_secrets(self, old: Iterable[Resource], new: Iterable[Resource]) -> None:
-        """Several parts may name one, and so may the frame."""
-        for each in new:
-            self._secrets[each.name] += 1
-            self.put(SECRET, each)
-        of_frame = {resource.name for kind, resource in self._frame if kind == SECRET}
-        for each in old:
-            self._secrets[each.name] -= 1
-            if each.name not in of_frame:
-                self.drop(SECRET, each.name)
+    def _version_below(self, type_url: str, name: str) -> str:
+        found = self.stock.of_type(type_url).get(name)
+        return found.version if found else ""
 
-    def drop(self, type_url: str, name: str) -> None:
-        """As of every table, but a secret that some part still names stays."""
-        if type_url != SECRET or self._secrets[name] <= 0:
-            super().drop(type_url, name)
+    def edition(self) -> object:
+        """While it is the same object, so is the stock."""
+        return self.stock
+
+    @property
+    def current(self) -> Changes:
+        """The versions of everything."""
+        return {
+            kind: {
+                name: resource.version
+                for name, resource in (*self.stock.of_type(kind).items(), *self.by_type[kind].items())
+            }
+            for kind in TYPES
+        }
+
+    @property
+    def told(self) -> Changes:
+        """The versions of everything as of the last `take_changed`."""
+        return _both(self.current, self._changed)
 
 
 class Tables:
@@ -195,6 +196,7 @@ class Tables:
         self._moved: dict[Proxy, Changes] = {}
         """The versions that a proxy had before it came to another scope."""
         self._views: dict[Proxy, ResourceSet] = {}
+        self._stocks = Stocks()
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -209,6 +211,11 @@ class Tables:
     def scopes(self) -> int:
         """How many tables the connected proxies share."""
         return len(self._scopes)
+
+    @property
+    def stocks(self) -> int:
+        """How many different ones the scopes have."""
+        return len(self._stocks)
 
     def learn(self, snapshot: Snapshot, patch: Patch | None = None) -> None:
         """Makes this the newest snapshot. What it changes is computed by the next `settling`. `patch`: how it was made."""
@@ -256,10 +263,11 @@ class Tables:
                 break
             while self._unfinished and not self._shared_is_due:
                 yield from self._finishing(next(iter(self._unfinished)))
+        self._stocks.forget_steps()
 
     @property
     def _shared(self) -> tuple[Shared[Any, Scope, Any], ...]:
-        return self.derivations.hosts, self.derivations.part, self.derivations.told
+        return self.derivations.hosts, self.derivations.shelf
 
     @property
     def _shared_is_due(self) -> bool:
@@ -304,7 +312,7 @@ class Tables:
                 before = self._moved.pop(proxy)
                 had = {
                     kind: {name: before.get(kind, {}).get(name, "") for name in names}
-                    for kind, names in table.by_type.items()
+                    for kind, names in table.current.items()
                 }
                 found[proxy] = _both(_both(found.get(proxy, {}), had), before)
         self._finished.clear()
@@ -321,11 +329,9 @@ class Tables:
                     self._own[change.key].replace(change.old or (), change.new)
                     self._unfinished.setdefault(self._at[change.key], {})[change.key] = None
         for subject, _, hosts in self._each(derived.hosts):
-            subject.want(hosts.whole)
-        for subject, host, part in self._each(derived.part):
-            subject.take_part(host, part)
-        for subject, use, told in self._each(derived.told):
-            subject.take_endpoints(use, told.endpoints)
+            subject.want(hosts.blocks)
+        for subject, block, shelf in self._each(derived.shelf):
+            subject.take_shelf(block, shelf)
         for subject, _, found in self._each(derived.frame):
             subject.take_frame(found)
 
@@ -344,13 +350,13 @@ class Tables:
         self._leave(proxy)
         table = self._scopes.get(scope)
         if table is None:
-            table = self._scopes[scope] = ScopeTable(scope, self.derivations)
+            table = self._scopes[scope] = ScopeTable(scope, self.derivations, self._stocks)
         table.proxies[proxy] = None
         self._at[proxy] = table
         self._unfinished.setdefault(table, {})[proxy] = None
         own = self._own[proxy].by_type
-        both = {kind: _Layered(own[kind], shared) for kind, shared in table.by_type.items()}
-        self._views[proxy] = ResourceSet(MappingProxyType(both), own)
+        layered = {kind: _Layered(own[kind], table, kind) for kind in TYPES}
+        self._views[proxy] = ResourceSet(MappingProxyType(layered), own, table.edition)
 
     def _leave(self, proxy: Proxy) -> None:
         table = self._at.pop(proxy, None)
@@ -373,24 +379,31 @@ def _both(one: Changes, other: Changes) -> Changes:
 
 
 class _Layered(Mapping[str, Resource]):
-    """What is a proxy's own, before what it shares."""
+    """What is a proxy's own, before what is its scope's, before the stock."""
 
-    __slots__ = ("_own", "_shared")
+    __slots__ = ("_kind", "_own", "_scope", "_table")
 
-    def __init__(self, own: Mapping[str, Resource], shared: Mapping[str, Resource]) -> None:
+    def __init__(self, own: Mapping[str, Resource], table: ScopeTable, kind: str) -> None:
         self._own = own
-        self._shared = shared
+        self._scope = table.by_type[kind]
+        self._table = table
+        self._kind = kind
 
     def __getitem__(self, name: str) -> Resource:
-        found = self._own.get(name)
-        return self._shared[name] if found is None else found
+        found = self._own.get(name) or self._scope.get(name)
+        return self._table.stock.of_type(self._kind)[name] if found is None else found
 
     def __contains__(self, name: object) -> bool:
-        return name in self._own or name in self._shared
+        return name in self._own or name in self._scope or name in self._table.stock.of_type(self._kind)
 
     def __iter__(self) -> Iterator[str]:
-        yield from self._own
-        yield from (name for name in self._shared if name not in self._own)
+        own, scope = self._own, self._scope
+        yield from own
+        yield from (name for name in scope if name not in own)
+        yield from (name for name in self._table.stock.of_type(self._kind) if name not in own and name not in scope)
 
     def __len__(self) -> int:
-        return len(self._shared) + sum(1 for name in self._own if name not in self._shared)
+        stock = self._table.stock.of_type(self._kind)
+        if not self._own and not self._scope:
+            return len(stock)
+        return len(stock.keys() | self._scope.keys() | self._own.keys())

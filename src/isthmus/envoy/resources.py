@@ -6,7 +6,7 @@ Versions survive restarts and are equal on two control planes of one release, so
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -99,10 +99,13 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class ResourceSet:
-    """Everything that one proxy may be given: type URL → name → resource. `own` are those of them that it does not share with others."""
+    """Everything that one proxy may be given: type URL → name → resource. `own` are those of them that it does not share with others. Of two sets
+    with one `edition`, that also have changes in common, what has changed is the same.
+    """
 
     by_type: Mapping[str, Mapping[str, Resource]]
     own: Mapping[str, Mapping[str, Resource]] = field(default_factory=dict)
+    edition: Callable[[], object] = lambda: None
 
     def of_type(self, type_url: str) -> Mapping[str, Resource]:
         return self.by_type.get(type_url, {})

@@ -131,9 +131,10 @@ class Session:
             types = tuple((type_url, state.wildcard, state.names) for type_url, state in self._types.items())
             interest = self._interest = self._encoded.interest(types)
         told = self._encoded.told(changes, interest)
-        if told is None:
+        edition = resources.edition()
+        if told is None or told.edition is not edition:
             responses = self._publish(resources, changes)
-            self._remember(changes, interest, len(responses))
+            self._remember(changes, interest, edition, len(responses))
             return responses
         response = told.response
         if response is None:
@@ -149,16 +150,16 @@ class Session:
         self._sent(state, response)
         return [response.message]
 
-    def _remember(self, changes: Changes, interest: Interest, sent: int) -> None:
+    def _remember(self, changes: Changes, interest: Interest, edition: object, sent: int) -> None:
         """For the next stream like this one. Not where the order of types plays a part, or resources that only this client has."""
         assert self._resources is not None, "called for what was published"
         if self._calm:
-            self._encoded.remember(Told(changes, interest, "", None))
+            self._encoded.remember(Told(changes, interest, edition, "", None))
             return
         due = [type_url for type_url, state in self._types.items() if state.in_flight or not state.looked_at]
         type_url = due[0]
         if sent == len(due) == 1 and type_url != CLUSTER and not self._resources.own.get(type_url):
-            self._encoded.remember(Told(changes, interest, type_url, self._encoded.latest(type_url)))
+            self._encoded.remember(Told(changes, interest, edition, type_url, self._encoded.latest(type_url)))
 
     def _publish(self, resources: ResourceSet, changes: Changes | None) -> list[Response]:
         if changes is None and self._resources is not None:

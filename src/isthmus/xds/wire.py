@@ -60,6 +60,8 @@ class Told(NamedTuple):
 
     changes: Changes
     interest: Interest
+    edition: object
+    """Of the resources."""
     type_url: str
     response: Delta | None
 
