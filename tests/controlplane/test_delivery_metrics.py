@@ -24,7 +24,7 @@ def test_pushes_refusals_and_convergence_have_istios_names():
     convergence.took(0.02)
     convergence.took(100.0)
     registry = CollectorRegistry()
-    add_delivery_metrics(registry, streams, convergence, scopes=3)
+    add_delivery_metrics(registry, streams, convergence, scopes=3, stocks=2)
 
     shown = generate_latest(registry).decode()
 
@@ -38,6 +38,7 @@ def test_pushes_refusals_and_convergence_have_istios_names():
         'pilot_proxy_convergence_time_bucket{le="+Inf"} 2.0',
         "pilot_proxy_convergence_time_count 2.0",
         "isthmus_scopes 3.0",
+        "isthmus_stocks 2.0",
         "isthmus_xds_bodies_encoded_total 2.0",
     ):
         assert line in shown

@@ -7,13 +7,14 @@ from collections import Counter
 
 from small_meshes import Mesh, of_service
 
-from isthmus.controlplane.derived import Host, Hosted
+from isthmus.controlplane.derived import Block, Host, Hosted, Hosts, Shelf
+from isthmus.controlplane.stocks import Stock
 from isthmus.envoy.resources import Piece, Resource
 
 
 def alive() -> Counter[str]:
     gc.collect()
-    kinds = (Resource, Piece, Host, Hosted)
+    kinds = (Resource, Piece, Host, Hosted, Hosts, Block, Shelf, Stock)
     return Counter(type(each).__name__ for each in gc.get_objects() if type(each) in kinds)
 
 

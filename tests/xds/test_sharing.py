@@ -52,6 +52,23 @@ def test_a_change_is_encoded_once_for_all_streams():
     assert len({id(response[-1]) for (response,) in responses}) == 1
 
 
+def test_what_one_stream_was_told_counts_for_no_other_that_has_something_else():
+    """Scopes have changes in common and are finished one after the other: at this moment the first is a step ahead."""
+    encoded, resources = Encoded(), world()
+    ahead, behind = (settled(Session(delta=True, encoded=encoded), resources) for _ in range(2))
+    changes = {ENDPOINTS: {NAMES[0]: resources.of_type(ENDPOINTS)[NAMES[0]].version}}
+
+    def at(revision: str) -> ResourceSet:
+        new = resources.of_type(ENDPOINTS) | {NAMES[0]: resource(NAMES[0], revision)}
+        return ResourceSet({**resources.by_type, ENDPOINTS: new}, resources.own, lambda: revision)
+
+    ahead.publish(at("3"), changes)
+    (response,) = behind.publish(at("2"), changes)
+
+    (found,) = discovery_pb2.DeltaDiscoveryResponse.FromString(b"".join(response)).resources
+    assert found.version == resource(NAMES[0], "2").version
+
+
 def test_what_two_route_tables_have_in_common_is_in_memory_once_while_it_is_sent():
     """However many clients read slowly: what waits for them are the same bytes."""
     common = Piece.together(Piece.of(bytes([number]) * 1000) for number in range(20))

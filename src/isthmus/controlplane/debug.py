@@ -193,7 +193,8 @@ class DebugPages:
         def gauge(name: str, meaning: str, value: float) -> None:
             Gauge(name, meaning, registry=registry).set(value)
 
-        add_delivery_metrics(registry, self._streams, self._delivery.convergence, self._delivery.tables.scopes)
+        tables = self._delivery.tables
+        add_delivery_metrics(registry, self._streams, self._delivery.convergence, tables.scopes, tables.stocks)
         gauge("pilot_services", "Services in the mesh.", len(snapshot.services) if snapshot else 0)
         for collector in self._counted:
             registry.register(collector)

@@ -62,10 +62,11 @@ class Convergence:
 
 
 class _Collector:
-    def __init__(self, streams: Streams, convergence: Convergence, scopes: int) -> None:
+    def __init__(self, streams: Streams, convergence: Convergence, scopes: int, stocks: int) -> None:
         self._streams = streams
         self._convergence = convergence
         self._scopes = scopes
+        self._stocks = stocks
 
     def collect(self) -> Iterator[Metric]:
         encoded = self._streams.encoded
@@ -74,6 +75,9 @@ class _Collector:
         yield _by_type("pilot_xds_pushes", "Responses sent, by type.", encoded.sent)
         yield _by_type("pilot_total_xds_rejects", "Responses that proxies refused, by type.", encoded.refused)
         yield GaugeMetricFamily("isthmus_scopes", "Tables that connected proxies share.", value=self._scopes)
+        yield GaugeMetricFamily(
+            "isthmus_stocks", "Different sets of clusters and endpoints that scopes share.", value=self._stocks
+        )
         for name, meaning, value in (
             ("isthmus_xds_bodies_encoded", "Bodies of responses that were put together.", encoded.made),
             (
@@ -90,8 +94,10 @@ class _Collector:
             yield CounterMetricFamily(name, meaning, value=value)
 
 
-def add_delivery_metrics(registry: CollectorRegistry, streams: Streams, convergence: Convergence, scopes: int) -> None:
-    registry.register(_Collector(streams, convergence, scopes))
+def add_delivery_metrics(
+    registry: CollectorRegistry, streams: Streams, convergence: Convergence, scopes: int, stocks: int
+) -> None:
+    registry.register(_Collector(streams, convergence, scopes, stocks))
 
 
 def _by_type(name: str, meaning: str, counts: dict[str, int]) -> Metric:

@@ -10,10 +10,10 @@
         │           └─▶ listeners ───────────────────────┘                        │
         └─────▶ scope, inbound (proxy) ──▶ own resources ─────────────────────────┘
 
-*Use*: a service port under one policy. *Told*: its endpoints, encoded. *Part*: all that a host adds, but endpoints. *Shelf*: clusters and endpoints
-of some hosts of one namespace (a *block*). *Frame*: what is one for all hosts. *Section*: the virtual hosts of one namespace in a route table. Each is
-computed once for all the scopes that agree on what it looked at: endpoints mostly by network, parts by cluster. What follows from all the hosts
-that a scope sees is derived from these as a value (`Hosts`): scopes that see the same share it, whyever they do. The functions are those of
+*Use*: a service port under one policy. *Told*: its endpoints, encoded. *Part*: all that a host adds, but endpoints. *Shelf*: clusters and
+endpoints of some hosts of one namespace (a *block*). *Frame*: what is one for all hosts. *Section*: the virtual hosts of one namespace in a route
+table. Each is computed once for all the scopes that agree on what it looked at: endpoints mostly by network, parts by cluster. What follows from all
+the hosts that a scope sees is derived from these as a value (`Hosts`): scopes that see the same share it, whyever they do. The functions are those of
 `discovery` and `envoy`, given a snapshot whose reads are recorded; so a change costs what read it, and nothing here says what that is. The
 meaning is `compile_view(view_for(proxy, snapshot))`: tests hold both equal.
 

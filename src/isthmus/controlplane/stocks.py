@@ -7,29 +7,55 @@ now. So a scope costs a reference, and a change is found once, however many scop
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple
 from weakref import WeakValueDictionary
 
-from isthmus.controlplane.derived import Shelf
+from isthmus.controlplane.derived import Block, Shelf
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, SECRET, Changes, Resource
 
 Named = Mapping[str, Resource]
+_Pair = tuple[Resource | None, Resource | None]
+"""What there was of a name, and what there is now."""
+
 _NOTHING: Named = {}
 
 
 class Stock:
-    """Resources by type and name."""
+    """Resources by type and name, and the shelves that they are on, by block."""
 
-    __slots__ = ("__weakref__", "by_type", "shelves")
+    __slots__ = ("__weakref__", "_by_type", "shelves")
 
-    def __init__(self, shelves: tuple[Shelf, ...], by_type: Mapping[str, Named]) -> None:
+    def __init__(self, shelves: Mapping[Block, Shelf], by_type: Mapping[str, Named]) -> None:
         self.shelves = shelves
-        self.by_type = by_type
+        self._by_type = by_type
 
     def of_type(self, type_url: str) -> Named:
-        return self.by_type.get(type_url, _NOTHING)
+        return self._by_type.get(type_url, _NOTHING)
+
+    def replaced(self, shelves: Mapping[Block, Shelf], different: Mapping[str, Mapping[str, _Pair]]) -> Stock:
+        """The stock of these shelves. Types of which nothing is different are not copied."""
+        by_type = dict(self._by_type)
+        for type_url, pairs in different.items():
+            found = by_type[type_url] = dict(self.of_type(type_url))
+            for name, (_, new) in pairs.items():
+                if new is None:
+                    found.pop(name, None)
+                else:
+                    found[name] = new
+        return Stock(shelves, by_type)
 
 
-EMPTY = Stock((), {})
+EMPTY = Stock({}, {})
+
+
+class _Step(NamedTuple):
+    """`before`, `blocks` and `fresh` are kept so that no others come to have their identities."""
+
+    before: Stock
+    blocks: tuple[Block, ...]
+    fresh: Mapping[Block, Shelf]
+    after: Stock
+    changes: Changes
 
 
 class Stocks:
@@ -38,50 +64,52 @@ class Stocks:
     def __init__(self) -> None:
         self._known: WeakValueDictionary[tuple[int, ...], Stock] = WeakValueDictionary()
         """By the identities of its shelves, which it keeps."""
-        self._steps: dict[tuple[int, int], tuple[Stock, Stock, Changes]] = {}
+        self._steps: dict[tuple[int, ...], _Step] = {}
 
     def __len__(self) -> int:
         return len(self._known)
 
-    def step(self, before: Stock, shelves: tuple[Shelf, ...]) -> tuple[Stock, Changes]:
-        """The stock of these shelves, and what is different in it from the one before: the same objects for all who take the same step."""
-        key = tuple(map(id, shelves))
-        after = self._known.get(key)
-        if after is before:
-            return before, {}
-        if after is not None:
-            taken = self._steps.get((id(before), id(after)))
-            if taken is not None:
-                return after, taken[2]
-        different = dict(_different(before, shelves))
+    def step(self, before: Stock, blocks: tuple[Block, ...], fresh: Mapping[Block, Shelf]) -> tuple[Stock, Changes]:
+        """The stock of these blocks, which has the shelves of the one before, but for fresh ones; and what is different in it. All who take the same
+        step get the same objects.
+        """
+        key = (id(before), id(blocks), *map(id, fresh), *map(id, fresh.values()))
+        step = self._steps.get(key)
+        if step is None:
+            step = self._steps[key] = self._step(before, blocks, fresh)
+        return step.after, step.changes
+
+    def _step(self, before: Stock, blocks: tuple[Block, ...], fresh: Mapping[Block, Shelf]) -> _Step:
+        shelves = {block: found for block in blocks if (found := fresh.get(block) or before.shelves.get(block))}
+        different = dict(_different(before.shelves.values(), shelves.values(), before.of_type(SECRET)))
+        known = (*map(id, shelves), *map(id, shelves.values()))
+        after = self._known.get(known)
         if after is None:
-            after = self._known[key] = Stock(shelves, _replaced(before, different))
+            after = self._known[known] = before.replaced(shelves, different)
         changes = {
-            type_url: {name: known.version if known else "" for name, (known, _) in found.items()}
-            for type_url, found in different.items()
+            type_url: {name: had.version if had else "" for name, (had, _) in pairs.items()}
+            for type_url, pairs in different.items()
         }
-        self._steps[id(before), id(after)] = before, after, changes
-        return after, changes
+        return _Step(before, blocks, fresh, after, changes)
 
     def forget_steps(self) -> None:
         """Nobody will take those again: everybody is where they lead to."""
         self._steps.clear()
 
 
-_Pair = tuple[Resource | None, Resource | None]
-
-
-def _different(before: Stock, shelves: tuple[Shelf, ...]) -> Iterator[tuple[str, dict[str, _Pair]]]:
-    """By type, each name of which there was another resource than there will be."""
-    had, has = frozenset(before.shelves), frozenset(shelves)
-    gone = [shelf for shelf in before.shelves if shelf not in has]
-    come = [shelf for shelf in shelves if shelf not in had]
+def _different(
+    before: Iterable[Shelf], after: Iterable[Shelf], secrets: Named
+) -> Iterator[tuple[str, dict[str, _Pair]]]:
+    """By type, each name of which there was another resource than there will be. `secrets` are those before: several shelves may have one."""
+    had, has = dict.fromkeys(before), dict.fromkeys(after)
+    gone = [shelf for shelf in had if shelf not in has]
+    come = [shelf for shelf in has if shelf not in had]
     pairs = {
         CLUSTER: _pairs(_by_name(s.clusters for s in gone), _by_name(s.clusters for s in come)),
         ENDPOINTS: _pairs(_by_name(s.endpoints for s in gone), _by_name(s.endpoints for s in come)),
     }
     if any(shelf.secrets for shelf in (*gone, *come)):
-        pairs[SECRET] = _pairs(before.of_type(SECRET), _by_name(shelf.secrets for shelf in shelves))
+        pairs[SECRET] = _pairs(secrets, _by_name(shelf.secrets for shelf in has))
     return ((type_url, found) for type_url, found in pairs.items() if found)
 
 
@@ -93,16 +121,3 @@ def _pairs(had: Named, has: Named) -> dict[str, _Pair]:
     found: dict[str, _Pair] = {name: (known, has.get(name)) for name, known in had.items() if has.get(name) != known}
     found.update((name, (None, new)) for name, new in has.items() if name not in had)
     return found
-
-
-def _replaced(before: Stock, different: Mapping[str, Mapping[str, _Pair]]) -> Mapping[str, Named]:
-    by_type = dict(before.by_type)
-    for type_url, pairs in different.items():
-        replaced = dict(before.of_type(type_url))
-        for name, (_, new) in pairs.items():
-            if new is None:
-                replaced.pop(name, None)
-            else:
-                replaced[name] = new
-        by_type[type_url] = replaced
-    return by_type

@@ -108,7 +108,8 @@ class ScopeTable(Table):
         self._derivations = derivations
         self._stocks = stocks
         self._blocks: tuple[Block, ...] = ()
-        self._shelves: dict[Block, Shelf] = {}
+        self._fresh: dict[Block, Shelf] = {}
+        """Shelves that are not in the stock yet."""
         self._frame: tuple[Typed, ...] = ()
         for each in self._observed:
             each.observe(None, scope)
@@ -133,12 +134,12 @@ class ScopeTable(Table):
         for block in self._blocks:
             if block not in after:
                 self._derivations.shelf.release(block, self.scope)
-                self._shelves.pop(block, None)
+                self._fresh.pop(block, None)
         self._blocks = blocks
 
     def take_shelf(self, block: Block, shelf: Shelf) -> None:
         if block in self._blocks:
-            self._shelves[block] = shelf
+            self._fresh[block] = shelf
 
     def take_frame(self, found: tuple[Typed, ...]) -> None:
         self.replace(self._frame, found)
@@ -146,8 +147,8 @@ class ScopeTable(Table):
 
     def commit(self) -> None:
         super().commit()
-        shelves = tuple([shelf for block in self._blocks if (shelf := self._shelves.get(block)) is not None])
-        self.stock, changes = self._stocks.step(self.stock, shelves)
+        self.stock, changes = self._stocks.step(self.stock, self._blocks, self._fresh)
+        self._fresh = {}
         if not all(names.keys().isdisjoint(self.by_type[kind]) for kind, names in changes.items()):
             changes = {
                 kind: {name: version for name, version in names.items() if name not in self.by_type[kind]}
