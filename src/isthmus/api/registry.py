@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import msgspec
 
 from isthmus.api import (
@@ -21,6 +19,7 @@ from isthmus.api import (
     virtual_service,
 )
 from isthmus.api.meta import KubernetesObject
+from isthmus.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

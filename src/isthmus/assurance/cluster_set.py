@@ -7,7 +7,6 @@ Services of one name are one service of the set, as far as they are exported. Wh
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from ipaddress import IPv6Address, ip_address
 from typing import Any
 
@@ -22,6 +21,7 @@ from isthmus.ingest.allocation import place_of_set_address, places_of, set_addre
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.model.attachments import Condition
 from isthmus.model.names import ClusterId, Hostname, Namespace, ServiceKey
+from isthmus.model.values import dataclass
 
 MANAGED_BY = "app.kubernetes.io/managed-by"
 MANAGER = "isthmus-cluster-set"

@@ -7,7 +7,7 @@ without that part, and an Issue names it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from types import MappingProxyType
 from typing import Any, TypeVar
@@ -25,6 +25,7 @@ from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, ServiceKey
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Snapshot
+from isthmus.model.values import dataclass
 from isthmus.model.views import ExtraHost, InboundPort, InboundView, OutboundView, Proxy, Upstream, View
 
 T = TypeVar("T", OutboundView, InboundView)

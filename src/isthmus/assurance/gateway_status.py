@@ -6,7 +6,6 @@ What other controllers have written stays: a route may have parents that are the
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from isthmus.api import gateway_api as api
@@ -26,6 +25,7 @@ from isthmus.model.attachments import (
 )
 from isthmus.model.names import Hostname
 from isthmus.model.snapshot import Snapshot
+from isthmus.model.values import dataclass
 
 CONTROLLER = "istio.io/gateway-controller"
 """Who speaks in a route's status. It is Istio's name, so that its tools and its users find what they look for."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
@@ -24,6 +23,7 @@ from isthmus.model.names import ClusterId, MeshId, Namespace
 from isthmus.model.snapshot import ClusterSet, MeshSettings, Snapshot
 from isthmus.model.topology import ImportState
 from isthmus.model.traffic import Wishes
+from isthmus.model.values import dataclass
 
 Object = dict[str, Any]
 

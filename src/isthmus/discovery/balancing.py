@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from math import lcm
 
 from isthmus.discovery.families import family_of
 from isthmus.model.names import ClusterId, NetworkId
 from isthmus.model.services import ServicePort
 from isthmus.model.topology import Locality, NetworkGateway
+from isthmus.model.values import dataclass
 from isthmus.model.views import Destination, Direct, LocalityGroup, ThroughGateways
 from isthmus.model.workloads import Endpoint, Health
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from isthmus.discovery.security import takes_mutual_tls
 from isthmus.model.federation import (
@@ -27,6 +27,7 @@ from isthmus.model.security import Action, Attribute, Authorization, Authorizati
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.topology import Locality, Standing
+from isthmus.model.values import dataclass
 from isthmus.model.workloads import Endpoint, Health
 
 POLICY_PREFIX = "MeshPeer/"

@@ -7,7 +7,6 @@ A service to which an imported VirtualService routes is seen, too, unless the Si
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from isthmus.discovery.headless import host_of, is_near
 from isthmus.discovery.visibility import is_exported, is_for_all
@@ -17,6 +16,7 @@ from isthmus.model.routing import VirtualService
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.sidecars import ALL_PORTS, Egress, Elsewhere, Placed, Placement, SeenPorts, Sidecar
 from isthmus.model.snapshot import Snapshot
+from isthmus.model.values import dataclass
 from isthmus.model.views import ProxyKind, Scope, upstream_name
 
 

@@ -7,7 +7,7 @@ all the callers and rules for which it is the same.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from isthmus.discovery.balancing import Reached, Scales, groups_of, scale_of
 from isthmus.discovery.destination_rules import is_in
@@ -19,6 +19,7 @@ from isthmus.model.origins import Origin
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.traffic import DestinationRule, Subset, TrafficPolicy
+from isthmus.model.values import dataclass
 from isthmus.model.views import (
     Direct,
     LeftOut,

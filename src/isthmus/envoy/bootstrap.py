@@ -11,13 +11,13 @@ import ipaddress
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from isthmus.envoy.common import SDS_UPSTREAM, SIDECAR_MARK
 from isthmus.envoy.served_names import BUFFER_BYTES, lua
 from isthmus.envoy.tls import CONTROL_PLANE_ROOTS, TRUST_BUNDLE, WORKLOAD_CERTIFICATE
 from isthmus.model.proxy_config import NOTHING_SAID, ProxyConfig, StatisticsKept
+from isthmus.model.values import dataclass
 
 XDS_UPSTREAM = "xds-grpc"
 READINESS_PORT = 15021

@@ -8,7 +8,6 @@ entries there have together.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, assert_never
 
@@ -16,6 +15,7 @@ from isthmus.envoy.resources import Resource
 from isthmus.envoy.wire import block, number, text, varint
 from isthmus.model.telemetry import canonical_name, canonical_revision
 from isthmus.model.topology import Locality
+from isthmus.model.values import dataclass
 from isthmus.model.views import Destination, LocalityGroup
 from isthmus.model.workloads import Health
 

@@ -16,7 +16,6 @@ In DISABLE an application's own TLS is bytes like any other, unless a Sidecar ha
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from envoy.config.core.v3 import base_pb2
@@ -30,6 +29,7 @@ from isthmus.model.gateways import ServerTls, TlsMode
 from isthmus.model.identity import TrustDomain
 from isthmus.model.security import Authorization, MutualTlsMode, PathNormalization
 from isthmus.model.services import Protocol
+from isthmus.model.values import dataclass
 from isthmus.model.views import InboundPort, InboundView
 
 Chain = listener_components_pb2.FilterChain

@@ -16,7 +16,7 @@ from __future__ import annotations
 import itertools
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from functools import cache
 from typing import Any
 
@@ -31,6 +31,7 @@ from isthmus.model.routing import ConnectionRoute
 from isthmus.model.services import Protocol, Resolution
 from isthmus.model.sidecars import Elsewhere, Place, Placed, Placement, SeenPorts, includes
 from isthmus.model.traffic import Treatment
+from isthmus.model.values import dataclass
 from isthmus.model.views import Scope, Upstream
 
 Chain = listener_components_pb2.FilterChain

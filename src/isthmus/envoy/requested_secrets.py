@@ -7,7 +7,6 @@ before they are sent: a proxy can be given no other.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from envoy.extensions.transport_sockets.tls.v3 import secret_pb2
 
@@ -24,6 +23,7 @@ from isthmus.envoy.tls import (
 from isthmus.incremental.while_used import while_used
 from isthmus.model.gateways import ServerTls
 from isthmus.model.traffic import TrafficPolicy
+from isthmus.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

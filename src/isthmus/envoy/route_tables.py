@@ -8,7 +8,6 @@ for those whose services they call by names that say no namespace: nearly always
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from isthmus.envoy import routes
 from isthmus.envoy.outbound import Plan
@@ -17,6 +16,7 @@ from isthmus.envoy.routes import Named
 from isthmus.model.names import Namespace
 from isthmus.model.services import Protocol
 from isthmus.model.sidecars import Elsewhere
+from isthmus.model.values import dataclass
 from isthmus.model.views import ExtraHost, Scope
 
 

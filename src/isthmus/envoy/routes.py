@@ -9,7 +9,6 @@ say no namespace come last.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any, TypeVar
 
@@ -28,6 +27,7 @@ from isthmus.model.routing import DIRECT_BODY_BYTES_MAX, Route
 from isthmus.model.services import Service
 from isthmus.model.sidecars import Elsewhere
 from isthmus.model.traffic import ConsistentHash
+from isthmus.model.values import dataclass
 from isthmus.model.views import ExtraHost, Scope, Upstream
 
 _IDEMPOTENT = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"

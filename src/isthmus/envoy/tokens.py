@@ -7,7 +7,6 @@ kept as metadata, where policies read it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +19,7 @@ from isthmus.envoy import tls
 from isthmus.envoy.common import address, seconds
 from isthmus.envoy.resources import Resource
 from isthmus.model.security import TokenRule
+from isthmus.model.values import dataclass
 
 _KEYS_SECONDS = 20 * 60
 """How long fetched keys are believed, as in Istio."""

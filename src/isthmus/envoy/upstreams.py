@@ -6,7 +6,6 @@ the proxies and moments that agree on its facts.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
@@ -39,6 +38,7 @@ from isthmus.model.names import ServiceKey
 from isthmus.model.origins import Origin
 from isthmus.model.services import Resolution, Service, ServicePort
 from isthmus.model.traffic import Balancing, TlsOrigination, TrafficPolicy
+from isthmus.model.values import dataclass
 from isthmus.model.views import InboundPort, ProxyKind, Upstream
 
 Cluster = cluster_pb2.Cluster

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import cast
 
 from isthmus.api.core import Node, Pod, Service
@@ -19,6 +18,7 @@ from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId
 from isthmus.model.snapshot import MeshSettings
 from isthmus.model.topology import Cluster, ClusterNetwork, NetworkGateway
+from isthmus.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

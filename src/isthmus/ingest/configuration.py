@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import TypeVar, cast
 
 from isthmus.api import envoy_filter, federation, networking, proxy_config, security, telemetry, virtual_service
@@ -55,6 +55,7 @@ from isthmus.model.snapshot import Exposure, MeshSettings
 from isthmus.model.telemetry import Telemetry
 from isthmus.model.topology import ClusterNetwork, NetworkGateway
 from isthmus.model.traffic import DestinationRule
+from isthmus.model.values import dataclass
 
 Read = TypeVar("Read", bound=KubernetesObject)
 Value = TypeVar("Value")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from isthmus.ingest.allocation import mesh_name_addresses_at, places_of
 from isthmus.ingest.labels import PEER_GATEWAY_PORT
@@ -33,6 +33,7 @@ from isthmus.model.names import ClusterId, MeshId, NetworkId, ServiceKey
 from isthmus.model.services import Protocol, Service
 from isthmus.model.snapshot import MeshSettings
 from isthmus.model.topology import ImportState, NetworkGateway
+from isthmus.model.values import dataclass
 from isthmus.model.workloads import Endpoint, Health, Workload
 
 Services = dict[ServiceKey, Service]

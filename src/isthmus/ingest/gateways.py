@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass
 
 from isthmus.api.core import Node, Service
 from isthmus.api.gateway import Gateway, GatewayServer, GatewayTls
@@ -18,6 +17,7 @@ from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace, NetworkId, ServiceKey
 from isthmus.model.snapshot import Exposure, MeshSettings
 from isthmus.model.topology import NetworkGateway
+from isthmus.model.values import dataclass
 from isthmus.model.workloads import Endpoint
 
 DEFAULT_GATEWAY_PORT = 15443

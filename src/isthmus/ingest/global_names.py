@@ -8,7 +8,7 @@ and may add names with a prefix of their own, spread in another way.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import cast
 
 from isthmus.api.core import Deployment, Namespace
@@ -24,6 +24,7 @@ from isthmus.model.security import Labels
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import GlobalNames, MeshSettings
 from isthmus.model.traffic import DestinationRule, LocalityPreference, OutlierDetection, TrafficPolicy, Wishes
+from isthmus.model.values import dataclass
 from isthmus.model.workloads import Endpoint
 
 _ENVIRONMENT, _IGNORED = "admiral.io/env", "admiral.io/ignore"

@@ -12,7 +12,7 @@ elsewhere that of the first cluster by id; `POD.CLUSTER.SERVICE.NAMESPACE.svc.â€
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from isthmus.ingest.allocation import addresses_of_pods
 from isthmus.ingest.cache import IngestCache
@@ -20,6 +20,7 @@ from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import UNDECLARED_NETWORK, ClusterId, Hostname, NetworkId, ServiceKey
 from isthmus.model.services import Service
 from isthmus.model.snapshot import MeshSettings
+from isthmus.model.values import dataclass
 from isthmus.model.workloads import Endpoint
 
 

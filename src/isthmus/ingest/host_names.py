@@ -7,11 +7,12 @@ a gateway of that name becomes one gateway for each address.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from isthmus.model.addresses import is_ip
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.topology import NetworkGateway, ResolvedName
+from isthmus.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from isthmus.api.core import Namespace
 from isthmus.ingest import labels
@@ -14,6 +14,7 @@ from isthmus.model.names import ClusterId, MeshId, NetworkId
 from isthmus.model.security import FetchedKeys
 from isthmus.model.snapshot import MeshSettings
 from isthmus.model.topology import ClusterNetwork, ImportState, ResolvedName, Standing
+from isthmus.model.values import dataclass
 
 Objects = Mapping[str, Mapping[tuple[str, str], object]]
 """Decoded objects by kind, then by namespace (empty if cluster-scoped) and name."""

@@ -8,7 +8,7 @@ does not leave to it. Otherwise whoever may run one machine of a namespace could
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from isthmus.api.networking import Condition, WorkloadEntry, WorkloadGroup
@@ -16,6 +16,7 @@ from isthmus.ingest import labels
 from isthmus.ingest.inputs import Objects
 from isthmus.model.names import ClusterId, NetworkId
 from isthmus.model.topology import Locality
+from isthmus.model.values import dataclass
 from isthmus.model.views import Proxy
 from isthmus.model.workloads import Health
 

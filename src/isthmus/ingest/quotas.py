@@ -9,7 +9,7 @@ alone, and one that is taken away may open a door, so that more of them are told
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import Enum
 from typing import Any, cast
 
@@ -29,6 +29,7 @@ from isthmus.model.names import ClusterId, Namespace, ServiceKey
 from isthmus.model.quotas import Allowances, QuotaUse
 from isthmus.model.services import Service
 from isthmus.model.snapshot import MeshSettings
+from isthmus.model.values import dataclass
 
 SERVICES = "services"
 UNLIMITED = "unlimited"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from isthmus.api import networking as api
 from isthmus.api.core import ServicePort as PortObject
@@ -19,6 +19,7 @@ from isthmus.model.names import ClusterId, Hostname, Namespace, NetworkId
 from isthmus.model.security import Labels
 from isthmus.model.services import Resolution, Service, ServicePort
 from isthmus.model.topology import ClusterNetwork, Locality
+from isthmus.model.values import dataclass
 from isthmus.model.workloads import Endpoint, Health, Workload
 
 _RESOLUTIONS = {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import reduce
 
 from isthmus.api.core import Service as ServiceObject
@@ -15,6 +15,7 @@ from isthmus.model.names import ClusterId, Hostname, Namespace, ServiceKey
 from isthmus.model.security import Labels
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.traffic import Wishes
+from isthmus.model.values import dataclass
 
 _BY_NAME = {
     "http": Protocol.HTTP,

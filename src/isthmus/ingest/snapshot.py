@@ -6,7 +6,7 @@ Clusters go in, in any order; what comes out does not depend on it. A mistake in
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from types import MappingProxyType
 
 from isthmus.ingest.aliases import apply_aliases
@@ -33,6 +33,7 @@ from isthmus.model.services import Service
 from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.topology import NetworkGateway
 from isthmus.model.traffic import DestinationRule
+from isthmus.model.values import dataclass
 from isthmus.model.workloads import Endpoint
 
 

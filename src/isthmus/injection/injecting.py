@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -28,6 +28,7 @@ from isthmus.injection.sidecar import (
     volumes,
 )
 from isthmus.injection.workloads import mesh_labels, owner_of
+from isthmus.model.values import dataclass
 
 Object = dict[str, Any]
 

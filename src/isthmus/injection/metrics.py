@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from isthmus.injection.probes import AGENT_PORT
 from isthmus.injection.settings import BadRequest
+from isthmus.model.values import dataclass
 
 Object = dict[str, Any]
 

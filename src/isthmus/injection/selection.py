@@ -7,10 +7,10 @@ selectors cannot say (host networking, the system's own namespaces, an annotatio
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from isthmus.model.selectors import Operator, Requirement
+from isthmus.model.values import dataclass
 
 Object = dict[str, Any]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ipaddress
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from typing import Any
 
 import yaml
@@ -13,6 +13,7 @@ import yaml
 from isthmus.injection.selection import DEFAULT_REVISION
 from isthmus.model.proxy_config import NOTHING_SAID, ProxyConfig, ProxyConfigs
 from isthmus.model.proxy_config_words import Word, read
+from isthmus.model.values import dataclass
 
 Object = dict[str, Any]
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from isthmus.injection.selection import DEFAULT_REVISION, REVISION_LABEL, entries, wire
+from isthmus.model.values import dataclass
 
 Object = dict[str, Any]
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from isthmus.model.values import dataclass
 from isthmus.model.workloads import owner_name
 
 Object = dict[str, Any]

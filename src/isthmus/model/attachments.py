@@ -6,9 +6,8 @@ object, as far as its own cluster's objects decide it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from isthmus.model.names import Hostname, Namespace
+from isthmus.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import Enum
 from urllib.parse import urlsplit
 
 from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.model.values import dataclass
 
 
 class Profile(Enum):

@@ -5,12 +5,13 @@ Values are kept as JSON text, so that they can be compared and hashed; what they
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from isthmus.model.names import Namespace
 from isthmus.model.origins import Origin
 from isthmus.model.security import Labels
+from isthmus.model.values import dataclass
 
 VERSION = "ISTIO_VERSION"
 """What a proxy says of its version, in its node metadata."""

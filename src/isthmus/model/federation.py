@@ -7,12 +7,13 @@ here. What a peer says is believed about its own mesh alone.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Hostname, MeshId, Namespace, NetworkId
 from isthmus.model.services import Service, ServicePort
 from isthmus.model.topology import ImportState, Locality, NetworkGateway, Standing
+from isthmus.model.values import dataclass
 
 ALL = "*"
 PLACE_WEIGHT_MAX = 1 << 20

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from isthmus.model.names import Namespace, covers
 from isthmus.model.routing import Route
 from isthmus.model.security import Labels
 from isthmus.model.traffic import Treatment
+from isthmus.model.values import dataclass
 
 
 class TlsMode(StrEnum):

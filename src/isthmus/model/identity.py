@@ -6,9 +6,9 @@ Values are built by `parse` alone, so an invalid one cannot exist; trust domains
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 
 from isthmus.model.names import Namespace
+from isthmus.model.values import dataclass
 
 _TRUST_DOMAIN = re.compile(r"[a-z0-9._-]{1,255}")
 _PATH_SEGMENT = re.compile(r"[a-zA-Z0-9._-]+")

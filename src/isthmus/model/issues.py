@@ -5,10 +5,11 @@ A user's mistake is an Issue: never a log line alone, never an exception, never 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import IntEnum
 
 from isthmus.model.names import ClusterId
+from isthmus.model.values import dataclass
 
 
 class Severity(IntEnum):

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import NewType
+
+from isthmus.model.values import dataclass
 
 ClusterId = NewType("ClusterId", str)
 """A Kubernetes cluster in the mesh; what remote secrets, agents and node metadata call it."""

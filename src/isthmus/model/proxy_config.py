@@ -7,10 +7,11 @@ The same words are in MeshConfig (`defaultConfig`), in ProxyConfig objects, in a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from enum import StrEnum
 
 from isthmus.model.names import Namespace
+from isthmus.model.values import dataclass
 
 Texts = tuple[tuple[str, str], ...]
 """A mapping of texts, sorted by key."""

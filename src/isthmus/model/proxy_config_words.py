@@ -6,13 +6,13 @@ Nothing here raises: what cannot be used is a Word with the reason, and each rea
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from isthmus.model.addresses import is_ip, is_port
 from isthmus.model.durations import seconds_of
 from isthmus.model.proxy_config import ClientCertificates, GatewayTopology, ProxyConfig, StatisticsKept, Texts
 from isthmus.model.regular_expressions import not_re2
+from isthmus.model.values import dataclass
 
 _THREADS_MAX = 256
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from isthmus.model.names import Namespace
+from isthmus.model.values import dataclass
 
 Allowances = Mapping[str, Mapping[Namespace, int]]
 """How many there may be: by resource (`virtualservices`), then by namespace. What is not in it has no bound."""

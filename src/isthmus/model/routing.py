@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import field
 from enum import StrEnum
 
 from isthmus.model.names import Hostname, Namespace
 from isthmus.model.origins import Origin
 from isthmus.model.security import Labels
 from isthmus.model.traffic import ConsistentHash, Treatment
+from isthmus.model.values import dataclass
 
 MESH = "mesh"
 """The name under which rules mean the sidecars, among the names of gateways."""

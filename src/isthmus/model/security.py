@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import Namespace
 from isthmus.model.origins import Origin
+from isthmus.model.values import dataclass
 
 Labels = tuple[tuple[str, str], ...]
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Protocol
 
 from isthmus.model.names import Namespace
+from isthmus.model.values import dataclass
 
 GATEWAY_NAME = "gateway.networking.k8s.io/gateway-name"
 """Pods of a Gateway of Gateway API carry its name."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from isthmus.model.gateways import ServerTls
 from isthmus.model.names import Hostname, Namespace, ServiceKey, covers
@@ -11,6 +10,7 @@ from isthmus.model.routing import Target
 from isthmus.model.security import Labels
 from isthmus.model.services import Protocol
 from isthmus.model.traffic import ConnectionPool
+from isthmus.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ Immutable; no credentials, no clock, no wire types. The reference meaning of eve
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from functools import cached_property
 
 from isthmus.model.attachments import Attachments
@@ -37,6 +37,7 @@ from isthmus.model.telemetry import Telemetry, TelemetryDefaults
 from isthmus.model.topology import Cluster, MeshNetworks, NetworkGateway
 from isthmus.model.traffic import DestinationRule, LocalityPreference, TrafficPolicy, Wishes
 from isthmus.model.trust import NOTHING_ASKED, OwnTrust
+from isthmus.model.values import dataclass
 from isthmus.model.workloads import Endpoint
 
 ClusterAddress = tuple[ClusterId, str]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 
 from isthmus.model.names import Namespace
 from isthmus.model.origins import Origin
 from isthmus.model.security import Labels
+from isthmus.model.values import dataclass
 
 NAME_LABELS = ("service.istio.io/canonical-name", "app.kubernetes.io/name", "app")
 REVISION_LABELS = ("service.istio.io/canonical-revision", "app.kubernetes.io/version", "version")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ipaddress
-from dataclasses import dataclass
 from enum import StrEnum
 
 from isthmus.model.names import ClusterId, Hostname, NetworkId
+from isthmus.model.values import dataclass
 
 IpRange = ipaddress.IPv4Network | ipaddress.IPv6Network
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import field, fields, replace
 from enum import StrEnum
 
 from isthmus.model.names import Hostname, Namespace
 from isthmus.model.origins import Origin
 from isthmus.model.security import Labels
+from isthmus.model.values import dataclass
 
 
 class ClientTls(StrEnum):

@@ -6,7 +6,7 @@ Everything is sorted, so equal meshes give equal views; equal views mean that no
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from enum import StrEnum
 
 from isthmus.model.envoy_filters import ConfigPatch
@@ -23,6 +23,7 @@ from isthmus.model.telemetry import Reporting
 from isthmus.model.topology import Locality, NetworkGateway
 from isthmus.model.traffic import ConnectionPool, TrafficPolicy
 from isthmus.model.trust import NOTHING_ASKED, OwnTrust
+from isthmus.model.values import dataclass
 from isthmus.model.workloads import Endpoint, Health
 
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import ClusterId, MeshId, Namespace, NetworkId, ServiceKey
 from isthmus.model.topology import Locality
+from isthmus.model.values import dataclass
 
 _OF_A_CRON_JOB = re.compile(r"(.+)-\d{8,10}")
 

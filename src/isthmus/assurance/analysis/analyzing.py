@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from typing import Any
 
@@ -21,6 +21,7 @@ from isthmus.assurance.validation.problems import Problem
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId
 from isthmus.model.snapshot import Snapshot
+from isthmus.model.values import dataclass
 
 _CONFIG_MAP, _MESH, _NETWORKS = "istio", "mesh", "meshNetworks"
 # What a computation finds that validation has found before it, and said better.

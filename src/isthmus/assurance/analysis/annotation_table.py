@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from isthmus.injection.settings import PROXY_CONFIG, BadRequest, own_proxy_config
+from isthmus.model.values import dataclass
 
 ANY_KIND = "*"
 _PODS = ("Pod",)

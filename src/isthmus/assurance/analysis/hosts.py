@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from isthmus.assurance.analysis.items import Index, Item, ports_of
+from isthmus.model.values import dataclass
 
 _EXPORT_TO = "networking.istio.io/exportTo"
 

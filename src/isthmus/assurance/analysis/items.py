@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from datetime import datetime
 from functools import cached_property
 from typing import Any
@@ -13,6 +13,7 @@ from isthmus.assurance.catalogue.code import Code
 from isthmus.assurance.validation import known_kinds
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId
+from isthmus.model.values import dataclass
 
 Object = dict[str, Any]
 Labels = Mapping[str, str]

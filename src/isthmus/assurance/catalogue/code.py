@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from isthmus.model.issues import Severity
+from isthmus.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from isthmus.assurance.compiling import computed
 from isthmus.assurance.traffic.walk import Configuration
 from isthmus.model.identity import SpiffeId
 from isthmus.model.snapshot import Snapshot
+from isthmus.model.values import dataclass
 from isthmus.model.views import Proxy, ProxyKind, View
 from isthmus.model.workloads import Workload
 

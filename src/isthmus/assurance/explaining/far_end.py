@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -19,6 +19,7 @@ from isthmus.model.names import MeshId
 from isthmus.model.origins import Origin
 from isthmus.model.security import MutualTlsMode
 from isthmus.model.snapshot import Snapshot
+from isthmus.model.values import dataclass
 from isthmus.model.views import InboundView, Proxy, ProxyKind, Scope
 from isthmus.model.workloads import Endpoint, Workload
 

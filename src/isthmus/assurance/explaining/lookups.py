@@ -7,7 +7,6 @@ client's proxy has, or over what the cluster's own DNS knows; the reasons from t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from isthmus.assurance.explaining.asked import Asked, BadQuestion, client_of
@@ -19,6 +18,7 @@ from isthmus.dns.query import question, read_reply
 from isthmus.dns.resolver import Resolver, Tried, tried
 from isthmus.model.names import ClusterId, Hostname
 from isthmus.model.services import Service
+from isthmus.model.values import dataclass
 
 Object = dict[str, Any]
 

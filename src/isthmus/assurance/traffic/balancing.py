@@ -6,8 +6,9 @@ A priority takes 140 % (the overprovisioning factor) of what is healthy in it, u
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
+
+from isthmus.model.values import dataclass
 
 Object = Mapping[str, Any]
 

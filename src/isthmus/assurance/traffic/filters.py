@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -16,6 +15,7 @@ from isthmus.assurance.traffic.policies import (
     objects_named_in,
 )
 from isthmus.assurance.traffic.request import Request
+from isthmus.model.values import dataclass
 
 Object = Mapping[str, Any]
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from isthmus.assurance.traffic.request import Request, Tls
 from isthmus.assurance.traffic.texts import is_within
 from isthmus.envoy.inbound import INBOUND_PORT
+from isthmus.model.values import dataclass
 
 Object = Mapping[str, Any]
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from isthmus.assurance.traffic.request import Request, Tls
 from isthmus.assurance.traffic.texts import is_within, matches_header, matches_template, matches_text, path_of
 from isthmus.discovery.federation import POLICY_PREFIX
+from isthmus.model.values import dataclass
 
 Object = Mapping[str, Any]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from enum import StrEnum
 from typing import Any
 
@@ -12,6 +12,7 @@ from isthmus.assurance.traffic.balancing import Chosen, endpoints_of, shares
 from isthmus.assurance.traffic.filters import Judged, Verdict, judged_connections, judged_requests
 from isthmus.assurance.traffic.request import Request
 from isthmus.assurance.traffic.texts import path_as_seen
+from isthmus.model.values import dataclass
 
 Object = Mapping[str, Any]
 

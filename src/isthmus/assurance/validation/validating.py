@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from isthmus.api.federation import GROUP as FEDERATION
@@ -31,6 +30,7 @@ from isthmus.assurance.validation.sidecar import sidecar
 from isthmus.assurance.validation.terms import Object
 from isthmus.assurance.validation.unread import unread_fields
 from isthmus.assurance.validation.virtual_service import virtual_service
+from isthmus.model.values import dataclass
 
 Rules = Callable[[Object], Iterator[Problem]]
 Kind = tuple[str, str]

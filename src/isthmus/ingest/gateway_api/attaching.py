@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 
 from isthmus.api import gateway_api as api
 from isthmus.ingest.gateway_api.gateways import OpenGateway
@@ -13,6 +12,7 @@ from isthmus.ingest.gateway_api.namespaces import may_attach
 from isthmus.ingest.gateway_api.objects import Name, Objects
 from isthmus.model.attachments import ACCEPTED, Condition, Parent
 from isthmus.model.names import Hostname, covers
+from isthmus.model.values import dataclass
 
 _SERVICE_ENTRY = ("networking.istio.io", "ServiceEntry")
 

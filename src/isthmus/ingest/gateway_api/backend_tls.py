@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 
 from isthmus.api import gateway_api as api
 from isthmus.ingest.gateway_api.authorities import authorities_in
@@ -19,6 +18,7 @@ from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, Namespace
 from isthmus.model.origins import Origin
 from isthmus.model.traffic import DestinationRule, TlsOrigination, TrafficPolicy
+from isthmus.model.values import dataclass
 
 KIND = "BackendTLSPolicy"
 _ISTIO = "networking.istio.io"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from isthmus.api import core
 from isthmus.api import gateway_api as api
@@ -20,6 +19,7 @@ from isthmus.model.security import Labels
 from isthmus.model.selectors import GATEWAY_NAME
 from isthmus.model.snapshot import Exposure
 from isthmus.model.topology import NetworkGateway
+from isthmus.model.values import dataclass
 
 CONTROLLER = "istio.io/gateway-controller"
 UNMANAGED = "istio.io/unmanaged-gateway"

@@ -7,7 +7,7 @@ whose it is.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from isthmus.api import gateway_api as api
 from isthmus.ingest.gateway_api.listeners import OpenListener, Owner, open_listeners, told_apart
@@ -16,6 +16,7 @@ from isthmus.ingest.gateway_api.objects import Name, Objects
 from isthmus.ingest.gateway_api.references import Grants
 from isthmus.model.attachments import ACCEPTED, PROGRAMMED, Condition, ListenerSetAttachments
 from isthmus.model.names import Namespace
+from isthmus.model.values import dataclass
 
 _NOTHING_ALLOWED = api.ListenerNamespaces()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from isthmus.api import gateway_api as api
 from isthmus.ingest import labels
@@ -22,6 +22,7 @@ from isthmus.model.attachments import (
 from isthmus.model.gateways import Server, ServerHost, ServerTls, TlsMode, Traffic
 from isthmus.model.names import Hostname, Namespace
 from isthmus.model.security import Labels
+from isthmus.model.values import dataclass
 
 AUTO_PASSTHROUGH_PORT = "15443"
 _LISTENER_PROTOCOL = "gateway.istio.io/listener-protocol"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import TypeVar, cast
 
 from isthmus.api import core, networking
@@ -12,6 +11,7 @@ from isthmus.api.meta import KubernetesObject
 from isthmus.ingest.inputs import ClusterInput
 from isthmus.model.names import ClusterId
 from isthmus.model.snapshot import MeshSettings
+from isthmus.model.values import dataclass
 
 T = TypeVar("T", bound=KubernetesObject)
 Name = tuple[str, str]

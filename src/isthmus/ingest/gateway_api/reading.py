@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from isthmus.api import gateway_api as api
 from isthmus.ingest.cache import IngestCache
@@ -28,6 +28,7 @@ from isthmus.model.routing import MESH, ConnectionMatch, ConnectionRule, HttpRul
 from isthmus.model.snapshot import Exposure
 from isthmus.model.topology import NetworkGateway
 from isthmus.model.traffic import DestinationRule
+from isthmus.model.values import dataclass
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from isthmus.api import gateway_api as api
 from isthmus.model.attachments import Backend, Condition
 from isthmus.model.names import Hostname
 from isthmus.model.routing import Target
+from isthmus.model.values import dataclass
 
 NOWHERE = Hostname("unresolved.invalid")
 """The host of a reference that leads nowhere. Nobody can declare it: the name is reserved (RFC 2606)."""

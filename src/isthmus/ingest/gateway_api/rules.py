@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 
 from isthmus.api import gateway_api as api
 from isthmus.ingest.gateway_api.references import Referrer, resolved
@@ -29,6 +29,7 @@ from isthmus.model.routing import (
     Target,
     TextMatch,
 )
+from isthmus.model.values import dataclass
 
 _UNRESOLVED = 500
 """The status of requests whose backend there is not."""

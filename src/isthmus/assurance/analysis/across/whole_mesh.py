@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 from isthmus.assurance.analysis.items import Index, Item, Settings
@@ -11,6 +10,7 @@ from isthmus.assurance.catalogue.code import Code
 from isthmus.model.issues import Issue, Subject
 from isthmus.model.names import ClusterId
 from isthmus.model.snapshot import Snapshot
+from isthmus.model.values import dataclass
 
 
 @dataclass(frozen=True)
