@@ -8,6 +8,7 @@ from __future__ import annotations
 import copy
 import difflib
 import itertools
+import json
 import os
 import re
 from collections.abc import Iterable, Iterator
@@ -50,7 +51,8 @@ PLAIN = rendered()
 
 
 def lines(resource: dict[str, Any] | None) -> list[str]:
-    return yaml.safe_dump(resource, width=1000, sort_keys=True).splitlines() if resource else []
+    alone = json.loads(json.dumps(resource))  # Parts that are alike are one object, which YAML would tell.
+    return yaml.safe_dump(alone, width=1000, sort_keys=True).splitlines() if resource else []
 
 
 def changes(before: dict[str, Any], after: dict[str, Any]) -> Iterator[str]:

@@ -56,9 +56,8 @@ class Pod(KubernetesObject, frozen=True):
     @property
     def ips(self) -> tuple[str, ...]:
         """Every address of the Pod, the first one first."""
-        return tuple(entry.ip for entry in self.status.pod_i_ps) or (
-            (self.status.pod_i_p,) if self.status.pod_i_p else ()
-        )
+        status = self.status
+        return tuple([entry.ip for entry in status.pod_i_ps]) or ((status.pod_i_p,) if status.pod_i_p else ())
 
     @property
     def is_over(self) -> bool:

@@ -223,15 +223,15 @@ class UndecodableObject(ValueError):
     """An object whose shape is wrong; the text names the path in it (`$.spec.ports[0].port`)."""
 
 
-def decode(kind: Kind, body: bytes | dict[str, object]) -> KubernetesObject:
+def decode(kind: Kind, body: bytes | msgspec.Raw | dict[str, object]) -> KubernetesObject:
     """From JSON bytes, or from what YAML gave. Raises UndecodableObject."""
     try:
         try:
-            if isinstance(body, bytes):
+            if isinstance(body, bytes | msgspec.Raw):
                 return msgspec.json.decode(body, type=kind.type)
             return msgspec.convert(body, type=kind.type)
         except msgspec.ValidationError:
-            plain = msgspec.json.decode(body) if isinstance(body, bytes) else body
+            plain = msgspec.json.decode(body) if isinstance(body, bytes | msgspec.Raw) else body
             return msgspec.convert(_without_nulls(kind, plain), type=kind.type)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
         raise UndecodableObject(str(error)) from None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Any
 
 import msgspec
+from msgspec.structs import force_setattr
 
+from isthmus.api.meta import ObjectMeta
 from isthmus.api.registry import UndecodableObject, decode, kind_of
 from isthmus.ingest.global_names import global_names_wanted
 from isthmus.ingest.inputs import ClusterInput
@@ -83,63 +85,90 @@ def scenario_of(document: Mapping[str, Any]) -> Scenario:
 
 
 def cluster_input(cluster: ClusterId, objects: Iterable[Any], warnings: list[str]) -> ClusterInput:
-    """One cluster's objects as its API server would have them; earlier is older. What cannot be read is added to `warnings`."""
+    """One cluster's objects as its API server would have them; earlier is older. What cannot be read is added to `warnings`.
+
+    An object is what JSON or YAML gave, or the text of it in JSON (`msgspec.Raw`).
+    """
     found: dict[str, dict[tuple[str, str], object]] = {}
-    for index, obj in enumerate(_flat(objects)):
-        if not isinstance(obj, dict) or not isinstance(obj.get("metadata"), dict):
+    for index, (head, body) in enumerate(_flat(objects)):
+        if not bytes(head.metadata).startswith(b"{"):
             warnings.append(f"{cluster}: object {index} has no metadata: left out")
             continue
-        kind = kind_of(str(obj.get("apiVersion", "")), str(obj.get("kind")))
+        kind = kind_of(str(head.api_version), str(head.kind))
         if kind is None:
-            what = f"this version does not read {obj.get('apiVersion')} {obj.get('kind')}"
-            warnings.append(f"{cluster}: {_called(obj)}: {what}: left out")
+            what = f"this version does not read {head.api_version} {head.kind}"
+            warnings.append(f"{cluster}: {_called(body)}: {what}: left out")
             continue
         try:
-            decoded = decode(kind, _as_json(_at_rest(obj, index)))
+            decoded = decode(kind, body)
         except UndecodableObject as error:
-            warnings.append(f"{cluster}: {_called(obj)}: {error}: left out")
+            warnings.append(f"{cluster}: {_called(body)}: {error}: left out")
             continue
-        key = (decoded.metadata.namespace if kind.namespaced else "", decoded.metadata.name)
+        metadata = _at_rest(decoded.metadata, index)
+        key = (metadata.namespace if kind.namespaced else "", metadata.name)
         found.setdefault(kind.key, {})[key] = decoded
     return ClusterInput(id=cluster, state=ImportState.LIVE, objects=found)
 
 
-def _called(obj: Object) -> str:
+class _Head(msgspec.Struct, gc=False):
+    """What says how an object is to be read."""
+
+    api_version: Any = msgspec.field(default="", name="apiVersion")
+    kind: Any = None
+    metadata: msgspec.Raw = msgspec.Raw()
+
+
+_HEAD = msgspec.json.Decoder(_Head)
+
+
+def _flat(objects: Iterable[Any]) -> Iterator[tuple[_Head, bytes | msgspec.Raw]]:
+    """Every object as an API server would hand it out, those in Lists too."""
+    for obj in objects:
+        body = obj if isinstance(obj, msgspec.Raw) else _as_json(obj)
+        try:
+            head = _HEAD.decode(body)
+        except msgspec.DecodeError:
+            head = _Head()
+        items = msgspec.json.decode(body).get("items") if str(head.kind).endswith("List") else None
+        if isinstance(items, list):
+            yield from _flat(items)
+        else:
+            yield head, body
+
+
+def _called(body: bytes | msgspec.Raw) -> str:
+    obj = msgspec.json.decode(body)
     return f"{obj.get('kind')} {obj['metadata'].get('namespace', '')}/{obj['metadata'].get('name', '')}"
 
 
-def _at_rest(obj: Object, index: int) -> Object:
-    """With what an API server fills in, if it is missing."""
-    stamp = f"2020-01-01T{index // 3600 % 24:02}:{index // 60 % 60:02}:{index % 60:02}Z"
-    filled = {
-        "uid": f"00000000-0000-0000-0000-{index:012}",
-        "resourceVersion": str(index + 1),
-        "creationTimestamp": stamp,
-    }
-    return obj | {"metadata": filled | {key: value for key, value in obj["metadata"].items() if value is not None}}
+def _at_rest(metadata: ObjectMeta, index: int) -> ObjectMeta:
+    """With what an API server fills in, where it is missing: nobody else has the object yet."""
+    if not metadata.uid:
+        force_setattr(metadata, "uid", f"00000000-0000-0000-0000-{index:012}")
+    if not metadata.resource_version:
+        force_setattr(metadata, "resource_version", str(index + 1))
+    if not metadata.creation_timestamp:
+        stamp = f"2020-01-01T{index // 3600 % 24:02}:{index // 60 % 60:02}:{index % 60:02}Z"
+        force_setattr(metadata, "creation_timestamp", stamp)
+    return metadata
 
 
-def _as_json(obj: Object) -> bytes | Object:
-    """As an API server would hand it out. YAML may have keys and values that JSON does not know."""
+def _as_json(obj: Any) -> bytes:
+    """YAML may have keys and values that JSON does not know: they become text."""
     try:
         return msgspec.json.encode(obj)
     except TypeError:
-        return dict(_with_text_keys(obj))
+        return json.dumps(_with_text_keys(obj), default=str).encode()
 
 
 def _with_text_keys(value: Any) -> Any:
     """YAML may have numbers for keys (`portLevelMtls: {8080: …}`); JSON, and so an API server, has text."""
     if isinstance(value, dict):
-        return {key if isinstance(key, str) else json.dumps(key): _with_text_keys(each) for key, each in value.items()}
+        return {
+            key if isinstance(key, str) else json.dumps(key, default=str): _with_text_keys(each)
+            for key, each in value.items()
+        }
     return [_with_text_keys(each) for each in value] if isinstance(value, list) else value
-
-
-def _flat(objects: Iterable[Any]) -> Iterable[Any]:
-    for obj in objects:
-        if isinstance(obj, dict) and str(obj.get("kind", "")).endswith("List") and isinstance(obj.get("items"), list):
-            yield from _flat(obj["items"])
-        else:
-            yield obj
 
 
 def _settings(document: Mapping[str, Any]) -> MeshSettings:

@@ -94,6 +94,27 @@ def _json_document(text: str) -> Any:
         return None
 
 
+def _json_scenario(source: str) -> list[Object]:
+    """A scenario in JSON, with its objects as their text: what kind of thing each is says how to read it. Nothing for any other file."""
+    if source == "-":
+        return []
+    import msgspec
+
+    try:
+        whole = msgspec.json.decode(Path(source).read_bytes(), type=dict[str, msgspec.Raw])
+        clusters = msgspec.json.decode(whole.pop("clusters"), type=list[dict[str, msgspec.Raw]])
+        found = [
+            {
+                key: msgspec.json.decode(value, type=list[msgspec.Raw] if key == "objects" else Any)
+                for key, value in each.items()
+            }
+            for each in clusters
+        ]
+        return [{key: msgspec.json.decode(value) for key, value in whole.items()} | {"clusters": found}]
+    except (OSError, KeyError, msgspec.DecodeError):
+        return []
+
+
 def _document(
     scenario: str, clusters: Sequence[str], config_cluster: str, mesh_config: str, env: Sequence[str]
 ) -> Object:
@@ -103,7 +124,7 @@ def _document(
         )
     switches = dict(_pair(entry, "--env") for entry in env)
     if scenario:
-        [document, *more] = documents(scenario) or [None]
+        [document, *more] = _json_scenario(scenario) or documents(scenario) or [None]
         if not isinstance(document, dict) or more:
             raise Failed(f"{scenario}: is not one Scenario", exit_code=BAD_INPUT)
         return document | ({"env": (document.get("env") or {}) | switches} if switches else {})

@@ -72,12 +72,12 @@ def behind(priorities: Mapping[Endpoint, int], last: frozenset[Endpoint]) -> Map
 
 
 def shared_out(
-    scope: Scope, groups: Sequence[LocalityGroup], preference: LocalityPreference | None
+    scope: Scope, groups: tuple[LocalityGroup, ...], preference: LocalityPreference | None
 ) -> tuple[LocalityGroup, ...]:
     """Groups with the shares that `distribute` gives to their places. A place that gets nothing is not in the answer."""
     shares = _shares(scope, preference) if preference else ()
     if not shares:
-        return tuple(groups)
+        return groups
     found: dict[int, int] = {}
     for place, percent in shares:
         there = [index for index, group in enumerate(groups) if index not in found and _is_in(group.locality, place)]

@@ -74,18 +74,19 @@ def _is_on_node(scope: Scope, endpoint: Endpoint) -> bool:
 
 def standing_of(scope: Scope, endpoint: Endpoint, snapshot: Snapshot) -> Standing:
     """What the endpoint's cluster counts for a caller of this scope. For its own proxies it always counts in full."""
-    if endpoint.workload.mesh:
-        heard = snapshot.heard.get(endpoint.workload.mesh)
+    workload = endpoint.workload
+    if workload.mesh:
+        heard = snapshot.heard.get(workload.mesh)
         return heard.standing if heard is not None else Standing.FULL
-    cluster = snapshot.clusters.get(endpoint.cluster)
-    if cluster is None or cluster.standing is Standing.FULL or endpoint.cluster == scope.cluster:
+    cluster = snapshot.clusters.get(workload.cluster)
+    if cluster is None or cluster.standing is Standing.FULL or workload.cluster == scope.cluster:
         return Standing.FULL
     return cluster.standing
 
 
 def is_last(scope: Scope, endpoint: Endpoint, snapshot: Snapshot) -> bool:
     """Whether it comes after all others: its cluster has not been heard of for long, or is drained."""
-    cluster = snapshot.clusters.get(endpoint.cluster)
+    cluster = snapshot.clusters.get(endpoint.workload.cluster)
     drained = cluster is not None and cluster.share == 0
     return drained or standing_of(scope, endpoint, snapshot) is Standing.DEMOTED
 

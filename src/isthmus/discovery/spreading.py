@@ -104,7 +104,7 @@ def spread(scope: Scope, use: Use, snapshot: Snapshot) -> Spread:
     shared = shared_out(scope, groups, preference)
     return Spread(
         groups=shared,
-        left_out=(*partition.left_out, *_without_share(partition.reached, shared)),
+        left_out=(*partition.left_out, *(_without_share(partition.reached, shared) if shared is not groups else ())),
         ways=Ways.of(shared),
         locality_weighted=preference is not None,
     )

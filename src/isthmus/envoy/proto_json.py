@@ -1,7 +1,8 @@
 """Messages as proto3 JSON, as `google.protobuf.json_format` gives them, at a third of its time.
 
 How a field is written depends on its descriptor alone, so that is decided once for each field. A law in tests/envoy/test_proto_json.py holds
-both equal. What is rare is left to json_format itself. Entries of maps are sorted: their order in a message is chance.
+both equal. What is rare is left to json_format itself. Entries of maps are sorted: their order in a message is chance. What is found is to be
+read, not changed: parts that many messages have alike are one object in all of them.
 """
 
 from __future__ import annotations
@@ -27,14 +28,20 @@ _ANY = "google.protobuf.Any"
 _MOSTLY_EQUAL = frozenset(
     (
         "envoy.config.cluster.v3.CircuitBreakers",
+        "envoy.config.cluster.v3.Cluster.CommonLbConfig",
         "envoy.config.cluster.v3.OutlierDetection",
+        "envoy.config.cluster.v3.UpstreamConnectionOptions",
         "envoy.config.core.v3.ConfigSource",
         "envoy.config.route.v3.RetryPolicy",
+        "envoy.config.route.v3.RouteAction.MaxStreamDuration",
+        "envoy.config.route.v3.RouteMatch",
         "envoy.extensions.transport_sockets.tls.v3.SdsSecretConfig",
         "envoy.extensions.transport_sockets.tls.v3.TlsParameters",
     )
 )
-"""Messages that thousands of resources have alike: each is converted once, and copied."""
+"""Messages that thousands of resources have alike: each is converted once."""
+_SMALL = 64
+"""In bytes; so small an Any is one that others have, too."""
 _FIELDS: dict[Any, tuple[str, Convert | None]] = {}
 _DURATIONS: dict[tuple[int, int], Any] = {}
 
@@ -100,7 +107,7 @@ def _of_message(full_name: str) -> Convert:
     if full_name in _LEFT_TO_JSON_FORMAT:
         return json_format.MessageToDict
     if full_name in _MOSTLY_EQUAL:
-        return lambda message: _copy(_remembered(full_name, message.SerializeToString(deterministic=True)))
+        return lambda message: _remembered(full_name, message.SerializeToString(deterministic=True))
     return to_json
 
 
@@ -109,26 +116,22 @@ def _remembered(full_name: str, encoded: bytes) -> Any:
     return to_json(symbol_database.Default().GetSymbol(full_name).FromString(encoded))
 
 
-def _copy(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _copy(each) for key, each in value.items()}
-    return [_copy(each) for each in value] if isinstance(value, list) else value
-
-
 def _any(message: Any) -> Any:
     if not message.type_url:
         return {}
-    full_name = message.type_url.rpartition("/")[2]
-    inner = symbol_database.Default().GetSymbol(full_name).FromString(message.value)
+    return (_unpacked_once if len(message.value) <= _SMALL else _unpacked)(message.type_url, message.value)
+
+
+def _unpacked(type_url: str, encoded: bytes) -> Any:
+    full_name = type_url.rpartition("/")[2]
+    inner = symbol_database.Default().GetSymbol(full_name).FromString(encoded)
     written = _of_message(full_name)(inner)
-    return (
-        {"@type": message.type_url, "value": written}
-        if written is None or full_name in _LEFT_TO_JSON_FORMAT
-        else {
-            "@type": message.type_url,
-            **written,
-        }
-    )
+    if written is None or full_name in _LEFT_TO_JSON_FORMAT:
+        return {"@type": type_url, "value": written}
+    return {"@type": type_url, **written}
+
+
+_unpacked_once = lru_cache(maxsize=1024)(_unpacked)
 
 
 def _duration(message: Any) -> Any:

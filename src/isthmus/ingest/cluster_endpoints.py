@@ -88,7 +88,7 @@ class ClusterEndpoints:
                 pod, node, cluster=self._cluster, network=self._network, trust_domain=self._trust_domain
             )
             after = self.workloads[name] = before if before is not None and before == after else after
-        had = {ip for ip in (before.ips if before else ()) if name in self._at.get(ip, {})}
+        had = {ip for ip in before.ips if name in self._at.get(ip, {})} if before is not None else set[str]()
         has = set(after.ips) if after is not None and pod is not None and not pod.is_over else set[str]()
         for ip in had - has:
             del self._at[ip][name]
@@ -100,9 +100,10 @@ class ClusterEndpoints:
         if before is after and had == has:
             return set()
         due: set[Name] = set()
-        touched: tuple[Name | str, ...] = (name, *had, *has)
-        for each in touched:
-            due |= self._slices.get(each, set())
+        if self._slices:
+            touched: tuple[Name | str, ...] = (name, *had, *has)
+            for each in touched:
+                due |= self._slices.get(each, set())
         return due
 
     def _read_slice(self, objects: Objects, name: Name) -> Iterator[ServiceKey]:
@@ -140,10 +141,15 @@ class ClusterEndpoints:
     def _find(self, slice_: EndpointSlice, endpoint: SliceEndpoint, address: str) -> Workload:
         """By the Pod's name; by its address where the slice does not name it, and nobody where several have it (their Node's own)."""
         name = pod_named_by(slice_, endpoint)
-        at = self._at.get(address, {})
-        known = self.workloads.get(name) if name else next(iter(at.values())) if len(at) == 1 else None
+        if name is not None:
+            known = self.workloads.get(name)
+        else:
+            at = self._at.get(address, {})
+            known = next(iter(at.values())) if len(at) == 1 else None
+        if known is not None:
+            return known
         namespace = Namespace(slice_.metadata.namespace)
-        return known or address_only(address, cluster=self._cluster, network=self._network, namespace=namespace)
+        return address_only(address, cluster=self._cluster, network=self._network, namespace=namespace)
 
     def _different(self, kind: str, objects: Objects) -> set[Name]:
         known, there = self._read[kind], objects.get(kind, {})

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from isthmus.api.core import Node, Pod
 from isthmus.api.meta import ObjectMeta
 from isthmus.ingest import labels
@@ -9,6 +11,9 @@ from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Namespace, NetworkId
 from isthmus.model.topology import ClusterNetwork, Locality
 from isthmus.model.workloads import Health, Workload, owner_name
+
+_NOWHERE = Locality()
+"""One value for all: what thousands of endpoints are grouped by is the same object, and compared as fast as that."""
 
 
 def workload_of(
@@ -27,17 +32,21 @@ def workload_of(
         labels=tuple(sorted(pod_labels.items())),
         locality=locality_of(pod, node),
         node=pod.spec.node_name,
-        identity=SpiffeId.of_service_account(trust_domain, namespace, pod.spec.service_account_name or "default"),
+        identity=_identity(trust_domain, namespace, pod.spec.service_account_name or "default"),
         meshed=pod_labels.get(labels.TLS_MODE) == "istio",
     )
+
+
+_identity = lru_cache(maxsize=4096)(SpiffeId.of_service_account)
+"""The Pods of one service account have one, as they have it in the mesh."""
 
 
 def _owner(metadata: ObjectMeta) -> str:
     """By its controller; a Pod that names none still has its Deployment's name before the hash of the template."""
     template_hash = metadata.labels.get(labels.TEMPLATE_HASH, "")
-    controller = next((each for each in metadata.owner_references if each.controller), None)
-    if controller is not None:
-        return owner_name(controller.kind, controller.name, template_hash)
+    for each in metadata.owner_references:
+        if each.controller:
+            return owner_name(each.kind, each.name, template_hash)
     deployment, is_hashed, _ = metadata.name.rpartition(f"-{template_hash}-")
     return deployment if template_hash and is_hashed else ""
 
@@ -73,7 +82,7 @@ def locality_of(pod: Pod, node: Node | None) -> Locality:
     if own:
         return Locality.parse(own)
     if node is None:
-        return Locality()
+        return _NOWHERE
     of_node = node.metadata.labels
     return Locality(
         of_node.get(labels.REGION) or of_node.get(labels.LEGACY_REGION, ""),
