@@ -33,7 +33,7 @@ def test_an_external_one_takes_over_with_control_and_certificates_and_no_request
         answers = mesh.ask(cluster, 5, path="/hello")
         return {answer.get("error", "").partition(":")[0] for answer in answers} == {"HTTP 418"}
 
-    until("all are east's", lambda: (of("east"), of("west")) == (["east"], ["east"]))
+    until("east's is asked", lambda: "east" in of("east") + of("west"))
     with mesh.load("east") as east, mesh.load("west") as west:
         mesh.scale("east", "istiod", 0, SYSTEM)
         until("all are with the one outside", lambda: (of("east"), of("west")) == (["ops"], ["ops"]))
