@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from isthmus.localruntime.traffic import _way, named
+from isthmus.localruntime.traffic import Target, _way, is_there, named
 
 
 def cluster(name, network, ip, gateway):
@@ -70,3 +70,11 @@ def test_a_gateway_may_stand_in_another_network_than_the_one_that_it_leads_to():
     answer = {"cluster": "west", "pod": "hello-west"}
 
     assert _way(answer, 3, Counter({"172.30.1.9:15443": 3}), status, "east") == "gateway of east 172.30.1.9:15443"
+
+
+def test_where_nobody_of_the_name_runs_nobody_is_asked_unasked():
+    pod = {"namespace": "sample", "labels": {"app": "greeting"}}
+    status = {"clusters": [{"pods": []}, {"pods": [pod]}]}
+
+    assert not is_there(status, Target())
+    assert is_there(status, Target("greeting.sample", 80))

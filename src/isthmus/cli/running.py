@@ -56,11 +56,18 @@ def up_command(topology: Path, timeout: float, name: str, with_traffic: bool, de
         stop(folder)
         raise
     _print_clusters(status)
-    if with_traffic:
+    if with_traffic and _has_traffic(status):
         click.echo()
         _print_traffic(mesh, status, 20)
     click.echo(f"\n{plan.name} was ready after {status['readySeconds']:.1f} s. Go on with:\n")
     _print_next_steps(status, guide_of(topology))
+
+
+def _has_traffic(status: dict[str, Any]) -> bool:
+    """Whether what `isthmus traffic` sends by itself can be sent, and answered."""
+    from isthmus.localruntime.traffic import Target, clients, is_there
+
+    return is_there(status, Target()) and any(clients(status))
 
 
 def _print_next_steps(status: dict[str, Any], guide: Path | None) -> None:
@@ -73,9 +80,11 @@ def _print_next_steps(status: dict[str, Any], guide: Path | None) -> None:
         ("isthmus status", "what runs"),
         ("export KUBECONFIG=$(isthmus kubeconfig)", f"then: kubectl --context {cluster} get pods -A"),
     ]
+    if _has_traffic(status):
+        steps.append(("isthmus traffic", "send requests again"))
     if sender:
         look = f"isthmus proxy-config endpoints client -n {namespace} --cluster {cluster}"
-        steps += [("isthmus traffic", "send requests again"), (look, "where the client's Envoy sends them")]
+        steps.append((look, "where the client's Envoy sends its requests"))
     if guide:
         steps.append((f"less {os.path.relpath(guide)}", "why one would choose this model, and what breaks when"))
     steps.append(("isthmus down", "stop it, and leave nothing behind"))
@@ -241,6 +250,8 @@ def traffic_command(count: int, sender: str, target: str, name: str, output: str
       isthmus traffic
       isthmus traffic --from ledger --to helloworld.sample:5000
     """
+    from isthmus.localruntime.traffic import Target, is_there
+
     host, _, port = target.rpartition(":")
     if host.count(".") != 1 or not (port.isdecimal() and 1 <= int(port) <= 65535):
         raise Failed(f"--to: {target!r} is not NAME.NAMESPACE:PORT, with a port from 1 to 65535", exit_code=BAD_USAGE)
@@ -248,7 +259,10 @@ def traffic_command(count: int, sender: str, target: str, name: str, output: str
     status = asked(mesh.status)
     if output == "json":
         return _traffic_json(mesh, status, count, sender, (host, int(port)))
-    return _print_traffic(mesh, status, count, sender, (host, int(port)))
+    code = _print_traffic(mesh, status, count, sender, (host, int(port)))
+    if code and not is_there(status, Target(host, int(port))):
+        click.echo(f"no Pod of this mesh is called {host}: --to NAME.NAMESPACE:PORT says who is asked", err=True)
+    return code
 
 
 def _planned(topology: Path, name: str) -> Any:

@@ -84,6 +84,16 @@ def clients(status: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
                 yield cluster["id"], pod["namespace"], pod["name"]
 
 
+def is_there(status: dict[str, Any], target: Target) -> bool:
+    """Whether anybody runs who is called so, as samples are: the app in the namespace."""
+    app, _, namespace = target.host.partition(".")
+    return any(
+        pod["namespace"] == namespace and pod["labels"].get("app") == app
+        for cluster in status["clusters"]
+        for pod in cluster["pods"]
+    )
+
+
 def send(
     mesh: MeshClient, cluster: str, namespace: str, name: str, *, count: int, status: dict[str, Any], target: Target
 ) -> list[Answers]:
