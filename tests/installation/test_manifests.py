@@ -9,8 +9,8 @@ import yaml
 from click.testing import CliRunner
 
 from isthmus.cli.installing import install_command
-from isthmus.controlplane import drains, roots
-from isthmus.ingest import mesh_config
+from isthmus.controlplane import roots
+from isthmus.ingest import drains, mesh_config
 from isthmus.installation.manifests import as_yaml, installed
 from isthmus.installation.settings import BadValue, Profile, install_settings
 

@@ -160,7 +160,7 @@ def drains_command(contexts: Sequence[str], kubeconfig: str, namespace: str, out
 
 def drained(entries: Mapping[str, Mapping[str, str]], now: datetime) -> list[Object]:
     """Of the drains that each context's cluster was told: those that are not over, each with who was told of it in these words, and who was not."""
-    from isthmus.controlplane.drains import asked
+    from isthmus.ingest.drains import asked
 
     found = []
     for cluster, text in sorted({entry for each in entries.values() for entry in each.items()}):

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.controlplane.drains import Drain, asked
+from isthmus.ingest.drains import Drain, asked
 
 NOON = datetime(2026, 11, 25, 12, tzinfo=UTC)
 
