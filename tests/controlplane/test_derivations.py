@@ -168,7 +168,13 @@ def settle(kept: Tables) -> dict:
 
 
 def plain(resources) -> dict:
-    return {kind: dict(found) for kind, found in resources.by_type.items()}
+    """Whichever way it is looked at."""
+    found = {kind: dict(found) for kind, found in resources.by_type.items()}
+    assert {kind: dict(resources.whole(kind)) for kind in found} == found
+    assert {kind: len(resources.of_type(kind)) for kind in found} == {kind: len(each) for kind, each in found.items()}
+    for kind, each in found.items():
+        assert resources.versions(kind) == {name: resource.version for name, resource in each.items()}
+    return found
 
 
 def summaries(kept: Tables):

@@ -54,7 +54,7 @@ def test_after_any_steps_a_scope_has_what_is_on_its_shelves_and_was_told_of_it(h
                 different = {name for name in had[kind] | there if had[kind].get(name) != there.get(name)}
                 assert changes.get(kind, {}) == {name: had[kind].get(name, "") for name in different}
         assert (now[0] is now[1]) == (both[0] == both[1])
-        stocks.forget_steps()
+        stocks.settled()
     assert len(stocks) == len({id(each) for each in now if each is not EMPTY})
 
 

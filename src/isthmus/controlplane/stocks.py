@@ -11,13 +11,14 @@ from typing import NamedTuple
 from weakref import WeakValueDictionary
 
 from isthmus.controlplane.derived import Block, Shelf
-from isthmus.envoy.resources import CLUSTER, ENDPOINTS, SECRET, Changes, Resource
+from isthmus.envoy.resources import CLUSTER, ENDPOINTS, SECRET, Changes, Resource, versions_in
 
 Named = Mapping[str, Resource]
 _Pair = tuple[Resource | None, Resource | None]
 """What there was of a name, and what there is now."""
 
 _NOTHING: Named = {}
+_VERSIONS_KEPT = 16
 
 
 class Stock:
@@ -65,6 +66,8 @@ class Stocks:
         self._known: WeakValueDictionary[tuple[int, ...], Stock] = WeakValueDictionary()
         """By the identities of its shelves, which it keeps."""
         self._steps: dict[tuple[int, ...], _Step] = {}
+        self._versions: dict[tuple[int, str], tuple[Stock, Mapping[str, str]]] = {}
+        """What was asked last: proxies that come back at once are compared with the same."""
 
     def __len__(self) -> int:
         return len(self._known)
@@ -92,9 +95,19 @@ class Stocks:
         }
         return _Step(before, blocks, fresh, after, changes)
 
-    def forget_steps(self) -> None:
-        """Nobody will take those again: everybody is where they lead to."""
+    def versions(self, stock: Stock, type_url: str) -> Mapping[str, str]:
+        """Of everything of the type in the stock, by name."""
+        known = self._versions.get((id(stock), type_url))
+        if known is None:
+            if len(self._versions) >= _VERSIONS_KEPT:
+                self._versions.clear()
+            known = self._versions[id(stock), type_url] = stock, versions_in(stock.of_type(type_url))
+        return known[1]
+
+    def settled(self) -> None:
+        """Nobody will take the same steps again: everybody is where they lead to."""
         self._steps.clear()
+        self._versions.clear()
 
 
 def _different(

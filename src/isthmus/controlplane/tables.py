@@ -26,8 +26,10 @@ from isthmus.envoy.resources import (
     ROUTES,
     SECRET,
     Changes,
+    Living,
     Resource,
     ResourceSet,
+    versions_in,
 )
 from isthmus.incremental.shared import Shared
 from isthmus.ingest.snapshot import Patch
@@ -160,6 +162,10 @@ class ScopeTable(Table):
         found = self.stock.of_type(type_url).get(name)
         return found.version if found else ""
 
+    def stock_versions(self, type_url: str) -> Mapping[str, str]:
+        """Of everything in the stock, by name."""
+        return self._stocks.versions(self.stock, type_url)
+
     def edition(self) -> object:
         """While it is the same object, so is the stock."""
         return self.stock
@@ -167,13 +173,7 @@ class ScopeTable(Table):
     @property
     def current(self) -> Changes:
         """The versions of everything."""
-        return {
-            kind: {
-                name: resource.version
-                for name, resource in (*self.stock.of_type(kind).items(), *self.by_type[kind].items())
-            }
-            for kind in TYPES
-        }
+        return {kind: {**self.stock_versions(kind), **versions_in(self.by_type[kind])} for kind in TYPES}
 
     @property
     def told(self) -> Changes:
@@ -264,7 +264,7 @@ class Tables:
                 break
             while self._unfinished and not self._shared_is_due:
                 yield from self._finishing(next(iter(self._unfinished)))
-        self._stocks.forget_steps()
+        self._stocks.settled()
 
     @property
     def _shared(self) -> tuple[Shared[Any, Scope, Any], ...]:
@@ -379,7 +379,7 @@ def _both(one: Changes, other: Changes) -> Changes:
     return {kind: {**one.get(kind, {}), **other.get(kind, {})} for kind in one.keys() | other.keys()}
 
 
-class _Layered(Mapping[str, Resource]):
+class _Layered(Living):
     """What is a proxy's own, before what is its scope's, before the stock."""
 
     __slots__ = ("_kind", "_own", "_scope", "_table")
@@ -394,6 +394,12 @@ class _Layered(Mapping[str, Resource]):
         found = self._own.get(name) or self._scope.get(name)
         return self._table.stock.of_type(self._kind)[name] if found is None else found
 
+    def whole(self) -> Mapping[str, Resource]:
+        return {**self._table.stock.of_type(self._kind), **self._scope, **self._own}
+
+    def versions(self) -> Mapping[str, str]:
+        return {**self._table.stock_versions(self._kind), **versions_in(self._scope), **versions_in(self._own)}
+
     def __contains__(self, name: object) -> bool:
         return name in self._own or name in self._scope or name in self._table.stock.of_type(self._kind)
 
@@ -404,7 +410,4 @@ class _Layered(Mapping[str, Resource]):
         yield from (name for name in self._table.stock.of_type(self._kind) if name not in own and name not in scope)
 
     def __len__(self) -> int:
-        stock = self._table.stock.of_type(self._kind)
-        if not self._own and not self._scope:
-            return len(stock)
-        return len(stock.keys() | self._scope.keys() | self._own.keys())
+        return len(self.whole())

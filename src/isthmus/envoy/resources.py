@@ -6,6 +6,7 @@ Versions survive restarts and are equal on two control planes of one release, so
 from __future__ import annotations
 
 import hashlib
+from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import field
 from typing import Any
@@ -99,6 +100,20 @@ class Resource:
         return Resource(name, tuple([piece.body for piece in pieces]), hashlib.sha256(digests).hexdigest()[:16])
 
 
+class Living(Mapping[str, Resource]):
+    """Resources by name, in layers that change. Looking at each by itself costs a call; these look at all of them at once."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def whole(self) -> Mapping[str, Resource]:
+        """As they are now."""
+
+    @abstractmethod
+    def versions(self) -> Mapping[str, str]:
+        """Of all of them, as they are now."""
+
+
 @dataclass(frozen=True, slots=True)
 class ResourceSet:
     """Everything that one proxy may be given: type URL → name → resource. `own` are those of them that it does not share with others. Of two sets
@@ -111,3 +126,17 @@ class ResourceSet:
 
     def of_type(self, type_url: str) -> Mapping[str, Resource]:
         return self.by_type.get(type_url, {})
+
+    def whole(self, type_url: str) -> Mapping[str, Resource]:
+        """As `of_type`, for whoever looks at all of it."""
+        found = self.of_type(type_url)
+        return found.whole() if isinstance(found, Living) else found
+
+    def versions(self, type_url: str) -> Mapping[str, str]:
+        """By name."""
+        found = self.of_type(type_url)
+        return found.versions() if isinstance(found, Living) else versions_in(found)
+
+
+def versions_in(resources: Mapping[str, Resource]) -> dict[str, str]:
+    return {name: resource.version for name, resource in resources.items()}
