@@ -10,10 +10,12 @@ Object = dict[str, Any]
 
 
 def static_bootstrap(document: Object) -> Object:
-    """What `envoy --mode validate` is given. Only the delivery of resources is changed; secrets stay with SDS, which is stood in for."""
+    """What `envoy --mode validate` is given. Only the delivery of resources is changed; secrets stay with SDS, which is stood in for: a static
+    cluster that asked for one over ADS, as those that are delivered do, would crash Envoy (1.40).
+    """
     endpoints = {assignment["clusterName"]: assignment for assignment in document["endpoints"]}
     routes = {table["name"]: table for table in document["routes"]}
-    clusters = [_with_endpoints(cluster, endpoints) for cluster in document["clusters"]]
+    clusters = [_with_secrets_apart(_with_endpoints(cluster, endpoints)) for cluster in document["clusters"]]
     return {
         "node": {"id": "validated", "cluster": "validated"},
         "layeredRuntime": {"layers": [{"name": "static", "staticLayer": RUNTIME}]},
@@ -46,6 +48,25 @@ def _with_endpoints(cluster: Object, endpoints: Object) -> Object:
         return cluster
     kept = {key: value for key, value in cluster.items() if key not in ("type", "edsClusterConfig")}
     return {**kept, "loadAssignment": endpoints[cluster["edsClusterConfig"]["serviceName"]]}
+
+
+def _with_secrets_apart(node: Any) -> Any:
+    if isinstance(node, list):
+        return [_with_secrets_apart(each) for each in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: _with_secrets_apart(value) for key, value in node.items()}
+    return {**found, "sdsConfig": _APART} if "ads" in found.get("sdsConfig", {}) else found
+
+
+_APART: Object = {
+    "apiConfigSource": {
+        "apiType": "GRPC",
+        "transportApiVersion": "V3",
+        "grpcServices": [{"envoyGrpc": {"clusterName": "sds-grpc"}}],
+    },
+    "resourceApiVersion": "V3",
+}
 
 
 def _with_routes(node: Any, routes: Object) -> Any:
