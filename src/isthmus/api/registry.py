@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from isthmus.api import (
@@ -214,6 +216,7 @@ KINDS: dict[str, Kind] = {
 _BY_NAME = {(kind.group, kind.name): kind for kind in KINDS.values()}
 
 
+@lru_cache(maxsize=1024)
 def kind_of(api_version: str, name: str) -> Kind | None:
     """The kind that an object says it is, whatever version of it; None for one that is not read."""
     return _BY_NAME.get((api_version.rpartition("/")[0], name))
