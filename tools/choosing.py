@@ -54,10 +54,12 @@ Ask in this order:
 3. What must survive? Proxies that hold two control planes lose control of nothing when one goes (`shared-control-planes`, `one-per-region`).
 4. Must nothing of one cluster ever reach another? No remote secrets (`blue-green`).
 
-## Share of proxies that keep control, in the worst case of each loss
+## What is left, in the worst case of each loss
 
-| Example | a control plane | a cluster | gateways | a network's links | mean over all |
-| --- | --- | --- | --- | --- | --- |
+The share of proxies that keep control, and in the last column the share of clients that are still answered, in the worst of all.
+
+| Example | a control plane | a cluster | gateways | a network's links | mean over all | clients answered |
+| --- | --- | --- | --- | --- | --- | --- |
 {ranking}
 
 ## Every loss that costs something
@@ -73,7 +75,8 @@ def _row(name: str, found: list[Loss]) -> str:
     for kind in _KINDS:
         of_kind = [loss.control for loss in found if loss.kind == kind]
         cells.append(_percent(min(of_kind)) if of_kind else "")
-    return f"| `{name}` | {' | '.join(cells)} | {_percent(_mean(found))} |"
+    answered = min(loss.requests for loss in found)
+    return f"| `{name}` | {' | '.join(cells)} | {_percent(_mean(found))} | {_percent(answered)} |"
 
 
 def _worst(found: list[Loss]) -> float:
