@@ -43,7 +43,8 @@ def tried(name: str, resolver: Resolver) -> Iterator[Tried]:
     dots = plain.count(".")
     few = dots < resolver.ndots
     as_it_is = Tried(
-        plain, f"as it is: its {dots} dots are {'fewer' if few else 'no fewer'} than ndots {resolver.ndots}"
+        plain,
+        f"as it is: its {'1 dot is' if dots == 1 else f'{dots} dots are'} {'fewer' if few else 'no fewer'} than ndots {resolver.ndots}",
     )
     if not few:
         yield as_it_is
