@@ -148,6 +148,20 @@ def test_who_asks(rule, principal):
             Rule(conditions=(Attribute("connection.sni", ("a.example",)),)),
             {"requestedServerName": {"exact": "a.example"}},
         ),
+        (
+            Rule(conditions=(Attribute("experimental.envoy.filters.network.mysql_proxy[shop.orders]", ("[insert]",)),)),
+            {"metadata": {
+                "filter": "envoy.filters.network.mysql_proxy", "path": [{"key": "shop.orders"}],
+                "value": {"listMatch": {"oneOf": {"stringMatch": {"exact": "insert"}}}},
+            }},
+        ),
+        (
+            Rule(conditions=(Attribute("experimental.envoy.filters.http.own[tier]", ("gold*",)),)),
+            {"metadata": {
+                "filter": "envoy.filters.http.own", "path": [{"key": "tier"}],
+                "value": {"stringMatch": {"prefix": "gold"}},
+            }},
+        ),
     ],
 )  # fmt: skip
 def test_what_is_asked_for(rule, permission):
@@ -161,6 +175,14 @@ def test_bytes_have_no_requests_so_in_doubt_less_is_let_in():
 
     assert tcp(policy(Action.ALLOW, needs_request)) == [{"rules": {}, "statPrefix": "tcp."}]
     assert only(tcp(policy(Action.DENY, needs_request)))["permissions"] == [{"any": True}]
+
+
+def test_what_a_filter_has_said_is_judged_for_bytes_too():
+    drops = Rule(conditions=(Attribute("experimental.envoy.filters.network.mysql_proxy[shop.orders]", ("[drop]",)),))
+
+    for action in (Action.ALLOW, Action.DENY):
+        [permission] = only(tcp(policy(action, drops)))["permissions"]
+        assert permission["metadata"]["filter"] == "envoy.filters.network.mysql_proxy"
 
 
 EVERYTHING = Rule(
@@ -188,6 +210,7 @@ EVERYTHING = Rule(
         Attribute("destination.ip", ("10.0.0.2/32",)),
         Attribute("destination.port", ("80",)),
         Attribute("connection.sni", ("www",)),
+        Attribute("experimental.envoy.filters.network.mysql_proxy[a.b]", ("[insert]", "x*"), ("[drop]",)),
     ),
 )
 

@@ -264,7 +264,17 @@ def _target(name: str, value: str) -> Any:
             return Permission(destination_ip=cidr(value))
         case "connection.sni":
             return Permission(requested_server_name=_text(value))
-    return Permission(not_rule=Permission(any=True))
+    told = re.fullmatch(r"experimental\.(envoy\.filters\.[^\[]+)\[(.+)\]", name)
+    return _told_by_filter(told[1], told[2], value) if told else Permission(not_rule=Permission(any=True))
+
+
+def _told_by_filter(filter_name: str, key: str, value: str) -> Any:
+    """What another filter has noted under the key: a text, or, where the value is in brackets, a list with such a text."""
+    is_list = value.startswith("[") and value.endswith("]")
+    text = value_pb2.ValueMatcher(string_match=_text(value[1:-1] if is_list else value))
+    wanted = value_pb2.ValueMatcher(list_match=value_pb2.ListMatcher(one_of=text)) if is_list else text
+    path = [metadata_pb2.MetadataMatcher.PathSegment(key=key)]
+    return Permission(metadata=metadata_pb2.MetadataMatcher(filter=filter_name, path=path, value=wanted))
 
 
 def _path(value: str) -> Any:
