@@ -5,24 +5,15 @@ from __future__ import annotations
 import asyncio
 from itertools import pairwise
 
+from served_meshes import call_of, claims_of, imported, served
 from small_meshes import Mesh, of_service
 
-from isthmus.api.registry import KINDS, decode
 from isthmus.assurance.scenario import scenario_of
 from isthmus.controlplane import delivery as delivering
-from isthmus.controlplane.delivery import Delivery
-from isthmus.controlplane.machines import Machines
-from isthmus.controlplane.world import ImportedCluster, World
 from isthmus.discovery.view import view_for
 from isthmus.envoy.compile import compile_outbound, compile_view
 from isthmus.envoy.resources import CLUSTER, ROUTES
-from isthmus.model.identity import TrustDomain
-from isthmus.model.names import ClusterId, MeshId, Namespace
-from isthmus.model.snapshot import MeshSettings
-from isthmus.model.topology import ImportState
-from isthmus.trust.authentication import Authenticator, ServiceAccount
-from isthmus.xds.directory import CallFacts
-from isthmus.xds.node import NodeClaims
+from isthmus.model.names import ClusterId
 
 NEW = "outbound|80||s99.shop.svc.cluster.local"
 
@@ -82,13 +73,7 @@ def test_a_newer_snapshot_in_the_middle_is_what_those_who_are_not_finished_go_on
 async def test_streams_of_finished_scopes_have_their_news_while_others_are_computed(monkeypatch):
     monkeypatch.setattr(delivering, "_TURN_SECONDS", 0.0)
     mesh = Mesh(6)
-    world = World(MeshSettings(mesh=MeshId("m"), trust_domain=TrustDomain("cluster.local")), ClusterId("east"))
-    for each in mesh.clusters:
-        world.put(ClusterId(each["id"]), imported(each["objects"]))
-    machines = Machines(world, me="east/istiod", system_namespace=Namespace("istio-system"), grace_seconds=10)
-    delivery = Delivery(
-        world, Authenticator(TrustDomain("cluster.local"), ClusterId("east"), review, lambda: 0.0), machines
-    )
+    world, delivery = served(mesh)
     transcript: list[str] = []
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         running = [tasks.create_task(delivery.run()), tasks.create_task(others_run(transcript))]
@@ -106,32 +91,6 @@ async def test_streams_of_finished_scopes_have_their_news_while_others_are_compu
     told = [at for at, line in enumerate(transcript) if line != "others run"]
     assert sorted(transcript[at] for at in told) == sorted(map(name_of, mesh.proxies))
     assert all("others run" in transcript[one:next_one] for one, next_one in pairwise(told))
-
-
-def imported(objects: list) -> ImportedCluster:
-    found = ImportedCluster()
-    found.state = ImportState.LIVE
-    for body in objects:
-        if body["kind"] in KINDS:
-            metadata = body["metadata"]
-            name = (metadata.get("namespace", ""), metadata["name"])
-            found.objects.setdefault(body["kind"], {})[name] = decode(KINDS[body["kind"]], body)
-    return found
-
-
-async def review(token: str, cluster: ClusterId) -> ServiceAccount:
-    namespace, name = token.split("/")
-    return ServiceAccount(Namespace(namespace), name)
-
-
-def claims_of(proxy) -> NodeClaims:
-    metadata = {"CLUSTER_ID": proxy.cluster, "NETWORK": proxy.scope.network, "NAMESPACE": proxy.scope.namespace}
-    return NodeClaims(id=proxy.id, metadata=metadata, locality=("", "", ""), user_agent="")
-
-
-def call_of(proxy) -> CallFacts:
-    metadata = {"authorization": f"Bearer {proxy.scope.namespace}/default", "clusterid": proxy.cluster}
-    return CallFacts(metadata=metadata, peer_certificate="", peer="p")
 
 
 async def others_run(transcript: list[str]) -> None:

@@ -40,11 +40,12 @@ _STEPS: dict[str, Callable[[Run], Awaitable[list[Figure]]]] = {
     "services": events.services_added,
     "gateways": events.gateway_changes,
     "storm": partial(events.reconnect_storm, what="reconnect storm"),
+    "crowd": events.changes_in_a_storm,
     "join": events.remote_cluster_joins,
 }
 _RESTART = "restart"
 _OURS, _THEIRS = "Isthmus", "istiod"
-_ORDER = ("endpoints", "rules", "services", "gateways", "storm", _RESTART, "join")
+_ORDER = ("endpoints", "rules", "services", "gateways", "storm", "crowd", _RESTART, "join")
 
 
 class Bench:
@@ -74,11 +75,14 @@ class Bench:
             [mesh.remote_secret(cluster_of(n), path) for n, path in enumerate(kubeconfigs) if n > 0],
         )
         target = self._target(kubeconfigs[0])
-        drones = await self._drones(clients[0], target)
+        drones_of = await self._drones(clients[0], target)
+        drones = await asyncio.to_thread(drones_of)
+        self._stack.callback(drones.stop)
         run = Run(
             workload=self.workload,
             clients=clients,
             drones=drones,
+            others=drones_of,
             usage=self._usage(),
             folder=self._folder,
             changes=self.options.changes,
@@ -161,7 +165,8 @@ class Bench:
             return lambda: usage_of(self._process.process.pid if self._process else 0)
         return None
 
-    async def _drones(self, client: ApiClient, target: tuple[str, int]) -> Drones:
+    async def _drones(self, client: ApiClient, target: tuple[str, int]) -> Callable[[], Drones]:
+        """Starts a load generator with all proxies."""
         roots = self._folder / "roots.pem"
         roots.write_text(await mesh.roots_of(client))
         tokens: dict[str, str] = {}
@@ -175,7 +180,8 @@ class Bench:
         path = await asyncio.to_thread(
             proxies.specification, self.workload, authority, tokens, self._folder, self.options.trust_domain
         )
-        drones = Drones(
+        return partial(
+            Drones,
             target,
             _SERVER_NAME,
             str(roots),
@@ -183,8 +189,6 @@ class Bench:
             delta=self.options.protocol == "delta",
             window=self.options.window,
         )
-        self._stack.callback(drones.stop)
-        return drones
 
 
 async def measured(options: argparse.Namespace, workload: Workload, who: str = _OURS) -> list[Figure]:

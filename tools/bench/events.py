@@ -18,6 +18,7 @@ from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.kubeconfig import load_file
 
 _WAIT_SECONDS = 60.0
+_STAYING = 30
 _JOINED = "joined"
 _JOINED_SERVICES = 100
 _JOINED_ENDPOINTS = 100
@@ -31,6 +32,8 @@ class Run:
     workload: Workload
     clients: list[ApiClient]
     drones: Drones
+    others: Callable[[], Drones]
+    """A load generator of its own, with the same proxies: the first of them may connect once more."""
     usage: Callable[[], Usage] | None
     folder: Path
     changes: int
@@ -106,6 +109,10 @@ def _mark(what: str, number: int) -> str:
 
 async def endpoint_changes(run: Run) -> list[Figure]:
     """One endpoint of one service comes and goes. Its address is seen in its own network only."""
+    return await changes(run, "endpoint change", _endpoint_comes(run), run.changes, networks=[0])
+
+
+def _endpoint_comes(run: Run) -> Act:
     namespace, name = workloads.service_of(run.workload, 0)
     here = [p for p in workloads.places(run.workload) if p.service == name and p.cluster == 0]
 
@@ -115,7 +122,7 @@ async def endpoint_changes(run: Run) -> list[Figure]:
             mesh.path_of("EndpointSlice"), f"{name}-1", {"endpoints": body["endpoints"]}, namespace
         )
 
-    return await changes(run, "endpoint change", act, run.changes, networks=[0])
+    return act
 
 
 async def rule_changes(run: Run) -> list[Figure]:
@@ -215,6 +222,49 @@ async def reconnect_storm(run: Run, what: str) -> list[Figure]:
     if run.usage and run.cpu() > cpu:
         found.append(Figure(f"{what}: CPU for each proxy", (run.cpu() - cpu) / run.workload.proxies * 1e3, "ms"))
     return found
+
+
+async def changes_in_a_storm(run: Run) -> list[Figure]:
+    """What those who stay connected notice of a storm: how long an endpoint's change takes to the last of them, before it and meanwhile."""
+    staying = await asyncio.to_thread(run.others)
+    places = sorted(workloads.proxied(run.workload), key=lambda place: (place.namespace, place.number))[:_STAYING]
+    concerned = sum(place.cluster == 0 for place in places)
+    act = _endpoint_comes(run)
+    took: dict[bool, list[float]] = {False: [], True: []}
+
+    async def change(number: int, *, stormy: bool) -> None:
+        mark = f"192.1.{number >> 8 & 0xFF}.{number & 0xFF}"
+        staying.expect(mark)
+        began = time.monotonic_ns()
+        await act(mark, number)
+        reached = await asyncio.to_thread(staying.wait_for, concerned, _WAIT_SECONDS)
+        if reached.wanted - reached.missing < concerned:
+            raise BenchFailed("endpoint change in a storm: proxies that stay connected were not reached in time")
+        took[stormy].append((reached.last - began) / 1e6)
+        await asyncio.sleep(run.every)
+
+    try:
+        _complete(await asyncio.to_thread(staying.connect, _STAYING, _STAYING, run.cold_seconds), "those who stay")
+        for number in range(run.changes):
+            await change(number, stormy=False)
+        async with asyncio.TaskGroup() as tasks:
+            storm = tasks.create_task(asyncio.to_thread(run.drones.storm, run.at_once, run.cold_seconds), name="storm")
+            while not storm.done():
+                await change(run.changes + len(took[True]), stormy=True)
+        _complete(storm.result(), "reconnect storm")
+    finally:
+        staying.stop()
+    found = []
+    for when, stormy in (("before a storm", False), ("in a storm", True)):
+        found += [
+            Figure(
+                f"endpoint change {when}: last of {concerned} that stay, p50",
+                _quantile(sorted(took[stormy]), 0.5),
+                "ms",
+            ),
+            Figure(f"endpoint change {when}: last of {concerned} that stay, most", max(took[stormy]), "ms"),
+        ]
+    return [*found, Figure("endpoint change in a storm: changes", len(took[True]), "")]
 
 
 def _complete(reached: Reached, what: str) -> None:

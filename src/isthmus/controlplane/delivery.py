@@ -1,7 +1,8 @@
 """Delivery: who may connect, and when they are told what.
 
 The first change is computed and sent at once. The next waits a little, longer the more the last one cost, so that a burst becomes a few rounds and
-reading, acknowledging and connecting are never starved.
+reading, acknowledging and connecting are never starved. Nor is a change: what large rounds cost holds the next one up for a second at most, and who
+has just come is not waited for.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ from isthmus.xds.health import HealthReport
 from isthmus.xds.node import NodeClaims
 
 _PAUSE_SECONDS_MIN = 0.005
+_PAUSE_SECONDS_MAX = 1.0
 _PAUSE_PER_COST = 2.0
 _FIRST_SNAPSHOT_SECONDS = 60.0
 _TELLING_SECONDS_MAX = 10.0
@@ -46,7 +48,10 @@ class Delivery:
         self._machines = machines
         self._authenticator = authenticator
         self.tables = Tables()
-        self._settling = asyncio.Lock()
+        self._settling: asyncio.Event | None = None
+        """Set when the settling that is under way is over."""
+        self._begun = self._ended = 0
+        """How often settling has begun; the last that came to its end."""
         self._feeds: dict[Newest, Proxy] = {}
         self._of: dict[Proxy, dict[Newest, None]] = {}
         self._credentials = GatewayCredentials(world.secrets)
@@ -59,7 +64,7 @@ class Delivery:
         self._began = 0.0
         self._now = asyncio.get_running_loop().time
         self._waiting = 0
-        """Feeds with news that their streams have not taken yet."""
+        """Feeds with news of a round that their streams have not taken yet."""
         self._all_told = asyncio.Event()
 
     async def run(self) -> None:
@@ -77,7 +82,8 @@ class Delivery:
             self._after_round.set()
             self._after_round = asyncio.Event()
             await self._until_told()
-            await asyncio.sleep(max(_PAUSE_SECONDS_MIN, (loop.time() - self._began) * _PAUSE_PER_COST))
+            pause = (loop.time() - self._began) * _PAUSE_PER_COST
+            await asyncio.sleep(min(max(_PAUSE_SECONDS_MIN, pause), _PAUSE_SECONDS_MAX))
             await self._world.changed.wait()
 
     @property
@@ -119,7 +125,7 @@ class Delivery:
         except NotRegistered as error:
             log.warning("machine refused", node=claims.id, reason=str(error), peer=call.peer)
             raise Refused("FAILED_PRECONDITION", str(error)) from None
-        feed = Newest(self._taken)
+        feed = Newest()
         if registration is not None:
             proxy = registration.placed(proxy)
             self._machines.connected(feed, registration)
@@ -143,7 +149,7 @@ class Delivery:
         proxy = self._feeds.pop(feed)
         self._machines.gone(feed)
         self._secrets.pop(feed, None)
-        if feed.waits:
+        if feed.when_taken is not None:
             self._one_less()
         del self._of[proxy][feed]
         if not self._of[proxy]:
@@ -162,14 +168,33 @@ class Delivery:
         return None
 
     async def _settle(self) -> None:
-        """Computes what is due, a few milliseconds at a time, and tells those whom it concerns: nobody waits until others are computed, too."""
-        async with self._settling:
+        """Returns when all that was due when it was called has been computed, and those whom it concerns have their news.
+
+        Whoever asks while others wait is served together with them: in a storm, a round does not queue behind every newcomer.
+        """
+        asked = self._begun
+        while self._ended <= asked:
+            if self._settling is not None:
+                await self._settling.wait()
+            else:
+                await self._settle_all()
+
+    async def _settle_all(self) -> None:
+        """A few milliseconds at a time, and each is told as soon as it is finished: nobody waits until others are computed, too."""
+        self._begun += 1
+        number, over = self._begun, asyncio.Event()
+        self._settling = over
+        try:
             turn = _Turn()
             for _ in self.tables.settling():
                 if turn.is_over:
                     self._tell()
                     await turn.rest()
             self._tell()
+            self._ended = number
+        finally:
+            self._settling = None
+            over.set()
 
     def _tell(self) -> None:
         """What is new for those that are finished."""
@@ -183,7 +208,8 @@ class Delivery:
         """With the Secrets that the resources name, in the place of their stand-ins."""
         if changes is None or SECRET in changes or feed in self._secrets:
             resources, changes = self._with_secrets(feed, proxy, resources, changes)
-        if not feed.waits:
+        if not feed.waits and not feed.is_new:
+            feed.when_taken = self._taken
             self._waiting += 1
         feed.put(resources, changes)
 

@@ -54,19 +54,19 @@ class News(NamedTuple):
 
 
 class Newest:
-    """Carries resources from one writer to one reader. The reader gets the newest; of what it missed in between it gets the names.
+    """Carries resources from one writer to one reader. The reader gets the newest; of what it missed in between it gets the names."""
 
-    `when_taken` is called when the reader takes what was put: a writer may wait until all its readers have.
-    """
-
-    def __init__(self, when_taken: Callable[[], None] | None = None) -> None:
+    def __init__(self) -> None:
+        self.when_taken: Callable[[], None] | None = None
+        """Called once, when the reader takes what was put: a writer may wait until all its readers have."""
         self.waits = False
         """Whether something was put that was not taken."""
+        self.is_new = True
+        """Whether nothing has been taken yet."""
         self._value: ResourceSet | None = None
         self._changes: Changes | None = {}
         self._wanted = asyncio.Event()
         self._listener: Callable[[], None] = self._wanted.set
-        self._when_taken = when_taken
 
     def put(self, value: ResourceSet, changes: Changes | None = None) -> None:
         """`changes` are those since the last `put`; None if that is not known."""
@@ -87,10 +87,11 @@ class Newest:
         """The newest, or None if that was taken already."""
         if not self.waits or self._value is None:
             return None
-        self.waits = False
+        self.waits = self.is_new = False
         changes, self._changes = self._changes, {}
-        if self._when_taken is not None:
-            self._when_taken()
+        if self.when_taken is not None:
+            told, self.when_taken = self.when_taken, None
+            told()
         return News(self._value, changes)
 
     async def take(self) -> News:

@@ -1,8 +1,8 @@
 """ADS over our own HTTP/2: the sockets, and whose turn it is.
 
 Everything runs on the event loop's thread, in short turns. The sockets wait in epoll instances of our own, which the loop watches as one
-descriptor each: a turn takes what is ready of up to 64 connections, or four steps of TLS handshakes, and gives the loop back. So thousands of
-proxies that reconnect at once delay an update by a few milliseconds, and neither tasks nor callbacks exist for each connection.
+descriptor each: a turn takes what is ready for a few milliseconds, or four steps of TLS handshakes, and gives the loop back. So thousands of
+proxies that reconnect at once delay an update by a few such turns, and neither tasks nor callbacks exist for each connection.
 """
 
 from __future__ import annotations
@@ -33,7 +33,8 @@ STALLED_SECONDS = 300.0
 LAST_WORDS_SECONDS = 5.0
 TELLING_FIRST_SECONDS = 0.1
 _KEPT_BYTES_MAX = 256 * 1024 * 1024
-_EVENTS_EACH_TURN = 64
+_EVENTS_AT_ONCE = 16
+_SERVE_SECONDS = 0.005
 _HANDSHAKE_STEPS_EACH_TURN = 4
 _TELL_SECONDS = 0.005
 _BACKLOG = 4096
@@ -130,19 +131,24 @@ class NativeServer:
         now = self._loop.time()
         if self._services.news and now < self._telling_first_until:
             return
-        for number, events in self._ready.poll(0, _EVENTS_EACH_TURN):
-            connection = self._connections.get(number)
-            if connection is None:
-                if number in self._listeners:
-                    self._accept(*self._listeners[number])
-                continue
-            if events & ~select.EPOLLOUT:
-                connection.readable(now)
-            elif events & select.EPOLLOUT:
-                connection.writable(now)
+        end = now + _SERVE_SECONDS
+        while now < end:
+            ready = self._ready.poll(0, _EVENTS_AT_ONCE)
+            for number, events in ready:
+                connection = self._connections.get(number)
+                if connection is None:
+                    if number in self._listeners:
+                        self._accept(*self._listeners[number])
+                elif events & ~select.EPOLLOUT:
+                    connection.readable(now)
+                else:
+                    connection.writable(now)
+            if len(ready) < _EVENTS_AT_ONCE:
+                return
+            now = self._loop.time()
 
     def _greet(self) -> None:
-        """A few steps of handshakes: each costs up to a millisecond of cryptography."""
+        """A few steps of handshakes: each costs up to two milliseconds of cryptography."""
         for number, _ in self._door.poll(0, _HANDSHAKE_STEPS_EACH_TURN):
             greeting = self._greetings[number]
             try:
@@ -180,7 +186,7 @@ class NativeServer:
     # Coming and going.
 
     def _accept(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
-        for _ in range(_EVENTS_EACH_TURN):
+        for _ in range(_EVENTS_AT_ONCE):
             if len(self._connections) + len(self._greetings) + len(self._queue) >= CONNECTIONS_MAX:
                 self._pause()
                 return
