@@ -2,8 +2,9 @@
 
     python tools/failure_modes.py [PAGE]
     python tools/failure_modes.py --only "a zone of east" "the cluster center"
+    python tools/failure_modes.py --renew "a zone of east, silent"
 
-With `--only`, the rows of these losses are printed, and nothing is written.
+With `--only`, the rows of these losses are printed, and nothing is written; with `--renew` they are written, and the page keeps its others.
 
 The figures depend on the machine, which is named in the page.
 """
@@ -60,6 +61,11 @@ class Experiment:
     breaks: Callable[[Breaker, Status], None]
     clients: tuple[str, ...] = ("east", "west")
 
+    @property
+    def names(self) -> set[str]:
+        """By which it is chosen: with all other ways to lose the same, or alone."""
+        return {self.what, f"{self.what}, {self.how}"}
+
 
 class Status:
     """What runs where."""
@@ -82,32 +88,17 @@ class Status:
         return int(self._clusters[cluster]["processIds"][name])
 
 
-def _zone(status: Status) -> list[tuple[str, str, str]]:
-    """Workloads of the one that east's client is not in: what is measured is its requests."""
+def _zone(breaker: Breaker, status: Status) -> None:
+    """The one that east's client is not in: what is measured is its requests."""
     [zone] = {"east-a", "east-b"} - {status.node_of("east", "client")}
-    return status.pods("east", "helloworld", zone)
-
-
-def _zone_silent(breaker: Breaker, status: Status) -> None:
-    for where in _zone(status):
+    for where in status.pods("east", "helloworld", zone):
         breaker.silence(breaker.pids(*where)[:1])
 
 
-def _zone_killed(breaker: Breaker, status: Status) -> None:
-    for where in _zone(status):
-        breaker.kill(breaker.pids(*where))
-
-
-def _cluster_silent(breaker: Breaker, status: Status) -> None:
+def _cluster(breaker: Breaker, status: Status) -> None:
     for where in status.pods("center"):
         breaker.silence(breaker.pids(*where)[:1])
     breaker.freeze([status.process("center", "apiserver")])
-
-
-def _cluster_killed(breaker: Breaker, status: Status) -> None:
-    for where in status.pods("center"):
-        breaker.kill(breaker.pids(*where))
-    breaker.kill([status.process("center", "apiserver")])
 
 
 def _killed(app: str, cluster: str, *, container: str, all_of_them: bool = False) -> Callable[[Breaker, Status], None]:
@@ -139,11 +130,8 @@ EXPERIMENTS = (
     Experiment("a workload", "killed", _killed("helloworld", "east", container="helloworld", all_of_them=True)),
     Experiment("a workload", "hangs", _frozen("helloworld", "center", "helloworld")),
     Experiment("a workload's proxy", "killed", _killed("helloworld", "center", container="istio-proxy")),
-    Experiment("a zone of east", "killed", _zone_killed),
-    Experiment("a zone of east", "silent", _zone_silent),
-    Experiment("the cluster center", "killed", _cluster_killed),
-    Experiment("the cluster center", "silent", _cluster_silent),
-    Experiment("center's API server", "killed", lambda b, s: b.kill([s.process("center", "apiserver")])),
+    Experiment("a zone of east", "silent", _zone),
+    Experiment("the cluster center", "silent", _cluster),
     Experiment("center's API server", "hangs", lambda b, s: b.freeze([s.process("center", "apiserver")])),
     Experiment("east's control plane", "killed", _killed("istiod", "east", container="discovery")),
     Experiment("east's control plane", "hangs", _frozen("istiod", "east", "discovery")),
@@ -158,12 +146,12 @@ EXPERIMENTS = (
 
 
 def main(arguments: list[str]) -> int:
-    only = arguments[1:] if arguments[:1] == ["--only"] else []
+    only = arguments[1:] if arguments[:1] in (["--only"], ["--renew"]) else []
     page = Path(arguments[0]) if arguments and not only else _PAGE
-    known = {each.what for each in EXPERIMENTS}
+    known = {name for each in EXPERIMENTS for name in each.names}
     if unknown := set(only) - known:
         sys.exit(f"no loss {', '.join(sorted(unknown))}; there are: {', '.join(sorted(known))}")
-    chosen = [each for each in EXPERIMENTS if not only or each.what in only]
+    chosen = [each for each in EXPERIMENTS if not only or each.names & set(only)]
     with tempfile.TemporaryDirectory(prefix="isthmus-") as home:
         os.environ["ISTHMUS_STATE"] = home
         command = [sys.executable, "-m", "isthmus.cli.app"]
@@ -179,9 +167,10 @@ def main(arguments: list[str]) -> int:
             ruled = list(_all(mesh, chosen))
         finally:
             subprocess.run([*command, "down"], check=True, capture_output=True)
-    if only:
+    if arguments[:1] == ["--only"]:
         return 0
-    page.write_text(_page(plain, hedged, ruled))
+    before = _rows_of(page) if only else [{}, {}, {}]
+    page.write_text(_page(*map(_table, before, (plain, hedged, ruled))))
     print(f"written: {page}")
     return 0
 
@@ -287,11 +276,11 @@ async def _hedge(mesh: MeshClient, cluster: str, after: str | None) -> None:
         await client.patch(SERVICES, "helloworld", annotated, "sample")
 
 
-def _page(plain: list[Measured], hedged: list[Measured], ruled: list[Measured]) -> str:
-    machine = f"{os.cpu_count()} cores, Linux {platform.release().split('-')[0]}, Python {platform.python_version()}"
+def _page(plain: str, hedged: str, ruled: str) -> str:
+    machine = f"{os.cpu_count()} cores, Linux {platform.release().split('-')[0]}, Python {'.'.join(platform.python_version_tuple()[:2])}"
     return f"""# What breaks when
 
-Written by `make failure-modes`, which boots a mesh, breaks it under load, and measures. Not a promise: figures of one run on one machine ({machine},
+Written by `make failure-modes`, which boots a mesh, breaks it under load, and measures. Not a promise: figures of one machine ({machine},
 shared with other work).
 
 The mesh is `tools/failure-modes.yaml`: east and center on one network, west on another, with two gateways; helloworld in all three, twice in east;
@@ -310,7 +299,7 @@ most 50 ms more than before for what is killed, 500 ms more for what hangs or fa
 
 What Isthmus does by itself: idempotent requests are tried again elsewhere when a connection fails or is reset.
 
-{_table(plain)}
+{plain}
 
 ## With a second try for what is slow
 
@@ -318,7 +307,7 @@ The annotation `isthmus.io/hedge-after: {_HEDGE_AFTER}` on the Service: an idemp
 the first answer counts ([why it is no default](decisions/0088-gateways-connect-within-a-third-of-a-second.md)). Nothing is cut off: what is only
 slow is answered late. A request that meets two such places in a row waits twice.
 
-{_table(hedged)}
+{hedged}
 
 ## With a limit for each try
 
@@ -326,23 +315,43 @@ The rules in `tools/failure-modes-rules.yaml`: a quarter of a second for each tr
 a while. Envoy counts a try's time from when it has a connection, so the first limit alone is not enough. Without limits, or a second try, a request
 to what hangs waits for as long as the caller does: nobody else can know how long an answer may take.
 
-{_table(ruled)}
+{ruled}
 """
 
 
-def _table(rows: list[Measured]) -> str:
-    lines = [
+Row = tuple[str, str, str]
+"""What was broken, how, and where the client was: the cells by which a table's row is known."""
+
+
+def _rows_of(page: Path) -> list[dict[Row, str]]:
+    """Those that the page has, of each of its tables."""
+    tables: list[dict[Row, str]] = []
+    for line in page.read_text().splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if cells[0] == "What":
+            tables.append({})
+        elif line.startswith("| ") and not cells[0].startswith("---"):
+            tables[-1][cells[0], cells[1], cells[2]] = line
+    return tables
+
+
+def _table(kept: dict[Row, str], measured: list[Measured]) -> str:
+    rows = kept | {(each.experiment.what, each.experiment.how, each.cluster): _line(each) for each in measured}
+    order = [(each.what, each.how, cluster) for each in EXPERIMENTS for cluster in each.clients]
+    head = [
         "| What | How | Client in | Requests | Failed | For | Slowest | Before | Target |",
         "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for row in rows:
-        found = row.broken
-        lasted = f"{found.failing_seconds:.2f} s" if found.failed else ""
-        lines.append(
-            f"| {row.experiment.what} | {row.experiment.how} | {row.cluster} | {found.requests} | {found.failed} | {lasted} | "
-            f"{1000 * found.slowest_seconds:.0f} ms | {1000 * row.undisturbed.slowest_seconds:.0f} ms | {row.verdict} |"
-        )
-    return "\n".join(lines)
+    return "\n".join([*head, *(rows[each] for each in order if each in rows)])
+
+
+def _line(row: Measured) -> str:
+    found = row.broken
+    lasted = f"{found.failing_seconds:.2f} s" if found.failed else ""
+    return (
+        f"| {row.experiment.what} | {row.experiment.how} | {row.cluster} | {found.requests} | {found.failed} | {lasted} | "
+        f"{1000 * found.slowest_seconds:.0f} ms | {1000 * row.undisturbed.slowest_seconds:.0f} ms | {row.verdict} |"
+    )
 
 
 if __name__ == "__main__":
