@@ -18,7 +18,7 @@ by what is in their values), `shared` (derivations whose values many subjects sh
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable, Iterator, KeysView, Mapping
+from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, KeysView, Mapping
 from dataclasses import dataclass
 from enum import Enum, IntEnum
 from typing import Any, Generic, Protocol, TypeVar, cast
@@ -66,9 +66,11 @@ class Cell:
         self.key = key
         self.value: Any = ABSENT
         self.state = State.DIRTY if node.compute else State.CLEAN
-        self.reads: dict[Cell, None] = {}
+        self.reads: Collection[Cell] = ()
+        """In the order of reading. A tuple, but while it is computed: there are many cells, most have read one or two others, and a dictionary is
+        three times as large."""
         self.readers: dict[Cell, None] = {}
-        self.doubts: list[Cell] = []
+        self.doubts: list[Cell] | None = None
         """Of what it read, what may have changed: while it is suspect."""
         self.observed = False
 
@@ -214,11 +216,12 @@ class Derived(Generic[K, V]):
 class Fetch:
     """The only door through which a derivation reads."""
 
-    __slots__ = ("_graph", "_reader")
+    __slots__ = ("_graph", "_reader", "_reads")
 
-    def __init__(self, graph: Graph, reader: Cell) -> None:
+    def __init__(self, graph: Graph, reader: Cell, reads: dict[Cell, None]) -> None:
         self._graph = graph
         self._reader = reader
+        self._reads = reads
 
     def get(self, source: Source[K, V] | Derived[K, V], key: K) -> V | None:
         """The value, or None where a source has none. Raises Unavailable for a derivation that never succeeded."""
@@ -242,7 +245,7 @@ class Fetch:
 
     def read(self, cell: Cell) -> None:
         """For the modules of this package: notes the dependency, and brings the cell up to date."""
-        self._reader.reads[cell] = None
+        self._reads[cell] = None
         cell.readers[self._reader] = None
         if cell.state is not State.CLEAN:
             self._graph.refresh(cell)
@@ -339,7 +342,10 @@ class Graph:
         while stack:
             current = stack.pop()
             for reader in current.readers:
-                reader.doubts.append(current)
+                if reader.doubts is None:
+                    reader.doubts = [current]
+                else:
+                    reader.doubts.append(current)
                 if self._mark(reader, State.SUSPECT):
                     stack.append(reader)
 
@@ -367,7 +373,7 @@ class Graph:
         """Brings what is in doubt up to date, until some of it has changed (and so made the cell dirty). In the order in which it was read:
         whether something would be read at all may depend on what was read before.
         """
-        doubts, cell.doubts = cell.doubts, []
+        doubts, cell.doubts = cell.doubts or [], None
         if len(doubts) > 1:
             doubted = frozenset(doubts)
             doubts = [read for read in cell.reads if read in doubted]
@@ -384,13 +390,14 @@ class Graph:
         before = cell.reads
         for read in before:
             read.readers.pop(cell, None)
-        cell.reads = {}
-        cell.doubts = []
+        reads: dict[Cell, None] = {}
+        cell.reads = reads
+        cell.doubts = None
         cell.state = State.COMPUTING
         cell.node.computed += 1
         identity = (cell.node.name, cell.key)
         try:
-            value = compute(Fetch(self, cell), cell)
+            value = compute(Fetch(self, cell, reads), cell)
         except CycleFound:
             cell.state = State.DIRTY
             raise
@@ -400,8 +407,9 @@ class Graph:
             self.failures.pop(identity, None)
             self._store(cell, value)
         cell.state = State.CLEAN
+        cell.reads = tuple(reads)
         for read in before:
-            if read not in cell.reads:
+            if read not in reads:
                 self.forget_if_unused(read)
 
     def _store(self, cell: Cell, value: Any) -> None:

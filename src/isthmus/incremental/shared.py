@@ -74,7 +74,7 @@ class _Leaf(Cell):
         self.attributes: Attributes = ()
         self.values: Values = ()
         self.is_placed = False
-        self.followers: dict[Hashable, None] = {}
+        self.followers: dict[Hashable, None] = _NOBODY
         self.retired = False
 
 
@@ -158,6 +158,8 @@ class Shared(Generic[K, S, V]):
         if leaf is None:
             self._moved.setdefault((key, subject), old)
             return
+        if leaf.followers is _NOBODY:
+            leaf.followers = {}
         leaf.followers[subject] = None
         self._graph.observe(leaf)
         if leaf.value is not ABSENT and (old is ABSENT or (old is not leaf.value and old != leaf.value)):
@@ -222,7 +224,7 @@ class Shared(Generic[K, S, V]):
         self._take_off(leaf)
         for subject in leaf.followers:
             self._moved.setdefault((cast(K, leaf.of), cast(S, subject)), leaf.value)
-        leaf.followers.clear()
+        leaf.followers = _NOBODY
         self._graph.changed(leaf)
         self._graph.release(leaf)
 
@@ -249,6 +251,9 @@ class Shared(Generic[K, S, V]):
         if not by_attributes:
             del self._leaves[key]
 
+
+_NOBODY: dict[Hashable, None] = {}
+"""Followers of all leaves that have none: nearly all are read by others only. Never changed."""
 
 _NONE: dict[Attributes, dict[Values, _Leaf]] = {}
 
