@@ -8,7 +8,7 @@ UNREAD: dict[str, str] = {
     "envoy_filter.PatchMatch": "waypoint",
     "gateway.GatewayPort": "targetPort",
     "gateway.GatewayServer": "defaultEndpoint",
-    "gateway.GatewayTls": "tlsCertificates verifyCertificateHash verifyCertificateSpki",
+    "gateway.GatewayTls": "tlsCertificates",
     "gateway_api.BackendTlsSpec": "options",
     "gateway_api.GatewayClassSpec": "description parametersRef",
     "gateway_api.GatewayInfrastructure": "parametersRef",

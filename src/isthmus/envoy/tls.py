@@ -242,6 +242,9 @@ def gateway_socket(
         common.validation_context.match_typed_subject_alt_names.extend(_named(said.names))
     elif said.asks_for_certificates:
         _judge_by_secret(common, authorities_name(said), said.names)
+        judged = common.combined_validation_context.default_validation_context
+        judged.verify_certificate_hash.extend(said.certificate_hashes)
+        judged.verify_certificate_spki.extend(said.key_hashes)
     context = tls_pb2.DownstreamTlsContext(
         common_tls_context=common, require_client_certificate=boolean(said.mode is TlsMode.MUTUAL)
     )

@@ -12,7 +12,15 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from isthmus.api.core import Node, Service
 from isthmus.api.gateway import Gateway, GatewayServer, GatewayTls
 from isthmus.ingest import labels
-from isthmus.model.gateways import Server, ServerHost, ServerTls, TlsMode, Traffic
+from isthmus.model.gateways import (
+    Server,
+    ServerHost,
+    ServerTls,
+    TlsMode,
+    Traffic,
+    is_certificate_hash,
+    is_key_hash,
+)
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace, NetworkId, ServiceKey
 from isthmus.model.snapshot import Exposure, MeshSettings
@@ -154,8 +162,15 @@ def _server_host(written: str, own: str) -> ServerHost:
     return ServerHost({"": "*", ".": own}.get(namespace, namespace), host.lower())
 
 
+_OF_NOTHING = "0" * 64
+"""No certificate has this hash."""
+
+
 def server_tls_of(said: GatewayTls) -> ServerTls:
-    """Also of a Sidecar's ingress listener."""
+    """Also of a Sidecar's ingress listener. Where none of the hashes of callers' certificates is one, nobody is taken: Envoy would refuse it."""
+    hashes = tuple(filter(is_certificate_hash, said.verify_certificate_hash))
+    keys = tuple(filter(is_key_hash, said.verify_certificate_spki))
+    demanded = bool(said.verify_certificate_hash or said.verify_certificate_spki)
     return ServerTls(
         mode=TlsMode(said.mode or TlsMode.PASSTHROUGH),
         credentials=tuple(said.credential_names) or ((said.credential_name,) if said.credential_name else ()),
@@ -165,6 +180,8 @@ def server_tls_of(said: GatewayTls) -> ServerTls:
         ca_certificates=said.ca_certificates,
         revocations=said.ca_crl,
         names=tuple(said.subject_alt_names),
+        certificate_hashes=hashes or ((_OF_NOTHING,) if demanded and not keys else ()),
+        key_hashes=keys,
         minimum=said.min_protocol_version,
         maximum=said.max_protocol_version,
         ciphers=tuple(said.cipher_suites),

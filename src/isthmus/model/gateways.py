@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import field
 from enum import StrEnum
 
@@ -50,6 +51,9 @@ class ServerTls:
     ca_certificates: str = ""
     revocations: str = ""
     names: tuple[str, ...] = ()
+    certificate_hashes: tuple[str, ...] = ()
+    key_hashes: tuple[str, ...] = ()
+    """Where there are any of the two, a caller's certificate, or its key, is one of them."""
     minimum: str = ""
     maximum: str = ""
     ciphers: tuple[str, ...] = ()
@@ -58,6 +62,16 @@ class ServerTls:
     def asks_for_certificates(self) -> bool:
         """Whether callers show certificates that are not the mesh's own."""
         return self.mode in (TlsMode.MUTUAL, TlsMode.OPTIONAL_MUTUAL)
+
+
+def is_certificate_hash(text: str) -> bool:
+    """SHA-256 of a certificate in hexadecimal digits, perhaps with colons."""
+    return bool(re.fullmatch(r"[0-9a-fA-F]{64}|[0-9a-fA-F]{2}(:[0-9a-fA-F]{2}){31}", text))
+
+
+def is_key_hash(text: str) -> bool:
+    """SHA-256 of a public key (SubjectPublicKeyInfo) in base64."""
+    return bool(re.fullmatch(r"[A-Za-z0-9+/]{43}=", text))
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -8,6 +8,7 @@ from isthmus.assurance.catalogue import validation as codes
 from isthmus.assurance.validation.problems import Problem
 from isthmus.assurance.validation.terms import Object, bad_host, bad_socket_path, dns_label, positive_port
 from isthmus.model.addresses import is_ip
+from isthmus.model.gateways import is_certificate_hash, is_key_hash
 
 _PROTOCOLS = {
     "http", "https", "grpc", "grpc-web", "http2", "tcp", "tls", "mongo", "mysql", "redis", "udp", "hbone", "auto",
@@ -90,6 +91,7 @@ def _hosts(server: Object, path: str) -> Iterator[Problem]:
 def server_tls(tls: Object, path: str) -> Iterator[Problem]:
     mode = tls.get("mode")
     yield from _versions_and_ciphers(tls, path)
+    yield from _hashes(tls, path)
     named = [
         key for key in ("credentialName", "credentialNames", "serverCertificate", "tlsCertificates") if tls.get(key)
     ]
@@ -115,6 +117,16 @@ def server_tls(tls: Object, path: str) -> Iterator[Problem]:
             )
     if mode != "SIMPLE" and not tls.get("caCertificates") and not tls.get("caCertCredentialName"):
         yield Problem(codes.BAD_CREDENTIALS, path, f"{mode} needs caCertificates", "set caCertificates")
+
+
+def _hashes(tls: Object, path: str) -> Iterator[Problem]:
+    for field, is_one, what in (
+        ("verifyCertificateHash", is_certificate_hash, "the SHA-256 of a certificate, in hexadecimal digits"),
+        ("verifyCertificateSpki", is_key_hash, "the SHA-256 of a public key, in base64"),
+    ):
+        for index, text in enumerate(tls.get(field) or []):
+            if not is_one(str(text)):
+                yield Problem(codes.MALFORMED, f"{path}.{field}[{index}]", f"{text!r} is not {what}")
 
 
 def _versions_and_ciphers(tls: Object, path: str) -> Iterator[Problem]:
