@@ -35,6 +35,19 @@ def settled(session: Session, resources: ResourceSet) -> Session:
     return session
 
 
+def test_route_tables_do_not_drive_out_what_all_are_sent():
+    """Forty scopes' tables are 40 MB, of which nearly all is the same megabyte."""
+    common = Piece.together(Piece.of(bytes([number]) * 50_000) for number in range(20))
+    encoded, clusters = Encoded(), [resource(name, "1") for name in NAMES]
+    first = encoded.delta(CLUSTER, [clusters], []).message
+
+    for number in range(40):
+        encoded.delta(ROUTES, [[Resource.of_pieces("80", (common, Piece.of(bytes([number]))))]], [])
+
+    again = encoded.delta(CLUSTER, [clusters], [], after=1_000).message
+    assert again[-1] is first[-1]
+
+
 def test_a_change_is_encoded_once_for_all_streams():
     encoded, resources = Encoded(), world()
     sessions = [settled(Session(delta=True, encoded=encoded), resources) for _ in range(100)]

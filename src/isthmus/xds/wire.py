@@ -19,6 +19,7 @@ Response = tuple[bytes, ...]
 """An encoded message, in pieces: the large ones are shared."""
 
 _KEPT_BYTES_MAX = 16 * 1024 * 1024
+_ENTRY_BYTES = 16
 _TOLD_MAX = 16
 _SHARED_BYTES = 8_000
 """A part of a resource from here on stands by itself in a response: others send it in other resources."""
@@ -160,11 +161,19 @@ class Encoded:
         self.made += 1
         body = tuple(_together(piece for resource in resources for piece in _delta_resource(type_url, resource)))
         self._bodies[key] = (body, resources)
-        self._bytes += sum(map(len, body))
+        self._bytes += _bytes_of_its_own(body, resources)
         while self._bytes > _KEPT_BYTES_MAX:
-            _, (dropped, _) = self._bodies.popitem(last=False)
-            self._bytes -= sum(map(len, dropped))
+            _, dropped = self._bodies.popitem(last=False)
+            self._bytes -= _bytes_of_its_own(*dropped)
         return body
+
+
+def _bytes_of_its_own(body: Response, resources: Sequence[Resource]) -> int:
+    """What the body takes beside its resources. Large parts are theirs: a hundred route tables of a megabyte, alike but for one section, must not
+    drive out the clusters that all are sent.
+    """
+    theirs = sum(len(part) for each in resources for part in each.parts if len(part) >= _SHARED_BYTES)
+    return sum(map(len, body)) - theirs + _ENTRY_BYTES * (len(body) + len(resources))
 
 
 def _together(pieces: Iterable[bytes]) -> Iterator[bytes]:
