@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 
+import msgspec
 import pytest
 
 from isthmus.api import gateway_api
@@ -69,3 +70,11 @@ def test_definitions_of_gateway_api_say_which_release_they_are_of_and_serve_its_
     assert [len(versions) for versions in stored] == [1] * len(definitions)
     assert all("v1" in served[kind] for kind in served)
     assert served["TLSRoute"] >= {"v1", "v1alpha3", "v1alpha2"}
+
+
+def test_no_field_that_is_read_is_told_to_have_no_effect():
+    for name, words in UNREAD.items():
+        module, _, kind = name.partition(".")
+        shape = getattr(importlib.import_module(f"isthmus.api.{module}"), kind)
+        read = {each.encode_name for each in msgspec.structs.fields(shape)}
+        assert read.isdisjoint(words.split()), name

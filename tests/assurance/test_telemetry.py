@@ -312,3 +312,26 @@ def test_the_sample_can_be_kept_out_of_identifiers():
 
     for _, config in filters(found, "http_connection_manager"):
         assert config["requestIdExtension"]["typedConfig"]["useRequestIdForTraceSampling"] is False
+
+
+def test_a_tag_may_be_put_together_as_in_access_logs():
+    tags = {"path": {"formatter": {"value": "%REQ(:PATH)% by %PROTOCOL%"}}, "where": {"literal": {"value": "here"}}}
+    document = rendered(rule("all", "istio-system", tracing=[{"providers": [{"name": "zip"}], "customTags": tags}]))
+
+    for _, config in filters(document, "http_connection_manager"):
+        told = {each["tag"]: each for each in config["tracing"]["customTags"]}
+        assert told["path"]["value"] == "%REQ(:PATH)% by %PROTOCOL%"
+        assert told["where"]["literal"] == {"value": "here"}
+    assert not [each for each in document["warnings"] if "tag" in each]
+
+
+@pytest.mark.parametrize("said", [{}, {"literal": {"value": ""}}, {"formatter": {"value": "%NOTHING_LIKE_IT%"}}])
+def test_a_tag_that_envoy_would_refuse_is_left_out_and_its_writer_is_told(said):
+    tags = {"odd": said, "where": {"literal": {"value": "here"}}}
+    document = rendered(rule("all", "istio-system", tracing=[{"providers": [{"name": "zip"}], "customTags": tags}]))
+
+    for _, config in filters(document, "http_connection_manager"):
+        names = {each["tag"] for each in config["tracing"]["customTags"]}
+        assert "where" in names
+        assert "odd" not in names
+    assert [each for each in document["warnings"] if "the tag 'odd' is left out" in each]

@@ -27,7 +27,7 @@ class AccessLogging(Wire, frozen=True):
     filter: LogFilter | None = None
 
 
-class LiteralTag(Wire, frozen=True):
+class TextTag(Wire, frozen=True):
     value: str = ""
 
 
@@ -37,9 +37,10 @@ class NamedTag(Wire, frozen=True):
 
 
 class CustomTag(Wire, frozen=True):
-    literal: LiteralTag | None = None
+    literal: TextTag | None = None
     environment: NamedTag | None = None
     header: NamedTag | None = None
+    formatter: TextTag | None = None
 
 
 class TracingRule(Wire, frozen=True):

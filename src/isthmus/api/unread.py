@@ -18,13 +18,9 @@ UNREAD: dict[str, str] = {
     "gateway_api.RouteFilter": "extensionRef externalAuth",
     "gateway_api.RouteSpec": "useDefaultGateways",
     "multicluster.ServiceImportSpec": "internalTrafficPolicy ipFamilies trafficDistribution",
-    "networking.HashCookie": "attributes",
-    "networking.HttpPool": "http2KeepAlive",
     "networking.SidecarPort": "targetPort",
-    "networking.ZoneAwareSetting": "failTrafficOnPanic forceLocalZone routingEnabled",
     "proxy_config.ProxyConfigSpec": "image",
     "security.JwtRule": "jwks_uri presence",
-    "telemetry.CustomTag": "formatter",
     "telemetry.TracingRule": "disableContextPropagation",
     "virtual_service.ConnectionMatch": "sourceSubnet",
 }

@@ -235,4 +235,6 @@ def _tag(tag: TraceTag) -> custom_tag_pb2.CustomTag:
             found.environment.name, found.environment.default_value = tag.value, tag.default
         case TagSource.HEADER:
             found.request_header.name, found.request_header.default_value = tag.value, tag.default
+        case TagSource.FORMATTER:
+            found.value = tag.value
     return found

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from isthmus.api import telemetry as api
 from isthmus.ingest.targets import targets_of
 from isthmus.ingest.telemetry_metrics import metrics_rule, not_done
+from isthmus.model.command_operators import bad_format
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.model.telemetry import (
@@ -34,6 +35,8 @@ def telemetry_of(obj: api.Telemetry, cluster: ClusterId) -> tuple[Telemetry | No
     issues = list(unbound)
     for field, what in not_done(spec.metrics):
         issues.append(warning("ISM0504", field, what, "see docs/telemetry.md for the metrics that there are"))
+    for field, what in _unusable_tags(spec.tracing):
+        issues.append(warning("ISM0507", field, what, "give it one of literal, environment, header and formatter"))
     value = Telemetry(
         created=metadata.creation_timestamp,
         namespace=Namespace(metadata.namespace),
@@ -95,7 +98,7 @@ def _tracing(said: api.TracingRule) -> TracingRule:
         provider=said.providers[0].name if said.providers else "",
         sampling_percent=said.random_sampling_percentage,
         disabled=said.disable_span_reporting,
-        tags=tuple(_tag(name, tag) for name, tag in sorted(said.custom_tags.items())),
+        tags=tuple(tag for name, each in sorted(said.custom_tags.items()) if not _unusable(tag := _tag(name, each))),
         names_workload=said.enable_istio_tags,
         samples_by_request_id=said.use_request_id_for_trace_sampling,
     )
@@ -106,7 +109,23 @@ def _tag(name: str, said: api.CustomTag) -> TraceTag:
         return TraceTag(name, TagSource.HEADER, said.header.name, said.header.default_value)
     if said.environment:
         return TraceTag(name, TagSource.ENVIRONMENT, said.environment.name, said.environment.default_value)
+    if said.formatter:
+        return TraceTag(name, TagSource.FORMATTER, said.formatter.value)
     return TraceTag(name, TagSource.LITERAL, said.literal.value if said.literal else "")
+
+
+def _unusable(tag: TraceTag) -> str:
+    """Why Envoy would refuse it, and with it the whole listener."""
+    if not tag.name or not tag.value:
+        return "has no name" if not tag.name else "says nothing"
+    return bad_format(tag.value) if tag.source is TagSource.FORMATTER else ""
+
+
+def _unusable_tags(found: Sequence[api.TracingRule]) -> Iterator[tuple[str, str]]:
+    for index, said in enumerate(found):
+        for name, each in sorted(said.custom_tags.items()):
+            if why := _unusable(_tag(name, each)):
+                yield f"spec.tracing[{index}].customTags[{name!r}]", f"the tag {name!r} is left out: {why}"
 
 
 def _mode(match: api.ModeMatch) -> Mode:

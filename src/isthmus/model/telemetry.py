@@ -88,11 +88,12 @@ class TagSource(StrEnum):
     LITERAL = "literal"
     ENVIRONMENT = "environment"
     HEADER = "header"
+    FORMATTER = "formatter"
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class TraceTag:
-    """`value` is the text itself, or the name of a variable or header; `default` where that is not there."""
+    """`value` is the text itself, perhaps with commands as in access logs, or the name of a variable or header; `default` where that is not there."""
 
     name: str
     source: TagSource
