@@ -9,8 +9,10 @@ from xml.etree import ElementTree
 import pytest
 from click.testing import CliRunner, Result
 
+from isthmus.api.crds import all_crds
 from isthmus.cli.errors import Failed
 from isthmus.cli.validating import validate_command
+from isthmus.kubernetes.kubeconfig import ContextEntry, render
 
 GOOD = """\
 apiVersion: security.istio.io/v1
@@ -153,3 +155,28 @@ def test_topologies_are_checked_as_up_does(tmp_path: Path) -> None:
 
 def test_the_examples_are_valid() -> None:
     assert run(str(Path(__file__).parents[2] / "examples")).exit_code == 0
+
+
+def test_a_live_clusters_objects_are_judged_where_they_are(api_servers, tmp_path):
+    """What went past validation: kept by a server that has no webhook, or from before there was one."""
+    east = api_servers["east"]
+    routes = "/apis/networking.istio.io/v1/namespaces/istio-system/virtualservices"
+    definition = next(crd for crd in all_crds() if crd["spec"]["names"]["kind"] == "VirtualService")
+    assert east.request("POST", "/apis/apiextensions.k8s.io/v1/customresourcedefinitions", definition)[0] in (201, 409)
+    route = [{"destination": {"host": "cart"}}]
+    for name, hosts in (("good", ["a.example"]), ("bad", ["a.example", "a b"])):
+        spec = {"hosts": hosts, "http": [{"route": route}]}
+        assert east.request("POST", routes, {"metadata": {"name": name}, "spec": spec})[0] == 201
+    entry = ContextEntry(name="east", server=east.url, ca_pem=east.ca_pem, token=east.admin_token)
+    (tmp_path / "kubeconfig").write_text(render([entry]))
+
+    done = run("--context", "east", "--kubeconfig", str(tmp_path / "kubeconfig"), "-n", "istio-system", "-o", "json")
+    elsewhere = run("--context", "east", "--kubeconfig", str(tmp_path / "kubeconfig"), "-n", "nowhere")
+
+    results = {each["name"]: each for each in json.loads(done.stdout)["results"]}
+    assert (done.exit_code, elsewhere.exit_code) == (65, 0)
+    assert results["good"]["errors"] == []
+    assert any("a b" in text for text in results["bad"]["errors"])
+    assert results["bad"]["findings"][0]["reference"] == "east"
+    for name in ("good", "bad"):
+        east.request("DELETE", f"{routes}/{name}")

@@ -20,6 +20,7 @@ import msgspec
 from isthmus.apiserver.settings import ApiServerSettings
 from isthmus.kubernetes.kubeconfig import ContextEntry, render
 from real_kubernetes.building import SERVER, CannotBuild, built, versions
+from real_kubernetes.server import ETCD_URL
 
 _SERVER = [sys.executable, "-m", "real_kubernetes.server"]
 _TOOLS = str(Path(__file__).parent.parent)
@@ -90,7 +91,8 @@ def _laws(directory: Path, options: list[str]) -> bool:
     with _server(directory):
         pass  # So that there are versions from before its restart, which it does not know any more.
     with _server(directory) as kubeconfig:
-        told = {"ISTHMUS_CONFORMANCE_KUBECONFIG": str(kubeconfig)}
+        etcd = (directory / "server" / ETCD_URL).read_text()
+        told = {"ISTHMUS_CONFORMANCE_KUBECONFIG": str(kubeconfig), "ISTHMUS_CONFORMANCE_ETCD": etcd}
         return _held(Part("the laws of API servers", ("tests/conformance",), told), options)
 
 

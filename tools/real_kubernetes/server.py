@@ -31,6 +31,8 @@ from isthmus.kubernetes.resources import CONFIG_MAPS
 from real_kubernetes.building import SERVER, built
 from real_kubernetes.processes import DidNotStart, running, until
 
+ETCD_URL = "etcd-url"
+"""The file that says where etcd answers."""
 _AUTHORIZED = "RBAC"
 _WITHOUT_A_NODE = (
     # The address of the Service `kubernetes` would have to be another than a loopback's.
@@ -102,6 +104,8 @@ class Server:
             f"--service-account-signing-key-file={self.signing_key}",
             f"--service-cluster-ip-range={self.settings.service_cidr}",
             *(_WITHOUT_A_NODE if ip_address(host).is_loopback else _WITH_A_NODE),
+            # Watches of these come from etcd itself, so that its compactions are seen, and how a client falls back that asks for a WatchList.
+            "--watch-cache-sizes=endpointslices.discovery.k8s.io#0",
             # Else its end waits for the ends of all watches.
             "--shutdown-watch-termination-grace-period=1s",
             f"--cert-dir={self.directory / 'certificates'}",
@@ -137,6 +141,7 @@ def _prepare(settings: ApiServerSettings) -> tuple[Server, Credentials]:
         token=credentials.admin_token,
     )
     _write(server.directory / "controllers.yaml", render([entry]))
+    _write(server.directory / ETCD_URL, server.etcd_url)
     return server, credentials
 
 

@@ -84,6 +84,13 @@ def changed(request: web.BaseRequest, kind: Kind, obj: Object, store: Store, *, 
     return one(request, kind, stored_as(int(obj["metadata"].get("resourceVersion") or 0), obj), status=status)
 
 
+def raw(body: bytes | None, content_type: str = "application/json") -> web.Response:
+    """What is encoded already. Raises Refused for None."""
+    if body is None:
+        raise no_such_path()
+    return web.Response(body=body, headers={"Content-Type": content_type})
+
+
 async def joined(request: web.BaseRequest, head: bytes, items: list[bytes], tail: bytes) -> web.StreamResponse:
     """Items with commas between them. A long answer is sent as its client reads it, so that a slow one holds no copy."""
     length = len(head) + sum(map(len, items)) + max(len(items) - 1, 0) + len(tail)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Annotated, Any, NamedTuple
 
 import msgspec
 
@@ -16,9 +16,9 @@ _PYTHON: dict[str, Any] = {
     "integer": int,
     "number": float,
     "boolean": bool,
-    "time": str,
+    "time": Annotated[str, msgspec.Meta(pattern=r"^\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)$")],
     "any": Any,
-    "quantity": str | int | float,
+    "quantity": Annotated[str, msgspec.Meta(pattern=r"^[+-]?[0-9.]+([eEinumkKMGTP]*[-+]?[0-9]*)$")] | int | float,
     "int-or-string": str | int,
 }
 
@@ -69,6 +69,34 @@ def _table() -> _Table:
 def schema_of(group_version: str, kind: str) -> Schema:
     """Raises KeyError for a kind that is not built in."""
     return _of_type(_table().kinds[f"{group_version} {kind}"])
+
+
+class FieldType(NamedTuple):
+    """Of one field. `form` is `list`, `map`, or empty for one value; `name` is that of a scalar, or of a type of the table."""
+
+    form: str
+    name: str
+    keys: tuple[str, ...]
+    is_set: bool
+
+    @property
+    def is_type(self) -> bool:
+        return self.name not in _PYTHON
+
+
+def type_of(group_version: str, kind: str) -> str:
+    """The name of a built-in kind's type."""
+    return _table().kinds[f"{group_version} {kind}"]
+
+
+def fields_of(type_: str) -> dict[str, FieldType]:
+    """Lists of lists, and maps of lists, are told by what is in them."""
+    found = {}
+    for field, text in _table().types[type_].items():
+        place = f"{type_}.{field}"
+        form = {"[": "list", "{": "map"}.get(text[0], "")
+        found[field] = FieldType(form, text.strip("[]{}"), _LIST_KEYS.get(place, ()), place in _SETS)
+    return found
 
 
 @cache

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import random
-import re
 import time
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -21,10 +20,8 @@ _SERVERS = frozenset(
 )
 """Fields of metadata that a new object cannot bring along."""
 
+_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
-_NAME = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
-_ANY_NAME = re.compile(r"[^/%]+")
-_LOOSE_NAMES = frozenset({"CertificateSigningRequest", "Role", "ClusterRole", "RoleBinding", "ClusterRoleBinding"})
 
 
 def now() -> str:
@@ -38,7 +35,7 @@ def _written(seconds: int) -> str:
 
 
 def new_metadata(kind: Kind, obj: Object, namespace: str) -> None:
-    """Completes the metadata of an object that is being created. Raises Refused for a name that cannot be."""
+    """Completes the metadata of an object that is being created. Raises Refused for one without a name."""
     metadata = obj.setdefault("metadata", {})
     if not metadata.get("name") and metadata.get("generateName"):
         metadata["name"] = metadata["generateName"] + "".join(random.choices(_SUFFIX, k=5))
@@ -46,11 +43,6 @@ def new_metadata(kind: Kind, obj: Object, namespace: str) -> None:
     if not name:
         raise invalid(
             kind, "", "metadata.name", "Required value: name or generateName is required", "FieldValueRequired"
-        )
-    pattern = _ANY_NAME if kind.name in _LOOSE_NAMES else _NAME
-    if not pattern.fullmatch(name) or len(name) > 253 or name in (".", ".."):
-        raise invalid(
-            kind, name, "metadata.name", f"Invalid value: {name!r}: lower case letters, digits, '-' and '.' only"
         )
     if kind.namespaced:
         metadata["namespace"] = namespace
@@ -60,7 +52,7 @@ def new_metadata(kind: Kind, obj: Object, namespace: str) -> None:
         del metadata[field]
     metadata["uid"] = identifiers.fresh()
     metadata["creationTimestamp"] = now()
-    if kind.has_spec:
+    if kind.counts_changes:
         metadata["generation"] = 1
 
 
@@ -71,19 +63,29 @@ def fill(kind: Kind, obj: Object) -> None:
         filler(obj)
 
 
+def _part(obj: Object, field: str) -> Object:
+    """Null is as good as not said."""
+    if obj.get(field) is None:
+        obj[field] = {}
+    part: Object = obj[field]
+    return part
+
+
 def _service(obj: Object) -> None:
-    spec = obj.setdefault("spec", {})
+    spec = _part(obj, "spec")
     spec.setdefault("type", "ClusterIP")
     spec.setdefault("sessionAffinity", "None")
     for port in spec.get("ports") or ():
         port.setdefault("protocol", "TCP")
-        port.setdefault("targetPort", port.get("port"))
+        port["targetPort"] = port.get("targetPort") or port.get("port")
     if spec["type"] != "ExternalName":
         spec.setdefault("internalTrafficPolicy", "Cluster")
         spec.setdefault("ipFamilies", ["IPv4"])
         spec.setdefault("ipFamilyPolicy", "SingleStack")
     if spec["type"] in ("LoadBalancer", "NodePort"):
         spec.setdefault("externalTrafficPolicy", "Cluster")
+    if spec["type"] == "LoadBalancer":
+        spec.setdefault("allocateLoadBalancerNodePorts", True)
     obj.setdefault("status", {"loadBalancer": {}})
 
 
@@ -99,12 +101,28 @@ def _pod_spec(spec: Object) -> None:
         container.setdefault("terminationMessagePolicy", "File")
         tag = str(container.get("image", "")).rpartition(":")[2]
         container.setdefault("imagePullPolicy", "Always" if tag in ("", "latest") else "IfNotPresent")
+        for field in _PROBES:
+            if container.get(field) is not None:
+                _probe(container[field])
         for port in container.get("ports") or ():
             port.setdefault("protocol", "TCP")
 
 
+def _probe(probe: Object) -> None:
+    for field, value in (
+        ("timeoutSeconds", 1),
+        ("periodSeconds", 10),
+        ("successThreshold", 1),
+        ("failureThreshold", 3),
+    ):
+        probe.setdefault(field, value)
+    if probe.get("httpGet") is not None:
+        probe["httpGet"].setdefault("path", "/")
+        probe["httpGet"].setdefault("scheme", "HTTP")
+
+
 def _pod(obj: Object) -> None:
-    spec = obj.setdefault("spec", {})
+    spec = _part(obj, "spec")
     _pod_spec(spec)
     account = spec.get("serviceAccountName") or spec.get("serviceAccount") or "default"
     spec["serviceAccountName"] = spec["serviceAccount"] = account
@@ -113,20 +131,26 @@ def _pod(obj: Object) -> None:
 
 
 def _workload(obj: Object) -> None:
-    spec = obj.setdefault("spec", {})
+    spec = _part(obj, "spec")
     spec.setdefault("replicas", 1)
-    template = spec.setdefault("template", {})
-    template.setdefault("metadata", {}).setdefault("creationTimestamp", None)
-    _pod_spec(template.setdefault("spec", {}))
+    template = _part(spec, "template")
+    metadata = _part(template, "metadata")
+    if metadata.get("creationTimestamp", "") is None:
+        del metadata["creationTimestamp"]
+    inside = _part(template, "spec")
+    _pod_spec(inside)
+    if inside.get("serviceAccountName") or inside.get("serviceAccount"):
+        account = inside.get("serviceAccountName") or inside["serviceAccount"]
+        inside["serviceAccountName"] = inside["serviceAccount"] = account
 
 
 def _deployment(obj: Object) -> None:
     _workload(obj)
     spec = obj["spec"]
-    strategy = spec.setdefault("strategy", {})
+    strategy = _part(spec, "strategy")
     strategy.setdefault("type", "RollingUpdate")
     if strategy["type"] == "RollingUpdate":
-        rolling = strategy.setdefault("rollingUpdate", {})
+        rolling = _part(strategy, "rollingUpdate")
         rolling.setdefault("maxUnavailable", "25%")
         rolling.setdefault("maxSurge", "25%")
     spec.setdefault("revisionHistoryLimit", 10)

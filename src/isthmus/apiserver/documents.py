@@ -1,12 +1,9 @@
-"""Discovery and OpenAPI: what the server says that it has. Built from the kinds, and tagged so that clients may cache."""
+"""Discovery: what the server says that it has. Built from the kinds, and tagged so that clients may cache."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from typing import Any
-
-import msgspec
 
 from isthmus.apiserver.kinds import VERBS, Kind, Kinds
 
@@ -60,47 +57,6 @@ def aggregated(kinds: Kinds, *, core: bool, version: str) -> Json:
         "apiVersion": f"apidiscovery.k8s.io/{version}",
         "metadata": {},
         "items": [_discovered(name, kinds) for name in names],
-    }
-
-
-def openapi_index(kinds: Kinds) -> Json:
-    """`/openapi/v3`. The hash changes with the kinds, and with it the addresses that clients cache."""
-    paths = {}
-    for group_name, version in sorted({(kind.group, kind.version) for kind in kinds.all()}):
-        path = f"apis/{group_name}/{version}" if group_name else f"api/{version}"
-        body = msgspec.json.encode(openapi_document(group_name, version, kinds))
-        paths[path] = {"serverRelativeURL": f"/openapi/v3/{path}?hash={hashlib.sha256(body).hexdigest()[:32].upper()}"}
-    return {"paths": paths}
-
-
-def openapi_document(group_name: str, version: str, kinds: Kinds) -> Json:
-    """The least that clients need: that each kind exists, and that field validation is the server's."""
-    paths: Json = {}
-    schemas: Json = {}
-    for kind in kinds.all():
-        if (kind.group, kind.version) != (group_name, version):
-            continue
-        identity = {"group": kind.group, "version": kind.version, "kind": kind.name}
-        root = f"/apis/{kind.group}/{kind.version}" if kind.group else f"/api/{kind.version}"
-        inside = "/namespaces/{namespace}" if kind.namespaced else ""
-        schemas[f"{kind.group or 'core'}.{kind.version}.{kind.name}"] = {
-            "type": "object",
-            "x-kubernetes-group-version-kind": [identity],
-        }
-        validation = {"name": "fieldValidation", "in": "query", "schema": {"type": "string", "uniqueItems": True}}
-        paths[f"{root}{inside}/{kind.plural}/{{name}}"] = {
-            "patch": {
-                "x-kubernetes-action": "patch",
-                "x-kubernetes-group-version-kind": identity,
-                "parameters": [validation],
-                "responses": {"200": {"description": "OK"}},
-            }
-        }
-    return {
-        "openapi": "3.0.0",
-        "info": {"title": "Isthmus embedded API server", "version": "v1"},
-        "paths": paths,
-        "components": {"schemas": schemas},
     }
 
 

@@ -26,7 +26,8 @@ class Kind:
     short_names: tuple[str, ...] = ()
     categories: tuple[str, ...] = ()
     subresources: tuple[str, ...] = ()
-    has_spec: bool = False
+    counts_changes: bool = False
+    """`metadata.generation` tells how often what is wished was changed."""
     is_custom: bool = False
     columns: tuple[tuple[str, str, str, int], ...] = ()
     scale: ScalePaths = WORKLOADS
@@ -54,7 +55,7 @@ class Kind:
 
 
 def _kind(group: str, version: str, name: str, plural: str, *, namespaced: bool = True, short: str = "", subresources: str = "",
-          spec: bool = False, categories: str = "") -> Kind:  # fmt: skip
+          counted: bool = False, categories: str = "") -> Kind:  # fmt: skip
     return Kind(
         group=group,
         version=version,
@@ -64,7 +65,7 @@ def _kind(group: str, version: str, name: str, plural: str, *, namespaced: bool 
         short_names=tuple(short.split()),
         categories=tuple(categories.split()),
         subresources=tuple(subresources.split()),
-        has_spec=spec,
+        counts_changes=counted,
     )
 
 
@@ -76,35 +77,35 @@ BUILT_IN: tuple[Kind, ...] = (
     _kind("", "v1", "ConfigMap", "configmaps", short="cm"),
     _kind("", "v1", "Endpoints", "endpoints", short="ep"),
     _kind("", "v1", "Event", "events", short="ev"),
-    _kind("", "v1", "Namespace", "namespaces", namespaced=False, short="ns", subresources="status finalize", spec=True),
-    _kind("", "v1", "Node", "nodes", namespaced=False, short="no", subresources="status", spec=True),
-    _kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", short="pvc", subresources="status", spec=True),
-    _kind("", "v1", "PersistentVolume", "persistentvolumes", namespaced=False, short="pv", subresources="status", spec=True),
-    _kind("", "v1", "Pod", "pods", short="po", subresources="status eviction log", spec=True, categories=_ALL),
-    _kind("", "v1", "ReplicationController", "replicationcontrollers", short="rc", subresources="status scale", spec=True, categories=_ALL),
-    _kind("", "v1", "ResourceQuota", "resourcequotas", short="quota", subresources="status", spec=True),
+    _kind("", "v1", "Namespace", "namespaces", namespaced=False, short="ns", subresources="status finalize"),
+    _kind("", "v1", "Node", "nodes", namespaced=False, short="no", subresources="status"),
+    _kind("", "v1", "PersistentVolumeClaim", "persistentvolumeclaims", short="pvc", subresources="status"),
+    _kind("", "v1", "PersistentVolume", "persistentvolumes", namespaced=False, short="pv", subresources="status"),
+    _kind("", "v1", "Pod", "pods", short="po", subresources="status eviction log", counted=True, categories=_ALL),
+    _kind("", "v1", "ReplicationController", "replicationcontrollers", short="rc", subresources="status scale", counted=True, categories=_ALL),
+    _kind("", "v1", "ResourceQuota", "resourcequotas", short="quota", subresources="status"),
     _kind("", "v1", "Secret", "secrets"),
-    _kind("", "v1", "Service", "services", short="svc", subresources="status", spec=True, categories=_ALL),
+    _kind("", "v1", "Service", "services", short="svc", subresources="status", categories=_ALL),
     _kind("", "v1", "ServiceAccount", "serviceaccounts", short="sa", subresources="token"),
-    _kind(_ADMISSION, "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", namespaced=False),
-    _kind(_ADMISSION, "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", namespaced=False),
+    _kind(_ADMISSION, "v1", "MutatingWebhookConfiguration", "mutatingwebhookconfigurations", namespaced=False, counted=True),
+    _kind(_ADMISSION, "v1", "ValidatingWebhookConfiguration", "validatingwebhookconfigurations", namespaced=False, counted=True),
     _kind("apiextensions.k8s.io", "v1", "CustomResourceDefinition", "customresourcedefinitions", namespaced=False,
-          short="crd crds", subresources="status", spec=True),
-    _kind("apps", "v1", "Deployment", "deployments", short="deploy", subresources="status scale", spec=True, categories=_ALL),
-    _kind("apps", "v1", "ReplicaSet", "replicasets", short="rs", subresources="status scale", spec=True, categories=_ALL),
-    _kind("apps", "v1", "StatefulSet", "statefulsets", short="sts", subresources="status scale", spec=True, categories=_ALL),
-    _kind("apps", "v1", "DaemonSet", "daemonsets", short="ds", subresources="status", spec=True, categories=_ALL),
-    _kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", short="hpa", subresources="status", spec=True, categories=_ALL),
-    _kind("batch", "v1", "Job", "jobs", subresources="status", spec=True, categories=_ALL),
-    _kind("batch", "v1", "CronJob", "cronjobs", short="cj", subresources="status", spec=True, categories=_ALL),
+          short="crd crds", subresources="status", counted=True),
+    _kind("apps", "v1", "Deployment", "deployments", short="deploy", subresources="status scale", counted=True, categories=_ALL),
+    _kind("apps", "v1", "ReplicaSet", "replicasets", short="rs", subresources="status scale", counted=True, categories=_ALL),
+    _kind("apps", "v1", "StatefulSet", "statefulsets", short="sts", subresources="status scale", counted=True, categories=_ALL),
+    _kind("apps", "v1", "DaemonSet", "daemonsets", short="ds", subresources="status", counted=True, categories=_ALL),
+    _kind("autoscaling", "v2", "HorizontalPodAutoscaler", "horizontalpodautoscalers", short="hpa", subresources="status", categories=_ALL),
+    _kind("batch", "v1", "Job", "jobs", subresources="status", counted=True, categories=_ALL),
+    _kind("batch", "v1", "CronJob", "cronjobs", short="cj", subresources="status", counted=True, categories=_ALL),
     _kind("certificates.k8s.io", "v1", "CertificateSigningRequest", "certificatesigningrequests", namespaced=False, short="csr",
           subresources="status approval"),
-    _kind("coordination.k8s.io", "v1", "Lease", "leases", spec=True),
-    _kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices"),
-    _kind("networking.k8s.io", "v1", "Ingress", "ingresses", short="ing", subresources="status", spec=True),
-    _kind("networking.k8s.io", "v1", "IngressClass", "ingressclasses", namespaced=False, spec=True),
-    _kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", short="netpol", spec=True),
-    _kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", short="pdb", subresources="status", spec=True),
+    _kind("coordination.k8s.io", "v1", "Lease", "leases"),
+    _kind("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", counted=True),
+    _kind("networking.k8s.io", "v1", "Ingress", "ingresses", short="ing", subresources="status", counted=True),
+    _kind("networking.k8s.io", "v1", "IngressClass", "ingressclasses", namespaced=False, counted=True),
+    _kind("networking.k8s.io", "v1", "NetworkPolicy", "networkpolicies", short="netpol", counted=True),
+    _kind("policy", "v1", "PodDisruptionBudget", "poddisruptionbudgets", short="pdb", subresources="status", counted=True),
     _kind(_RBAC, "v1", "ClusterRole", "clusterroles", namespaced=False),
     _kind(_RBAC, "v1", "ClusterRoleBinding", "clusterrolebindings", namespaced=False),
     _kind(_RBAC, "v1", "Role", "roles"),
@@ -185,7 +186,7 @@ def kinds_of(crd: dict[str, Any]) -> Iterator[Kind]:
             short_names=tuple(names.get("shortNames", ())),
             categories=tuple(names.get("categories", ())),
             subresources=tuple(sorted(version.get("subresources", {}))),
-            has_spec=True,
+            counts_changes=True,
             is_custom=True,
             columns=columns,
             scale=_scale_paths((version.get("subresources") or {}).get("scale") or {}),

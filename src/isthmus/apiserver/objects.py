@@ -9,7 +9,17 @@ import copy
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from isthmus.apiserver import allocation, checks, defaults, ownership, resource_quotas, rules, shapes, signing_requests
+from isthmus.apiserver import (
+    allocation,
+    builtin_values,
+    checks,
+    defaults,
+    ownership,
+    resource_quotas,
+    rules,
+    shapes,
+    signing_requests,
+)
 from isthmus.apiserver.admission import Change
 from isthmus.apiserver.authors import SERVER, Author
 from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds, kinds_of
@@ -51,7 +61,7 @@ class Objects:
         self._webhooks = Webhooks(store, kinds)
         self.quotas = resource_quotas.Quotas(store, kinds)
         self._grants = tuple(grants)
-        self._addresses = allocation.AddressPool(service_cidr)
+        self._allocations = allocation.Allocations(service_cidr)
         self._load()
 
     async def create(
@@ -88,9 +98,10 @@ class Objects:
             raise already_exists(kind, name_of(obj)[1])
         self.quotas.check(kind, obj)
         if kind is _SERVICE:
-            allocation.allocate(kind, obj, self._addresses)
+            self._allocations.create(kind, obj)
         if author.dry_run:
-            self._addresses.release(allocation.cluster_ips(obj) if kind is _SERVICE else ())
+            if kind is _SERVICE:
+                self._allocations.release(obj)
             return obj
         event = self.store.create(kind, obj)
         if kind is _DEFINITION:
@@ -132,6 +143,7 @@ class Objects:
             old = self.store.get(kind, name_of(obj))
             if expected and expected != str(old.version):
                 break
+            _check_identity(kind, old, obj)
             change = Change(
                 operation="UPDATE",
                 kind=kind,
@@ -152,8 +164,8 @@ class Objects:
     async def _replaced(self, kind: Kind, old: Stored, new: Object, author: Author) -> Object:
         if kind is _SERVICE:
             self.quotas.check(kind, new, old.obj)
-            allocation.reallocate(kind, old.obj, new, self._addresses, dry_run=author.dry_run)
-        if kind.has_spec and new.get("spec") != old.obj.get("spec"):
+            self._allocations.change(kind, old.obj, new, dry_run=author.dry_run)
+        if kind.counts_changes and builtin_values.wished(new) != builtin_values.wished(old.obj):
             new["metadata"]["generation"] = old.obj["metadata"].get("generation", 1) + 1
         if author.dry_run:
             return new
@@ -251,6 +263,7 @@ class Objects:
     def _check(self, change: Change, new: Object) -> None:
         kind, old = change.kind, change.old
         shapes.check(kind, old, new)
+        builtin_values.check(kind, old, new)
         if kind is signing_requests.KIND:
             signing_requests.check(change, new)
         if kind is resource_quotas.KIND:
@@ -274,7 +287,7 @@ class Objects:
         for crd in self.store.items(_DEFINITION):
             self.kinds.define(crd.obj)
         for service in self.store.items(_SERVICE):
-            self._addresses.keep(allocation.cluster_ips(service.obj))
+            self._allocations.keep(service.obj)
 
     async def _commit(self, kind: Kind, event: Event) -> None:
         namespace, name = name_of(event.new.obj)
@@ -286,7 +299,7 @@ class Objects:
     async def _remove(self, kind: Kind, name: Name) -> Object:
         event = self.store.delete(kind, name)
         if kind is _SERVICE:
-            self._addresses.release(allocation.cluster_ips(event.new.obj))
+            self._allocations.release(event.new.obj)
         if kind is _DEFINITION:
             self.kinds.undefine(event.new.obj)
         await self._commit(kind, event)
@@ -392,6 +405,13 @@ def _check_preconditions(kind: Kind, old: Stored, options: Object) -> None:
         if wanted and wanted != metadata[field]:
             why = f"the {field} in the precondition ({wanted}) does not match ({metadata[field]})"
             raise conflict(kind, metadata["name"], why)
+
+
+def _check_identity(kind: Kind, old: Stored, wanted: Object) -> None:
+    uid, is_ = wanted["metadata"].get("uid"), old.obj["metadata"]["uid"]
+    if uid and uid != is_:
+        why = f"Precondition failed: UID in precondition: {uid}, UID in object meta: {is_}"
+        raise conflict(kind, old.obj["metadata"]["name"], why)
 
 
 def _merged(kind: Kind, old: Object, wanted: Object, subresource: str) -> Object:

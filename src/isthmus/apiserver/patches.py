@@ -34,6 +34,20 @@ _SET_LISTS = frozenset({"finalizers"})
 """Lists of plain values that are merged as sets."""
 
 
+_PORTS = {"ServiceSpec": "port", "Container": "containerPort", "EphemeralContainer": "containerPort"}
+_RETAINED = frozenset({"PodSpec.volumes", "DeploymentSpec.strategy"})
+
+
+def strategy_of(type_: str, field: str) -> dict[str, str]:
+    """How a strategic merge changes a field of a built-in type, in OpenAPI's words."""
+    ports = {type_: (_PORTS[type_],)} if field == "ports" and type_ in _PORTS else {}
+    keys = _MERGE_KEYS.get(field) or ports.get(type_) or ()
+    strategies = ["merge"] if keys or field in _SET_LISTS else []
+    strategies += ["retainKeys"] if f"{type_}.{field}" in _RETAINED else []
+    found = {"x-kubernetes-patch-strategy": ",".join(strategies)} if strategies else {}
+    return found | ({"x-kubernetes-patch-merge-key": keys[0]} if keys else {})
+
+
 def json_patch(target: Any, operations: Any) -> Any:
     """Raises Refused: a failed `test`, or a path that is not there."""
     if not isinstance(operations, list):

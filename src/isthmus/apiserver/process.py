@@ -16,6 +16,7 @@ import structlog
 import uvloop
 from aiohttp import web
 
+from isthmus.apiserver import names
 from isthmus.apiserver.access import Access
 from isthmus.apiserver.aggregation import aggregate
 from isthmus.apiserver.audit import AuditLog
@@ -163,6 +164,8 @@ async def _kubernetes_service(objects: Objects, settings: ApiServerSettings) -> 
         "spec": {"clusterIP": first, "ports": [{"name": "https", "port": 443, "targetPort": int(port)}]},
     }
     await _ensure(objects, "v1", "Service", service, "default")
+    if any(names.endpoint_address(host)):
+        return  # Nobody else would find it there.
     slice_ = {
         "metadata": {"name": "kubernetes", "labels": {"kubernetes.io/service-name": "kubernetes"}},
         "addressType": "IPv4",

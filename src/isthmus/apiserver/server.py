@@ -12,7 +12,7 @@ from aiohttp import StreamReader, web
 from aiohttp.abc import AbstractStreamWriter
 from aiohttp.http import RawRequestMessage
 
-from isthmus.apiserver import answers, audit, bodies, documents
+from isthmus.apiserver import answers, audit, bodies, documents, openapi
 from isthmus.apiserver.access import Access, Attributes, User
 from isthmus.apiserver.answers import Answer
 from isthmus.apiserver.audit import Asked
@@ -154,18 +154,32 @@ class ApiServer:
             case ["apis", group, version]:
                 return answers.found(documents.resources(group, version, self._kinds))
             case ["openapi", "v3"]:
-                return answers.tagged(request, documents.openapi_index(self._kinds))
+                return answers.tagged(request, openapi.index(self._kinds))
             case ["openapi", "v3", "api", version]:
-                return answers.json(documents.openapi_document("", version, self._kinds))
+                return answers.raw(openapi.document("", version, self._kinds))
             case ["openapi", "v3", "apis", group, version]:
-                return answers.json(documents.openapi_document(group, version, self._kinds))
+                return answers.raw(openapi.document(group, version, self._kinds))
+            case ["openapi", "v2"]:
+                body, media_type = openapi.swagger(accept)
+                return answers.raw(body, media_type)
             case [".well-known", "openid-configuration"]:
                 return answers.json(discovery_document())
             case ["openid", "v1", "jwks"]:
                 return answers.json(self._tokens.key_set(), content_type="application/jwk-set+json")
             case []:
                 return answers.json(
-                    {"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v3", "/readyz", "/version"]}
+                    {
+                        "paths": [
+                            "/api",
+                            "/apis",
+                            "/healthz",
+                            "/livez",
+                            "/openapi/v2",
+                            "/openapi/v3",
+                            "/readyz",
+                            "/version",
+                        ]
+                    }
                 )
             case _:
                 raise no_such_path()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import msgspec
@@ -19,6 +20,10 @@ _OMITTED = ("annotations", "labels", "finalizers", "ownerReferences")
 
 _TEXTS = ("data", "binaryData", "stringData")
 """Of Secrets and ConfigMaps. Clients in Go write what they have no bytes for as null."""
+
+
+_BYTES = {"ConfigMap": "binaryData", "Secret": "data"}
+_BASE64 = re.compile("[A-Za-z0-9+/]*={0,2}")
 
 
 def schema_of(kind: Kind) -> Schema:
@@ -48,6 +53,7 @@ def settle(kind: Kind, obj: Object, author: Author) -> None:
             _empty_nulls(obj)
             unknown = list(schemas.prune(schema_of(kind), obj))
             _require(kind, obj, shape)
+    _require_bytes(kind, obj)
     metadata = obj["metadata"]
     for name in _OMITTED:
         if name in metadata and not metadata[name]:
@@ -108,6 +114,13 @@ def _require(kind: Kind, obj: Object, shape: Any) -> None:
         msgspec.convert(obj, shape)
     except msgspec.ValidationError as error:
         raise bad_request(f"{_subject(kind)}{error}") from None
+
+
+def _require_bytes(kind: Kind, obj: Object) -> None:
+    for text in (obj.get(_BYTES.get(kind.name, "")) or {}).values() if not kind.is_custom else ():
+        if len(text) % 4 or not _BASE64.fullmatch(text):
+            wrong = next((place for place, letter in enumerate(text) if not _BASE64.fullmatch(letter)), len(text))
+            raise bad_request(f"{_subject(kind)}illegal base64 data at input byte {wrong}")
 
 
 def _subject(kind: Kind) -> str:

@@ -40,6 +40,10 @@ def _details(kind: Kind, name: str) -> dict[str, Any]:
     )
 
 
+def _kind(kind: Kind) -> str:
+    return f"{kind.name}.{kind.group}" if kind.group else kind.name
+
+
 def not_found(kind: Kind, name: str) -> Refused:
     return Refused(404, "NotFound", f'{kind.qualified} "{name}" not found', _details(kind, name))
 
@@ -62,9 +66,7 @@ def conflict(kind: Kind, name: str, why: str = "") -> Refused:
 def invalid(kind: Kind, name: str, field: str, message: str, reason: str = "FieldValueInvalid") -> Refused:
     details = _details(kind, name) | {"causes": [{"reason": reason, "message": message, "field": field}]}
     details["kind"] = kind.name
-    return Refused(
-        422, "Invalid", f'{kind.name}.{kind.group or "core"} "{name}" is invalid: {field}: {message}', details
-    )
+    return Refused(422, "Invalid", f'{_kind(kind)} "{name}" is invalid: {field}: {message}', details)
 
 
 def invalid_fields(kind: Kind, name: str, faults: Sequence[tuple[str, str, str]]) -> Refused:
@@ -73,7 +75,7 @@ def invalid_fields(kind: Kind, name: str, faults: Sequence[tuple[str, str, str]]
     details = _details(kind, name) | {"kind": kind.name, "causes": causes}
     told = [f"{field}: {message}" for field, _, message in faults]
     text = told[0] if len(told) == 1 else f"[{', '.join(told)}]"
-    return Refused(422, "Invalid", f'{kind.name}.{kind.group or "core"} "{name}" is invalid: {text}', details)
+    return Refused(422, "Invalid", f'{_kind(kind)} "{name}" is invalid: {text}', details)
 
 
 def bad_request(message: str) -> Refused:

@@ -7,7 +7,7 @@ from typing import Any
 from aiohttp import web
 from msgspec.structs import replace
 
-from isthmus.apiserver import answers, bodies, patches
+from isthmus.apiserver import answers, bodies, faults, patches
 from isthmus.apiserver.access import Access
 from isthmus.apiserver.authors import Author, is_dry_run
 from isthmus.apiserver.kinds import Kind
@@ -15,7 +15,14 @@ from isthmus.apiserver.objects import Objects
 from isthmus.apiserver.paths import Target
 from isthmus.apiserver.reading import options_of
 from isthmus.apiserver.scales import scale_of, scaled
-from isthmus.apiserver.status import Refused, bad_request, method_not_allowed, unprocessable, unsupported_media_type
+from isthmus.apiserver.status import (
+    Refused,
+    bad_request,
+    invalid_fields,
+    method_not_allowed,
+    unprocessable,
+    unsupported_media_type,
+)
 from isthmus.apiserver.store import Object, name_of
 from isthmus.apiserver.virtual import Virtual
 
@@ -47,10 +54,7 @@ class Writing:
         _check_kind(body, target.kind)
         named = (body.get("metadata") or {}).get("namespace", "")
         if target.kind.namespaced and named and target.namespace and named != target.namespace:
-            raise bad_request(
-                f"the namespace of the provided object does not match the namespace sent on the request "
-                f"({named} != {target.namespace})"
-            )
+            raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         namespace = target.namespace or named
         created = await self._objects.create(target.kind, body, namespace, author)
         return answers.changed(request, target.kind, created, self._store, status=201)
@@ -87,7 +91,12 @@ class Writing:
                 target.name,
                 target.namespace,
             ):
-                raise bad_request("the name and namespace of an object cannot be patched")
+                said = wanted["metadata"].get("name")
+                raise bad_request(f"the name of the object ({said}) does not match the name on the URL ({target.name})")
+            if wanted["metadata"].get("uid") != stored.obj["metadata"]["uid"]:
+                uid = wanted["metadata"].get("uid")
+                found = faults.invalid("metadata.uid", uid, ["field is immutable"])
+                raise invalid_fields(target.kind, target.name, list(found))
             try:
                 changed = await self._objects.replace(
                     target.kind, wanted, subresource=target.subresource, author=author

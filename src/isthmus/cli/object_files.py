@@ -25,12 +25,12 @@ class FileObject:
 
     @property
     def reference(self) -> str:
-        """`FILE:LINE` of the object."""
-        return f"{self.file}:{self.manifest.line}"
+        """`FILE:LINE` of the object; what comes from a live cluster has no lines."""
+        return f"{self.file}:{self.manifest.line}" if self.manifest.line else self.file
 
     def reference_of(self, path: str) -> str:
         """`FILE:LINE` of a field."""
-        return f"{self.file}:{self.manifest.line_of(path)}"
+        return f"{self.file}:{self.manifest.line_of(path)}" if self.manifest.line else self.file
 
 
 def objects_in(sources: Sequence[str], *, recursive: bool) -> list[FileObject]:

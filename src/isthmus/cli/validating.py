@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,8 @@ from isthmus.assurance.catalogue import validation as codes
 from isthmus.assurance.validation import problems_of, verdict
 from isthmus.assurance.validation.mesh_settings import problems_of_mesh_config, problems_of_mesh_networks
 from isthmus.assurance.validation.problems import Problem
+from isthmus.cli.analysis_input import from_contexts
+from isthmus.cli.contexts import kubeconfig_option
 from isthmus.cli.errors import BAD_INPUT, Failed
 from isthmus.cli.findings_output import FindingLine, junit, print_findings
 from isthmus.cli.object_files import FileObject, objects_in, some_objects_in
@@ -42,6 +44,9 @@ class _Judged:
 @click.argument("paths", nargs=-1, metavar="[FILE|DIR|-]...")
 @click.option("-f", "--filename", "files", multiple=True, metavar="FILE|DIR|-", help="The same as an argument.")
 @click.option("-R", "--recursive", is_flag=True, help="Look into folders of folders, too.")
+@click.option("--context", "contexts", multiple=True, help="All that a live cluster has; repeatable, or with commas.")
+@kubeconfig_option
+@click.option("-n", "--namespace", default="", help="Of a live cluster: only objects of this namespace.")
 @click.option("--mesh-config", default="", metavar="FILE", help="A MeshConfig to check too.")
 @click.option("--mesh-networks", default="", metavar="FILE", help="A MeshNetworks to check too.")
 @suppress_option
@@ -57,6 +62,9 @@ def validate_command(
     paths: tuple[str, ...],
     files: tuple[str, ...],
     recursive: bool,
+    contexts: tuple[str, ...],
+    kubeconfig: str,
+    namespace: str,
     mesh_config: str,
     mesh_networks: str,
     suppress: tuple[str, ...],
@@ -69,15 +77,17 @@ def validate_command(
       isthmus validate routes.yaml policies.yaml
       kubectl get virtualservices -A -o yaml | isthmus validate -
       isthmus validate -R manifests/ -o json
+      isthmus validate --context east,west -n shop
 
     Prints a line for each finding: where, how bad, which code, which object and field, what is wrong; what to do. docs/findings.md explains
     the codes. Exit 0 when all objects are valid (warnings are no reason to fail), 65 when one is not.
     """
     sources = [*files, *paths]
-    if not sources and not mesh_config and not mesh_networks:
-        raise click.UsageError("name a file or a folder, or - for stdin")
+    if not sources and not contexts and not mesh_config and not mesh_networks:
+        raise click.UsageError("name a file or a folder, - for stdin, or the --context of a live cluster")
     leaves_out = suppressed(suppress)
     judged = [_judged(source) for source in some_objects_in(sources, recursive=recursive)]
+    judged += _of_clusters(contexts, kubeconfig, namespace)
     judged += _settings("MeshConfig", mesh_config) + _settings("MeshNetworks", mesh_networks)
     for each in judged:
         each.problems[:] = [problem for problem in each.problems if not leaves_out(problem.code.id, each.origin)]
@@ -93,6 +103,22 @@ def validate_command(
     click.echo(f"{_counted(len(judged), 'object')}: {len(judged) - bad} valid, {bad} not valid{others}", err=True)
     if bad:
         raise click.exceptions.Exit(BAD_INPUT)
+
+
+def _of_clusters(contexts: Sequence[str], kubeconfig: str, namespace: str) -> list[_Judged]:
+    """What live clusters have of the kinds that are checked. A cluster is full of others; nobody asked about those."""
+    if not contexts:
+        return []
+    found = [
+        _judged(replace(source, file=cluster))
+        for cluster, sources in from_contexts(contexts, kubeconfig).clusters.items()
+        for source in sources
+    ]
+    return [
+        each
+        for each in found
+        if namespace in ("", each.namespace) and all(problem.code is not codes.NOT_CHECKED for problem in each.problems)
+    ]
 
 
 def _judged(source: FileObject) -> _Judged:

@@ -52,6 +52,8 @@ def _deployment(deployment: Object, state: State, now: str) -> Iterator[Action]:
     elif not deployment["spec"].get("paused"):
         yield from _scale(deployment, new, old, state)
         yield from _forget(deployment, old)
+    if new is not None and (deployment["metadata"].get("annotations") or {}).get(_REVISION) != str(_revision(new)):
+        yield Patch(DEPLOYMENTS, name_of(deployment), {"metadata": {"annotations": {_REVISION: str(_revision(new))}}})
     status = _status(deployment, new, owned, now)
     if {key: value for key, value in status.items() if value is not None} != deployment.get("status"):
         yield Patch(DEPLOYMENTS, name_of(deployment), {"status": status}, "status")
