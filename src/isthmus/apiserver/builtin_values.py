@@ -65,6 +65,16 @@ def _of_kind(kind: Kind, old: Object | None, new: Object) -> list[Fault]:
     return found
 
 
+def counts(kind: Kind, old: Object, new: Object) -> bool:
+    """Whether a change makes another generation of the object. Annotations of a Deployment do, as in Kubernetes."""
+    if not kind.counts_changes:
+        return False
+    annotated = kind.name == "Deployment" and not kind.is_custom
+    return wished(old) != wished(new) or (
+        annotated and old["metadata"].get("annotations") != new["metadata"].get("annotations")
+    )
+
+
 def wished(obj: Object) -> Object:
     """What its author asks for, which is not what has come of it."""
     return {field: value for field, value in obj.items() if field not in ("metadata", "status")}

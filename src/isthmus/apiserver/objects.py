@@ -165,7 +165,7 @@ class Objects:
         if kind is _SERVICE:
             self.quotas.check(kind, new, old.obj)
             self._allocations.change(kind, old.obj, new, dry_run=author.dry_run)
-        if kind.counts_changes and builtin_values.wished(new) != builtin_values.wished(old.obj):
+        if builtin_values.counts(kind, old.obj, new):
             new["metadata"]["generation"] = old.obj["metadata"].get("generation", 1) + 1
         if author.dry_run:
             return new

@@ -20,7 +20,9 @@ Json = dict[str, Any]
 _encode = msgspec.json.Encoder().encode
 _FORMATS = {"time": "date-time"}
 _TEXT = {"type": "string"}
-_SWAGGER_MEDIA = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+_SWAGGER_ASKED = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+_SWAGGER_GIVEN = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+"""An @ is no part of a media type, so an answer has none."""
 
 
 def index(kinds: Kinds) -> Json:
@@ -42,10 +44,10 @@ def document(group: str, version: str, kinds: Kinds) -> bytes | None:
 def swagger(accept: str) -> tuple[bytes, str]:
     """OpenAPI v2 and its media type: that it describes nothing. Clients ask it about what they have not found in v3, and take silence as leave."""
     info = {"title": "Isthmus embedded API server", "version": "v1"}
-    if _SWAGGER_MEDIA not in accept:
+    if _SWAGGER_ASKED not in accept:
         return _encode({"swagger": "2.0", "info": info, "paths": {}, "definitions": {}}), "application/json"
     told = _message(1, info["title"].encode()) + _message(2, info["version"].encode())
-    return _message(1, b"2.0") + _message(2, told), _SWAGGER_MEDIA
+    return _message(1, b"2.0") + _message(2, told), _SWAGGER_GIVEN
 
 
 def _message(number: int, body: bytes) -> bytes:
