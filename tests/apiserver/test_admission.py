@@ -285,11 +285,11 @@ async def test_a_webhook_behind_a_service_is_found_by_its_ready_endpoints(api, h
     unready = await api.call("POST", config_maps, {"metadata": {"name": "a"}})
     slice_ = {
         "metadata": {"name": "hook-1", "labels": {"kubernetes.io/service-name": "hook"}},
-        "addressType": "IPv4",
+        "addressType": "FQDN",
         "ports": [{"name": "https", "port": hook.port, "protocol": "TCP"}],
         "endpoints": [
-            {"addresses": ["127.0.0.9"], "conditions": {"ready": False}},
-            {"addresses": ["127.0.0.1"], "conditions": {"ready": True}},
+            {"addresses": ["nowhere.invalid"], "conditions": {"ready": False}},
+            {"addresses": ["localhost"], "conditions": {"ready": True}},
         ],
     }
     await api.made(f"/apis/discovery.k8s.io/v1/namespaces/{namespace}/endpointslices", slice_)

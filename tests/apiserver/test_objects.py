@@ -116,8 +116,8 @@ async def test_a_json_patch_is_done_whole_or_not_at_all(api, config_maps):
         {"op": "test", "path": "/data/x", "value": "1"},
         {"op": "move", "from": "/data/x", "path": "/data/z"},
         {"op": "replace", "path": "/data/y", "value": "3"},
-        {"op": "add", "path": "/metadata/labels", "value": {"a~b": "c"}},
-        {"op": "copy", "from": "/metadata/labels/a~0b", "path": "/data/w"},
+        {"op": "add", "path": "/metadata/labels", "value": {"example.com/b": "c"}},
+        {"op": "copy", "from": "/metadata/labels/example.com~1b", "path": "/data/w"},
     ]
     bad = [{"op": "remove", "path": "/data/z"}, {"op": "test", "path": "/data/y", "value": "2"}]
 

@@ -19,8 +19,10 @@ _FINALIZERS = frozenset({"foregroundDeletion", "kubernetes", "orphan"})
 
 def labels(field: str, found: Any) -> Faults:
     for key, value in (found or {}).items():
-        yield from invalid(field, key, names.qualified(key))
-        yield from invalid(field, value, names.label_value(value))
+        if not names.is_qualified(key):
+            yield from invalid(field, key, names.qualified(key))
+        if not names.is_label_value(value):
+            yield from invalid(field, value, names.label_value(value))
 
 
 def metadata(kind: Kind, found: Object) -> Faults:
@@ -33,13 +35,14 @@ def metadata(kind: Kind, found: Object) -> Faults:
     yield from _owners(found.get("ownerReferences") or ())
     yield from labels("metadata.labels", found.get("labels"))
     annotations = found.get("annotations") or {}
+    is_about_custom_kinds = kind.is_custom or kind.name == "CustomResourceDefinition"
     for key in annotations:
         yield from invalid("metadata.annotations", key, names.qualified(key.lower()))
     if sum(len(key) + len(text.encode()) for key, text in annotations.items()) > _ANNOTATIONS_MAX:
         yield too_long("metadata.annotations", _ANNOTATIONS_MAX)
     for position, name in enumerate(found.get("finalizers") or ()):
         yield from invalid("metadata.finalizers", name, names.qualified(name))
-        if "/" not in name and name not in _FINALIZERS:
+        if "/" not in name and name not in _FINALIZERS and not is_about_custom_kinds:
             why = "name is neither a standard finalizer name nor is it fully qualified"
             yield from invalid(f"metadata.finalizers[{position}]", name, [why])
 

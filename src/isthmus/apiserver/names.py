@@ -158,6 +158,11 @@ def endpoint_address(text: str) -> Iterator[str]:
         yield "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)"
 
 
+_USABLE = re.compile(
+    r"(?!127\.|169\.254\.|224\.0\.0\.|0\.0\.0\.0$)(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}"
+)
+is_usable_ipv4 = _USABLE.fullmatch
+"""Most endpoints' addresses, told without taking them apart. What is not one may be right all the same, as `endpoint_address` says."""
 _LINK_MULTICAST = ipaddress.ip_network("ff02::/16")
 
 

@@ -144,10 +144,12 @@ def endpoint_slice(obj: Object) -> Faults:
         path, addresses = f"endpoints[{position}]", endpoint.get("addresses") or ()
         if not addresses:
             yield required(f"{path}.addresses", "must contain at least 1 address")
-        yield from too_many(f"{path}.addresses", len(addresses), _ADDRESSES_MAX)
-        if check and len(addresses) <= _ADDRESSES_MAX:
+        elif len(addresses) > _ADDRESSES_MAX:
+            yield from too_many(f"{path}.addresses", len(addresses), _ADDRESSES_MAX)
+        elif check:
             for number, text in enumerate(addresses):
-                yield from check(f"{path}.addresses", number, text)
+                if family != "IPv4" or not names.is_usable_ipv4(text):
+                    yield from check(f"{path}.addresses", number, text)
         yield from _where(path, endpoint)
     seen = set()
     for position, port in enumerate(ports):
@@ -179,11 +181,14 @@ _ADDRESSES: dict[str, Callable[[str, int, str], Faults]] = {"IPv4": _address(4),
 
 
 def _where(path: str, endpoint: Object) -> Faults:
-    if endpoint.get("nodeName"):
-        yield from invalid(f"{path}.nodeName", endpoint["nodeName"], names.subdomain(endpoint["nodeName"]))
-    if endpoint.get("hostname"):
-        yield from invalid(f"{path}.hostname", endpoint["hostname"], names.label(endpoint["hostname"]))
-    for position, zone in enumerate((endpoint.get("hints") or {}).get("forZones") or ()):
+    node, host = endpoint.get("nodeName"), endpoint.get("hostname")
+    if node and not names.is_subdomain(node):
+        yield from invalid(f"{path}.nodeName", node, names.subdomain(node))
+    if host:
+        yield from invalid(f"{path}.hostname", host, names.label(host))
+    if not endpoint.get("hints"):
+        return
+    for position, zone in enumerate(endpoint["hints"].get("forZones") or ()):
         name = zone.get("name") or ""
         yield from invalid(f"{path}.hints.forZones[{position}].name", name, names.label_value(name))
 
