@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from isthmus.injection.selection import DEFAULT_REVISION, REVISION_LABEL, entries, wire
+from isthmus.model.selectors import Operator, Requirement
 from isthmus.model.values import dataclass
 
 Object = dict[str, Any]
@@ -76,11 +77,18 @@ def injector(
     }  # fmt: skip
 
 
-def validator(revision: str, called: Called, *, labels: Mapping[str, str], failure_policy: str) -> Object:
-    """Objects that name another revision are that one's business."""
-    others = {"key": REVISION_LABEL, "operator": "In", "values": [revision]}
-    if revision == DEFAULT_REVISION:
-        others = {"key": REVISION_LABEL, "operator": "DoesNotExist"}
+def validator(
+    revision: str,
+    called: Called,
+    *,
+    labels: Mapping[str, str],
+    failure_policy: str,
+    objects: Sequence[Requirement] | None = None,
+) -> Object:
+    """`objects`: whose configuration it judges. If nothing is said, that of the revision by name, and for the default one what names none."""
+    by_name = Requirement(REVISION_LABEL, Operator.IN, (revision,))
+    unnamed = Requirement(REVISION_LABEL, Operator.DOES_NOT_EXIST)
+    judged = objects if objects is not None else [unnamed if revision == DEFAULT_REVISION else by_name]
     return {
         "apiVersion": _GROUP,
         "kind": "ValidatingWebhookConfiguration",
@@ -95,7 +103,7 @@ def validator(revision: str, called: Called, *, labels: Mapping[str, str], failu
                 "clientConfig": called.client_config("/validate"),
                 "failurePolicy": failure_policy,
                 "matchPolicy": "Equivalent",
-                "objectSelector": {"matchExpressions": [others]},
+                "objectSelector": {"matchExpressions": [wire(each) for each in judged]},
                 "rules": [_rule(_VALIDATED, ["*"], ["*"], ["CREATE", "UPDATE"])],
                 "sideEffects": "None",
                 "timeoutSeconds": 10,

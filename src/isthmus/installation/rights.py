@@ -91,7 +91,7 @@ def writer_rules(settings: InstallSettings) -> list[Object]:
         _named_config_maps([ROOTS_CONFIG_MAP], [*_READ, "patch"]),
         {"apiGroups": [""], "resources": ["configmaps"], "verbs": ["create"]},
         *(MACHINES if settings.is_on("machines.enabled") else []),
-        *_webhooks(settings),
+        *webhook_rules(settings),
     ]
 
 
@@ -135,7 +135,8 @@ def _named_config_maps(names: list[str], verbs: list[str]) -> Object:
     return {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": names, "verbs": verbs}
 
 
-def _webhooks(settings: InstallSettings) -> Iterator[Object]:
+def webhook_rules(settings: InstallSettings) -> Iterator[Object]:
+    """A control plane keeps its authority in the webhooks of its revision, and of its tags."""
     group = "admissionregistration.k8s.io"
     resources = ["mutatingwebhookconfigurations", "validatingwebhookconfigurations"]
     names = [

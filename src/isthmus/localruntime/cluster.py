@@ -46,6 +46,7 @@ from isthmus.localruntime.proxy_configs import proxy_configs_in
 from isthmus.localruntime.readiness import PEERS_PAGE, may_meet, not_ready, unheard
 from isthmus.localruntime.sample_manifests import samples
 from isthmus.localruntime.state import StateFolder
+from isthmus.localruntime.webhooks import until_trusted, webhooks
 from isthmus.model.names import ClusterId
 from isthmus.model.proxy_config import ProxyConfigs
 
@@ -87,7 +88,8 @@ class Cluster:
         """The API server answers, and the mesh's ServiceAccounts are there."""
         self.configured = asyncio.Event()
         """What says how proxies are run is in the cache: proxies that start now are run so."""
-        self.applied = asyncio.Event()
+        self.guarded = asyncio.Event()
+        """What is written from now on is asked about at its control plane, if it has any."""
         self._mesh = plan
         self._state = state
         self._host_fd = host_fd
@@ -149,10 +151,13 @@ class Cluster:
                 await self._apply(client, samples(self.plan))
                 await self._apply(client, objects)
                 await self._link(clusters)
-                self.applied.set()
                 self._tell(f"{self.plan.id}: objects applied")
                 for machine in self.machines:
                     tasks.create_task(machine.run(), name=f"machine {machine.name}")
+                asked = webhooks(self._mesh, self.plan)
+                await self._apply(client, asked)
+                await until_trusted(client, asked)
+                self.guarded.set()
                 await asyncio.Event().wait()
 
     def is_ready(self) -> list[str]:

@@ -9,6 +9,7 @@ from typing import Any
 from isthmus.api.crds import all_crds
 from isthmus.api.federation import GATEWAY_PORT
 from isthmus.ingest.labels import NETWORK, PEER_GATEWAY_PORT
+from isthmus.injection.selection import DEFAULT_REVISION
 from isthmus.installation import rights
 from isthmus.installation.gateways import (
     cross_network,
@@ -123,9 +124,18 @@ def _accounts(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
         yield from rights.role(READER, READER, SYSTEM, [rights.LEASES], {})
     if any(c.config_cluster == cluster.id for c in plan.clusters) or cluster.runs_control_plane:
         yield _account("istiod", SYSTEM)
-        ruling = rights.control_plane_rules(said)
+        ruling = [*rights.control_plane_rules(said), *_webhooks_of_other_revisions(plan, cluster)]
         yield from rights.cluster_role("istiod-clusterrole-istio-system", "istiod", SYSTEM, ruling, {})
         yield from rights.role("istiod", "istiod", SYSTEM, rights.system_rules(), {})
+
+
+def _webhooks_of_other_revisions(plan: Plan, cluster: ClusterPlan) -> Iterator[Object]:
+    """All revisions have one account here."""
+    ruling = next((each for each in plan.clusters if each.config_cluster == cluster.id), cluster)
+    for revision in ruling.revisions:
+        if revision != DEFAULT_REVISION:
+            said = install_settings(Profile.PRIMARY, {"cluster": cluster.id, "revision": revision})
+            yield from rights.webhook_rules(said)
 
 
 def _system_namespace(plan: Plan, cluster: ClusterPlan) -> Object:

@@ -107,7 +107,7 @@ class RunningMesh:
                 if what not in now:
                     self.tell(f"{what} is ready")
             waiting = now
-            if not waiting and all(cluster.applied.is_set() for cluster in self.clusters.values()):
+            if not waiting and all(cluster.guarded.is_set() for cluster in self.clusters.values()):
                 break
             await asyncio.sleep(_LOOK_SECONDS)
         await self._become_acquainted()

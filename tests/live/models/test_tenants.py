@@ -79,6 +79,40 @@ def test_a_developer_writes_in_her_own_namespace_alone_and_neither_quotas_nor_ro
     assert seen == [("services", "shop", 201), ("services", "bank", 403), ("namespaces", "shop", 403)]
 
 
+def test_whoever_writes_what_is_wrong_or_over_the_quota_is_told_so_at_once(mesh):
+    """The API server asks the mesh's control plane. What stays in its namespace is nobody's business."""
+    rules = kubernetes.client.CustomObjectsApi(as_user(mesh, "ann"))
+    to_till = [{"route": [{"destination": {"host": "till"}}]}]
+
+    def write(name: str, **spec: Any) -> tuple[int, str]:
+        kind = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService"}
+        try:
+            rules.create_namespaced_custom_object(
+                "networking.istio.io",
+                "v1",
+                "shop",
+                "virtualservices",
+                {**kind, "metadata": {"name": name}, "spec": spec},
+            )
+        except kubernetes.client.ApiException as error:
+            return int(error.status), str(json.loads(error.body)["message"])
+        return 201, ""
+
+    one_more = write("one-more", hosts=["till"], http=to_till)
+    wrong = write("wrong", hosts=["till"], http=[{}], exportTo=["."])
+    at_home = write("at-home", hosts=["till"], http=to_till, exportTo=["."])
+    rules.delete_namespaced_custom_object("networking.istio.io", "v1", "shop", "virtualservices", "at-home")
+
+    assert (one_more[0], wrong[0], at_home[0]) == (403, 422, 201)
+    assert one_more[1].startswith(
+        'admission webhook "validation.istio.io" denied the request: exceeds a quota: '
+        "there are 2 virtualservices of namespace shop that others see, and its quota is 1"
+    )
+    assert wrong[1].startswith('admission webhook "validation.istio.io" denied the request: $.spec.http[0]: ')
+    told = json.loads(mesh.isthmus("audit", "--user", "ann", "--kind", "VirtualService", "-o", "json").stdout)["events"]
+    assert [each["responseStatus"]["code"] for each in told] == [403, 422, 201, 200]
+
+
 def test_what_is_over_the_quota_is_a_finding_and_counts_again_when_the_quota_is_raised(mesh, until):
     """And the one whose place it was is untouched all the while."""
     issues = [each for each in mesh.client.control_plane("c1", "debug/issues") if each["code"] == "ISM0120"]
