@@ -10,7 +10,6 @@ import os
 import signal
 import sys
 import time
-from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from datetime import UTC, datetime
 from functools import partial
@@ -54,10 +53,11 @@ from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
 from isthmus.controlplane.shown import Shown
 from isthmus.controlplane.spare_memory import give_back_when_quiet
 from isthmus.controlplane.token_keys import TokenKeys
+from isthmus.controlplane.token_reviews import TokenReviews
 from isthmus.controlplane.webhooks import WEBHOOK_PORT, Webhooks, serving_webhooks
 from isthmus.controlplane.world import World
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.errors import ApiUnavailable, KubernetesError, NotFound
+from isthmus.kubernetes.errors import ApiUnavailable, NotFound
 from isthmus.kubernetes.kubeconfig import BadKubeconfig, address_from_secret, load_file
 from isthmus.kubernetes.lease_client import Leadership
 from isthmus.kubernetes.resources import SECRETS
@@ -66,7 +66,7 @@ from isthmus.model.names import ClusterId
 from isthmus.model.proxy_config import ProxyConfigs
 from isthmus.model.snapshot import MeshSettings
 from isthmus.peering.messages import PORT as PORT_FOR_PEERS
-from isthmus.trust.authentication import Authenticator, CannotReview, ServiceAccount, account_of
+from isthmus.trust.authentication import Authenticator
 from isthmus.trust.impersonation import NodeAgents
 from isthmus.trust.registration import RegistrationAuthority
 from isthmus.trust.server import CertificateService
@@ -78,10 +78,7 @@ MONITORING_PORT = 15014
 READINESS_PORT = 8080
 _USER_AGENT = "isthmus-control-plane"
 _CONFIG_KEY = "config"
-TOKEN_AUDIENCE = "istio-ca"
 _RETRY_SECONDS = 0.2
-_REVIEWS_AT_ONCE = 64
-"""Of tokens, by each cluster's API server."""
 
 log = structlog.get_logger()
 
@@ -179,7 +176,7 @@ class _Process:
         authenticator = Authenticator(
             settings.trust_domain,
             settings.cluster,
-            partial(_review, client, self._remotes, settings, defaultdict(lambda: asyncio.Semaphore(_REVIEWS_AT_ONCE))),
+            TokenReviews(self._client_of).review,
             time.monotonic,
             settings.cluster_aliases,
             self._outside.account if self._outside is not None else None,
@@ -210,6 +207,10 @@ class _Process:
             partial(_held, use, self._shown),
             self._peers,
         )
+
+    def _client_of(self, cluster: ClusterId) -> ApiClient:
+        """Raises KeyError for a cluster that is not discovered."""
+        return self._client if cluster == self._settings.cluster else self._remotes.client_for(cluster)
 
     async def run(self) -> None:
         """Reads first, then tells what it knows, then lets proxies in."""
@@ -424,24 +425,3 @@ async def _follow_authority(client: ApiClient, settings: ControlPlaneSettings, u
         await follow_files(Path(settings.authority_directory), use)
     else:
         await AuthoritySecrets(client, settings.system_namespace, use).run()
-
-
-async def _review(
-    own: ApiClient,
-    remotes: RemoteClusters,
-    settings: ControlPlaneSettings,
-    places: Mapping[ClusterId, asyncio.Semaphore],
-    token: str,
-    cluster: ClusterId,
-) -> ServiceAccount | None:
-    """Asks the caller's own cluster, so many at once: made-up tokens cost its API server no more than that.
-
-    Raises KeyError for a cluster that is not discovered, CannotReview where it does not answer.
-    """
-    client = own if cluster == settings.cluster else remotes.client_for(cluster)
-    try:
-        async with places[cluster]:
-            status = await client.review_token(token, audiences=(TOKEN_AUDIENCE,))
-    except KubernetesError as error:
-        raise CannotReview(f"token review in {cluster}: {error}") from error
-    return account_of(status)

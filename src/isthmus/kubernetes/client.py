@@ -20,6 +20,8 @@ from isthmus.kubernetes.kubeconfig import ApiAddress
 from isthmus.kubernetes.resources import TOKEN_REVIEWS, ResourcePath
 
 _REQUEST_SECONDS = 30.0
+_CONNECTIONS_MAX = 96
+"""Each kind that is watched holds one; the others are for everything else."""
 _CONNECT_SECONDS = 5.0
 
 MERGE = "application/merge-patch+json"
@@ -44,7 +46,7 @@ class ApiClient:
     async def __aenter__(self) -> Self:
         timeout = aiohttp.ClientTimeout(total=_REQUEST_SECONDS, connect=_CONNECT_SECONDS)
         self._session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=64, keepalive_timeout=60),
+            connector=aiohttp.TCPConnector(limit=_CONNECTIONS_MAX, keepalive_timeout=60),
             timeout=timeout,
             headers={"User-Agent": self._user_agent, "Accept": "application/json"},
         )
