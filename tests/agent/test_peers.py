@@ -162,10 +162,11 @@ def cluster(name: str, port: int, socket: Any = None) -> dict[str, Any]:
     return found if socket is None else {**found, "transportSocket": json_format.MessageToDict(socket)}
 
 
-def inbound(serve: Any, *, http: bool) -> Any:
-    """A chain as sidecars have them."""
+def inbound(serve: Any, *domains: TrustDomain, http: bool) -> Any:
+    """A chain as sidecars have them, for callers of these trust domains."""
+    bundle = tls.bundle_of_callers(domains, one_bundle=False)
     return listener_components_pb2.FilterChain(
-        filters=[*guards.of_peers(), serve], transport_socket=tls.server_socket((OWN, PARTNER), http=http)
+        filters=[*guards.of_peers(), serve], transport_socket=tls.server_socket(domains, http=http, bundle=bundle)
     )
 
 
@@ -196,7 +197,10 @@ async def received(port: int, said: bytes, secured: ssl.SSLContext | None = None
 async def test_callers_are_who_their_own_trust_domain_s_authority_says(mesh: Mesh) -> None:
     backend = await mesh.server()
     await mesh.start(
-        {"bytes": inbound(filters.tcp("app", "app"), http=False), "requests": inbound(requests(), http=True)},
+        {
+            "bytes": inbound(filters.tcp("app", "app"), OWN, PARTNER, http=False),
+            "requests": inbound(requests(), OWN, PARTNER, http=True),
+        },
         [cluster("app", backend)],
     )
 
@@ -217,6 +221,19 @@ async def test_callers_are_who_their_own_trust_domain_s_authority_says(mesh: Mes
     mesh.agent.trust({})
     await until(lambda: served(shown(THEIRS, FOREIGN)), [False, False])
     assert await served(shown(OURS, LOCAL)) == [True, True]
+
+
+async def test_where_callers_of_one_trust_domain_are_let_in_its_authority_vouches_for_them_alone(mesh: Mesh) -> None:
+    await mesh.start({"in": inbound(requests(), OWN, http=True)})
+
+    async def served(pair: Pair) -> bool:
+        secured = context(ssl.PROTOCOL_TLS_CLIENT, pair, mesh.folder)
+        answered = await received(mesh.ports["in"], b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", secured)
+        return answered.startswith(b"HTTP/1.1 200")
+
+    assert await served(shown(OURS, LOCAL))
+    refused = FORGED | {"another trust domain's own": (THEIRS, (FOREIGN,)), "two names": (OURS, (LOCAL, LOCAL_TOO))}
+    assert {name for name, (issuer, names) in refused.items() if await served(shown(issuer, *names))} == set()
 
 
 async def test_servers_are_who_their_own_trust_domain_s_authority_says(mesh: Mesh) -> None:
@@ -244,23 +261,37 @@ async def test_servers_are_who_their_own_trust_domain_s_authority_says(mesh: Mes
     assert {whose for whose, _ in answered} == {"our", "their"}, "nobody answers for nobody"
 
 
-@pytest.mark.parametrize("usage", [CLIENT, SERVER, CODE])
-async def test_what_else_a_certificate_is_for_makes_no_difference_to_envoy(mesh: Mesh, usage: Any) -> None:
-    """Its SPIFFE validator does not look at extended key usages (1.40). If it does one day, docs/security.md is to say so."""
+@pytest.mark.parametrize(
+    ("usage", "calls", "answers"), [(CLIENT, True, False), (SERVER, False, True), (CODE, False, False)]
+)
+async def test_a_certificate_is_taken_for_its_own_use_alone(mesh: Mesh, usage: Any, calls: bool, answers: bool) -> None:
+    """As it is for callers where one trust domain's are let in, and for servers of one trust domain."""
     server = await mesh.server(shown(OURS, LOCAL, usages=(usage,)))
     local = [SpiffeId.parse(LOCAL)]
     client = tls.client_socket("", local, Protocol.TCP, bundle=tls.bundle_name(local))
     await mesh.start(
         {
-            "in": inbound(requests(), http=True),
+            "in": inbound(requests(), OWN, http=True),
             "out": listener_components_pb2.FilterChain(filters=[filters.tcp("out", "out")]),
         },
         [cluster("out", server, client)],
     )
     secured = context(ssl.PROTOCOL_TLS_CLIENT, shown(OURS, LOCAL, usages=(usage,)), mesh.folder)
 
+    answered = await received(mesh.ports["in"], b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", secured)
+    assert answered.startswith(b"HTTP/1.1 200") is calls
+    assert (await received(mesh.ports["out"], b"hello") == ANSWER) is answers
+
+
+@pytest.mark.parametrize("usage", [SERVER, CODE])
+async def test_where_callers_of_several_trust_domains_are_let_in_usages_make_no_difference(
+    mesh: Mesh, usage: Any
+) -> None:
+    """Envoy's SPIFFE validator does not look at them (1.40). If it does one day, docs/security.md is to say so."""
+    await mesh.start({"in": inbound(requests(), OWN, PARTNER, http=True)})
+    secured = context(ssl.PROTOCOL_TLS_CLIENT, shown(OURS, LOCAL, usages=(usage,)), mesh.folder)
+
     assert (await received(mesh.ports["in"], b"GET / HTTP/1.1\r\nHost: a\r\n\r\n", secured)).startswith(b"HTTP/1.1 200")
-    assert await received(mesh.ports["out"], b"hello") == ANSWER
 
 
 def test_a_bundle_for_the_own_trust_domain_from_elsewhere_adds_nothing() -> None:

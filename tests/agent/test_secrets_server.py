@@ -7,6 +7,7 @@ import json
 import stat
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -225,6 +226,7 @@ async def test_a_connected_envoy_learns_of_a_peer_and_that_it_is_trusted_no_long
 async def test_an_envoy_asks_for_the_bundle_of_one_trust_domain_and_gets_no_other_s(server, folder, issue):
     partner, unknown = TrustDomain.parse("partner.example"), TrustDomain.parse("unknown.example")
     certificate = issue()
+    theirs = x509.certificate_pem(x509.new_root(partner, datetime.now(UTC), timedelta(days=1)).certificate)
     server.put(certificate)
 
     async with connected(folder / "sds.sock") as channel:
@@ -234,15 +236,18 @@ async def test_an_envoy_asks_for_the_bundle_of_one_trust_domain_and_gets_no_othe
         while set(stream.has) != set(names):
             await stream.receive()
         alone = {name: trusted_in(stream.has[name]) for name in names}
-        server.trust({partner: x509.to_der(certificate.roots_pem)})
+        server.trust({partner: x509.to_der(theirs)})
         await stream.receive()
 
     nobody = ["nobody.invalid"]
-    assert alone == {names[0]: ["cluster.local"], names[1]: nobody, names[2]: nobody}, "a bundle cannot be empty"
-    assert {name: trusted_in(stream.has[name]) for name in names} == alone | {names[1]: [str(partner)]}
+    assert alone == {names[0]: certificate.roots_pem, names[1]: nobody, names[2]: nobody}, "a bundle cannot be empty"
+    assert {name: trusted_in(stream.has[name]) for name in names} == alone | {names[1]: theirs}
 
 
-def trusted_in(secret: secret_pb2.Secret) -> list[str]:
+def trusted_in(secret: secret_pb2.Secret) -> list[str] | str:
+    """The authorities of whom Envoy's own validator judges by, or the trust domains that its SPIFFE validator knows."""
+    if secret.validation_context.HasField("trusted_ca"):
+        return secret.validation_context.trusted_ca.inline_bytes.decode()
     validator = tls_spiffe_validator_config_pb2.SPIFFECertValidatorConfig()
     assert secret.validation_context.custom_validator_config.typed_config.Unpack(validator)
     return list(json.loads(validator.trust_bundles.inline_string)["trust_domains"])

@@ -159,3 +159,17 @@ def test_what_cannot_be_read_or_is_no_kind_of_the_meshs_is_let_go_by_quotas():
 
     for item in ({"apiVersion": "v1", "kind": "Service", "spec": 5}, {"apiVersion": "x/v1", "kind": "Y"}, {}):
         assert answered(asked(item), never) == {"uid": "u1", "allowed": True}
+
+
+def test_an_answer_is_short_however_much_is_wrong():
+    """API servers cut it off elsewhere, or not at all; people read the beginning."""
+    routes = [{"match": [{"uri": {"suffix": "x"}}], "unheardOf" * 100: 1}] * 500
+    rule = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "a"}}
+
+    found = answered(asked(rule | {"spec": {"hosts": ["a"], "http": routes}}), validation)
+
+    assert not found["allowed"]
+    assert len(found["status"]["details"]["causes"]) == 50
+    assert found["status"]["message"].endswith("more")
+    assert len(found.get("warnings", ())) <= 20
+    assert max(map(len, found.get("warnings", [""]))) <= 256

@@ -61,6 +61,12 @@ class Issuer:
             raise web.HTTPFound("/a")
         if request.path == "/packed":
             return web.Response(body=PACKED, headers={"Content-Encoding": "gzip", "Content-Type": "application/json"})
+        if request.path == "/trickles":
+            response = web.StreamResponse()
+            await response.prepare(request)
+            while True:
+                await response.write(b" ")
+                await asyncio.sleep(0.01)
         found = self.sets.get(request.path)
         return web.Response(text=found) if found is not None else web.Response(status=404)
 
@@ -246,6 +252,14 @@ async def test_what_was_never_fetched_is_for_proxies_to_fetch_and_told(tmp_path,
         assert mesh.providers() == [address]
         assert why in mesh.findings()[0]
         assert "proxies try" in mesh.findings()[0]
+
+
+async def test_an_answer_that_comes_in_drops_is_not_waited_for(tmp_path, monkeypatch):
+    monkeypatch.setattr("isthmus.controlplane.token_keys._TRY_SECONDS", 0.2)
+    async with running(tmp_path) as mesh:
+        mesh.demands(f"{mesh.issuer.url}/trickles")
+
+        await mesh.until(lambda: any("no whole answer within" in what for what in mesh.findings()))
 
 
 async def test_an_address_that_is_blocked_is_not_called_by_number_either(tmp_path):

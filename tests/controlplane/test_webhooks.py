@@ -131,6 +131,18 @@ async def test_callers_that_never_end_their_bodies_are_turned_away_and_hold_noth
             await asyncio.sleep(0)
 
 
+async def test_a_body_that_does_not_come_is_not_waited_for(caller, monkeypatch):
+    monkeypatch.setattr("isthmus.controlplane.webhooks._BODY_SECONDS", 0.1)
+    forever = asyncio.Event()
+
+    async def endless() -> AsyncIterator[bytes]:
+        yield b"{"
+        await forever.wait()
+
+    async with asyncio.timeout(10):
+        assert (await caller.post("/validate", endless()))[0] == 408
+
+
 async def test_pods_are_run_as_the_mesh_says_now(authority):
     said = [ProxyConfigs()]
     async with calling(authority, lambda: said[0]) as caller:

@@ -19,7 +19,9 @@ def test_a_gateway_that_ends_the_mesh_s_mutual_tls_looks_first_at_how_many_ident
 ):
     chain = GatewayChain(tls=ServerTls(mode=mode, certificate="/c", private_key="/k"), table=table)
 
-    [resource] = listeners([GatewayPort(number=8443, chains=(chain,))], Authorization(), GatewayTopology(), (4,))
+    [resource] = listeners(
+        [GatewayPort(number=8443, chains=(chain,))], Authorization(), GatewayTopology(), (4,), one_bundle=False
+    )
 
     [found] = listener_pb2.Listener.FromString(resource.body).filter_chains
     assert (found.filters[0].name == guards.ONE_IDENTITY) is looks

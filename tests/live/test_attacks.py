@@ -6,7 +6,7 @@ import json
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from forged_certificates import HOUR, forged
+from forged_certificates import CODE, HOUR, SERVER, forged
 from showing_certificates import PAST_CAPTURE, SHOWING, authority_of
 
 from isthmus.model.identity import TrustDomain
@@ -108,6 +108,8 @@ def test_a_server_takes_no_certificate_but_a_current_one_of_its_own_trust_domain
         "not valid yet": forged(ours, CLIENT_ID, begins=HOUR, ends=2 * HOUR),
         "of another trust domain": forged(ours, "spiffe://elsewhere.example/ns/sample/sa/client"),
         "without a name": forged(ours),
+        "for servers only": forged(ours, CLIENT_ID, usages=(SERVER,)),
+        "for signing code": forged(ours, CLIENT_ID, usages=(CODE,)),
         "two names, one of another trust domain first": forged(ours, "spiffe://elsewhere.example/x", CLIENT_ID),
     }
 

@@ -103,3 +103,27 @@ def test_a_protocol_that_is_not_known_here_is_bytes() -> None:
     found, _ = offers_of({"service/sample/hello": json.dumps(said(port={"protocol": "quic"})).encode()}, PEER)
 
     assert found.services[0].ports[0].protocol is Protocol.TCP
+
+
+PLACE = {"network": "n1", "identity": "spiffe://b.example/ns/sample/sa/hello", "weight": 2}
+MANY = {
+    "places": ("service/sample/hello", lambda count: said(places=[PLACE] * count), 1000),
+    "ports": (
+        "service/sample/hello",
+        lambda count: said(ports=[{"name": f"p{n}", "number": n + 1, "protocol": "tcp"} for n in range(count)]),
+        100,
+    ),
+    "gateways": ("gateways", lambda count: [{"network": "n1", "address": "203.0.113.1", "port": 15444}] * count, 256),
+    "identities": ("identities", lambda count: ["sample/*"] * count, 10_000),
+}
+
+
+@pytest.mark.parametrize("what", MANY)
+def test_of_everything_there_are_so_many_and_no_more(what: str) -> None:
+    name, body, most = MANY[what]
+
+    def refused(count: int) -> dict[str, str]:
+        return offers_of({name: json.dumps(body(count)).encode()}, PEER)[1]
+
+    assert refused(most) == {}
+    assert list(refused(most + 1)) == [name]

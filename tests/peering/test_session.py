@@ -85,6 +85,11 @@ def test_more_than_anybody_has_to_keep_is_no_message() -> None:
         Hearing().take(News(changed=part))
 
 
+def test_more_names_than_anybody_has_to_keep_are_no_message() -> None:
+    with pytest.raises(Malformed, match="more than 10000 resources"):
+        Hearing().take(News(changed={str(number): msgspec.Raw(b"1") for number in range(10_001)}))
+
+
 def test_names_are_part_of_what_has_to_be_kept() -> None:
     with pytest.raises(Malformed, match="characters"):
         Hearing().take(News(changed={"x" * 254: msgspec.Raw(b"1")}))

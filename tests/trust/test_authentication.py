@@ -158,3 +158,14 @@ async def test_what_one_cluster_accepted_is_nothing_to_another(authenticator):
 
     with pytest.raises(NotAuthenticated):
         await authenticator.caller(bearer("token-of-east", "west"), "")
+
+
+async def test_however_many_tokens_are_good_so_many_are_remembered_and_no_more(domain, clock):
+    async def review(_token: str, _cluster: ClusterId) -> ServiceAccount:
+        return ALICE
+
+    authenticator = Authenticator(domain, EAST, review, clock)
+    for number in range(10_050):
+        await authenticator.caller(bearer(f"token {number}"), "")
+
+    assert len(authenticator._known) <= 10_000

@@ -92,3 +92,8 @@ def test_any_text_is_read_or_refused(header):
     except ValueError:
         return
     assert all(identities)
+
+
+def test_a_header_without_end_is_not_read():
+    with pytest.raises(ValueError, match="larger than 65536 bytes"):
+        parse_forwarded("URI=spiffe://cluster.local/ns/a/sa/b;" + "Hash=0;" * 10_000)

@@ -6,7 +6,7 @@ Who may connect to the socket is the identity: it lies in the proxy's own folder
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -19,8 +19,8 @@ from envoy.service.discovery.v3 import discovery_pb2
 from isthmus.agent.certificates import Certificate
 from isthmus.agent.private_calls import serve_calls_privately
 from isthmus.envoy.bundles import Bundles
-from isthmus.envoy.resources import SECRET, ResourceSet
-from isthmus.envoy.secrets import authorities_secret, bundle_secret, workload_secret
+from isthmus.envoy.resources import SECRET, Resource, ResourceSet
+from isthmus.envoy.secrets import authorities_secret, bundle_secret, domain_secret, workload_secret
 from isthmus.envoy.tls import CONTROL_PLANE_ROOTS, TRUST_BUNDLE, WORKLOAD_CERTIFICATE, domains_named
 from isthmus.model.identity import TrustDomain
 from isthmus.xds.session import Session
@@ -106,7 +106,7 @@ class SecretsServer:
             workload_secret(certificate.chain_pem, certificate.key_pem),
             bundle_secret(certificate.trusted_with(self._peers), revoked=revoked),
             *(
-                bundle_secret(certificate.trusted_among(each, self._peers), name, revoked)
+                _among(name, each, certificate.trusted_among(each, self._peers), revoked)
                 for name, each in self._made.items()
             ),
         ]
@@ -175,3 +175,11 @@ class SecretsServer:
             pass  # Envoy went away while a response was on its way.
         finally:
             self._streams.discard(stream)
+
+
+def _among(name: str, asked: frozenset[TrustDomain], known: Bundles, revoked: Mapping[TrustDomain, str]) -> Resource:
+    """A bundle of the trust domains that are asked for. Whoever asks for one alone takes names of that one alone."""
+    if len(asked) == 1 and known.keys() == asked:
+        [(domain, authorities)] = known.items()
+        return domain_secret(name, authorities, revoked.get(domain, ""))
+    return bundle_secret(known, name, revoked)

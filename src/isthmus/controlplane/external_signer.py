@@ -31,7 +31,8 @@ IDENTITY = "isthmus.io/identity"
 """Annotation on a request: whom it is for, for people who look at requests."""
 _WAIT_SECONDS = 8.0
 """Shorter than agents wait for us, so that they hear why."""
-_AT_ONCE = 50
+_AT_ONCE = 24
+"""Each holds a connection to the API server while the signer thinks: others, and watches, have the rest."""
 _SECONDS_MIN = 600
 """The API's own least."""
 _REASON = "IsthmusRegistrationAuthority"

@@ -60,6 +60,7 @@ def inbound_view(proxy: Proxy, snapshot: Snapshot) -> InboundView:
         patches=patches_for(scope, snapshot),
         ip_families=scope.ip_families,
         cut=snapshot.settings.own_trust.cut,
+        judges_by_one_bundle=scope.trusts_in_one_bundle,
     )
 
 

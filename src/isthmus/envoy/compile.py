@@ -164,7 +164,9 @@ def names_of_clusters(view: OutboundView) -> frozenset[str]:
 def _frame_of_router(view: OutboundView, clusters: frozenset[str]) -> Iterator[Typed]:
     families = view.scope.ip_families
     listeners = network_gateway.listeners(view.exposed, families)
-    listeners += ingress.listeners(view.gateway_ports, view.authorization, view.topology, families)
+    listeners += ingress.listeners(
+        view.gateway_ports, view.authorization, view.topology, families, one_bundle=view.scope.trusts_in_one_bundle
+    )
     yield from ((LISTENER, each) for each in listeners)
     yield from ((ROUTES, each) for each in ingress.tables(view.gateway_ports))
     asked = [chain.tls for port in view.gateway_ports for chain in port.chains if chain.tls is not None]

@@ -62,7 +62,7 @@ def listeners(view: InboundView) -> Iterator[Resource]:
     yield virtual_inbound(view)
     for port in view.ports:
         if port.bound_to:
-            yield _bound(port, view.authorization, view.cut)
+            yield _bound(port, view.authorization, view.cut, view.judges_by_one_bundle)
 
 
 @while_used
@@ -79,7 +79,7 @@ def virtual_inbound(view: InboundView) -> Resource:
         for port, mode in view.other_ports
     ]
     served.append(_Served("virtualInbound", 0, 0, INBOUND_PASSTHROUGH, Protocol.AUTO, view.tls))
-    asked = _guards(view.authorization, view.cut)
+    asked = _guards(view.authorization, view.cut, view.judges_by_one_bundle)
     chains = [chain for each in served for chain in _chains(each, asked)]
     listener = listener_pb2.Listener(
         name="virtualInbound",
@@ -94,7 +94,7 @@ def virtual_inbound(view: InboundView) -> Resource:
 
 
 @while_used
-def _bound(port: InboundPort, authorization: Authorization, cut: str) -> Resource:
+def _bound(port: InboundPort, authorization: Authorization, cut: str, one_bundle: bool) -> Resource:
     """Nobody else's connections come here, so the port decides nothing."""
     served = _of_port(port, f"{port.bound_to}_{port.target_port}", 0)
     listener = listener_pb2.Listener(
@@ -104,7 +104,7 @@ def _bound(port: InboundPort, authorization: Authorization, cut: str) -> Resourc
         listener_filters=_listener_filters([served])[1:],
         listener_filters_timeout=seconds(_INSPECTION_SECONDS),
         continue_on_listener_filters_timeout=True,
-        filter_chains=_chains(served, _guards(authorization, cut)),
+        filter_chains=_chains(served, _guards(authorization, cut, one_bundle)),
     )
     return Resource.of(listener.name, listener)
 
@@ -130,16 +130,19 @@ class _Guards:
     bytes: list[Any]
     peers: list[Any]
     trust_domains: tuple[TrustDomain, ...]
+    bundle: str
     paths: PathNormalization
     cut: str
 
 
-def _guards(authorization: Authorization, cut: str) -> _Guards:
+def _guards(authorization: Authorization, cut: str, one_bundle: bool) -> _Guards:
+    callers = (*authorization.trust_domains, *authorization.peers)
     return _Guards(
         guards.of_requests(authorization),
         guards.of_connections(authorization),
         guards.of_peers(),
-        (*authorization.trust_domains, *authorization.peers),
+        callers,
+        tls.bundle_of_callers(callers, one_bundle=one_bundle),
         authorization.paths,
         cut,
     )
@@ -166,7 +169,7 @@ def _chains(served: _Served, asked: _Guards) -> Iterator[Any]:
 
 
 def _mutual_tls(served: _Served, asked: _Guards) -> Iterator[Any]:
-    http, tcp = (tls.server_socket(asked.trust_domains, http=is_http) for is_http in (True, False))
+    http, tcp = (tls.server_socket(asked.trust_domains, http=is_http, bundle=asked.bundle) for is_http in (True, False))
     match served.protocol:
         case Protocol.AUTO:
             yield _mesh_chain(served, asked, tls.MESH_HTTP, _http(served, asked, authenticated=True), http)

@@ -24,14 +24,24 @@ _HANDSHAKE_SECONDS = 15
 
 
 def listeners(
-    ports: Sequence[GatewayPort], authorization: Authorization, topology: GatewayTopology, families: Sequence[int]
+    ports: Sequence[GatewayPort],
+    authorization: Authorization,
+    topology: GatewayTopology,
+    families: Sequence[int],
+    *,
+    one_bundle: bool,
 ) -> Iterator[Resource]:
-    """One for each port that has anything to serve, at every address of these families unless a server binds to one."""
+    """One for each port that has anything to serve, at every address of these families unless a server binds to one.
+
+    `one_bundle`: the agent has no other for workloads that call.
+    """
     for port in ports:
         if port.chains:
             listener = listener_pb2.Listener(
                 traffic_direction=base_pb2.OUTBOUND,
-                filter_chains=[_chain(port.number, chain, authorization, topology) for chain in port.chains],
+                filter_chains=[
+                    _chain(port.number, chain, authorization, topology, one_bundle) for chain in port.chains
+                ],
             )
             if port.bind:
                 listener.name = f"{port.bind}_{port.number}"
@@ -55,14 +65,20 @@ def tables(ports: Sequence[GatewayPort]) -> Iterator[Resource]:
                 yield routes.configuration(chain.table, hosts)
 
 
-def _chain(port: int, chain: GatewayChain, authorization: Authorization, topology: GatewayTopology) -> Any:
+def _chain(
+    port: int, chain: GatewayChain, authorization: Authorization, topology: GatewayTopology, one_bundle: bool
+) -> Any:
     found = listener_components_pb2.FilterChain()
     if chain.sni_hosts:
         found.filter_chain_match.server_names.extend(chain.sni_hosts)
     if chain.tls:
+        callers = (*authorization.trust_domains, *authorization.peers)
         found.transport_socket.CopyFrom(
             tls.gateway_socket(
-                chain.tls, http=bool(chain.table), trust_domains=(*authorization.trust_domains, *authorization.peers)
+                chain.tls,
+                http=bool(chain.table),
+                trust_domains=callers,
+                bundle=tls.bundle_of_callers(callers, one_bundle=one_bundle),
             )
         )
         found.transport_socket_connect_timeout.CopyFrom(seconds(_HANDSHAKE_SECONDS))

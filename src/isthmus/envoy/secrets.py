@@ -1,8 +1,9 @@
 """The secrets that an agent serves: the workload's certificate, and the bundles it trusts.
 
-A bundle goes through Envoy's SPIFFE validator, which picks the authorities by the trust domain in the peer's own first URI name: no
-authority can vouch for another trust domain there. One concatenated pool would accept that (measured). What a second name may do is
-`tls.client_socket`'s concern towards servers, and `guards.of_peers`' towards callers.
+A bundle of several trust domains goes through Envoy's SPIFFE validator, which picks the authorities by the trust domain in the peer's own
+first URI name: no authority can vouch for another trust domain there. One concatenated pool would accept that (measured). What a second name
+may do is `tls.client_socket`'s concern towards servers, and `guards.of_peers`' towards callers. Where one trust domain alone is expected,
+Envoy's own validator does, which looks at what a certificate is for, too.
 """
 
 from __future__ import annotations
@@ -92,6 +93,12 @@ def bundle_secret(
         ),
     )
     return Resource.of(name, secret)
+
+
+def domain_secret(name: str, authorities: Sequence[bytes], revoked: str = "") -> Resource:
+    """The authorities (DER) of one trust domain, where names of that one alone are accepted: Envoy's own validator does, and looks at what
+    certificates are for, too."""
+    return authorities_secret(name, _pem(authorities).encode(), revoked.encode())
 
 
 def spiffe_bundle_map(bundles: Mapping[TrustDomain, Sequence[bytes]]) -> str:

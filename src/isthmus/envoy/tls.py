@@ -106,6 +106,13 @@ def bundle_name(identities: Iterable[SpiffeId]) -> str:
     return _BETWEEN.join(f"{_SCHEME}{domain}" for domain in domains)
 
 
+def bundle_of_callers(trust_domains: Sequence[TrustDomain], *, one_bundle: bool) -> str:
+    """What callers of these trust domains are judged by; with `one_bundle`, the agent has no other than that for all."""
+    if one_bundle or len(trust_domains) != 1:
+        return TRUST_BUNDLE
+    return f"{_SCHEME}{trust_domains[0]}"
+
+
 def domains_named(bundle: str) -> frozenset[TrustDomain] | None:
     """The trust domains in a name that `bundle_name` made; None for any other."""
     parts = bundle.split(_BETWEEN)
@@ -193,9 +200,14 @@ def _judge_by_secret(common: tls_pb2.CommonTlsContext, secret: str, names: Seque
     combined.validation_context_sds_secret_config.sds_config.CopyFrom(from_ads())
 
 
-def server_socket(trust_domains: Sequence[TrustDomain] = (), *, http: bool) -> base_pb2.TransportSocket:
-    """The answering end: demands a certificate that its bundle vouches for, of one of the trust domains, where any are named."""
-    common = _common(("h2", "http/1.1") if http else (), (), TRUST_BUNDLE)
+def server_socket(
+    trust_domains: Sequence[TrustDomain] = (), *, http: bool, bundle: str = TRUST_BUNDLE
+) -> base_pb2.TransportSocket:
+    """The answering end: demands a certificate that its bundle vouches for, of one of the trust domains, where any are named.
+
+    A bundle of one trust domain alone (`bundle_of_callers`) is for callers of that one.
+    """
+    common = _common(("h2", "http/1.1") if http else (), (), bundle)
     common.combined_validation_context.default_validation_context.match_typed_subject_alt_names.extend(
         common_pb2.SubjectAltNameMatcher(
             san_type=common_pb2.SubjectAltNameMatcher.URI,
@@ -216,11 +228,11 @@ def web_socket(host: str) -> base_pb2.TransportSocket:
 
 
 def gateway_socket(
-    said: ServerTls, *, http: bool, trust_domains: Sequence[TrustDomain] = ()
+    said: ServerTls, *, http: bool, trust_domains: Sequence[TrustDomain] = (), bundle: str = TRUST_BUNDLE
 ) -> base_pb2.TransportSocket:
-    """What an ingress gateway shows its callers, and what it asks of them."""
+    """What an ingress gateway shows its callers, and what it asks of them. Workloads' certificates are judged by `bundle`."""
     if said.mode is TlsMode.ISTIO_MUTUAL:
-        return server_socket(trust_domains, http=http)
+        return server_socket(trust_domains, http=http, bundle=bundle)
     common = tls_pb2.CommonTlsContext(
         alpn_protocols=("h2", "http/1.1") if http else (),
         tls_params=common_pb2.TlsParameters(

@@ -338,6 +338,8 @@ class InboundView:
     ip_families: tuple[int, ...] = (4,)
     cut: str = ""
     """Connections of callers that were opened while this was another text are ended."""
+    judges_by_one_bundle: bool = False
+    """Whether the proxy's agent has one bundle for all whom it meets (`Scope.trusts_in_one_bundle`)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
