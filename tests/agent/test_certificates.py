@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
@@ -11,6 +12,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from cryptography import x509 as raw
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -50,7 +52,7 @@ async def holding(control_plane: Any, credentials: Any, **other: Any) -> AsyncIt
     kept.holder = CertificateHolder(
         control_plane,
         cluster="east",
-        identity=None,
+        identity=ALICE.trust_domain,
         token_file=str(token),
         root_cert_file=str(roots),
         seconds=3600,
@@ -78,6 +80,33 @@ async def test_it_is_asked_for_with_the_token_and_a_key_that_stays_here(control_
     assert x509.matches(leaf, x509.parse_key(certificate.key_pem))
     assert certificate.key_pem not in asked.csr
     assert kept.holder.current == certificate
+
+
+async def test_where_only_the_trust_domain_is_known_the_token_says_whose_certificate_is_asked_for(
+    control_plane, credentials
+):
+    """A signer gives what is asked for, so it has to be named. A token that says nothing names nobody."""
+    claims = (
+        base64.urlsafe_b64encode(b'{"sub": "system:serviceaccount:istio-system:istio-tunnel"}').decode().rstrip("=")
+    )
+    async with holding(control_plane, credentials) as kept:
+        await kept.next()
+        credentials[0].write_text(f"e30.{claims}.c2ln")
+        kept.holder.renew()
+        await kept.next()
+
+    names = [names_in(asked.csr) for asked in control_plane.asked]
+    assert names == [[], ["spiffe://cluster.local/ns/istio-system/sa/istio-tunnel"]]
+
+
+def names_in(csr: str) -> list[str]:
+    found = raw.load_pem_x509_csr(csr.encode()).extensions
+    return [
+        name
+        for extension in found
+        if isinstance(extension.value, raw.SubjectAlternativeName)
+        for name in extension.value.get_values_for_type(raw.UniformResourceIdentifier)
+    ]
 
 
 async def test_it_is_renewed_before_half_of_its_life_is_over_with_another_key(control_plane, credentials):

@@ -28,6 +28,7 @@ async def kept(token_port: str, credentials: tuple[Path, Path], work: Work) -> A
     token, roots = credentials
     settings = TunnelSettings(
         cluster="east",
+        trust_domain=TrustDomain("cluster.local"),
         control_planes=[token_port],
         control_plane_name="istiod.istio-system.svc",
         token_file=str(token),

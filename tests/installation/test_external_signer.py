@@ -333,4 +333,4 @@ def test_the_steps_of_a_root_say_that_there_is_none_of_ours(cell, sidecar):
     done = cell.isthmus("trust", "prepare")
 
     assert done.returncode == BAD_INPUT
-    assert "where a signer elsewhere signs, its roots are changed in MeshConfig" in done.stderr
+    assert f"certificates are signed by {SIGNER}. Its roots are changed in MeshConfig" in done.stderr

@@ -17,7 +17,9 @@ import structlog
 
 from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.tls import NOBODY
+from isthmus.kubernetes.token_claims import account_of
 from isthmus.model.identity import SpiffeId, TrustDomain
+from isthmus.model.names import Namespace
 from isthmus.trust import x509
 from isthmus.trust.client import request_certificate
 
@@ -116,7 +118,7 @@ class CertificateHolder:
         control_planes: ControlPlanes,
         *,
         cluster: str,
-        identity: SpiffeId | None,
+        identity: SpiffeId | TrustDomain,
         token_file: str,
         root_cert_file: str,
         seconds: int,
@@ -124,8 +126,8 @@ class CertificateHolder:
         last_good: Callable[[], Certificate | None] = lambda: None,
         proves_by_certificate: bool = False,
     ) -> None:
-        """`identity` is named in requests, for signers that give what is asked for; None where it is not known. `proves_by_certificate`: nobody
-        renews the token, so that it only has to be good for the first certificate.
+        """`identity` is named in requests, for signers that give what is asked for; of a trust domain whoever the token says that it is for.
+        `proves_by_certificate`: nobody renews the token, so that it only has to be good for the first certificate.
         """
         self._last_good = last_good
         self._proves_by_certificate = proves_by_certificate
@@ -134,7 +136,7 @@ class CertificateHolder:
         """How often in a row nobody answered."""
         self._control_planes = control_planes
         self._cluster = cluster
-        self._names = [str(identity)] if identity is not None else []
+        self._identity = identity
         self._token_file = token_file
         self._root_cert_file = root_cert_file
         self._seconds = seconds
@@ -202,7 +204,7 @@ class CertificateHolder:
             try:
                 chain = await request_certificate(
                     channel,
-                    x509.new_request(key, self._names),
+                    x509.new_request(key, self._names(shown)),
                     seconds=seconds,
                     metadata=shown.metadata(self._cluster),
                     root=root,
@@ -212,6 +214,14 @@ class CertificateHolder:
                 raise
             self._certificate_was_refused, self._asked_in_vain = False, 0
             return _checked(Certificate("".join(chain[:-1]), x509.key_pem(key), chain[-1]), key)
+
+    def _names(self, shown: Credentials) -> list[str]:
+        if isinstance(self._identity, SpiffeId):
+            return [str(self._identity)]
+        account = account_of(shown.token)
+        if account is None:
+            return []
+        return [str(SpiffeId.of_service_account(self._identity, Namespace(account[0]), account[1]))]
 
     def _learn(self, code: grpc.StatusCode, shown: Credentials) -> None:
         """How to ask the next time. Who was refused asks by the other one: there may be a new token, and no trust in old certificates any more."""

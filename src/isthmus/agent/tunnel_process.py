@@ -25,6 +25,7 @@ import uvloop
 from isthmus.agent.certificates import Certificate, CertificateHolder, ControlPlanes
 from isthmus.agent.roots_file import follow_roots
 from isthmus.agent.tunnel import Account, Ends, Inside, Outside
+from isthmus.model.identity import TrustDomain
 from isthmus.trust import x509
 
 Work = Callable[[Ends, asyncio.Event], Coroutine[Any, Any, None]]
@@ -41,6 +42,7 @@ class TunnelSettings:
     """Of either end. `control_planes` are host:port of token ports."""
 
     cluster: str
+    trust_domain: TrustDomain
     control_planes: Sequence[str]
     control_plane_name: str
     token_file: str
@@ -85,7 +87,7 @@ async def keep(settings: TunnelSettings, work: Work) -> None:
     holder = CertificateHolder(
         ControlPlanes(settings.control_planes, settings.control_plane_name),
         cluster=settings.cluster,
-        identity=None,
+        identity=settings.trust_domain,
         token_file=settings.token_file,
         root_cert_file=settings.roots_file,
         seconds=settings.certificate_seconds,

@@ -81,8 +81,9 @@ def _from_secrets(context: Context, namespace: str) -> list[Object]:
     from isthmus.kubernetes.client import ApiClient
     from isthmus.kubernetes.kubeconfig import BadKubeconfig
     from isthmus.kubernetes.linking import kubeconfig_in
-    from isthmus.kubernetes.remote_secret import LABEL, expiry_of
+    from isthmus.kubernetes.remote_secret import LABEL
     from isthmus.kubernetes.resources import SECRETS
+    from isthmus.kubernetes.token_claims import expiry_of
 
     async def listed() -> list[Object]:
         async with ApiClient(context.address) as client:

@@ -24,12 +24,12 @@ from isthmus.kubernetes.remote_secret import (
     CannotCreate,
     as_yaml,
     cluster_uid,
-    expiry_of,
     remote_secret,
     server_warnings,
     token_secret_of,
 )
 from isthmus.kubernetes.resources import NAMESPACES, ResourcePath
+from isthmus.kubernetes.token_claims import expiry_of
 
 Object = dict[str, Any]
 

@@ -18,8 +18,11 @@ from typing import Any
 import msgspec
 import yaml
 
+from isthmus.api.core import ConfigMap
 from isthmus.cli.contexts import Context
 from isthmus.cli.errors import BAD_INPUT, Failed
+from isthmus.ingest.mesh_config import CONFIG_MAP as MESH_CONFIG
+from isthmus.ingest.mesh_config import BadMeshConfig, document_of, signers_of
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.config_maps import data_of, put_data
 from isthmus.kubernetes.errors import AlreadyExists, NotFound
@@ -204,20 +207,37 @@ class Cluster:
 async def mesh(contexts: Sequence[Context], namespace: str) -> AsyncIterator[list[Cluster]]:
     """Those of the clusters that have an authority. Raises KubernetesError, and Failed if none has."""
     async with AsyncExitStack() as stack:
-        found = []
+        found, signers = [], set[str]()
         for context in contexts:
             client = await stack.enter_async_context(ApiClient(context.address))
             cluster = await _read(context.name, client, namespace)
             if cluster is not None:
                 found.append(cluster)
+            else:
+                signers |= await _signers(client, namespace)
         if not found:
             names = ", ".join(context.name for context in contexts)
-            raise Failed(
-                f"no authority (Secret cacerts or istio-ca-secret in {namespace}) in {names}; "
-                "where a signer elsewhere signs, its roots are changed in MeshConfig",
-                exit_code=BAD_INPUT,
-            )
+            told = f"no authority (Secret cacerts or istio-ca-secret in {namespace}) in {names}"
+            raise Failed(f"{told}{_elsewhere(signers)}", exit_code=BAD_INPUT)
         yield found
+
+
+async def _signers(client: ApiClient, namespace: str) -> set[str]:
+    """Whose roots MeshConfig has. One that cannot be read has none here: `isthmus analyze` says what is wrong with it."""
+    try:
+        said = ConfigMap(data=await data_of(client, MESH_CONFIG, namespace))
+        return {str(name) for entry in signers_of(document_of(said, "mesh")) for name in entry["certSigners"]}
+    except BadMeshConfig:
+        return set()
+
+
+def _elsewhere(signers: Collection[str]) -> str:
+    if not signers:
+        return ""
+    return (
+        f": certificates are signed by {', '.join(sorted(signers))}. Its roots are changed in MeshConfig (caCertificates), and what it has signed "
+        "is its own to revoke; `isthmus trust expiry` shows what ends when"
+    )
 
 
 async def renewed(clusters: Sequence[Cluster]) -> list[Cluster]:

@@ -117,7 +117,7 @@ _SECRETS_PAGE = "config_dump?resource=dynamic_active_secrets"
 def _of_remote_secret(cluster: str, where: str, secret: Object) -> Iterator[Horizon]:
     from isthmus.kubernetes.kubeconfig import BadKubeconfig
     from isthmus.kubernetes.linking import kubeconfig_in
-    from isthmus.kubernetes.remote_secret import expiry_of
+    from isthmus.kubernetes.token_claims import expiry_of
 
     for remote in secret.get("data") or {}:
         try:

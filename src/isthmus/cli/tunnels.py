@@ -26,6 +26,8 @@ _OPTIONS = (
                  help="What the control plane's certificate is checked against."),
     click.option("--control-plane-name", default="istiod.istio-system.svc", show_default=True,
                  help="The name in that certificate."),
+    click.option("--trust-domain", default="cluster.local", show_default=True, envvar="TRUST_DOMAIN",
+                 help="The mesh's; named in requests for certificates."),
 )  # fmt: skip
 
 
@@ -51,7 +53,7 @@ def tunnel_command() -> None:
 @_common
 def outside_command(
     dialled: int, called: Sequence[int], peer: str, control_planes: Sequence[str], cluster_id: str,
-    token_file: str, roots_file: str, control_plane_name: str,
+    token_file: str, roots_file: str, control_plane_name: str, trust_domain: str,
 ) -> int:  # fmt: skip
     """Run the end where callers come in.
 
@@ -61,7 +63,7 @@ def outside_command(
     """
     from isthmus.agent.tunnel_process import run_outside
 
-    settings = _settings(peer, control_planes, cluster_id, token_file, roots_file, control_plane_name)
+    settings = _settings(peer, control_planes, cluster_id, token_file, roots_file, control_plane_name, trust_domain)
     return run_outside(settings, dialled=dialled, called=called)
 
 
@@ -75,7 +77,7 @@ def outside_command(
 @_common
 def inside_command(
     outside: str, targets: Sequence[str], spare: int, peer: str, control_planes: Sequence[str], cluster_id: str,
-    token_file: str, roots_file: str, control_plane_name: str,
+    token_file: str, roots_file: str, control_plane_name: str, trust_domain: str,
 ) -> int:  # fmt: skip
     """Run the end that dials out.
 
@@ -92,15 +94,22 @@ def inside_command(
         if not _is_port(port):
             raise Failed(f"--target: {target!r} is not PORT=HOST:PORT", exit_code=BAD_USAGE)
         led[int(port)] = _address(there, "--target")
-    settings = _settings(peer, control_planes, cluster_id, token_file, roots_file, control_plane_name)
+    settings = _settings(peer, control_planes, cluster_id, token_file, roots_file, control_plane_name, trust_domain)
     return run_inside(settings, outside=_address(outside, "--outside"), targets=led, spare=spare)
 
 
 def _settings(
-    peer: str, control_planes: Sequence[str], cluster: str, token_file: str, roots_file: str, name: str
+    peer: str,
+    control_planes: Sequence[str],
+    cluster: str,
+    token_file: str,
+    roots_file: str,
+    name: str,
+    trust_domain: str,
 ) -> TunnelSettings:
     from isthmus.agent.tunnel import Account
     from isthmus.agent.tunnel_process import TunnelSettings
+    from isthmus.model.identity import TrustDomain
     from isthmus.model.names import Namespace
 
     namespace, slash, account = peer.partition("/")
@@ -108,8 +117,13 @@ def _settings(
         raise Failed(f"--peer: {peer!r} is not NAMESPACE/ACCOUNT", exit_code=BAD_USAGE)
     for each in control_planes:
         _address(each, "--control-plane")
+    try:
+        domain = TrustDomain.parse(trust_domain)
+    except ValueError as error:
+        raise Failed(f"--trust-domain: {error}", exit_code=BAD_USAGE) from None
     return TunnelSettings(
         cluster=cluster,
+        trust_domain=domain,
         control_planes=control_planes,
         control_plane_name=name,
         token_file=token_file,

@@ -7,11 +7,10 @@ has a certificate under another one.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from typing import Any
 
 import msgspec
 import structlog
@@ -19,7 +18,7 @@ import structlog
 from isthmus.api.core import ConfigMap
 from isthmus.controlplane.authority import AuthorityInUse
 from isthmus.controlplane.external_signer import ExternalSigner, SignerRules
-from isthmus.ingest.mesh_config import CONFIG_MAP, BadMeshConfig, document_of
+from isthmus.ingest.mesh_config import CONFIG_MAP, BadMeshConfig, document_of, signers_of
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.errors import KubernetesError, NotFound
 from isthmus.kubernetes.reflector import Reflector
@@ -138,7 +137,7 @@ def roots_of(config_map: ConfigMap | None, rules: SignerRules) -> dict[str, str]
     """Of each signer that is used, what MeshConfig's `caCertificates` has for it. Raises BadMeshConfig and BadCertificate."""
     config = document_of(config_map, "mesh") if config_map is not None else {}
     found: dict[str, str] = {}
-    for entry in _entries(config):
+    for entry in signers_of(config):
         for name in map(str, entry["certSigners"]):
             if rules.uses(name):
                 found[name] = x509.merged([found.get(name, ""), str(entry.get("pem") or "")])
@@ -147,15 +146,4 @@ def roots_of(config_map: ConfigMap | None, rules: SignerRules) -> dict[str, str]
             raise BadMeshConfig(
                 f"caCertificates: no entry has {name} among its certSigners, so its roots are not known"
             )
-    return found
-
-
-def _entries(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    """Those that are signers'. Raises BadMeshConfig."""
-    said = config.get("caCertificates") or []
-    if not isinstance(said, list) or not all(isinstance(entry, dict) for entry in said):
-        raise BadMeshConfig("caCertificates: is not a list of objects")
-    found = [entry for entry in said if entry.get("certSigners")]
-    if not all(isinstance(entry["certSigners"], list) for entry in found):
-        raise BadMeshConfig("caCertificates: certSigners is not a list")
     return found

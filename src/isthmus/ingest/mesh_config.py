@@ -168,6 +168,17 @@ def from_config_map(
     return changed, tuple(issues)
 
 
+def signers_of(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The entries of `caCertificates` that are signers' roots. Raises BadMeshConfig."""
+    said = config.get("caCertificates") or []
+    if not isinstance(said, list) or not all(isinstance(entry, dict) for entry in said):
+        raise BadMeshConfig("caCertificates: is not a list of objects")
+    found = [entry for entry in said if entry.get("certSigners")]
+    if not all(isinstance(entry["certSigners"], list) for entry in found):
+        raise BadMeshConfig("caCertificates: certSigners is not a list")
+    return found
+
+
 def document_of(config_map: ConfigMap, key: str) -> dict[str, Any]:
     """What the key holds, as YAML. Raises BadMeshConfig."""
     text = config_map.data.get(key, "")

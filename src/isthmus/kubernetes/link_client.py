@@ -17,8 +17,9 @@ from isthmus.kubernetes.errors import AlreadyExists, Forbidden, KubernetesError,
 from isthmus.kubernetes.kubeconfig import BadKubeconfig
 from isthmus.kubernetes.linking import MANAGER, RENEWED_AT, Action, Observed, Step, Wishes, kubeconfig_in, secret_for
 from isthmus.kubernetes.reader_access import MANAGED_BY, made_by, reader_objects
-from isthmus.kubernetes.remote_secret import LABEL, CannotCreate, expiry_of, remote_secret, token_secret_of
+from isthmus.kubernetes.remote_secret import LABEL, CannotCreate, remote_secret, token_secret_of
 from isthmus.kubernetes.resources import CONFIG_MAPS, DEPLOYMENTS, NAMESPACES, SECRETS, SERVICE_ACCOUNTS, ResourcePath
+from isthmus.kubernetes.token_claims import expiry_of
 
 Object = dict[str, Any]
 

@@ -16,8 +16,8 @@ from typing import Any
 
 from isthmus.kubernetes.kubeconfig import ApiAddress, BadKubeconfig, address_from_secret
 from isthmus.kubernetes.reader_access import Reader, made_by, reader_objects
-from isthmus.kubernetes.remote_secret import expiry_of
 from isthmus.kubernetes.resources import SECRETS, SERVICE_ACCOUNTS, ResourcePath
+from isthmus.kubernetes.token_claims import expiry_of
 
 Object = dict[str, Any]
 

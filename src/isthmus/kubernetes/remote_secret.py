@@ -8,11 +8,9 @@ import base64
 import binascii
 import re
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 from urllib.parse import urlsplit
 
-import msgspec
 import yaml
 
 from isthmus.kubernetes.kubeconfig import AuthPlugin, ContextEntry, render
@@ -87,18 +85,6 @@ def server_warnings(cluster: str, server: str) -> list[str]:
     if not server.startswith(("https://", "http://")):
         found.append(f"the server of {cluster} is {server!r}, which is no http(s) URL: control planes refuse it")
     return found
-
-
-def expiry_of(token: str) -> datetime | None:
-    """When a JSON Web Token says that it expires (RFC 7519 section 4.1.4), unverified; None if it says nothing."""
-    parts = token.split(".")
-    if len(parts) != 3:
-        return None
-    try:
-        claims = msgspec.json.decode(base64.urlsafe_b64decode(parts[1] + "=" * (-len(parts[1]) % 4)))
-        return datetime.fromtimestamp(claims["exp"], UTC)
-    except (binascii.Error, msgspec.DecodeError, KeyError, TypeError, ValueError, OverflowError, OSError):
-        return None
 
 
 def token_secret_of(

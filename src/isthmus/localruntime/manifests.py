@@ -368,7 +368,7 @@ def _tunnel_end(plan: Plan, cluster: ClusterPlan, name: str, arguments: list[str
     container: Object = {
         "name": "tunnel",
         "image": TUNNEL,
-        "args": [*arguments, "--cluster-id", cluster.id, *ways],
+        "args": [*arguments, "--cluster-id", cluster.id, "--trust-domain", cluster.mesh.trust_domain, *ways],
         **({"readinessProbe": ready | {"periodSeconds": 2}} if ready else {}),
     }
     return _deployment(name, SYSTEM, {"app": name, "sidecar.istio.io/inject": "false"}, TUNNEL_ACCOUNT, [container])

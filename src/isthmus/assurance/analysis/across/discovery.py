@@ -14,7 +14,7 @@ from isthmus.assurance.analysis.across.whole_mesh import WholeMesh
 from isthmus.assurance.analysis.control_plane import clusters_in, remote_secrets
 from isthmus.assurance.analysis.items import Index, Item, listed
 from isthmus.assurance.catalogue import mesh as codes
-from isthmus.kubernetes.remote_secret import expiry_of
+from isthmus.kubernetes.token_claims import expiry_of
 from isthmus.model.issues import Issue
 
 _ID_VARIABLES = ("ISTIO_META_CLUSTER_ID", "CLUSTER_ID")
