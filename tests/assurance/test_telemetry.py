@@ -335,3 +335,11 @@ def test_a_tag_that_envoy_would_refuse_is_left_out_and_its_writer_is_told(said):
         assert "where" in names
         assert "odd" not in names
     assert [each for each in document["warnings"] if "the tag 'odd' is left out" in each]
+
+
+@pytest.mark.parametrize("percent", [250, -1])
+def test_a_share_that_is_no_percentage_is_left_out_and_its_writer_is_told(percent):
+    said = {"providers": [{"name": "zip"}], "randomSamplingPercentage": percent}
+    document = rendered(rule("all", "istio-system", tracing=[said]))
+
+    assert [each for each in document["warnings"] if "is no percentage: it is left out" in each]

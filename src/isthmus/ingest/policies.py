@@ -16,6 +16,7 @@ from isthmus.model.addresses import is_port
 from isthmus.model.durations import seconds_of
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
+from isthmus.model.path_templates import bad_path_template
 from isthmus.model.security import (
     Action,
     Attribute,
@@ -91,11 +92,11 @@ def authorization_policy_of(
         issues += [
             _issue(
                 obj, cluster, "ISM0305", Severity.ERROR, f"spec.rules[{index}]",
-                f"{value!r} is neither an address nor a range of addresses: "
-                + ("the rule allows nobody" if action is Action.ALLOW else "the rule holds for every address"),
-                "write it as 10.0.0.1 or 10.0.0.0/8",
+                f"{value!r} is {what}: "
+                + ("the rule allows nobody" if action is Action.ALLOW else f"the rule holds for every {of}"),
+                f"write it as {right}",
             )
-            for value in unusable
+            for value, (what, of, right) in unusable
         ]  # fmt: skip
     policy = AuthorizationPolicy(
         action=action,
@@ -174,18 +175,26 @@ def _rule(rule: api.Rule) -> Rule:
     )
 
 
+_PORTS = ("ports", "destination.port")
 _ADDRESSES = ("ip_blocks", "remote_ip_blocks", "source.ip", "remote.ip", "destination.ip")
 
 
-def _usable(rule: Rule, action: Action) -> tuple[Rule | None, list[str]]:
-    """Without what nobody can compare addresses with. An ALLOW rule that had some is gone, any other holds for every address: what
+Objection = tuple[str, str, str]
+"""What a value is, of what it says nothing, and how it is written."""
+
+_NO_RANGE: Objection = ("neither an address nor a range of addresses", "address", "10.0.0.1 or 10.0.0.0/8")
+_NO_PORT: Objection = ("no number of a port", "port", "8080")
+_NO_TEMPLATE: Objection = ("no template for paths", "path", "/books/{*} or /books/{**}")
+
+
+def _usable(rule: Rule, action: Action) -> tuple[Rule | None, list[tuple[str, Objection]]]:
+    """Without what nobody can compare anything with. An ALLOW rule that had some is gone, any other holds for every address, port or path: what
     cannot be read never lets in more."""
     unusable = [
-        value
+        (value, objection)
         for attribute in (*chain(*rule.sources), *chain(*rule.operations), *rule.conditions)
-        if attribute.name in _ADDRESSES
         for value in (*attribute.values, *attribute.not_values)
-        if not _is_range(value)
+        if (objection := _objection(attribute.name, value)) is not None
     ]
     if not unusable:
         return rule, []
@@ -196,10 +205,18 @@ def _usable(rule: Rule, action: Action) -> tuple[Rule | None, list[str]]:
         return tuple(
             each
             for each in attributes
-            if each.name not in _ADDRESSES or all(map(_is_range, (*each.values, *each.not_values)))
+            if all(_objection(each.name, value) is None for value in (*each.values, *each.not_values))
         )
 
     return Rule(tuple(map(kept, rule.sources)), tuple(map(kept, rule.operations)), kept(rule.conditions)), unusable
+
+
+def _objection(name: str, value: str) -> Objection | None:
+    if name in _ADDRESSES:
+        return None if _is_range(value) else _NO_RANGE
+    if name in _PORTS:
+        return None if is_port(value) else _NO_PORT
+    return _NO_TEMPLATE if name == "paths" and bad_path_template(value) else None
 
 
 def _is_range(text: str) -> bool:

@@ -37,6 +37,8 @@ def telemetry_of(obj: api.Telemetry, cluster: ClusterId) -> tuple[Telemetry | No
         issues.append(warning("ISM0504", field, what, "see docs/telemetry.md for the metrics that there are"))
     for field, what in _unusable_tags(spec.tracing):
         issues.append(warning("ISM0507", field, what, "give it one of literal, environment, header and formatter"))
+    for field, what in _no_percentages(spec.tracing):
+        issues.append(warning("ISM0507", field, what, "write a number from 0 to 100"))
     value = Telemetry(
         created=metadata.creation_timestamp,
         namespace=Namespace(metadata.namespace),
@@ -96,7 +98,7 @@ def _tracing(said: api.TracingRule) -> TracingRule:
     return TracingRule(
         mode=_mode(said.match),
         provider=said.providers[0].name if said.providers else "",
-        sampling_percent=said.random_sampling_percentage,
+        sampling_percent=None if _is_no_percentage(said) else said.random_sampling_percentage,
         disabled=said.disable_span_reporting,
         tags=tuple(tag for name, each in sorted(said.custom_tags.items()) if not _unusable(tag := _tag(name, each))),
         names_workload=said.enable_istio_tags,
@@ -119,6 +121,18 @@ def _unusable(tag: TraceTag) -> str:
     if not tag.name or not tag.value:
         return "has no name" if not tag.name else "says nothing"
     return bad_format(tag.value) if tag.source is TagSource.FORMATTER else ""
+
+
+def _is_no_percentage(said: api.TracingRule) -> bool:
+    percent = said.random_sampling_percentage
+    return percent is not None and not 0 <= percent <= 100
+
+
+def _no_percentages(found: Sequence[api.TracingRule]) -> Iterator[tuple[str, str]]:
+    for index, said in enumerate(found):
+        if _is_no_percentage(said):
+            what = f"{said.random_sampling_percentage} is no percentage: it is left out"
+            yield f"spec.tracing[{index}].randomSamplingPercentage", what
 
 
 def _unusable_tags(found: Sequence[api.TracingRule]) -> Iterator[tuple[str, str]]:

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from isthmus.assurance.catalogue import validation as codes
 from isthmus.assurance.validation.problems import Problem
 from isthmus.assurance.validation.terms import Object, is_cidr, selected
+from isthmus.model.path_templates import bad_path_template
 
 _PLAIN_KEYS = {
     "source.ip", "remote.ip", "source.namespace", "source.principal", "source.serviceAccount", "source.trustDomain",
@@ -103,20 +104,8 @@ def _operation(operation: Object | None, path: str) -> Iterator[Problem]:
 
 
 def _path_template(given: str, path: str) -> Iterator[Problem]:
-    """`{*}` stands for one segment, `{**}` for the rest; nothing else is in braces, and no other wildcard goes with them."""
-    if "{" not in given and "}" not in given:
-        return
-    if given.count("{") != given.count("}"):
-        yield Problem(codes.MALFORMED, path, f"{given!r} has an open brace")
-        return
-    segments = given.split("/")
-    templates = [segment for segment in segments if "{" in segment]
-    if any(segment not in ("{*}", "{**}") for segment in templates) or "*" in "".join(
-        segment for segment in segments if segment not in templates
-    ):
-        yield Problem(codes.MALFORMED, path, f"{given!r}: in a template, segments are text, {{*}} or {{**}}")
-    elif "{**}" in segments[: -1 - segments[::-1].index("{**}")] if "{**}" in segments else False:
-        yield Problem(codes.MALFORMED, path, f"{given!r} has {{**}} twice")
+    if why := bad_path_template(given):
+        yield Problem(codes.MALFORMED, path, f"{given!r} {why}")
 
 
 def _condition(condition: Object, path: str) -> Iterator[Problem]:
