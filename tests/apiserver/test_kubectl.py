@@ -181,12 +181,13 @@ def test_label_annotate_and_patch(kubectl):
     kubectl("annotate", "configmap", "settings", "note=kept")
     kubectl("patch", "configmap", "settings", "--type=merge", "-p", '{"data":{"size":"1"}}')
     kubectl("patch", "configmap", "settings", "-p", '{"data":{"colour":null}}')
-    kubectl("patch", "configmap", "settings", "--type=json", "-p", '[{"op":"add","path":"/data/a~1b","value":"c"}]')
+    escaped = '[{"op":"add","path":"/metadata/annotations/a~1b","value":"c"}]'
+    kubectl("patch", "configmap", "settings", "--type=json", "-p", escaped)
     kubectl("label", "configmap", "settings", "tier-")
 
     settings = kubectl("get", "configmap", "settings", "-o", "json").json()
-    assert settings["data"] == {"size": "1", "a/b": "c"}
-    assert settings["metadata"]["annotations"] == {"note": "kept"}
+    assert settings["data"] == {"size": "1"}
+    assert settings["metadata"]["annotations"] == {"note": "kept", "a/b": "c"}
     assert not settings["metadata"].get("labels")
 
 
