@@ -104,8 +104,6 @@ class Server:
             f"--service-account-signing-key-file={self.signing_key}",
             f"--service-cluster-ip-range={self.settings.service_cidr}",
             *(_WITHOUT_A_NODE if ip_address(host).is_loopback else _WITH_A_NODE),
-            # Watches of these come from etcd itself, so that its compactions are seen, and how a client falls back that asks for a WatchList.
-            "--watch-cache-sizes=endpointslices.discovery.k8s.io#0",
             # Else its end waits for the ends of all watches.
             "--shutdown-watch-termination-grace-period=1s",
             f"--cert-dir={self.directory / 'certificates'}",
