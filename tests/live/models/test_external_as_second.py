@@ -16,7 +16,10 @@ RULE = {
     "metadata": {"name": "answered", "namespace": "sample"},
     "spec": {
         "hosts": ["helloworld"],
-        "http": [{"match": [{"uri": {"exact": "/hello"}}], "directResponse": {"status": 418}}],
+        "http": [
+            {"match": [{"uri": {"exact": "/hello"}}], "directResponse": {"status": 418}},
+            {"route": [{"destination": {"host": "helloworld"}}]},
+        ],
     },
 }
 
