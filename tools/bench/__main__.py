@@ -21,7 +21,7 @@ from bench import events, mesh, proxies, workloads
 from bench.events import Run
 from bench.figures import Figure, as_json, as_table, shown, side_by_side
 from bench.istiod import istiod
-from bench.processes import BenchFailed, Child, Drones, Usage, api_server, control_plane, own_address, usage_of
+from bench.processes import BenchFailed, Child, Drones, Usage, api_server, control_plane, own_address, reasons, usage_of
 from bench.workloads import WORKLOADS, Workload, cluster_of, tenfold
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.kubeconfig import load_file
@@ -284,7 +284,7 @@ def main() -> int:
             if options.output == "table":
                 print(as_table(f"workload {workload.name}", figures))
     except (BenchFailed, ExceptionGroup) as error:
-        sys.stderr.write(f"bench: {error}\n")
+        sys.stderr.write(f"bench: {reasons(error)}\n")
         return 1
     if options.output == "json":
         print(as_json(runs))

@@ -180,6 +180,18 @@ def control_plane(kubeconfig: Path, cluster: str, bind: str, log: Path, profile:
     return Child("the control plane", program, environment, log, last_words=Path(profile))
 
 
+def reasons(error: BaseException) -> str:
+    """What went wrong in a run, each reason once, however many tasks it ended."""
+    leaves, groups = [], [error]
+    while groups:
+        found = groups.pop(0)
+        if isinstance(found, BaseExceptionGroup):
+            groups += found.exceptions
+        else:
+            leaves.append(str(found) or type(found).__name__)
+    return "; ".join(dict.fromkeys(leaves))
+
+
 @dataclass(frozen=True, slots=True)
 class Reached:
     """When a change had reached drones (CLOCK_MONOTONIC, ns): the first, half, 99 %, the last; and how many it has not."""

@@ -19,7 +19,7 @@ from pathlib import Path
 import uvloop
 
 from bench import mesh, proxies, workloads
-from bench.processes import BenchFailed, Drones, api_server, control_plane, own_address, usage_of
+from bench.processes import BenchFailed, Drones, api_server, control_plane, own_address, reasons, usage_of
 from bench.workloads import SYSTEM, WORKLOADS, Workload, cluster_of
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.kubeconfig import load_file
@@ -97,7 +97,7 @@ def main() -> int:
         with tempfile.TemporaryDirectory(prefix="isthmus-soak-") as folder:
             found = uvloop.run(soaked(options.seconds, Path(folder)))
     except (BenchFailed, ExceptionGroup) as error:
-        sys.stderr.write(f"soak: {error}\n")
+        sys.stderr.write(f"soak: {reasons(error)}\n")
         return 1
     quarter = max(1, len(found) // 4)
     before, after = statistics.median(found[:quarter]), statistics.median(found[-quarter:])
