@@ -252,17 +252,19 @@ class AdsCall(Call):
         return self._admission is None
 
     def _take(self, message: bytes) -> None:
+        if self._feed is not None:
+            self._receive(self._decoded(message))
+        else:
+            self._timer.cancel()
+            self._admission = self._services.tasks.create_task(
+                self._admit(message), name=f"admit from {self._facts.peer}"
+            )
+
+    def _decoded(self, message: bytes) -> Any:
         try:
-            request = self._parse(message)
+            return self._parse(message)
         except DecodeError:
             raise CallFailed("INTERNAL", "the request is not what this method takes") from None
-        if self._feed is not None:
-            self._receive(request)
-        elif request.node.id:
-            self._timer.cancel()
-            self._admission = self._services.tasks.create_task(self._admit(request), name=f"admit {request.node.id}")
-        else:
-            raise CallFailed("INVALID_ARGUMENT", NO_NODE)
 
     def _receive(self, request: Any) -> None:
         assert self._feed is not None, "admitted"
@@ -275,16 +277,21 @@ class AdsCall(Call):
     def _client_done(self) -> None:
         self.end("OK")
 
-    async def _admit(self, request: Any) -> None:
+    async def _admit(self, message: bytes) -> None:
+        """Its turn comes before it is decoded: what thousands say who come at once takes several times the room then."""
         try:
-            claims = claims_of(request.node)
             async with self._services.admissions:
+                request = self._decoded(message)
+                del message
+                if not request.node.id:
+                    raise CallFailed("INVALID_ARGUMENT", NO_NODE)
+                claims = claims_of(request.node)
                 self._feed = await self._services.directory.admit(claims, self._facts)
-        except Refused as refused:
-            self.end(refused.code, refused.message)
+        except (Refused, CallFailed) as refused:
+            self.end(refused.code, str(refused))
             return
         except Exception:  # Our own mistake: this client is refused, the others go on.
-            log.error("a proxy could not be admitted", node=request.node.id, traceback=traceback.format_exc())
+            log.error("a proxy could not be admitted", peer=self._facts.peer, traceback=traceback.format_exc())
             self.end("INTERNAL", "the control plane made a mistake: see its log")
             return
         finally:
