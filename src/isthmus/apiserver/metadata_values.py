@@ -18,7 +18,9 @@ _FINALIZERS = frozenset({"foregroundDeletion", "kubernetes", "orphan"})
 
 
 def labels(field: str, found: Any) -> Faults:
-    for key, value in (found or {}).items():
+    if not found or (all(map(names.is_qualified, found)) and all(map(names.is_label_value, found.values()))):
+        return
+    for key, value in found.items():
         if not names.is_qualified(key):
             yield from invalid(field, key, names.qualified(key))
         if not names.is_label_value(value):
@@ -31,16 +33,27 @@ def metadata(kind: Kind, found: Object) -> Faults:
         check = names.path_segment
     if found.get("generateName"):
         yield from invalid("metadata.generateName", found["generateName"], check(found["generateName"].rstrip("-.")))
-    yield from invalid("metadata.name", found["name"], check(found["name"]))
-    yield from _owners(found.get("ownerReferences") or ())
-    yield from labels("metadata.labels", found.get("labels"))
-    annotations = found.get("annotations") or {}
-    is_about_custom_kinds = kind.is_custom or kind.name == "CustomResourceDefinition"
-    for key in annotations:
+    if check is not names.subdomain or not names.is_subdomain(found["name"]):
+        yield from invalid("metadata.name", found["name"], check(found["name"]))
+    if found.get("ownerReferences"):
+        yield from _owners(found["ownerReferences"])
+    if found.get("labels"):
+        yield from labels("metadata.labels", found["labels"])
+    if found.get("annotations"):
+        yield from _annotations(found["annotations"])
+    if found.get("finalizers"):
+        yield from _finalizers(found["finalizers"], kind.is_custom or kind.name == "CustomResourceDefinition")
+
+
+def _annotations(found: Object) -> Faults:
+    for key in found:
         yield from invalid("metadata.annotations", key, names.qualified(key.lower()))
-    if sum(len(key) + len(text.encode()) for key, text in annotations.items()) > _ANNOTATIONS_MAX:
+    if sum(len(key) + len(text.encode()) for key, text in found.items()) > _ANNOTATIONS_MAX:
         yield too_long("metadata.annotations", _ANNOTATIONS_MAX)
-    for position, name in enumerate(found.get("finalizers") or ()):
+
+
+def _finalizers(found: Sequence[str], is_about_custom_kinds: bool) -> Faults:
+    for position, name in enumerate(found):
         yield from invalid("metadata.finalizers", name, names.qualified(name))
         if "/" not in name and name not in _FINALIZERS and not is_about_custom_kinds:
             why = "name is neither a standard finalizer name nor is it fully qualified"

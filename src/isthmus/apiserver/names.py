@@ -29,8 +29,15 @@ def _longer(text: str, most: int, unit: str = "bytes") -> Iterator[str]:
         yield f"must be no more than {most} {unit}"
 
 
+@lru_cache(maxsize=4096)
+def is_label(text: str) -> bool:
+    return len(text) <= 63 and _PATTERNS[_LABEL].fullmatch(text) is not None
+
+
 def label(text: str) -> Iterator[str]:
     """One label of a DNS name."""
+    if is_label(text):
+        return
     yield from _longer(text, 63, "characters")
     if "." in text and _PATTERNS[_SUBDOMAIN].fullmatch(text):
         yield "must not contain dots"
@@ -161,9 +168,13 @@ def endpoint_address(text: str) -> Iterator[str]:
 _USABLE = re.compile(
     r"(?!127\.|169\.254\.|224\.0\.0\.|0\.0\.0\.0$)(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}"
 )
-is_usable_ipv4 = _USABLE.fullmatch
-"""Most endpoints' addresses, told without taking them apart. What is not one may be right all the same, as `endpoint_address` says."""
 _LINK_MULTICAST = ipaddress.ip_network("ff02::/16")
+
+
+@lru_cache(maxsize=16384)
+def is_usable_ipv4(text: str) -> bool:
+    """Most endpoints' addresses, told without taking them apart. What is not one may be right all the same, as `endpoint_address` says."""
+    return _USABLE.fullmatch(text) is not None
 
 
 def network(text: str) -> Iterator[str]:

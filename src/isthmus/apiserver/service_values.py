@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from ipaddress import ip_address
+from itertools import chain
+from operator import methodcaller
 from typing import Any
 
 from isthmus.apiserver import names
@@ -134,11 +136,43 @@ def endpoint_slice(obj: Object) -> Faults:
     family, endpoints, ports = obj.get("addressType"), obj.get("endpoints") or (), obj.get("ports") or ()
     if not family:
         yield required("addressType")
-    yield from one_of("addressType", family, ("FQDN", "IPv4", "IPv6"))
-    yield from too_many("endpoints", len(endpoints), _ENDPOINTS_MAX)
-    yield from too_many("ports", len(ports), _PORTS_MAX)
+    if family not in _ADDRESSES:
+        yield from one_of("addressType", family, ("FQDN", "IPv4", "IPv6"))
     if len(endpoints) > _ENDPOINTS_MAX or len(ports) > _PORTS_MAX:
+        yield from too_many("endpoints", len(endpoints), _ENDPOINTS_MAX)
+        yield from too_many("ports", len(ports), _PORTS_MAX)
         return
+    if family != "IPv4" or not _are_usual(endpoints):
+        yield from _endpoints(family, endpoints)
+    seen = set()
+    for position, port in enumerate(ports):
+        name = port.get("name") or ""
+        if name in seen:
+            yield duplicate(f"ports[{position}].name", name)
+        seen.add(name)
+        if not _is_usual_port(port):
+            yield from _port(f"ports[{position}]", port)
+
+
+_addresses, _node_name = methodcaller("get", "addresses"), methodcaller("get", "nodeName")
+_hostname, _hints = methodcaller("get", "hostname"), methodcaller("get", "hints")
+
+
+def _are_usual(endpoints: Sequence[Object]) -> bool:
+    """Told of all at once, without a step of the interpreter for each: IPv4 addresses and names of nodes that are right, and nothing else that
+    could be wrong. False says only that somebody has to look closely."""
+    addresses = list(map(_addresses, endpoints))
+    return (
+        all(addresses)
+        and max(map(len, addresses), default=0) <= _ADDRESSES_MAX
+        and all(map(names.is_usable_ipv4, chain.from_iterable(addresses)))
+        and all(map(names.is_subdomain, filter(None, map(_node_name, endpoints))))
+        and not any(map(_hostname, endpoints))
+        and not any(map(_hints, endpoints))
+    )
+
+
+def _endpoints(family: str | None, endpoints: Sequence[Object]) -> Faults:
     check = _ADDRESSES.get(family or "")
     for position, endpoint in enumerate(endpoints):
         path, addresses = f"endpoints[{position}]", endpoint.get("addresses") or ()
@@ -148,16 +182,8 @@ def endpoint_slice(obj: Object) -> Faults:
             yield from too_many(f"{path}.addresses", len(addresses), _ADDRESSES_MAX)
         elif check:
             for number, text in enumerate(addresses):
-                if family != "IPv4" or not names.is_usable_ipv4(text):
-                    yield from check(f"{path}.addresses", number, text)
+                yield from check(f"{path}.addresses", number, text)
         yield from _where(path, endpoint)
-    seen = set()
-    for position, port in enumerate(ports):
-        path, name = f"ports[{position}]", port.get("name") or ""
-        if name in seen:
-            yield duplicate(f"{path}.name", name)
-        seen.add(name)
-        yield from _port(path, port)
 
 
 def _address(version: int) -> Callable[[str, int, str], Faults]:
@@ -182,15 +208,22 @@ _ADDRESSES: dict[str, Callable[[str, int, str], Faults]] = {"IPv4": _address(4),
 
 def _where(path: str, endpoint: Object) -> Faults:
     node, host = endpoint.get("nodeName"), endpoint.get("hostname")
-    if node and not names.is_subdomain(node):
+    if node:
         yield from invalid(f"{path}.nodeName", node, names.subdomain(node))
     if host:
         yield from invalid(f"{path}.hostname", host, names.label(host))
-    if not endpoint.get("hints"):
-        return
-    for position, zone in enumerate(endpoint["hints"].get("forZones") or ()):
+    for position, zone in enumerate((endpoint.get("hints") or {}).get("forZones") or ()):
         name = zone.get("name") or ""
         yield from invalid(f"{path}.hints.forZones[{position}].name", name, names.label_value(name))
+
+
+def _is_usual_port(port: Object) -> bool:
+    name, protocol, application = port.get("name"), port.get("protocol"), port.get("appProtocol")
+    return (
+        (not name or names.is_label(name))
+        and (protocol is None or protocol in _PROTOCOLS)
+        and (not application or names.is_qualified(application))
+    )
 
 
 def _port(path: str, port: Object) -> Faults:
