@@ -214,6 +214,72 @@ async def test_selectors_and_rules_choose_who_is_asked(api, hook, configure, con
     assert hook.asked[-1]["subResource"] == "status"
 
 
+def on(*expressions, **more):
+    conditions = [{"name": f"condition-{n}", "expression": each} for n, each in enumerate(expressions)]
+    return {"matchConditions": conditions} | more
+
+
+@pytest.mark.parametrize("kind", ["mutating", "validating"])
+async def test_a_webhook_is_asked_if_all_its_conditions_are_true(api, hook, configure, config_maps, namespace, kind):
+    await configure(
+        on("object == null || 'authorizer' in object.data", f"request.namespace == '{namespace}'"),
+        on("request.operation == 'DELETE'", "object == null && oldObject.metadata.name.startsWith('a')"),
+        on("request.operation == 'UPDATE' && oldObject.data != object.data", "!(request.dryRun)"),
+        on("request.resource.resource == 'configmaps' && request.kind.version == 'v1'", "request.userInfo.groups.exists(each, each == 'nobody')"),
+        kind=kind,
+    )  # fmt: skip
+
+    await api.made(config_maps, {"metadata": {"name": "a"}, "data": {"authorizer": "1"}})
+    await api.call("PATCH", f"{config_maps}/a", {"data": {"x": "1"}}, content_type=MERGE, dryRun="All")
+    await api.call("PATCH", f"{config_maps}/a", {"data": {"authorizer": None, "x": "2"}}, content_type=MERGE)
+    await api.call("DELETE", f"{config_maps}/a")
+
+    asked = [(each["operation"], each["path"]) for each in hook.asked]
+    assert sorted(asked) == [("CREATE", "/0"), ("DELETE", "/0"), ("DELETE", "/1"), ("UPDATE", "/0"), ("UPDATE", "/2")]
+
+
+async def test_conditions_of_a_mutating_webhook_see_what_the_one_before_made(api, hook, configure, config_maps):
+    await configure({}, on("has(object.data) && 'added' in object.data"), on("!has(object.data)"))
+    hook.answer = adds("/data", {"added": "x"})
+
+    await api.made(config_maps, {"metadata": {"name": "a"}})
+
+    assert [asked["path"] for asked in hook.asked] == ["/0", "/1"]
+
+
+async def test_a_condition_that_cannot_be_told_is_treated_as_the_failure_policy_says(
+    api, hook, configure, config_maps, namespace
+):
+    unknown = "object.data.colour == 'red'"
+    await configure(on(unknown, failurePolicy="Ignore"), kind="validating", name="a")
+    passed = await api.call("POST", config_maps, {"metadata": {"name": "a"}, "data": {}})
+    await configure(on(unknown, "true"), name="b")
+    stopped = await api.call("POST", config_maps, {"metadata": {"name": "b"}, "data": {}})
+    told = await api.call("POST", config_maps, {"metadata": {"name": "c"}, "data": {"colour": "blue"}})
+
+    assert (passed.code, told.code, hook.asked) == (201, 201, [])
+    assert (stopped.code, stopped.body["reason"]) == (403, "Forbidden")
+    assert stopped.body["message"].startswith(
+        f"configmaps \"b\" is forbidden: expression '{unknown}' resulted in error: "
+    )
+    assert (await api.get(f"{config_maps}/b")).code == 404
+
+
+async def test_a_condition_that_is_false_settles_it_though_another_cannot_be_told(api, hook, configure, config_maps):
+    await configure(on("object.data.colour == 'red'", "object.metadata.name != 'a'"))
+
+    assert (await api.call("POST", config_maps, {"metadata": {"name": "a"}, "data": {}})).code == 201
+    assert hook.asked == []
+
+
+async def test_a_condition_can_tell_a_dry_run(api, hook, configure, config_maps):
+    await configure(on("request.dryRun"), on("!request.dryRun"), kind="validating")
+
+    made = await api.call("POST", config_maps, {"metadata": {"name": "a"}}, dryRun="All")
+
+    assert (made.code, [asked["path"] for asked in hook.asked]) == (201, ["/0"])
+
+
 async def test_a_webhook_out_of_reach_stops_the_change_unless_it_says_otherwise(api, hook, configure, config_maps):
     nowhere = {"clientConfig": {"url": "https://127.0.0.1:1/x", "caBundle": hook.ca_bundle}}
     await configure(nowhere | {"failurePolicy": "Ignore"}, name="a")
@@ -375,11 +441,21 @@ async def test_a_rule_for_one_version_of_a_kind_is_for_the_others_too_unless_it_
         ({"clientConfig": {}}, "clientConfig"),
         ({"clientConfig": {"url": "http://127.0.0.1/"}}, "clientConfig.url"),
         ({"clientConfig": {"url": "https://127.0.0.1/", "caBundle": "bm8="}}, "clientConfig.caBundle"),
-        ({"matchConditions": [{"name": "a", "expression": "true"}]}, "matchConditions"),
+        ({"matchConditions": [{"name": "a", "expression": "object."}]}, "matchConditions[0].expression: Invalid value"),
+        ({"matchConditions": [{"name": "a", "expression": "1 + 'a' == 2"}]}, "compilation failed: ERROR"),
+        ({"matchConditions": [{"name": "a", "expression": "size(object)"}]}, "must evaluate to bool"),
+        ({"matchConditions": [{"name": "a", "expression": "object.data.on"}]}, "must evaluate to bool"),
+        ({"matchConditions": [{"name": "a", "expression": "request.user == 'me'"}]}, "undefined field 'user'"),
+        ({"matchConditions": [{"name": "a", "expression": "authorizer.path('/x').check('get').allowed()"}]}, "this server has no 'authorizer'"),
+        ({"matchConditions": [{"name": "a"}]}, "matchConditions[0].expression: Required value"),
+        ({"matchConditions": [{"expression": "true"}]}, "matchConditions[0].name: Required value"),
+        ({"matchConditions": [{"name": "a b", "expression": "true"}]}, "matchConditions[0].name: Invalid value"),
+        ({"matchConditions": [{"name": "a", "expression": "true"}] * 2}, 'matchConditions[1].name: Duplicate value: "a"'),
+        ({"matchConditions": [{"name": f"c{n}", "expression": "true"} for n in range(65)]}, "matchConditions: Too many: 65: must have"),
         ({"objectSelector": {"matchExpressions": [{"key": "a", "operator": "In"}]}}, "objectSelector"),
         ({"rules": [{"operations": ["READ"], "apiGroups": [], "apiVersions": [], "resources": []}]}, "operations"),
     ],
-)
+)  # fmt: skip
 async def test_a_configuration_that_cannot_be_kept_to_is_refused(configure, wrong, field):
     refused = await configure(wrong)
 

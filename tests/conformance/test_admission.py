@@ -41,8 +41,8 @@ class Hook:
 
 
 @pytest.fixture
-async def hook(server, namespace, tmp_path):
-    """A webhook that is asked about ConfigMaps of the law's namespace, by both kinds of configurations."""
+async def hook(server, namespace, tmp_path, request):
+    """A webhook that is asked about ConfigMaps of the law's namespace, by both kinds of configurations. A law may say more of it."""
     here = own_address(server.address.server)
     credentials = load_or_create(tmp_path / "hook", "hook", [here])
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
@@ -65,6 +65,7 @@ async def hook(server, namespace, tmp_path):
         "admissionReviewVersions": ["v1"],
         "timeoutSeconds": 5,
     }
+    webhook |= getattr(request, "param", {})
     name = f"law-{secrets.token_hex(4)}"
     made = []
     for kind in ("mutatingwebhookconfigurations", "validatingwebhookconfigurations"):
@@ -123,6 +124,89 @@ async def test_a_webhook_is_told_what_was_and_what_will_be(server, maps, hook):
     update, delete = hook.asked[2], hook.asked[4]
     assert (update["oldObject"]["data"], update["object"]["data"], update["dryRun"]) == ({"x": "1"}, {"x": "2"}, True)
     assert (delete["oldObject"]["data"], delete["object"]) == ({"x": "1"}, None)
+
+
+def on(*expressions, **more):
+    conditions = [{"name": f"condition-{n}", "expression": each} for n, each in enumerate(expressions)]
+    return {"matchConditions": conditions} | more
+
+
+@pytest.mark.parametrize(
+    "hook",
+    [
+        on(
+            "object == null || !has(object.data) || object.data['x.y'] == '1'",
+            "!has(oldObject.data) || request.operation != 'UPDATE' || oldObject.data != object.data",
+            "request.kind.kind == 'ConfigMap' && request.resource.version == 'v1' && request.userInfo.groups.size() > 0",
+        )
+    ],
+    indirect=True,
+)
+async def test_a_webhook_is_asked_if_all_its_conditions_are_true(server, maps, hook):
+    await server.made(maps, {"metadata": {"name": "a"}, "data": {"x.y": "1"}})
+    await server.made(maps, {"metadata": {"name": "b"}, "data": {"x.y": "2"}})
+    await server.call("PATCH", f"{maps}/a", {"metadata": {"labels": {"new": "x"}}}, content_type=MERGE)
+    await server.call("PATCH", f"{maps}/b", {"data": {"x.y": "1"}}, content_type=MERGE)
+    await server.call("DELETE", f"{maps}/b")
+
+    asked = [(each["operation"], each["name"]) for each in hook.asked]
+    assert asked == [(operation, name) for operation, name in (("CREATE", "a"), ("UPDATE", "b"), ("DELETE", "b")) for _ in range(2)]  # fmt: skip
+
+
+UNKNOWN = "request.dryRun || object.data.colour == 'red'"
+
+
+@pytest.mark.parametrize("hook", [on(UNKNOWN)], indirect=True)
+async def test_a_condition_that_cannot_be_told_stops_the_change(server, maps, hook):
+    stopped = await server.call("POST", maps, {"metadata": {"name": "a"}})
+
+    assert (stopped.code, stopped.body["reason"], hook.asked) == (403, "Forbidden", [])
+    assert stopped.body["message"].startswith(f"configmaps \"a\" is forbidden: expression '{UNKNOWN}' resulted in error: ")  # fmt: skip
+
+
+@pytest.mark.parametrize("hook", [on(UNKNOWN, failurePolicy="Ignore")], indirect=True)
+async def test_a_condition_that_cannot_be_told_is_no_hindrance_if_failures_are_ignored(server, maps, hook):
+    await server.made(maps, {"metadata": {"name": "a"}})
+
+    assert hook.asked == []
+
+
+@pytest.mark.parametrize("hook", [on(UNKNOWN, "request.dryRun")], indirect=True)
+async def test_a_condition_that_is_false_settles_it(server, maps, hook):
+    await server.made(maps, {"metadata": {"name": "a"}})
+
+    assert hook.asked == []
+
+
+@pytest.mark.parametrize(
+    ("condition", "place"),
+    [
+        ({"name": "a", "expression": "object."}, "expression"),
+        ({"name": "a", "expression": "1 + 'a' == 2"}, "expression"),
+        ({"name": "a", "expression": "object.data.on"}, "expression"),
+        ({"name": "a", "expression": "size(object)"}, "expression"),
+        ({"name": "a", "expression": "variables.a == 1"}, "expression"),
+        ({"name": "a", "expression": "request.user == 'me'"}, "expression"),
+        ({"name": "a", "expression": ""}, "expression"),
+        ({"name": "", "expression": "true"}, "name"),
+        ({"name": "a b", "expression": "true"}, "name"),
+    ],
+    ids=lambda value: value.get("expression") if isinstance(value, dict) else value,
+)
+async def test_a_condition_that_cannot_be_asked_is_refused(server, condition, place):
+    webhook = {
+        "name": "law.example.com",
+        "clientConfig": {"url": "https://127.0.0.1/"},
+        "sideEffects": "None",
+        "admissionReviewVersions": ["v1"],
+        "matchConditions": [condition],
+    }
+    body = {"metadata": {"name": f"law-{secrets.token_hex(4)}"}, "webhooks": [webhook]}
+
+    refused = await server.call("POST", f"{HOOKS}/validatingwebhookconfigurations", body, dryRun="All")
+
+    field = f"webhooks[0].matchConditions[0].{place}"
+    assert (refused.code, [cause["field"] for cause in refused.body["details"]["causes"]]) == (422, [field])
 
 
 async def test_a_webhooks_warnings_are_passed_on(server, maps, hook):

@@ -11,14 +11,15 @@ import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
-from functools import cache, lru_cache
+from functools import lru_cache
 from typing import Any
 
 import msgspec
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from isthmus.apiserver import rule_functions
+from isthmus.apiserver import expressions
+from isthmus.apiserver.expressions import NotCompiled
 from isthmus.apiserver.validation import Fault, has_expressions
 
 Object = dict[str, Any]
@@ -26,7 +27,7 @@ Object = dict[str, Any]
 FIELD = "x-kubernetes-validations"
 _MAY_BE_OLD = "cel.bind(oldSelf, has(old__.self) ? optional.of(old__.self) : optional.none(), ({rule}\n))"
 """CEL's variables cannot be optional values; this makes one."""
-_TEXTS = re.compile(r"""r?("(?:\\.|[^"\\])*"|'(?:\\.|[^'\\])*')""")
+_VARIABLES = ("self", "oldSelf", "old__")
 _NAMES_OLD = re.compile(r"\boldSelf\b")
 _WORDS = frozenset(
     ("true", "false", "null", "in", "as", "break", "const", "continue", "else", "for", "function", "if", "import", "let", "loop", "package",
@@ -150,14 +151,14 @@ def _rule(raw: Any, path: str, problems: list[Problem]) -> _Rule | None:
     also_new = bool(raw.get("optionalOldSelf"))
     try:
         program = _compile(_MAY_BE_OLD.format(rule=text) if also_new else text, "bool")
-    except _NotCompiled as error:
+    except NotCompiled as error:
         problems.append(Problem(f"{path}.rule", str(error), error.is_wrong))
         return None
     message_program = None
     if raw.get("messageExpression"):
         try:
             message_program = _compile(str(raw["messageExpression"]), "string")
-        except _NotCompiled as error:
+        except NotCompiled as error:
             problems.append(Problem(f"{path}.messageExpression", str(error), error.is_wrong, is_message=True))
     return _Rule(
         text=text,
@@ -166,61 +167,17 @@ def _rule(raw: Any, path: str, problems: list[Problem]) -> _Rule | None:
         message_program=message_program,
         reason=str(raw.get("reason") or "FieldValueInvalid"),
         field_path=str(raw.get("fieldPath", "")),
-        of_changes=bool(_NAMES_OLD.search(_TEXTS.sub("", text))),
+        of_changes=bool(_NAMES_OLD.search(expressions.without_texts(text))),
         also_new=also_new,
     )
 
 
-class _NotCompiled(Exception):
-    def __init__(self, text: str, *, is_wrong: bool) -> None:
-        super().__init__(text)
-        self.is_wrong = is_wrong
-
-
 def _compile(text: str, result: str) -> Any:
-    """Raises _NotCompiled."""
-    try:
-        program = _environment().compile(text)
-    except RuntimeError as error:
-        first = str(error).removeprefix("INVALID_ARGUMENT: ").partition("\n")[0]
-        raise _NotCompiled(f"compilation failed: {first}", is_wrong="Syntax error" in first) from None
-    kind = program.return_type().name().lower()
+    """Raises NotCompiled."""
+    program, kind = expressions.compiled(text, _VARIABLES)
     if kind not in (result, "dyn"):
-        raise _NotCompiled(f"must evaluate to a {result}, not {kind}", is_wrong=True)
+        raise NotCompiled(f"must evaluate to a {result}, not {kind}", is_wrong=True)
     return program
-
-
-@cache
-def _environment() -> Any:
-    """Loaded when the first rule comes: a cluster without any does without 20 MB."""
-    from cel_expr_python import cel
-    from cel_expr_python.ext import ext_bindings, ext_encoders, ext_math, ext_optional, ext_strings
-
-    types = {"string": cel.Type.STRING, "list": cel.Type.LIST, "dyn": cel.Type.DYN, "bool": cel.Type.BOOL,
-             "int": cel.Type.INT, "double": cel.Type.DOUBLE}  # fmt: skip
-    overloads: dict[str, list[Any]] = {}
-    for number, (name, result, arguments, implementation) in enumerate(rule_functions.all_functions()):
-        overloads.setdefault(name.removeprefix("."), []).append(
-            cel.Overload(
-                f"kubernetes_{number}",
-                return_type=types[result],
-                parameters=[types[argument] for argument in arguments],
-                is_member=name.startswith("."),
-                impl=implementation,
-            )
-        )
-    functions = cel.CelExtension("kubernetes", [cel.FunctionDecl(name, each) for name, each in overloads.items()])
-    return cel.NewEnv(
-        variables=dict.fromkeys(("self", "oldSelf", "old__"), cel.Type.DYN),
-        extensions=[
-            ext_strings.ExtStrings(),
-            ext_optional.ExtOptional(),
-            ext_bindings.ExtBindings(),
-            ext_math.ExtMath(),
-            ext_encoders.ExtEncoders(),
-            functions,
-        ],
-    )
 
 
 def _faults(rules: Rules, new: Any, shown: Any, old: Any, shown_old: Any, path: str) -> Iterator[Fault]:
@@ -255,7 +212,7 @@ def _faults(rules: Rules, new: Any, shown: Any, old: Any, shown_old: Any, path: 
 def _asked(rule: _Rule, kind: str, shown: Any, shown_old: Any, path: str) -> Fault | None:
     data = {"self": shown, "oldSelf": None if shown_old is _ABSENT else shown_old}
     data["old__"] = {} if shown_old is _ABSENT else {"self": shown_old}
-    answer, error = _evaluated(rule.program, data)
+    answer, error = expressions.evaluated(rule.program, data)
     if answer is True:
         return None
     told = _told(rule, data)
@@ -270,20 +227,10 @@ def _asked(rule: _Rule, kind: str, shown: Any, shown_old: Any, path: str) -> Fau
 
 def _told(rule: _Rule, data: Object) -> str:
     if rule.message_program is not None:
-        text, error = _evaluated(rule.message_program, data)
+        text, error = expressions.evaluated(rule.message_program, data)
         if not error and isinstance(text, str) and text.strip() and "\n" not in text:
             return text.strip()
     return rule.message.strip() or f"failed rule: {rule.text}"
-
-
-def _evaluated(program: Any, data: Object) -> tuple[Any, str]:
-    """What it says, or why it says nothing."""
-    try:
-        value = program.eval(data=data)
-    except RuntimeError as error:
-        return None, str(error)
-    plain = value.plain_value()
-    return (None, str(plain)) if value.type().name() == "ERROR" else (plain, "")
 
 
 def _positions(schema: Object, old: Any) -> dict[Any, int]:

@@ -9,7 +9,9 @@ from typing import Annotated, Any, Literal
 
 import msgspec
 
+from isthmus.apiserver import match_conditions
 from isthmus.apiserver.kinds import Kind
+from isthmus.apiserver.match_conditions import Condition
 from isthmus.apiserver.selectors import check_label_selector
 from isthmus.apiserver.status import Refused, invalid
 
@@ -56,7 +58,7 @@ class Webhook(msgspec.Struct, frozen=True, rename="camel"):
     object_selector: dict[str, Any] = {}
     timeout_seconds: Annotated[int, msgspec.Meta(ge=1, le=30)] = 10
     reinvocation_policy: Literal["Never", "IfNeeded"] = "Never"
-    match_conditions: list[Any] = []
+    match_conditions: list[Condition] = []
 
 
 class _Configuration(msgspec.Struct):
@@ -123,8 +125,9 @@ def _wrong(webhook: Webhook) -> tuple[str, str]:
         )
     if "v1" not in webhook.admission_review_versions:
         return "admissionReviewVersions", "Invalid value: must include v1, the one that this server speaks"
-    if webhook.match_conditions:
-        return "matchConditions", "Forbidden: this server does not evaluate CEL; select by rules and by labels"
+    field, why = match_conditions.wrong(webhook.match_conditions)
+    if why:
+        return f"matchConditions{field}", why
     if bool(client.url) == (client.service is not None):
         return "clientConfig", "Required value: exactly one of url or service is required"
     if client.url and not client.url.startswith("https://"):

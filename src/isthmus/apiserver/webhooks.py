@@ -13,12 +13,13 @@ import msgspec
 import structlog
 from yarl import URL
 
-from isthmus.apiserver import admission, identifiers
+from isthmus.apiserver import admission, identifiers, match_conditions
 from isthmus.apiserver.admission import BadAnswer, Change
 from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds
+from isthmus.apiserver.match_conditions import NotEvaluated
 from isthmus.apiserver.service_addresses import NoAddress, service_addresses
 from isthmus.apiserver.status import Refused
-from isthmus.apiserver.store import Store
+from isthmus.apiserver.store import Object, Store
 from isthmus.apiserver.webhook_shapes import ClientConfig, Webhook, webhooks_of
 
 _BY_NAME = {kind.name: kind for kind in BUILT_IN}
@@ -116,10 +117,13 @@ class Webhooks:
         kind = admission.asked_as(webhook, change, self._kinds, self._labels(change.namespace))
         if kind is None:
             return None
-        admission.check_dry_run(webhook, change)
         uid = identifiers.fresh()
+        review = admission.review(change, kind, uid)
+        if not _meets_conditions(webhook, change, review["request"]):
+            return None
+        admission.check_dry_run(webhook, change)
         try:
-            body = await self._call(webhook, msgspec.json.encode(admission.review(change, kind, uid)))
+            body = await self._call(webhook, msgspec.json.encode(review))
             return admission.concluded(webhook, change, uid, body, may_patch=may_patch)
         except (CallFailed, BadAnswer) as error:
             message = f'failed calling webhook "{webhook.name}": {error}'
@@ -187,6 +191,17 @@ class Webhooks:
             context = ssl.create_default_context(cadata=client.authorities or None)
             self._contexts[client.ca_bundle] = context
         return context
+
+
+def _meets_conditions(webhook: Webhook, change: Change, request: Object) -> bool:
+    """A condition that cannot be told is a failure of the webhook. Raises Refused."""
+    try:
+        return match_conditions.hold(webhook.match_conditions, request)
+    except NotEvaluated as error:
+        log.warning("conditions failed", webhook=webhook.name, policy=webhook.failure_policy, error=str(error)[:300])
+        if webhook.failure_policy == "Ignore":
+            return False
+        raise Refused(403, "Forbidden", f'{change.kind.qualified} "{change.name}" is forbidden: {error}') from None
 
 
 async def _read(response: aiohttp.ClientResponse) -> bytes:
