@@ -42,19 +42,26 @@ def controller(name: str) -> Author:
 
 def author_of(request: web.BaseRequest, user: User) -> Author:
     """From the query, as every writing request may say it. Raises Refused."""
-    manager = request.query.get("fieldManager", "")
+    query, agent = request.query, request.headers.get("User-Agent", "")
+    if not query:
+        return Author(user=user, manager=_program(agent), validation=WARN)
+    manager = query.get("fieldManager", "")
     if len(manager) > _MANAGER_MAX or not manager.isprintable():
         raise unprocessable(f"fieldManager: Invalid value: it must be printable, and not longer than {_MANAGER_MAX}")
-    validation = request.query.get("fieldValidation") or WARN
+    validation = query.get("fieldValidation") or WARN
     if validation not in (STRICT, WARN, IGNORE):
         supported = f'supported values: "{IGNORE}", "{STRICT}", "{WARN}"'
         raise unprocessable(f'fieldValidation: Unsupported value: "{validation}": {supported}')
     return Author(
         user=user,
-        manager=manager or request.headers.get("User-Agent", "").partition("/")[0][:_MANAGER_MAX] or "unknown",
-        dry_run=is_dry_run(request.query.getall("dryRun", [])),
+        manager=manager or _program(agent),
+        dry_run=is_dry_run(query.getall("dryRun", [])),
         validation=validation,
     )
+
+
+def _program(agent: str) -> str:
+    return agent.partition("/")[0][:_MANAGER_MAX] or "unknown"
 
 
 def is_dry_run(values: object) -> bool:

@@ -38,17 +38,19 @@ def owned(value: Any, schema: Schema) -> Fields:
     return found
 
 
-def added(value: Any, schema: Schema) -> Fields:
-    """All that a new value has: what `compare` finds between nothing and it, in one walk."""
+def added(value: Any, schema: Schema, but: frozenset[str] = frozenset()) -> Fields:
+    """All that a new value has, `but` for some fields of a map: what `compare` finds between nothing and it, in one walk."""
     found: Fields = {}
     if isinstance(value, dict):
-        if _WITHOUT_PARTS.issuperset(map(type, value.values())):
+        if not but and _WITHOUT_PARTS.issuperset(map(type, value.values())):
             return {f"f:{name}": {} for name in value}
         fields, values = schema.fields, schema.values or ANY
         for name, child in value.items():
+            if name in but:
+                continue
             if isinstance(child, dict | list):
                 known = fields.get(name) or values
-                inside = added(child, known) if _is_container(child, known) else None
+                inside = added(child, known) if not known.atomic and _is_container(child, known) else None
                 found[f"f:{name}"] = inside | {_DOT: {}} if inside else {}
             else:
                 found[f"f:{name}"] = {}

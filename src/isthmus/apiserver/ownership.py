@@ -32,7 +32,7 @@ _NEVER_OWNED: Fields = {
     "f:kind": {},
     "f:metadata": {".": {}} | {f"f:{name}": {} for name in _OF_SERVER},
 }
-_HEAD = ("apiVersion", "kind", "metadata")
+_HEAD = frozenset({"apiVersion", "kind", "metadata"})
 _NAME: Fields = {"f:metadata": {"f:name": {}}}
 
 
@@ -155,9 +155,8 @@ def _without(owner: Owner, gone: Fields, now: str) -> Owner:
 
 def _added(obj: Object, schema: Schema) -> Fields:
     """All that can be owned of an object."""
-    fields = field_sets.added({name: part for name, part in obj.items() if name not in _HEAD}, schema)
-    metadata = {name: part for name, part in obj["metadata"].items() if name not in _OF_SERVER}
-    if of_metadata := field_sets.added(metadata, schema.child("metadata")):
+    fields = field_sets.added(obj, schema, _HEAD)
+    if of_metadata := field_sets.added(obj["metadata"], schema.child("metadata"), _OF_SERVER):
         fields["f:metadata"] = of_metadata
     return fields
 
