@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import yaml
 
 from isthmus.assurance.rendering import node_of, render
 from isthmus.assurance.scenario import scenario_of
-from isthmus.cli.envoy_judgement import verdict
-from isthmus.model.command_operators import ALONE, EITHER, WITH_ARGUMENT
+from isthmus.cli.envoy_judgement import complaint, verdict
+from isthmus.ingest.command_operators import ALONE, EITHER, WITH_ARGUMENT, bad_format
+from isthmus.ingest.expressions import not_cel
 
 SHOP = yaml.safe_load((Path(__file__).parent / "explaining" / "shop.yaml").read_text())
 PROVIDERS = [
@@ -343,3 +345,107 @@ def test_a_share_that_is_no_percentage_is_left_out_and_its_writer_is_told(percen
     document = rendered(rule("all", "istio-system", tracing=[said]))
 
     assert [each for each in document["warnings"] if "is no percentage: it is left out" in each]
+
+
+REFUSED_BY_ENVOY = [
+    "response.code >=",
+    "",
+    "zork(response.code)",
+    "request.path.lowerAscii() == 'a'",
+    "request.path.startsWith('a', 'b')",
+    "[1].exists(x, x > 1)",
+    "request.path.matches('(')",
+    "Zork{a: 1} == 1",
+    "string(response.code) == '1'",
+    "(" * 40 + "1" + ")" * 40,
+    "_(1)",
+]
+TAKEN_BY_ENVOY = [
+    "response.code >= 400 && !(request.path.startsWith('/a') || 'x' in request.headers)",
+    "zork == 1",
+    "has(request.headers.a) ? -1 < 2 : size(request.path) % 2 == 0",
+    "request.time.getHours('UTC') > 1 && int(response.code) in [200, 404]",
+    "{'a': 1}['a'] == 1 && matches(request.path, '/a.*')",
+]
+
+
+@pytest.mark.parametrize("expression", [*REFUSED_BY_ENVOY, *TAKEN_BY_ENVOY])
+def test_a_filter_is_judged_as_envoy_judges_it(expression):
+    log = {"name": "a", "filter": {"extensionFilter": {"name": "envoy.access_loggers.extension_filters.cel"}}}
+    log["filter"]["extensionFilter"]["typedConfig"] = {
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.filters.cel.v3.ExpressionFilter",
+        "expression": expression,
+    }
+    log["typedConfig"] = {
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        "path": "/dev/null",
+    }
+
+    refused = complaint(json.dumps({"admin": {"accessLog": [log]}}).encode())
+
+    assert bool(not_cel(expression)) == bool(refused), refused
+
+
+def test_a_log_whose_filter_envoy_would_refuse_is_not_kept_and_other_rules_hold():
+    wide = rule("wide", "istio-system", accessLogging=[{"providers": [{"name": "lines"}]}])
+    narrow = rule("narrow", "shop", accessLogging=[
+        {"providers": [{"name": "files"}], "filter": {"expression": "response.code >="}, "match": {"mode": "CLIENT"}},
+    ])  # fmt: skip
+
+    found = rendered(wide, narrow)
+
+    assert logs(found) == {"INBOUND": ["/dev/stderr"], "OUTBOUND": []}
+    assert any("it cannot be read as CEL" in told for told in found["warnings"])
+
+
+ARGUMENTS = [
+    "REQ(a b)",
+    "REQ(a?b?c)",
+    "REQ(:path?x-a)",
+    "METADATA(ZORK:a)",
+    "METADATA(LISTENER:a:b)",
+    "FILTER_STATE(a:ZORK)",
+    "FILTER_STATE(a:FIELD:b)",
+    "COMMON_DURATION(a)",
+    "COMMON_DURATION(a:b:us)",
+    "GRPC_STATUS(zork)",
+    "GRPC_STATUS(NUMBER)",
+    "PATH(zork)",
+    "PATH(NQ:ORIG)",
+    "QUERY_PARAMS(zork)",
+    "PROTOCOL:5",
+    "REQ(a):5",
+    "CEL(a ==)",
+    "CEL(request.headers['a'])",
+    "CEL(string(1))",
+    'COALESCE({"operators": []})',
+    'COALESCE({"operators": ["ZORK"]})',
+    'COALESCE({"operators": ["PROTOCOL", {"command": "REQ", "param": "a"}]})',
+    "COALESCE(a)",
+    "DOWNSTREAM_LOCAL_ADDRESS_ENDPOINT_ID(a)",
+    "START_TIME(%s):4",
+    "REQ(a):99999999999999999999",
+]
+
+
+@pytest.mark.parametrize("command", ARGUMENTS)
+def test_the_arguments_of_commands_are_judged_as_envoy_judges_them(command):
+    text = f"%{command}%"
+    config = {
+        "@type": "type.googleapis.com/envoy.extensions.access_loggers.file.v3.FileAccessLog",
+        "path": "/dev/null",
+        "logFormat": {"textFormatSource": {"inlineString": text}},
+    }
+
+    refused = complaint(json.dumps({"admin": {"accessLog": [{"name": "a", "typedConfig": config}]}}).encode())
+
+    assert bool(bad_format(text)) == bool(refused), refused
+
+
+def test_a_command_may_have_quotes_in_a_format_of_json():
+    fields = {"a": '%CEL(request.headers["a"])%', "b": {"c": ['%COALESCE({"operators": ["PROTOCOL"]})%']}}
+
+    found = rendered(accessLogFile="/dev/stdout", accessLogEncoding="JSON", accessLogFormat=json.dumps(fields))
+
+    [log] = filters(found, "http_connection_manager")[0][1]["accessLog"]
+    assert log["typedConfig"]["logFormat"]["jsonFormat"] == fields

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import msgspec
 import pytest
 
-from isthmus.api.telemetry import MetricsOverride, MetricsRule, TagOverride
+from isthmus.api.telemetry import MetricsOverride, MetricsRule, TagOverride, Telemetry
+from isthmus.ingest.telemetry import telemetry_of
 from isthmus.ingest.telemetry_metrics import metrics_rule, not_done
 from isthmus.ingest.telemetry_providers import telemetry_defaults_of
+from isthmus.model.names import ClusterId
 from isthmus.model.telemetry import TelemetryDefaults
 
 
@@ -80,3 +83,17 @@ def test_a_label_is_an_attribute_or_a_text(value):
 )
 def test_an_expression_that_envoy_might_refuse_is_no_label(name, value):
     assert labelled(value, name) == ([], [f"spec.metrics[0].overrides[0].tagOverrides.{name}"])
+
+
+def test_a_filter_that_envoy_would_refuse_is_told_and_its_log_is_silent():
+    obj = msgspec.convert({
+        "apiVersion": "telemetry.istio.io/v1",
+        "kind": "Telemetry",
+        "metadata": {"name": "a", "namespace": "shop"},
+        "spec": {"accessLogging": [{"filter": {"expression": "true"}}, {"filter": {"expression": "zork()"}}]},
+    }, type=Telemetry)  # fmt: skip
+
+    value, [issue] = telemetry_of(obj, ClusterId("east"))
+
+    assert [log.is_silent for log in value.logging] == [False, True]
+    assert (issue.code, issue.field) == ("ISM0508", "spec.accessLogging[1].filter.expression")

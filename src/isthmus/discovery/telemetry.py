@@ -63,7 +63,7 @@ def _logs(levels: Sequence[Telemetry], mode: Mode, snapshot: Snapshot) -> Iterat
             kept = {}
         for rule in rules:
             for name in rule.providers or inherited:
-                if rule.disabled:
+                if rule.disabled or rule.is_silent:
                     kept.pop(name, None)
                 elif name in known:
                     kept[name] = rule.expression

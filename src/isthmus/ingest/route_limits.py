@@ -8,7 +8,7 @@ import ipaddress
 import re
 from collections.abc import Iterable, Iterator
 
-from isthmus.model.command_operators import bad_format
+from isthmus.ingest.command_operators import bad_format
 from isthmus.model.regular_expressions import not_re2
 from isthmus.model.routing import (
     DIRECT_BODY_BYTES_MAX,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 from isthmus.api import telemetry as api
+from isthmus.ingest.command_operators import bad_format
+from isthmus.ingest.expressions import not_cel
 from isthmus.ingest.targets import targets_of
 from isthmus.ingest.telemetry_metrics import metrics_rule, not_done
-from isthmus.model.command_operators import bad_format
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.model.telemetry import (
@@ -39,6 +40,18 @@ def telemetry_of(obj: api.Telemetry, cluster: ClusterId) -> tuple[Telemetry | No
         issues.append(warning("ISM0507", field, what, "give it one of literal, environment, header and formatter"))
     for field, what in _no_percentages(spec.tracing):
         issues.append(warning("ISM0507", field, what, "write a number from 0 to 100"))
+    for index, said in enumerate(spec.access_logging):
+        if why := _refused_filter(said):
+            issues.append(
+                Issue(
+                    subject=subject,
+                    code="ISM0508",
+                    severity=Severity.ERROR,
+                    what=f"the logs of this rule are not kept: {why}",
+                    fix="correct the expression; see docs/telemetry.md for what Envoy knows of CEL",
+                    field=f"spec.accessLogging[{index}].filter.expression",
+                )
+            )
     value = Telemetry(
         created=metadata.creation_timestamp,
         namespace=Namespace(metadata.namespace),
@@ -91,7 +104,14 @@ def _logging(said: api.AccessLogging) -> LoggingRule:
         providers=tuple(provider.name for provider in said.providers),
         disabled=bool(said.disabled),
         expression=said.filter.expression if said.filter else "",
+        is_silent=bool(_refused_filter(said)),
     )
+
+
+def _refused_filter(said: api.AccessLogging) -> str:
+    """Why Envoy would refuse the rule's expression. Lines that nobody asked for could fill a disk, or tell what was to be kept out: none are
+    written until it is right."""
+    return not_cel(said.filter.expression) if said.filter and said.filter.expression else ""
 
 
 def _tracing(said: api.TracingRule) -> TracingRule:

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 
 from isthmus.api.meta import PortNumber, Wire
+from isthmus.ingest.command_operators import bad_format
 from isthmus.model.addresses import is_port
-from isthmus.model.command_operators import bad_format
 from isthmus.model.durations import seconds_of
 from isthmus.model.telemetry import LogKind, LogProvider, TelemetryDefaults, TraceKind, TraceProvider
 
@@ -157,7 +157,17 @@ def _checked(said: _Format) -> _Format:
 
 
 def _refused(text: str, fields: Sequence[tuple[str, str]]) -> str:
-    return next(filter(None, map(bad_format, (text, *(value for _, value in fields)))), "")
+    inside = (each for _, value in fields for each in _texts(json.loads(value)))
+    return next(filter(None, map(bad_format, (text, *inside))), "")
+
+
+def _texts(value: object) -> Iterator[str]:
+    """All that are in a value of JSON."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _texts(each)
 
 
 def _trace_server(name: str, kind: TraceKind, said: _TraceServer) -> TraceProvider:

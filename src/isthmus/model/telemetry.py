@@ -120,6 +120,8 @@ class LoggingRule:
     providers: tuple[str, ...] = ()
     disabled: bool = False
     expression: str = ""
+    is_silent: bool = False
+    """Whether its expression is one that Envoy refuses: its logs are kept by nobody, and it takes the place of wider rules all the same."""
 
 
 @dataclass(frozen=True, slots=True, order=True, kw_only=True)

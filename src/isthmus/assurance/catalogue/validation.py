@@ -112,6 +112,12 @@ BAD_REGEX = error(
     "Envoy (RE2) would refuse the configuration.",
     "Correct the expression; RE2 has no look-around and no back references.",
 )
+BAD_EXPRESSION = error(
+    "ISM0738",
+    "A text is not an expression that Envoy takes.",
+    "Envoy would refuse the listener, so the log is not kept.",
+    "Write CEL without loops and messages, with the functions that Envoy has (docs/telemetry.md).",
+)
 TWICE = error(
     "ISM0719",
     "Something is given twice that must be unique.",

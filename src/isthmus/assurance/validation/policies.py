@@ -8,6 +8,7 @@ from isthmus.assurance.catalogue import validation as codes
 from isthmus.assurance.validation.problems import Problem, entry
 from isthmus.assurance.validation.route_parts import HEADER_NAME
 from isthmus.assurance.validation.terms import Object, bad_url, positive_port, selected
+from isthmus.ingest.expressions import not_cel
 from isthmus.ingest.token_keys import check_keys
 
 
@@ -75,6 +76,10 @@ def telemetry(item: Object) -> Iterator[Problem]:
                 yield Problem(
                     codes.HAS_NO_EFFECT, f"$.spec.tracing[{index}].providers", "only the first provider counts"
                 )
+    for index, rule in enumerate(spec.get("accessLogging") or []):
+        expression = (rule.get("filter") or {}).get("expression")
+        if expression and (why := not_cel(expression)):
+            yield Problem(codes.BAD_EXPRESSION, f"$.spec.accessLogging[{index}].filter.expression", why)
     for number, metric in enumerate(spec.get("metrics") or []):
         for index, override in enumerate(metric.get("overrides") or []):
             path = f"$.spec.metrics[{number}].overrides[{index}].tagOverrides"

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from isthmus.assurance.catalogue import validation as codes
 from isthmus.assurance.validation.problems import Problem, entry
 from isthmus.assurance.validation.terms import Object, bad_host, dns_label, positive_port
-from isthmus.model.command_operators import bad_format
+from isthmus.ingest.command_operators import bad_format
 
 HEADER_NAME = re.compile(r"[-!#$%&'*+.^_`|~0-9A-Za-z]+")
 _CHANGEABLE = re.compile(r"[-_A-Za-z0-9]+")
