@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -278,3 +279,73 @@ async def test_a_new_table_is_in_force_for_questions_that_were_asked_before(dns,
         after = dns.read(await asker.over_udp(dns.ask("cart.shop")))
 
     assert (before.code, after.code) == ("NOERROR", "NXDOMAIN")
+
+
+async def until_let_go(reader: asyncio.StreamReader) -> bytes:
+    with contextlib.suppress(ConnectionError):
+        return await reader.read()
+    return b""
+
+
+@pytest.mark.parametrize("begun", [b"", b"\x00", b"\x00\x20begun"])
+async def test_a_client_over_tcp_that_does_not_finish_its_question_is_let_go(dns, table, monkeypatch, begun):
+    monkeypatch.setattr("isthmus.dns.server._TCP_SECONDS", 0.1)
+    async with running(table) as asker:
+        reader, writer = await asyncio.open_connection(*asker.tcp)
+        writer.write(begun)
+
+        assert await until_let_go(reader) == b""
+        writer.close()
+
+
+async def test_a_question_that_comes_byte_by_byte_gains_no_time(dns, table, monkeypatch):
+    monkeypatch.setattr("isthmus.dns.server._TCP_SECONDS", 0.2)
+    async with running(table) as asker:
+        reader, writer = await asyncio.open_connection(*asker.tcp)
+        gone = asyncio.ensure_future(until_let_go(reader))
+        writer.write(b"\xff\xff")
+        dripped = 0
+        while not gone.done():
+            writer.write(b"x")
+            dripped += 1
+            await asyncio.sleep(0.01)
+
+        assert await gone == b""
+        assert 1 < dripped < 200, "long before the question is whole, or the test is at its end"
+        writer.close()
+
+
+async def test_a_client_over_tcp_that_takes_no_answers_is_let_go(dns, table, monkeypatch):
+    """It asks on and on; what ends that is the end of its connection."""
+    monkeypatch.setattr("isthmus.dns.server._TCP_SECONDS", 0.2)
+    async with running(table) as asker:
+        loop, packet = asyncio.get_running_loop(), dns.ask("huge.shop")
+        with socket.socket() as mine:
+            mine.setblocking(False)
+            await loop.sock_connect(mine, asker.tcp)
+            with contextlib.suppress(ConnectionError):
+                while True:
+                    await loop.sock_sendall(mine, (len(packet).to_bytes(2) + packet) * 1000)
+        (reply,) = await asker.over_tcp(dns.ask("cart.shop"))
+
+    assert dns.read(reply).addresses == ["10.97.0.1"]
+
+
+async def test_a_crowd_over_tcp_makes_room_by_who_asked_longest_ago(dns, table, monkeypatch):
+    monkeypatch.setattr("isthmus.dns.server._TCP_CLIENTS_MAX", 2)
+    packet = dns.ask("cart.shop")
+    question = len(packet).to_bytes(2) + packet
+    async with running(table) as asker:
+        asking, its_writer = await asyncio.open_connection(*asker.tcp)
+        silent, silent_writer = await asyncio.open_connection(*asker.tcp)
+        for reader, writer in ((asking, its_writer), (silent, silent_writer), (asking, its_writer)):
+            writer.write(question)
+            await reader.readexactly(int.from_bytes(await reader.readexactly(2)))
+        (reply,) = await asker.over_tcp(packet)
+
+        assert dns.read(reply).addresses == ["10.97.0.1"]
+        assert await until_let_go(silent) == b""
+        its_writer.write(question)
+        assert await asking.readexactly(2), "who asks stays"
+        for each in (its_writer, silent_writer):
+            each.close()

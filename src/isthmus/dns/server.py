@@ -17,7 +17,8 @@ from isthmus.dns.client import NameServers, OpenSocket
 from isthmus.dns.heard import HeardAnswers
 
 _TCP_CLIENTS_MAX = 128
-_TCP_IDLE_SECONDS = 30.0
+_TCP_SECONDS = 30.0
+"""For a client to say its next question, and again to take the answer."""
 _QUESTION_BYTES_MAX = 4096
 _AT_ONCE = 64
 """Datagrams that are answered before anything else gets its turn."""
@@ -31,7 +32,8 @@ class DnsServer:
         self.questions = 0
         self.upstream = NameServers(name_servers, open_socket)
         self._heard = HeardAnswers()
-        self._tcp_clients = asyncio.Semaphore(_TCP_CLIENTS_MAX)
+        self._tcp_clients: dict[asyncio.StreamWriter, None] = {}
+        """The one that asked longest ago comes first."""
 
     async def run(self, udp: socket.socket, tcp: socket.socket) -> None:
         """Until cancelled. Takes ownership of both sockets."""
@@ -68,23 +70,35 @@ class DnsServer:
         return reply
 
     async def _serve_stream(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """Questions with a length before each (RFC 1035 section 4.2.2). A client that keeps silent is let go."""
-        if self._tcp_clients.locked():
-            writer.close()
-            return
-        async with self._tcp_clients:
+        """Until the client goes, is too slow, or is in the way of one more."""
+        if len(self._tcp_clients) >= _TCP_CLIENTS_MAX:
+            longest = next(iter(self._tcp_clients))
+            del self._tcp_clients[longest]
+            longest.transport.abort()
+        self._tcp_clients[writer] = None
+        # Nothing is left to send once an answer is taken, so the end of a connection waits for nobody.
+        writer.transport.set_write_buffer_limits(0)
+        try:
             with contextlib.suppress(OSError, TimeoutError, asyncio.IncompleteReadError):
-                while True:
-                    async with asyncio.timeout(_TCP_IDLE_SECONDS):
-                        length = int.from_bytes(await reader.readexactly(2))
-                        packet = await reader.readexactly(length)
-                    reply = self.answer_now(packet, over_udp=False)
-                    if reply is Verdict.IGNORE:
-                        break
-                    body = await self.forward(packet, over_udp=False) if isinstance(reply, Verdict) else reply
-                    writer.write(len(body).to_bytes(2) + body)
-                    await writer.drain()
-            writer.close()
+                while await self._answered(reader, writer) and writer in self._tcp_clients:
+                    self._tcp_clients[writer] = self._tcp_clients.pop(writer)
+        finally:
+            self._tcp_clients.pop(writer, None)
+            writer.transport.abort()
+
+    async def _answered(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
+        """A question with its length before it (RFC 1035 section 4.2.2). False for what is none."""
+        async with asyncio.timeout(_TCP_SECONDS):
+            length = int.from_bytes(await reader.readexactly(2))
+            packet = await reader.readexactly(length)
+        reply = self.answer_now(packet, over_udp=False)
+        if reply is Verdict.IGNORE:
+            return False
+        body = await self.forward(packet, over_udp=False) if isinstance(reply, Verdict) else reply
+        writer.write(len(body).to_bytes(2) + body)
+        async with asyncio.timeout(_TCP_SECONDS):
+            await writer.drain()
+        return True
 
     def _take_datagrams(self, udp: socket.socket, tasks: asyncio.TaskGroup) -> None:
         """What has come, until there is no more. A client that has gone, or takes nothing, is not waited for: it asks again."""
