@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import array
 import asyncio
 import contextlib
+import fcntl
+import socket
 import ssl
-from collections.abc import AsyncIterator
+import termios
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -14,7 +18,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from isthmus.agent.certificates import Certificate
-from isthmus.agent.tunnel import STILL, USE, Account, Ends, Inside, Outside
+from isthmus.agent.tunnel import STILL, USE, Account, Ends, Inside, Outside, Pair
 from isthmus.model.identity import SpiffeId
 from isthmus.model.names import Namespace
 from isthmus.trust import x509
@@ -22,6 +26,8 @@ from isthmus.trust.authority import CertificateAuthority
 
 SECONDS = 20.0
 PORT = 15443
+MUCH = b"much"
+"""Is answered by more than the kernel's buffers hold."""
 
 
 def certificate(authority: CertificateAuthority, account: str) -> Certificate:
@@ -45,7 +51,7 @@ async def tunnel(
     async def target(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(1000):
             heard.append(data)
-            writer.write(data.upper())
+            writer.write(data.upper() * (8_000_000 if data == MUCH else 1))
             await writer.drain()
         writer.close()
 
@@ -60,6 +66,11 @@ async def tunnel(
         running = tasks.create_task(inside.run())
         yield outside, ports[2], heard
         running.cancel()
+
+
+def unread(connection: socket.socket) -> int:
+    """Bytes that have arrived."""
+    return int(array.array("i", fcntl.ioctl(connection, termios.FIONREAD, bytes(4)))[0])
 
 
 async def call(port: int, said: bytes) -> bytes:
@@ -130,6 +141,79 @@ async def test_a_connection_whose_caller_has_waited_long_enough_is_closed(author
         writer.close()
 
     assert (answer, said) == (b"", USE + PORT.to_bytes(2))
+
+
+async def test_one_caller_more_takes_the_place_of_the_one_that_has_been_silent_longest(authority, monkeypatch):
+    monkeypatch.setattr("isthmus.agent.tunnel._CALLERS_MAX", 2)
+    async with tunnel(authority) as (_, port, _heard):
+        speaking, its_writer = await asyncio.open_connection("127.0.0.1", port)
+        silent, silent_writer = await asyncio.open_connection("127.0.0.1", port)
+        for reader, writer in ((speaking, its_writer), (silent, silent_writer), (speaking, its_writer)):
+            writer.write(b"hello")
+            assert await reader.readexactly(5) == b"HELLO"
+
+        assert await call(port, b"one more") == b"ONE MORE"
+        assert await silent.read() == b""
+        its_writer.write(b"still here")
+        assert await speaking.readexactly(10) == b"STILL HERE"
+        for each in (its_writer, silent_writer):
+            each.close()
+
+
+async def test_a_caller_that_leaves_its_answer_unread_holds_no_place(authority, monkeypatch):
+    """It ends its own way first, when everything on the way to it is full."""
+    monkeypatch.setattr("isthmus.agent.tunnel._ANSWER_SECONDS", 0.5)
+    async with tunnel(authority) as (outside, port, _):
+        loop = asyncio.get_running_loop()
+        with socket.socket() as mine:
+            mine.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            mine.setblocking(False)
+            await loop.sock_connect(mine, ("127.0.0.1", port))
+            await loop.sock_sendall(mine, MUCH)
+            arrived, before = 0, -1
+            while arrived == 0 or arrived != before:
+                before, arrived = arrived, unread(mine)
+                await asyncio.sleep(0.1)
+            assert outside.callers == 1
+            mine.shutdown(socket.SHUT_WR)
+            while outside.callers:  # noqa: ASYNC110 - nobody is called for it
+                await asyncio.sleep(0.01)
+            assert await call(port, b"others go on") == b"OTHERS GO ON"
+
+
+@asynccontextmanager
+async def dialled_by_hand(
+    authority: CertificateAuthority,
+) -> AsyncIterator[tuple[Outside, Callable[[], Awaitable[Pair]]]]:
+    """The outside, and what connects to it as the inside does, and then says nothing by itself."""
+    own, context = ends(authority, "outside", "inside"), ends(authority, "inside", "outside").context(server=False)
+    outside = Outside(own)
+    dialled = await asyncio.start_server(outside.serve_inside, "127.0.0.1", 0, ssl=own.context(server=True))
+    async with asyncio.timeout(SECONDS), dialled:
+        yield outside, partial(asyncio.open_connection, *dialled.sockets[0].getsockname(), ssl=context)
+
+
+async def test_an_inside_that_gives_no_sign_of_life_is_let_go(authority, monkeypatch):
+    monkeypatch.setattr("isthmus.agent.tunnel._SILENT_SECONDS", 0.2)
+    async with dialled_by_hand(authority) as (outside, dial):
+        reader, writer = await dial()
+
+        assert await reader.read() == STILL
+        assert outside.ready == 0
+        writer.close()
+
+
+async def test_so_many_connections_of_the_inside_wait_and_no_more(authority, monkeypatch):
+    monkeypatch.setattr("isthmus.agent.tunnel._IDLE_MAX", 2)
+    async with dialled_by_hand(authority) as (outside, dial):
+        kept = [await dial() for _ in range(2)]
+        assert [await reader.readexactly(1) for reader, _ in kept] == [STILL, STILL]
+        reader, writer = await dial()
+
+        assert await reader.read() == b""
+        assert outside.ready == 2
+        for _, each in (*kept, (reader, writer)):
+            each.close()
 
 
 async def test_one_of_another_authority_is_refused_by_tls(authority):

@@ -16,6 +16,7 @@ from cryptography import x509 as certificates
 from isthmus.agent import tunnel_process
 from isthmus.agent.tunnel import Account, Ends
 from isthmus.agent.tunnel_process import TunnelSettings, Work, keep
+from isthmus.kubernetes.doors import Handshakes
 from isthmus.model.identity import TrustDomain
 from isthmus.model.names import Namespace
 from isthmus.trust.authority import CertificateAuthority
@@ -99,3 +100,16 @@ async def test_a_certificate_that_the_other_end_refuses_is_replaced_but_not_for_
 
         assert first != second
         assert given.empty(), "ten seconds have to pass first"
+
+
+async def test_a_crowd_that_never_begins_tls_does_not_keep_the_inside_out(token_port, credentials):
+    port = free_port()
+    async with kept(token_port, credentials, partial(tunnel_process._outside, port, [])):
+        first = await shown_at(port)
+        crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(Handshakes().at_once + 1)]
+
+        async with asyncio.timeout(Handshakes().seconds / 2):
+            assert await crowd[0][0].read() == b"", "who came first makes room"
+        assert await shown_at(port) == first
+        for _, writer in crowd:
+            writer.close()

@@ -26,6 +26,7 @@ from isthmus.controlplane.machines import Machines
 from isthmus.controlplane.trust_records import TrustRecords
 from isthmus.controlplane.world import ImportedCluster, World
 from isthmus.kubernetes.client import ApiClient
+from isthmus.kubernetes.doors import Handshakes
 from isthmus.kubernetes.kubeconfig import ApiAddress
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.issues import Subject
@@ -323,6 +324,22 @@ async def test_the_document_is_served_to_anybody_as_json_and_nothing_else_is(fak
     assert others == [404, 405, 405]
     assert set(document) == {"keys", "spiffe_sequence", "spiffe_refresh_hint"}
     assert [(key["use"], len(key["x5c"])) for key in document["keys"]] == [("x509-svid", 1)]
+
+
+async def test_a_crowd_that_never_begins_tls_keeps_nobody_from_the_document(fake_cluster: Any) -> None:
+    a, handshakes = ControlPlane(A, await fake_cluster(), authority_of(A)), Handshakes()
+    anybody = ssl.create_default_context()
+    anybody.check_hostname, anybody.verify_mode = False, ssl.CERT_NONE
+    async with a.running(), aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=anybody)) as session:
+        await until(lambda: a.remembers("published"))
+        crowd = [await asyncio.open_connection("127.0.0.1", a.port) for _ in range(handshakes.at_once + 1)]
+
+        async with asyncio.timeout(handshakes.seconds / 2):
+            assert await crowd[0][0].read() == b"", "who came first makes room"
+        async with session.get(f"https://127.0.0.1:{a.port}/") as response:
+            assert response.status == 200
+        for _, writer in crowd:
+            writer.close()
 
 
 async def test_the_sequence_grows_across_restarts_only_with_another_bundle(fake_cluster: Any) -> None:

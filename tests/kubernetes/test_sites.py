@@ -50,6 +50,18 @@ async def site(
         yield port
 
 
+def server_context() -> ssl.SSLContext:
+    authority = CertificateAuthority.self_signed(TrustDomain.parse("cluster.local"), datetime.now(UTC))
+    return tls_context(authority.serving_certificate(["x"], datetime.now(UTC)))
+
+
+def anybody() -> ssl.SSLContext:
+    """A client's that believes every server."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
 async def until_closed(reader: asyncio.StreamReader) -> bytes:
     received = b""
     try:
@@ -130,10 +142,35 @@ async def test_more_than_there_is_room_for_take_the_place_of_the_oldest_idle_one
 
 
 async def test_a_handshake_that_never_ends_is_ended():
-    authority = CertificateAuthority.self_signed(TrustDomain.parse("cluster.local"), datetime.now(UTC))
-    context = tls_context(authority.serving_certificate(["x"], datetime.now(UTC)))
-    async with site(tls=context) as port:
+    async with site(tls=server_context()) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"\x16\x03\x01\x02\x00")
 
         assert await until_closed(reader) == b""
+
+
+async def test_a_crowd_that_never_ends_its_handshakes_keeps_nobody_out_and_is_bounded():
+    """Who came first makes room for who comes, before its time is over, which is after the end of the test."""
+    patient = Patience(handshake_seconds=DEADLINE + 1, handshakes=3)
+    async with site(patient, tls=server_context()) as port:
+        crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, ssl=anybody())
+        writer.write(QUESTION)
+
+        assert await reader.readline() == b"HTTP/1.1 200 OK\r\n"
+        assert [await until_closed(each) for each, _ in crowd[:2]] == [b"", b""]
+        for _, each in (*crowd, (reader, writer)):
+            each.close()
+
+
+async def test_many_that_come_together_all_have_time_for_their_handshakes():
+    """More than there is room for at once, and all of them honest."""
+    patient = Patience(handshake_seconds=DEADLINE * 10, handshakes=2)
+    async with site(patient, tls=server_context()) as port:
+        came = await asyncio.gather(
+            *(asyncio.open_connection("127.0.0.1", port, ssl=anybody()) for _ in range(12)), return_exceptions=True
+        )
+
+    assert [each for each in came if isinstance(each, BaseException)] == []
+    for _, writer in came:
+        writer.close()

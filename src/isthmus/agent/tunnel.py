@@ -33,6 +33,7 @@ _ANSWER_SECONDS = 5.0
 _WAIT_SECONDS = 5.0
 _REDIAL_SECONDS = 0.5
 _IDLE_MAX = 256
+_CALLERS_MAX = 2048
 _CHUNK = 64 * 1024
 
 log = structlog.get_logger()
@@ -90,17 +91,30 @@ class Ends:
 
 
 class Outside:
-    """Where callers come in. `serve_inside` is for connections of the inside, `serve_caller` for those of callers."""
+    """Where callers come in. `serve_inside` is for connections of the inside, `serve_caller` for those of callers. How long a caller may be
+    silent is for whoever it calls to say; but there are so many at most, and one more takes the place of the one that has been silent longest.
+    """
 
     def __init__(self, ends: Ends) -> None:
         self._ends = ends
         self._idle: list[_Idle] = []
         self._came = asyncio.Event()
+        self._callers: dict[asyncio.Task[None], None] = {}
+
+    def inside(self) -> asyncio.Protocol:
+        """For one more connection that dials in."""
+        reader = asyncio.StreamReader()
+        return asyncio.StreamReaderProtocol(reader, self.serve_inside)
 
     @property
     def ready(self) -> int:
         """Connections of the inside that wait for callers."""
         return len(self._idle)
+
+    @property
+    def callers(self) -> int:
+        """Those that are connected, but for who has just made room."""
+        return len(self._callers)
 
     async def serve_inside(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Keeps it until it is used, or falls silent."""
@@ -126,18 +140,29 @@ class Outside:
 
     async def serve_caller(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Through the newest connection that waits. Without any, the caller waits a little, and is then refused."""
+        if len(self._callers) >= _CALLERS_MAX:
+            longest = next(iter(self._callers))
+            del self._callers[longest]
+            longest.cancel()
+        task = asyncio.current_task()
+        assert task is not None, "a coroutine runs in a task"
+        self._callers[task] = None
+
+        def heard() -> None:
+            if self._callers.pop(task, True) is None:
+                self._callers[task] = None
+
         try:
             async with asyncio.timeout(_WAIT_SECONDS):
                 inside = await self._opened(port)
+            await joined((reader, writer), inside, heard)
         except _NothingListens:
             log.warning("nothing listens inside", port=port)
-            writer.close()
-            return
         except (TimeoutError, OSError, asyncio.IncompleteReadError):
             log.warning("nobody inside answers", port=port)
-            writer.close()
-            return
-        await joined((reader, writer), inside)
+        finally:
+            await _ended(writer)
+            self._callers.pop(task, None)
 
     async def _opened(self, port: int) -> Pair:
         """One that the inside has connected. One that breaks just then is passed over. Raises _NothingListens."""
@@ -268,11 +293,12 @@ class Inside:
             return pair
 
 
-async def joined(one: Pair, other: Pair) -> None:
-    """Bytes go both ways until either side ends: then both do, because TLS has no half of a connection."""
+async def joined(one: Pair, other: Pair, heard: Callable[[], None] = lambda: None) -> None:
+    """Bytes go both ways until either side ends: then both do, because TLS has no half of a connection. `heard` is told of each that come."""
 
     async def pass_on(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(_CHUNK):
+            heard()
             writer.write(data)
             await writer.drain()
 
@@ -288,3 +314,13 @@ async def joined(one: Pair, other: Pair) -> None:
         await asyncio.gather(*ways, return_exceptions=True)
         for _, writer in (one, other):
             writer.close()
+
+
+async def _ended(writer: asyncio.StreamWriter) -> None:
+    """Whoever does not take what is left for it in a few seconds does not get it."""
+    writer.close()
+    try:
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            await writer.wait_closed()
+    except (OSError, TimeoutError):
+        writer.transport.abort()

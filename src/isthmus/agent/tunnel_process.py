@@ -25,6 +25,7 @@ import uvloop
 from isthmus.agent.certificates import Certificate, CertificateHolder, ControlPlanes
 from isthmus.agent.roots_file import follow_roots
 from isthmus.agent.tunnel import Account, Ends, Inside, Outside
+from isthmus.kubernetes.doors import open_door
 from isthmus.model.identity import TrustDomain
 from isthmus.trust import x509
 
@@ -130,13 +131,8 @@ async def _outside(dialled: int, called: Sequence[int], ends: Ends, renewed: asy
         while True:
             renewed.clear()
             # The listener's own certificate and roots are those of its start: it begins anew with each other one, and what is open stays.
-            server = await asyncio.start_server(
-                outside.serve_inside, "0.0.0.0", dialled, ssl=ends.context(server=True), backlog=512
-            )
-            try:
+            async with open_door(["0.0.0.0"], dialled, outside.inside, tls=ends.context(server=True)):
                 await renewed.wait()
-            finally:
-                server.close()
     finally:
         for caller in callers:
             caller.close()

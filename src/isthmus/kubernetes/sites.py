@@ -1,7 +1,7 @@
 """HTTP for those who ask us: kubelets, API servers, collectors of metrics. None of them can hold more than it is given.
 
 A connection has a few seconds for its TLS handshake and for the head of its first request, then for each answer to be read. There are so many
-of them at most; when one more comes, one without a request under way goes, the oldest first.
+of them at most, fewer in their handshake; when one more comes, one without a request under way goes, the oldest first.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import structlog
 from aiohttp import web
 
+from isthmus.kubernetes.doors import Handshakes, open_door
+
 log = structlog.get_logger()
 
 
@@ -26,6 +28,7 @@ class Patience:
     head_seconds: float = 10.0
     stalled_seconds: float = 30.0
     idle_seconds: float = 95.0
+    handshakes: int = 64
     connections: int = 512
 
 
@@ -125,17 +128,12 @@ async def serving(
     await runner.setup()
     serve, site = runner.server, _Site(patience.connections)
     assert serve is not None, "it is set up"
-    listening = await asyncio.get_running_loop().create_server(
-        lambda: _Connection(site, serve, patience),
-        host,
-        port,
-        ssl=tls,
-        ssl_handshake_timeout=patience.handshake_seconds if tls else None,
-        reuse_address=True,
-        backlog=128,
-    )
+    hosts = [host] if isinstance(host, str) else host
+    handshakes = Handshakes(seconds=patience.handshake_seconds, at_once=patience.handshakes)
     try:
-        yield listening.sockets[0].getsockname()[1]
+        async with open_door(
+            hosts, port, lambda: _Connection(site, serve, patience), tls=tls, handshakes=handshakes
+        ) as bound:
+            yield bound
     finally:
-        listening.close()
         await runner.cleanup()
