@@ -7,7 +7,7 @@ another. Field numbers are those of envoy/service/discovery/v3/discovery.proto.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from typing import NamedTuple
@@ -19,7 +19,7 @@ Response = tuple[bytes, ...]
 """An encoded message, in pieces: the large ones are shared."""
 
 _KEPT_BYTES_MAX = 16 * 1024 * 1024
-_ENTRY_BYTES = 16
+_RESOURCE_BYTES = 200
 _TOLD_MAX = 16
 _SHARED_BYTES = 8_000
 """A part of a resource from here on stands by itself in a response: others send it in other resources."""
@@ -73,6 +73,9 @@ class Encoded:
     def __init__(self) -> None:
         self._bodies: OrderedDict[tuple[object, ...], tuple[Response, Sequence[Resource]]] = OrderedDict()
         self._bytes = 0
+        """Of the bodies, and of what they keep alive: a part that stands in several counts once."""
+        self._holding: Counter[int] = Counter()
+        """How many bodies have a large part, by its identity."""
         self._names: WeakValueDictionary[int, frozenset[str]] = WeakValueDictionary()
         self._heads: dict[str, bytes] = {}
         self._last: dict[str, _Due] = {}
@@ -161,19 +164,39 @@ class Encoded:
         self.made += 1
         body = tuple(_together(piece for resource in resources for piece in _delta_resource(type_url, resource)))
         self._bodies[key] = (body, resources)
-        self._bytes += _bytes_of_its_own(body, resources)
+        self._bytes += self._hold(body, resources)
         while self._bytes > _KEPT_BYTES_MAX:
             _, dropped = self._bodies.popitem(last=False)
-            self._bytes -= _bytes_of_its_own(*dropped)
+            self._bytes -= self._let_go(*dropped)
         return body
 
+    def _hold(self, body: Response, resources: Sequence[Resource]) -> int:
+        """The bytes that it adds. A hundred large route tables, alike but for one section, must not drive out the clusters that all are sent."""
+        parts = _large(resources)
+        new = sum(len(part) for part in parts if not self._holding[id(part)])
+        self._holding.update(map(id, parts))
+        return _bytes_beside(parts, body, resources) + new
 
-def _bytes_of_its_own(body: Response, resources: Sequence[Resource]) -> int:
-    """What the body takes beside its resources. Large parts are theirs: a hundred route tables of a megabyte, alike but for one section, must not
-    drive out the clusters that all are sent.
-    """
-    theirs = sum(len(part) for each in resources for part in each.parts if len(part) >= _SHARED_BYTES)
-    return sum(map(len, body)) - theirs + _ENTRY_BYTES * (len(body) + len(resources))
+    def _let_go(self, body: Response, resources: Sequence[Resource]) -> int:
+        """The bytes that go with it."""
+        parts = _large(resources)
+        gone = 0
+        for part in parts:
+            self._holding[id(part)] -= 1
+            if not self._holding[id(part)]:
+                del self._holding[id(part)]
+                gone += len(part)
+        return _bytes_beside(parts, body, resources) + gone
+
+
+def _large(resources: Sequence[Resource]) -> list[bytes]:
+    """What stands in a body as it is: the same object in all that have it."""
+    return list({id(part): part for each in resources for part in each.parts if len(part) >= _SHARED_BYTES}.values())
+
+
+def _bytes_beside(parts: list[bytes], body: Response, resources: Sequence[Resource]) -> int:
+    """What a body and its resources take beside these parts: what is small stands in both."""
+    return 2 * (sum(map(len, body)) - sum(map(len, parts))) + _RESOURCE_BYTES * len(resources)
 
 
 def _together(pieces: Iterable[bytes]) -> Iterator[bytes]:
