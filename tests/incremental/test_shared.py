@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import gc
 from dataclasses import dataclass
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from isthmus.incremental.graph import Derived, Fetch, Graph, Source
+from isthmus.incremental.graph import Cell, Derived, Fetch, Graph, Source
 from isthmus.incremental.shared import Shared
 
 
@@ -169,6 +170,18 @@ def test_a_failure_leaves_the_last_good_value_and_is_mended_by_the_next_change()
 
     assert found.settle() == {("all", ANN): ("by town york",), ("all", EVA): ("by town york",)}
     assert found.graph.failures == {}
+
+
+def test_what_is_forgotten_leaves_nothing_that_a_search_for_garbage_would_have_to_find() -> None:
+    found = library(a="by language", b="by town")
+    observed(found, ANN)
+    gc.collect()
+    gc.disable()
+    try:
+        found.view.release("all", ANN)
+        assert not [each for each in gc.get_objects() if isinstance(each, Cell) and each.node.name in ("view", "text")]
+    finally:
+        gc.enable()
 
 
 def test_what_nobody_observes_is_forgotten() -> None:

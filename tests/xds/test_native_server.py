@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from weakref import ref
 
 import grpc
 import grpc.aio
@@ -401,6 +403,30 @@ async def test_all_are_told_before_answers_are_read_unless_that_takes_too_long(m
             client.socket.close()
 
     assert (seen == [1, 2, 3, 4, 5]) is all_wait
+
+
+async def test_who_has_gone_leaves_nothing_that_a_search_for_garbage_would_have_to_find():
+    doors, streams = Doors(table(10)), Streams()
+    async with asyncio.timeout(SECONDS), native_server.native_server(doors, {}, streams, grace=0.5) as server:
+        client = Prompt(server.listen("127.0.0.1", 0, None))
+        await asyncio.to_thread(client.acknowledge)
+        [stream] = streams.all
+        [connection] = server._connections.values()
+        left = {
+            type(each).__name__: ref(each) for each in (connection, connection._http2, stream.session, *doors.feeds)
+        }
+        left |= {str(type(call)): ref(call) for call in connection._calls.values()}
+        del stream, connection
+        gc.disable()
+        try:
+            client.socket.close()
+            while server.connections:  # noqa: ASYNC110 - nobody is called for it
+                await asyncio.sleep(0)
+            found = sorted(name for name, each in left.items() if each() is not None)
+        finally:
+            gc.enable()
+
+    assert found == []
 
 
 async def test_clients_are_told_when_the_server_stops(authority):

@@ -239,6 +239,7 @@ class Shared(Generic[K, S, V]):
         assert isinstance(cell, _Leaf), "all cells of a shared derivation are leaves"
         if cell.is_placed and not cell.retired:
             self._take_off(cell)
+        cell.key = None  # Its label knows it: what it was would wait for a search for garbage.
 
     def _take_off(self, leaf: _Leaf) -> None:
         key = cast(K, leaf.of)

@@ -101,17 +101,6 @@ class Connection:
             )
             + frames.window_update(0, _CONNECTION_WINDOW - WINDOW_DEFAULT)
         )
-        self._by_kind: dict[int, Callable[[int, int, bytes, float], Event | None]] = {
-            Kind.DATA: self._data,
-            Kind.HEADERS: self._headers,
-            Kind.PRIORITY: self._priority,
-            Kind.RST_STREAM: self._rst_stream,
-            Kind.SETTINGS: self._settings,
-            Kind.PING: self._ping,
-            Kind.GOAWAY: self._goaway,
-            Kind.WINDOW_UPDATE: self._window_update,
-            Kind.CONTINUATION: self._continuation,
-        }
 
     # What the shell asks for.
 
@@ -265,9 +254,9 @@ class Connection:
             if kind != Kind.SETTINGS or flags & frames.ACK:
                 raise ConnectionFault(Code.PROTOCOL_ERROR, "the first frame must be SETTINGS")
             self._settled = True
-        take = self._by_kind.get(kind)
+        take = _BY_KIND.get(kind)
         if take is not None:
-            return take(stream, flags, payload, now)
+            return take(self, stream, flags, payload, now)
         if kind == Kind.PUSH_PROMISE:
             raise ConnectionFault(Code.PROTOCOL_ERROR, "a client cannot push")
         self._nuisance(now)
@@ -479,3 +468,16 @@ class Connection:
             block = NO_TABLE + block
         assert len(block) <= FRAME_BYTES, "our own blocks are short"
         return frames.frame(Kind.HEADERS, flags, stream, block)
+
+
+_BY_KIND: dict[int, Callable[[Connection, int, int, bytes, float], Event | None]] = {
+    Kind.DATA: Connection._data,
+    Kind.HEADERS: Connection._headers,
+    Kind.PRIORITY: Connection._priority,
+    Kind.RST_STREAM: Connection._rst_stream,
+    Kind.SETTINGS: Connection._settings,
+    Kind.PING: Connection._ping,
+    Kind.GOAWAY: Connection._goaway,
+    Kind.WINDOW_UPDATE: Connection._window_update,
+    Kind.CONTINUATION: Connection._continuation,
+}

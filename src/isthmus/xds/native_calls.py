@@ -247,6 +247,7 @@ class AdsCall(Call):
             self._services.streams.remove(self._listed)
         if self._feed is not None:
             self._services.directory.gone(self._feed)
+            self._feed = None
 
     def _may_take(self) -> bool:
         return self._admission is None
