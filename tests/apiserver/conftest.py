@@ -38,6 +38,9 @@ _PROGRAM = "import sys; from isthmus.apiserver.process import main; sys.exit(mai
 class ServerProcess:
     """One API server over one directory; it may be killed and started again."""
 
+    public = "192.0.2.10:6443"
+    """Where it says that it is found: loopback, where the tests find it, would be nobody else's."""
+
     def __init__(self, directory: Path, limits: Limits | None = None) -> None:
         self.directory = directory / "state"
         self.log: list[str] = []
@@ -49,7 +52,7 @@ class ServerProcess:
             cluster_id="east",
             directory=str(self.directory),
             inherited_fds=[self._socket.fileno()],
-            api_address=self.url.removeprefix("https://"),
+            api_address=self.public,
             limits=limits or Limits(),
         )
         self._settings = directory / "settings.json"

@@ -183,7 +183,7 @@ async def test_label_selectors(api, config_maps, selector, names):
 async def test_field_selectors_find_the_pods_of_a_node(api, namespace):
     pods = f"/api/v1/namespaces/{namespace}/pods"
     for name, node in (("a", "n1"), ("b", "n2")):
-        spec = {"nodeName": node, "containers": []}
+        spec = {"nodeName": node, "containers": [{"name": "c", "image": "i"}]}
         await api.made(pods, {"metadata": {"name": name}, "spec": spec})
 
     listed = (await api.get("/api/v1/pods", fieldSelector=f"spec.nodeName=n1,metadata.namespace={namespace}")).body
@@ -240,9 +240,7 @@ async def test_every_cluster_begins_with_its_namespaces_and_the_service_of_its_s
 
     assert {"default", "kube-system", "kube-public", "kube-node-lease"} <= namespaces
     assert service["spec"]["clusterIP"] == "10.96.0.1"
-    assert f"{slice_['endpoints'][0]['addresses'][0]}:{slice_['ports'][0]['port']}" == server.url.removeprefix(
-        "https://"
-    )
+    assert f"{slice_['endpoints'][0]['addresses'][0]}:{slice_['ports'][0]['port']}" == server.public
 
 
 def test_what_is_secret_is_for_its_owner_only(server):
