@@ -42,6 +42,14 @@ def test_other_rules_of_the_policy_count(words):
     assert [issue.field for issue in issues] == ["spec.rules[1]"]
 
 
+@pytest.mark.parametrize(("action", "kept"), [("ALLOW", 0), ("DENY", 1)])
+def test_a_rule_about_a_header_that_cannot_be(words, action, kept):
+    rules, [issue] = read(words, {"when": [{"key": "request.headers[a\n]", "values": ["b"]}]}, action=action)
+
+    assert rules == (Rule(),) * kept
+    assert (issue.code, issue.field) == ("ISM0305", "spec.rules[0]")
+
+
 @pytest.mark.parametrize("port", ["0", "99999", "-1", "9" * 5000, "\u0661\u0662", "http"])
 def test_a_mode_for_what_is_no_port_is_told_and_the_others_hold(words, port):
     spec = {

@@ -42,6 +42,11 @@ def test_a_usable_key_beside_one_that_is_not(words):
             "no key of type",
         ),
         ({"jwksUri": "https://i", "timeout": "soon"}, "soon"),
+        ({"jwksUri": "https://i", "fromHeaders": [{"name": "a b"}]}, "name of a header"),
+        ({"jwksUri": "https://i", "fromHeaders": [{"name": "a", "prefix": "b\n"}]}, "prefix"),
+        ({"jwksUri": "https://i", "outputPayloadToHeader": "a\n"}, "name of a header"),
+        ({"jwksUri": "https://i", "outputClaimToHeaders": [{"header": "", "claim": "a"}]}, "name of a header"),
+        ({"jwksUri": "https://i", "outputClaimToHeaders": [{"header": "a", "claim": ""}]}, "claim without a name"),
     ],
 )
 def test_a_rule_without_usable_keys_is_left_out_and_told_and_the_others_count(words, rule, what):

@@ -291,6 +291,10 @@ TOO_MANY, LINES = 2**32, "a\r\nb: c"
         (wide(headers={"response": {"remove": ["a b"]}}), "headers.remove"),
         ({"route": [TO[0] | {"headers": {"request": {"add": {"a": "%"}}}}]}, "route.headers.request.add.a"),
         (wide(timeout="1000000h"), "timeout"),
+        (setting("a", "x" * 16385), "headers.request.set.a"),
+        (wide(headers={"request": {"set": {f"a{n}": "x" for n in range(1001)}}}), "headers.request.set"),
+        (wide(rewrite={"uri": "/a", "uriRegexRewrite": {"match": "/b", "rewrite": "/c"}}), "rewrite"),
+        (wide(corsPolicy={"allowOrigins": [{"prefix": ""}]}), "corsPolicy.allowOrigins"),
     ],
 )
 def test_what_envoy_would_refuse_is_left_out_and_the_other_rules_count(words, rule, field):
@@ -348,3 +352,43 @@ def test_of_one_age_the_first_by_name_comes_first_then_by_namespace(words):
 
     found = [(rule.name, rule.namespace) for rule in snapshot.virtual_services]
     assert found == [("a", "beta"), ("a", "zebra"), ("b", "alpha")]
+
+
+def test_an_empty_prefix_is_any_text(words):
+    empty = {"prefix": ""}
+    match = {
+        "uri": empty,
+        "method": empty,
+        "headers": {"a": empty},
+        "queryParams": {"b": empty},
+        "withoutHeaders": {"c": empty},
+    }
+
+    [found], issues = read(words, {"match": [match], "route": TO})
+
+    [read_match] = found.rules[0].matches
+    there = TextMatch(Comparison.PRESENT)
+    assert (read_match.uri, read_match.method, read_match.headers) == (None, None, (("a", there),))
+    assert (read_match.query, read_match.without_headers, issues) == ((("b", there),), (("c", there),), ())
+
+
+@pytest.mark.parametrize("name", ["web*", "*web", "*-x.example", "**"])
+def test_a_server_name_that_envoy_cannot_compare_costs_its_rule(words, name):
+    named = [{"match": [{"sniHosts": [each]}], "route": TO} for each in ("*.example", name)]
+
+    [found], [issue] = read(words, tls=named)
+
+    assert [rule.matches[0].sni_hosts for rule in found.tls] == [("*.example",)]
+    assert (issue.code, issue.field) == ("ISM0402", "spec.tls[1].match.sniHosts")
+
+
+def test_every_server_name_is_no_demand(words):
+    [found], issues = read(words, tls=[{"match": [{"sniHosts": ["*"]}], "route": TO}])
+
+    assert (found.tls[0].matches[0].sni_hosts, issues) == ((), ())
+
+
+def test_a_host_that_ends_in_a_dot_is_the_same_host(words):
+    [found], _ = read(words, {"route": TO}, hosts=["s.ns.svc.cluster.local."])
+
+    assert found.hosts == ("s.ns.svc.cluster.local",)

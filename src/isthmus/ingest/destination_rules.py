@@ -57,7 +57,7 @@ def wishes_of(annotations: Mapping[str, str]) -> Wishes:
 
 
 def full_name(host: str, namespace: Namespace, dns_domain: str) -> Hostname:
-    """A name without a dot is a Service of the object's own namespace."""
+    """A name without a dot is a Service of the object's own namespace. One that ends in a dot is whole, and the same name without it."""
     if "." in host or host.startswith("*"):
-        return Hostname(host.lower())
+        return Hostname(host.lower().removesuffix("."))
     return Hostname(f"{host}.{namespace}.svc.{dns_domain}".lower())

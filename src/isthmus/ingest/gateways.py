@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import replace
 
 from isthmus.api.core import Node, Service
 from isthmus.api.gateway import Gateway, GatewayServer, GatewayTls
 from isthmus.ingest import labels
+from isthmus.ingest.route_limits import is_server_name
 from isthmus.model.gateways import (
     Server,
     ServerHost,
@@ -42,6 +44,7 @@ _TRAFFIC = {
     "MYSQL": Traffic.TCP,
     "REDIS": Traffic.TCP,
 }
+_BY_NAME = (Traffic.HTTPS, Traffic.TLS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +138,13 @@ def servers_of(gateway: Gateway, cluster: ClusterId) -> tuple[tuple[Server, ...]
         elif server.tls.mode and server.tls.mode not in TlsMode.__members__:
             issues.append(_bad_server(gateway, cluster, f"{field}.tls.mode", f"TLS mode {server.tls.mode!r}"))
         else:
-            found.append(_server(gateway, index, server, traffic))
+            read = _server(gateway, index, server, traffic)
+            kept = tuple(host for host in read.hosts if traffic not in _BY_NAME or is_server_name(host.host))
+            issues += (
+                _bad_host(gateway, cluster, f"{field}.hosts", host.host) for host in read.hosts if host not in kept
+            )
+            if kept or not read.hosts:
+                found.append(replace(read, hosts=kept))
     return tuple(found), tuple(issues)
 
 
@@ -229,6 +238,17 @@ def _bad_server(gateway: Gateway, cluster: ClusterId, field: str, what: str) -> 
         severity=Severity.ERROR,
         what=f"{what} is not known: the server is left out",
         fix=f"use one of {', '.join(_TRAFFIC)}" if "protocol" in field else f"use one of {', '.join(TlsMode)}",
+        field=field,
+    )
+
+
+def _bad_host(gateway: Gateway, cluster: ClusterId, field: str, host: str) -> Issue:
+    return Issue(
+        subject=Subject(cluster, "Gateway", gateway.metadata.namespace, gateway.metadata.name),
+        code="ISM0406",
+        severity=Severity.ERROR,
+        what=f"{host!r:.60} is no server name of TLS, neither whole nor *. and the end of one: it is left out",
+        fix="write names whole, or *.example.com, or * for all",
         field=field,
     )
 

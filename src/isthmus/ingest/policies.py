@@ -10,6 +10,7 @@ import msgspec
 
 from isthmus.api import security as api
 from isthmus.api.meta import KubernetesObject
+from isthmus.ingest.route_limits import CONTROL, HEADER
 from isthmus.ingest.targets import targets_of
 from isthmus.ingest.token_keys import check_address, check_keys, discovery_address
 from isthmus.model.addresses import is_port
@@ -148,6 +149,7 @@ def _token_rule(said: api.JwtRule) -> TokenRule:
         check_keys(said.jwks)
     elif said.jwks_uri:
         check_address(said.jwks_uri)
+    _check_headers(said)
     return TokenRule(
         issuer=said.issuer,
         audiences=tuple(said.audiences),
@@ -163,6 +165,23 @@ def _token_rule(said: api.JwtRule) -> TokenRule:
         timeout_seconds=seconds_of(said.timeout) if said.timeout else 5.0,
         listed_claims=tuple(said.space_delimited_claims),
     )
+
+
+def _check_headers(said: api.JwtRule) -> None:
+    """Raises ValueError for what Envoy would refuse, with every other rule."""
+    optional = (said.output_payload_to_header,) if said.output_payload_to_header else ()
+    given = (
+        *(each.name for each in said.from_headers),
+        *(each.header for each in said.output_claim_to_headers),
+        *optional,
+    )
+    for name in given:
+        if not HEADER.fullmatch(name):
+            raise ValueError(f"{name!r:.60} cannot be the name of a header")
+    if any(CONTROL.search(each.prefix) for each in said.from_headers):
+        raise ValueError("a prefix has a character that no header can have")
+    if not all(each.claim for each in said.output_claim_to_headers):
+        raise ValueError("a header is to have a claim without a name")
 
 
 def _rule(rule: api.Rule) -> Rule:
@@ -184,6 +203,7 @@ Objection = tuple[str, str, str]
 
 _NO_RANGE: Objection = ("neither an address nor a range of addresses", "address", "10.0.0.1 or 10.0.0.0/8")
 _NO_PORT: Objection = ("no number of a port", "port", "8080")
+_NO_HEADER: Objection = ("compared with a header that cannot be", "header", "request.headers[x-user]")
 _NO_TEMPLATE: Objection = ("no template for paths", "path", "/books/{*} or /books/{**}")
 
 
@@ -216,6 +236,8 @@ def _objection(name: str, value: str) -> Objection | None:
         return None if _is_range(value) else _NO_RANGE
     if name in _PORTS:
         return None if is_port(value) else _NO_PORT
+    if name.startswith("request.headers[") and CONTROL.search(name):
+        return _NO_HEADER
     return _NO_TEMPLATE if name == "paths" and bad_path_template(value) else None
 
 

@@ -34,8 +34,10 @@ _SECONDS_MAX = 2**31 - 1
 _BACK_OFF_MAX = 3600.0
 _NAME_MAX = 1024
 _HOST_MAX = 255
-_CONTROL = re.compile(r"[\x00\r\n]")
-_HEADER = re.compile(r":?[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_HEADER_MAX = 16384
+_CHANGES_MAX = 1000
+CONTROL = re.compile(r"[\x00\r\n]")
+HEADER = re.compile(r":?[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
 def refused_match(match: RequestMatch) -> Wrong:
@@ -79,13 +81,20 @@ def refused_connections(rule: ConnectionRule) -> Wrong:
             except ValueError:
                 yield "match.destinationSubnets", f"{subnet!r:.60} is neither an address nor a range of them"
         for host in match.sni_hosts:
-            if _CONTROL.search(host) or not host:
+            if CONTROL.search(host) or not host:
                 yield "match.sniHosts", f"{host!r:.60} is no host"
+            elif not is_server_name(host):
+                yield "match.sniHosts", f"{host!r:.60} is neither a whole name nor *. and the end of one"
+
+
+def is_server_name(host: str) -> bool:
+    """Whether Envoy compares it with the server name of a TLS handshake: in a name, a wildcard is a whole first label."""
+    return host == "*" or "*" not in host.removeprefix("*.")
 
 
 def refused_host(host: str) -> bool:
     """Whether it can be no host of a table of routes."""
-    return not host or _CONTROL.search(host) is not None or len(host.encode()) > _HOST_MAX
+    return not host.removesuffix(".") or CONTROL.search(host) is not None or len(host.encode()) > _HOST_MAX
 
 
 def _handling(said: Handling) -> Wrong:
@@ -100,6 +109,8 @@ def _handling(said: Handling) -> Wrong:
     yield from _plain(said.rewrite_authority, "rewrite.authority")
     if said.rewrite_regex:
         yield from _substitution(said.rewrite_regex, "rewrite.uriRegexRewrite")
+        if said.rewrite_path:
+            yield "rewrite", "uri and uriRegexRewrite exclude each other"
     yield from _seconds(said.timeout_seconds, "timeout")
     if said.retries:
         yield from _retries(said.retries)
@@ -157,9 +168,13 @@ def _changes(said: HeaderChanges, field: str) -> Wrong:
         ("response.add", said.response_add),
     )
     for operation, changes in given:
+        if len(changes) > _CHANGES_MAX:
+            yield f"{field}.{operation}", f"{len(changes)} headers are more than {_CHANGES_MAX}"
         for name, value in changes:
             yield from _header(name, f"{field}.{operation}")
             yield from _plain(value, f"{field}.{operation}.{name:.60}")
+            if len(value.encode()) > _HEADER_MAX or len(name) > _HEADER_MAX:
+                yield f"{field}.{operation}.{name:.60}", f"more than {_HEADER_MAX} bytes are no header"
             if why := bad_format(value):
                 yield f"{field}.{operation}.{name:.60}", why
     for name in (*said.request_remove, *said.response_remove):
@@ -191,12 +206,12 @@ def _expression(text: str, field: str) -> Wrong:
 
 
 def _header(name: str, field: str) -> Wrong:
-    if not _HEADER.fullmatch(name):
+    if not HEADER.fullmatch(name):
         yield field, f"{name!r:.60} cannot be the name of a header"
 
 
 def _plain(text: str, field: str) -> Wrong:
-    if _CONTROL.search(text):
+    if CONTROL.search(text):
         yield field, f"{text!r:.60} has a character that no header can have"
 
 

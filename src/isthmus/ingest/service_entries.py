@@ -10,7 +10,7 @@ from isthmus.api import networking as api
 from isthmus.api.core import ServicePort as PortObject
 from isthmus.ingest import labels
 from isthmus.ingest.machines import health_of_entry
-from isthmus.ingest.route_limits import refused_host
+from isthmus.ingest.route_limits import is_server_name, refused_host
 from isthmus.ingest.services import Declaration, protocol_of
 from isthmus.model.addresses import is_ip
 from isthmus.model.identity import SpiffeId, TrustDomain
@@ -105,14 +105,19 @@ def service_entry_of(obj: api.ServiceEntry, where: Where) -> tuple[ServiceEntry 
 
 
 def _hosts(obj: api.ServiceEntry, cluster: ClusterId) -> tuple[list[Hostname], tuple[Issue, ...]]:
-    """Without those that can be none: Envoy refuses a whole table of routes for one. `*` would be everybody else's."""
-    wrong = [index for index, host in enumerate(obj.spec.hosts) if host == "*" or refused_host(host)]
+    """Without those that can be none: Envoy refuses a whole table of routes, or listener, for one. `*` would be everybody else's."""
+    by_server_name = any(not _port(port).protocol.is_http for port in obj.spec.ports)
+    wrong = [
+        index
+        for index, host in enumerate(obj.spec.hosts)
+        if host == "*" or refused_host(host) or (by_server_name and not is_server_name(host))
+    ]
     issues = tuple(
         Issue(
             subject=Subject(cluster, "ServiceEntry", obj.metadata.namespace, obj.metadata.name),
             code="ISM0403",
             severity=Severity.ERROR,
-            what=f"{obj.spec.hosts[index]!r:.60} is no host: it is left out",
+            what=f"{obj.spec.hosts[index]!r:.60} is no host{' of connections' if by_server_name else ''}: it is left out",
             fix="use a DNS name, or a wildcard such as *.example.com",
             field=f"spec.hosts[{index}]",
         )

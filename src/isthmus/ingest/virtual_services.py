@@ -129,7 +129,7 @@ class _Reader:
 
     def _connection_match(self, said: api.ConnectionMatch) -> ConnectionMatch:
         return ConnectionMatch(
-            sni_hosts=tuple(host.lower() for host in said.sni_hosts),
+            sni_hosts=() if "*" in said.sni_hosts else tuple(host.lower() for host in said.sni_hosts),
             subnets=tuple(said.destination_subnets),
             port=said.port,
             source_namespace=said.source_namespace,
@@ -281,8 +281,8 @@ def _named(said: Mapping[str, api.StringMatch]) -> Named:
 
 
 def _text(said: api.StringMatch | None) -> TextMatch | None:
-    """None where nothing is compared."""
-    if said is None:
+    """None where nothing is compared. Every text begins with an empty prefix, which Envoy refuses to look for."""
+    if said is None or (said.prefix == "" and said.exact is None):
         return None
     for comparison, value in (
         (Comparison.EXACT, said.exact),
