@@ -12,12 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from forged_certificates import CLIENT, CODE, SERVER, forged
 from two_meshes import SHOP, TRUST_DOMAINS, Meshes, OneMesh, export, imported, meshes, peer
 
 from isthmus.controlplane.kept_peers import KeptPeers
 from isthmus.controlplane.peer_askers import PeerAskers
 from isthmus.controlplane.peer_links import Asked, PeerLinks, believe
 from isthmus.controlplane.peer_tls import Proof, asking, server_name
+from isthmus.controlplane.peer_tls import telling as as_teller
 from isthmus.controlplane.staleness import StalePolicy
 from isthmus.controlplane.world import World
 from isthmus.model.federation import HeardPeer
@@ -27,7 +29,7 @@ from isthmus.model.snapshot import MeshSettings, Snapshot
 from isthmus.model.topology import ImportState, Standing
 from isthmus.peering.client import PeerUnavailable, listen
 from isthmus.peering.messages import Goodbye, Hello, News, Taken, encode, from_teller
-from isthmus.peering.server import PeerServer, serving_peers
+from isthmus.peering.server import Feed, NotAdmitted, PeerServer, serving_peers
 from isthmus.peering.session import Hearing
 from isthmus.trust import x509
 from isthmus.trust.authority import CertificateAuthority
@@ -284,6 +286,32 @@ NAME = server_name(A, B)
 async def test_tls_itself_turns_away(what: str, name: str, signer: MeshId, claims: SpiffeId, mesh: str) -> None:
     async with telling(two()["b"]) as teller:
         assert await asked(teller.port, name, shown(signer, claims), Hello(mesh)) is None, what
+
+
+@pytest.mark.parametrize("usage", [SERVER, CODE])
+async def test_a_certificate_for_another_use_is_no_askers(usage: Any) -> None:
+    """Of the right authority, and with the whole right name."""
+    proof = Proof(*forged(AUTHORITIES[A].issuer, str(control_plane_of(A)), usages=(usage,)))
+    async with telling(two()["b"]) as teller:
+        assert await asked(teller.port, NAME, proof, Hello("mesh-a")) is None
+        assert teller.askers.told(A)[0] == 0
+        honest = await asked(teller.port, NAME, shown(A, control_plane_of(A)), Hello("mesh-a"))
+        assert isinstance(honest, News)
+
+
+@pytest.mark.parametrize("usage", [CLIENT, CODE])
+async def test_a_certificate_for_another_use_is_no_tellers(usage: Any) -> None:
+    proof = Proof(*forged(AUTHORITIES[B].issuer, str(control_plane_of(B)), usages=(usage,)))
+    met: list[Hello] = []
+
+    def admit(hello: Hello, _: Any) -> Feed:
+        met.append(hello)
+        raise NotAdmitted("nobody is expected")
+
+    server = PeerServer(admit, lambda _: None, as_teller(proof, BUNDLES[TRUST_DOMAINS[A]]))
+    async with serving_peers(server, "127.0.0.1", 0) as port:
+        assert await asked(port, NAME, shown(A, control_plane_of(A)), Hello("mesh-a")) is None
+    assert met == [], "it is not even told who asks"
 
 
 @pytest.mark.parametrize(
