@@ -43,13 +43,17 @@ def keys(x: str) -> str:
 
 
 class Issuer:
-    """Serves key sets by path, with a memory of what was asked for. `is_away`: every connection ends at once."""
+    """Serves key sets by path, with a memory of what was asked for. `is_away`: every connection ends at once. With `turns`, each answer
+    waits for one.
+    """
 
     def __init__(self) -> None:
         self.url = ""
         self.sets: dict[str, str] = {}
         self.is_away = False
         self.asked: list[str] = []
+        self.turns: asyncio.Semaphore | None = None
+        self.waiting = self.most_waiting = 0
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         self.asked.append(request.path)
@@ -57,6 +61,11 @@ class Issuer:
         if self.is_away:
             request.transport.abort()
             return web.Response()
+        if self.turns is not None:
+            self.waiting += 1
+            self.most_waiting = max(self.most_waiting, self.waiting)
+            await self.turns.acquire()
+            self.waiting -= 1
         if request.path == "/moved":
             raise web.HTTPFound("/a")
         if request.path == "/packed":
@@ -262,6 +271,22 @@ async def test_an_answer_that_comes_in_drops_is_not_waited_for(tmp_path, monkeyp
         await mesh.until(lambda: any("no whole answer within" in what for what in mesh.findings()))
 
 
+async def test_so_many_addresses_are_asked_at_once_and_the_others_in_their_turn(tmp_path, monkeypatch):
+    """Who writes a RequestAuthentication with many addresses takes no more of the control plane than that."""
+    monkeypatch.setattr("isthmus.controlplane.token_keys._AT_ONCE", 3)
+    async with running(tmp_path, refresh_seconds=60) as mesh:
+        issuer = mesh.issuer
+        issuer.turns = asyncio.Semaphore(0)
+        issuer.sets = {f"/{number}": keys("AAAA") for number in range(9)}
+        mesh.demands(*(issuer.url + path for path in issuer.sets))
+        for left in range(9, 0, -1):
+            await mesh.until(lambda left=left: issuer.waiting >= min(3, left))
+            issuer.turns.release()
+
+        await mesh.until(lambda: mesh.providers() == [keys("AAAA")] * 9)
+        assert issuer.most_waiting == 3
+
+
 async def test_an_address_that_is_blocked_is_not_called_by_number_either(tmp_path):
     async with running(tmp_path, blocked="127.0.0.0/8") as mesh:
         port = mesh.issuer.url.rpartition(":")[2]
@@ -398,3 +423,25 @@ def test_what_nobody_asks_for_any_more_is_not_kept(tmp_path):
     assert again.recalled("https://i/a") is None
     assert again.recalled("https://i/b") == KeptSet(keys("BBBB"), now)
     assert (tmp_path / "token-keys").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(("bound", "value"), [("_ADDRESSES_MAX", 2), ("_BYTES_MAX", 400)])
+def test_more_than_is_kept_leaves_the_file_as_it_was(tmp_path, monkeypatch, bound, value):
+    monkeypatch.setattr(f"isthmus.controlplane.kept_keys.{bound}", value)
+    now = datetime(2030, 1, 2, tzinfo=UTC)
+    kept = KeptKeys(str(tmp_path), lambda: now)
+    for name in "abcd":
+        kept.keep(f"https://i/{name}", keys("AAAA"))
+
+    again = KeptKeys(str(tmp_path), lambda: now)
+
+    assert [again.recalled(f"https://i/{name}") is not None for name in "abcd"] == [True, True, False, False]
+
+
+def test_a_file_that_is_larger_than_any_of_ours_is_not_read(tmp_path, monkeypatch):
+    (tmp_path / "token-keys").write_text(KEPT)
+    monkeypatch.setattr("isthmus.controlplane.kept_keys._BYTES_MAX", len(KEPT) - 1)
+
+    kept = KeptKeys(str(tmp_path), lambda: datetime(2030, 1, 2, tzinfo=UTC))
+
+    assert kept.recalled("https://i/a") is None

@@ -131,6 +131,33 @@ async def test_who_says_nothing_or_does_not_even_begin_tls_is_shown_out(monkeypa
         bare_writer.close()
 
 
+async def test_who_does_not_say_that_news_are_taken_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.1)
+    async with telling(a=b"1") as teller:
+        reader, writer = await teller.connect()
+        writer.write(encode(Hello("mesh-a")))
+        assert isinstance(from_teller(await reader.readuntil()), News)
+
+        assert await reader.read() == b""
+        assert teller.feeds == []
+        writer.close()
+
+
+async def test_who_does_not_read_news_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are more than anybody's buffers hold."""
+    monkeypatch.setattr(module, "ANSWER_SECONDS", 0.5)
+    async with telling(**{str(number): bytes(500_000) for number in range(60)}) as teller:
+        _, writer = await teller.connect()
+        writer.transport.pause_reading()  # type: ignore[attr-defined]
+        writer.write(encode(Hello("mesh-a")))
+        while not teller.feeds:  # noqa: ASYNC110 - nobody is called for it
+            await asyncio.sleep(0.01)
+
+        while teller.feeds:  # noqa: ASYNC110 - nobody is called for it
+            await asyncio.sleep(0.01)
+        writer.transport.abort()
+
+
 async def test_strangers_are_bounded_before_their_handshake_and_take_no_place_of_askers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -25,7 +25,7 @@ from isthmus.envoy import filters, guards, routes, tls
 from isthmus.envoy.common import BLACK_HOLE, INBOUND_PASSTHROUGH, address, everywhere, listen_at, seconds, uint32
 from isthmus.envoy.resources import Resource
 from isthmus.incremental.while_used import while_used
-from isthmus.model.gateways import ServerTls, TlsMode
+from isthmus.model.gateways import ServerTls
 from isthmus.model.identity import TrustDomain
 from isthmus.model.security import Authorization, MutualTlsMode, PathNormalization
 from isthmus.model.services import Protocol
@@ -198,8 +198,7 @@ def _own_tls(served: _Served, said: ServerTls, asked: _Guards) -> Any:
     """TLS that the proxy ends for its workload, with callers that need not be of the mesh. Nothing else is let in."""
     is_http = served.protocol.is_http
     serve = _http(served, asked, authenticated=True) if is_http else _tcp(served, asked)
-    peers = asked.peers if said.mode is TlsMode.ISTIO_MUTUAL else []
-    return _chain(served, "tls", (), [*peers, *serve], tls.gateway_socket(said, http=is_http))
+    return _chain(served, "tls", (), serve, tls.gateway_socket(said, http=is_http))
 
 
 def _mesh_chain(served: _Served, asked: _Guards, offered: Sequence[str], serve: Sequence[Any], socket: Any) -> Any:
