@@ -12,6 +12,8 @@ import yaml
 from isthmus.assurance.rendering import node_of, render
 from isthmus.assurance.scenario import scenario_of
 from isthmus.cli.envoy_judgement import verdict
+from isthmus.ingest.providers import providers_of
+from isthmus.ingest.telemetry_providers import telemetry_defaults_of
 
 SHOP = yaml.safe_load((Path(__file__).parent / "explaining" / "shop.yaml").read_text())
 GATEWAY = """
@@ -71,7 +73,23 @@ spec: {jwtRules: [{issuer: a, jwksUri: "https://a.example", fromHeaders: [{name:
 ---
 apiVersion: telemetry.istio.io/v1
 kind: Telemetry
-spec: {accessLogging: [{providers: [{name: envoy}], filter: {expression: "response.code >="}}]}
+spec:
+  accessLogging: [{providers: [{name: envoy}], filter: {expression: "response.code >="}}]
+  tracing: [{providers: [{name: zip}], customTags: {a: {header: {name: "a\\nb"}}}}]
+---
+apiVersion: networking.istio.io/v1
+kind: DestinationRule
+spec: {host: cart, subsets: [{name: "a\\0"}, {name: "xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx"}]}
+---
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+spec:
+  parentRefs: [{kind: Service, group: "", name: cart}]
+  rules:
+  - matches: [{path: {type: PathPrefix, value: "/a?b"}}]
+    backendRefs: [{name: cart, port: 80}]
+  - filters: [{type: RequestHeaderModifier, requestHeaderModifier: {set: [{name: ":path", value: a}]}}]
+    backendRefs: [{name: cart, port: 80}]
 """)
 )
 
@@ -80,6 +98,9 @@ def judged(*objects: dict[str, Any], proxy: str) -> tuple[str, list[str]]:
     """What Envoy has against it, and what users are told."""
     changed = copy.deepcopy(SHOP)
     made = [{"metadata": {"name": f"bad-{index}", "namespace": "shop"}} | each for index, each in enumerate(objects)]
+    changed["meshConfig"] = {
+        "extensionProviders": [{"name": "zip", "zipkin": {"service": "cart.shop.svc.cluster.local", "port": 80}}]
+    }
     changed["clusters"][0]["objects"] += [*yaml.safe_load_all(GATEWAY), *made]
     scenario = scenario_of(changed)
     document = render(scenario, node_of(scenario, proxy, "east"))
@@ -92,3 +113,39 @@ def test_envoy_takes_a_mesh_in_which_every_object_has_such_a_text(proxy):
 
     assert refused == ""
     assert {line.split()[0] for line in told if "shop/bad-" in line} == {each["kind"] for each in OBJECTS}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"statusOnError": "999"},
+        {"pathPrefix": "check"},
+        {"includeAdditionalHeadersInCheck": {"a b": "c"}},
+        {"includeAdditionalHeadersInCheck": {"a": "100%"}},
+        {"includeRequestBodyInCheck": {"maxRequestBytes": -1}},
+    ],
+)
+def test_a_provider_that_envoy_would_refuse_is_left_out_and_told(said):
+    found, [wrong] = providers_of(
+        {"extensionProviders": [{"name": "judge", "envoyExtAuthzHttp": {"service": "a", "port": 80} | said}]}
+    )
+
+    assert found == ()
+    assert wrong.startswith("extensionProviders[0].envoyExtAuthzHttp: ")
+
+
+@pytest.mark.parametrize("path", ["", "/var/" + "x" * 256])
+def test_a_log_that_can_be_no_file_is_left_out_and_told(path):
+    found, [wrong] = telemetry_defaults_of(
+        {"extensionProviders": [{"name": "mine", "envoyFileAccessLog": {"path": path}}]}
+    )
+
+    assert [log.name for log in found.logs] == ["envoy"]
+    assert "can be no file" in wrong
+
+
+@pytest.mark.parametrize("said", [-1, 101, "much"])
+def test_a_share_of_traces_that_is_none_is_told(said):
+    found, [wrong] = telemetry_defaults_of({"defaultConfig": {"tracing": {"sampling": said}}})
+
+    assert (found.sampling_percent, "no percentage" in wrong) == (1.0, True)

@@ -130,7 +130,9 @@ def _names(names: tuple[str, ...]) -> Any:
     found = string_pb2.ListStringMatcher()
     for name in names:
         matcher = found.patterns.add(ignore_case=True)
-        if name.endswith("*"):
+        if name == "*":
+            matcher.safe_regex.regex = ".*"
+        elif name.endswith("*"):
             matcher.prefix = name[:-1]
         elif name.startswith("*"):
             matcher.suffix = name[1:]

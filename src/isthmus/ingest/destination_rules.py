@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 
 from isthmus.api import networking as api
@@ -11,6 +12,9 @@ from isthmus.model.durations import seconds_of
 from isthmus.model.issues import Issue, Subject
 from isthmus.model.names import ClusterId, Hostname, Namespace
 from isthmus.model.traffic import DestinationRule, Subset, Wishes
+
+_SUBSET = re.compile(r"[A-Za-z0-9_.-]{1,63}")
+"""Part of a server name, by which gateways of networks are asked for it."""
 
 
 def destination_rule_of(
@@ -24,6 +28,11 @@ def destination_rule_of(
     policy, ports = reader.policy(spec.traffic_policy, "spec.trafficPolicy")
     subsets = []
     for index, subset in enumerate(spec.subsets):
+        if not _SUBSET.fullmatch(subset.name):
+            reader.not_done(
+                f"spec.subsets[{index}].name", f"{subset.name!r:.60} cannot be the name of a subset: it is left out"
+            )
+            continue
         own, own_ports = reader.policy(subset.traffic_policy, f"spec.subsets[{index}].trafficPolicy")
         chosen = tuple(sorted(subset.labels.items()))
         subsets.append(Subset(name=subset.name, labels=chosen, policy=own, port_policies=own_ports))

@@ -8,6 +8,9 @@ from typing import Any
 import msgspec
 
 from isthmus.api.meta import PortNumber, Wire
+from isthmus.ingest.checked import WHOLE_MAX
+from isthmus.ingest.command_operators import bad_format
+from isthmus.ingest.route_limits import CONTROL, HEADER, HEADER_BYTES_MAX
 from isthmus.model.durations import seconds_of
 from isthmus.model.security import AuthorizationProvider
 
@@ -36,6 +39,10 @@ class _Service(Wire, frozen=True):
     headers_to_downstream_on_allow: list[str] = []
 
 
+_STATUSES = frozenset((
+    100, *range(200, 209), 226, *range(300, 306), 307, 308, *range(400, 418), *range(421, 425), 426, 428, 429, 431, *range(500, 509), 510, 511,
+))  # fmt: skip
+"""What Envoy can answer with where a provider does not."""
 _KINDS = {"envoyExtAuthzHttp": False, "envoyExtAuthzGrpc": True}
 
 
@@ -59,6 +66,17 @@ def _provider(name: str, raw: object, is_grpc: bool) -> AuthorizationProvider:
     timeout = seconds_of(said.timeout)
     status = int(said.status_on_error)
     body = said.include_request_body_in_check or _Body()
+    if status not in _STATUSES:
+        raise ValueError(f"statusOnError {said.status_on_error!r:.20} is no status that Envoy knows")
+    if not 0 <= body.max_request_bytes <= WHOLE_MAX:
+        raise ValueError(f"maxRequestBytes {body.max_request_bytes} is not between 0 and {WHOLE_MAX}")
+    if said.path_prefix and (not said.path_prefix.startswith("/") or CONTROL.search(said.path_prefix)):
+        raise ValueError(f"pathPrefix {said.path_prefix!r:.60} does not begin with /")
+    for header, value in said.include_additional_headers_in_check.items():
+        if not HEADER.fullmatch(header) or CONTROL.search(value) or max(len(header), len(value)) > HEADER_BYTES_MAX:
+            raise ValueError(f"{header!r:.60} is no header that can be added")
+        if why := bad_format(value):
+            raise ValueError(why)
     return AuthorizationProvider(
         name=name,
         host=said.service.rpartition("/")[2].lower(),

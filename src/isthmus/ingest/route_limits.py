@@ -34,9 +34,10 @@ _SECONDS_MAX = 2**31 - 1
 _BACK_OFF_MAX = 3600.0
 _NAME_MAX = 1024
 _HOST_MAX = 255
-_HEADER_MAX = 16384
+HEADER_BYTES_MAX = 16384
 _CHANGES_MAX = 1000
 CONTROL = re.compile(r"[\x00\r\n]")
+_SEGMENTS = re.compile(r"[^?#]+[^?#/]", re.DOTALL)
 HEADER = re.compile(r":?[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 
 
@@ -48,6 +49,8 @@ def refused_match(match: RequestMatch) -> Wrong:
         ("authority", match.authority),
     ):
         yield from _text(text, f"match.{name}")
+    if match.uri and match.uri.comparison is Comparison.SEGMENTS and not _SEGMENTS.fullmatch(match.uri.value):
+        yield "match.uri", f"{match.uri.value!r:.60} is no beginning of a path: it may not have ? or #"
     yield from _headers(match.headers, "match.headers")
     yield from _headers(match.without_headers, "match.withoutHeaders")
     for name, text in match.query:
@@ -171,14 +174,14 @@ def _changes(said: HeaderChanges, field: str) -> Wrong:
         if len(changes) > _CHANGES_MAX:
             yield f"{field}.{operation}", f"{len(changes)} headers are more than {_CHANGES_MAX}"
         for name, value in changes:
-            yield from _header(name, f"{field}.{operation}")
+            yield from _changeable(name, f"{field}.{operation}")
             yield from _plain(value, f"{field}.{operation}.{name:.60}")
-            if len(value.encode()) > _HEADER_MAX or len(name) > _HEADER_MAX:
-                yield f"{field}.{operation}.{name:.60}", f"more than {_HEADER_MAX} bytes are no header"
+            if len(value.encode()) > HEADER_BYTES_MAX or len(name) > HEADER_BYTES_MAX:
+                yield f"{field}.{operation}.{name:.60}", f"more than {HEADER_BYTES_MAX} bytes are no header"
             if why := bad_format(value):
                 yield f"{field}.{operation}.{name:.60}", why
     for name in (*said.request_remove, *said.response_remove):
-        yield from _header(name, f"{field}.remove")
+        yield from _changeable(name, f"{field}.remove")
     yield from _plain(said.authority, f"{field}.request.set.host")
 
 
@@ -208,6 +211,12 @@ def _expression(text: str, field: str) -> Wrong:
 def _header(name: str, field: str) -> Wrong:
     if not HEADER.fullmatch(name):
         yield field, f"{name!r:.60} cannot be the name of a header"
+
+
+def _changeable(name: str, field: str) -> Wrong:
+    yield from _header(name, field)
+    if name.startswith(":") or name.lower() == "host":
+        yield field, f"{name:.60} is not a header that can be changed"
 
 
 def _plain(text: str, field: str) -> Wrong:

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from isthmus.api import telemetry as api
 from isthmus.ingest.command_operators import bad_format
 from isthmus.ingest.expressions import not_cel
+from isthmus.ingest.route_limits import HEADER
 from isthmus.ingest.targets import targets_of
 from isthmus.ingest.telemetry_metrics import metrics_rule, not_done
 from isthmus.model.issues import Issue, Severity, Subject
@@ -140,6 +141,8 @@ def _unusable(tag: TraceTag) -> str:
     """Why Envoy would refuse it, and with it the whole listener."""
     if not tag.name or not tag.value:
         return "has no name" if not tag.name else "says nothing"
+    if tag.source is TagSource.HEADER and not HEADER.fullmatch(tag.value):
+        return f"{tag.value!r:.60} cannot be the name of a header"
     return bad_format(tag.value) if tag.source is TagSource.FORMATTER else ""
 
 

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from isthmus.api.meta import PortNumber, Wire
+from isthmus.ingest.checked import WHOLE_MAX
 from isthmus.ingest.command_operators import bad_format
 from isthmus.model.addresses import is_port
 from isthmus.model.durations import seconds_of
@@ -21,6 +22,7 @@ PROMETHEUS = "prometheus"
 ENVOY = "envoy"
 """The provider that Istio has without being told, and that accessLogFile means."""
 
+_FILE_NAME_MAX = 255
 _LEGACY_TRACES = "zipkin (defaultConfig.tracing)"
 
 
@@ -94,12 +96,20 @@ def telemetry_defaults_of(config: Mapping[str, Any]) -> tuple[TelemetryDefaults,
         traces=tuple(traces[name] for name in sorted(traces)),
         default_logs=tuple(name for name in default_logs if name in logs),
         default_trace=next((name for name in default_traces if name in traces), ""),
-        sampling_percent=float(tracing.get("sampling", 1.0)),
+        sampling_percent=_sampling(tracing, wrong),
         metrics=known_metrics,
         default_metrics=tuple(name for name in named.get("metrics") or () if name in known_metrics),
         other_providers=tuple(sorted(others)),
     )
     return value, tuple(wrong)
+
+
+def _sampling(tracing: Mapping[str, Any], wrong: list[str]) -> float:
+    said = tracing.get("sampling", 1.0)
+    if isinstance(said, int | float) and 0 <= said <= 100:
+        return float(said)
+    wrong.append(f"defaultConfig.tracing.sampling: {said!r:.40} is no percentage: 1 holds")
+    return 1.0
 
 
 def _entries(config: Mapping[str, Any]) -> Iterator[tuple[int, str, str, Any]]:
@@ -131,6 +141,8 @@ def _envoy(config: Mapping[str, Any], wrong: list[str]) -> LogProvider:
 def _file(name: str, said: _FileLog) -> LogProvider:
     format_ = _checked(said.log_format or _Format())
     fields = _fields(format_.labels)
+    if not said.path or "\0" in said.path or any(len(part.encode()) > _FILE_NAME_MAX for part in said.path.split("/")):
+        raise ValueError(f"{said.path!r:.60} can be no file")
     return LogProvider(
         name=name, kind=LogKind.FILE, path=said.path, text=format_.text, fields=fields, as_json=bool(fields)
     )
@@ -171,6 +183,8 @@ def _texts(value: object) -> Iterator[str]:
 
 
 def _trace_server(name: str, kind: TraceKind, said: _TraceServer) -> TraceProvider:
+    if not 0 <= said.max_tag_length <= WHOLE_MAX:
+        raise ValueError(f"maxTagLength {said.max_tag_length} is not between 0 and {WHOLE_MAX}")
     path = "/api/v2/spans" if kind is TraceKind.ZIPKIN else said.http.path if said.http else ""
     return TraceProvider(
         name=name,
