@@ -251,3 +251,13 @@ def test_ranges_of_addresses_stand_beside_single_ones(words):
 
     assert (ranges.virtual_ips, ranges.address_ranges) == ((), ("10.1.0.0/16",))
     assert (single.ips_in("east"), single.address_ranges) == (("10.2.0.1",), ("10.1.0.0/16",))
+
+
+def test_an_endpoint_at_a_socket_is_left_out_and_told(words):
+    snapshot = read(
+        words, entry(words, resolution="STATIC", endpoints=[{"address": "unix:///a"}, {"address": "1.1.1.1"}])
+    )
+
+    assert [each.ip for each in endpoints(snapshot)] == ["1.1.1.1"]
+    [issue] = [each for each in snapshot.issues if each.code == "ISM0409"]
+    assert issue.field == "spec.endpoints[0].address"

@@ -392,3 +392,29 @@ def test_a_host_that_ends_in_a_dot_is_the_same_host(words):
     [found], _ = read(words, {"route": TO}, hosts=["s.ns.svc.cluster.local."])
 
     assert found.hosts == ("s.ns.svc.cluster.local",)
+
+
+@pytest.mark.parametrize(
+    ("ports", "mirror", "is_told"),
+    [
+        ((8080, 9090), {"host": "t"}, True),
+        ((80, 9090), {"host": "t"}, False),
+        ((8080,), {"host": "t"}, False),
+        ((8080, 9090), {"host": "t", "port": {"number": 9090}}, False),
+        ((8080, 9090), {"host": "nobody"}, False),
+    ],
+)
+def test_a_mirror_that_may_lead_nowhere_is_told(words, ports, mirror, is_told):
+    def service(name, *numbers):
+        return words.obj(
+            "Service",
+            name,
+            "ns",
+            spec={"clusterIP": "10.0.0.1", "ports": [{"name": f"http-{n}", "port": n} for n in numbers]},
+        )
+
+    rule = words.obj("VirtualService", "v", "ns", spec={"hosts": ["s"], "http": [{"route": TO, "mirror": mirror}]})
+
+    snapshot = words.snapshot(words.cluster("east", service("s", 80), service("t", *ports), rule))
+
+    assert [issue.code for issue in snapshot.issues] == ["ISM0410"] * is_told

@@ -8,6 +8,7 @@ from typing import Any
 
 from isthmus.ingest.configuration import Configuration
 from isthmus.ingest.gateway_api.backends import backend_issues
+from isthmus.ingest.mirrors import mirrors_without_port
 from isthmus.model.envoy_filters import VERSION
 from isthmus.model.issues import Issue
 from isthmus.model.names import ClusterId, ServiceKey
@@ -39,7 +40,8 @@ def told(
 ) -> tuple[Issue, ...]:
     """Everything that is wrong, once."""
     backends = backend_issues(configuration.attachments, services, config_cluster)
-    return tuple(sorted({*found, *configuration.issues, *backends}))
+    mirrors = mirrors_without_port(configuration.virtual_services, services, config_cluster)
+    return tuple(sorted({*found, *configuration.issues, *backends, *mirrors}))
 
 
 def _selector_keys(configuration: Configuration) -> frozenset[str]:

@@ -43,6 +43,9 @@ class Where:
     trust_domain: TrustDomain
 
 
+_SOCKET = "unix://"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ServiceEntry:
     """Services of one entry, with the endpoints that are written in it. `selector` chooses workloads of its namespace besides."""
@@ -86,6 +89,7 @@ def service_entry_of(obj: api.ServiceEntry, where: Where) -> tuple[ServiceEntry 
         return None, (issue,)
     targets = tuple(sorted((port.name, port.target_port or port.number) for port in spec.ports))
     hosts, issues = _hosts(obj, where.cluster)
+    issues += tuple(_at_sockets(obj, where.cluster))
     services = tuple(_service(host, obj, resolution, where) for host in hosts)
     return (
         ServiceEntry(
@@ -124,6 +128,20 @@ def _hosts(obj: api.ServiceEntry, cluster: ClusterId) -> tuple[list[Hostname], t
         for index in wrong
     )
     return [Hostname(host.lower()) for index, host in enumerate(obj.spec.hosts) if index not in wrong], issues
+
+
+def _at_sockets(obj: api.ServiceEntry, cluster: ClusterId) -> Iterator[Issue]:
+    """Proxies reach workloads by addresses of networks; a socket is a file of one host."""
+    for index, endpoint in enumerate(obj.spec.endpoints):
+        if endpoint.address.startswith(_SOCKET):
+            yield Issue(
+                subject=Subject(cluster, "ServiceEntry", obj.metadata.namespace, obj.metadata.name),
+                code="ISM0409",
+                severity=Severity.WARNING,
+                what=f"{endpoint.address:.60} is a unix socket, which no proxy is sent to: the endpoint is left out",
+                fix="let the application listen at an address, and name that",
+                field=f"spec.endpoints[{index}].address",
+            )
 
 
 def workload_entry_of(obj: api.WorkloadEntry, where: Where) -> Candidate:
@@ -215,7 +233,7 @@ def _written(
     entries = obj.spec.endpoints[:1] if resolution is Resolution.DNS_FIRST else obj.spec.endpoints
     if not entries and resolution in _BY_NAME:
         entries = [api.WorkloadEntrySpec(address=service.hostname)]
-    for entry in entries:
+    for entry in (each for each in entries if not each.address.startswith(_SOCKET)):
         own = dict(targets) | entry.ports
         workload = _workload(entry, service.namespace, "", where)
         if obj.spec.location != _INTERNAL and entry.labels.get(labels.TLS_MODE) != "istio":
