@@ -320,6 +320,35 @@ async def test_who_comes_and_says_nothing_is_shown_out(authority, monkeypatch):
     assert left <= 1
 
 
+@pytest.mark.parametrize("said", [b"", b"\x16\x03\x01\x02"], ids=["nothing", "the beginning"])
+async def test_a_crowd_that_never_ends_its_handshakes_keeps_nobody_out(authority, monkeypatch, said):
+    """Waiting for each of them to run out of time would take twice 20 s."""
+    monkeypatch.setattr(native_server, "HANDSHAKES_AT_ONCE", 2)
+    monkeypatch.setattr(native_server, "HANDSHAKE_SECONDS", 20.0)
+    async with serving(Doors(table(10)), authority, ClientCertificate.WELCOME) as (_, port):
+        crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
+        for _, writer in crowd:
+            writer.write(said)
+        context = ssl.create_default_context(cadata=authority.root_pem)
+        async with asyncio.timeout(19):
+            _, greeted = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=NAME)
+        for _, writer in (*crowd, (None, greeted)):
+            writer.close()
+
+
+async def test_where_all_places_are_taken_the_one_that_has_said_nothing_longest_makes_room(authority, monkeypatch):
+    monkeypatch.setattr(native_server, "CONNECTIONS_MAX", 3)
+    monkeypatch.setattr(native_server, "HANDSHAKE_SECONDS", SECONDS * 2)
+    async with serving(Doors(table(10)), authority, ClientCertificate.WELCOME) as (_, port):
+        crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(3)]
+        context = ssl.create_default_context(cadata=authority.root_pem)
+        _, greeted = await asyncio.open_connection("127.0.0.1", port, ssl=context, server_hostname=NAME)
+
+        assert await crowd[0][0].read() == b""
+        for _, writer in (*crowd, (None, greeted)):
+            writer.close()
+
+
 async def test_a_flood_ends_the_connection_that_it_came_on(authority):
     async with plain(Doors(table(10))) as (_, port):
         reader, writer = await asyncio.open_connection("127.0.0.1", port)

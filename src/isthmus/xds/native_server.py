@@ -54,6 +54,18 @@ class _Greeting:
         self.began = began
 
 
+class _Silent:
+    """A connection on which no handshake has begun: it costs a descriptor, and takes nobody's turn."""
+
+    __slots__ = ("began", "context", "peer", "socket")
+
+    def __init__(self, sock: socket.socket, context: ssl.SSLContext, peer: str, began: float) -> None:
+        self.socket = sock
+        self.context = context
+        self.peer = peer
+        self.began = began
+
+
 class NativeServer:
     """Listens on any number of ports. Use `native_server`, which runs it."""
 
@@ -67,6 +79,7 @@ class NativeServer:
         self._door = select.epoll()
         self._listeners: dict[int, tuple[socket.socket, ssl.SSLContext | None]] = {}
         self._connections: dict[int, Connection] = {}
+        self._silent: dict[int, _Silent] = {}
         self._greetings: dict[int, _Greeting] = {}
         self._queue: deque[tuple[socket.socket, ssl.SSLContext, str]] = deque()
         self._telling_first_until = 0.0
@@ -105,6 +118,8 @@ class NativeServer:
         self._listeners.clear()
         while self._queue:
             self._queue.popleft()[0].close()
+        while self._silent:
+            self._end_longest_silent()
         for greeting in list(self._greetings.values()):
             self._greeted(greeting)
             greeting.socket.close()
@@ -150,6 +165,12 @@ class NativeServer:
     def _greet(self) -> None:
         """A few steps of handshakes: each costs up to two milliseconds of cryptography."""
         for number, _ in self._door.poll(0, _HANDSHAKE_STEPS_EACH_TURN):
+            if number in self._silent:
+                begun = self._silent.pop(number)
+                self._door.unregister(number)
+                self._queue.append((begun.socket, begun.context, begun.peer))
+                self._let_in()
+                continue
             greeting = self._greetings[number]
             try:
                 greeting.socket.do_handshake()
@@ -187,7 +208,7 @@ class NativeServer:
 
     def _accept(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
         for _ in range(_EVENTS_AT_ONCE):
-            if len(self._connections) + len(self._greetings) + len(self._queue) >= CONNECTIONS_MAX:
+            if self._is_full() and not self._end_longest_silent():
                 self._pause()
                 return
             try:
@@ -204,8 +225,21 @@ class NativeServer:
             if context is None:
                 self._connected(sock, peer, "")
             else:
-                self._queue.append((sock, context, peer))
-                self._let_in()
+                self._silent[sock.fileno()] = _Silent(sock, context, peer, self._loop.time())
+                self._door.register(sock.fileno(), select.EPOLLIN)
+
+    def _is_full(self) -> bool:
+        waiting = len(self._silent) + len(self._queue) + len(self._greetings)
+        return len(self._connections) + waiting >= CONNECTIONS_MAX
+
+    def _end_longest_silent(self) -> bool:
+        """False if there is none."""
+        if not self._silent:
+            return False
+        number = next(iter(self._silent))
+        self._door.unregister(number)
+        self._silent.pop(number).socket.close()
+        return True
 
     def _let_in(self) -> None:
         """Handshakes that wait begin when others have ended: the memory and work under way have a bound."""
@@ -252,12 +286,21 @@ class NativeServer:
         """Once a second: who takes too long, who is silent, who does nothing."""
         self._sweeping = self._loop.call_later(1.0, self._sweep)
         now = self._loop.time()
-        for greeting in [found for found in self._greetings.values() if now - found.began > HANDSHAKE_SECONDS]:
-            self._greeted(greeting)
-            greeting.socket.close()
+        while self._silent and now - next(iter(self._silent.values())).began > HANDSHAKE_SECONDS:
+            self._end_longest_silent()
+        self._end_slow_greetings(now)
         self._let_in()
         for connection in list(self._connections.values()):
             self._look_after(connection, now)
+
+    def _end_slow_greetings(self, now: float) -> None:
+        """In the way of others after a tenth of its time is whoever has said nothing that we have not read."""
+        heard = {number for number, _ in self._door.poll(0, CONNECTIONS_MAX)} if self._queue else set(self._greetings)
+        for number, greeting in list(self._greetings.items()):
+            took = now - greeting.began
+            if took > HANDSHAKE_SECONDS or (number not in heard and took > HANDSHAKE_SECONDS / 10):
+                self._greeted(greeting)
+                greeting.socket.close()
 
     def _look_after(self, connection: Connection, now: float) -> None:
         silent = now - connection.heard
