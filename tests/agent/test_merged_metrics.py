@@ -11,6 +11,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from isthmus.agent.app_probes import AppProbes
 from isthmus.agent.merged_metrics import MergedMetrics, NotScraped, checked
@@ -109,6 +110,14 @@ async def test_a_workload_that_misbehaves_costs_its_own_part_alone(scraped, work
     assert failures(text) == {"envoy": 1, "application": 1}
     assert "istio_requests_total" not in text
     assert "html" not in text
+
+
+async def test_a_workload_that_says_too_much_is_not_heard_to_the_end(scraped, workload):
+    with capture_logs() as lines:
+        await scraped(Scraped(workload, "/endless"), **{"X-Prometheus-Scrape-Timeout-Seconds": "9"})
+
+    [why] = [line["error"] for line in lines if line.get("of") == "application"]
+    assert f"says more than {16 << 20} bytes" in why
 
 
 async def test_a_workload_that_is_not_there_is_counted(scraped):

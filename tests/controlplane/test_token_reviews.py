@@ -24,10 +24,13 @@ class Reviewer:
 
     def __init__(self) -> None:
         self.under_way = self.most = self.answered = 0
+        self.audiences: list[list[str]] = []
         self.arrived, self.let_go = asyncio.Condition(), asyncio.Event()
 
     async def serve(self, request: web.Request) -> web.Response:
-        token = (await request.json())["spec"]["token"]
+        spec = (await request.json())["spec"]
+        token = spec["token"]
+        self.audiences.append(spec.get("audiences"))
         async with self.arrived:
             self.under_way += 1
             self.most = max(self.most, self.under_way)
@@ -93,6 +96,16 @@ async def test_however_many_tokens_are_shown_an_api_server_is_asked_about_32_at_
     assert [each.result() for each in flood] == [None] * len(flood)
     assert good.result() == account
     assert (east.most, east.answered) == (AT_ONCE, len(flood) + 1)
+
+
+async def test_a_token_counts_for_the_audience_of_the_mesh_alone(clusters):
+    """An API server vouches for tokens of its own audience where none is asked for, and every Pod has one of those."""
+    west, _ = clusters[WEST]
+    west.let_go.set()
+
+    await TokenReviews(lambda cluster: clusters[cluster][1]).review("good", WEST)
+
+    assert west.audiences == [["istio-ca"]]
 
 
 async def test_a_flood_of_tokens_leaves_room_for_the_control_planes_own_questions(clusters):

@@ -7,6 +7,7 @@ import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import monotonic
 
@@ -82,7 +83,7 @@ async def is_served(port: int) -> bool:
 
 @pytest.mark.parametrize("begun", [b"", b"G", b"GET /ready HTTP/1.1\r\nHost: x\r\n", QUESTION[:-1]])
 async def test_who_does_not_finish_the_head_of_a_request_is_let_go(begun):
-    async with site() as port:
+    async with site(replace(QUICK, idle_seconds=2 * DEADLINE)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(begun)
 
@@ -91,7 +92,7 @@ async def test_who_does_not_finish_the_head_of_a_request_is_let_go(begun):
 
 
 async def test_a_head_that_comes_byte_by_byte_gains_no_time():
-    async with site() as port:
+    async with site(replace(QUICK, idle_seconds=2 * DEADLINE)) as port:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         began = monotonic()
 
@@ -133,7 +134,7 @@ async def test_who_does_not_read_the_answer_is_let_go():
 
 
 async def test_more_than_there_is_room_for_take_the_place_of_the_oldest_idle_one():
-    patient = Patience(connections=4)
+    patient = Patience(connections=4, head_seconds=2 * DEADLINE)
     async with site(patient) as port:
         crowd = [await asyncio.open_connection("127.0.0.1", port) for _ in range(4)]
 

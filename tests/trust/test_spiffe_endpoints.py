@@ -148,6 +148,18 @@ async def test_each_refusal_has_a_word_and_a_sentence(answer: Answer, word: Refu
     assert said in sentence
 
 
+@pytest.mark.parametrize("where", ["http://127.0.0.1:1/", "https://me:secret@127.0.0.1:1/"])
+async def test_a_redirect_that_is_followed_leads_to_proper_endpoints_alone(where: str, tmp_path: Path) -> None:
+    async def elsewhere(_: web.Request) -> web.StreamResponse:
+        raise web.HTTPTemporaryRedirect(where)
+
+    async with endpoint(tmp_path, answer=elsewhere) as url:
+        with pytest.raises(NotFetched) as caught:
+            await fetch_bundle(PARTNER, url, trust(), seconds=5)
+
+    assert caught.value.refusal is Refusal.NOT_AN_ENDPOINT
+
+
 async def test_an_endpoint_that_is_not_there_is_unreachable() -> None:
     assert (await refusal("https://127.0.0.1:1/"))[0] is Refusal.UNREACHABLE
 
