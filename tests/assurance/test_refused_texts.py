@@ -65,7 +65,7 @@ spec:
 ---
 apiVersion: security.istio.io/v1
 kind: AuthorizationPolicy
-spec: {rules: [{when: [{key: "request.headers[a\\0]", values: [b]}]}]}
+spec: {action: CUSTOM, provider: {name: judge}, rules: [{to: [{operation: {paths: [/a]}}]}, {when: [{key: "request.headers[a\\0]", values: [b]}]}]}
 ---
 apiVersion: security.istio.io/v1
 kind: RequestAuthentication
@@ -98,8 +98,10 @@ def judged(*objects: dict[str, Any], proxy: str) -> tuple[str, list[str]]:
     """What Envoy has against it, and what users are told."""
     changed = copy.deepcopy(SHOP)
     made = [{"metadata": {"name": f"bad-{index}", "namespace": "shop"}} | each for index, each in enumerate(objects)]
+    cart = {"service": "cart.shop.svc.cluster.local", "port": 80}
+    asked = cart | {"includeRequestHeadersInCheck": ["*"], "headersToUpstreamOnAllow": ["*"]}
     changed["meshConfig"] = {
-        "extensionProviders": [{"name": "zip", "zipkin": {"service": "cart.shop.svc.cluster.local", "port": 80}}]
+        "extensionProviders": [{"name": "zip", "zipkin": cart}, {"name": "judge", "envoyExtAuthzHttp": asked}]
     }
     changed["clusters"][0]["objects"] += [*yaml.safe_load_all(GATEWAY), *made]
     scenario = scenario_of(changed)
@@ -121,6 +123,7 @@ def test_envoy_takes_a_mesh_in_which_every_object_has_such_a_text(proxy):
         {"statusOnError": "999"},
         {"pathPrefix": "check"},
         {"includeAdditionalHeadersInCheck": {"a b": "c"}},
+        {"includeAdditionalHeadersInCheck": {":path": "/"}},
         {"includeAdditionalHeadersInCheck": {"a": "100%"}},
         {"includeRequestBodyInCheck": {"maxRequestBytes": -1}},
     ],

@@ -129,7 +129,7 @@ def _matched(rbac: str) -> Any:
 def _names(names: tuple[str, ...]) -> Any:
     found = string_pb2.ListStringMatcher()
     for name in names:
-        matcher = found.patterns.add(ignore_case=True)
+        matcher = found.patterns.add(ignore_case=name != "*")
         if name == "*":
             matcher.safe_regex.regex = ".*"
         elif name.endswith("*"):

@@ -73,7 +73,12 @@ def _provider(name: str, raw: object, is_grpc: bool) -> AuthorizationProvider:
     if said.path_prefix and (not said.path_prefix.startswith("/") or CONTROL.search(said.path_prefix)):
         raise ValueError(f"pathPrefix {said.path_prefix!r:.60} does not begin with /")
     for header, value in said.include_additional_headers_in_check.items():
-        if not HEADER.fullmatch(header) or CONTROL.search(value) or max(len(header), len(value)) > HEADER_BYTES_MAX:
+        if (
+            header.startswith(":")
+            or not HEADER.fullmatch(header)
+            or CONTROL.search(value)
+            or max(len(header), len(value)) > HEADER_BYTES_MAX
+        ):
             raise ValueError(f"{header!r:.60} is no header that can be added")
         if why := bad_format(value):
             raise ValueError(why)
