@@ -183,6 +183,22 @@ async def test_an_upstream_server_that_is_not_there_is_a_failure_to_try_again(dn
     assert asker.server.upstream.failed == 1
 
 
+async def test_so_many_questions_wait_for_name_servers_and_the_next_is_to_be_asked_again(dns, table, monkeypatch):
+    """The name server never answers; who floods it with other names takes no more sockets than that."""
+    monkeypatch.setattr("isthmus.dns.client._AT_ONCE_MAX", 2)
+    upstream = Upstream(lambda _: [])
+    async with running(table, upstream) as asker, asyncio.TaskGroup() as tasks:
+        waiting = [tasks.create_task(asker.over_udp(dns.ask(f"{name}.example.org"))) for name in "ab"]
+        while len(upstream.asked) < 2:  # noqa: ASYNC110 - nobody is called for it
+            await asyncio.sleep(0.01)
+        reply = dns.read(await asker.over_udp(dns.ask("c.example.org")))
+        for task in waiting:
+            task.cancel()
+
+    assert reply.code == "SERVFAIL"
+    assert len(upstream.asked) == 2
+
+
 async def test_nonsense_disturbs_nobody(dns, table):
     async with running(table) as asker:
         with bound(socket.SOCK_DGRAM) as mine:
