@@ -85,6 +85,11 @@ class Isthmus:
         return found
 
 
+def _by(answer: dict[str, str]) -> str:
+    """Who answered; other paths than the usual one do not tell."""
+    return answer.get("error") or (f"{answer['version']} in {answer['cluster']}" if "version" in answer else "somebody")
+
+
 @dataclass
 class Mesh:
     """The running mesh, as tests ask it."""
@@ -134,7 +139,7 @@ class Mesh:
         """Requests of the cluster's client to helloworld."""
         where = next(found for found in clients(self.status()) if found[0] == cluster)
         answers = ask(self.client, *where, count=count, **how)
-        by = Counter(answer.get("error") or f"{answer['version']} in {answer['cluster']}" for answer in answers)
+        by = Counter(_by(answer) for answer in answers)
         print(f"asked from {cluster}: {', '.join(f'{times} by {who}' for who, times in sorted(by.items()))}")
         return answers
 
