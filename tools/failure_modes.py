@@ -2,7 +2,7 @@
 
     python tools/failure_modes.py [PAGE]
     python tools/failure_modes.py --only "a zone of east" "the cluster center"
-    python tools/failure_modes.py --renew "a zone of east, silent"
+    python tools/failure_modes.py --renew "a zone of east, killed"
 
 With `--only`, the rows of these losses are printed, and nothing is written; with `--renew` they are written, and the page keeps its others.
 
@@ -88,17 +88,32 @@ class Status:
         return int(self._clusters[cluster]["processIds"][name])
 
 
-def _zone(breaker: Breaker, status: Status) -> None:
-    """The one that east's client is not in: what is measured is its requests."""
+def _zone(status: Status) -> list[tuple[str, str, str]]:
+    """Workloads of the one that east's client is not in: what is measured is its requests."""
     [zone] = {"east-a", "east-b"} - {status.node_of("east", "client")}
-    for where in status.pods("east", "helloworld", zone):
+    return status.pods("east", "helloworld", zone)
+
+
+def _zone_silent(breaker: Breaker, status: Status) -> None:
+    for where in _zone(status):
         breaker.silence(breaker.pids(*where)[:1])
 
 
-def _cluster(breaker: Breaker, status: Status) -> None:
+def _zone_killed(breaker: Breaker, status: Status) -> None:
+    for where in _zone(status):
+        breaker.kill(breaker.pids(*where))
+
+
+def _cluster_silent(breaker: Breaker, status: Status) -> None:
     for where in status.pods("center"):
         breaker.silence(breaker.pids(*where)[:1])
     breaker.freeze([status.process("center", "apiserver")])
+
+
+def _cluster_killed(breaker: Breaker, status: Status) -> None:
+    for where in status.pods("center"):
+        breaker.kill(breaker.pids(*where))
+    breaker.kill([status.process("center", "apiserver")])
 
 
 def _killed(app: str, cluster: str, *, container: str, all_of_them: bool = False) -> Callable[[Breaker, Status], None]:
@@ -130,8 +145,11 @@ EXPERIMENTS = (
     Experiment("a workload", "killed", _killed("helloworld", "east", container="helloworld", all_of_them=True)),
     Experiment("a workload", "hangs", _frozen("helloworld", "center", "helloworld")),
     Experiment("a workload's proxy", "killed", _killed("helloworld", "center", container="istio-proxy")),
-    Experiment("a zone of east", "silent", _zone),
-    Experiment("the cluster center", "silent", _cluster),
+    Experiment("a zone of east", "killed", _zone_killed),
+    Experiment("a zone of east", "silent", _zone_silent),
+    Experiment("the cluster center", "killed", _cluster_killed),
+    Experiment("the cluster center", "silent", _cluster_silent),
+    Experiment("center's API server", "killed", lambda b, s: b.kill([s.process("center", "apiserver")])),
     Experiment("center's API server", "hangs", lambda b, s: b.freeze([s.process("center", "apiserver")])),
     Experiment("east's control plane", "killed", _killed("istiod", "east", container="discovery")),
     Experiment("east's control plane", "hangs", _frozen("istiod", "east", "discovery")),
