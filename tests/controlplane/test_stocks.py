@@ -108,3 +108,30 @@ def test_nothing_is_kept_of_scopes_that_nobody_is_in(mesh):
     gc.collect()
 
     assert (mesh.kept.scopes, mesh.kept.stocks) == (0, 0)
+
+
+def test_who_comes_while_nothing_changes_takes_no_step(mesh):
+    taken = []
+    stocks = mesh.kept._stocks
+    step = stocks.step
+    stocks.step = lambda *given: taken.append(given) or step(*given)
+
+    mesh.kept.connect(mesh.proxies[0])
+    list(mesh.kept.settling())
+
+    assert taken == []
+
+
+def test_versions_are_put_together_once_for_all_who_come_until_a_stock_changes():
+    stocks = Stocks()
+    first, _ = stocks.step(EMPTY, (BLOCKS["a"],), {BLOCKS["a"]: shelf("a", 1, 1, 0)})
+    stocks.settled()
+    asked = stocks.versions(first, CLUSTER)
+
+    stocks.settled()
+    again = stocks.versions(first, CLUSTER)
+    second, _ = stocks.step(first, (BLOCKS["a"],), {BLOCKS["a"]: shelf("a", 2, 1, 0)})
+    stocks.settled()
+
+    assert again is asked
+    assert stocks.versions(second, CLUSTER).keys() == {"a0", "a1"}

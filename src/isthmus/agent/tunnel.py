@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ssl
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -99,7 +100,8 @@ class Outside:
         self._ends = ends
         self._idle: list[_Idle] = []
         self._came = asyncio.Event()
-        self._callers: dict[asyncio.Task[None], None] = {}
+        self._callers: OrderedDict[asyncio.Task[None], None] = OrderedDict()
+        """The one that has been silent longest comes first."""
 
     def inside(self) -> asyncio.Protocol:
         """For one more connection that dials in."""
@@ -141,16 +143,15 @@ class Outside:
     async def serve_caller(self, port: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Through the newest connection that waits. Without any, the caller waits a little, and is then refused."""
         if len(self._callers) >= _CALLERS_MAX:
-            longest = next(iter(self._callers))
-            del self._callers[longest]
+            longest, _ = self._callers.popitem(last=False)
             longest.cancel()
         task = asyncio.current_task()
         assert task is not None, "a coroutine runs in a task"
         self._callers[task] = None
 
         def heard() -> None:
-            if self._callers.pop(task, True) is None:
-                self._callers[task] = None
+            if task in self._callers:
+                self._callers.move_to_end(task)
 
         try:
             async with asyncio.timeout(_WAIT_SECONDS):

@@ -50,7 +50,7 @@ class Answer(web.StreamResponse):
 
     def _head(self, request: web.BaseRequest) -> bytes:
         version = request.version
-        more = "".join([f"{name}: {value}\r\n" for name, value in self.headers.items()])
+        more = "".join([_line(name, value) for name, value in self.headers.items()])
         if version < HttpVersion11:
             more += "Connection: keep-alive\r\n" if self._keep_alive else ""
         elif not self._keep_alive:
@@ -59,6 +59,13 @@ class Answer(web.StreamResponse):
             f"HTTP/{version.major}.{version.minor} {self.status} {self.reason}\r\nContent-Type: {self._type}\r\n"
             f"Content-Length: {len(self._bytes)}\r\nDate: {_date(int(time.time()))}\r\n{more}\r\n"
         ).encode()
+
+
+def _line(name: str, value: str) -> str:
+    """Of the head. Raises ValueError for what would be more than one: whoever put it there has not looked at it."""
+    if "\r" in value or "\n" in value:
+        raise ValueError(f"the header {name} would be several lines")
+    return f"{name}: {value}\r\n"
 
 
 @lru_cache(maxsize=1)

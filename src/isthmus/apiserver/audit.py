@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 import os
+import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,7 +17,6 @@ from typing import Any
 import msgspec
 import structlog
 
-from isthmus.apiserver import identifiers
 from isthmus.apiserver.access import Attributes, User
 
 FILE = "audit.log"
@@ -75,7 +75,7 @@ def event_of(asked: Asked, code: int, now: datetime, name: str = "") -> dict[str
         "kind": "Event",
         "apiVersion": "audit.k8s.io/v1",
         "level": "Metadata",
-        "auditID": identifiers.fresh(),
+        "auditID": str(uuid.uuid4()),
         "stage": "ResponseComplete",
         "requestURI": asked.uri[:_TEXT_MAX],
         "verb": what.verb if what is not None else asked.method.lower(),

@@ -5,11 +5,12 @@ from __future__ import annotations
 import base64
 import random
 import time
+import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
-from isthmus.apiserver import identifiers, webhook_shapes
+from isthmus.apiserver import webhook_shapes
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.status import invalid
 
@@ -20,7 +21,7 @@ _SERVERS = frozenset(
 )
 """Fields of metadata that a new object cannot bring along."""
 
-_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
+PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _SUFFIX = "bcdfghjklmnpqrstvwxz2456789"
 
 
@@ -50,7 +51,7 @@ def new_metadata(kind: Kind, obj: Object, namespace: str) -> None:
         metadata.pop("namespace", None)
     for field in _SERVERS.intersection(metadata):
         del metadata[field]
-    metadata["uid"] = identifiers.fresh()
+    metadata["uid"] = str(uuid.uuid4())
     metadata["creationTimestamp"] = now()
     if kind.counts_changes:
         metadata["generation"] = 1
@@ -101,7 +102,7 @@ def _pod_spec(spec: Object) -> None:
         container.setdefault("terminationMessagePolicy", "File")
         tag = str(container.get("image", "")).rpartition(":")[2]
         container.setdefault("imagePullPolicy", "Always" if tag in ("", "latest") else "IfNotPresent")
-        for field in _PROBES:
+        for field in PROBES:
             if container.get(field) is not None:
                 _probe(container[field])
         for port in container.get("ports") or ():

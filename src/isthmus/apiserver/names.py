@@ -12,7 +12,12 @@ _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
 _PART = "([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]"
 _VALUE = f"({_PART})?"
 _KEY = "[-._a-zA-Z0-9]+"
+_LABEL_MAX, _SUBDOMAIN_MAX = 63, 253
+_QUALIFIED_MAX = _SUBDOMAIN_MAX + 1 + _LABEL_MAX
 _PATTERNS = {pattern: re.compile(pattern) for pattern in (_LABEL, _SUBDOMAIN, _PART, _VALUE, _KEY)}
+
+PROTOCOLS = ("SCTP", "TCP", "UDP")
+"""Of ports, of containers and of Services."""
 
 _CHARACTERS = "alphanumeric characters, '-', '_' or '.'"
 _ENDS = "must start and end with an alphanumeric character"
@@ -30,15 +35,20 @@ def _longer(text: str, most: int, unit: str = "bytes") -> Iterator[str]:
 
 
 @lru_cache(maxsize=4096)
+def _matches(pattern: str, text: str) -> bool:
+    """Texts that come again. Their length is looked at before: what is remembered has a bound in bytes, too."""
+    return _PATTERNS[pattern].fullmatch(text) is not None
+
+
 def is_label(text: str) -> bool:
-    return len(text) <= 63 and _PATTERNS[_LABEL].fullmatch(text) is not None
+    return len(text) <= _LABEL_MAX and _matches(_LABEL, text)
 
 
 def label(text: str) -> Iterator[str]:
     """One label of a DNS name."""
     if is_label(text):
         return
-    yield from _longer(text, 63, "characters")
+    yield from _longer(text, _LABEL_MAX, "characters")
     if "." in text and _PATTERNS[_SUBDOMAIN].fullmatch(text):
         yield "must not contain dots"
     elif not _PATTERNS[_LABEL].fullmatch(text):
@@ -46,16 +56,15 @@ def label(text: str) -> Iterator[str]:
         yield f"a lowercase RFC 1123 label {consist} {_used(_LABEL, 'my-name', '123-abc')}"
 
 
-@lru_cache(maxsize=4096)
 def is_subdomain(text: str) -> bool:
-    return len(text) <= 253 and _PATTERNS[_SUBDOMAIN].fullmatch(text) is not None
+    return len(text) <= _SUBDOMAIN_MAX and _matches(_SUBDOMAIN, text)
 
 
 def subdomain(text: str) -> Iterator[str]:
     """A DNS name, as most objects' names are."""
     if is_subdomain(text):
         return
-    yield from _longer(text, 253, "characters")
+    yield from _longer(text, _SUBDOMAIN_MAX, "characters")
     if not _PATTERNS[_SUBDOMAIN].fullmatch(text):
         consist = f"must consist of lower case alphanumeric characters, '-' or '.', and {_ENDS}"
         yield f"a lowercase RFC 1123 subdomain {consist} {_used(_SUBDOMAIN, 'example.com')}"
@@ -68,8 +77,12 @@ def path_segment(text: str) -> Iterator[str]:
     yield from (f"may not contain '{letter}'" for letter in "/%" if letter in text)
 
 
-@lru_cache(maxsize=4096)
 def is_qualified(text: str) -> bool:
+    return len(text) <= _QUALIFIED_MAX and _is_qualified(text)
+
+
+@lru_cache(maxsize=4096)
+def _is_qualified(text: str) -> bool:
     return not any(_qualified(text))
 
 
@@ -95,9 +108,8 @@ def _qualified(text: str) -> Iterator[str]:
         yield f"name part {_OF_PARTS}"
 
 
-@lru_cache(maxsize=4096)
 def is_label_value(text: str) -> bool:
-    return len(text) <= 63 and _PATTERNS[_VALUE].fullmatch(text) is not None
+    return len(text) <= _LABEL_MAX and _matches(_VALUE, text)
 
 
 def label_value(text: str) -> Iterator[str]:
@@ -168,12 +180,17 @@ def endpoint_address(text: str) -> Iterator[str]:
 _USABLE = re.compile(
     r"(?!127\.|169\.254\.|224\.0\.0\.|0\.0\.0\.0$)(?:(?:25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)(?:\.(?!$)|$)){4}"
 )
+_IPV4_MAX = 15
 _LINK_MULTICAST = ipaddress.ip_network("ff02::/16")
 
 
-@lru_cache(maxsize=16384)
 def is_usable_ipv4(text: str) -> bool:
     """Most endpoints' addresses, told without taking them apart. What is not one may be right all the same, as `endpoint_address` says."""
+    return len(text) <= _IPV4_MAX and _is_usable_ipv4(text)
+
+
+@lru_cache(maxsize=16384)
+def _is_usable_ipv4(text: str) -> bool:
     return _USABLE.fullmatch(text) is not None
 
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from isthmus.apiserver import names
+from isthmus.apiserver.defaults import PROBES
 from isthmus.apiserver.faults import (
     Faults,
     at_least,
@@ -21,11 +22,9 @@ from isthmus.apiserver.validation import Fault
 
 Object = dict[str, Any]
 
-_PROTOCOLS = ("SCTP", "TCP", "UDP")
 _DNS_POLICIES = ("ClusterFirstWithHostNet", "ClusterFirst", "Default", "None")
 _PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _HANDLERS = ("exec", "grpc", "httpGet", "tcpSocket")
-_PROBES = ("livenessProbe", "readinessProbe", "startupProbe")
 _PROBE_NUMBERS = ("initialDelaySeconds", "timeoutSeconds", "periodSeconds", "successThreshold", "failureThreshold")
 _PERCENT = re.compile("[0-9]+%")
 
@@ -98,7 +97,7 @@ def _container(path: str, container: Object, mountable: set[str]) -> Faults:
             yield Fault(f"{where}.name", "FieldValueNotFound", f'Not found: "{mount["name"]}"')
         if not mount.get("mountPath"):
             yield required(f"{where}.mountPath")
-    for field in _PROBES:
+    for field in PROBES:
         if container.get(field) is not None:
             yield from _probe(f"{path}.{field}", container[field])
     yield from one_of(f"{path}.imagePullPolicy", container.get("imagePullPolicy"), _PULL_POLICIES)
@@ -117,7 +116,7 @@ def _ports(path: str, found: Sequence[Object]) -> Faults:
             yield required(f"{where}.containerPort")
         else:
             yield from invalid(f"{where}.containerPort", number, names.port(number))
-        yield from one_of(f"{where}.protocol", port.get("protocol"), _PROTOCOLS)
+        yield from one_of(f"{where}.protocol", port.get("protocol"), names.PROTOCOLS)
 
 
 def _variable(path: str, variable: Object) -> Faults:

@@ -9,6 +9,7 @@ from operator import methodcaller
 from typing import Any
 
 from isthmus.apiserver import names
+from isthmus.apiserver.allocation import NODE_PORTS
 from isthmus.apiserver.faults import (
     Faults,
     duplicate,
@@ -22,9 +23,7 @@ from isthmus.apiserver.metadata_values import labels
 
 Object = dict[str, Any]
 
-_PROTOCOLS = ("SCTP", "TCP", "UDP")
 _POLICIES = ("Cluster", "Local")
-_FIRST_NODE_PORT, _LAST_NODE_PORT = 30000, 32767
 _FAMILY_POLICIES = ("PreferDualStack", "RequireDualStack", "SingleStack")
 _DISTRIBUTIONS = ("PreferClose", "PreferSameZone", "PreferSameNode")
 _SESSION_SECONDS_MAX = 86400
@@ -77,7 +76,7 @@ def _service_ports(ports: Sequence[Object], type_: str | None) -> Faults:
                 yield duplicate(f"{path}.name", name)
         seen_names.add(name)
         yield from invalid(f"{path}.port", number, names.port(number))
-        yield from one_of(f"{path}.protocol", port.get("protocol"), _PROTOCOLS)
+        yield from one_of(f"{path}.protocol", port.get("protocol"), names.PROTOCOLS)
         target = port.get("targetPort")
         if isinstance(target, str):
             yield from invalid(f"{path}.targetPort", target, names.port_name(target))
@@ -96,10 +95,8 @@ def _node_port(path: str, number: int | None, type_: str | None) -> Faults:
         return
     if type_ in ("ClusterIP", "ExternalName"):
         yield forbidden(f"{path}.nodePort", f"may not be used when `type` is '{type_}'")
-    elif not _FIRST_NODE_PORT <= number <= _LAST_NODE_PORT:
-        why = (
-            f"provided port is not in the valid range. The range of valid ports is {_FIRST_NODE_PORT}-{_LAST_NODE_PORT}"
-        )
+    elif number not in NODE_PORTS:
+        why = f"provided port is not in the valid range. The range of valid ports is {NODE_PORTS[0]}-{NODE_PORTS[-1]}"
         yield from invalid(f"{path}.nodePort", number, [why])
 
 
@@ -221,7 +218,7 @@ def _is_usual_port(port: Object) -> bool:
     name, protocol, application = port.get("name"), port.get("protocol"), port.get("appProtocol")
     return (
         (not name or names.is_label(name))
-        and (protocol is None or protocol in _PROTOCOLS)
+        and (protocol is None or protocol in names.PROTOCOLS)
         and (not application or names.is_qualified(application))
     )
 
@@ -229,7 +226,7 @@ def _is_usual_port(port: Object) -> bool:
 def _port(path: str, port: Object) -> Faults:
     if port.get("name"):
         yield from invalid(f"{path}.name", port["name"], names.label(port["name"]))
-    yield from one_of(f"{path}.protocol", port.get("protocol"), _PROTOCOLS)
+    yield from one_of(f"{path}.protocol", port.get("protocol"), names.PROTOCOLS)
     if port.get("appProtocol"):
         yield from invalid(f"{path}.appProtocol", port["appProtocol"], names.qualified(port["appProtocol"]))
 

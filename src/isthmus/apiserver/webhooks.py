@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ import msgspec
 import structlog
 from yarl import URL
 
-from isthmus.apiserver import admission, identifiers, match_conditions
+from isthmus.apiserver import admission, match_conditions
 from isthmus.apiserver.admission import BadAnswer, Change
 from isthmus.apiserver.kinds import BUILT_IN, Kind, Kinds
 from isthmus.apiserver.match_conditions import NotEvaluated
@@ -117,7 +118,7 @@ class Webhooks:
         kind = admission.asked_as(webhook, change, self._kinds, self._labels(change.namespace))
         if kind is None:
             return None
-        uid = identifiers.fresh()
+        uid = str(uuid.uuid4())
         review = admission.review(change, kind, uid)
         if not _meets_conditions(webhook, change, review["request"]):
             return None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
-from weakref import WeakValueDictionary
+from weakref import WeakValueDictionary, ref
 
 from isthmus.controlplane.derived import Block, Shelf
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, SECRET, Changes, Resource, versions_in
@@ -66,7 +66,7 @@ class Stocks:
         self._known: WeakValueDictionary[tuple[int, ...], Stock] = WeakValueDictionary()
         """By the identities of its shelves, which it keeps."""
         self._steps: dict[tuple[int, ...], _Step] = {}
-        self._versions: dict[tuple[int, str], tuple[Stock, Mapping[str, str]]] = {}
+        self._versions: dict[tuple[int, str], tuple[ref[Stock], Mapping[str, str]]] = {}
         """What was asked last: proxies that come back at once are compared with the same."""
 
     def __len__(self) -> int:
@@ -98,16 +98,17 @@ class Stocks:
     def versions(self, stock: Stock, type_url: str) -> Mapping[str, str]:
         """Of everything of the type in the stock, by name."""
         known = self._versions.get((id(stock), type_url))
-        if known is None:
+        if known is None or known[0]() is not stock:
             if len(self._versions) >= _VERSIONS_KEPT:
                 self._versions.clear()
-            known = self._versions[id(stock), type_url] = stock, versions_in(stock.of_type(type_url))
+            known = self._versions[id(stock), type_url] = ref(stock), versions_in(stock.of_type(type_url))
         return known[1]
 
     def settled(self) -> None:
-        """Nobody will take the same steps again: everybody is where they lead to."""
-        self._steps.clear()
-        self._versions.clear()
+        """Nobody will take the same steps again: everybody is where they lead to. Where none was taken, there are the same stocks as before."""
+        if self._steps:
+            self._steps.clear()
+            self._versions.clear()
 
 
 def _different(

@@ -110,6 +110,8 @@ class ScopeTable(Table):
         self._derivations = derivations
         self._stocks = stocks
         self._blocks: tuple[Block, ...] = ()
+        self._stocked: tuple[Block, ...] = ()
+        """Of which the stock is."""
         self._fresh: dict[Block, Shelf] = {}
         """Shelves that are not in the stock yet."""
         self._frame: tuple[Typed, ...] = ()
@@ -149,8 +151,10 @@ class ScopeTable(Table):
 
     def commit(self) -> None:
         super().commit()
+        if not self._fresh and self._blocks is self._stocked:
+            return
         self.stock, changes = self._stocks.step(self.stock, self._blocks, self._fresh)
-        self._fresh = {}
+        self._fresh, self._stocked = {}, self._blocks
         if not all(names.keys().isdisjoint(self.by_type[kind]) for kind, names in changes.items()):
             changes = {
                 kind: {name: version for name, version in names.items() if name not in self.by_type[kind]}

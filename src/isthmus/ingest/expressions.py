@@ -30,14 +30,24 @@ _FUNCTIONS = frozenset((
 """What Envoy 1.40 has, each with whether it is called of a value, and with how many arguments beside that."""
 
 
-@lru_cache(maxsize=1024)
+_REMEMBERED = 4096
+"""Characters. Longer ones are judged each time: what is remembered has a bound in bytes, too."""
+
+
 def not_cel(text: str) -> str:
     """Why Envoy would refuse it; empty when it would not."""
+    return _not_cel_once(text) if len(text) <= _REMEMBERED else _not_cel(text)
+
+
+def _not_cel(text: str) -> str:
     try:
         parsed = _parsed(text)
     except (RuntimeError, ValueError) as error:
         return f"it cannot be read as CEL: {str(error).splitlines()[0]:.200}"
     return next(_refused(parsed), "")
+
+
+_not_cel_once = lru_cache(maxsize=1024)(_not_cel)
 
 
 def _parsed(text: str) -> Any:

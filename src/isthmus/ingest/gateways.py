@@ -7,7 +7,7 @@ are read anew with each change, so a gateway that loses its address is gone at o
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import replace
 
 from isthmus.api.core import Node, Service
@@ -134,14 +134,25 @@ def servers_of(gateway: Gateway, cluster: ClusterId) -> tuple[tuple[Server, ...]
         traffic = _TRAFFIC.get(server.port.protocol.upper())
         field = f"spec.servers[{index}]"
         if traffic is None:
-            issues.append(_bad_server(gateway, cluster, f"{field}.port.protocol", f"protocol {server.port.protocol!r}"))
+            issues.append(
+                _bad(
+                    gateway,
+                    cluster,
+                    f"{field}.port.protocol",
+                    *_unknown(f"protocol {server.port.protocol!r}", _TRAFFIC),
+                )
+            )
         elif server.tls.mode and server.tls.mode not in TlsMode.__members__:
-            issues.append(_bad_server(gateway, cluster, f"{field}.tls.mode", f"TLS mode {server.tls.mode!r}"))
+            issues.append(
+                _bad(gateway, cluster, f"{field}.tls.mode", *_unknown(f"TLS mode {server.tls.mode!r}", TlsMode))
+            )
         else:
             read = _server(gateway, index, server, traffic)
             kept = tuple(host for host in read.hosts if traffic not in _BY_NAME or is_server_name(host.host))
             issues += (
-                _bad_host(gateway, cluster, f"{field}.hosts", host.host) for host in read.hosts if host not in kept
+                _bad(gateway, cluster, f"{field}.hosts", *_no_name(host.host))
+                for host in read.hosts
+                if host not in kept
             )
             if kept or not read.hosts:
                 found.append(replace(read, hosts=kept))
@@ -231,26 +242,24 @@ def _no_port(service: Service, cluster: ClusterId, port: str) -> Issue:
     )
 
 
-def _bad_server(gateway: Gateway, cluster: ClusterId, field: str, what: str) -> Issue:
+def _bad(gateway: Gateway, cluster: ClusterId, field: str, what: str, fix: str) -> Issue:
     return Issue(
         subject=Subject(cluster, "Gateway", gateway.metadata.namespace, gateway.metadata.name),
         code="ISM0406",
         severity=Severity.ERROR,
-        what=f"{what} is not known: the server is left out",
-        fix=f"use one of {', '.join(_TRAFFIC)}" if "protocol" in field else f"use one of {', '.join(TlsMode)}",
+        what=what,
+        fix=fix,
         field=field,
     )
 
 
-def _bad_host(gateway: Gateway, cluster: ClusterId, field: str, host: str) -> Issue:
-    return Issue(
-        subject=Subject(cluster, "Gateway", gateway.metadata.namespace, gateway.metadata.name),
-        code="ISM0406",
-        severity=Severity.ERROR,
-        what=f"{host!r:.60} is no server name of TLS, neither whole nor *. and the end of one: it is left out",
-        fix="write names whole, or *.example.com, or * for all",
-        field=field,
-    )
+def _unknown(what: str, known: Iterable[str]) -> tuple[str, str]:
+    return f"{what} is not known: the server is left out", f"use one of {', '.join(known)}"
+
+
+def _no_name(host: str) -> tuple[str, str]:
+    what = f"{host!r:.60} is no server name of TLS, neither whole nor *. and the end of one: it is left out"
+    return what, "write names whole, or *.example.com, or * for all"
 
 
 def _no_address(service: Service, cluster: ClusterId, network: str) -> Issue:

@@ -47,11 +47,13 @@ _PROPERTIES = """
 _KNOWN_CLASSES, _KNOWN_PROPERTIES = frozenset(_CLASSES.split()), frozenset(_PROPERTIES.split())
 
 
-@lru_cache(maxsize=1024)
 def not_re2(text: str) -> str:
     """Why Envoy would refuse it; empty for nothing."""
-    if len(text) > _LENGTH_MAX:
-        return f"{len(text)} characters are more than {_LENGTH_MAX}"
+    return f"{len(text)} characters are more than {_LENGTH_MAX}" if len(text) > _LENGTH_MAX else _not_re2(text)
+
+
+@lru_cache(maxsize=1024)
+def _not_re2(text: str) -> str:
     if re.search(r"\(\?(?:[=!]|<[=!])", text):
         return "RE2 has no look-around"
     if re.search(r"(?<!\\)(?:\\\\)*\\[1-9]", text):
