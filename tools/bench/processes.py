@@ -26,7 +26,8 @@ _START_SECONDS = 60.0
 _CLAIM_PORT = 15099
 """Of no other use: who has it has the address."""
 
-_END_SECONDS = 5.0
+_END_SECONDS = 20.0
+"""Longer than an agent drains: one that is killed leaves its Envoy behind."""
 _WRITING_SECONDS = 120.0
 
 
