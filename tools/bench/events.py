@@ -65,15 +65,24 @@ async def cold_start(run: Run) -> list[Figure]:
     return found
 
 
-async def changes(run: Run, what: str, act: Act, count: int, networks: Collection[int] | None = None) -> list[Figure]:
-    """Makes changes, each a while after the one before has reached everybody whom it concerns: proxies in these networks, or all."""
+async def changes(
+    run: Run,
+    what: str,
+    act: Act,
+    count: int,
+    networks: Collection[int] | None = None,
+    seen: Callable[[str], str] = lambda mark: mark,
+) -> list[Figure]:
+    """Makes changes, each a while after the one before has reached everybody whom it concerns: proxies in these networks, or all. `seen` is the
+    text that a proxy is sent then, for a mark.
+    """
     concerned = sum(networks is None or place.cluster in networks for place in workloads.proxied(run.workload))
     lasts, halves = [], []
     before, cpu = run.drones.traffic(), run.cpu()
     for number in range(count):
         mark = _mark(what, number)
         await asyncio.sleep(run.every)
-        run.drones.expect(mark)
+        run.drones.expect(seen(mark))
         began = time.monotonic_ns()
         await act(mark, number)
         reached = await asyncio.to_thread(run.drones.wait_for, concerned, _WAIT_SECONDS)
@@ -148,10 +157,16 @@ async def rule_changes(run: Run) -> list[Figure]:
 
 
 async def services_added(run: Run) -> list[Figure]:
-    async def act(mark: str, number: int) -> None:
-        await mesh.create(run.clients[0], [workloads.service(workloads.namespace_of(0), f"new-{mark}")])
+    """Until there are routes to it. Its cluster, which comes before them, does not count: nobody can call it by that."""
+    namespace = workloads.namespace_of(0)
 
-    return await changes(run, "service added", act, max(1, run.changes // 2))
+    async def act(mark: str, number: int) -> None:
+        await mesh.create(run.clients[0], [workloads.service(namespace, f"new-{mark}")])
+
+    def route(mark: str) -> str:
+        return f"new-{mark}.{namespace}.svc.cluster.local:80"
+
+    return await changes(run, "service added", act, max(1, run.changes // 2), seen=route)
 
 
 async def gateway_changes(run: Run) -> list[Figure]:
