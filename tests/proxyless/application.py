@@ -1,4 +1,4 @@
-"""A gRPC application without a proxy: `serve ADDRESS` answers with its caller's identity, `call TARGET N SECONDS` prints N answers.
+"""A gRPC application without a proxy: `serve ADDRESS` says that it serves and answers who called, `call TARGET N SECONDS` prints N answers.
 
 `serve-plainly` and `call-plainly AUTHORITY` are those of applications that know nothing of the mesh: whoever calls them is in a header that their
 sidecar sets.
@@ -37,6 +37,7 @@ def serve(address: str, *, plainly: bool) -> None:
     else:
         server.add_secure_port(address, grpc.xds_server_credentials(grpc.insecure_server_credentials()))
     server.start()
+    print("serving", flush=True)
     threading.Event().wait()
 
 
