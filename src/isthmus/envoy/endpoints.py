@@ -75,6 +75,11 @@ def _destination_as_json(destination: Destination, weight: int) -> dict[str, Any
 def _each_address_once(groups: Sequence[LocalityGroup]) -> list[_Group]:
     """A group whose weight is not that of its destinations has been given a share, and keeps it."""
     ordered = sorted(groups, key=lambda group: (group.priority, group.locality))
+    addresses = [(to.address, to.port) for group in ordered for to in group.destinations]
+    if len(set(addresses)) == len(addresses):  # As nearly always: there is nothing to put together.
+        return [
+            _whole(group, [(to, to.weight) for to in group.destinations]) for group in ordered if group.destinations
+        ]
     priority_of: dict[tuple[str, int], int] = {}
     weight_of: dict[tuple[str, int], int] = {}
     for group in ordered:
@@ -84,23 +89,30 @@ def _each_address_once(groups: Sequence[LocalityGroup]) -> list[_Group]:
                 weight_of[where] = weight_of.get(where, 0) + destination.weight
     merged = []
     for group in ordered:
-        weighted = tuple(
+        weighted = [
             (destination, weight)
             for destination in group.destinations
             if (weight := weight_of.pop((destination.address, destination.port), None)) is not None
-        )
+        ]
         if weighted:
-            limited = _within_limit(weighted)
-            own = sum(destination.weight for destination in group.destinations)
-            given = group.weight != own and own <= _WEIGHT_MAX
-            whole = group.weight if given else sum(weight for _, weight in limited)
-            merged.append(_Group(group.locality, group.priority, limited, whole))
+            merged.append(_whole(group, weighted))
     return merged
 
 
-def _within_limit(weighted: tuple[tuple[Destination, int], ...]) -> tuple[tuple[Destination, int], ...]:
+def _whole(group: LocalityGroup, weighted: Sequence[tuple[Destination, int]]) -> _Group:
+    limited = _within_limit(weighted)
+    own = sum([destination.weight for destination in group.destinations])
+    given = group.weight != own and own <= _WEIGHT_MAX
+    whole = group.weight if given else sum([weight for _, weight in limited])
+    return _Group(group.locality, group.priority, limited, whole)
+
+
+def _within_limit(weighted: Sequence[tuple[Destination, int]]) -> tuple[tuple[Destination, int], ...]:
     """Never 0, which Envoy refuses, and never more in one locality than 32 bits, which it refuses too."""
-    total = sum(weight for _, weight in weighted)
+    weights = [weight for _, weight in weighted]
+    total = sum(weights)
+    if total <= _WEIGHT_MAX - len(weights) and min(weights) > 0:
+        return tuple(weighted)
     if total <= _WEIGHT_MAX - len(weighted):
         return tuple((destination, max(weight, 1)) for destination, weight in weighted)
     room = _WEIGHT_MAX - len(weighted)

@@ -9,7 +9,7 @@ say no namespace come last.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, TypeVar
 
 from envoy.config.route.v3 import route_components_pb2, route_pb2
@@ -192,20 +192,28 @@ def _virtual_host(
     if routes:
         host.routes.extend(virtual_services.encoded(route, _retries(_SAFE_TO_REPEAT)) for route in routes)
         return _framed(host)
-    idempotent = _route(cluster, "default")
+    host.routes.extend(_default_routes(hashed, hedge_after))
+    for route in host.routes:
+        route.route.cluster = cluster
+    return _framed(host)
+
+
+@lru_cache(maxsize=1024)
+def _default_routes(hashed: ConsistentHash | None, hedge_after: float) -> tuple[Any, Any]:
+    """To copy, and to lead to some upstream. Building them is most of a virtual host's cost."""
+    idempotent = _route("", "default")
     idempotent.match.headers.append(_method_is_idempotent())
     idempotent.route.retry_policy.CopyFrom(_retries(_SAFE_TO_REPEAT + ",reset"))
     if hedge_after:
         # With hedging, the end of a try's time does not end the try: whichever answers first is the answer.
         idempotent.route.retry_policy.per_try_timeout.CopyFrom(seconds(hedge_after))
         idempotent.route.hedge_policy.hedge_on_per_try_timeout = True
-    other = _route(cluster, "default")
+    other = _route("", "default")
     other.route.retry_policy.CopyFrom(_retries(_SAFE_TO_REPEAT))
     if hashed:
         for route in (idempotent, other):
             route.route.hash_policy.append(hashing.policy_of(hashed))
-    host.routes.extend([idempotent, other])
-    return _framed(host)
+    return idempotent, other
 
 
 @cache

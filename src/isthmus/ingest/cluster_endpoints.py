@@ -88,23 +88,20 @@ class ClusterEndpoints:
                 pod, node, cluster=self._cluster, network=self._network, trust_domain=self._trust_domain
             )
             after = self.workloads[name] = before if before is not None and before == after else after
-        had = {ip for ip in before.ips if name in self._at.get(ip, {})} if before is not None else set[str]()
-        has = set(after.ips) if after is not None and pod is not None and not pod.is_over else set[str]()
-        for ip in had - has:
-            del self._at[ip][name]
-            if not self._at[ip]:
-                del self._at[ip]
+        had = [ip for ip in before.ips if name in self._at.get(ip, {})] if before is not None else []
+        has = after.ips if after is not None and pod is not None and not pod.is_over else ()
+        for ip in had:
+            if ip not in has:
+                del self._at[ip][name]
+                if not self._at[ip]:
+                    del self._at[ip]
         for ip in has:
             assert after is not None, "a Pod that is there is a workload"
             self._at[ip][name] = after
-        if before is after and had == has:
+        if not self._slices or (before is after and set(had) == set(has)):
             return set()
-        due: set[Name] = set()
-        if self._slices:
-            touched: tuple[Name | str, ...] = (name, *had, *has)
-            for each in touched:
-                due |= self._slices.get(each, set())
-        return due
+        touched: tuple[Name | str, ...] = (name, *had, *has)
+        return {slice_ for each in touched for slice_ in self._slices.get(each, ())}
 
     def _read_slice(self, objects: Objects, name: Name) -> Iterator[ServiceKey]:
         """The services that have other endpoints now: none, one, or two if the slice has gone from one to another."""

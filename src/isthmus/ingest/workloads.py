@@ -10,6 +10,7 @@ from isthmus.ingest import labels
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Namespace, NetworkId
 from isthmus.model.topology import ClusterNetwork, Locality
+from isthmus.model.values import dataclass
 from isthmus.model.workloads import Health, Workload, owner_name
 
 _NOWHERE = Locality()
@@ -20,20 +21,21 @@ def workload_of(
     pod: Pod, node: Node | None, *, cluster: ClusterId, network: ClusterNetwork, trust_domain: TrustDomain
 ) -> Workload:
     """A label on the Pod wins over the cluster's network."""
-    namespace = Namespace(pod.metadata.namespace)
-    pod_labels, ips = pod.metadata.labels, pod.ips
+    metadata, spec, ips = pod.metadata, pod.spec, pod.ips
+    namespace = Namespace(metadata.namespace)
+    said = _said_by(tuple(sorted(metadata.labels.items())))
     return Workload(
         cluster=cluster,
         namespace=namespace,
-        name=pod.metadata.name,
-        owner=_owner(pod.metadata),
-        network=NetworkId(pod_labels.get(labels.NETWORK) or network.of(ips[0] if ips else "")),
+        name=metadata.name,
+        owner=_owner(metadata, said.template_hash),
+        network=said.network or network.of(ips[0] if ips else ""),
         ips=ips,
-        labels=tuple(sorted(pod_labels.items())),
-        locality=locality_of(pod, node),
-        node=pod.spec.node_name,
-        identity=_identity(trust_domain, namespace, pod.spec.service_account_name or "default"),
-        meshed=pod_labels.get(labels.TLS_MODE) == "istio",
+        labels=said.labels,
+        locality=said.locality or _locality_of_node(node),
+        node=spec.node_name,
+        identity=_identity(trust_domain, namespace, spec.service_account_name or "default"),
+        meshed=said.meshed,
     )
 
 
@@ -41,14 +43,40 @@ _identity = lru_cache(maxsize=4096)(SpiffeId.of_service_account)
 """The Pods of one service account have one, as they have it in the mesh."""
 
 
-def _owner(metadata: ObjectMeta) -> str:
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a Pod's labels say; a locality of their own only where they do."""
+
+    labels: tuple[tuple[str, str], ...]
+    network: NetworkId
+    locality: Locality | None
+    template_hash: str
+    meshed: bool
+
+
+@lru_cache(maxsize=4096)
+def _said_by(of_pod: tuple[tuple[str, str], ...]) -> _Said:
+    """Read once for all the Pods that have the same, as those of one Deployment do."""
+    found = dict(of_pod)
+    own = found.get(labels.LOCALITY) or found.get(labels.LEGACY_LOCALITY)
+    return _Said(
+        labels=of_pod,
+        network=NetworkId(found.get(labels.NETWORK, "")),
+        locality=Locality.parse(own) if own else None,
+        template_hash=found.get(labels.TEMPLATE_HASH, ""),
+        meshed=found.get(labels.TLS_MODE) == "istio",
+    )
+
+
+def _owner(metadata: ObjectMeta, template_hash: str) -> str:
     """By its controller; a Pod that names none still has its Deployment's name before the hash of the template."""
-    template_hash = metadata.labels.get(labels.TEMPLATE_HASH, "")
     for each in metadata.owner_references:
         if each.controller:
             return owner_name(each.kind, each.name, template_hash)
+    if not template_hash:
+        return ""
     deployment, is_hashed, _ = metadata.name.rpartition(f"-{template_hash}-")
-    return deployment if template_hash and is_hashed else ""
+    return deployment if is_hashed else ""
 
 
 def health_of(pod: Pod) -> Health | None:
@@ -77,10 +105,12 @@ def address_only(ip: str, *, cluster: ClusterId, network: ClusterNetwork, namesp
 
 
 def locality_of(pod: Pod, node: Node | None) -> Locality:
-    """A label on the Pod, else the Node's labels (in their current, else their beta spelling)."""
-    own = pod.metadata.labels.get(labels.LOCALITY) or pod.metadata.labels.get(labels.LEGACY_LOCALITY)
-    if own:
-        return Locality.parse(own)
+    """A label on the Pod, else the Node's labels."""
+    return _said_by(tuple(sorted(pod.metadata.labels.items()))).locality or _locality_of_node(node)
+
+
+def _locality_of_node(node: Node | None) -> Locality:
+    """By its labels in their current, else their beta spelling."""
     if node is None:
         return _NOWHERE
     of_node = node.metadata.labels
