@@ -137,3 +137,13 @@ def test_a_list_without_items_is_none() -> None:
     assert validate({"apiVersion": "v1", "kind": "List", "items": 5})["errors"] == [
         "$.items: a List must have a list of items"
     ]
+
+
+def test_a_header_that_is_longer_than_envoy_takes_is_told_before_the_control_plane_leaves_its_rule_out() -> None:
+    route = {"route": [{"destination": {"host": "cart.shop.svc.cluster.local"}}]}
+    long = route | {"match": [{"uri": {"prefix": "/cart"}}], "headers": {"request": {"set": {"x-long": "a" * 16385}}}}
+    service = {"apiVersion": "networking.istio.io/v1", "kind": "VirtualService", "metadata": {"name": "cart"}}
+
+    [problem] = problems_of(service | {"spec": {"hosts": ["cart.example"], "http": [long, route | {"name": "rest"}]}})
+
+    assert (problem.code.id, problem.path) == ("ISM0739", "spec.http[0].headers.request.set.x-long")

@@ -118,6 +118,12 @@ BAD_EXPRESSION = error(
     "Envoy would refuse the listener, so the log is not kept.",
     "Write CEL without loops and messages, with the functions that Envoy has (docs/telemetry.md).",
 )
+LEFT_OUT = error(
+    "ISM0739",
+    "The control plane would leave a part of the object out.",
+    "Envoy would refuse it, with everything that stands beside it.",
+    "Write the part that is named without it.",
+)
 TWICE = error(
     "ISM0719",
     "Something is given twice that must be unique.",

@@ -22,6 +22,7 @@ from isthmus.assurance.validation.authorization import authorization_policy
 from isthmus.assurance.validation.core_shapes import CORE, METADATA
 from isthmus.assurance.validation.destination_rule import destination_rule
 from isthmus.assurance.validation.gateway import gateway
+from isthmus.assurance.validation.left_out import left_out
 from isthmus.assurance.validation.mesh_peer import MESH_PEER, mesh_peer
 from isthmus.assurance.validation.mesh_settings import problems_of_mesh_config, problems_of_mesh_networks
 from isthmus.assurance.validation.problems import Problem
@@ -122,7 +123,10 @@ def problems_of(item: Any) -> list[Problem]:
         return [*problems, Problem(codes.MISSING, "$.spec", "is required")]
     problems += problems_of_shape(known.shape, item.get("spec"), "$.spec")
     if not any(problem.is_error for problem in problems):
-        problems += known.rules(normalized(item))
+        plain = normalized(item)
+        problems += known.rules(plain)
+        if not any(problem.is_error for problem in problems):
+            problems += left_out(plain)
         problems += unread_fields(group, item["kind"], item.get("spec"))
     return problems
 
