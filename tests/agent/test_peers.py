@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import AsyncExitStack, ExitStack
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +18,7 @@ from envoy.config.listener.v3 import listener_components_pb2
 from envoy.extensions.filters.http.router.v3 import router_pb2
 from envoy.extensions.filters.network.http_connection_manager.v3 import http_connection_manager_pb2
 from forged_certificates import CLIENT, CODE, SERVER, forged
+from free_ports import free_port
 from google.protobuf import json_format
 
 from isthmus.agent.certificates import Certificate
@@ -106,8 +107,7 @@ class Mesh:
 
     async def start(self, listeners: Mapping[str, Any], clusters: Sequence[dict[str, Any]] = ()) -> None:
         """Listeners by name, each one chain."""
-        with ExitStack() as held:
-            written = [self._listener(name, chain, held) for name, chain in listeners.items()]
+        written = [self._listener(name, chain) for name, chain in listeners.items()]
         document = static_bootstrap({"listeners": written, "clusters": list(clusters), "endpoints": [], "routes": []})
         text = json.dumps(document).replace("/nowhere", str(self.folder / "sds.sock"))
         file = self.folder / "envoy.json"
@@ -124,10 +124,8 @@ class Mesh:
         with socket.socket() as probe:
             return probe.connect_ex(("127.0.0.1", port)) == 0
 
-    def _listener(self, name: str, chain: Any, held: ExitStack) -> dict[str, Any]:
-        free = held.enter_context(socket.socket())
-        free.bind(("127.0.0.1", 0))
-        self.ports[name] = port = int(free.getsockname()[1])
+    def _listener(self, name: str, chain: Any) -> dict[str, Any]:
+        self.ports[name] = port = free_port()
         address = {"socketAddress": {"address": "127.0.0.1", "portValue": port}}
         return {"name": name, "address": address, "filterChains": [json_format.MessageToDict(chain)]}
 

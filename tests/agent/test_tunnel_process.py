@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from cryptography import x509 as certificates
+from free_ports import free_port
 
 from isthmus.agent import tunnel_process
 from isthmus.agent.tunnel import Account, Ends
@@ -55,12 +55,6 @@ async def shown_at(port: int) -> int:
         encoded = writer.get_extra_info("ssl_object").getpeercert(binary_form=True)
         writer.close()
         return certificates.load_der_x509_certificate(encoded).serial_number
-
-
-def free_port() -> int:
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return int(found.getsockname()[1])
 
 
 async def test_the_outside_shows_a_new_certificate_as_soon_as_other_roots_are_trusted(

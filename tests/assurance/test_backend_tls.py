@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import http.client
 import http.server
-import socket
 import ssl
 import threading
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from free_ports import free_port
 from running_envoy import running_envoy
 
 from isthmus.assurance.gateway_status import documents, gateway_statuses
@@ -282,10 +282,7 @@ def status_through(scenario: Any, listens: int, directory: Path) -> int:
 def test_envoy_trusts_a_backend_that_the_policys_authorities_vouch_for_and_no_other(
     authorities, status, backend, tmp_path
 ):
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        listens = int(probe.getsockname()[1])
-
+    listens = free_port()
     scenario = mesh(policy(**BY_CONFIG_MAP), authorities=authorities, port=backend, listens=listens)
 
     assert status_through(scenario, listens, tmp_path) == status

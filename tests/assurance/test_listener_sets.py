@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import http.server
-import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
+from free_ports import free_port
 from running_envoy import running_envoy
 
 from isthmus.assurance.rendering import node_of, render
@@ -99,13 +99,6 @@ def backend() -> Iterator[int]:
         thread.join()
 
 
-def free_ports() -> tuple[int, int]:
-    with socket.socket() as one, socket.socket() as other:
-        one.bind(("127.0.0.1", 0))
-        other.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1]), int(other.getsockname()[1])
-
-
 def configuration(allowed: str, web: int, added: int, backend: int) -> dict[str, Any]:
     """What the gateway's Envoy is given."""
     text = MESH.replace("ALLOWED", allowed).replace("WEB", str(web)).replace("ADDED", str(added))
@@ -125,7 +118,7 @@ def asked(port: int, host: str) -> int:
 
 
 def test_envoy_serves_a_listener_that_the_gateway_lets_a_namespace_add(backend: int, tmp_path: Path) -> None:
-    web, added = free_ports()
+    web, added = free_port(), free_port()
 
     with running_envoy(configuration("All", web, added, backend), tmp_path):
         assert asked(added, "books.example.com") == 200
@@ -135,7 +128,7 @@ def test_envoy_serves_a_listener_that_the_gateway_lets_a_namespace_add(backend: 
 
 
 def test_envoy_serves_none_that_the_gateway_does_not_let_in(backend: int, tmp_path: Path) -> None:
-    web, added = free_ports()
+    web, added = free_port(), free_port()
 
     with running_envoy(configuration("Same", web, added, backend), tmp_path):
         assert asked(web, "www.example.com") == 200

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 import yaml
+from free_ports import free_port
 from running_envoy import running_envoy
 
 from isthmus.assurance.rendering import node_of, render
@@ -233,12 +234,6 @@ def test_limits_of_what_is_let_in_are_the_listeners_then_the_sidecars_then_the_r
     assert (limit(of_listener, 8080), limit(of_listener, 8081)) == (1, 3)
     assert (limit(of_sidecar, 8080), limit(of_sidecar, 8081)) == (1, 2)
     assert verdict(of_sidecar) == ""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Application(http.server.BaseHTTPRequestHandler):

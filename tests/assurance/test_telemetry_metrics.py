@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from free_ports import free_port
 from running_envoy import running_envoy
 
 from isthmus.assurance.rendering import node_of, render
@@ -218,12 +219,6 @@ class _Answering(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         """Nobody reads it."""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass

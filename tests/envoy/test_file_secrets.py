@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 from envoy.service.discovery.v3 import discovery_pb2
+from free_ports import free_port
 from google.protobuf import any_pb2
 from running_envoy import running_envoy
 
@@ -101,8 +102,7 @@ def test_a_certificate_that_is_replaced_in_its_file_is_shown_without_being_told_
     said = ServerTls(mode=TlsMode.SIMPLE, certificate=str(folder / "chain.pem"), private_key=str(folder / "key.pem"))
     [secret] = requested_secrets.of([said])
     first = write(folder)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
 
     with told(secret, folder / "s"), running_envoy(configuration(said, folder / "s", port), folder):
         assert shown(port) == first

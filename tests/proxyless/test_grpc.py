@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from proxyless_mesh import HOST, echo, free_port, istio, mesh_of, pod, way_into
+from free_ports import free_port
+from proxyless_mesh import HOST, echo, istio, mesh_of, pod, way_into
 
 from isthmus.assurance.rendering import proxy_in
 from isthmus.discovery.view import view_for

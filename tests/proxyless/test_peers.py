@@ -8,7 +8,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from forged_certificates import forged
-from proxyless_mesh import HOST, Mesh, echo, free_port, mesh_of, pod
+from free_ports import free_port
+from proxyless_mesh import HOST, Mesh, echo, mesh_of, pod
 
 from isthmus.envoy.bundles import Bundles
 from isthmus.model.identity import TrustDomain

@@ -5,7 +5,8 @@ through a network gateway.
 from __future__ import annotations
 
 import pytest
-from proxyless_mesh import HOST, echo, free_port, istio, mesh_of, pod, way_into
+from free_ports import free_port
+from proxyless_mesh import HOST, echo, istio, mesh_of, pod, way_into
 
 CLIENT = "spiffe://cluster.local/ns/ns/sa/client-account"
 STRICT = istio("PeerAuthentication", "default", "security", mtls={"mode": "STRICT"})

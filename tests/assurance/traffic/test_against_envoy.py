@@ -16,6 +16,7 @@ import yaml
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
+from free_ports import free_port
 from running_envoy import running_envoy
 
 from isthmus.assurance.rendering import node_of, render
@@ -27,12 +28,6 @@ from isthmus.model.security import PathNormalization
 
 HERE = Path(__file__).parent
 LOOPBACK = "127.0.0.1"
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((LOOPBACK, 0))
-        return int(probe.getsockname()[1])
 
 
 def telling(node: Any) -> Any:
