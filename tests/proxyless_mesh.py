@@ -35,7 +35,7 @@ from isthmus.xds.node import NodeClaims
 
 APPLICATION = Path(__file__).parent / "proxyless" / "application.py"
 CONTROL_PLANE = "localhost"
-SECONDS = 60
+SECONDS = 120
 HOST = "echo.ns.svc.cluster.local"
 
 
@@ -163,12 +163,12 @@ class Mesh:
         async with asyncio.timeout(SECONDS):
             assert await process.stdout.readline() == b"serving\n"
 
-    async def call_plainly(self, target: str, times: int, *, patience: int = 20) -> list[str]:
+    async def call_plainly(self, target: str, times: int, *, patience: int = 60) -> list[str]:
         """As an application does that knows nothing of the mesh, by way of its sidecar."""
         return await self.call(target, times, {}, patience=patience, plainly=True)
 
     async def call(
-        self, target: str, times: int, environment: dict[str, str], *, patience: int = 20, plainly: bool = False
+        self, target: str, times: int, environment: dict[str, str], *, patience: int = 60, plainly: bool = False
     ) -> list[str]:
         """What the calls are answered. `patience` are seconds."""
         how = ("call-plainly", HOST) if plainly else ("call",)

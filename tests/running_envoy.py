@@ -13,7 +13,7 @@ from typing import Any
 
 from isthmus.agent.envoy_binary import envoy_path
 
-_SECONDS = 20.0
+_SECONDS = 60.0
 
 
 @contextmanager

@@ -73,7 +73,7 @@ def configuration(secrets: Path) -> dict[str, Any]:
 
 
 def asked(url: str) -> str:
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=10) as answer:
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=60) as answer:
         return str(answer.read().decode())
 
 

@@ -103,7 +103,7 @@ async def test_grpc_health_is_asked(probed, service, status, code):
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     try:
-        found = await probed({"/p": {"grpc": {"port": port, "service": service}, "timeoutSeconds": 5}}, "/p")
+        found = await probed({"/p": {"grpc": {"port": port, "service": service}, "timeoutSeconds": 60}}, "/p")
     finally:
         await server.stop(None)
 
@@ -112,7 +112,7 @@ async def test_grpc_health_is_asked(probed, service, status, code):
 
 
 async def test_grpc_that_is_not_there_is_sick(probed):
-    assert (await probed({"/p": {"grpc": {"port": 1}, "timeoutSeconds": 5}}, "/p"))[0] == 503
+    assert (await probed({"/p": {"grpc": {"port": 1}, "timeoutSeconds": 60}}, "/p"))[0] == 503
 
 
 async def test_nothing_else_is_asked_for_anybody(probed, workload):

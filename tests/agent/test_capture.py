@@ -24,7 +24,7 @@ def kept(*texts: str) -> str:
         ["unshare", "-rn", "sh", "-ec", "PATH=$PATH:/usr/sbin:/sbin\n" + script],
         text=True,
         capture_output=True,
-        timeout=20,
+        timeout=60,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout

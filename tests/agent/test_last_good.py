@@ -183,7 +183,7 @@ async def asked(path: Path, live: list[bool]) -> list[str] | str:
             return error.code().name
         await call.write(discovery_pb2.DeltaDiscoveryRequest(type_url=CLUSTER, response_nonce=response.nonce))
         live[0] = True
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(60):
             assert await call.read() is grpc.aio.EOF, "the stream ends when it runs"
         return sorted(resource.name for resource in response.resources)
 

@@ -85,7 +85,7 @@ class Proxy:
         self.keeper.ask(asked, self.answers.put)
 
     async def answer(self) -> str:
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             return await self.answers.get()
 
 

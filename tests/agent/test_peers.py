@@ -38,7 +38,7 @@ FOREIGN, FOREIGN_TOO = "spiffe://partner.example/ns/sample/sa/client", "spiffe:/
 DAY = timedelta(days=1)
 ROOTS = {domain: x509.new_root(domain, datetime.now(UTC), DAY) for domain in (OWN, PARTNER)}
 OURS, THEIRS = ROOTS[OWN], ROOTS[PARTNER]
-SECONDS = 20.0
+SECONDS = 60.0
 ANSWER = b"welcome"
 
 FORGED = {

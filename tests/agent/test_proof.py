@@ -57,7 +57,7 @@ class Envoy:
         )
 
         async def ask() -> bytes:
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(60):
                 writer.write(f"GET {PROOF_PATH} HTTP/1.1\r\nhost: proof\r\n\r\n".encode())
                 said = await reader.readline()
                 while said and await reader.readline() not in (b"\r\n", b""):
@@ -71,7 +71,7 @@ class Envoy:
 
     async def told(self) -> None:
         """Until it has acknowledged what it was given."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.secrets.not_accepted():  # noqa: ASYNC110 - nobody is called for it
                 await asyncio.sleep(0.01)
 
@@ -105,7 +105,7 @@ async def envoy(folder) -> AsyncIterator[Envoy]:
         envoy_path(), "-c", str(folder / "bootstrap.json"), "--concurrency", "1", "--disable-hot-restart", "-l", "off"
     )
     await found.told()
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while await found.lets_in(found.own):
             assert process.returncode is None
             await asyncio.sleep(0.05)

@@ -23,7 +23,7 @@ from isthmus.envoy.tls import CONTROL_PLANE_ROOTS, TRUST_BUNDLE, WORKLOAD_CERTIF
 from isthmus.model.identity import TrustDomain
 from isthmus.trust import x509
 
-SECONDS = 10.0
+SECONDS = 60.0
 _SERVICE = "/envoy.service.secret.v3.SecretDiscoveryService/"
 
 

@@ -20,7 +20,7 @@ from isthmus.agent.server import AgentServer
 from isthmus.agent.sockets import serve_privately
 from isthmus.agent.specification import AgentSettings, ProxySpec
 
-SECONDS = 30.0
+SECONDS = 60.0
 
 
 @dataclass

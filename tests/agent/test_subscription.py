@@ -10,7 +10,7 @@ from isthmus.agent.subscription import Subscription
 from isthmus.envoy.bundles import Bundles
 from isthmus.model.identity import TrustDomain
 
-SECONDS = 10.0
+SECONDS = 60.0
 PEERS = {TrustDomain.parse("partner.example"): [b"authority"]}
 
 

@@ -24,7 +24,7 @@ from isthmus.model.names import Namespace
 from isthmus.trust import x509
 from isthmus.trust.authority import CertificateAuthority
 
-SECONDS = 20.0
+SECONDS = 60.0
 PORT = 15443
 MUCH = b"much"
 """Is answered by more than the kernel's buffers hold."""
@@ -107,15 +107,18 @@ async def test_who_is_not_the_account_that_is_expected_is_no_end_of_a_tunnel(aut
     assert (answer, heard, ready) == (b"", [], 0)
 
 
-async def test_a_caller_of_a_port_where_nothing_listens_inside_is_told_at_once_and_costs_one_connection(authority):
+async def test_a_caller_of_a_port_where_nothing_listens_inside_is_told_at_once_and_costs_one_connection(
+    authority, monkeypatch
+):
+    for patience in ("_WAIT_SECONDS", "_ANSWER_SECONDS"):
+        monkeypatch.setattr(f"isthmus.agent.tunnel.{patience}", 2 * SECONDS)
     async with (
         tunnel(authority) as (outside, port, heard),
         await asyncio.start_server(partial(outside.serve_caller, PORT + 1), "127.0.0.1", 0) as unknown,
     ):
         while outside.ready < 3:  # noqa: ASYNC110 - the other end dials
             await asyncio.sleep(0.01)
-        async with asyncio.timeout(2):
-            answer = await call(unknown.sockets[0].getsockname()[1], b"hello")
+        answer = await call(unknown.sockets[0].getsockname()[1], b"hello")
         ready = outside.ready
         assert await call(port, b"others go on") == b"OTHERS GO ON"
 
@@ -125,7 +128,7 @@ async def test_a_caller_of_a_port_where_nothing_listens_inside_is_told_at_once_a
 
 async def test_a_connection_whose_caller_has_waited_long_enough_is_closed(authority, monkeypatch):
     """This inside takes no time over being asked whether it is there, and all the time in the world over its answer."""
-    monkeypatch.setattr("isthmus.agent.tunnel._WAIT_SECONDS", 0.3)
+    monkeypatch.setattr("isthmus.agent.tunnel._WAIT_SECONDS", 1.0)
     own = ends(authority, "outside", "inside")
     outside = Outside(own)
     dialled = await asyncio.start_server(outside.serve_inside, "127.0.0.1", 0, ssl=own.context(server=True))

@@ -21,7 +21,7 @@ from isthmus.model.identity import TrustDomain
 from isthmus.model.names import Namespace
 from isthmus.trust.authority import CertificateAuthority
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 @asynccontextmanager

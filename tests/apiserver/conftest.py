@@ -30,7 +30,7 @@ from isthmus.kubernetes.kubeconfig import ContextEntry, render
 
 collect_ignore = [] if shutil.which("kubectl") else ["test_kubectl.py"]
 
-DEADLINE = 20.0
+DEADLINE = 60.0
 _NUMBERS = itertools.count(1)
 _PROGRAM = "import sys; from isthmus.apiserver.process import main; sys.exit(main(sys.argv[1]))"
 
@@ -256,6 +256,18 @@ def strict_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerPr
         large_bodies=2,
     )
     process = ServerProcess(tmp_path_factory.mktemp("strict"), limits)
+    try:
+        process.start()
+        yield process
+    finally:
+        process.close()
+
+
+@pytest.fixture(scope="module")
+def crowded_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One with little room, which gives everybody more time than a test has."""
+    limits = Limits(handshakes=2, handshake_seconds=100 * DEADLINE, body_seconds=10 * DEADLINE, large_bodies=2)
+    process = ServerProcess(tmp_path_factory.mktemp("crowded"), limits)
     try:
         process.start()
         yield process

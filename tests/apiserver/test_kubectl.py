@@ -94,7 +94,7 @@ def kubectl(environment, namespace):
             env=environment,
             capture_output=True,
             text=True,
-            timeout=20,
+            timeout=60,
             check=False,
         )
         assert (result.returncode != 0) is fails, result.stdout + result.stderr
@@ -263,12 +263,12 @@ def test_get_watch_prints_changes_as_they_come(kubectl, environment, namespace):
 
 def test_wait_sees_a_condition(kubectl, environment, namespace):
     kubectl("apply", "-f", "-", stdin=SHOP)
-    command = ["kubectl", "-n", namespace, "wait", "deployment/shop", "--for=condition=Available", "--timeout=15s"]
+    command = ["kubectl", "-n", namespace, "wait", "deployment/shop", "--for=condition=Available", "--timeout=60s"]
     status = '{"status":{"conditions":[{"type":"Available","status":"True"}]}}'
 
     with subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) as waiting:
         kubectl("patch", "deployment", "shop", "--subresource=status", "--type=merge", "-p", status)
-        printed, _ = waiting.communicate(timeout=20)
+        printed, _ = waiting.communicate(timeout=60)
 
     assert printed == "deployment.apps/shop condition met\n"
 
@@ -297,7 +297,7 @@ def test_roles_decide_what_an_account_may_do(kubectl, namespace):
 
 def test_a_custom_resource_is_defined_used_and_gone_with_its_definition(kubectl):
     kubectl("apply", "-f", "-", stdin=CRD)
-    kubectl("wait", "crd/lamps.example.com", "--for=condition=Established", "--timeout=10s")
+    kubectl("wait", "crd/lamps.example.com", "--for=condition=Established", "--timeout=60s")
 
     kubectl("apply", "-f", "-", stdin=LAMP)
     kubectl("apply", "-f", "-", stdin=LAMP.replace("red", "blue").replace(", watts: 5", ""))
@@ -405,7 +405,7 @@ def test_a_signing_request_is_approved(kubectl):
 def test_a_quota_is_made_described_and_told_where_it_does_not_hold(kubectl):
     made = kubectl("create", "quota", "shop", "--hard=services=0,count/configmaps=9,cpu=2")
 
-    kubectl("wait", "--for=jsonpath={.status.hard.services}=0", "quota/shop", "--timeout=10s")
+    kubectl("wait", "--for=jsonpath={.status.hard.services}=0", "quota/shop", "--timeout=60s")
 
     assert "cpu: kept, and not enforced" in made.err
     assert "services" in kubectl("describe", "quota", "shop").out

@@ -122,7 +122,7 @@ def test_kubernetes_watches_what_another_thread_does(official, namespace):
     changing.start()
     seen = []
     stream = watch.stream(
-        core.list_namespaced_config_map, namespace, resource_version=version, timeout_seconds=20, _request_timeout=20
+        core.list_namespaced_config_map, namespace, resource_version=version, timeout_seconds=60, _request_timeout=60
     )
     for event in stream:
         seen.append((event["type"], event["object"].metadata.name))
@@ -177,7 +177,7 @@ async def test_kubernetes_asyncio_creates_watches_patches_and_deletes(kubeconfig
         seen = []
         async with kubernetes_asyncio.watch.Watch() as watch:
             async for event in watch.stream(
-                core.list_namespaced_config_map, namespace, resource_version=version, timeout_seconds=20
+                core.list_namespaced_config_map, namespace, resource_version=version, timeout_seconds=60
             ):
                 seen.append((event["type"], event["object"].metadata.name))
                 if len(seen) == 3:

@@ -273,7 +273,7 @@ def status_through(scenario: Any, listens: int, directory: Path) -> int:
         # Nobody is there to give the mesh's certificates, and nobody here asks for one.
         cluster.pop("transportSocketMatches", None)
     with running_envoy(static_bootstrap(document), directory):
-        connection = http.client.HTTPConnection("127.0.0.1", listens, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", listens, timeout=60)
         connection.request("GET", "/", headers={"Host": "shop.example"})
         return connection.getresponse().status
 

@@ -112,7 +112,7 @@ def configuration(allowed: str, web: int, added: int, backend: int) -> dict[str,
 
 
 def asked(port: int, host: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request("GET", "/", headers={"Host": host})
     return connection.getresponse().status
 

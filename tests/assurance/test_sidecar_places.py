@@ -260,12 +260,12 @@ def application() -> Iterator[int]:
 
 class OverSocket(http.client.HTTPConnection):
     def __init__(self, path: Path) -> None:
-        super().__init__("localhost", timeout=10)
+        super().__init__("localhost", timeout=60)
         self._path = path
 
     def connect(self) -> None:
         self.sock = socket.socket(socket.AF_UNIX)
-        self.sock.settimeout(10)
+        self.sock.settimeout(60)
         self.sock.connect(str(self._path))
 
 
@@ -322,10 +322,10 @@ def test_an_application_finds_services_at_a_bound_port_and_a_socket_and_callers_
         cluster.pop("transportSocketMatches", None)
 
     with running_envoy(static_bootstrap(document), tmp_path):
-        at_port = answered(http.client.HTTPConnection("127.0.0.1", port, timeout=10), "store.example")
+        at_port = answered(http.client.HTTPConnection("127.0.0.1", port, timeout=60), "store.example")
         at_socket = answered(OverSocket(path), "store.example")
         stranger = answered(OverSocket(path), "else.example")
-        inbound = answered(http.client.HTTPConnection("127.0.0.1", own, timeout=10), "worker")
+        inbound = answered(http.client.HTTPConnection("127.0.0.1", own, timeout=60), "worker")
 
     assert at_port == at_socket == (200, "store.example/found")
     assert stranger[0] == 502

@@ -231,7 +231,7 @@ class Proxy:
 
     def served(self, metric: str) -> list[tuple[dict[str, str], float]]:
         """Labels and value of each line of a metric."""
-        connection = http.client.HTTPConnection(LOOPBACK, self.statistics, timeout=10)
+        connection = http.client.HTTPConnection(LOOPBACK, self.statistics, timeout=60)
         connection.request("GET", "/stats/prometheus")
         text = connection.getresponse().read().decode()
         connection.close()
@@ -316,7 +316,7 @@ def _as_an_agent_starts_it(config: dict[str, Any], port: int, directory: Path) -
 
 
 def ask(proxy: Proxy, **headers: str) -> None:
-    connection = http.client.HTTPConnection(LOOPBACK, proxy.requests, timeout=10)
+    connection = http.client.HTTPConnection(LOOPBACK, proxy.requests, timeout=60)
     connection.request("GET", "/", headers={"Host": "reviews.shop"} | headers)
     assert connection.getresponse().read() == b"hello"
     connection.close()
@@ -384,12 +384,12 @@ def test_labels_that_a_rule_changes_are_written_out_with_the_same_words(tmp_path
 
 
 def test_a_connection_is_counted_when_it_opens_and_when_it_ends(proxy):
-    with socket.create_connection((LOOPBACK, proxy.connections), timeout=10) as connection:
+    with socket.create_connection((LOOPBACK, proxy.connections), timeout=60) as connection:
         connection.sendall(b"GET / HTTP/1.0\r\n\r\n")
         received = connection.makefile("rb").read()
     assert received.endswith(b"hello")
 
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while not (closed := proxy.served("tcp_connections_closed_total")):
         assert time.monotonic() < deadline, "the proxy notices the end"
     [(labels, opened)] = proxy.served("tcp_connections_opened_total")

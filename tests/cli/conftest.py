@@ -19,7 +19,7 @@ import pytest
 from isthmus.apiserver.settings import ApiServerSettings
 
 _PROGRAM = "import sys; from isthmus.apiserver.process import main; sys.exit(main(sys.argv[1]))"
-_SECONDS = 20
+_SECONDS = 60
 
 
 class ApiServer:

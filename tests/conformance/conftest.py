@@ -35,7 +35,7 @@ collect_ignore = [
     *([] if os.environ.get("ISTHMUS_CONFORMANCE_ETCD") else ["test_compaction.py"]),
 ]
 
-DEADLINE = 30.0
+DEADLINE = 60.0
 _PROGRAM = "import sys; from isthmus.apiserver.process import main; sys.exit(main(sys.argv[1]))"
 _NUMBERS = itertools.count(1)
 

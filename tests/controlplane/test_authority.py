@@ -164,11 +164,11 @@ async def followed(cluster: Any, plugged: Plugged) -> AsyncIterator[None]:
 
 
 async def until(holds: Callable[[], Any]) -> None:
-    for _ in range(500):
+    for _ in range(6000):
         if holds():
             return
         await asyncio.sleep(0.01)
-    raise AssertionError("not in 5 s")
+    raise AssertionError("not in a minute")
 
 
 async def test_a_changed_secret_is_taken_into_use_and_one_that_goes_is_not_the_end(fake_cluster, plugged):

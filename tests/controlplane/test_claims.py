@@ -48,7 +48,7 @@ async def admitted(call: CallFacts, node_id: str = "sidecar~10.0.0.1~cart-1.shop
     machines = Machines(world, me="east/istiod", system_namespace=Namespace("istio-system"), grace_seconds=10)
     delivery = Delivery(world, Authenticator(DOMAIN, EAST, review, lambda: 0.0), machines)
     claims = NodeClaims(id=node_id, metadata={"CLUSTER_ID": "east"} | said, locality=("", "", ""), user_agent="")
-    async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
+    async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         running = tasks.create_task(delivery.run(), name="delivery")
         try:
             delivery.gone(await delivery.admit(claims, call))

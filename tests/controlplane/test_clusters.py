@@ -39,12 +39,12 @@ class Followed:
         self.remotes = remotes
 
     async def until(self, holds: Callable[[], Any]) -> Any:
-        for _ in range(1000):
+        for _ in range(6000):
             found = holds()
             if found:
                 return found
             await asyncio.sleep(0.01)
-        raise AssertionError("not in 10 s")
+        raise AssertionError("not in a minute")
 
     def row(self, cluster: str = "west") -> Any:
         return next((row for row in self.remotes.table() if row.id == cluster), None)

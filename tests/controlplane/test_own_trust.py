@@ -131,11 +131,11 @@ async def on_duty(cluster: Any, use: AuthorityInUse, streams: Streams) -> AsyncI
 
 
 async def until(holds: Any) -> Any:
-    for _ in range(500):
+    for _ in range(6000):
         if found := holds():
             return found
         await asyncio.sleep(0.01)
-    raise AssertionError("not in 5 s")
+    raise AssertionError("not in a minute")
 
 
 def answer(cluster: Any) -> Any:
@@ -173,7 +173,7 @@ async def test_proxies_are_asked_for_the_roots_and_to_let_in_the_next_one(fake_c
 async def test_a_question_is_answered_but_not_before_proxies_of_before_a_start_may_be_back(
     fake_cluster, use, monkeypatch
 ):
-    monkeypatch.setattr(module, "COMING_BACK_SECONDS", 0.2)
+    monkeypatch.setattr(module, "COMING_BACK_SECONDS", 1.0)
     cluster, streams = await fake_cluster(), Streams()
     cluster.collections["/api/v1/configmaps"] = {(str(SYSTEM), rotation.REPORTS): {"metadata": {}, "data": {}}}
     await cluster.put(CONFIG_MAPS, rotation.CONFIG_MAP, SYSTEM, data={"question": "how far?"})

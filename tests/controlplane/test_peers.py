@@ -34,7 +34,7 @@ from isthmus.peering.session import Hearing
 from isthmus.trust import x509
 from isthmus.trust.authority import CertificateAuthority
 
-SECONDS = 10.0
+SECONDS = 60.0
 DAY = timedelta(days=1)
 AUTHORITIES = {
     mesh: CertificateAuthority.self_signed(domain, datetime.now(UTC)) for mesh, domain in TRUST_DOMAINS.items()

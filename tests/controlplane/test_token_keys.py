@@ -121,11 +121,11 @@ class Mesh:
         return [issue.what for issue in self.world.snapshot().issues if issue.code == "ISM0306"]
 
     async def until(self, holds: Callable[[], Any]) -> None:
-        for _ in range(1000):
+        for _ in range(6000):
             if holds():
                 return
             await asyncio.sleep(0.01)
-        raise AssertionError(f"not in 10 s: {self.providers()}, {self.findings()}, {self.issuer.asked}")
+        raise AssertionError(f"not in a minute: {self.providers()}, {self.findings()}, {self.issuer.asked}")
 
 
 @asynccontextmanager

@@ -14,7 +14,7 @@ from name_servers import LOOPBACK, Upstream, bound
 from isthmus.dns.answers import failure
 from isthmus.dns.client import Found, LookupFailed, NameServers
 
-SECONDS = 10.0
+SECONDS = 60.0
 Record = tuple[int, int, bytes]
 """Type, seconds, data."""
 

@@ -15,7 +15,7 @@ from name_servers import LOOPBACK, Upstream, bound
 from isthmus.dns.answers import NameTable
 from isthmus.dns.server import DnsServer
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 class Asker:

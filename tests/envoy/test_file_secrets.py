@@ -28,7 +28,7 @@ from isthmus.model.gateways import ServerTls, TlsMode
 from isthmus.model.identity import TrustDomain
 from isthmus.trust import x509
 
-SECONDS = 20.0
+SECONDS = 60.0
 
 
 def write(folder: Path) -> bytes:

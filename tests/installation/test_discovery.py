@@ -20,7 +20,7 @@ print(urllib.request.urlopen("http://127.0.0.1:15014/debug/clusterz", timeout=5)
 """
 ENVOY = """
 import http.client, socket, sys
-connection = http.client.HTTPConnection("localhost", timeout=10)
+connection = http.client.HTTPConnection("localhost", timeout=60)
 connection.sock = socket.socket(socket.AF_UNIX)
 connection.sock.connect(sys.argv[1])
 connection.request("GET", "/clusters")

@@ -18,7 +18,7 @@ from isthmus.kubernetes.reflector import Reflector
 from isthmus.kubernetes.resources import CONFIG_MAPS
 from isthmus.kubernetes.watch import Change
 
-SECONDS = 10.0
+SECONDS = 60.0
 
 
 def decode(raw: bytes) -> str:

@@ -20,7 +20,7 @@ from isthmus.model.identity import TrustDomain
 from isthmus.trust.authority import CertificateAuthority
 
 SHORT = 0.2
-DEADLINE = 20.0
+DEADLINE = 60.0
 QUICK = Patience(handshake_seconds=SHORT, head_seconds=SHORT, stalled_seconds=SHORT, idle_seconds=SHORT, connections=4)
 QUESTION = b"GET /ready HTTP/1.1\r\nHost: x\r\n\r\n"
 _PAGE = bytes(16 * 1024 * 1024)

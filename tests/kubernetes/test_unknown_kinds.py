@@ -24,7 +24,7 @@ async def test_a_collection_that_is_not_there_is_empty():
     await site.start()
     port = site._server.sockets[0].getsockname()[1]
     seen: list[object] = []
-    async with ApiClient(ApiAddress(server=f"http://127.0.0.1:{port}")) as client, asyncio.timeout(10):
+    async with ApiClient(ApiAddress(server=f"http://127.0.0.1:{port}")) as client, asyncio.timeout(60):
         reflector = Reflector(client, ODD, plain, partial(seen.append))
         async with asyncio.TaskGroup() as tasks:
             running = tasks.create_task(reflector.run())

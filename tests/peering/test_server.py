@@ -18,7 +18,7 @@ from isthmus.peering.server import Feed, NotAdmitted, PeerServer, serving_peers
 from isthmus.trust import x509
 from isthmus.xds.native_tls import load_key
 
-SECONDS = 10.0
+SECONDS = 60.0
 NOW = datetime.now(UTC)
 ROOT = x509.new_root(TrustDomain("b.example"), NOW, timedelta(days=1))
 

@@ -25,7 +25,7 @@ from isthmus.xds.node import NodeClaims
 from isthmus.xds.server import SERVER_OPTIONS, AdsServer
 
 NODE = {"id": "sidecar~10.0.0.1~a.ns~ns.svc.cluster.local", "metadata": {"CLUSTER_ID": "east"}}
-SECONDS = 10.0
+SECONDS = 60.0
 Serving = Callable[["Doorkeeper"], AbstractAsyncContextManager[tuple[Streams, grpc.aio.Channel]]]
 
 

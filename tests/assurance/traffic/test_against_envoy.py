@@ -55,7 +55,7 @@ class Served:
     def answered(self, request: Request) -> tuple[int, str]:
         """Status and body; (0, "") where the connection is closed."""
         try:
-            connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=10)
+            connection = http.client.HTTPConnection(LOOPBACK, self.port, timeout=60)
             connection.sock = self._connected(request)
             connection.request(request.method, request.path, headers={"Host": request.host} | dict(request.headers))
             answer = connection.getresponse()
@@ -66,7 +66,7 @@ class Served:
             connection.close()
 
     def _connected(self, request: Request) -> socket.socket:
-        plain = socket.create_connection((LOOPBACK, self.port), timeout=10)
+        plain = socket.create_connection((LOOPBACK, self.port), timeout=60)
         if request.tls is Tls.NONE:
             return plain
         context = ssl.create_default_context()
