@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from forged_certificates import CLIENT, CODE, SERVER, forged
+from free_ports import free_port
 from two_meshes import SHOP, TRUST_DOMAINS, Meshes, OneMesh, export, imported, meshes, peer
 
 from isthmus.controlplane.kept_peers import KeptPeers
@@ -164,12 +165,11 @@ async def test_a_peer_hears_what_is_exported_to_it_and_news_as_they_come() -> No
 
 
 async def test_a_lost_peer_is_stale_since_it_was_heard_last_and_live_when_it_comes_back() -> None:
-    found = two()
-    async with telling(found["b"]) as teller:
-        port = teller.port
+    found, port = two(), free_port()
+    async with telling(found["b"], port=port):
         found["a"].objects[-1]["spec"]["controlPlanes"] = [f"127.0.0.1:{port}"]
         asker_stack = contextlib.AsyncExitStack()
-        asker = await asker_stack.enter_async_context(asking_mesh(found["a"], StalePolicy(withdraw_after=0.5)))
+        asker = await asker_stack.enter_async_context(asking_mesh(found["a"], StalePolicy(withdraw_after=1.5)))
         await asker.until(lambda news: news is not None)
     async with asker_stack:
         lost = await asker.until(lambda news: news is not None and news.state is ImportState.STALE)
