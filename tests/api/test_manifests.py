@@ -38,15 +38,15 @@ def test_each_object_knows_its_line_those_of_lists_too() -> None:
 def test_a_field_is_found_by_its_path_or_by_what_is_around_it() -> None:
     [service, _, pod] = manifests_of(TWO)
 
-    assert service.line_of("$.metadata.name") == 4
-    assert pod.line_of("$.metadata.name") == 12
-    assert pod.line_of("$.spec.containers[0]") == 10
+    assert service.line_of("metadata.name") == 4
+    assert pod.line_of("metadata.name") == 12
+    assert pod.line_of("spec.containers[0]") == 10
 
 
 def test_quoted_keys_are_parts_of_paths() -> None:
     [found] = manifests_of("metadata:\n  labels:\n    app.kubernetes.io/name: a\n")
 
-    assert found.line_of("$.metadata.labels['app.kubernetes.io/name']") == 3
+    assert found.line_of("metadata.labels['app.kubernetes.io/name']") == 3
 
 
 def test_values_are_those_that_an_api_server_would_get() -> None:

@@ -23,17 +23,17 @@ def test_every_kind_is_read_alike_from_json_and_from_yaml(kind):
 @pytest.mark.parametrize(
     ("kind", "body", "where"),
     [
-        ("Service", {"spec": {"ports": [{"port": "http"}]}}, "$.spec.ports[0].port"),
-        ("Service", {"spec": {"ports": [{}]}}, "$.spec.ports[0]"),
-        ("Service", {"spec": {"ports": [{"port": 0}]}}, "$.spec.ports[0].port"),
-        ("EndpointSlice", {"ports": [{"port": 65536}]}, "$.ports[0].port"),
-        ("Gateway", {"spec": {"servers": [{"port": {"number": 70000}}]}}, "$.spec.servers[0].port.number"),
-        ("ServiceEntry", {"spec": {"ports": [{"number": 70000}]}}, "$.spec.ports[0].number"),
-        ("ServiceEntry", {"spec": {"endpoints": [{"ports": {"http": 0}}]}}, "$.spec.endpoints[0].ports"),
-        ("WorkloadEntry", {"spec": {"weight": -1}}, "$.spec.weight"),
-        ("Pod", {"metadata": {"labels": ["a"]}}, "$.metadata.labels"),
-        ("Gateway", {"spec": {"servers": [{"port": {"number": "15443"}}]}}, "$.spec.servers[0].port.number"),
-        ("VirtualService", {"spec": {"http": [{"match": [{"headers": {"x": None}}]}]}}, "$.spec.http[0].match[0].headers"),
+        ("Service", {"spec": {"ports": [{"port": "http"}]}}, "spec.ports[0].port"),
+        ("Service", {"spec": {"ports": [{}]}}, "spec.ports[0]"),
+        ("Service", {"spec": {"ports": [{"port": 0}]}}, "spec.ports[0].port"),
+        ("EndpointSlice", {"ports": [{"port": 65536}]}, "ports[0].port"),
+        ("Gateway", {"spec": {"servers": [{"port": {"number": 70000}}]}}, "spec.servers[0].port.number"),
+        ("ServiceEntry", {"spec": {"ports": [{"number": 70000}]}}, "spec.ports[0].number"),
+        ("ServiceEntry", {"spec": {"endpoints": [{"ports": {"http": 0}}]}}, "spec.endpoints[0].ports"),
+        ("WorkloadEntry", {"spec": {"weight": -1}}, "spec.weight"),
+        ("Pod", {"metadata": {"labels": ["a"]}}, "metadata.labels"),
+        ("Gateway", {"spec": {"servers": [{"port": {"number": "15443"}}]}}, "spec.servers[0].port.number"),
+        ("VirtualService", {"spec": {"http": [{"match": [{"headers": {"x": None}}]}]}}, "spec.http[0].match[0].headers"),
     ],
 )  # fmt: skip
 def test_an_object_of_the_wrong_shape_says_where(kind, body, where):

@@ -80,7 +80,7 @@ def test_a_hash_that_is_none_lets_nobody_in_and_is_an_error(field: str) -> None:
 
     assert judged_by(**pins) == {"verifyCertificateHash": [NOBODYS]}
     found = problems_of(gateway(**pins))
-    assert [each.path for each in found] == [f"$.spec.servers[0].tls.{field}[0]"]
+    assert [each.path for each in found] == [f"spec.servers[0].tls.{field}[0]"]
 
 
 def test_of_several_hashes_those_that_are_hold() -> None:

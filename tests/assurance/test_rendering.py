@@ -108,7 +108,7 @@ def test_an_object_that_cannot_be_read_is_named_and_others_count(document):
 
     assert weights(found) == weights(document)
     assert [warning.partition(": left out")[0] for warning in found["warnings"]][:3] == [
-        "east: Service sample/bad: Expected `array`, got `int` - at `$.spec.ports`",
+        "east: Service sample/bad: Expected `array`, got `int` - at `spec.ports`",
         "east: Odd /odd: this version does not read example.org/v1 Odd",
         "east: object 2 has no metadata",
     ]

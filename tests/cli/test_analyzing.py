@@ -77,7 +77,7 @@ def test_json_and_yaml_say_the_same(routes: str) -> None:
     assert message["code"] == "IST0101"
     assert message["level"] == "Error"
     assert message["origin"] == "VirtualService shop/cart"
-    assert message["path"] == "$.spec.http[0].route[0].destination.host"
+    assert message["path"] == "spec.http[0].route[0].destination.host"
     assert message["reference"] == f"{routes}:13"
     assert message["documentation"] == "docs/findings/IST0101.md"
 

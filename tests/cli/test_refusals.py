@@ -253,8 +253,8 @@ def test_a_kit_that_is_asked_for_wrongly_is_bad_usage(run, tmp_path, arguments, 
         ("kind: Service\nmetadata: {name: ledger}", "has 0 WorkloadGroups with a name, not one"),
         (GROUP + "---" + GROUP, "has 2 WorkloadGroups with a name, not one"),
         ("kind: WorkloadGroup\nmetadata:", "has 0 WorkloadGroups with a name, not one"),
-        (GROUP.replace("{serviceAccount: ledger, network: n1}", "ledger"), "$.spec.template"),
-        (GROUP.replace("spec: {template", "spec: [{template").replace("}}", "}}]"), "$.spec"),
+        (GROUP.replace("{serviceAccount: ledger, network: n1}", "ledger"), "spec.template"),
+        (GROUP.replace("spec: {template", "spec: [{template").replace("}}", "}}]"), "spec"),
     ],
 )
 def test_a_file_that_has_no_one_group_is_bad_input(run, kubeconfig, tmp_path, text, told):

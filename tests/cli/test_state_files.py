@@ -68,7 +68,7 @@ def test_what_cannot_be_read_is_named_and_takes_nothing_else_down(tmp_path: Path
         "east: object 2 has no metadata: left out",
         "east: object 3 has no metadata: left out",
         "east: Thing shop/t: this version does not read example.com/v1 Thing: left out",
-        "east: Service shop/odd: Expected `int` <= 65535 - at `$.spec.ports[0].port`: left out",
+        "east: Service shop/odd: Expected `int` <= 65535 - at `spec.ports[0].port`: left out",
     ]
     assert "outbound|80||web.shop.svc.cluster.local" in [each["name"] for each in first["clusters"]]
     assert others == [first, first]

@@ -21,7 +21,7 @@ _DEPTH_MAX = 100
 # An alias stands for a whole value; a few of them within each other make a document of billions.
 _VALUES_MAX = 5_000_000
 _DOCUMENT = re.compile(r"^---(?=\s|$)", re.MULTILINE)
-_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\['((?:[^'\\]|\\.)*)'\]")
+_STEP = re.compile(r"\.?([^.\[\]]+)|\[(\d+)\]|\['((?:[^'\\]|\\.)*)'\]")
 _NULLS = {"", "~", "null", "Null", "NULL"}
 _BOOLEANS = {
     word: word.lower() in ("true", "yes", "on")
@@ -62,7 +62,7 @@ class Manifest:
     prefix: FieldPath = ()
 
     def line_of(self, path: str) -> int:
-        """Of a field by its JSONPath (`$.spec.http[0]`), or of the nearest thing around it that was written."""
+        """Of a field by its path (`spec.http[0]`), or of the nearest thing around it that was written."""
         keys: FieldPath = (*self.prefix, *_keys(path))
         try:
             lines = _lines(self.document)

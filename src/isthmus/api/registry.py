@@ -223,7 +223,7 @@ def kind_of(api_version: str, name: str) -> Kind | None:
 
 
 class UndecodableObject(ValueError):
-    """An object whose shape is wrong; the text names the path in it (`$.spec.ports[0].port`)."""
+    """An object whose shape is wrong; the text names the path in it (`spec.ports[0].port`)."""
 
 
 def decode(kind: Kind, body: bytes | msgspec.Raw | dict[str, object]) -> KubernetesObject:
@@ -237,7 +237,7 @@ def decode(kind: Kind, body: bytes | msgspec.Raw | dict[str, object]) -> Kuberne
             plain = msgspec.json.decode(body) if isinstance(body, bytes | msgspec.Raw) else body
             return msgspec.convert(_without_nulls(kind, plain), type=kind.type)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise UndecodableObject(str(error)) from None
+        raise UndecodableObject(str(error).replace("`$.", "`")) from None
 
 
 def _without_nulls(kind: Kind, body: object) -> object:

@@ -68,8 +68,7 @@ class References:
         source = self._sources.get((subject.cluster, subject.kind, subject.namespace, subject.name))
         if source is None or not source.file:
             return ""
-        path = issue.field if issue.field.startswith("$") or not issue.field else f"$.{issue.field}"
-        return source.reference_of(path) if path else source.reference
+        return source.reference_of(issue.field) if issue.field else source.reference
 
 
 def _key(cluster: str, value: Any) -> Key:
@@ -166,7 +165,7 @@ def from_scenario(file: str) -> Sources:
             FileObject(
                 value, source.file,
                 Manifest(
-                    value, whole.line_of(f"$.clusters[{number}].objects[{index}]"), whole.document, whole.offset,
+                    value, whole.line_of(f"clusters[{number}].objects[{index}]"), whole.document, whole.offset,
                     ("clusters", number, "objects", index),
                 ),
             )

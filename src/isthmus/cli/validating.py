@@ -143,10 +143,7 @@ def _of_topology(source: FileObject) -> list[Problem]:
     try:
         load(Path(source.file))
     except BadInput as error:
-        return [
-            Problem(codes.MALFORMED, f"$.{found.field}" if found.field else "$", found.what, found.fix)
-            for found in error.findings
-        ]
+        return [Problem(codes.MALFORMED, found.field or "$", found.what, found.fix) for found in error.findings]
     return []
 
 

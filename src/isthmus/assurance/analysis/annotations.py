@@ -23,7 +23,7 @@ def annotated(index: Index) -> Iterator[Issue]:
 
 def _annotation(item: Item, name: str, value: str) -> Iterator[Issue]:
     known = ANNOTATIONS.get(name)
-    path = f"$.metadata.annotations['{name}']"
+    path = f"metadata.annotations['{name}']"
     if known is None:
         domain = name.partition("/")[0]
         if domain.endswith("istio.io") and domain not in _NOT_OURS:

@@ -38,7 +38,7 @@ def mesh_networks(index: Index) -> Iterator[Issue]:
                     severity=mesh.UNKNOWN_REGISTRY.severity,
                     what=f"network {name} is said to have cluster {registry}, which is not in the mesh",
                     fix=mesh.UNKNOWN_REGISTRY.fix,
-                    field=f"$.networks['{name}'].endpoints",
+                    field=f"networks['{name}'].endpoints",
                 )
 
 

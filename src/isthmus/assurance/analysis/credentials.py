@@ -25,14 +25,14 @@ def gateway_credentials(index: Index) -> Iterator[Issue]:
             tls = server.get("tls") or {}
             names = [name for name in [tls.get("credentialName"), *(tls.get("credentialNames") or [])] if name]
             for name in names:
-                path = f"$.spec.servers[{number}].tls.credentialName"
+                path = f"spec.servers[{number}].tls.credentialName"
                 yield from _credential(index, gateway, name, path, tls.get("mode") or "")
     for gateway in (*index.each("Gateway", _GATEWAY_API), *index.each("ListenerSet", _GATEWAY_API)):
         for number, listener in enumerate(gateway.spec.get("listeners") or []):
             for place, reference in enumerate((listener.get("tls") or {}).get("certificateRefs") or []):
                 if reference.get("kind", "Secret") != "Secret":
                     continue
-                path = f"$.spec.listeners[{number}].tls.certificateRefs[{place}]"
+                path = f"spec.listeners[{number}].tls.certificateRefs[{place}]"
                 namespace = reference.get("namespace") or gateway.namespace
                 yield from _secret(index, gateway, namespace, reference.get("name") or "", path)
 

@@ -18,9 +18,9 @@ _ADDED = {CLUSTER, NETWORK, *_TOPOLOGY, "kubernetes.io/hostname"}
 def server_verification(index: Index) -> Iterator[Issue]:
     """TLS without an authority of its own: the system's are believed, and Istio's older proxies believe anybody."""
     for rule in index.each("DestinationRule"):
-        policies = [("$.spec.trafficPolicy", rule.spec.get("trafficPolicy") or {})]
+        policies = [("spec.trafficPolicy", rule.spec.get("trafficPolicy") or {})]
         policies += [
-            (f"$.spec.subsets[{number}].trafficPolicy", subset.get("trafficPolicy") or {})
+            (f"spec.subsets[{number}].trafficPolicy", subset.get("trafficPolicy") or {})
             for number, subset in enumerate(rule.spec.get("subsets") or [])
         ]
         for path, policy in policies:
@@ -55,7 +55,7 @@ def subset_workloads(index: Index) -> Iterator[Issue]:
         host = rule.spec.get("host") or ""
         known = [each for each in hosts.named(host, rule.namespace) if each.is_seen_from(rule.namespace)]
         if not known and not host.startswith("*"):
-            yield rule.finding(codes.UNKNOWN_RULE_HOST, f"there is no host {host}", path="$.spec.host")
+            yield rule.finding(codes.UNKNOWN_RULE_HOST, f"there is no host {host}", path="spec.host")
             continue
         for number, subset in enumerate(rule.spec.get("subsets") or []):
             labels = subset.get("labels") or {}
@@ -67,7 +67,7 @@ def subset_workloads(index: Index) -> Iterator[Issue]:
                 yield rule.finding(
                     codes.SUBSET_SELECTS_NOBODY,
                     f"subset {subset.get('name')}: no Pod of {host} has the labels {shown}",
-                    path=f"$.spec.subsets[{number}].labels",
+                    path=f"spec.subsets[{number}].labels",
                 )
 
 

@@ -19,7 +19,7 @@ def destinations_of(rule: Item) -> Iterator[Place]:
     """Every destination of a VirtualService with its path, those of mirrors, too."""
     for kind in ("http", "tls", "tcp"):
         for number, route in enumerate(rule.spec.get(kind) or []):
-            path = f"$.spec.{kind}[{number}]"
+            path = f"spec.{kind}[{number}]"
             for index, way in enumerate(route.get("route") or []):
                 if way.get("destination"):
                     yield f"{path}.route[{index}].destination", way["destination"]
@@ -38,7 +38,7 @@ def destination_hosts(index: Index) -> Iterator[Issue]:
     for sidecar in index.each("Sidecar"):
         proxy = (sidecar.spec.get("outboundTrafficPolicy") or {}).get("egressProxy")
         if proxy:
-            yield from _destination(index, hosts, sidecar, "$.spec.outboundTrafficPolicy.egressProxy", proxy)
+            yield from _destination(index, hosts, sidecar, "spec.outboundTrafficPolicy.egressProxy", proxy)
 
 
 def _destination(index: Index, hosts: Hosts, rule: Item, path: str, destination: Object) -> Iterator[Issue]:

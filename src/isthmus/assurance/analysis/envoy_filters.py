@@ -17,7 +17,7 @@ def patches(index: Index) -> Iterator[Issue]:
     for item in index.each("EnvoyFilter"):
         relative = False
         for number, patch in enumerate(item.spec.get("configPatches") or []):
-            found = list(_patch(item, patch, f"$.spec.configPatches[{number}]", relative))
+            found = list(_patch(item, patch, f"spec.configPatches[{number}]", relative))
             relative = relative or any(issue.code == codes.RELATIVE_OPERATION.id for issue in found)
             yield from found
 

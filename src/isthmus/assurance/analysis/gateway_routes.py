@@ -16,10 +16,10 @@ def references(index: Index) -> Iterator[Issue]:
     for kind in _KINDS:
         for route in index.each(kind):
             for number, parent in enumerate(route.spec.get("parentRefs") or []):
-                yield from _parent(index, route, parent, f"$.spec.parentRefs[{number}]")
+                yield from _parent(index, route, parent, f"spec.parentRefs[{number}]")
             for number, rule in enumerate(route.spec.get("rules") or []):
                 for place, backend in enumerate(rule.get("backendRefs") or []):
-                    yield from _backend(index, route, backend, f"$.spec.rules[{number}].backendRefs[{place}]")
+                    yield from _backend(index, route, backend, f"spec.rules[{number}].backendRefs[{place}]")
 
 
 def _parent(index: Index, route: Item, parent: Object, path: str) -> Iterator[Issue]:

@@ -43,7 +43,7 @@ def gateway_ports(index: Index) -> Iterator[Issue]:
         pods = workloads_of(index, gateway)
         if not pods and not is_default(selector):
             shown = ", ".join(f"{key}={value}" for key, value in selector.items()) or "none"
-            yield gateway.finding(routing.NOT_FOUND, f"no Pod has the labels {shown}", path="$.spec.selector")
+            yield gateway.finding(routing.NOT_FOUND, f"no Pod has the labels {shown}", path="spec.selector")
             continue
         open_ports = _open_ports(index, pods) if pods else set(_DEFAULT_PORTS)
         if open_ports is None:
@@ -54,7 +54,7 @@ def gateway_ports(index: Index) -> Iterator[Issue]:
                 yield gateway.finding(
                     codes.PORT_NOT_ON_SERVICE,
                     f"port {port} is on no Service of the gateway's Pods",
-                    path=f"$.spec.servers[{number}].port.number",
+                    path=f"spec.servers[{number}].port.number",
                 )
 
 

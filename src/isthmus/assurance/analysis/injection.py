@@ -59,7 +59,7 @@ def _namespace(namespace: Item, by_default: bool) -> Iterator[Issue]:
     labels = namespace.labels
     if _is_several(namespace):
         names = ", ".join(key for key in (INJECTION, REVISION, DATA_PLANE) if labels.get(key))
-        yield namespace.finding(codes.SEVERAL_INJECTION_LABELS, f"has the labels {names}", path="$.metadata.labels")
+        yield namespace.finding(codes.SEVERAL_INJECTION_LABELS, f"has the labels {names}", path="metadata.labels")
     elif not any(labels.get(key) for key in (INJECTION, REVISION, DATA_PLANE)):
         if by_default:
             yield namespace.finding(codes.INJECTED_BY_DEFAULT, "is injected, as the injector's default says")

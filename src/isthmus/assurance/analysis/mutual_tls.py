@@ -35,7 +35,7 @@ def _conflict(index: Index, policies: Sequence[Item], rule: Item, service: Item,
             continue
         if (accepted == "STRICT" and mode in _PLAIN) or (accepted == "DISABLE" and mode == "ISTIO_MUTUAL"):
             what = f"tls.mode is {mode}, but PeerAuthentication {policy.full_name} makes Pod {pod.name} {accepted}"
-            yield rule.finding(codes.MTLS_CONFLICT, what, path="$.spec.trafficPolicy.tls")
+            yield rule.finding(codes.MTLS_CONFLICT, what, path="spec.trafficPolicy.tls")
             return
 
 

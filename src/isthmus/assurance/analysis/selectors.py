@@ -81,7 +81,7 @@ def authorization_policies(index: Index) -> Iterator[Issue]:
         for number, rule in enumerate(policy.spec.get("rules") or []):
             for place, origin in enumerate(rule.get("from") or []):
                 for key in ("namespaces", "notNamespaces"):
-                    path = f"$.spec.rules[{number}].from[{place}].source.{key}"
+                    path = f"spec.rules[{number}].from[{place}].source.{key}"
                     for position, name in enumerate((origin.get("source") or {}).get(key) or []):
                         if not any(fnmatchcase(each, name) for each in known):
                             yield policy.finding(
@@ -98,7 +98,7 @@ def _nobody(index: Index, policy: Item) -> Iterator[Issue]:
     if not any(_selects_entry(index, namespace, labels) for namespace in spaces):
         shown = ", ".join(f"{key}={value}" for key, value in labels.items())
         what = f"no workload has the labels {shown}" if labels else "its namespace has no workload"
-        yield policy.finding(codes.NOBODY_SELECTED, what, path="$.spec.selector" if labels else "")
+        yield policy.finding(codes.NOBODY_SELECTED, what, path="spec.selector" if labels else "")
 
 
 def gateway_api_selectors(index: Index) -> Iterator[Issue]:

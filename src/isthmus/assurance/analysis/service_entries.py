@@ -27,7 +27,7 @@ def needed_addresses(index: Index) -> Iterator[Issue]:
                 yield entry.finding(
                     codes.ADDRESSES_NEEDED,
                     f"port {port.get('number')} is plain TCP, and there is no address to tell its connections by",
-                    path=f"$.spec.ports[{number}]",
+                    path=f"spec.ports[{number}]",
                 )
 
 

@@ -20,7 +20,7 @@ def port_names(index: Index) -> Iterator[Issue]:
             continue
         external = service.spec.get("type") == "ExternalName"
         for number, port in enumerate(ports_of(service)):
-            path, name = f"$.spec.ports[{number}]", port.get("name") or ""
+            path, name = f"spec.ports[{number}]", port.get("name") or ""
             if port.get("protocol", "TCP") != "TCP" or port.get("appProtocol"):
                 continue
             protocol = protocol_of(port)

@@ -33,10 +33,10 @@ def conditions(index: Index) -> Iterator[Issue]:
 
 
 def _status(item: Item, status: Object) -> Iterator[Issue]:
-    given = [("$.status.conditions", status.get("conditions"))]
+    given = [("status.conditions", status.get("conditions"))]
     for number, parent in enumerate(_list(status.get("parents"))):
         if isinstance(parent, dict):
-            given.append((f"$.status.parents[{number}].conditions", parent.get("conditions")))
+            given.append((f"status.parents[{number}].conditions", parent.get("conditions")))
     for path, several in given:
         for number, condition in enumerate(_list(several)):
             if not isinstance(condition, dict):

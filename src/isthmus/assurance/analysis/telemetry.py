@@ -23,7 +23,7 @@ def providers(index: Index) -> Iterator[Issue]:
                     yield item.finding(
                         policies.INVALID_PROVIDER,
                         "names no provider, and there is no default",
-                        path=f"$.spec.{kind}[{number}]",
+                        path=f"spec.{kind}[{number}]",
                     )
 
 
@@ -41,5 +41,5 @@ def outdated_providers(index: Index) -> Iterator[Issue]:
                 if kind:
                     yield item.finding(
                         objects.DEPRECATED, f"provider {provider['name']} is of the kind {kind}, which is outdated",
-                        "Use an opentelemetry provider.", path=f"$.spec.tracing[{number}].providers",
+                        "Use an opentelemetry provider.", path=f"spec.tracing[{number}].providers",
                     )  # fmt: skip

@@ -75,7 +75,7 @@ def bound_gateways(index: Index) -> Iterator[Issue]:
         named = [name for name in gateways_named(rule) if name != MESH and _INTERNAL not in name]
         gateways = [gateway_of(index, rule, name) for name in named]
         for number, name in enumerate(gateways_named(rule)):
-            path = f"$.spec.gateways[{number}]"
+            path = f"spec.gateways[{number}]"
             if _INTERNAL in name:
                 yield rule.finding(codes.INTERNAL_GATEWAY, f"gateway {name} is internal", path=path)
             elif name != MESH and gateway_of(index, rule, name) is None:
@@ -90,11 +90,11 @@ def _hosts_at_gateways(rule: Item, gateways: Mapping[str, Item | None]) -> Itera
     for name, gateway in gateways.items():
         if hosts and not any(_is_served(rule, host, gateway) for host in hosts):
             what = f"gateway {name} serves none of {', '.join(hosts)}"
-            yield rule.finding(codes.HOST_NOT_IN_GATEWAY, what, path="$.spec.hosts")
+            yield rule.finding(codes.HOST_NOT_IN_GATEWAY, what, path="spec.hosts")
     for number, host in enumerate(hosts if len(hosts) > 1 else []):
         if gateways and not any(_is_served(rule, host, gateway) for gateway in gateways.values()):
             what = f"no gateway of these rules serves {host}"
-            yield rule.finding(codes.HOST_NOT_IN_GATEWAY, what, path=f"$.spec.hosts[{number}]")
+            yield rule.finding(codes.HOST_NOT_IN_GATEWAY, what, path=f"spec.hosts[{number}]")
 
 
 def gateway_of(index: Index, rule: Item, name: str) -> Item | None:

@@ -24,7 +24,7 @@ def external_control_planes(index: Index) -> Iterator[Issue]:
             if not item.name.startswith(_OF_CONTROL_PLANES):
                 continue
             for number, webhook in enumerate(item.value.get("webhooks") or []):
-                yield from _address(item, webhook, f"$.webhooks[{number}].clientConfig")
+                yield from _address(item, webhook, f"webhooks[{number}].clientConfig")
 
 
 def _address(item: Item, webhook: Webhook, path: str) -> Iterator[Issue]:

@@ -118,10 +118,10 @@ BAD_EXPRESSION = error(
     "Envoy would refuse the listener, so the log is not kept.",
     "Write CEL without loops and messages, with the functions that Envoy has (docs/telemetry.md).",
 )
-LEFT_OUT = error(
+LEFT_OUT = warning(
     "ISM0739",
     "The control plane would leave a part of the object out.",
-    "Envoy would refuse it, with everything that stands beside it.",
+    "This version cannot do it, or Envoy would refuse it with everything that stands beside it. The rest of the object counts.",
     "Write the part that is named without it.",
 )
 TWICE = error(

@@ -27,17 +27,17 @@ def authorization_policy(item: Object) -> Iterator[Problem]:
     action, rules = spec.get("action", "ALLOW"), spec.get("rules") or []
     yield from selected(spec)
     if action == "CUSTOM" and not (spec.get("provider") or {}).get("name"):
-        yield Problem(codes.NEEDS, "$.spec.provider.name", "is required when action is CUSTOM")
+        yield Problem(codes.NEEDS, "spec.provider.name", "is required when action is CUSTOM")
     if action != "CUSTOM" and spec.get("provider") is not None:
-        yield Problem(codes.CONTRADICTION, "$.spec.provider", f"is only for action CUSTOM, not {action}")
+        yield Problem(codes.CONTRADICTION, "spec.provider", f"is only for action CUSTOM, not {action}")
     if action in ("DENY", "CUSTOM") and not rules:
         yield Problem(
-            codes.SAYS_NOTHING, "$.spec.rules", f"an action of {action} without rules never does anything", "add a rule"
+            codes.SAYS_NOTHING, "spec.rules", f"an action of {action} without rules never does anything", "add a rule"
         )
     if action == "ALLOW" and not rules:
-        yield Problem(codes.RISKY, "$.spec.rules", "ALLOW without rules allows nobody: everything is denied")
+        yield Problem(codes.RISKY, "spec.rules", "ALLOW without rules allows nobody: everything is denied")
     for index, rule in enumerate(rules):
-        yield from _rule(rule, action, f"$.spec.rules[{index}]")
+        yield from _rule(rule, action, f"spec.rules[{index}]")
 
 
 def _rule(rule: Object, action: str, path: str) -> Iterator[Problem]:

@@ -18,22 +18,22 @@ def destination_rule(item: Object) -> Iterator[Problem]:
     spec = item.get("spec") or {}
     problem = bad_host(spec.get("host") or "")
     if problem:
-        yield Problem(codes.NOT_A_HOST, "$.spec.host", problem)
-    yield from export_to(spec.get("exportTo") or [], "$.spec.exportTo")
+        yield Problem(codes.NOT_A_HOST, "spec.host", problem)
+    yield from export_to(spec.get("exportTo") or [], "spec.exportTo")
     chosen = spec.get("workloadSelector")
     if chosen is not None:
-        yield from selector(chosen.get("matchLabels") or {}, "$.spec.workloadSelector.matchLabels")
+        yield from selector(chosen.get("matchLabels") or {}, "spec.workloadSelector.matchLabels")
     if chosen and any(value != "." for value in spec.get("exportTo") or []):
         yield Problem(
             codes.CONTRADICTION,
-            "$.spec.exportTo",
+            "spec.exportTo",
             "a rule with workloadSelector is for its own namespace only",
             "export it to . alone",
         )
-    yield from _policy(spec.get("trafficPolicy"), "$.spec.trafficPolicy")
+    yield from _policy(spec.get("trafficPolicy"), "spec.trafficPolicy")
     counts = Counter(subset["name"] for subset in spec.get("subsets") or [])
     for index, subset in enumerate(spec.get("subsets") or []):
-        path = f"$.spec.subsets[{index}]"
+        path = f"spec.subsets[{index}]"
         if not dns_label(subset["name"]):
             yield Problem(codes.NOT_A_NAME, f"{path}.name", f"{subset['name']!r} is not a DNS label")
         elif counts[subset["name"]] > 1:
@@ -100,7 +100,7 @@ def _balancer(policy: Object, path: str) -> Iterator[Problem]:
                 codes.HAS_NO_EFFECT,
                 where,
                 "without outlierDetection nothing fails over",
-                f"set {path.removeprefix('$.')}.outlierDetection",
+                f"set {path}.outlierDetection",
             )
 
 

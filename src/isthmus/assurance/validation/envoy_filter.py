@@ -19,9 +19,9 @@ def envoy_filter(item: Object) -> Iterator[Problem]:
     spec = item.get("spec") or {}
     yield from targets(spec)
     chosen = (spec.get("workloadSelector") or {}).get("labels") or {}
-    yield from selector(chosen, "$.spec.workloadSelector.labels")
+    yield from selector(chosen, "spec.workloadSelector.labels")
     for index, patch in enumerate(spec.get("configPatches") or []):
-        yield from _patch(patch, f"$.spec.configPatches[{index}]")
+        yield from _patch(patch, f"spec.configPatches[{index}]")
 
 
 def _patch(given: Object, path: str) -> Iterator[Problem]:
@@ -65,11 +65,11 @@ def _value(target: ApplyTo, value: object, path: str) -> Iterator[Problem]:
 
 def proxy_config(item: Object) -> Iterator[Problem]:
     spec = item.get("spec") or {}
-    yield from selector((spec.get("selector") or {}).get("matchLabels") or {}, "$.spec.selector.matchLabels")
+    yield from selector((spec.get("selector") or {}).get("matchLabels") or {}, "spec.selector.matchLabels")
     for name in spec.get("environmentVariables") or {}:
         if not _VARIABLE.fullmatch(name):
             yield Problem(
-                codes.NOT_A_NAME, f"$.spec.environmentVariables['{name}']", f"{name!r} is not a variable's name"
+                codes.NOT_A_NAME, f"spec.environmentVariables['{name}']", f"{name!r} is not a variable's name"
             )
 
 
@@ -78,10 +78,10 @@ def wasm_plugin(item: Object) -> Iterator[Problem]:
     yield from selected(spec)
     problem = bad_url(spec["url"], ("", "http", "https", "oci", "file"))
     if problem or spec["url"].startswith("#"):
-        yield Problem(codes.BAD_URL, "$.spec.url", problem or f"{spec['url']!r} is not a URL")
+        yield Problem(codes.BAD_URL, "spec.url", problem or f"{spec['url']!r} is not a URL")
     seen: set[str] = set()
     for index, variable in enumerate((spec.get("vmConfig") or {}).get("env") or []):
-        where = f"$.spec.vmConfig.env[{index}]"
+        where = f"spec.vmConfig.env[{index}]"
         if variable["name"] in seen:
             yield Problem(codes.TWICE, f"{where}.name", f"{variable['name']} is given twice")
         seen.add(variable["name"])

@@ -27,11 +27,11 @@ _CIPHERS = {
 def gateway(item: Object) -> Iterator[Problem]:
     servers = (item.get("spec") or {}).get("servers") or []
     if not servers:
-        yield Problem(codes.MISSING, "$.spec.servers", "at least one is required")
+        yield Problem(codes.MISSING, "spec.servers", "at least one is required")
     ports: dict[str, int] = {}
     names: dict[str, int] = {}
     for index, server in enumerate(servers):
-        path = f"$.spec.servers[{index}]"
+        path = f"spec.servers[{index}]"
         yield from _server(server, path)
         for label, given, where in (
             ("port name", server["port"].get("name"), ports),

@@ -161,7 +161,7 @@ def listeners(item: Object) -> Iterator[Problem]:
     seen: dict[str, int] = {}
     places: dict[tuple[object, ...], int] = {}
     for index, listener in enumerate(item["spec"]["listeners"]):
-        path, name = f"$.spec.listeners[{index}]", listener["name"]
+        path, name = f"spec.listeners[{index}]", listener["name"]
         if name in seen:
             yield Problem(codes.TWICE, f"{path}.name", f"listener {name} is given twice")
         place = (listener["port"], listener["protocol"], listener.get("hostname", ""))
@@ -183,7 +183,7 @@ def listeners(item: Object) -> Iterator[Problem]:
 
 
 def backend_tls_policy(item: Object) -> Iterator[Problem]:
-    said, path = item["spec"]["validation"], "$.spec.validation"
+    said, path = item["spec"]["validation"], "spec.validation"
     if bad_host(said["hostname"]) or "*" in said["hostname"]:
         yield Problem(codes.NOT_A_HOST, f"{path}.hostname", bad_host(said["hostname"]) or "a wildcard is not one name")
     refs, well_known = said.get("caCertificateRefs"), said.get("wellKnownCACertificates")
@@ -201,9 +201,7 @@ def backend_tls_policy(item: Object) -> Iterator[Problem]:
     for index, target in enumerate(item["spec"]["targetRefs"]):
         key = (target.get("group", ""), target["kind"], target["name"], target.get("sectionName", ""))
         if key in seen:
-            yield Problem(
-                codes.TWICE, f"$.spec.targetRefs[{index}]", f"{target['kind']} {target['name']} is given twice"
-            )
+            yield Problem(codes.TWICE, f"spec.targetRefs[{index}]", f"{target['kind']} {target['name']} is given twice")
         seen.add(key)
 
 
@@ -211,9 +209,9 @@ def route(item: Object) -> Iterator[Problem]:
     spec = item.get("spec") or {}
     for index, name in enumerate(spec.get("hostnames") or []):
         if bad_host(name) or name == "*":
-            yield Problem(codes.NOT_A_HOST, f"$.spec.hostnames[{index}]", bad_host(name) or "* is not a host name")
+            yield Problem(codes.NOT_A_HOST, f"spec.hostnames[{index}]", bad_host(name) or "* is not a host name")
     for number, rule in enumerate(spec.get("rules") or []):
-        path = f"$.spec.rules[{number}]"
+        path = f"spec.rules[{number}]"
         yield from _filters(rule, path)
         for index, match in enumerate(rule.get("matches") or []):
             yield from _match(match, f"{path}.matches[{index}]", item["kind"])

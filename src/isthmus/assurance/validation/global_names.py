@@ -27,7 +27,7 @@ def global_traffic_policy(item: Object) -> Iterator[Problem]:
     """Weights are percentages of one whole, and one name is spread in one way."""
     seen: dict[str, int] = {}
     for index, policy in enumerate((item.get("spec") or {}).get("policy") or []):
-        where = f"$.spec.policy[{index}]"
+        where = f"spec.policy[{index}]"
         total = sum(group.get("weight", 0) for group in policy.get("target") or [])
         if policy.get("lbType") == _BY_WEIGHT and total != 100:
             yield Problem(codes.BAD_WEIGHTS, f"{where}.target", f"the weights come to {total}, not 100")

@@ -95,39 +95,39 @@ def problems_of_mesh_config(config: Any) -> Iterator[Problem]:
     problems = list(problems_of_shape(record(_CONFIG), known, "$"))
     yield from problems
     for name in config.keys() - known.keys():
-        yield Problem(codes.HAS_NO_EFFECT, f"$.{name}", "is no key of MeshConfig's", "correct its spelling")
+        yield Problem(codes.HAS_NO_EFFECT, name, "is no key of MeshConfig's", "correct its spelling")
     if not problems:
         yield from _meaning(known)
 
 
 def _meaning(config: Object) -> Iterator[Problem]:
-    yield from _trust_domain(config.get("trustDomain") or "cluster.local", "$.trustDomain")
+    yield from _trust_domain(config.get("trustDomain") or "cluster.local", "trustDomain")
     for index, domain in enumerate(config.get("trustDomainAliases") or []):
-        yield from _trust_domain(domain, f"$.trustDomainAliases[{index}]")
+        yield from _trust_domain(domain, f"trustDomainAliases[{index}]")
     for name in _LISTS:
-        yield from export_to(config.get(name) or [], f"$.{name}", none_allowed=True)
+        yield from export_to(config.get(name) or [], name, none_allowed=True)
     for name in ("localityLbSetting", "zoneAwareLbSetting"):
-        yield from locality_setting(config.get(name) or {}, f"$.{name}", zone_aware=name.startswith("zone"))
+        yield from locality_setting(config.get(name) or {}, name, zone_aware=name.startswith("zone"))
     for index, setting in enumerate(config.get("serviceSettings") or []):
         for place, host in enumerate(setting.get("hosts") or []):
             if bad_host(host):
-                yield Problem(codes.NOT_A_HOST, f"$.serviceSettings[{index}].hosts[{place}]", bad_host(host))
+                yield Problem(codes.NOT_A_HOST, f"serviceSettings[{index}].hosts[{place}]", bad_host(host))
     for index, authority in enumerate(config.get("caCertificates") or []):
-        yield from _authority(authority, f"$.caCertificates[{index}]")
+        yield from _authority(authority, f"caCertificates[{index}]")
     seen: set[str] = set()
     for index, provider in enumerate(config.get("extensionProviders") or []):
         name = provider.get("name") or ""
         if not name:
-            yield Problem(codes.MISSING, f"$.extensionProviders[{index}].name", "is required")
+            yield Problem(codes.MISSING, f"extensionProviders[{index}].name", "is required")
         elif name in seen:
-            yield Problem(codes.TWICE, f"$.extensionProviders[{index}].name", f"provider {name} is given twice")
+            yield Problem(codes.TWICE, f"extensionProviders[{index}].name", f"provider {name} is given twice")
         seen.add(name)
     for word in default_config_of(config)[1]:
         code = codes.MALFORMED if word.is_wrong else codes.NOT_READ
-        yield Problem(code, f"$.defaultConfig.{word.field}", word.why)
+        yield Problem(code, f"defaultConfig.{word.field}", word.why)
     for name in ("proxyListenPort", "proxyInboundListenPort"):
         if config.get(name) == 0:
-            yield Problem(codes.BAD_PORT, f"$.{name}", "a port is between 1 and 65535")
+            yield Problem(codes.BAD_PORT, name, "a port is between 1 and 65535")
 
 
 def _trust_domain(domain: str, path: str) -> Iterator[Problem]:
@@ -153,7 +153,7 @@ def problems_of_mesh_networks(given: Any) -> Iterator[Problem]:
     if problems:
         return
     for name, network in ((given or {}).get("networks") or {}).items():
-        yield from _network(network or {}, entry("$.networks", name))
+        yield from _network(network or {}, entry("networks", name))
 
 
 def _network(network: Object, path: str) -> Iterator[Problem]:

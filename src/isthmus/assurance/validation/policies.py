@@ -17,7 +17,7 @@ def peer_authentication(item: Object) -> Iterator[Problem]:
     matched = (spec.get("selector") or {}).get("matchLabels") or {}
     yield from selected(spec)
     for port in spec.get("portLevelMtls") or {}:
-        where = entry("$.spec.portLevelMtls", str(port))
+        where = entry("spec.portLevelMtls", str(port))
         if not str(port).isdecimal():
             yield Problem(codes.BAD_PORT, where, f"{port!r} is not a port")
         else:
@@ -25,7 +25,7 @@ def peer_authentication(item: Object) -> Iterator[Problem]:
     if spec.get("portLevelMtls") and not matched:
         yield Problem(
             codes.NEEDS,
-            "$.spec.portLevelMtls",
+            "spec.portLevelMtls",
             "needs a selector: ports are those of workloads",
             "name the workloads in spec.selector.matchLabels",
         )
@@ -35,9 +35,9 @@ def request_authentication(item: Object) -> Iterator[Problem]:
     spec = item.get("spec") or {}
     yield from selected(spec)
     if spec.get("selector") is not None and not spec["selector"].get("matchLabels"):
-        yield Problem(codes.RISKY, "$.spec.selector", "is empty, so the policy applies to the whole namespace")
+        yield Problem(codes.RISKY, "spec.selector", "is empty, so the policy applies to the whole namespace")
     for index, rule in enumerate(spec.get("jwtRules") or []):
-        yield from _jwt_rule(rule, f"$.spec.jwtRules[{index}]")
+        yield from _jwt_rule(rule, f"spec.jwtRules[{index}]")
 
 
 def _jwt_rule(rule: Object, path: str) -> Iterator[Problem]:
@@ -71,18 +71,16 @@ def telemetry(item: Object) -> Iterator[Problem]:
     for kind in ("tracing", "accessLogging", "metrics"):
         for index, part in enumerate(spec.get(kind) or []):
             if kind == "tracing" and index:
-                yield Problem(codes.HAS_NO_EFFECT, f"$.spec.tracing[{index}]", "only the first entry counts")
+                yield Problem(codes.HAS_NO_EFFECT, f"spec.tracing[{index}]", "only the first entry counts")
             if kind == "tracing" and len(part.get("providers") or []) > 1:
-                yield Problem(
-                    codes.HAS_NO_EFFECT, f"$.spec.tracing[{index}].providers", "only the first provider counts"
-                )
+                yield Problem(codes.HAS_NO_EFFECT, f"spec.tracing[{index}].providers", "only the first provider counts")
     for index, rule in enumerate(spec.get("accessLogging") or []):
         expression = (rule.get("filter") or {}).get("expression")
         if expression and (why := not_cel(expression)):
-            yield Problem(codes.BAD_EXPRESSION, f"$.spec.accessLogging[{index}].filter.expression", why)
+            yield Problem(codes.BAD_EXPRESSION, f"spec.accessLogging[{index}].filter.expression", why)
     for number, metric in enumerate(spec.get("metrics") or []):
         for index, override in enumerate(metric.get("overrides") or []):
-            path = f"$.spec.metrics[{number}].overrides[{index}].tagOverrides"
+            path = f"spec.metrics[{number}].overrides[{index}].tagOverrides"
             for tag, change in (override.get("tagOverrides") or {}).items():
                 removes = change.get("operation", "UPSERT") == "REMOVE"
                 if removes == bool(change.get("value")):

@@ -9,7 +9,10 @@ from isthmus.model.issues import Severity
 
 
 class Problem(NamedTuple):
-    """`path` is JSONPath (`$.spec.http[0].route[1].weight`); `fix` is the code's own, unless there is something better to say."""
+    """`path` is as Kubernetes writes it (`spec.http[0].route[1].weight`), `$` for the whole object.
+
+    `fix` is the code's own, unless there is something better to say.
+    """
 
     code: Code
     path: str
@@ -26,6 +29,11 @@ class Problem(NamedTuple):
 
     def __str__(self) -> str:
         return f"{self.path}: {self.what}"
+
+
+def inside(path: str, name: str) -> str:
+    """The path of a field. The object itself, `$`, is named only where the problem is with all of it."""
+    return name if path == "$" else f"{path}.{name}"
 
 
 def entry(path: str, key: object) -> str:

@@ -27,33 +27,33 @@ def service_entry(item: Object) -> Iterator[Problem]:
     spec = item["spec"]
     resolution, endpoints = spec.get("resolution", "NONE"), spec.get("endpoints") or []
     ports = spec.get("ports") or []
-    yield from export_to(spec.get("exportTo") or [], "$.spec.exportTo", none_allowed=True)
+    yield from export_to(spec.get("exportTo") or [], "spec.exportTo", none_allowed=True)
     chosen = spec.get("workloadSelector")
-    yield from selector((chosen or {}).get("labels") or {}, "$.spec.workloadSelector.labels")
+    yield from selector((chosen or {}).get("labels") or {}, "spec.workloadSelector.labels")
     yield from _hosts(spec["hosts"], resolution, bool(endpoints))
     yield from _ports(ports)
     for index, address in enumerate(spec.get("addresses") or []):
-        where = f"$.spec.addresses[{index}]"
+        where = f"spec.addresses[{index}]"
         if not is_cidr(address):
             yield Problem(codes.NOT_AN_ADDRESS, where, f"{address!r} is neither an address nor a CIDR")
         elif "/" in address and resolution not in ("NONE", "STATIC"):
             yield Problem(codes.CONTRADICTION, where, f"a CIDR is only for NONE and STATIC, not for {resolution}")
     if resolution == "NONE" and endpoints:
         yield Problem(
-            codes.CONTRADICTION, "$.spec.endpoints", "NONE has none", "use resolution STATIC or DNS for endpoints"
+            codes.CONTRADICTION, "spec.endpoints", "NONE has none", "use resolution STATIC or DNS for endpoints"
         )
     if resolution == "DNS_ROUND_ROBIN" and len(endpoints) > 1:
-        yield Problem(codes.CONTRADICTION, "$.spec.endpoints", "DNS_ROUND_ROBIN has at most one")
+        yield Problem(codes.CONTRADICTION, "spec.endpoints", "DNS_ROUND_ROBIN has at most one")
     if resolution == "STATIC" and not endpoints and chosen is None:
         yield Problem(
             codes.HAS_NO_EFFECT,
-            "$.spec.endpoints",
+            "spec.endpoints",
             "STATIC without endpoints or workloadSelector leads nowhere",
             "list endpoints, or select workloads",
         )
     named = {port["name"] for port in ports}
     for index, endpoint in enumerate(endpoints):
-        where = f"$.spec.endpoints[{index}]"
+        where = f"spec.endpoints[{index}]"
         yield from workload(endpoint, where, only_addresses=resolution == "STATIC")
         if str(endpoint.get("address")).startswith("unix://") and len(ports) > 1:
             yield Problem(codes.CONTRADICTION, f"{where}.address", "a socket serves one port")
@@ -64,7 +64,7 @@ def service_entry(item: Object) -> Iterator[Problem]:
 
 def _hosts(hosts: list[str], resolution: str, has_endpoints: bool) -> Iterator[Problem]:
     for index, host in enumerate(hosts):
-        where = f"$.spec.hosts[{index}]"
+        where = f"spec.hosts[{index}]"
         if host == "*" or bad_host(host):
             yield Problem(codes.NOT_A_HOST, where, bad_host(host) or "* is not a host")
         elif host.startswith("*") and resolution in _DNS and not has_endpoints:
@@ -75,7 +75,7 @@ def _hosts(hosts: list[str], resolution: str, has_endpoints: bool) -> Iterator[P
 
 def _ports(ports: list[Object]) -> Iterator[Problem]:
     for index, port in enumerate(ports):
-        where = f"$.spec.ports[{index}]"
+        where = f"spec.ports[{index}]"
         yield from port_of(port, where)
         for key in ("name", "number"):
             if any(port[key] == other[key] for other in ports[:index]):
@@ -84,11 +84,11 @@ def _ports(ports: list[Object]) -> Iterator[Problem]:
 
 def workload_entry(item: Object) -> Iterator[Problem]:
     spec = item["spec"]
-    yield from workload(spec, "$.spec")
+    yield from workload(spec, "spec")
     if not spec.get("address") and spec.get("network"):
         yield Problem(
             codes.RISKY,
-            "$.spec.address",
+            "spec.address",
             "has no address: it is reached through its network's gateway only",
             "set the address, if callers of the same network need it",
         )
@@ -96,15 +96,15 @@ def workload_entry(item: Object) -> Iterator[Problem]:
 
 def workload_group(item: Object) -> Iterator[Problem]:
     spec = item["spec"]
-    yield from labels((spec.get("metadata") or {}).get("labels") or {}, "$.spec.metadata.labels")
+    yield from labels((spec.get("metadata") or {}).get("labels") or {}, "spec.metadata.labels")
     template = spec["template"]
-    yield from labels(template.get("labels") or {}, "$.spec.template.labels")
+    yield from labels(template.get("labels") or {}, "spec.template.labels")
     for name in template.get("ports") or {}:
         if not dns_label(name):
-            yield Problem(codes.NOT_A_NAME, entry("$.spec.template.ports", name), f"{name!r} is not a port name")
+            yield Problem(codes.NOT_A_NAME, entry("spec.template.ports", name), f"{name!r} is not a port name")
     probe = spec.get("probe")
     if probe is not None and not any(probe.get(way) is not None for way in _PROBES):
-        yield Problem(codes.MISSING, "$.spec.probe", f"needs one of {', '.join(_PROBES)}")
+        yield Problem(codes.MISSING, "spec.probe", f"needs one of {', '.join(_PROBES)}")
 
 
 def workload(given: Object, path: str, only_addresses: bool = False) -> Iterator[Problem]:

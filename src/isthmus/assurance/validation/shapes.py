@@ -13,7 +13,7 @@ from decimal import Decimal
 from typing import Any
 
 from isthmus.assurance.catalogue import validation as codes
-from isthmus.assurance.validation.problems import Problem, entry
+from isthmus.assurance.validation.problems import Problem, entry, inside
 from isthmus.model.values import dataclass
 
 _DURATION = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)(h|ms|us|µs|ns|m|s)")
@@ -124,12 +124,12 @@ def _of_record(shape: Shape, value: Any, path: str) -> Iterator[Problem]:
         return
     for name, inner in value.items():
         if name in shape.fields:
-            yield from problems_of_shape(shape.fields[name], inner, f"{path}.{name}")
+            yield from problems_of_shape(shape.fields[name], inner, inside(path, name))
         elif not shape.is_open:
-            yield Problem(codes.UNKNOWN_FIELD, f"{path}.{name}", "unknown field", _nearest(str(name), shape))
+            yield Problem(codes.UNKNOWN_FIELD, inside(path, name), "unknown field", _nearest(str(name), shape))
     for name in shape.required:
         if value.get(name) is None:
-            yield Problem(codes.MISSING, f"{path}.{name}", "is required")
+            yield Problem(codes.MISSING, inside(path, name), "is required")
     for group in shape.one_of:
         present = [name for name in group if value.get(name) is not None]
         if len(present) > 1:

@@ -17,12 +17,12 @@ _THIS_MACHINE = ("127.0.0.1:", "0.0.0.0:", "[::1]:", "[::]:")
 def sidecar(item: Object) -> Iterator[Problem]:
     spec = item.get("spec") or {}
     ingress, egress = spec.get("ingress") or [], spec.get("egress") or []
-    yield from selector((spec.get("workloadSelector") or {}).get("labels") or {}, "$.spec.workloadSelector.labels")
+    yield from selector((spec.get("workloadSelector") or {}).get("labels") or {}, "spec.workloadSelector.labels")
     if not ingress and not egress and not spec.get("outboundTrafficPolicy") and not spec.get("inboundConnectionPool"):
-        yield Problem(codes.SAYS_NOTHING, "$.spec", "says nothing")
+        yield Problem(codes.SAYS_NOTHING, "spec", "says nothing")
     ports: set[int] = set()
     for index, listener in enumerate(ingress):
-        where, number = f"$.spec.ingress[{index}]", listener["port"].get("number")
+        where, number = f"spec.ingress[{index}]", listener["port"].get("number")
         if number in ports:
             yield Problem(codes.TWICE, f"{where}.port.number", f"port {number} is given twice")
         ports.add(number)
@@ -30,7 +30,7 @@ def sidecar(item: Object) -> Iterator[Problem]:
     yield from _egress(egress)
     proxy = (spec.get("outboundTrafficPolicy") or {}).get("egressProxy")
     if proxy:
-        where = "$.spec.outboundTrafficPolicy.egressProxy"
+        where = "spec.outboundTrafficPolicy.egressProxy"
         yield from destination(proxy, where)
         yield Problem(
             codes.OUTDATED, where, "egressProxy is outdated", "route to the egress gateway by a VirtualService"
@@ -67,7 +67,7 @@ def _ingress(listener: Object, path: str) -> Iterator[Problem]:
 def _egress(listeners: list[Object]) -> Iterator[Problem]:
     seen: set[tuple[object, object]] = set()
     for index, listener in enumerate(listeners):
-        path, bind = f"$.spec.egress[{index}]", listener.get("bind") or ""
+        path, bind = f"spec.egress[{index}]", listener.get("bind") or ""
         number = (listener.get("port") or {}).get("number")
         if (bind, number) in seen:
             yield Problem(codes.TWICE, path, f"{bind or number or 'a listener without a port'} is given twice")

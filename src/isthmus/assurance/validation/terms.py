@@ -119,8 +119,8 @@ def export_to(values: list[str], path: str, none_allowed: bool = False) -> Itera
 
 def targets(spec: Object) -> Iterator[Problem]:
     one = spec.get("targetRef")
-    named = [("$.spec.targetRef", one)] if one else []
-    named += [(f"$.spec.targetRefs[{index}]", each) for index, each in enumerate(spec.get("targetRefs") or [])]
+    named = [("spec.targetRef", one)] if one else []
+    named += [(f"spec.targetRefs[{index}]", each) for index, each in enumerate(spec.get("targetRefs") or [])]
     for path, reference in named:
         which = (reference.get("group", ""), reference["kind"])
         if which not in _TARGET_KINDS:
@@ -131,7 +131,7 @@ def targets(spec: Object) -> Iterator[Problem]:
 
 def selected(spec: Object) -> Iterator[Problem]:
     """What a policy is bound to."""
-    yield from selector((spec.get("selector") or {}).get("matchLabels") or {}, "$.spec.selector.matchLabels")
+    yield from selector((spec.get("selector") or {}).get("matchLabels") or {}, "spec.selector.matchLabels")
     yield from targets(spec)
 
 

@@ -28,11 +28,11 @@ def unread_fields(group: str, kind: str, spec: Any) -> Iterator[Problem]:
     """Each one that somebody wrote. Of a kind that is not read at all, none is."""
     if _known(group, kind) is None:
         yield Problem(
-            codes.NOT_READ, "$.kind", f"objects of the kind {kind} are not read: they have no effect in this version"
+            codes.NOT_READ, "kind", f"objects of the kind {kind} are not read: they have no effect in this version"
         )
         return
     for path in _paths(group, kind):
-        for place in _written(spec, path, "$.spec"):
+        for place in _written(spec, path, "spec"):
             yield Problem(codes.NOT_READ, place, f"{path[-1]} is not read: it has no effect in this version")
 
 

@@ -108,20 +108,20 @@ def problems_of(item: Any) -> list[Problem]:
     group = str(item.get("apiVersion") or "").rpartition("/")[0]
     kind = (group, item["kind"])
     if kind == ("", "List"):
-        return [Problem(codes.WRONG_TYPE, "$.items", "a List must have a list of items")]
-    problems = list(problems_of_shape(METADATA, item.get("metadata"), "$.metadata"))
+        return [Problem(codes.WRONG_TYPE, "items", "a List must have a list of items")]
+    problems = list(problems_of_shape(METADATA, item.get("metadata"), "metadata"))
     if not problems and (kind in CORE or kind in _KINDS):
         problems += _names(item.get("metadata") or {})
     if kind in CORE:
         for name, shape in CORE[kind].items():
-            problems += problems_of_shape(shape, item.get(name), f"$.{name}")
+            problems += problems_of_shape(shape, item.get(name), name)
         return problems
     known = _KINDS.get(kind)
     if known is None:
         return [*problems, _unknown(kind, item)]
     if known.needs_spec and item.get("spec") is None:
-        return [*problems, Problem(codes.MISSING, "$.spec", "is required")]
-    problems += problems_of_shape(known.shape, item.get("spec"), "$.spec")
+        return [*problems, Problem(codes.MISSING, "spec", "is required")]
+    problems += problems_of_shape(known.shape, item.get("spec"), "spec")
     if not any(problem.is_error for problem in problems):
         plain = normalized(item)
         problems += known.rules(plain)
@@ -169,13 +169,13 @@ def _names(metadata: Object) -> Iterator[Problem]:
     """As every API server wants them (Kubernetes API conventions, object names)."""
     name = metadata.get("name")
     if not name and not metadata.get("generateName"):
-        yield Problem(codes.MISSING, "$.metadata.name", "is required")
+        yield Problem(codes.MISSING, "metadata.name", "is required")
     elif name and (len(name) > 253 or not _NAME.fullmatch(name)):
         fix = f"write {name.lower()}" if _NAME.fullmatch(name.lower()) else ""
-        yield Problem(codes.NOT_A_NAME, "$.metadata.name", f"{name!r} is not the name of an object", fix)
+        yield Problem(codes.NOT_A_NAME, "metadata.name", f"{name!r} is not the name of an object", fix)
     namespace = metadata.get("namespace")
     if namespace and (len(namespace) > 63 or not _NAMESPACE.fullmatch(namespace)):
-        yield Problem(codes.NOT_A_NAME, "$.metadata.namespace", f"{namespace!r} is not a namespace")
+        yield Problem(codes.NOT_A_NAME, "metadata.namespace", f"{namespace!r} is not a namespace")
 
 
 def _unknown(kind: Kind, item: Object) -> Problem:
@@ -183,9 +183,9 @@ def _unknown(kind: Kind, item: Object) -> Problem:
     alike = sorted(known for known in _KINDS if known[1] == name or known[0] == group)
     if group in _OWN_GROUPS:
         names = ", ".join(known for _, known in alike)
-        return Problem(codes.NOT_AN_OBJECT, "$.kind", f"{group} has no kind {name}", f"there is: {names}")
+        return Problem(codes.NOT_AN_OBJECT, "kind", f"{group} has no kind {name}", f"there is: {names}")
     fix = f"apiVersion {alike[0][0]}/v1, if Isthmus is to read it" if alike else ""
-    return Problem(codes.NOT_CHECKED, "$.kind", f"{item.get('apiVersion')} {name}: this kind is not checked", fix)
+    return Problem(codes.NOT_CHECKED, "kind", f"{item.get('apiVersion')} {name}: this kind is not checked", fix)
 
 
 def normalized(value: Any) -> Any:

@@ -26,36 +26,36 @@ def virtual_service(item: Object) -> Iterator[Problem]:
     spec = item.get("spec") or {}
     hosts, gateways = spec.get("hosts") or [], spec.get("gateways") or []
     delegate = not hosts
-    yield from export_to(spec.get("exportTo") or [], "$.spec.exportTo")
+    yield from export_to(spec.get("exportTo") or [], "spec.exportTo")
     if not any(spec.get(kind) for kind in ("http", "tls", "tcp")):
-        yield Problem(codes.SAYS_NOTHING, "$.spec", "needs at least one of http, tls, tcp")
+        yield Problem(codes.SAYS_NOTHING, "spec", "needs at least one of http, tls, tcp")
     if delegate and (gateways or spec.get("tls") or spec.get("tcp")):
         yield Problem(
             codes.CONTRADICTION,
-            "$.spec",
+            "spec",
             "without hosts this is a delegate, and has only http routes and no gateways",
             "name the hosts, or leave gateways, tls and tcp out",
         )
     yield from _hosts(hosts, gateways)
-    yield from gateway_names(gateways, "$.spec.gateways")
+    yield from gateway_names(gateways, "spec.gateways")
     on_gateway = any(name != "mesh" for name in gateways)
     for index, route in enumerate(spec.get("http") or []):
-        yield from http_route(route, f"$.spec.http[{index}]", delegate, on_gateway)
+        yield from http_route(route, f"spec.http[{index}]", delegate, on_gateway)
     for index, route in enumerate(spec.get("tls") or []):
-        yield from _tls(route, f"$.spec.tls[{index}]", hosts)
+        yield from _tls(route, f"spec.tls[{index}]", hosts)
     for index, route in enumerate(spec.get("tcp") or []):
-        path = f"$.spec.tcp[{index}]"
+        path = f"spec.tcp[{index}]"
         for number, match in enumerate(route.get("match") or []):
             yield from _connection(match, f"{path}.match[{number}]")
         yield from routes(route.get("route") or [], f"{path}.route", required=True)
     for kind in ("http", "tls", "tcp"):
-        yield from unreachable(spec.get(kind) or [], f"$.spec.{kind}")
+        yield from unreachable(spec.get(kind) or [], f"spec.{kind}")
 
 
 def _hosts(hosts: list[str], gateways: list[str]) -> Iterator[Problem]:
     in_mesh = not gateways or "mesh" in gateways
     for index, host in enumerate(hosts):
-        path = f"$.spec.hosts[{index}]"
+        path = f"spec.hosts[{index}]"
         problem = bad_host(host, sni=bool(gateways))
         if problem:
             yield Problem(codes.NOT_A_HOST, path, problem)

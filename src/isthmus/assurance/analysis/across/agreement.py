@@ -72,7 +72,7 @@ def subsets_of_rules(mesh: WholeMesh) -> Iterator[Issue]:
             rule = next(rule for rule, subsets in found.values() if name in subsets)
             if without and len(mesh.primaries) > 1:
                 what = f"subset {name} of {host} is not known to the control plane of {', '.join(without)}"
-                yield rule.finding(codes.RULE_DIFFERS, what, path="$.spec.subsets")
+                yield rule.finding(codes.RULE_DIFFERS, what, path="spec.subsets")
 
 
 def subset_workloads(mesh: WholeMesh) -> Iterator[Issue]:
@@ -97,7 +97,7 @@ def subset_workloads(mesh: WholeMesh) -> Iterator[Issue]:
                 without = ", ".join(index.cluster for index in with_service if index not in has)
                 yield rule.finding(
                     codes.SUBSET_MISSING_ELSEWHERE, f"subset {subset.get('name')} of {host} has no Pod in {without}",
-                    path=f"$.spec.subsets[{number}]",
+                    path=f"spec.subsets[{number}]",
                 )  # fmt: skip
 
 

@@ -96,7 +96,7 @@ def _expiring(mesh: WholeMesh, secret: Item, cluster: str, kubeconfig: Any) -> I
     days = (end - now).total_seconds() / 86400
     if days < _SOON_DAYS:
         when = f"expired {-days:.0f} days ago" if days < 0 else f"expires in {days:.1f} days"
-        yield secret.finding(codes.EXPIRING_CREDENTIAL, f"the token for cluster {cluster} {when}", path="$.data")
+        yield secret.finding(codes.EXPIRING_CREDENTIAL, f"the token for cluster {cluster} {when}", path="data")
 
 
 def both_ways(mesh: WholeMesh) -> Iterator[Issue]:

@@ -50,7 +50,7 @@ def label_and_settings(mesh: WholeMesh) -> Iterator[Issue]:
         if namespace and label and other and label != other:
             yield namespace.finding(
                 codes.NETWORKS_DISAGREE, f"its label says network {label}, MeshNetworks says {other}",
-                path=f"$.metadata.labels['{NETWORK}']",
+                path=f"metadata.labels['{NETWORK}']",
             )  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def exposures(mesh: WholeMesh) -> Iterator[Issue]:
         everything = [host for host in server.get("hosts") or [] if host.rpartition("/")[2] in _EVERY_HOST]
         if everything:
             yield gateway.finding(
-                codes.EVERYTHING_EXPOSED, f"passes {', '.join(everything)} through", path="$.spec.servers"
+                codes.EVERYTHING_EXPOSED, f"passes {', '.join(everything)} through", path="spec.servers"
             )
 
 
@@ -95,7 +95,7 @@ def gateways_of_unknown_networks(mesh: WholeMesh) -> Iterator[Issue]:
                 there = ", ".join(sorted(name for name in known if name)) or "none"
                 yield service.finding(
                     codes.NETWORK_OF_GATEWAY_UNKNOWN, f"stands for network {network}, which nobody is in; there is: {there}",
-                    path=f"$.metadata.labels['{NETWORK}']",
+                    path=f"metadata.labels['{NETWORK}']",
                 )  # fmt: skip
 
 

@@ -88,7 +88,7 @@ def roots_in_namespaces(mesh: WholeMesh) -> Iterator[Issue]:
             found = roots_in((config_map.value.get("data") or {}).get(_ROOT_KEY) or "")
             if config_map.name == _ROOTS and expected and found and not found & expected:
                 what = f"has another root than namespace {mesh.settings.root_namespace}"
-                yield config_map.finding(codes.ROOTS_IN_NAMESPACES, what, path="$.data")
+                yield config_map.finding(codes.ROOTS_IN_NAMESPACES, what, path="data")
 
 
 def trust_domains(mesh: WholeMesh) -> Iterator[Issue]:
