@@ -97,7 +97,7 @@ def spread(scope: Scope, use: Use, snapshot: Snapshot) -> Spread:
     elif scope.kind is ProxyKind.PROXYLESS:
         partition = partition.all_alike()
     preference = preference_for(service, use.policy, snapshot)
-    demoted = frozenset(e for e, _ in partition.reached if is_last(scope, e, snapshot))
+    demoted = frozenset([e for e, _ in partition.reached if is_last(scope, e, snapshot)])
     near = behind(priorities(scope, (endpoint for endpoint, _ in partition.reached), preference), demoted)
     scales = Scales(scale_for(service, snapshot), _shares(snapshot))
     groups = groups_of(partition.reached, use.port, scales, partition.mutual, near)
@@ -168,7 +168,7 @@ def _partition(scope: Scope, service: Service, use: Use, snapshot: Snapshot) -> 
         else:
             reached.append((endpoint, how))
     name, tls = use.port.name, use.policy.tls
-    mutual = frozenset(e for e, _ in reached if takes_mutual_tls(e, e.port_named(name) or 0, snapshot, tls))
+    mutual = frozenset([e for e, _ in reached if takes_mutual_tls(e, e.port_named(name) or 0, snapshot, tls)])
     return _Partition(tuple(reached), tuple(left_out), mutual)
 
 

@@ -158,7 +158,7 @@ def upstream_of(
         left_out=found.left_out,
         ways=found.ways,
         expected_identities=identities,
-        policy=_as_given(replace(use.policy, wishes=wishes), scope),
+        policy=_as_given(use.policy if wishes == use.policy.wishes else replace(use.policy, wishes=wishes), scope),
         rule=use.rule,
         patches=cluster_patches_for(scope, snapshot),
         locality_weighted=found.locality_weighted,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from operator import attrgetter
 
 from isthmus.ingest.cache import IngestCache
 from isthmus.ingest.cluster_facts import ClusterFacts
@@ -97,6 +98,8 @@ def distinct(slices: Sequence[tuple[Endpoint, ...]]) -> tuple[Endpoint, ...]:
     """One endpoint may be in two slices for a while, in two states (EndpointSlice API reference): the better one counts, and of two alike
     the one whose workload is known.
     """
+    if len(slices) == 1 and len({endpoint.ip for endpoint in slices[0]}) == len(slices[0]):
+        return tuple(sorted(slices[0], key=attrgetter("ip")))  # A slice is of one cluster: nothing else is left to go by.
     found: dict[tuple[object, ...], Endpoint] = {}
     for endpoint in (endpoint for part in slices for endpoint in part):
         key = (endpoint.cluster, endpoint.network, endpoint.ip or endpoint, endpoint.ports)
