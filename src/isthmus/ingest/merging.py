@@ -99,7 +99,8 @@ def distinct(slices: Sequence[tuple[Endpoint, ...]]) -> tuple[Endpoint, ...]:
     the one whose workload is known.
     """
     if len(slices) == 1 and len({endpoint.ip for endpoint in slices[0]}) == len(slices[0]):
-        return tuple(sorted(slices[0], key=attrgetter("ip")))  # A slice is of one cluster: nothing else is left to go by.
+        # A slice is of one cluster: nothing else is left to go by.
+        return tuple(sorted(slices[0], key=attrgetter("ip")))
     found: dict[tuple[object, ...], Endpoint] = {}
     for endpoint in (endpoint for part in slices for endpoint in part):
         key = (endpoint.cluster, endpoint.network, endpoint.ip or endpoint, endpoint.ports)
