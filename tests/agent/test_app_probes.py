@@ -69,13 +69,15 @@ async def workload() -> AsyncIterator[int]:
 async def test_the_workload_is_asked_what_the_kubelet_wanted_to_know(probed, workload):
     get = {"path": "ok", "port": workload, "httpHeaders": [{"name": "X-Token", "value": "t"}]}
 
-    found = await probed({"/p": {"httpGet": get}}, "/p", **{"User-Agent": "kube-probe/1.36"})
+    found = await probed({"/p": {"httpGet": get, "timeoutSeconds": 60}}, "/p", **{"User-Agent": "kube-probe/1.36"})
 
     assert found == (200, "/ok 127.0.0.6 t kube-probe/1.36")
 
 
 async def test_a_sick_workload_is_told_as_sick(probed, workload):
-    assert (await probed({"/p": {"httpGet": {"path": "/sick", "port": workload}}}, "/p"))[0] == 503
+    assert (await probed({"/p": {"httpGet": {"path": "/sick", "port": workload}, "timeoutSeconds": 60}}, "/p"))[
+        0
+    ] == 503
 
 
 async def test_a_workload_that_does_not_answer_in_time_is_sick(probed, workload):
@@ -85,7 +87,7 @@ async def test_a_workload_that_does_not_answer_in_time_is_sick(probed, workload)
 
 
 async def test_connections_are_tried(probed, workload):
-    assert (await probed({"/p": {"tcpSocket": {"port": workload}}}, "/p"))[0] == 200
+    assert (await probed({"/p": {"tcpSocket": {"port": workload}, "timeoutSeconds": 60}}, "/p"))[0] == 200
     assert (await probed({"/p": {"tcpSocket": {"port": 1}}}, "/p"))[0] == 503
 
 

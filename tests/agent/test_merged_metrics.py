@@ -101,9 +101,10 @@ async def test_the_workloads_metrics_stand_beside_the_agents(scraped, workload):
 
 
 @pytest.mark.parametrize("path", ["/never", "/elsewhere", "/endless", "/forged", "/broken"])
-async def test_a_workload_that_misbehaves_costs_its_own_part_alone(scraped, workload, path):
+async def test_a_workload_that_misbehaves_costs_its_own_part_alone(scraped, workload, path, monkeypatch):
+    monkeypatch.setattr("isthmus.agent.merged_metrics._SECONDS_MAX", 60.0)
     [(status, text)] = await scraped(
-        Scraped(workload, path), **{"X-Prometheus-Scrape-Timeout-Seconds": "0.5" if path == "/never" else "9"}
+        Scraped(workload, path), **{"X-Prometheus-Scrape-Timeout-Seconds": "0.5" if path == "/never" else "90"}
     )
 
     assert status == 200
@@ -112,9 +113,10 @@ async def test_a_workload_that_misbehaves_costs_its_own_part_alone(scraped, work
     assert "html" not in text
 
 
-async def test_a_workload_that_says_too_much_is_not_heard_to_the_end(scraped, workload):
+async def test_a_workload_that_says_too_much_is_not_heard_to_the_end(scraped, workload, monkeypatch):
+    monkeypatch.setattr("isthmus.agent.merged_metrics._SECONDS_MAX", 60.0)
     with capture_logs() as lines:
-        await scraped(Scraped(workload, "/endless"), **{"X-Prometheus-Scrape-Timeout-Seconds": "9"})
+        await scraped(Scraped(workload, "/endless"), **{"X-Prometheus-Scrape-Timeout-Seconds": "90"})
 
     [why] = [line["error"] for line in lines if line.get("of") == "application"]
     assert f"says more than {16 << 20} bytes" in why
@@ -127,7 +129,7 @@ async def test_a_workload_that_is_not_there_is_counted(scraped):
 
 
 async def test_who_asks_too_often_at_once_is_told_to_wait(scraped, workload):
-    answers = await scraped(Scraped(workload, "/never"), 4, **{"X-Prometheus-Scrape-Timeout-Seconds": "0.5"})
+    answers = await scraped(Scraped(workload, "/never"), 4, **{"X-Prometheus-Scrape-Timeout-Seconds": "2"})
 
     assert sorted(status for status, _ in answers) == [200, 200, 503, 503]
 

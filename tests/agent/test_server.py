@@ -247,7 +247,7 @@ async def test_a_proxy_that_could_not_start_starts_when_it_is_put_again(agent, s
 
 
 async def test_without_a_control_plane_the_reason_is_told_when_time_is_up(folder, spec, monkeypatch):
-    monkeypatch.setattr("isthmus.agent.server._READY_SECONDS", 0.5)
+    monkeypatch.setattr("isthmus.agent.server._READY_SECONDS", 4.0)
 
     async with running(folder, "127.0.0.1:1") as agent:
         status, answer = await agent.put(spec("web"))

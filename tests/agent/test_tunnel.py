@@ -165,7 +165,7 @@ async def test_one_caller_more_takes_the_place_of_the_one_that_has_been_silent_l
 
 async def test_a_caller_that_leaves_its_answer_unread_holds_no_place(authority, monkeypatch):
     """It ends its own way first, when everything on the way to it is full."""
-    monkeypatch.setattr("isthmus.agent.tunnel._ANSWER_SECONDS", 0.5)
+    monkeypatch.setattr("isthmus.agent.tunnel._ANSWER_SECONDS", 1.5)
     async with tunnel(authority) as (outside, port, _):
         loop = asyncio.get_running_loop()
         with socket.socket() as mine:

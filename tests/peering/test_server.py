@@ -120,7 +120,7 @@ async def test_what_is_no_hello_is_the_end(said: bytes) -> None:
 
 async def test_who_says_nothing_or_does_not_even_begin_tls_is_shown_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "HELLO_SECONDS", 0.1)
-    monkeypatch.setattr(module, "HANDSHAKE_SECONDS", 0.1)
+    monkeypatch.setattr(module, "HANDSHAKE_SECONDS", 2.0)
     async with telling() as teller:
         reader, writer = await teller.connect()
         bare_reader, bare_writer = await asyncio.open_connection("127.0.0.1", teller.port)
