@@ -12,6 +12,7 @@ from isthmus.cli import forwarded_pages
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, Failed
 from isthmus.cli.files import print_topology_fields
 from isthmus.cli.live_questions import asked_of_control_plane
+from isthmus.cli.one_answer import keep_to_the_end
 from isthmus.cli.output import print_json
 from isthmus.cli.running_mesh import mesh_name
 from isthmus.cli.state_options import optional_state_options, read_json
@@ -106,6 +107,7 @@ def explain_command(what: str | None, state: Object | None, output: str, **said:
         )
     try:
         scenario = scenario_of(state)
+        keep_to_the_end(scenario)
         node = read_json(said["node"]) if said["node"] else node_of(scenario, said["proxy"], said["in_cluster"])
         asked = Asked.about(proxy_in(scenario, node), scenario.snapshot())
     except (BadScenario, BadQuestion) as error:
@@ -197,6 +199,7 @@ def answered_offline(
 
     try:
         scenario = scenario_of(state)
+        keep_to_the_end(scenario)
         node = client_in(scenario, client, where["in_cluster"])
         node["metadata"] |= claims
         return question(Asked.about(proxy_in(scenario, node), scenario.snapshot()))

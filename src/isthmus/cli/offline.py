@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, Failed
-from isthmus.cli.one_answer import collect_nothing, keep_to_the_end
+from isthmus.cli.one_answer import keep_to_the_end
 from isthmus.cli.output import print_table
 from isthmus.cli.state_options import documents, read_json, state_options
 
@@ -44,7 +44,6 @@ def render_command(
       isthmus render --scenario mesh.yaml --proxy sidecar/client-0.sample --in-cluster east
       isthmus render --cluster east=east/ --cluster west=west/ --node node.json --only endpoints --explain
     """
-    collect_nothing()
     import msgspec
 
     from isthmus.assurance.rendering import PARTS, node_of, render
@@ -59,7 +58,7 @@ def render_command(
         scenario = scenario_of(state)
         claims = read_json(node) if node else node_of(scenario, proxy, in_cluster)
         whole = render(scenario, claims, explain=explain or output == "table")
-        keep_to_the_end(state, scenario, whole)
+        keep_to_the_end(scenario, whole)
     except BadScenario as error:
         raise Failed(f"render: {error}", exit_code=BAD_INPUT) from None
     if validate:

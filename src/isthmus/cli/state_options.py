@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, Failed
+from isthmus.cli.one_answer import collect_nothing, keep_to_the_end
 
 Object = dict[str, Any]
 
@@ -33,7 +34,9 @@ def _with_options(command: Callable[..., Any], *, needed: bool) -> Callable[...,
     ) -> Any:
         if not needed and not scenario and not clusters:
             return command(state=None, **rest)
+        collect_nothing()
         state = _document(scenario, clusters, config_cluster, mesh_config, env)
+        keep_to_the_end(state)
         return command(state=state, **rest)
 
     options: tuple[Callable[[Callable[..., Any]], Callable[..., Any]], ...] = (
