@@ -7,11 +7,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 from urllib.parse import quote
 
+from isthmus.xds import frames
 from isthmus.xds.header_blocks import Request, response_block
 
 MESSAGE_HEAD_BYTES = 5
 _SHOWN_BYTES_MAX = 1024
-_SMALL_BYTES = 16_000
+SMALL_BYTES = 16_000
+"""A message up to here is one piece, and fits into one DATA frame."""
 _TIMEOUT = re.compile(r"(\d{1,8})([HMSmun])")
 _SECONDS_EACH = {"H": 3600.0, "M": 60.0, "S": 1.0, "m": 1e-3, "u": 1e-6, "n": 1e-9}
 _CONTENT = (b"content-type", b"application/grpc")
@@ -97,19 +99,17 @@ def whole_message(data: bytes) -> bytes | None:
 
 def framed(message: Sequence[bytes]) -> list[bytes]:
     """A message, not compressed, with its head. Small pieces are put together; large ones stay what they are, as others send them, too."""
-    if len(message) == 1 and len(message[0]) <= _SMALL_BYTES:
-        return [_framed_whole(message[0])]
     size = sum(map(len, message))
     head = b"\0" + size.to_bytes(4, "big")
-    if size <= _SMALL_BYTES:
+    if size <= SMALL_BYTES:
         return [b"".join((head, *message))]
     return [head + message[0], *(piece for piece in message[1:] if piece)]
 
 
 @lru_cache(maxsize=16)
-def _framed_whole(message: bytes) -> bytes:
-    """Many clients are sent the same, one after another."""
-    return b"\0" + len(message).to_bytes(4, "big") + message
+def one_frame(stream: int, message: bytes) -> bytes:
+    """A short message, not compressed, in one DATA frame. Many clients are sent the same on the same stream, one after another."""
+    return frames.frame(frames.Kind.DATA, 0, stream, b"".join(framed((message,))))
 
 
 def not_a_call(request: Request) -> bytes | None:

@@ -56,6 +56,8 @@ class News(NamedTuple):
 class Newest:
     """Carries resources from one writer to one reader. The reader gets the newest; of what it missed in between it gets the names."""
 
+    __slots__ = ("__weakref__", "_changes", "_listener", "_value", "_wanted", "is_new", "waits", "when_taken")
+
     def __init__(self) -> None:
         self.when_taken: Callable[[], None] | None = None
         """Called once, when the reader takes what was put: a writer may wait until all its readers have."""

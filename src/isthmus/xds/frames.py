@@ -30,7 +30,6 @@ class Kind(IntEnum):
     CONTINUATION = 9
 
 
-PLAIN_DATA = bytes((Kind.DATA, 0))
 """Kind and flags of nearly every frame."""
 
 
@@ -96,10 +95,10 @@ def frame(kind: int, flags: int, stream: int, payload: bytes = b"") -> bytes:
     return _HEAD.pack(len(payload) >> 8, len(payload) & 0xFF, kind, flags, stream) + payload
 
 
-@lru_cache(maxsize=16)
-def data_frame(stream: int, payload: bytes) -> bytes:
-    """A short payload as one DATA frame. Many clients are sent the same on the same stream, one after another."""
-    return frame(Kind.DATA, 0, stream, payload)
+@lru_cache(maxsize=64)
+def data_head(stream: int, length: int) -> bytes:
+    """What a DATA frame begins with that is one of many: `length` is that of its payload."""
+    return head(Kind.DATA, 0, stream, length)
 
 
 def settings(values: dict[Setting, int]) -> bytes:

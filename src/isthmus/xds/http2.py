@@ -24,7 +24,6 @@ from isthmus.xds.frames import (
     END_STREAM,
     FRAME_BYTES,
     HEAD_BYTES,
-    PLAIN_DATA,
     PREFACE,
     WINDOW_DEFAULT,
     WINDOW_MAX,
@@ -70,6 +69,29 @@ class _Stream:
 
 class Connection:
     """`failed` says why the connection has to be closed once `take` has been sent; empty while all is well."""
+
+    __slots__ = (
+        "__weakref__",
+        "_block",
+        "_continuations",
+        "_decoder",
+        "_first_block",
+        "_going_away",
+        "_greeted",
+        "_input",
+        "_last_stream",
+        "_limits",
+        "_nuisances",
+        "_output",
+        "_owed",
+        "_peer_stream_window",
+        "_resets",
+        "_send_window",
+        "_settled",
+        "_streams",
+        "_window",
+        "failed",
+    )
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
@@ -124,9 +146,9 @@ class Connection:
         size = len(data) - HEAD_BYTES
         if self._input or not 0 < size <= FRAME_BYTES or self._block is not None or not self._settled or self.failed:
             return None
-        if data[:5] != size.to_bytes(3, "big") + PLAIN_DATA:
+        stream = int.from_bytes(data[5:HEAD_BYTES], "big")
+        if data[:HEAD_BYTES] != frames.data_head(stream, size):
             return None
-        stream = int.from_bytes(data[5:HEAD_BYTES], "big") & WINDOW_MAX
         state = self._streams.get(stream)
         if state is None or state.peer_ended or size > state.window or size > self._window:
             return None
@@ -134,10 +156,14 @@ class Connection:
 
     def received_whole(self, stream: int, count: int) -> None:
         """What was glanced at counts as received, and has been used."""
-        self._window -= count
-        self._streams[stream].window -= count
+        state = self._streams[stream]
         self._nuisances.give_back(1)
-        self.consumed(stream, count)
+        self._window -= count
+        state.window -= count
+        self._owed += count
+        state.owed += count
+        if state.owed >= _STREAM_WINDOW // 2 or self._owed >= _CONNECTION_WINDOW // 2:
+            self.consumed(stream, 0)
 
     def take(self) -> bytes:
         """Everything but DATA that is to be sent now: whole frames."""
@@ -161,14 +187,13 @@ class Connection:
         state = self._streams.get(stream)
         return 0 if state is None else max(0, min(self._send_window, state.send_window))
 
-    def whole(self, stream: int, payload: bytes) -> bytes:
-        """The payload in one DATA frame, if it may be sent at once and is short enough; else nothing."""
+    def spend(self, stream: int, count: int) -> bool:
+        """Whether a frame with so many bytes of payload may be sent now, before everything else. It counts as sent, then."""
         state = self._streams.get(stream)
-        count = len(payload)
-        if state is None or count > FRAME_BYTES or count > state.send_window or count > self._send_window:
-            return b""
+        if state is None or count > state.send_window or count > self._send_window or self._output:
+            return False
         self._spend(state, count)
-        return frames.data_frame(stream, payload)
+        return True
 
     def data(self, stream: int, payload: memoryview) -> bytes:
         """The payload in DATA frames. At most `window` bytes."""

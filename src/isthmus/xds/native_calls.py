@@ -64,6 +64,10 @@ class Transport(Protocol):
         """Something is in the outbox, or the call has ended."""
         ...
 
+    def sent(self, call: Call, message: bytes) -> bool:
+        """Whether the message has been sent at once, past the outbox. If not, nothing has happened."""
+        ...
+
     def consumed(self, call: Call, count: int) -> None:
         """So many bytes of the client's have been used."""
         ...
@@ -71,6 +75,20 @@ class Transport(Protocol):
 
 class Call:
     """One HTTP/2 stream. `ending` (code, message) is set when nothing more will be put into the outbox."""
+
+    __slots__ = (
+        "__weakref__",
+        "_client_ended",
+        "_inbox",
+        "_messages",
+        "_transport",
+        "_unused",
+        "answered",
+        "ending",
+        "offset",
+        "outbox",
+        "stream",
+    )
 
     def __init__(self, transport: Transport, stream: int) -> None:
         self.stream = stream
@@ -153,6 +171,8 @@ class Call:
 class UnaryCall(Call):
     """One request, one response, within the caller's deadline."""
 
+    __slots__ = ("_facts", "_method", "_seconds", "_services", "_task")
+
     def __init__(
         self, transport: Transport, stream: int, services: Services, method: Unary, facts: CallFacts, seconds: float
     ) -> None:
@@ -196,6 +216,18 @@ class UnaryCall(Call):
 class AdsCall(Call):
     """An ADS stream: the shell around its `Session`."""
 
+    __slots__ = (
+        "_admission",
+        "_deadline",
+        "_facts",
+        "_feed",
+        "_listed",
+        "_parse",
+        "_services",
+        "_session",
+        "_timer",
+    )
+
     def __init__(
         self,
         transport: Transport,
@@ -233,7 +265,8 @@ class AdsCall(Call):
         responses = None if message is None else self._session.acknowledged(message)
         if responses is None:
             return False
-        self._send(responses)
+        if responses:
+            self._send(responses)
         return True
 
     def gone(self) -> None:
@@ -304,10 +337,14 @@ class AdsCall(Call):
         self.go_on()
 
     def _send(self, responses: list[Response]) -> None:
-        if responses:
-            for response in responses:
-                self.outbox.extend(framed(response))
-            self._transport.ready(self)
+        if not responses:
+            return
+        first = responses[0]
+        if len(responses) == len(first) == 1 and self._transport.sent(self, first[0]):
+            return
+        for response in responses:
+            self.outbox.extend(framed(response))
+        self._transport.ready(self)
 
     def _news(self) -> None:
         if not self._services.news:

@@ -14,9 +14,9 @@ from collections.abc import Callable
 from typing import Protocol
 
 from isthmus.xds import http2
-from isthmus.xds.calls import HEADERS, CallFailed, not_a_call, timeout_of, trailers
+from isthmus.xds.calls import HEADERS, SMALL_BYTES, CallFailed, not_a_call, one_frame, timeout_of, trailers
 from isthmus.xds.directory import DELTA, FULL, SERVICE, CallFacts
-from isthmus.xds.frames import Code
+from isthmus.xds.frames import HEAD_BYTES, Code
 from isthmus.xds.header_blocks import Request
 from isthmus.xds.http2_events import Event, Received, Requested
 from isthmus.xds.native_calls import AdsCall, Call, Services, UnaryCall
@@ -55,9 +55,10 @@ class Connection:
     ) -> None:
         self.socket = sock
         self._read: Callable[[int], bytes] = sock.read if isinstance(sock, ssl.SSLSocket) else sock.recv
+        self._write: Callable[[bytes | memoryview], int] = sock.write if isinstance(sock, ssl.SSLSocket) else sock.send
         self.peer = peer
         self.heard = self.moved = self.used = now
-        """When bytes came last, when some were taken last, and when a call was open last."""
+        """When bytes came last, when some were taken last or began to wait, and when a call was open last."""
         self.asked = False
         """Whether the peer owes a sign of life."""
         self.was_used = False
@@ -104,13 +105,14 @@ class Connection:
         self._in_turn = False
         if self._calls:
             self.used = now
+        unread = self._http2.waiting_bytes
         if self._http2.failed:
             self._forget_calls()
             self._closing = True
-        elif self._http2.waiting_bytes > _UNREAD_BYTES_MAX and self.wants_to_write:
+        elif unread > _UNREAD_BYTES_MAX and self.wants_to_write:
             self.close()  # It asks, and does not read the answers.
             return
-        if self._chunk or self._waiting or self._closing or self._http2.waiting_bytes:
+        if self._chunk or self._waiting or self._closing or unread:
             self.writable(now)
 
     def writable(self, now: float) -> None:
@@ -127,7 +129,7 @@ class Connection:
                         self._finish()
                     return
             try:
-                sent = self.socket.send(self._chunk)
+                sent = self._write(self._chunk)
             except (ssl.SSLWantWriteError, BlockingIOError):
                 break
             except ssl.SSLWantReadError:
@@ -145,7 +147,9 @@ class Connection:
             if not self._waiting and not self._closing and not self._http2.waiting_bytes:
                 self._want(False)
                 return
-        self._want(True)
+        if not self.wants_to_write:
+            self.moved = now
+            self._want(True)
 
     def ask(self, now: float) -> None:
         """Asks for a sign of life."""
@@ -173,6 +177,7 @@ class Connection:
     def _finish(self) -> None:
         """All is said. The peer closes when it has read it; closing first could cost it the last words."""
         self.finished = True
+        self.moved = self._clock()
         if isinstance(self.socket, ssl.SSLSocket):
             with contextlib.suppress(OSError, ValueError):
                 self.socket.unwrap()
@@ -185,10 +190,28 @@ class Connection:
         if self._in_turn or self._chunk or self._closed:
             self._waiting[call] = None
             return
-        self._chunk = self._whole(call)
-        if not self._chunk:
-            self._waiting[call] = None
+        self._waiting[call] = None
         self.writable(self._clock())
+
+    def sent(self, call: Call, message: bytes) -> bool:
+        """What is nearly always to be sent: one short message, with nothing else before or after it."""
+        if self._in_turn or self._chunk or self._waiting or self._closing or self._closed:
+            return False
+        if call.outbox or call.ending or not call.answered or len(message) > SMALL_BYTES:
+            return False
+        frame = one_frame(call.stream, message)
+        size = len(frame)
+        if not self._http2.spend(call.stream, size - HEAD_BYTES):
+            return False
+        try:
+            sent = self._write(frame)
+        except OSError:  # Also of a socket that is full: `writable` finds out what it is.
+            sent = 0
+        self._services.streams.sent_bytes += sent
+        if sent != size:
+            self._chunk = memoryview(frame)[sent:]
+            self.writable(self._clock())
+        return True
 
     def consumed(self, call: Call, count: int) -> None:
         self._http2.consumed(call.stream, count)
@@ -297,15 +320,6 @@ class Connection:
             del self._waiting[call]
             self._waiting[call] = None
         return b"".join(parts)
-
-    def _whole(self, call: Call) -> bytes:
-        """What is nearly always to be sent: one short message, with nothing else before or after it. Empty if it is anything else."""
-        if self._waiting or len(call.outbox) != 1 or not call.answered or call.ending or self._http2.waiting_bytes:
-            return b""
-        frame = self._http2.whole(call.stream, call.outbox[0])
-        if frame:
-            call.outbox.clear()
-        return frame
 
     def _sent(self, call: Call) -> None:
         self._waiting.pop(call, None)

@@ -33,7 +33,7 @@ STALLED_SECONDS = 300.0
 LAST_WORDS_SECONDS = 5.0
 TELLING_FIRST_SECONDS = 0.1
 _KEPT_BYTES_MAX = 256 * 1024 * 1024
-_EVENTS_AT_ONCE = 16
+_EVENTS_AT_ONCE = 64
 _SERVE_SECONDS = 0.005
 _HANDSHAKE_STEPS_EACH_TURN = 4
 _TELL_SECONDS = 0.005
@@ -196,10 +196,11 @@ class NativeServer:
         """Sends news to streams, for a few milliseconds; then the loop has its turn."""
         news = self._services.news
         end = self._loop.time() + _TELL_SECONDS
+        now = self._loop.time
         while news:
             call, _ = news.popitem(last=False)
             call.publish()
-            if self._loop.time() > end:
+            if now() > end:
                 break
         if news:
             self._loop.call_soon(self._tell)

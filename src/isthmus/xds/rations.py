@@ -22,4 +22,5 @@ class Ration:
         return True
 
     def give_back(self, count: int) -> None:
-        self._left = min(self._most, self._left + count)
+        left = self._left + count
+        self._left = left if left < self._most else self._most
