@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
+from isthmus.controlplane.durations import Durations
 from isthmus.envoy.resources import (
     BUNDLES,
     CLUSTER,
@@ -36,28 +36,14 @@ _BUCKETS = (0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 3.0, 5.0, 10.0, 20.0, 30.0)
 """Istio's, which begin at 0.1, and finer ones below."""
 
 
-class Convergence:
+class Convergence(Durations):
     """How long it took, from the beginning of a round, until what is new was sent to a proxy."""
 
     def __init__(self) -> None:
-        self._counts = [0] * (len(_BUCKETS) + 1)
-        self._sum = 0.0
-
-    def took(self, seconds: float) -> None:
-        self._counts[bisect_left(_BUCKETS, seconds)] += 1
-        self._sum += seconds
-
-    @property
-    def metric(self) -> Metric:
-        total, buckets = 0, []
-        for bound, count in zip([*map(str, _BUCKETS), "+Inf"], self._counts, strict=True):
-            total += count
-            buckets.append((bound, float(total)))
-        return HistogramMetricFamily(
+        super().__init__(
             "pilot_proxy_convergence_time",
             "Seconds from the beginning of a round until a proxy was sent what is new.",
-            buckets=buckets,
-            sum_value=self._sum,
+            _BUCKETS,
         )
 
 

@@ -43,6 +43,7 @@ from isthmus.controlplane.host_names import HostNames, own_name_servers
 from isthmus.controlplane.issuance_log import IssuanceLog
 from isthmus.controlplane.kept_clusters import KeptClusters
 from isthmus.controlplane.kept_keys import KeptKeys
+from isthmus.controlplane.loop_lag import LoopLag
 from isthmus.controlplane.machines import Machines
 from isthmus.controlplane.outside_tokens import OutsideTokens
 from isthmus.controlplane.own_trust import OwnTrustDuty
@@ -197,13 +198,14 @@ class _Process:
         self._peers = Peers.of(settings, world, self._delivery, lambda: use.current)
         self._streams = Streams()
         self._webhooks = Webhooks(settings.injection, partial(_proxy_configs, self._delivery), world.is_too_many)
+        self._lag = LoopLag()
         self._pages = DebugPages(
             settings,
             self._delivery,
             self._own,
             self._remotes,
             self._streams,
-            [self._webhooks],
+            [self._webhooks, self._lag],
             partial(_held, use, self._shown),
             self._peers,
         )
@@ -220,6 +222,7 @@ class _Process:
             serving(self._pages.monitoring(), bind, MONITORING_PORT),
             asyncio.TaskGroup() as tasks,
         ):
+            tasks.create_task(self._lag.run(), name="lag of the event loop")
             self._follow_trust(tasks)
             await self._read(tasks)
             await self._ask_around(tasks)
