@@ -254,6 +254,27 @@ def test_routes_and_virtual_hosts():
     assert "teapot" not in str(hosts["cart.shop.svc.cluster.local:80"])
 
 
+def test_what_a_route_repeats_is_its_own_where_a_patch_says_some_of_it():
+    """A virtual host says once what its routes have alike; who patches one of them finds it there, as with Istio."""
+    cart = {"name": "80", "vhost": {"name": "cart.shop.svc.cluster.local:80"}}
+    forward = {"name": "mine", "match": {"path": "/mine"}, "route": {"cluster": REVIEWS}}
+
+    found = rendered(
+        filter_of(
+            patch("HTTP_ROUTE", "MERGE", {"route": {"retry_policy": {"num_retries": 5}}}, routeConfiguration=cart),
+            patch("HTTP_ROUTE", "INSERT_FIRST", forward, routeConfiguration=cart),
+        )
+    )
+
+    hosts = {each["name"]: each for each in named(found, "routes", "80")["virtualHosts"]}
+    mine, idempotent, other = hosts["cart.shop.svc.cluster.local:80"]["routes"]
+    whole = hosts["cart.shop.svc.cluster.local:80"]["retryPolicy"]
+    assert mine["route"]["retryPolicy"] == {}, "a route that is added repeats what it says, and nothing else"
+    assert other["route"]["retryPolicy"] == whole | {"numRetries": 5}
+    assert idempotent["route"]["retryPolicy"] == whole | {"numRetries": 5, "retryOn": whole["retryOn"] + ",reset"}
+    assert "requestHeadersToAdd" not in idempotent
+
+
 def test_the_inbound_route_is_inline_and_patched_there():
     found = rendered(
         filter_of(

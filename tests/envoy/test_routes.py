@@ -83,12 +83,14 @@ def test_a_broken_connection_is_retried_for_requests_that_may_run_twice_only(mes
 
     table = tables(mesh.compiled(mesh.view(mesh.outbound_view(mesh.upstream(hello, hello.ports[0])))))["80"]
 
-    idempotent, other = table.virtual_hosts[0].routes
+    host = table.virtual_hosts[0]
+    idempotent, other = host.routes
     assert idempotent.match.headers[0].string_match.safe_regex.regex == "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
-    assert idempotent.route.retry_policy.retry_on == other.route.retry_policy.retry_on + ",reset"
     assert not other.match.headers
-    assert "reset" not in other.route.retry_policy.retry_on
-    assert [route.route.retry_policy.num_retries.value for route in (idempotent, other)] == [2, 2]
+    assert (host.retry_policy.num_retries.value, "reset" in host.retry_policy.retry_on) == (2, False)
+    assert not any(each.route.HasField("retry_policy") for each in host.routes), "which would replace the host's"
+    added = [(each.header.key, each.header.value) for each in idempotent.request_headers_to_add]
+    assert (added, len(other.request_headers_to_add)) == ([("x-envoy-retry-on", "reset")], 0)
 
 
 def test_a_request_that_may_run_twice_is_sent_elsewhere_too_where_that_is_wished(mesh):
@@ -105,7 +107,7 @@ def test_a_request_that_may_run_twice_is_sent_elsewhere_too_where_that_is_wished
     compiled = mesh.compiled(mesh.view(mesh.outbound_view(upstream))).of_type(CLUSTER)[upstream.name].body
     assert cluster_pb2.Cluster.FromString(compiled).connect_timeout.ToTimedelta().total_seconds() == 0.3
     assert not other.HasField("hedge_policy")
-    assert not other.retry_policy.HasField("per_try_timeout")
+    assert not host.retry_policy.HasField("per_try_timeout")
 
 
 def test_an_undeclared_protocol_has_a_table_of_its_own(mesh):

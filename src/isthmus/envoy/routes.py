@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, TypeVar
 
+from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
 from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
@@ -35,6 +36,8 @@ _IDEMPOTENT = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
 
 _SAFE_TO_REPEAT = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
 """Istio's default: the request did not reach an application, or it was answered that it may be repeated."""
+
+REPEATED_ON, ON_RESET = "x-envoy-retry-on", "reset"
 
 D = TypeVar("D")
 
@@ -69,7 +72,7 @@ def gateway_host(name: str, domain: str, found: tuple[Route, ...], require_tls: 
     host = route_components_pb2.VirtualHost(
         name=name, domains=[domain], include_request_attempt_count=True, require_tls=require_tls
     )
-    host.routes.extend(virtual_services.encoded(route, _retries(_SAFE_TO_REPEAT)) for route in found)
+    _say(host, found)
     return _framed(host)
 
 
@@ -187,11 +190,13 @@ def _virtual_host(
     hedge_after: float = 0.0,
 ) -> Piece:
     """What a VirtualService says; else two routes to one upstream: requests that may run twice are also repeated when their
-    connection breaks, and, where that is wished, sent a second time while the first has no answer."""
+    connection breaks, and, where that is wished, sent a second time while the first has no answer. What is repeated otherwise is said once.
+    """
     host = route_components_pb2.VirtualHost(name=name, domains=domains, include_request_attempt_count=True)
     if routes:
-        host.routes.extend(virtual_services.encoded(route, _retries(_SAFE_TO_REPEAT)) for route in routes)
+        _say(host, routes)
         return _framed(host)
+    host.retry_policy.CopyFrom(_retries(_SAFE_TO_REPEAT))
     host.routes.extend(_default_routes(hashed, hedge_after))
     for route in host.routes:
         route.route.cluster = cluster
@@ -203,17 +208,26 @@ def _default_routes(hashed: ConsistentHash | None, hedge_after: float) -> tuple[
     """To copy, and to lead to some upstream. Building them is most of a virtual host's cost."""
     idempotent = _route("", "default")
     idempotent.match.headers.append(_method_is_idempotent())
-    idempotent.route.retry_policy.CopyFrom(_retries(_SAFE_TO_REPEAT + ",reset"))
-    if hedge_after:
+    if not hedge_after:
+        idempotent.request_headers_to_add.append(_also_on_reset())
+    else:
+        idempotent.route.retry_policy.CopyFrom(_retries(f"{_SAFE_TO_REPEAT},{ON_RESET}"))
         # With hedging, the end of a try's time does not end the try: whichever answers first is the answer.
         idempotent.route.retry_policy.per_try_timeout.CopyFrom(seconds(hedge_after))
         idempotent.route.hedge_policy.hedge_on_per_try_timeout = True
     other = _route("", "default")
-    other.route.retry_policy.CopyFrom(_retries(_SAFE_TO_REPEAT))
     if hashed:
         for route in (idempotent, other):
             route.route.hash_policy.append(hashing.policy_of(hashed))
     return idempotent, other
+
+
+def _say(host: Any, found: Sequence[Route]) -> None:
+    """The routes of rules, and once for all of those that say nothing about retries what holds for them."""
+    default = _retries(_SAFE_TO_REPEAT)
+    host.routes.extend(virtual_services.encoded(route, default, host_says_them=True) for route in found)
+    if any(route.HasField("route") and not route.route.HasField("retry_policy") for route in host.routes):
+        host.retry_policy.CopyFrom(default)
 
 
 @cache
@@ -252,6 +266,12 @@ def _method_is_idempotent() -> Any:
 
 
 @cache
+def _also_on_reset() -> Any:
+    """Envoy's router takes this header for itself, and adds what it says to the host's policy: a policy of the route's own would replace it."""
+    return base_pb2.HeaderValueOption(header=base_pb2.HeaderValue(key=REPEATED_ON, value=ON_RESET))
+
+
+@cache
 def _retries(on: str) -> Any:
     """Elsewhere, and at once: Envoy's own 25 ms before the first retry is longer than most requests.
 
@@ -260,7 +280,7 @@ def _retries(on: str) -> Any:
     farther = previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=2)
     return route_components_pb2.RetryPolicy(
         retry_priority=route_components_pb2.RetryPolicy.RetryPriority(
-            name="envoy.retry_priorities.previous_priorities", typed_config=packed(farther)
+            name="previous_priorities", typed_config=packed(farther)
         ),
         retry_on=on,
         retriable_status_codes=[503],
@@ -272,7 +292,7 @@ def _retries(on: str) -> Any:
         host_selection_retry_max_attempts=_DRAWS_MAX,
         retry_host_predicate=[
             route_components_pb2.RetryPolicy.RetryHostPredicate(
-                name="envoy.retry_host_predicates.previous_hosts",
+                name="previous_hosts",
                 typed_config=packed(previous_hosts_pb2.PreviousHostsPredicate()),
             )
         ],

@@ -39,8 +39,10 @@ _REDIRECTS = {
 }
 
 
-def encoded(route: Route, default_retries: Any) -> Any:
-    """`default_retries` holds where the rule says nothing about retries."""
+def encoded(route: Route, default_retries: Any, *, host_says_them: bool = False) -> Any:
+    """`default_retries` holds where the rule says nothing about retries; `host_says_them`: it is the virtual host's, whose routes say only
+    what differs.
+    """
     found = route_components_pb2.Route(name=route.name, match=_match(route.match), stat_prefix=route.match.stat_prefix)
     handling = route.handling
     if route.origin:
@@ -59,11 +61,12 @@ def encoded(route: Route, default_retries: Any) -> Any:
         elif handling.response_body:
             found.direct_response.body.inline_string = handling.response_body
     else:
-        _forward(found.route, route, default_retries)
+        _forward(found.route, route)
+        _repeat(found.route, handling.retries, default_retries, host_says_them=host_says_them)
     return found
 
 
-def _forward(action: Any, route: Route, default_retries: Any) -> None:
+def _forward(action: Any, route: Route) -> None:
     handling = route.handling
     match route.clusters:
         case [(cluster, _, changes)] if changes == HeaderChanges():
@@ -79,10 +82,6 @@ def _forward(action: Any, route: Route, default_retries: Any) -> None:
     action.timeout.CopyFrom(seconds(handling.timeout_seconds or 0))
     action.max_stream_duration.max_stream_duration.CopyFrom(seconds(0))
     action.max_stream_duration.grpc_timeout_header_max.CopyFrom(seconds(handling.timeout_seconds or 0))
-    if handling.retries is None:
-        action.retry_policy.CopyFrom(default_retries)
-    elif handling.retries.attempts:
-        action.retry_policy.CopyFrom(_retries(handling.retries, default_retries))
     if handling.rewrite_path:
         action.prefix_rewrite = handling.rewrite_path
     if authority := handling.rewrite_authority or handling.headers.authority:
@@ -95,6 +94,16 @@ def _forward(action: Any, route: Route, default_retries: Any) -> None:
     for cluster, percent in route.mirrors:
         policy = action.request_mirror_policies.add(cluster=cluster)
         policy.runtime_fraction.default_value.CopyFrom(_per_million(percent))
+
+
+def _repeat(action: Any, said: Retries | None, default: Any, *, host_says_them: bool) -> None:
+    """A policy that is there and empty is none, whatever the virtual host has."""
+    if said is None and not host_says_them:
+        action.retry_policy.CopyFrom(default)
+    elif said is not None and said.attempts:
+        action.retry_policy.CopyFrom(_retries(said, default))
+    elif said is not None and host_says_them:
+        action.retry_policy.SetInParent()
 
 
 def _match(match: RequestMatch) -> Any:
@@ -182,7 +191,7 @@ def _retries(said: Retries, default: Any) -> Any:
     if said.farther:
         # From the first retry on; the default, where a rule does not ask for it, is the second.
         farther = previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=1)
-        policy.retry_priority.name = "envoy.retry_priorities.previous_priorities"
+        policy.retry_priority.name = "previous_priorities"
         policy.retry_priority.typed_config.CopyFrom(packed(farther))
     return policy
 

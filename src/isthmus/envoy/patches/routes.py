@@ -7,8 +7,16 @@ from typing import Any
 
 from isthmus.envoy.patches.lists import change
 from isthmus.envoy.patches.merging import merge
+from isthmus.envoy.routes import REPEATED_ON
 from isthmus.model.envoy_filters import ApplyTo, ConfigPatch, Operation, RouteChoice
 
+_ADDING = (
+    Operation.ADD,
+    Operation.INSERT_FIRST,
+    Operation.INSERT_BEFORE,
+    Operation.INSERT_AFTER,
+    Operation.REPLACE,
+)
 _ACTIONS = {"ROUTE": "route", "REDIRECT": "redirect", "DIRECT_RESPONSE": "direct_response"}
 
 
@@ -27,6 +35,8 @@ def patch(table: Any, said: ConfigPatch, value: Any) -> None:
                 change(table.virtual_hosts, said.operation, value, meant)
         case ApplyTo.HTTP_ROUTE:
             anchored = bool(choice.route or choice.action)
+            if said.operation in _ADDING:
+                value = _repeating_what_it_says(value)
             for host in table.virtual_hosts:
                 if _host_is_meant(host, choice):
                     _change_routes(host, said, value, anchored=anchored)
@@ -41,7 +51,36 @@ def _change_routes(host: Any, said: ConfigPatch, value: Any, *, anchored: bool) 
         Operation.REPLACE,
     )
     meant = (lambda route: _route_is_meant(route, said.routes)) if anchored or whole else None
+    if whole and value is not None and value.route.HasField("retry_policy"):
+        for route in host.routes:
+            if meant is None or meant(route):
+                _give_own_retries(route, host)
     change(host.routes, said.operation, value, meant)
+
+
+def _give_own_retries(route: Any, host: Any) -> None:
+    """A route's policy replaces its host's as a whole. Who merges into that of a route, as is Istio's way, means to change some of it."""
+    if not route.HasField("route") or route.route.HasField("retry_policy") or not host.HasField("retry_policy"):
+        return
+    policy = route.route.retry_policy
+    policy.CopyFrom(host.retry_policy)
+    kept = []
+    for each in route.request_headers_to_add:
+        if each.header.key == REPEATED_ON:
+            policy.retry_on += f",{each.header.value}"
+        else:
+            kept.append(each)
+    del route.request_headers_to_add[:]
+    route.request_headers_to_add.extend(kept)
+
+
+def _repeating_what_it_says(route: Any) -> Any:
+    """A route that is added repeats nothing unless it says so, whatever its host has."""
+    if not route.HasField("route") or route.route.HasField("retry_policy"):
+        return route
+    found = type(route).FromString(route.SerializeToString())
+    found.route.retry_policy.SetInParent()
+    return found
 
 
 def _table_is_meant(name: str, choice: RouteChoice) -> bool:
