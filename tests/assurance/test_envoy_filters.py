@@ -216,10 +216,9 @@ def test_a_transport_socket_is_merged_into_those_that_a_cluster_chooses_among():
     }
     found = named(rendered(filter_of(patch("CLUSTER", "MERGE", tls, cluster={"name": REVIEWS}))), "clusters", REVIEWS)
 
-    [mutual, plain] = [each["transportSocket"]["typedConfig"] for each in found["transportSocketMatches"]]
+    [mutual] = [each["transportSocket"]["typedConfig"] for each in found["transportSocketMatches"]]
     assert mutual["allowRenegotiation"] is True
     assert mutual["sni"] == "outbound_.80_._.reviews.shop.svc.cluster.local"
-    assert "allowRenegotiation" not in plain
     assert "transportSocket" not in found
 
 
@@ -252,6 +251,12 @@ def test_routes_and_virtual_hosts():
     assert hosts["extra"]["domains"] == ["extra.example"]
     assert table["responseHeadersToRemove"] == ["x"]
     assert "teapot" not in str(hosts["cart.shop.svc.cluster.local:80"])
+
+
+def test_a_cluster_with_another_name_keeps_its_endpoints():
+    renamed = rendered(filter_of(patch("CLUSTER", "MERGE", {"name": "mine"}, cluster={"name": REVIEWS})))
+
+    assert named(renamed, "clusters", "mine")["edsClusterConfig"]["serviceName"] == REVIEWS
 
 
 def test_what_a_route_repeats_is_its_own_where_a_patch_says_some_of_it():

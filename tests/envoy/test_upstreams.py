@@ -91,7 +91,8 @@ def test_only_the_workloads_own_identities_are_taken_for_an_answer(mesh):
 
     hello = found["outbound|5000||helloworld.sample.svc.cluster.local"]
     assert sans(hello) == ["spiffe://cluster.local/ns/sample/sa/helloworld"]
-    assert [each.name for each in hello.transport_socket_matches] == ["tlsMode-istio", "tlsMode-disabled"]
+    assert [each.name for each in hello.transport_socket_matches] == ["tlsMode-istio"]
+    assert not hello.HasField("transport_socket"), "plaintext, for endpoints that take no part in it"
 
 
 @pytest.mark.parametrize(
@@ -334,6 +335,5 @@ def test_connections_that_fail_may_count_for_themselves(mesh, accepted_by_envoy)
 def test_a_destination_may_be_told_who_called(mesh, accepted_by_envoy):
     found = ruled(mesh, accepted_by_envoy, TrafficPolicy(proxy_protocol="V2"))
 
-    assert {each.transport_socket.name for each in found.transport_socket_matches} == {
-        "envoy.transport_sockets.upstream_proxy_protocol"
-    }
+    sockets = [*(each.transport_socket for each in found.transport_socket_matches), found.transport_socket]
+    assert {each.name for each in sockets} == {"envoy.transport_sockets.upstream_proxy_protocol"}

@@ -47,7 +47,7 @@ def _with_endpoints(cluster: Object, endpoints: Object) -> Object:
     if cluster.get("type") != "EDS":
         return cluster
     kept = {key: value for key, value in cluster.items() if key not in ("type", "edsClusterConfig")}
-    return {**kept, "loadAssignment": endpoints[cluster["edsClusterConfig"]["serviceName"]]}
+    return {**kept, "loadAssignment": endpoints[cluster["edsClusterConfig"].get("serviceName", cluster["name"])]}
 
 
 def _with_secrets_apart(node: Any) -> Any:

@@ -91,6 +91,8 @@ def client_socket(
     `TRUST_BUNDLE`, has authorities of its own trust domain only, and does for its identities.
     """
     common = _common(_offered(protocol), expected(identities), bundle)
+    # Who answers takes none but these: said there, they need not be said in each upstream (116 bytes).
+    common.tls_params.ClearField("cipher_suites")
     context = tls_pb2.UpstreamTlsContext(common_tls_context=common, sni=sni)
     return base_pb2.TransportSocket(name="envoy.transport_sockets.tls", typed_config=packed(context))
 

@@ -180,8 +180,9 @@ def _balanced(facts: _Facts) -> Resource:
     client = _told(facts, _mutual(facts))
     mutual = cluster.transport_socket_matches.add(name="tlsMode-istio", transport_socket=client)
     mutual.match.fields["tlsMode"].string_value = "istio"
-    plain = _told(facts, tls.plain_socket())
-    cluster.transport_socket_matches.add(name="tlsMode-disabled", transport_socket=plain).match.SetInParent()
+    if facts.policy.proxy_protocol:
+        cluster.transport_socket.CopyFrom(_told(facts, tls.plain_socket()))
+    # Otherwise endpoints that match nothing are spoken to in plaintext, which Envoy does unasked.
     return Resource.of(cluster.name, cluster)
 
 
@@ -272,7 +273,7 @@ def _originating(facts: _Facts, said: TlsOrigination) -> base_pb2.TransportSocke
 def _service_cluster(facts: _Facts) -> Any:
     cluster = Cluster()
     cluster.CopyFrom(_nameless(facts.policy, locality_weighted=facts.locality_weighted))
-    cluster.name = cluster.eds_cluster_config.service_name = facts.name
+    cluster.name = facts.name  # Its endpoints are asked for by the same.
     cluster.alt_stat_name = f"{facts.name};"
     cluster.metadata.CopyFrom(_service_metadata(facts))
     return cluster

@@ -13,6 +13,7 @@ from isthmus.model.values import dataclass
 Object = Mapping[str, Any]
 
 _OVERPROVISIONING = 140
+PLAIN = "plaintext"
 _TLS_MATCH = "envoy.transport_socket_match"
 
 
@@ -29,7 +30,7 @@ class Chosen:
     healthy: bool
     workload: str
     socket: str
-    """Which of the upstream's transport sockets it is spoken to by: `tlsMode-istio` is mutual TLS; empty, its only one."""
+    """Which of the upstream's transport sockets it is spoken to by: `tlsMode-istio` is mutual TLS, `PLAIN` none of them; empty, its only one."""
 
 
 def endpoints_of(upstream: Object, assignments: Mapping[str, Object]) -> list[Object]:
@@ -118,8 +119,9 @@ def _chosen(upstream: Object, group: Object, endpoint: Object, percent: float) -
 
 
 def _socket(upstream: Object, said: Object) -> str:
-    """The first of the upstream's sockets whose every key the endpoint has."""
-    for each in upstream.get("transportSocketMatches", ()):
+    """The first of the upstream's sockets whose every key the endpoint has; where it has none of several, plaintext."""
+    matches = upstream.get("transportSocketMatches", ())
+    for each in matches:
         if all(said.get(key) == value for key, value in each.get("match", {}).items()):
             return str(each.get("name", ""))
-    return ""
+    return PLAIN if matches else ""

@@ -37,7 +37,11 @@ def patch(cluster: Any, said: ConfigPatch, value: Any) -> bool:
 
 
 def _merge_cluster(cluster: Any, value: Any, *, replace_lists: bool) -> None:
-    """A transport socket is merged into those of the same name that the cluster chooses among, if it does (as Istio)."""
+    """A transport socket is merged into those of the same name that the cluster chooses among, if it does (as Istio). A cluster that is given
+    another name keeps its endpoints.
+    """
+    if value.name and cluster.type == type(cluster).EDS and not cluster.eds_cluster_config.service_name:
+        cluster.eds_cluster_config.service_name = cluster.name
     if value.HasField("transport_socket") and cluster.transport_socket_matches:
         rest = type(value)()
         rest.CopyFrom(value)
