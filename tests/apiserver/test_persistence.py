@@ -255,7 +255,6 @@ async def test_the_log_begins_anew_while_writes_go_on_and_none_is_lost(tmp_path)
     path, log = tmp_path / "objects.db", tmp_path / "objects.db-wal"
     store = Persistence(path)
     store.start()
-    sizes = []
 
     async def keep_changing(name):
         before = None
@@ -263,19 +262,19 @@ async def test_the_log_begins_anew_while_writes_go_on_and_none_is_lost(tmp_path)
             version = next(versions)
             await store.write(Write(f"a|b|{name}", version, b"%d" % number, before))
             before = version
-            sizes.append(log.stat().st_size)
 
     versions = itertools.count(store.first_version)
     async with asyncio.TaskGroup() as writers:
         for name in ("one", "two", "three", "four"):
             writers.create_task(keep_changing(name))
+    begun_anew = int.from_bytes(log.read_bytes()[12:16])  # The file format counts it.
     store.close()
     again = Persistence(path)
 
     assert {key: body for key, _, body in again.load()} == {
         f"a|b|{name}": b"1499" for name in ("one", "two", "three", "four")
     }
-    assert max(sizes) == max(sizes[: len(sizes) // 2]), "the log has not grown since it was begun anew"
+    assert begun_anew >= 2
     again.close()
 
 

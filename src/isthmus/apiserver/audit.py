@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import os
-import uuid
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,6 +17,7 @@ import msgspec
 import structlog
 
 from isthmus.apiserver.access import Attributes, User
+from isthmus.apiserver.uids import new_uid
 
 FILE = "audit.log"
 _FILE_BYTES_MAX = 8 * 1024 * 1024
@@ -75,7 +75,7 @@ def event_of(asked: Asked, code: int, now: datetime, name: str = "") -> dict[str
         "kind": "Event",
         "apiVersion": "audit.k8s.io/v1",
         "level": "Metadata",
-        "auditID": str(uuid.uuid4()),
+        "auditID": new_uid(),
         "stage": "ResponseComplete",
         "requestURI": asked.uri[:_TEXT_MAX],
         "verb": what.verb if what is not None else asked.method.lower(),

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import random
 import time
-import uuid
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from isthmus.apiserver import webhook_shapes
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.status import invalid
+from isthmus.apiserver.uids import new_uid
 
 Object = dict[str, Any]
 
@@ -51,7 +51,7 @@ def new_metadata(kind: Kind, obj: Object, namespace: str) -> None:
         metadata.pop("namespace", None)
     for field in _SERVERS.intersection(metadata):
         del metadata[field]
-    metadata["uid"] = str(uuid.uuid4())
+    metadata["uid"] = new_uid()
     metadata["creationTimestamp"] = now()
     if kind.counts_changes:
         metadata["generation"] = 1

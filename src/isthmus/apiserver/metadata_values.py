@@ -18,7 +18,7 @@ _FINALIZERS = frozenset({"foregroundDeletion", "kubernetes", "orphan"})
 
 
 def labels(field: str, found: Any) -> Faults:
-    if not found or (all(map(names.is_qualified, found)) and all(map(names.is_label_value, found.values()))):
+    if not found or (names.is_qualified.all(found) and names.is_label_value.all(found.values())):
         return
     for key, value in found.items():
         if not names.is_qualified(key):

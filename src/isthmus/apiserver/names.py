@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from collections.abc import Iterator
-from functools import lru_cache
+from collections.abc import Callable, Collection, Iterator
 
 _LABEL = "[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 _SUBDOMAIN = rf"{_LABEL}(\.{_LABEL})*"
@@ -34,14 +33,35 @@ def _longer(text: str, most: int, unit: str = "bytes") -> Iterator[str]:
         yield f"must be no more than {most} {unit}"
 
 
-@lru_cache(maxsize=4096)
-def _matches(pattern: str, text: str) -> bool:
-    """Texts that come again. Their length is looked at before: what is remembered has a bound in bytes, too."""
-    return _PATTERNS[pattern].fullmatch(text) is not None
+class _Right:
+    """Tells whether a text is right. Most come again: those that were right are remembered, within a bound of bytes."""
+
+    def __init__(self, is_right: Callable[[str], object], longest: int, kept_max: int = 4096) -> None:
+        self._is_right = is_right
+        self._longest = longest
+        self._kept_max = kept_max
+        self._kept: set[str] = set()
+
+    def __call__(self, text: str) -> bool:
+        kept = self._kept
+        if text in kept:
+            return True
+        if len(text) > self._longest or not self._is_right(text):
+            return False
+        if len(kept) >= self._kept_max:
+            kept.clear()
+        kept.add(text)
+        return True
+
+    def all(self, texts: Collection[str]) -> bool:
+        """Of many at once, without a step of the interpreter for each that is known."""
+        return self._kept.issuperset(texts) or all(map(self, texts))
 
 
-def is_label(text: str) -> bool:
-    return len(text) <= _LABEL_MAX and _matches(_LABEL, text)
+is_label = _Right(_PATTERNS[_LABEL].fullmatch, _LABEL_MAX)
+is_subdomain = _Right(_PATTERNS[_SUBDOMAIN].fullmatch, _SUBDOMAIN_MAX)
+is_qualified = _Right(lambda text: not any(_qualified(text)), _QUALIFIED_MAX)
+is_label_value = _Right(_PATTERNS[_VALUE].fullmatch, _LABEL_MAX)
 
 
 def label(text: str) -> Iterator[str]:
@@ -54,10 +74,6 @@ def label(text: str) -> Iterator[str]:
     elif not _PATTERNS[_LABEL].fullmatch(text):
         consist = f"must consist of lower case alphanumeric characters or '-', and {_ENDS}"
         yield f"a lowercase RFC 1123 label {consist} {_used(_LABEL, 'my-name', '123-abc')}"
-
-
-def is_subdomain(text: str) -> bool:
-    return len(text) <= _SUBDOMAIN_MAX and _matches(_SUBDOMAIN, text)
 
 
 def subdomain(text: str) -> Iterator[str]:
@@ -75,15 +91,6 @@ def path_segment(text: str) -> Iterator[str]:
     if text in (".", ".."):
         yield f"may not be '{text}'"
     yield from (f"may not contain '{letter}'" for letter in "/%" if letter in text)
-
-
-def is_qualified(text: str) -> bool:
-    return len(text) <= _QUALIFIED_MAX and _is_qualified(text)
-
-
-@lru_cache(maxsize=4096)
-def _is_qualified(text: str) -> bool:
-    return not any(_qualified(text))
 
 
 def qualified(text: str) -> Iterator[str]:
@@ -106,10 +113,6 @@ def _qualified(text: str) -> Iterator[str]:
     yield from (f"name part {fault}" for fault in _longer(name, 63))
     if not _PATTERNS[_PART].fullmatch(name):
         yield f"name part {_OF_PARTS}"
-
-
-def is_label_value(text: str) -> bool:
-    return len(text) <= _LABEL_MAX and _matches(_VALUE, text)
 
 
 def label_value(text: str) -> Iterator[str]:
@@ -184,14 +187,8 @@ _IPV4_MAX = 15
 _LINK_MULTICAST = ipaddress.ip_network("ff02::/16")
 
 
-def is_usable_ipv4(text: str) -> bool:
-    """Most endpoints' addresses, told without taking them apart. What is not one may be right all the same, as `endpoint_address` says."""
-    return len(text) <= _IPV4_MAX and _is_usable_ipv4(text)
-
-
-@lru_cache(maxsize=16384)
-def _is_usable_ipv4(text: str) -> bool:
-    return _USABLE.fullmatch(text) is not None
+is_usable_ipv4 = _Right(_USABLE.fullmatch, _IPV4_MAX, kept_max=16384)
+"""Most endpoints' addresses, told without taking them apart. What is not one may be right all the same, as `endpoint_address` says."""
 
 
 def network(text: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from isthmus.apiserver import (
@@ -293,8 +294,8 @@ class Objects:
         namespace, name = name_of(event.new.obj)
         body = None if event.type == "DELETED" else event.new.raw
         replaces = event.old.version if event.old is not None else None
-        await self._persistence.write(Write(f"{kind.storage}|{namespace}|{name}", event.version, body, replaces))
-        self.store.publish(kind, event)
+        write = Write(f"{kind.storage}|{namespace}|{name}", event.version, body, replaces)
+        await self._persistence.write(write, partial(self.store.publish, kind, event))
 
     async def _remove(self, kind: Kind, name: Name) -> Object:
         event = self.store.delete(kind, name)

@@ -1,7 +1,11 @@
-"""The durable half of the store: one SQLite file, and one commit for all that is written in one turn of the event loop.
+"""The durable half of the store: one SQLite file. The first write of a turn of the event loop is committed at once, and those that follow in
+the same turn share a commit at its end.
 
 A write's future is resolved after its commit, which is made by the event loop itself: it is a write to the kernel's memory and costs less than
-a hand-over to a thread and back. What waits for the disk, the checkpoint of the log, is done in a thread; writes wait for it, reads do not.
+a hand-over to a thread and back. So does a write that nothing is waiting for cost less than another turn. Whoever makes one after another
+waits with every second one, so that others have their turn.
+
+What waits for the disk, the checkpoint of the log, is done in a thread; writes wait for it, reads do not.
 
 The resource version counter is reserved well ahead in steps, so that a version is never given out twice, whatever happened to the process in
 between, and whoever has seen a version before it was durable.
@@ -62,7 +66,7 @@ class Write(NamedTuple):
     replaces: int | None = None
 
 
-_Item = tuple[Write | None, asyncio.Future[None]]
+_Item = tuple[Write | None, Callable[[], None], asyncio.Future[None]]
 """Without a write, the future only waits for everything before it."""
 
 
@@ -96,6 +100,8 @@ class Persistence:
             why = "another server has it open" if is_busy else error
             raise StorageFailed(f"cannot open the object store {path}: {why}") from None
         self._waiting: list[_Item] = []
+        self._turn_has_begun = False
+        """Whether something was committed in this turn of the loop."""
         self._committed = 0
         """Since the last checkpoint."""
         self._checkpoint: asyncio.Future[None] | None = None
@@ -128,21 +134,27 @@ class Persistence:
         self._loop = asyncio.get_running_loop()
         self._on_failure = on_failure
 
-    def write(self, write: Write) -> asyncio.Future[None]:
-        """Resolved after the commit that has it. Raises StorageFailed there."""
-        return self._put(write)
+    def write(self, write: Write, then: Callable[[], None] = _nothing) -> asyncio.Future[None]:
+        """Resolved after the commit that has it. Raises StorageFailed there. `then` is called right after the commit, in the order of writes."""
+        return self._put(write, then)
 
     def settled(self) -> asyncio.Future[None]:
         """Resolved when every write before it is durable. Raises StorageFailed there."""
-        return self._put(None)
+        return self._put(None, _nothing)
 
-    def _put(self, write: Write | None) -> asyncio.Future[None]:
+    def _put(self, write: Write | None, then: Callable[[], None]) -> asyncio.Future[None]:
         assert self._loop is not None, "started"
         future: asyncio.Future[None] = self._loop.create_future()
-        self._waiting.append((write, future))
-        if len(self._waiting) == 1 and self._checkpoint is None:
-            self._loop.call_soon(self._commit)
+        self._waiting.append((write, then, future))
+        if not self._turn_has_begun:
+            self._turn_has_begun = True
+            self._loop.call_soon(self._end_turn)
+            self._commit()
         return future
+
+    def _end_turn(self) -> None:
+        self._turn_has_begun = False
+        self._commit()
 
     def close(self) -> None:
         """After everything that waits is committed."""
@@ -151,25 +163,25 @@ class Persistence:
         self._connection.close()
 
     def _commit(self) -> None:
-        if self._write() and self._committed >= _CHECKPOINT_WRITES:
+        """Everything that waits, unless the thread has the connection."""
+        if self._checkpoint is None and self._write() and self._committed >= _CHECKPOINT_WRITES:
             self._begin_checkpoint()
 
     def _write(self) -> bool:
-        """Everything that waits: what other tasks have written in this turn of the loop, too. Whether something did, and is stored."""
+        """Whether something waited, and is stored."""
         items, self._waiting = self._waiting, []
         if not items:
             return False
-        failure = self.failure
-        if failure is None:
+        if self.failure is None:
             try:
-                self._store([write for write, _ in items if write is not None])
+                self._store([write for write, _, _ in items if write is not None])
             except Exception as error:  # Whatever it is, those who wait must hear of it: the loop calls this, not they.
-                failure = self.failure = StorageFailed(f"the object store cannot write: {error}")
+                self.failure = StorageFailed(f"the object store cannot write: {error}")
                 if self._connection.in_transaction:
                     self._connection.execute("ROLLBACK")
-        self._resolve([future for _, future in items], failure)
+        self._tell(items)
         self._committed += len(items)
-        return failure is None
+        return self.failure is None
 
     def _store(self, writes: list[Write]) -> None:
         """In one transaction. The counter goes first, in one of its own: a rollback must not take it back."""
@@ -205,14 +217,21 @@ class Persistence:
             log.warning("the log of the object store cannot be copied into it", error=str(done.exception())[:200])
         self._commit()
 
-    def _resolve(self, futures: list[asyncio.Future[None]], failure: StorageFailed | None) -> None:
-        for future in futures:
+    def _tell(self, items: list[_Item]) -> None:
+        failure = self.failure
+        for _, then, future in items:
+            fault: Exception | None = failure
+            if failure is None:
+                try:
+                    then()
+                except Exception as error:  # One write's listeners are not another's.
+                    fault = error
             if future.cancelled():
                 continue
-            if failure is None:
+            if fault is None:
                 future.set_result(None)
             else:
-                future.set_exception(failure)
+                future.set_exception(fault)
         if failure is not None:
             self._on_failure()
 

@@ -162,8 +162,8 @@ def _are_usual(endpoints: Sequence[Object]) -> bool:
     return (
         all(addresses)
         and max(map(len, addresses), default=0) <= _ADDRESSES_MAX
-        and all(map(names.is_usable_ipv4, chain.from_iterable(addresses)))
-        and all(map(names.is_subdomain, filter(None, map(_node_name, endpoints))))
+        and names.is_usable_ipv4.all(list(chain.from_iterable(addresses)))
+        and names.is_subdomain.all(list(filter(None, map(_node_name, endpoints))))
         and not any(map(_hostname, endpoints))
         and not any(map(_hints, endpoints))
     )
