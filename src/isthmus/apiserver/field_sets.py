@@ -43,7 +43,9 @@ def added(value: Any, schema: Schema, but: frozenset[str] = frozenset()) -> Fiel
     found: Fields = {}
     if isinstance(value, dict):
         if not but and _WITHOUT_PARTS.issuperset(map(type, value.values())):
-            return dict(zip(map("f:".__add__, value), iter(dict, None), strict=False))  # Each with an empty set of its own.
+            return dict(
+                zip(map("f:".__add__, value), iter(dict, None), strict=False)
+            )  # Each with an empty set of its own.
         fields, values = schema.fields, schema.values or ANY
         for name, child in value.items():
             if name in but:

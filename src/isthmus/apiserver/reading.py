@@ -79,12 +79,12 @@ def options_of(request: web.BaseRequest, target: Target) -> WatchOptions:
         raise bad_request(f"invalid resource version {since!r}")
     initial = bodies.flag(request, "sendInitialEvents")
     timeout = query.get("timeoutSeconds", "")
-    fields = query.get("fieldSelector", "")
+    labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
     if target.name:
         fields = f"metadata.name={target.name}" + (f",{fields}" if fields else "")
     return WatchOptions(
         namespace=target.namespace,
-        labels=label_selector(query.get("labelSelector", "")),
+        labels=label_selector(labels),
         fields=field_selector(fields, target.kind),
         of_metadata=is_of_metadata(fields),
         since=None if initial or since in ("", "0") else int(since),
@@ -92,4 +92,5 @@ def options_of(request: web.BaseRequest, target: Target) -> WatchOptions:
         bookmarks=bodies.flag(request, "allowWatchBookmarks"),
         initial_events=initial,
         form=bodies.wanted_form(request),
+        selectors=(labels, fields),
     )

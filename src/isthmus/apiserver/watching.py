@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,6 +43,8 @@ class WatchOptions:
     bookmarks: bool
     initial_events: bool
     form: str
+    selectors: tuple[str, str]
+    """As the client wrote them: of labels, and of fields."""
 
     @property
     def selects(self) -> bool:
@@ -76,9 +78,10 @@ class _Frames:
 
 
 class _Stream:
-    """What one client is sent: at once while it reads, from a bounded backlog when it is behind."""
+    """What one client is sent: at once while it reads, from a bounded backlog when it is behind. `since` is what it knows already."""
 
-    def __init__(self, connection: Connection, *, chunked: bool) -> None:
+    def __init__(self, connection: Connection, since: int, *, chunked: bool) -> None:
+        self.since = since
         self._connection = connection
         self._chunked = chunked
         self._backlog: deque[bytes] = deque()
@@ -90,7 +93,7 @@ class _Stream:
 
     def send(self, frame: bytes) -> bool:
         """Whether the client keeps up. One that does not is sent what it has waiting, and no more."""
-        if self._at_once and not self._connection.writing_paused:
+        if self._at_once and self._connection.stalled_since is None:
             self._write(frame)
             return True
         self._at_once = False
@@ -149,12 +152,36 @@ def _unchunked(chunk: bytes) -> bytes:
     return chunk[chunk.index(b"\r\n") + 2 : -2]
 
 
+class _Audience:
+    """Clients that have chosen the same of one kind: whether an event is for them, and what they are sent of it, is found out once."""
+
+    def __init__(self, key: tuple[str, ...], kind: Kind, options: WatchOptions, frames: _Frames) -> None:
+        self.key = key
+        self.kind = kind
+        self.streams: dict[_Stream, None] = {}
+        self._options = options
+        self._frames = frames
+
+    def frame(self, event: Event) -> bytes | None:
+        return _frame(self.kind, event, self._options, self._frames)
+
+    def heard(self, event: Event) -> None:
+        frame = self.frame(event)
+        if frame is None:
+            return
+        version = event.version
+        slow = [stream for stream in self.streams if version > stream.since and not stream.send(frame)]
+        for stream in slow:
+            del self.streams[stream]
+
+
 class Watches:
     """Serves watch requests over one store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._frames: dict[tuple[str, str], _Frames] = {}
+        self._audiences: dict[tuple[str, ...], _Audience] = {}
         self._streams: set[_Stream] = set()
         self._closed = False
 
@@ -169,35 +196,23 @@ class Watches:
             headers={"Content-Type": "application/json", "Cache-Control": "no-cache, private"}
         )
         connection = connection_of(request)
-        stream = _Stream(connection, chunked=request.version >= HttpVersion11)
-        frames = self._frames.setdefault((kind.storage, kind.version), _Frames())
-
-        def heard(event: Event) -> None:
-            if event.version <= started:
-                return
-            frame = _frame(kind, event, options, frames)
-            if frame is not None and not stream.send(frame):
-                self._store.unwatch(kind, heard)
-
-        def lost() -> None:
-            self._store.unwatch(kind, heard)
-            stream.end()
-
         started = self._store.version if options.since is None else options.since
+        stream = _Stream(connection, started, chunked=request.version >= HttpVersion11)
         try:
-            missed = (
-                self._store.watch(kind, started, heard)
-                if options.since is not None
-                else self._from_now(kind, started, heard)
-            )
+            audience, missed = self._joined(kind, options, stream)
         except Refused as refusal:
             await response.prepare(request)
             await response.write(_encode({"type": "ERROR", "object": refusal.status}) + b"\n")
             return response
+
+        def lost() -> None:
+            self._leave(audience, stream)
+            stream.end()
+
         self._streams.add(stream)
         connection.on_lost = lost
         try:
-            beginning = self._beginning(kind, options, started, missed, frames)
+            beginning = self._beginning(audience, options, missed)
             await response.prepare(request)
             await stream.write(beginning)
             await self._follow(stream, kind, options)
@@ -206,22 +221,37 @@ class Watches:
         finally:
             connection.on_lost = None
             self._streams.discard(stream)
-            self._store.unwatch(kind, heard)
+            self._leave(audience, stream)
         return response
 
-    def _from_now(self, kind: Kind, started: int, heard: Callable[[Event], None]) -> list[Event]:
-        self._store.watch(kind, max(started, self._store.oldest_version), heard)
-        return []
+    def _joined(self, kind: Kind, options: WatchOptions, stream: _Stream) -> tuple[_Audience, list[Event]]:
+        """The audience that the client is now one of, and what it has missed since the version that it named. Raises Refused (Expired)."""
+        key = (kind.storage, kind.version, options.namespace, options.form, *options.selectors)
+        audience = self._audiences.get(key)
+        if audience is None or audience.kind is not kind:  # A custom kind may have been defined anew.
+            frames = self._frames.setdefault((kind.storage, kind.version), _Frames())
+            audience = _Audience(key, kind, options, frames)
+        since = stream.since if options.since is not None else max(stream.since, self._store.oldest_version)
+        missed = self._store.watch(kind, since, audience.heard)
+        audience.streams[stream] = None
+        self._audiences[key] = audience
+        return audience, missed if options.since is not None else []
 
-    def _beginning(
-        self, kind: Kind, options: WatchOptions, started: int, missed: list[Event], frames: _Frames
-    ) -> Iterator[bytes]:
+    def _leave(self, audience: _Audience, stream: _Stream) -> None:
+        audience.streams.pop(stream, None)
+        if not audience.streams:
+            self._store.unwatch(audience.kind, audience.heard)
+            if self._audiences.get(audience.key) is audience:
+                del self._audiences[audience.key]
+
+    def _beginning(self, audience: _Audience, options: WatchOptions, missed: list[Event]) -> Iterator[bytes]:
         """What there is already, where the client wants it, and what happened since the version that it named.
 
         Of one moment, though the client reads it over some time: objects are never changed, only replaced.
         """
         if options.since is not None and not options.initial_events:
-            return (frame for event in missed if (frame := _frame(kind, event, options, frames)) is not None)
+            return (frame for event in missed if (frame := audience.frame(event)) is not None)
+        kind = audience.kind
         present = options.chosen(self._store.items(kind, options.namespace))
         lines = (_chunk(event_line(kind, "ADDED", stored, options.form)) for stored in present)
         if not options.initial_events:
