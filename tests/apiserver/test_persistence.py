@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import signal
 import sqlite3
+from functools import partial
 
 import aiohttp
 import pytest
@@ -276,6 +277,66 @@ async def test_the_log_begins_anew_while_writes_go_on_and_none_is_lost(tmp_path)
     }
     assert begun_anew >= 2
     again.close()
+
+
+async def test_the_first_write_of_a_turn_is_durable_at_once_and_those_after_it_share_a_commit(tmp_path):
+    store = Persistence(tmp_path / "objects.db")
+    store.start()
+    commits = []
+    store._connection.set_trace_callback(lambda said: commits.append(said) if said.startswith("COMMIT") else None)
+    heard = []
+
+    futures = [
+        store.write(Write(f"a|b|{number}", store.first_version + number, b"{}"), partial(heard.append, number))
+        for number in range(5)
+    ]
+    at_once = [future.done() for future in futures]
+    await asyncio.gather(*futures)
+
+    assert at_once == [True, False, False, False, False]
+    assert len(commits) == 1, "of the four; the first is a statement by itself"
+    assert heard == [0, 1, 2, 3, 4], "in the order of writes"
+    store.close()
+
+
+async def test_whoever_writes_without_end_lets_others_have_their_turn(tmp_path):
+    store = Persistence(tmp_path / "objects.db")
+    store.start()
+    turns = []
+
+    async def write_on():
+        for number in range(100):
+            await store.write(Write(f"a|b|{number}", store.first_version + number, b"{}"))
+
+    async def watch():
+        while not writing.done():
+            turns.append(1)
+            await asyncio.sleep(0)
+
+    writing = asyncio.ensure_future(write_on())
+    await asyncio.gather(writing, watch())
+
+    assert len(turns) >= 50
+    store.close()
+
+
+async def test_a_listener_that_fails_fails_its_own_write_alone(tmp_path):
+    store = Persistence(tmp_path / "objects.db")
+    store.start()
+
+    def fail():
+        raise LookupError("of this one")
+
+    told = await asyncio.gather(
+        *(
+            store.write(Write(f"a|b|{n}", store.first_version + n, b"{}"), fail if n == 1 else (lambda: None))
+            for n in range(3)
+        ),
+        return_exceptions=True,
+    )
+
+    assert [type(each) for each in told] == [type(None), LookupError, type(None)]
+    store.close()
 
 
 async def test_what_waits_when_the_store_is_closed_is_stored_however_much_it_is(tmp_path):

@@ -41,6 +41,22 @@ async def test_a_watch_from_an_earlier_version_is_told_what_it_missed(api, names
     assert seen == [("ADDED", "b"), ("DELETED", "a")]
 
 
+async def test_clients_that_watch_the_same_hear_each_what_it_does_not_know_and_go_by_themselves(api, namespace):
+    path = f"/api/v1/namespaces/{namespace}/configmaps"
+    first = await api.made(path, config_map("a"))
+    second = await api.made(path, config_map("b"))
+
+    async with api.watch(path, resourceVersion=first["metadata"]["resourceVersion"]) as early:
+        async with api.watch(path, resourceVersion=second["metadata"]["resourceVersion"]) as late:
+            await api.made(path, config_map("c"))
+            heard_late = await late.next_names(1)
+        await api.made(path, config_map("d"))
+        heard_early = await early.next_names(3)
+
+    assert heard_late == [("ADDED", "c")]
+    assert heard_early == [("ADDED", "b"), ("ADDED", "c"), ("ADDED", "d")]
+
+
 async def test_a_watch_without_a_version_begins_with_what_there_is(api, namespace):
     path = f"/api/v1/namespaces/{namespace}/configmaps"
     await api.made(path, config_map("a"))
