@@ -75,7 +75,7 @@ def _date(seconds: int) -> str:
 
 def one(request: web.BaseRequest, kind: Kind, stored: Stored, *, status: int = 200) -> Answer:
     """An object, a Table with one row, or its metadata."""
-    form, name = bodies.wanted_form(request), stored.outline["metadata"]["name"]
+    form, name = bodies.wanted_form(request), stored.name[1]
     if form == JSON:
         return Answer(served_as(kind, stored).raw, status=status, name=name)
     if form == TABLE:

@@ -48,6 +48,8 @@ class Connection(web.RequestHandler):
         """When the first byte came of a request whose head is not complete."""
         self.stalled_since: float | None = None
         """When the client stopped reading what it is sent."""
+        self.client = ""
+        """Its address."""
         self.on_lost: Callable[[], None] | None = None
         self._owner = owner
         self._busy = False
@@ -57,6 +59,7 @@ class Connection(web.RequestHandler):
         super().connection_made(transport)
         if self.transport is not None:
             self.transport.set_write_buffer_limits(high=_WRITE_BUFFER)
+            self.client = str((self.transport.get_extra_info("peername") or ("",))[0])
         self._owner.opened(self)
 
     def connection_lost(self, exc: BaseException | None) -> None:

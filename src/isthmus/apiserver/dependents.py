@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from isthmus.apiserver.kinds import Kind
-from isthmus.apiserver.store import Event, Name, name_of
+from isthmus.apiserver.store import Event, Name
 
 Object = dict[str, Any]
 Key = tuple[str, Name]
@@ -23,7 +23,7 @@ class Dependents:
 
     def seen(self, kind: Kind, event: Event) -> None:
         obj = event.new.outline
-        key = (kind.storage, name_of(obj))
+        key = (kind.storage, event.new.name)
         if event.type == "DELETED":
             self._by_uid.pop(obj["metadata"]["uid"], None)
         elif event.type == "ADDED":

@@ -21,7 +21,7 @@ from isthmus.apiserver.objects import Objects
 from isthmus.apiserver.persistence import StorageFailed
 from isthmus.apiserver.resource_quotas import KIND as QUOTA
 from isthmus.apiserver.status import Refused
-from isthmus.apiserver.store import Event, Name, name_of
+from isthmus.apiserver.store import Event, Name
 from isthmus.apiserver.tokens import Tokens
 
 _AT_ONCE = 64
@@ -101,7 +101,7 @@ class Housekeeping:
 
     def _seen(self, kind: Kind, event: Event) -> None:
         obj = event.new.outline
-        name = name_of(obj)
+        name = event.new.name
         if event.type == "DELETED":
             for dependent_kind, dependent in self._dependents.of(obj["metadata"]["uid"]):
                 self._add(("dependent", dependent_kind, dependent))
@@ -135,7 +135,7 @@ class Housekeeping:
         assert secrets is not None, "built in"
         for stored in self._objects.store.items(secrets, account[0]):
             if stored.outline.get("type") == TYPE:
-                self._add(("secret", secrets, name_of(stored.outline)))
+                self._add(("secret", secrets, stored.name))
 
     def _add_owner(self, uid: str) -> None:
         owner = self._dependents.owner(uid)

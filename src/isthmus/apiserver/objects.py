@@ -291,7 +291,7 @@ class Objects:
             self._allocations.keep(service.obj)
 
     async def _commit(self, kind: Kind, event: Event) -> None:
-        namespace, name = name_of(event.new.obj)
+        namespace, name = event.new.name
         body = None if event.type == "DELETED" else event.new.raw
         replaces = event.old.version if event.old is not None else None
         write = Write(f"{kind.storage}|{namespace}|{name}", event.version, body, replaces)

@@ -196,8 +196,8 @@ def _asked(request: web.BaseRequest) -> Asked:
     return Asked(
         received=audit.now(),
         method=request.method,
-        uri=request.path_qs,
-        source=request.remote or "",
+        uri=request.raw_path,
+        source=connection_of(request).client,
         agent=request.headers.get("User-Agent", ""),
     )
 

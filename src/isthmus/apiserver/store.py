@@ -18,6 +18,8 @@ from isthmus.apiserver.status import already_exists, conflict, expired, not_foun
 
 Object = dict[str, Any]
 EventType = Literal["ADDED", "MODIFIED", "DELETED"]
+Name = tuple[str, str]
+"""Namespace (empty for a cluster-scoped object) and name."""
 _EVENTS_KEPT = 4096
 _VALUES_KEPT = 256
 
@@ -29,14 +31,14 @@ class Stored:
     large. It must not be changed.
     """
 
-    __slots__ = ("_obj", "_recent", "api_version", "namespace", "raw", "version")
+    __slots__ = ("_obj", "_recent", "api_version", "name", "raw", "version")
 
     def __init__(
-        self, version: int, raw: bytes, namespace: str, api_version: str, recent: deque[Stored], obj: Object | None
+        self, version: int, raw: bytes, name: Name, api_version: str, recent: deque[Stored], obj: Object | None
     ) -> None:
         self.version = version
         self.raw = raw
-        self.namespace = namespace
+        self.name = name
         self.api_version = api_version
         self._recent = recent
         self._obj: Object | None = None
@@ -94,8 +96,6 @@ class Event(msgspec.Struct, frozen=True, gc=False):
 
 
 Watcher = Callable[[Event], None]
-Name = tuple[str, str]
-"""Namespace (empty for a cluster-scoped object) and name."""
 
 
 class _Collection:
@@ -125,7 +125,7 @@ class Store:
     def load(self, storage: str, name: Name, version: int, raw: bytes) -> None:
         """An object from the disk, before anything is served."""
         api_version = sys.intern(_outlined(raw).api_version)
-        self._collections[storage].objects[name] = Stored(version, raw, name[0], api_version, self._recent, None)
+        self._collections[storage].objects[name] = Stored(version, raw, name, api_version, self._recent, None)
 
     def get(self, kind: Kind, name: Name) -> Stored:
         """Raises Refused (NotFound)."""
@@ -157,7 +157,7 @@ class Store:
         collection = self._collections[kind.storage]
         if name in collection.objects:
             raise already_exists(kind, name[1])
-        stored = self._next(collection, obj)
+        stored = self._next(collection, name, obj)
         collection.objects[name] = stored
         return Event("ADDED", stored.version, stored, None)
 
@@ -171,7 +171,7 @@ class Store:
         if obj == old.obj:
             return None
         collection = self._collections[kind.storage]
-        stored = self._next(collection, obj)
+        stored = self._next(collection, name, obj)
         collection.objects[name] = stored
         return Event("MODIFIED", stored.version, stored, old)
 
@@ -180,7 +180,7 @@ class Store:
         old = self.get(kind, name)
         collection = self._collections[kind.storage]
         del collection.objects[name]
-        stored = self._next(collection, _copied(old.obj))
+        stored = self._next(collection, name, _copied(old.obj))
         return Event("DELETED", stored.version, stored, old)
 
     def publish(self, kind: Kind, event: Event) -> None:
@@ -219,20 +219,20 @@ class Store:
         """Versions before this are not known any more (after a restart: none from before it)."""
         return self._since
 
-    def _next(self, collection: _Collection, obj: Object) -> Stored:
+    def _next(self, collection: _Collection, name: Name, obj: Object) -> Stored:
         self.version += 1
         collection.changes += 1
         obj["metadata"]["resourceVersion"] = str(self.version)
-        return _stored(self.version, obj, self._recent)
+        return _stored(self.version, name, obj, self._recent)
 
 
 def stored_as(version: int, obj: Object) -> Stored:
     """An object that is shown as if it were stored."""
-    return _stored(version, obj, deque(maxlen=1))
+    return _stored(version, name_of(obj), obj, deque(maxlen=1))
 
 
-def _stored(version: int, obj: Object, recent: deque[Stored]) -> Stored:
-    return Stored(version, _encode(obj), obj["metadata"].get("namespace", ""), obj["apiVersion"], recent, obj)
+def _stored(version: int, name: Name, obj: Object, recent: deque[Stored]) -> Stored:
+    return Stored(version, _encode(obj), name, obj["apiVersion"], recent, obj)
 
 
 def served_as(kind: Kind, stored: Stored) -> Stored:

@@ -51,7 +51,7 @@ class WatchOptions:
         return self.labels is not None or self.fields is not None
 
     def matches(self, stored: Stored) -> bool:
-        if self.namespace and stored.namespace != self.namespace:
+        if self.namespace and stored.name[0] != self.namespace:
             return False
         if self.labels is not None and not self.labels(stored.outline):
             return False

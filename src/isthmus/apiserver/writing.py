@@ -23,7 +23,7 @@ from isthmus.apiserver.status import (
     unprocessable,
     unsupported_media_type,
 )
-from isthmus.apiserver.store import Object, name_of
+from isthmus.apiserver.store import Object
 from isthmus.apiserver.virtual import Virtual
 
 _CONFLICT_TRIES = 5
@@ -172,8 +172,7 @@ class Writing:
         chosen = options_of(request, target)
         for stored in list(self._store.items(target.kind, target.namespace)):
             if chosen.matches(stored):
-                name = name_of(stored.outline)
-                await self._objects.delete(target.kind, name, options, author)
+                await self._objects.delete(target.kind, stored.name, options, author)
         return answers.json({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"})
 
 
