@@ -242,6 +242,51 @@ def test_what_is_remembered_is_what_would_be_answered(dns, table, asked):
         assert remembered == computed
 
 
+WILD = [
+    NameRecord(
+        host=host,
+        ips=tuple(f"240.{number}.0.{n + 1}" for n in range(count)),
+        registry="External",
+        short_name="",
+        namespace="x",
+    )
+    for number, (host, count) in enumerate(
+        [("*.one.example", 1), ("*.some.example", 3), ("*.many.example", 25), ("*.none.example", 0)]
+    )
+]
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.lists(st.text("abC-", min_size=1, max_size=63), max_size=4),
+            st.sampled_from(
+                ["one.example", "SOME.example", "many.example", "none.example", "known.one.example", "example"]
+            ),
+            st.sampled_from(["A", "AAAA", "MX"]),
+        ),
+        max_size=20,
+    )
+)
+def test_names_below_a_wildcard_are_answered_alike_and_each_as_if_it_were_the_first(dns, asked):
+    """Also those that are too long for a name, or whose answer is too long for a datagram."""
+    known = NameRecord(host="known.one.example", ips=("10.0.0.1",), registry="External", short_name="", namespace="x")
+    table = NameTable.prepare([*WILD, known], namespace="x", dns_domain="cluster.local", search_domains=["x.svc.y"])
+
+    for turn, (labels_before, end, kind) in enumerate(asked):
+        packet = dns.ask(".".join([*labels_before, end]), identifier=turn, kind=kind)
+
+        assert table.datagram(packet, turn) == answer(packet, table, over_udp=True, turn=turn)
+
+
+def test_names_below_a_wildcard_take_nobodys_place(dns):
+    table = NameTable.prepare(WILD, namespace="x", dns_domain="cluster.local", search_domains=[])
+    for number in range(5000):
+        table.datagram(dns.ask(f"host-{number}.one.example"), 0)
+
+    assert not table._said
+
+
 def test_a_flood_of_different_questions_is_not_remembered_for_ever(dns, table):
     for number in range(5000):
         table.datagram(dns.ask(f"host-{number}.example.org"), 0)

@@ -38,6 +38,10 @@ _LABEL_BYTES_NEVER = 64
 _NONE = b"\0\0"
 """No additional records, in the header; no options, at the end of an OPT record."""
 
+_PLAIN = b"\x01\0\0\1\0\0\0\0\0\0"
+"""Of the header, after the identifier: recursion is desired, one question, and nothing else."""
+
+_PLAIN_BYTES_MAX = 12 + 255 + 4
 _UDP_BYTES = 512
 _UDP_BYTES_MAX = 4096
 _NAME_POINTER = b"\xc0\x0c"
@@ -72,6 +76,8 @@ class NameTable:
     def __init__(self, names: dict[bytes, Known]) -> None:
         self._names = names
         self._said: dict[bytes, bytes | Verdict | _InTurn] = {}
+        self._patterns: dict[tuple[bytes, bytes], _Pattern] = {}
+        """By what stands below a wildcard's star, and what is asked for."""
         self._wildcards = {name[2:]: known for name, known in names.items() if name.startswith(b"\x01*")}
 
     @staticmethod
@@ -110,6 +116,8 @@ class NameTable:
         question = packet[2:]
         said = self._said.get(question)
         if said is None:
+            said = self._by_pattern(packet)
+        if said is None:
             said = _said(packet, self, over_udp=True)
             # What is asked once, in bytes that nobody sends again, must not take the place of what is asked often.
             if can_be_asked_again(packet):
@@ -119,6 +127,31 @@ class NameTable:
         if isinstance(said, bytes):
             return packet[:2] + said
         return said if isinstance(said, Verdict) else packet[:2] + said.at(turn)
+
+    def _by_pattern(self, packet: bytes) -> bytes | _InTurn | None:
+        """Names below a wildcard are often asked for once, and answered alike: what `_said` says of the first is said of the others.
+
+        None for what is no plain question for such a name; a name that leads label by label to a wildcard is a name.
+        """
+        if not self._wildcards or packet[2:12] != _PLAIN or len(packet) > _PLAIN_BYTES_MAX:
+            return None
+        name = packet[12:-4].lower()
+        if name in self._names:
+            return None
+        while name and 0 < name[0] < _LABEL_BYTES_NEVER:
+            name = name[1 + name[0] :]
+            if name in self._wildcards:
+                break
+        else:
+            return None
+        key = (name, packet[-4:])
+        pattern = self._patterns.get(key)
+        if pattern is None:
+            said = _said(packet, self, over_udp=True)
+            if len(self._patterns) >= _REMEMBERED_MAX:
+                self._patterns.clear()
+            self._patterns[key] = pattern = _Pattern.of(said, len(packet))
+        return pattern.around(packet)
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +165,32 @@ class _InTurn:
     def at(self, turn: int) -> bytes:
         first = turn % len(self.records)
         return self.head + b"".join((self.records[first:] + self.records[:first])[: self.kept])
+
+
+@dataclass(frozen=True, slots=True)
+class _Pattern:
+    """An answer without its identifier and its question. One of which something was left out is none: `bytes_max` is that of its question."""
+
+    flags: bytes
+    rest: bytes
+    records: tuple[bytes, ...]
+    bytes_max: int
+
+    @staticmethod
+    def of(said: bytes | Verdict | _InTurn, packet_bytes: int) -> _Pattern:
+        if isinstance(said, Verdict):
+            return _Pattern(b"", b"", (), 0)
+        head, records = (said, ()) if isinstance(said, bytes) else (said.head, said.records)
+        rest = head[packet_bytes - 2 :]
+        is_whole = not head[0] & _TRUNCATED >> 8
+        room = _UDP_BYTES - len(rest) - sum(map(len, records)) if is_whole else 0
+        return _Pattern(head[:10], rest, records, room)
+
+    def around(self, packet: bytes) -> bytes | _InTurn | None:
+        if len(packet) > self.bytes_max:
+            return None
+        head = self.flags + packet[12:] + self.rest
+        return _InTurn(head, self.records, len(self.records)) if self.records else head
 
 
 def answer(packet: bytes, table: NameTable | None, *, over_udp: bool, turn: int = 0) -> bytes | Verdict:
