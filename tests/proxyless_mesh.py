@@ -132,6 +132,9 @@ class Mesh:
     def told(self, feed: Newest, health: object) -> None:
         raise AssertionError("nobody here says how it is")
 
+    def leaves(self, feed: Newest) -> None:
+        raise AssertionError("nobody here has a better one")
+
     def bootstrap(self, name: str, ip: str, account: str, network: str, peers: Bundles | None = None) -> dict[str, str]:
         """The environment of an application without a proxy, as its agent would give it. `peers` are other trust domains' authorities."""
         files = CertificateFiles(self.directory / name)

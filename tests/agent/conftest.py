@@ -130,6 +130,9 @@ class NoProxies:
     def told(self, feed: Newest, health: object) -> None:
         raise AssertionError("nobody was let in")
 
+    def leaves(self, feed: Newest) -> None:
+        raise AssertionError("nobody was let in")
+
 
 @pytest.fixture
 async def token_port(authority) -> AsyncIterator[str]:

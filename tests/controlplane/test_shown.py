@@ -50,6 +50,9 @@ class Nobody:
     def told(self, feed: Any, health: object) -> None:
         raise AssertionError("nobody here says how it is")
 
+    def leaves(self, feed: Any) -> None:
+        raise AssertionError("nobody here has a better one")
+
 
 def client(trusts: CertificateAuthority, tmp_path, issued_by: CertificateAuthority | None = None) -> ssl.SSLContext:
     context = ssl.create_default_context(cadata=trusts.root_pem)

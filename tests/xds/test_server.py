@@ -16,7 +16,7 @@ from envoy.service.discovery.v3 import discovery_pb2
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, NAME_TABLE, Resource, ResourceSet
 from isthmus.model.identity import TrustDomain
 from isthmus.trust.authority import CertificateAuthority, ServingCertificate
-from isthmus.xds.client import report_health, subscribe
+from isthmus.xds.client import leave, report_health, subscribe
 from isthmus.xds.directory import CallFacts, Newest, Refused, Streams
 from isthmus.xds.health import HealthReport
 from isthmus.xds.native_server import native_server
@@ -60,6 +60,10 @@ class Doorkeeper:
     def told(self, feed: Newest, health: HealthReport) -> None:
         self.reports.append((self.feeds.index(feed), health))
         self.somebody_told.set()
+
+    def leaves(self, feed: Newest) -> None:
+        for each in self.feeds:
+            each.end()
 
 
 @pytest.fixture(params=["native", "grpc"])
@@ -243,6 +247,22 @@ async def test_an_agent_says_how_its_application_is_and_gets_nothing_in_return(s
 
     assert directory.reports == [(0, report) for report in reports]
     assert types == []
+
+
+async def test_who_leaves_has_all_its_streams_ended_without_an_error(serving):
+    directory, good = Doorkeeper(), [("authorization", "Bearer good")]
+
+    async with asyncio.timeout(SECONDS), serving(directory) as (known, channel):
+        news = subscribe(channel, NODE, NAME_TABLE, metadata=good)
+        await anext(news)
+        await leave(channel, NODE, metadata=good)
+        rest = [told async for told in news]
+        while known.all:
+            directory.somebody_left.clear()
+            await directory.somebody_left.wait()
+
+    assert rest == []
+    assert len(directory.left) == 2
 
 
 async def test_a_stream_on_which_health_is_told_ends_with_a_reason(serving):

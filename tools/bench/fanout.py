@@ -60,6 +60,9 @@ class Everybody:
     def told(self, feed: Newest, health: HealthReport) -> None:
         """Drones have no applications."""
 
+    def leaves(self, feed: Newest) -> None:
+        """Drones have one control plane."""
+
     def change(self, mark: str) -> None:
         was = self._resources.of_type(LISTENER)["it"].version
         self._resources = ResourceSet({CLUSTER: {}, LISTENER: {"it": self._resource(mark)}})

@@ -79,18 +79,41 @@ class ControlPlanes:
     """The control planes' token ports, in order of preference; the one that answered last is asked first."""
 
     def __init__(self, addresses: Sequence[str], name: str) -> None:
+        self._order = tuple(addresses)
         self._addresses = list(addresses)
         self._name = name
 
     @property
     def count(self) -> int:
-        return len(self._addresses)
+        return len(self._order)
+
+    @property
+    def rank(self) -> int:
+        """Of the one that is asked first: 0 is the most preferred."""
+        return self._order.index(self._addresses[0])
+
+    def return_to(self, rank: int) -> None:
+        """It has shown that it answers: it is asked first, then the others in order of preference."""
+        self._addresses = [self._order[rank], *(each for each in self._order if each != self._order[rank])]
 
     @asynccontextmanager
     async def channel(
         self, root_cert_file: str, certificate: Certificate | None = None
     ) -> AsyncIterator[grpc.aio.Channel]:
-        """To the preferred one. The roots are read anew each time. A call that fails, or an answer of no use, makes the next one preferred."""
+        """To the one that is asked first. The roots are read anew each time. After a call that fails, or an answer of no use, it is the next one."""
+        address = self._addresses[0]
+        async with self.channel_to(self._order.index(address), root_cert_file, certificate) as channel:
+            try:
+                yield channel
+            except (grpc.aio.AioRpcError, ValueError) as error:
+                if isinstance(error, grpc.aio.AioRpcError) and error.code() is grpc.StatusCode.OK:
+                    raise  # It has let go of a proxy that prefers another one, which is asked first already.
+                self._addresses.remove(address)
+                self._addresses.append(address)
+                raise
+
+    def channel_to(self, rank: int, root_cert_file: str, certificate: Certificate | None = None) -> grpc.aio.Channel:
+        """To this one, whatever becomes of it."""
         shown = (certificate.key_pem.encode(), certificate.chain_pem.encode()) if certificate else (None, None)
         credentials = grpc.ssl_channel_credentials(Path(root_cert_file).read_bytes(), *shown)
         options = [
@@ -99,15 +122,10 @@ class ControlPlanes:
             ("grpc.keepalive_timeout_ms", 5_000),
             ("grpc.initial_reconnect_backoff_ms", 100),
             ("grpc.max_reconnect_backoff_ms", 1000),
+            # What gRPC also takes for the time in which a connection has to be there: one that hangs keeps nobody from asking the next one.
+            ("grpc.min_reconnect_backoff_ms", 2000),
         ]
-        address = self._addresses[0]
-        async with grpc.aio.secure_channel(address, credentials, options=options) as channel:
-            try:
-                yield channel
-            except (grpc.aio.AioRpcError, ValueError):
-                self._addresses.remove(address)
-                self._addresses.append(address)
-                raise
+        return grpc.aio.secure_channel(self._order[rank], credentials, options=options)
 
 
 class CertificateHolder:

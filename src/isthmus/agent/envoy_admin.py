@@ -6,6 +6,8 @@ from pathlib import Path
 
 import aiohttp
 
+from isthmus.envoy.bootstrap import XDS_UPSTREAM
+
 _SECONDS = 3.0
 
 
@@ -42,6 +44,18 @@ class EnvoyAdmin:
             if separator and found == name and value.strip().isdigit():
                 return int(value)
         return 0
+
+    async def control_plane(self) -> int | None:
+        """The priority of the control plane that has its stream; None if none has. Raises EnvoyUnavailable."""
+        found: dict[str, dict[str, str]] = {}
+        for line in (await self._get(f"/clusters?filter=^{XDS_UPSTREAM}$")).splitlines():
+            place, *said = line.rsplit("::", 2)
+            if len(said) == 2:
+                found.setdefault(place, {})[said[0]] = said[1]
+        used = [
+            int(each["priority"]) for each in found.values() if each.get("rq_active", "0") != "0" and "priority" in each
+        ]
+        return max(used, default=None)
 
     async def configuration(self) -> bytes:
         """All that it has, as JSON. Raises EnvoyUnavailable."""

@@ -25,6 +25,7 @@ from isthmus.agent.grpc_bootstrap import (
     grpc_bootstrap,
     write_certificate,
 )
+from isthmus.agent.homecoming import Homecoming
 from isthmus.agent.last_good import LastGood
 from isthmus.agent.last_good_server import LastGoodServer
 from isthmus.agent.own_trust import Answer, OwnTrustKeeper
@@ -125,6 +126,16 @@ class Proxy:
             last_names=self._last_good.names,
             last_peers=self._last_good.peers,
         )
+        self._homecoming = Homecoming(
+            control_planes,
+            self._admin,
+            node=node_of(spec, settings),
+            cluster=settings.cluster_id,
+            credentials=self._certificate.credentials,
+            root_cert_file=spec.root_cert_file,
+            followed=lambda: self._subscription.rank,
+        )
+        self._has_a_choice = control_planes.count > 1
         self._own_trust = OwnTrustKeeper(
             self._certificate, spec.root_cert_file, self._not_accepted, self._proved, self._secrets.refuse
         )
@@ -161,6 +172,8 @@ class Proxy:
                 await self._has_certificate.wait()
                 self._write_bootstrap()
                 self._serving.set()
+                if self._has_a_choice:
+                    tasks.create_task(self._homecoming.run(), name=f"homecoming {self.spec.name}")
                 if self._settings.last_good:
                     tasks.create_task(self._keep_configuration(), name=f"keep {self.spec.name}")
         finally:

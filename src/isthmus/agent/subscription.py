@@ -61,6 +61,8 @@ class Subscription:
         self._asked = asked
         self.last_error = ""
         self.received_at: float | None = None
+        self.rank: int | None = None
+        """Of the control plane that it has a stream to, in order of preference. None while there is none."""
 
     async def run(self) -> None:
         """Until cancelled; a broken stream is opened again."""
@@ -69,6 +71,7 @@ class Subscription:
         assert own is not None, "a coroutine runs in a task"
         while True:
             before = self.received_at
+            self.rank = None
             try:
                 await self._follow()
             except (grpc.aio.AioRpcError, OSError, ValueError, DecodeError) as error:
@@ -98,6 +101,7 @@ class Subscription:
     async def _follow(self) -> None:
         shown = self._credentials()
         metadata = shown.metadata(self._cluster)
+        rank = self._control_planes.rank
         async with self._control_planes.channel(self._root_cert_file, shown.certificate) as channel:
             news = follow(channel, self._node, self._wanted, metadata=metadata, answered_later={OWN_TRUST})
             async for told in news:
@@ -113,4 +117,4 @@ class Subscription:
                         for body in told.changed.values():
                             self._named(name_table.decode(body))
                 self.received_at = asyncio.get_running_loop().time()
-                self.last_error = ""
+                self.last_error, self.rank = "", rank

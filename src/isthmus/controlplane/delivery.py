@@ -160,6 +160,10 @@ class Delivery:
     def told(self, feed: Newest, health: HealthReport) -> None:
         self._machines.told(feed, health)
 
+    def leaves(self, feed: Newest) -> None:
+        for each in list(self._of[self._feeds[feed]]):
+            each.end()
+
     def find(self, node_id: str) -> Proxy | None:
         """A connected proxy, by its whole node id or by NAME.NAMESPACE."""
         for proxy in self._feeds.values():

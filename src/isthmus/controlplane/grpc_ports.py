@@ -72,6 +72,9 @@ class _Unrevoked:
     def told(self, feed: Newest, health: HealthReport) -> None:
         self._directory.told(feed, health)
 
+    def leaves(self, feed: Newest) -> None:
+        self._directory.leaves(feed)
+
 
 def _unrevoked(method: Unary, shown: Shown) -> Unary:
     async def answer(request: bytes, call: CallFacts) -> bytes:

@@ -15,6 +15,7 @@ from google.protobuf import json_format
 from google.rpc import status_pb2
 
 from isthmus.xds.health import HEALTH, HealthReport
+from isthmus.xds.leaving import LEAVING
 
 _INTERNAL = 13
 _DELTA = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -82,8 +83,20 @@ async def follow(
             if told.type_url not in answered_later:
                 await told.answer("")
     except asyncio.InvalidStateError:
-        await call.code()
-        raise
+        # An answer met the stream's end: how that was is what counts, and it may have been in order.
+        await call.read()
+    finally:
+        call.cancel()
+
+
+async def leave(channel: grpc.aio.Channel, node: dict[str, Any], *, metadata: Sequence[tuple[str, str]] = ()) -> None:
+    """Returns when the control plane has ended all streams of the proxy, this one last. Raises grpc.aio.AioRpcError."""
+    call = _stream(channel, metadata)
+    claims = json_format.ParseDict(node, base_pb2.Node())
+    try:
+        await call.write(discovery_pb2.DeltaDiscoveryRequest(node=claims, type_url=LEAVING))
+        while await call.read() is not grpc.aio.EOF:
+            pass
     finally:
         call.cancel()
 

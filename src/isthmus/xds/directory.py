@@ -56,7 +56,7 @@ class News(NamedTuple):
 class Newest:
     """Carries resources from one writer to one reader. The reader gets the newest; of what it missed in between it gets the names."""
 
-    __slots__ = ("__weakref__", "_changes", "_listener", "_value", "_wanted", "is_new", "waits", "when_taken")
+    __slots__ = ("__weakref__", "_changes", "_listener", "_value", "_wanted", "end", "is_new", "waits", "when_taken")
 
     def __init__(self) -> None:
         self.when_taken: Callable[[], None] | None = None
@@ -69,6 +69,8 @@ class Newest:
         self._changes: Changes | None = {}
         self._wanted = asyncio.Event()
         self._listener: Callable[[], None] = self._wanted.set
+        self.end: Callable[[], None] = lambda: None
+        """Ends the reader's stream. Set by whoever serves it."""
 
     def put(self, value: ResourceSet, changes: Changes | None = None) -> None:
         """`changes` are those since the last `put`; None if that is not known."""
@@ -117,6 +119,10 @@ class Directory(Protocol):
 
     def told(self, feed: Newest, health: HealthReport) -> None:
         """The client has said how its application is."""
+        ...
+
+    def leaves(self, feed: Newest) -> None:
+        """The client has said that its proxy goes to another control plane: all streams of that proxy end."""
         ...
 
 

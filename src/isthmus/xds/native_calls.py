@@ -30,6 +30,7 @@ from isthmus.xds.directory import (
     Unary,
 )
 from isthmus.xds.health import health_in
+from isthmus.xds.leaving import LEAVING
 from isthmus.xds.node import claims_of
 from isthmus.xds.session import Session
 from isthmus.xds.wire import Response
@@ -305,6 +306,8 @@ class AdsCall(Call):
         health = health_in(request)
         if health is not None:
             self._services.directory.told(self._feed, health)
+        elif request.type_url == LEAVING:
+            self._services.directory.leaves(self._feed)
         else:
             self._send(self._session.receive(request))
 
@@ -332,6 +335,7 @@ class AdsCall(Call):
             self._admission = None
         self._listed = self._services.streams.add(claims, self._facts, self._session)
         self._feed.listen(self._news)
+        self._feed.end = lambda: self.end("OK")
         self._receive(request)
         self.publish()
         self.go_on()

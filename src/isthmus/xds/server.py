@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import grpc
@@ -29,6 +30,7 @@ from isthmus.xds.directory import (
     Unary,
 )
 from isthmus.xds.health import health_in
+from isthmus.xds.leaving import LEAVING
 from isthmus.xds.node import claims_of
 from isthmus.xds.session import Session
 from isthmus.xds.wire import Response
@@ -127,22 +129,34 @@ class AdsServer:
             if health is not None:
                 self._directory.told(feed, health)
                 return
+            if request.type_url == LEAVING:
+                self._directory.leaves(feed)
+                return
             for response in stream.session.receive(request):
                 send(response)
 
-        receive(first)
+        async def hear() -> None:
+            receive(first)
+            async for request in requests:
+                receive(request)
+
         try:
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(learn(), name=f"learn {stream.node_id}"),
                     tasks.create_task(write(), name=f"write {stream.node_id}"),
                 ]
-                async for request in requests:
-                    receive(request)
+                hearing = tasks.create_task(hear(), name=f"hear {stream.node_id}")
+                feed.end = partial(_cancel, hearing)
+                await asyncio.wait([hearing])
                 for task in background:
                     task.cancel()
         except* (grpc.aio.UsageError, asyncio.InvalidStateError, grpc.aio.AbortError, grpc.RpcError):
             pass  # The client went away while a response was on its way: the end of a stream like any other.
+
+
+def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
 
 
 def add_unary(server: grpc.aio.Server, methods: Mapping[str, Unary]) -> None:

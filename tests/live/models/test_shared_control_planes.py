@@ -116,6 +116,35 @@ def they_come_back(mesh, until):
     until("nobody obeys any more", lambda: not any(obeys(mesh, cluster) for cluster in ("east", "center", "west")))
 
 
+def everybody_returns_to_the_one_that_is_preferred_and_nothing_is_sent_again(mesh, until):
+    """By itself, half a minute to a minute after it has begun to answer; each proxy at a time of its own."""
+    home = {"east": {"east": 3}, "center": {"east": 3}, "west": {"west": 3}}
+    came: dict[float, int] = {}
+    began = time.monotonic()
+
+    def all_are_home() -> bool:
+        found = where(mesh)
+        back = sum(found[cluster].get(name, 0) for cluster, there in home.items() for name in there)
+        if back != max(came.values(), default=0):
+            came[time.monotonic() - began] = back
+        return found == home
+
+    with mesh.load("center") as load:
+        until("each is with its first again", all_are_home)
+    sent = {
+        (cluster, proxy, kind): resources["resourcesSent"]
+        for cluster, [home_of_it] in ((cluster, list(there)) for cluster, there in home.items())
+        for proxy, kinds in mesh.control_planes_of(cluster)[home_of_it].items()
+        for kind, resources in kinds.items()
+        if kind in ("cluster", "listener", "route", "endpoint")
+    }
+    resent = {name: count for name, count in sent.items() if count}
+    times = ", ".join(f"{count} after {seconds:.0f} s" for seconds, count in came.items())
+    print(f"at home: {times}; re-sent: {resent or 'nothing'}; meanwhile {load.summary}")
+    assert load.summary.failed == 0
+    assert not resent
+
+
 def test_control_planes_go_one_after_the_other_and_come_back(mesh, until):
     """One story, in which each part begins where the one before has ended."""
     try:
@@ -127,6 +156,7 @@ def test_control_planes_go_one_after_the_other_and_come_back(mesh, until):
         for cluster in ("east", "west"):
             mesh.scale(cluster, "istiod", 1, SYSTEM)
     they_come_back(mesh, until)
+    everybody_returns_to_the_one_that_is_preferred_and_nothing_is_sent_again(mesh, until)
 
 
 def asked(mesh, cluster: str, page: str) -> Any:
