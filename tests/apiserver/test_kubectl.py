@@ -411,3 +411,29 @@ def test_a_quota_is_made_described_and_told_where_it_does_not_hold(kubectl):
     assert "services" in kubectl("describe", "quota", "shop").out
     assert "services: 0/0" in kubectl("get", "quota").out
     assert "exceeded quota: shop" in kubectl("create", "service", "clusterip", "web", "--tcp=80", fails=True).err
+
+
+def test_kinds_that_only_lie_here_are_created_by_their_commands(kubectl):
+    kubectl("create", "job", "once", "--image=a:1")
+    kubectl("create", "cronjob", "often", "--image=a:1", "--schedule=* * * * *")
+    kubectl("create", "ingress", "shop", "--rule=shop.example.com/x*=shop:80,tls=certificate")
+    kubectl("create", "poddisruptionbudget", "shop", "--selector=app=shop", "--min-available=1")
+    kubectl("create", "deployment", "shop", "--image=a:1", "--replicas=0")
+    kubectl("autoscale", "deployment", "shop", "--max=3")
+
+    shown = kubectl("get", "job,cronjob,ingress,poddisruptionbudget,horizontalpodautoscaler", "-o", "name").out
+    assert shown.split() == [
+        "job.batch/once",
+        "cronjob.batch/often",
+        "ingress.networking.k8s.io/shop",
+        "poddisruptionbudget.policy/shop",
+        "horizontalpodautoscaler.autoscaling/shop",
+    ]
+
+
+def test_what_is_not_served_is_told_and_nothing_crashes(kubectl):
+    kubectl("run", "shop", "--image=a:1")
+
+    told = kubectl("debug", "shop", "--image=a:1", "--container=debugger", "--attach=false", fails=True).err
+
+    assert "ephemeral containers are disabled for this cluster" in told

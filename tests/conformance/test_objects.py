@@ -52,6 +52,13 @@ async def test_what_is_not_there_is_not_found_whatever_is_done_with_it(server, m
     assert answers[0].body["reason"] == "NotFound"
 
 
+async def test_a_path_that_leads_nowhere_has_details_too(server, maps):
+    """`kubectl debug` looks into them to find out what it is that is missing."""
+    answer = await server.call("PATCH", f"{maps}/none/no-such-part", {}, content_type=MERGE)
+
+    assert (answer.code, answer.body["reason"], answer.body["details"]) == (404, "NotFound", {})
+
+
 async def test_a_stale_version_is_a_conflict_and_changes_nothing(server, maps):
     stale = await server.made(maps, config_map(n="1"))
     fresh = await server.call("PUT", f"{maps}/a", stale | {"data": {"n": "2"}})
@@ -160,6 +167,25 @@ async def test_the_status_is_written_apart_from_the_rest(server, deployments, de
 
     assert "paused" not in by_status.body["spec"]
     assert "Law" in [condition["type"] for condition in by_spec.body["status"]["conditions"]]
+
+
+async def test_who_creates_an_object_does_not_say_its_status(server, namespace, deployments, deployment):
+    pods = f"/api/v1/namespaces/{namespace}/pods"
+    spec = {"containers": [{"name": "a", "image": "a:1"}], "nodeName": "no-machine"}
+    ready = {"phase": "Running", "podIP": "192.0.2.1", "conditions": [{"type": "Ready", "status": "True"}]}
+    pod = await server.call("POST", pods, {"metadata": {"name": "p"}, "spec": spec, "status": ready})
+    service = {"metadata": {"name": "s"}, "spec": {"ports": [{"port": 80}]}}
+    address = {"loadBalancer": {"ingress": [{"ip": "192.0.2.1"}]}}
+
+    made = [
+        await server.made(f"/api/v1/namespaces/{namespace}/services", service | {"status": address}),
+        await server.made(deployments, deployment | {"status": {"replicas": 7}}),
+        # A server may want its account to be there before a Pod is.
+        *([pod.body] if pod.code == 201 else []),
+    ]
+
+    assert "192.0.2.1" not in str(made)
+    assert made[1].get("status", {}).get("replicas", 0) == 0
 
 
 async def test_a_scale_reads_and_writes_replicas(server, deployments, deployment):

@@ -61,7 +61,7 @@ async def create(client: ApiClient, objects: Iterable[Object]) -> int:
                 await client.create(resource, body, namespace)
             except AlreadyExists:
                 return
-            if body["kind"] == "Service" and "status" in body:
+            if body["kind"] in ("Service", "Pod") and "status" in body:
                 await client.patch(resource, name, {"status": body["status"]}, namespace, subresource="status")
 
     async with asyncio.TaskGroup() as tasks:

@@ -35,15 +35,15 @@ async def read(request: web.BaseRequest) -> bytes:
         raise Refused(413, "RequestEntityTooLarge", f"Request entity too large: limit is {BODY_BYTES_MAX}") from None
 
 
-async def read_object(request: web.BaseRequest, *, is_status: bool = False) -> dict[str, Any]:
-    """An object in any accepted encoding; an empty body is an empty object. `is_status`: its status is what is written. Raises Refused."""
+async def read_object(request: web.BaseRequest) -> dict[str, Any]:
+    """An object in any accepted encoding; an empty body is an empty object. Raises Refused."""
     body = await read(request)
     content_type = media_type(request)
     if not body:
         return {}
     if content_type == _PROTOBUF or body.startswith(protobuf.MAGIC):
         try:
-            return protobuf.decode(body, is_status=is_status)
+            return protobuf.decode(body)
         except protobuf.BadProtobuf as error:
             raise unsupported_media_type(f"the body of the request cannot be decoded: {error}") from None
     if content_type in ("application/json", "", "application/octet-stream", "text/plain"):

@@ -64,8 +64,8 @@ def version_document() -> Json:
     """`/version`: the API level that the server is compatible with."""
     return {
         "major": "1",
-        "minor": "32",
-        "gitVersion": "v1.32.0+isthmus",
+        "minor": "35",
+        "gitVersion": "v1.35.0+isthmus",
         "gitCommit": "",
         "gitTreeState": "clean",
         "buildDate": "2025-01-01T00:00:00Z",

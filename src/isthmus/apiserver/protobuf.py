@@ -1,19 +1,28 @@
 """Kubernetes protobuf request bodies, decoded to JSON objects.
 
 Clients since 1.32 send typed kinds as protobuf and do not fall back to JSON. The envelope is `k8s\\0` and a runtime.Unknown; the messages are
-described by tables of field numbers, those of the generated.proto files of k8s.io/api. A body with a field that is in no table is refused: to leave
-it out would lose what somebody wrote. A status is not decoded, but for those of Namespaces and signing requests: who writes another sends JSON, and
-is told so.
+described by a table of names, numbers and types that `tools/builtin_messages.py` writes. A body with a field that is not in the table is refused: to
+leave it out would lose what somebody wrote.
 """
 
 from __future__ import annotations
 
 import base64
+import struct
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from importlib.resources import files
 from typing import Any
 
+import msgspec
+
 MAGIC = b"k8s\x00"
+_ZEROS = ("", 0, False, None, {})
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DELETE_OPTIONS = "meta.k8s.io/v1 DeleteOptions"
+"""Of whatever group what is deleted is."""
 
 
 class BadProtobuf(ValueError):
@@ -24,97 +33,106 @@ class UnknownField(BadProtobuf):
     """A field that is in no table."""
 
 
-Decode = Callable[[bytes], Any]
-Field = tuple[str, str | Decode | dict[int, Any]]
-Table = dict[int, Field]
-"""Field number → (JSON name, how): `s` text, `i` number, `b` boolean, `x` bytes, `m` map of text, `mx` of bytes, `mq` of quantities, a table; `*`: a
-list; `-`: not read. Without a name, its fields are those of
-the message around it.
-`?` keeps a zero value: the field is a pointer, whose zero is not the same as its absence."""
+Decode = Callable[[int | bytes], Any]
 
 
-def decode(body: bytes, *, is_status: bool = False) -> dict[str, Any]:
-    """A whole request body. Raises BadProtobuf, also for a kind that has no table, and for a status (`is_status`) that is not decoded."""
+@dataclass(frozen=True, slots=True)
+class Field:
+    """Without a name, its fields are those of the message around it. `stays`: its zero is not the same as its absence."""
+
+    name: str
+    decode: Decode
+    stays: bool = False
+    is_list: bool = False
+    is_map: bool = False
+
+
+Message = dict[int, Field]
+
+
+class _Table(msgspec.Struct):
+    kinds: dict[str, str]
+    messages: dict[str, dict[str, tuple[str, str]]]
+    """Number → (JSON name, type): `[type]` is a list, `{type}` a map of text to it, `type!` stays."""
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """A whole request body. Raises BadProtobuf, also for a kind that has no table."""
     if not body.startswith(MAGIC):
         raise BadProtobuf("the body does not start with the protobuf envelope of Kubernetes")
     api_version = kind = ""
     raw = b""
     for number, value in _fields(body[len(MAGIC) :]):
-        if number == 1 and isinstance(value, bytes):
-            head = _message(value, {1: ("apiVersion", "s"), 2: ("kind", "s")})
+        if number == 1:
+            head = _decoded(value, _HEAD)
             api_version, kind = head.get("apiVersion", ""), head.get("kind", "")
-        elif number == 2 and isinstance(value, bytes):
-            raw = value
-    table = _KINDS.get(kind)
-    if table is None:
-        raise BadProtobuf(f"kind {kind!r} is not accepted as protobuf: send JSON")
-    if is_status and ("status", "-") in table.values():
-        raise BadProtobuf(f"the status of a {kind} is not accepted as protobuf: send JSON")
+        elif number == 2:
+            raw = _bytes(value)
+    found = _DELETE_OPTIONS if kind == "DeleteOptions" else f"{api_version} {kind}"
+    name = _table().kinds.get(found)
+    if name is None:
+        raise BadProtobuf(f"kind {kind!r} of {api_version!r} is not accepted as protobuf: send JSON")
     try:
-        return {"apiVersion": api_version, "kind": kind} | _message(raw, table)
+        return {"kind": kind, "apiVersion": api_version} | _decoded(raw, _message(name))
     except UnknownField as unknown:
         raise BadProtobuf(f"{kind} has a field that is not accepted as protobuf ({unknown}): send JSON") from None
+    except RecursionError:
+        raise BadProtobuf(f"{kind} has too many messages inside each other") from None
 
 
-def _message(body: bytes, table: Table) -> dict[str, Any]:
+@cache
+def _table() -> _Table:
+    text = files("isthmus.apiserver").joinpath("builtin_messages.json").read_bytes()
+    return msgspec.json.decode(text, type=_Table)
+
+
+@cache
+def _message(name: str) -> Message:
+    return {int(number): _field(field, how) for number, (field, how) in _table().messages[name].items()}
+
+
+def _field(name: str, how: str) -> Field:
+    plain = how.rstrip("!")
+    is_list, is_map = plain[0] == "[", plain[0] == "{"
+    type_ = plain[1:-1] if is_list or is_map else plain
+    return Field(name, _DECODERS.get(type_) or _of_message(type_), how != plain, is_list, is_map)
+
+
+def _of_message(name: str) -> Decode:
+    """Its fields are looked up when it comes: a message may be inside itself."""
+    return lambda value: _decoded(value, _message(name))
+
+
+def _decoded(body: int | bytes, message: Message) -> dict[str, Any]:
     out: dict[str, Any] = {}
-    for number, value in _fields(body):
-        field = table.get(number)
+    for number, value in _fields(_bytes(body)):
+        field = message.get(number)
         if field is None:
             if value in (0, b""):
                 continue  # What is not set, as some encoders write it.
             raise UnknownField(f"number {number}")
-        name, how = field
-        if how == "-":
-            continue
-        if not name:
-            out |= _value(value, how)
-            continue
-        many = isinstance(how, str) and how.startswith("*")
-        if name.startswith("*"):
-            name, many = name[1:], True
-        if many:
-            out.setdefault(name, []).append(_value(value, how.lstrip("*") if isinstance(how, str) else how))
-        elif isinstance(how, str) and how in ("m", "mx", "mq"):
-            key, item = _entry(value, how)
-            out.setdefault(name, {})[key] = item
+        if not field.name:
+            out |= field.decode(value)
+        elif field.is_list:
+            out.setdefault(field.name, []).append(field.decode(value))
+        elif field.is_map:
+            key, item = _entry(value, field.decode)
+            out.setdefault(field.name, {})[key] = item
         else:
-            kept = isinstance(how, str) and how.endswith("?")
-            decoded = _value(value, how.rstrip("?") if isinstance(how, str) else how)
-            if kept or decoded not in ("", 0, False, None, {}):
-                out[name] = decoded
+            found = field.decode(value)
+            if found is not None and (field.stays or found not in _ZEROS):
+                out[field.name] = found
     return out
 
 
-def _value(value: int | bytes, how: Any) -> Any:
-    if how == "i":
-        return _signed(_number(value))
-    if how == "b":
-        return bool(_number(value))
-    raw = _bytes(value)
-    if how == "s":
-        return _text(raw)
-    if how == "x":
-        return base64.b64encode(raw).decode()
-    if callable(how):
-        return how(raw)
-    return _message(raw, how)
-
-
-def _entry(value: int | bytes, how: str) -> tuple[str, str]:
+def _entry(value: int | bytes, decode_item: Decode) -> tuple[str, Any]:
     key, item = "", b""
     for number, part in _fields(_bytes(value)):
         if number == 1:
-            key = _text(_bytes(part))
+            key = _text(part)
         elif number == 2:
             item = _bytes(part)
-    match how:
-        case "mx":
-            return key, base64.b64encode(item).decode()
-        case "mq":
-            return key, _quantity(item)
-        case _:
-            return key, _text(item)
+    return key, decode_item(item)
 
 
 def _fields(body: bytes) -> Iterator[tuple[int, int | bytes]]:
@@ -151,10 +169,10 @@ def _varint(body: bytes, position: int) -> tuple[int, int]:
         shift += 7
 
 
-def _number(value: int | bytes) -> int:
+def _integer(value: int | bytes) -> int:
     if not isinstance(value, int):
         raise BadProtobuf("a number was expected")
-    return value
+    return value - (1 << 64) if value >= 1 << 63 else value
 
 
 def _bytes(value: int | bytes) -> bytes:
@@ -163,286 +181,87 @@ def _bytes(value: int | bytes) -> bytes:
     return value
 
 
-def _text(raw: bytes) -> str:
+def _text(value: int | bytes) -> str:
     try:
-        return raw.decode()
+        return _bytes(value).decode()
     except UnicodeDecodeError:
         raise BadProtobuf("text is not UTF-8") from None
 
 
-def _signed(value: int) -> int:
-    return value - (1 << 64) if value >= 1 << 63 else value
+def _number(value: int | bytes) -> float:
+    raw = _bytes(value)
+    if len(raw) != 8:
+        raise BadProtobuf("a floating-point number was expected")
+    found: float = struct.unpack("<d", raw)[0]
+    return found
 
 
-def _time(raw: bytes) -> str | None:
-    parts = _message(raw, {1: ("seconds", "i"), 2: ("nanos", "i")})
-    if not parts.get("seconds"):
+def _moment(value: int | bytes) -> tuple[datetime, int] | None:
+    """And its microseconds. Nothing for Go's zero time, which is written as nothing."""
+    parts = _decoded(value, _TIME)
+    if not parts:
         return None
-    return datetime.fromtimestamp(parts["seconds"], UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    try:
+        return _EPOCH + timedelta(seconds=parts.get("seconds", 0)), parts.get("nanos", 0) // 1000
+    except OverflowError:
+        raise BadProtobuf("a time is in no year that has four digits") from None
 
 
-def _micro_time(raw: bytes) -> str | None:
-    parts = _message(raw, {1: ("seconds", "i"), 2: ("nanos", "i")})
-    if not parts.get("seconds"):
-        return None
-    moment = datetime.fromtimestamp(parts["seconds"], UTC)
-    return moment.strftime("%Y-%m-%dT%H:%M:%S") + f".{parts.get('nanos', 0) // 1000:06d}Z"
+def _time(value: int | bytes) -> str | None:
+    found = _moment(value)
+    return found[0].strftime("%Y-%m-%dT%H:%M:%SZ") if found else None
 
 
-def _int_or_string(raw: bytes) -> int | str:
-    parts = _message(raw, {1: ("type", "i"), 2: ("int", "i"), 3: ("text", "s")})
+def _micro_time(value: int | bytes) -> str | None:
+    found = _moment(value)
+    return found[0].strftime("%Y-%m-%dT%H:%M:%S") + f".{found[1]:06d}Z" if found else None
+
+
+def _int_or_string(value: int | bytes) -> int | str:
+    parts = _decoded(value, _INT_OR_STRING)
     return str(parts.get("text", "")) if parts.get("type") else int(parts.get("int", 0))
 
 
-def _quantity(raw: bytes) -> str:
-    return str(_message(raw, {1: ("text", "s")}).get("text", ""))
+def _json(value: int | bytes) -> Any:
+    raw = _decoded(value, _RAW).get("text", "")
+    try:
+        return msgspec.json.decode(raw) if raw else None
+    except msgspec.DecodeError as error:
+        raise BadProtobuf(f"JSON inside it cannot be read: {error}") from None
 
 
-_OWNER: Table = {
-    1: ("kind", "s"),
-    3: ("name", "s"),
-    4: ("uid", "s"),
-    5: ("apiVersion", "s"),
-    6: ("controller", "b?"),
-    7: ("blockOwnerDeletion", "b?"),
-}
-_META: Table = {
-    1: ("name", "s"),
-    2: ("generateName", "s"),
-    3: ("namespace", "s"),
-    5: ("uid", "s"),
-    6: ("resourceVersion", "s"),
-    7: ("generation", "i"),
-    8: ("creationTimestamp", _time),
-    9: ("deletionTimestamp", _time),
-    10: ("deletionGracePeriodSeconds", "i?"),
-    11: ("labels", "m"),
-    12: ("annotations", "m"),
-    13: ("*ownerReferences", _OWNER),
-    14: ("finalizers", "*s"),
-    17: ("managedFields", "-"),
-}
-_REFERENCE: Table = {
-    1: ("kind", "s"),
-    2: ("namespace", "s"),
-    3: ("name", "s"),
-    4: ("uid", "s"),
-    5: ("apiVersion", "s"),
-    6: ("resourceVersion", "s"),
-    7: ("fieldPath", "s"),
-}
-_LOCAL: Table = {1: ("name", "s")}
-_EXPRESSION: Table = {1: ("key", "s"), 2: ("operator", "s"), 3: ("values", "*s")}
-_SELECTOR: Table = {1: ("matchLabels", "m"), 2: ("*matchExpressions", _EXPRESSION)}
-_ENV_SOURCE: Table = {
-    1: ("fieldRef", {1: ("apiVersion", "s"), 2: ("fieldPath", "s")}),
-    3: ("configMapKeyRef", {1: ("", _LOCAL), 2: ("key", "s"), 3: ("optional", "b?")}),
-    4: ("secretKeyRef", {1: ("", _LOCAL), 2: ("key", "s"), 3: ("optional", "b?")}),
-}
-_HTTP_GET: Table = {1: ("path", "s"), 2: ("port", _int_or_string), 3: ("host", "s"), 4: ("scheme", "s"),
-                     5: ("*httpHeaders", {1: ("name", "s"), 2: ("value", "s")})}  # fmt: skip
-_PROBE: Table = {
-    1: (
-        "",
-        {
-            1: ("exec", {1: ("command", "*s")}),
-            2: ("httpGet", _HTTP_GET),
-            3: ("tcpSocket", {1: ("port", _int_or_string), 2: ("host", "s")}),
-            4: ("grpc", {1: ("port", "i"), 2: ("service", "s?")}),
-        },
+def _schema_or(name: str, other: Field) -> Decode:
+    """What is either a schema or something else: field 1 or 2 is which of the two. One that is nothing but a boolean is written as that."""
+    schema = Field("schema", _of_message("apiextensions/v1.JSONSchemaProps"), stays=True)
+    message = {1: schema, 2: other} if name == "schema" else {1: other, 2: schema}
+
+    def decode_it(value: int | bytes) -> Any:
+        parts = _decoded(value, message)
+        return parts.get("schema", parts.get(other.name))
+
+    return decode_it
+
+
+_HEAD: Message = {1: Field("apiVersion", _text), 2: Field("kind", _text)}
+_TIME: Message = {1: Field("seconds", _integer, stays=True), 2: Field("nanos", _integer)}
+_INT_OR_STRING: Message = {1: Field("type", _integer), 2: Field("int", _integer), 3: Field("text", _text)}
+_RAW: Message = {1: Field("text", _text)}
+_STRINGS: Message = {1: Field("items", _text, is_list=True)}
+_DECODERS: dict[str, Decode] = {
+    "string": _text,
+    "integer": _integer,
+    "number": _number,
+    "boolean": lambda value: bool(_integer(value)),
+    "bytes": lambda value: base64.b64encode(_bytes(value)).decode(),
+    "quantity": lambda value: _decoded(value, _RAW).get("text", ""),
+    "int-or-string": _int_or_string,
+    "time": _time,
+    "micro-time": _micro_time,
+    "json": _json,
+    "strings": lambda value: _decoded(value, _STRINGS).get("items", []),
+    "schema-or-boolean": _schema_or("boolean", Field("allows", lambda value: bool(_integer(value)), stays=True)),
+    "schema-or-list": _schema_or(
+        "schema", Field("list", _of_message("apiextensions/v1.JSONSchemaProps"), is_list=True)
     ),
-    2: ("initialDelaySeconds", "i"),
-    3: ("timeoutSeconds", "i"),
-    4: ("periodSeconds", "i"),
-    5: ("successThreshold", "i"),
-    6: ("failureThreshold", "i"),
-    7: ("terminationGracePeriodSeconds", "i?"),
+    "schema-or-strings": _schema_or("schema", Field("list", _text, is_list=True)),
 }
-_CONTAINER: Table = {
-    1: ("name", "s"),
-    2: ("image", "s"),
-    3: ("command", "*s"),
-    4: ("args", "*s"),
-    5: ("workingDir", "s"),
-    6: (
-        "*ports",
-        {1: ("name", "s"), 2: ("hostPort", "i"), 3: ("containerPort", "i"), 4: ("protocol", "s"), 5: ("hostIP", "s")},
-    ),
-    7: ("*env", {1: ("name", "s"), 2: ("value", "s"), 3: ("valueFrom", _ENV_SOURCE)}),
-    8: ("resources", {1: ("limits", "mq"), 2: ("requests", "mq")}),
-    9: ("*volumeMounts", {1: ("name", "s"), 2: ("readOnly", "b"), 3: ("mountPath", "s"), 4: ("subPath", "s")}),
-    10: ("livenessProbe", _PROBE),
-    11: ("readinessProbe", _PROBE),
-    13: ("terminationMessagePath", "s"),
-    14: ("imagePullPolicy", "s"),
-    20: ("terminationMessagePolicy", "s"),
-    22: ("startupProbe", _PROBE),
-}
-_POD_SPEC: Table = {
-    2: ("*containers", _CONTAINER),
-    3: ("restartPolicy", "s"),
-    4: ("terminationGracePeriodSeconds", "i?"),
-    6: ("dnsPolicy", "s"),
-    7: ("nodeSelector", "m"),
-    8: ("serviceAccountName", "s"),
-    9: ("serviceAccount", "s"),
-    10: ("nodeName", "s"),
-    11: ("hostNetwork", "b"),
-    16: ("hostname", "s"),
-    17: ("subdomain", "s"),
-    19: ("schedulerName", "s"),
-    15: ("*imagePullSecrets", _LOCAL),
-    20: ("*initContainers", _CONTAINER),
-    21: ("automountServiceAccountToken", "b?"),
-    24: ("priorityClassName", "s"),
-    30: ("enableServiceLinks", "b?"),
-}
-_TEMPLATE: Table = {1: ("metadata", _META), 2: ("spec", _POD_SPEC)}
-_SERVICE_PORT: Table = {
-    1: ("name", "s"),
-    2: ("protocol", "s"),
-    3: ("port", "i"),
-    4: ("targetPort", _int_or_string),
-    5: ("nodePort", "i"),
-    6: ("appProtocol", "s?"),
-}
-_SERVICE_SPEC: Table = {
-    1: ("*ports", _SERVICE_PORT),
-    2: ("selector", "m"),
-    3: ("clusterIP", "s"),
-    4: ("type", "s"),
-    5: ("externalIPs", "*s"),
-    7: ("sessionAffinity", "s"),
-    8: ("loadBalancerIP", "s"),
-    10: ("externalName", "s"),
-    11: ("externalTrafficPolicy", "s"),
-    13: ("publishNotReadyAddresses", "b"),
-    17: ("ipFamilyPolicy", "s?"),
-    18: ("clusterIPs", "*s"),
-    19: ("ipFamilies", "*s"),
-    22: ("internalTrafficPolicy", "s?"),
-    23: ("trafficDistribution", "s?"),
-}
-_RULE: Table = {
-    1: ("verbs", "*s"),
-    2: ("apiGroups", "*s"),
-    3: ("resources", "*s"),
-    4: ("resourceNames", "*s"),
-    5: ("nonResourceURLs", "*s"),
-}
-_BINDING: Table = {
-    1: ("metadata", _META),
-    2: ("*subjects", {1: ("kind", "s"), 2: ("apiGroup", "s"), 3: ("name", "s"), 4: ("namespace", "s")}),
-    3: ("roleRef", {1: ("apiGroup", "s"), 2: ("kind", "s"), 3: ("name", "s")}),
-}
-_ROLE: Table = {
-    1: ("metadata", _META),
-    2: ("*rules", _RULE),
-    3: ("aggregationRule", {1: ("*clusterRoleSelectors", _SELECTOR)}),
-}
-_ATTRIBUTES: Table = {
-    1: ("namespace", "s"),
-    2: ("verb", "s"),
-    3: ("group", "s"),
-    4: ("version", "s"),
-    5: ("resource", "s"),
-    6: ("subresource", "s"),
-    7: ("name", "s"),
-}
-_ACCESS: Table = {
-    1: ("metadata", _META),
-    2: (
-        "spec",
-        {
-            1: ("resourceAttributes", _ATTRIBUTES),
-            2: ("nonResourceAttributes", {1: ("path", "s"), 2: ("verb", "s")}),
-            3: ("user", "s"),
-            4: ("groups", "*s"),
-        },
-    ),
-    3: ("status", "-"),
-}
-_WORKLOAD_SPEC: Table = {
-    1: ("replicas", "i?"),
-    2: ("selector", _SELECTOR),
-    3: ("template", _TEMPLATE),
-    4: (
-        "strategy",
-        {
-            1: ("type", "s"),
-            2: ("rollingUpdate", {1: ("maxUnavailable", _int_or_string), 2: ("maxSurge", _int_or_string)}),
-        },
-    ),
-    5: ("minReadySeconds", "i"),
-    6: ("revisionHistoryLimit", "i?"),
-    7: ("paused", "b"),
-    9: ("progressDeadlineSeconds", "i?"),
-}
-_LEASE_SPEC: Table = {
-    1: ("holderIdentity", "s?"),
-    2: ("leaseDurationSeconds", "i?"),
-    3: ("acquireTime", _micro_time),
-    4: ("renewTime", _micro_time),
-    5: ("leaseTransitions", "i?"),
-}
-_SIGNING_REQUEST: Table = {
-    1: ("metadata", _META),
-    2: ("spec", {1: ("request", "x"), 2: ("username", "s"), 3: ("uid", "s"), 4: ("groups", "*s"), 5: ("usages", "*s"), 6: ("extra", "-"),
-                 7: ("signerName", "s"), 8: ("expirationSeconds", "i?")}),
-    3: ("status", {
-        1: ("*conditions", {1: ("type", "s"), 2: ("reason", "s"), 3: ("message", "s"), 4: ("lastUpdateTime", _time),
-                            5: ("lastTransitionTime", _time), 6: ("status", "s")}),
-        2: ("certificate", "x"),
-    }),
-}  # fmt: skip
-"""Who asks, and with what extras, the server knows by itself. Conditions and the certificate are what approvers and signers write."""
-_KINDS: dict[str, Table] = {
-    "CertificateSigningRequest": _SIGNING_REQUEST,
-    "ConfigMap": {1: ("metadata", _META), 2: ("data", "m"), 3: ("binaryData", "mx"), 4: ("immutable", "b?")},
-    "Secret": {1: ("metadata", _META), 2: ("data", "mx"), 3: ("type", "s"), 4: ("stringData", "m"), 5: ("immutable", "b?")},
-    "ResourceQuota": {
-        1: ("metadata", _META),
-        2: ("spec", {1: ("hard", "mq"), 2: ("scopes", "*s"),
-                     3: ("scopeSelector", {1: ("*matchExpressions", {1: ("scopeName", "s"), 2: ("operator", "s"), 3: ("values", "*s")})})}),
-        3: ("status", "-"),
-    },
-    "ServiceAccount": {
-        1: ("metadata", _META), 2: ("*secrets", _REFERENCE), 3: ("*imagePullSecrets", _LOCAL), 4: ("automountServiceAccountToken", "b?"),
-    },
-    "Namespace": {1: ("metadata", _META), 2: ("spec", {1: ("finalizers", "*s")}), 3: ("status", {1: ("phase", "s")})},
-    "Service": {1: ("metadata", _META), 2: ("spec", _SERVICE_SPEC), 3: ("status", "-")},
-    "Pod": {1: ("metadata", _META), 2: ("spec", _POD_SPEC), 3: ("status", "-")},
-    "Deployment": {1: ("metadata", _META), 2: ("spec", _WORKLOAD_SPEC), 3: ("status", "-")},
-    "ReplicaSet": {
-        1: ("metadata", _META),
-        2: ("spec", {1: ("replicas", "i?"), 2: ("selector", _SELECTOR), 3: ("template", _TEMPLATE), 4: ("minReadySeconds", "i")}),
-        3: ("status", "-"),
-    },
-    "Role": _ROLE,
-    "ClusterRole": _ROLE,
-    "RoleBinding": _BINDING,
-    "ClusterRoleBinding": _BINDING,
-    "TokenRequest": {
-        1: ("metadata", _META),
-        2: ("spec", {1: ("audiences", "*s"), 3: ("boundObjectRef", {1: ("kind", "s"), 2: ("apiVersion", "s"), 3: ("name", "s"),
-                     4: ("uid", "s")}), 4: ("expirationSeconds", "i?")}),
-        3: ("status", "-"),
-    },
-    "TokenReview": {1: ("metadata", _META), 2: ("spec", {1: ("token", "s"), 2: ("audiences", "*s")}), 3: ("status", "-")},
-    "SubjectAccessReview": _ACCESS,
-    "SelfSubjectAccessReview": _ACCESS,
-    "LocalSubjectAccessReview": _ACCESS,
-    "SelfSubjectRulesReview": {1: ("metadata", _META), 2: ("spec", {1: ("namespace", "s")}), 3: ("status", "-")},
-    "SelfSubjectReview": {1: ("metadata", _META), 2: ("status", "-")},
-    "DeleteOptions": {
-        1: ("gracePeriodSeconds", "i?"), 2: ("preconditions", {1: ("uid", "s?"), 2: ("resourceVersion", "s?")}),
-        3: ("orphanDependents", "b?"), 4: ("propagationPolicy", "s?"), 5: ("dryRun", "*s"),
-    },
-    "Lease": {1: ("metadata", _META), 2: ("spec", _LEASE_SPEC)},
-    "Event": {
-        1: ("metadata", _META), 2: ("involvedObject", _REFERENCE), 3: ("reason", "s"), 4: ("message", "s"),
-        5: ("source", {1: ("component", "s"), 2: ("host", "s")}), 6: ("firstTimestamp", _time), 7: ("lastTimestamp", _time),
-        8: ("count", "i"), 9: ("type", "s"), 10: ("eventTime", _micro_time), 14: ("reportingComponent", "s"),
-        15: ("reportingInstance", "s"),
-    },
-}  # fmt: skip

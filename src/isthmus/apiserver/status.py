@@ -29,7 +29,7 @@ class Refused(Exception):
             "reason": self.reason,
             "code": self.code,
         }
-        if self.details:
+        if self.details is not None:
             status["details"] = self.details
         return status
 
@@ -49,7 +49,8 @@ def not_found(kind: Kind, name: str) -> Refused:
 
 
 def no_such_path() -> Refused:
-    return Refused(404, "NotFound", "the server could not find the requested resource")
+    """Clients in Go look into the details of every NotFound, and end where there are none."""
+    return Refused(404, "NotFound", "the server could not find the requested resource", {})
 
 
 def already_exists(kind: Kind, name: str) -> Refused:

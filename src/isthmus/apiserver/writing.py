@@ -27,6 +27,8 @@ from isthmus.apiserver.store import Object
 from isthmus.apiserver.virtual import Virtual
 
 _CONFLICT_TRIES = 5
+_BORN_WITH_STATUS = frozenset({"Node"})
+"""Who reports a machine says at once what it is. Of other kinds a status is written apart, by who has the right to."""
 _ANSWERED_WITH = frozenset({"Pod", "Service", "ServiceAccount", "PersistentVolume", "PersistentVolumeClaim"})
 """Whose deletion is answered with the object that has gone; others' with a Status. Clients with types rely on it."""
 
@@ -56,11 +58,13 @@ class Writing:
         if target.kind.namespaced and named and target.namespace and named != target.namespace:
             raise bad_request("the namespace of the provided object does not match the namespace sent on the request")
         namespace = target.namespace or named
+        if "status" in target.kind.subresources and target.kind.name not in _BORN_WITH_STATUS:
+            body.pop("status", None)  # A developer's Pod does not say by itself that it is ready, and where.
         created = await self._objects.create(target.kind, body, namespace, author)
         return answers.changed(request, target.kind, created, self._store, status=201)
 
     async def update(self, request: web.BaseRequest, target: Target, author: Author) -> web.StreamResponse:
-        body = await bodies.read_object(request, is_status=target.subresource == "status")
+        body = await bodies.read_object(request)
         if target.subresource == "scale":
             return await self._scale(target, body, author)
         _check_kind(body, target.kind)
