@@ -19,7 +19,7 @@ from typing import Any
 import msgspec
 
 MAGIC = b"k8s\x00"
-_ZEROS = ("", 0, False, None, {})
+_ZEROS: tuple[object, ...] = ("", 0, False, None, {})
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DELETE_OPTIONS = "meta.k8s.io/v1 DeleteOptions"
 """Of whatever group what is deleted is."""
