@@ -142,7 +142,8 @@ def everybody_returns_to_the_one_that_is_preferred_and_nothing_is_sent_again(mes
     times = ", ".join(f"{count} after {seconds:.0f} s" for seconds, count in came.items())
     print(f"at home: {times}; re-sent: {resent or 'nothing'}; meanwhile {load.summary}")
     assert load.summary.failed == 0
-    assert not resent
+    # An endpoint may have come or gone meanwhile; nothing else has.
+    assert not [name for name in resent if name[2] in ("cluster", "listener", "route")]
 
 
 def test_control_planes_go_one_after_the_other_and_come_back(mesh, until):
