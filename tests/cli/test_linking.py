@@ -216,6 +216,34 @@ def test_a_server_on_localhost_is_warned_of(kubeconfig: str) -> None:
     assert "other clusters do not reach this machine's localhost" in made.stderr
 
 
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--server", "10.0.0.1:6443"), "--server 10.0.0.1:6443: write it as https://HOST:PORT"),
+        (("--server", "https://"), "--server https://: write it as https://HOST:PORT"),
+        (("--server", "https://west:none"), "--server https://west:none: write it as https://HOST:PORT"),
+        (("--long-lived", "--token-duration", "1h"), "the token of a token Secret never expires"),
+        (("--namespace", "not-there"), "has no namespace not-there: install the mesh there first, or name it with -n"),
+    ],
+)
+def test_a_secret_that_nobody_could_use_is_not_made(
+    kubeconfig: str, request_to: Request, options: Any, said: str
+) -> None:
+    made = run(kubeconfig, "create-remote-secret", "--context", "west", "--name", "west", *options)
+
+    assert isinstance(made.exception, SystemExit | Failed), made.exception
+    assert said in made.output
+    assert "apiVersion" not in made.stdout
+    assert request_to("west", "GET", f"{SYSTEM}/serviceaccounts/{READER}")[0] == 404
+
+
+def test_clusters_without_the_meshs_namespace_are_told_what_is_missing(kubeconfig: str) -> None:
+    linked = run(kubeconfig, "link", "east", "west", "--namespace", "not-there")
+
+    assert isinstance(linked.exception, SystemExit | Failed), linked.exception
+    assert "has no namespace not-there: install the mesh there first, or name it with -n" in linked.output
+
+
 def test_a_cluster_without_a_name_is_called_by_the_uid_of_kube_system(kubeconfig: str, request_to: Request) -> None:
     uid = request_to("west", "GET", "/api/v1/namespaces/kube-system")[1]["metadata"]["uid"]
 

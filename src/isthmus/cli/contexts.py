@@ -11,8 +11,10 @@ from typing import Any, TypeVar
 import click
 
 from isthmus.cli.errors import BAD_INPUT, Failed
-from isthmus.kubernetes.errors import KubernetesError
+from isthmus.kubernetes.client import ApiClient
+from isthmus.kubernetes.errors import KubernetesError, NotFound
 from isthmus.kubernetes.kubeconfig import ApiAddress, BadKubeconfig, context_names, load_merged
+from isthmus.kubernetes.resources import NAMESPACES
 from isthmus.localruntime import state
 
 T = TypeVar("T")
@@ -81,6 +83,16 @@ def over_the_network(work: Callable[[], Coroutine[Any, Any, T]]) -> T:
         return asyncio.run(work())
     except KubernetesError as error:
         raise Failed(str(error)) from None
+
+
+async def require_namespace(context: Context, client: ApiClient, namespace: str) -> None:
+    """Raises Failed for a cluster in which nothing of the mesh is yet."""
+    try:
+        await client.get(NAMESPACES, namespace)
+    except NotFound:
+        raise Failed(
+            f"{context.name}: has no namespace {namespace}: install the mesh there first, or name it with -n"
+        ) from None
 
 
 def _paths(given: str) -> list[Path]:

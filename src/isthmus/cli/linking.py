@@ -10,16 +10,21 @@ from typing import Any
 
 import click
 
-from isthmus.cli.contexts import Context, chosen, kubeconfig_option, over_the_network, system_namespace_option
+from isthmus.cli.contexts import (
+    Context,
+    chosen,
+    kubeconfig_option,
+    over_the_network,
+    require_namespace,
+    system_namespace_option,
+)
 from isthmus.cli.durations import Duration
 from isthmus.cli.errors import BAD_USAGE, Failed
 from isthmus.cli.output import json_output, print_json, print_table
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.errors import NotFound
 from isthmus.kubernetes.link_client import Party, authority_of, carry_out, declared_id, observe_all
 from isthmus.kubernetes.linking import Action, Step, Wishes, all_pairs, one_way, plan_link, plan_unlink
-from isthmus.kubernetes.remote_secret import READER, CannotCreate, server_warnings
-from isthmus.kubernetes.resources import NAMESPACES
+from isthmus.kubernetes.remote_secret import READER, CannotCreate, is_server, server_warnings
 
 Pairs = list[tuple[str, str]]
 Work = Callable[[dict[str, Party], Pairs], Coroutine[Any, Any, list[Step]]]
@@ -152,12 +157,7 @@ def _run(
 
 async def _party(context: Context, wanted: str, client: ApiClient, namespace: str, server: str) -> Party:
     """Everything that can be known before anything is changed. Raises Failed, KubernetesError."""
-    try:
-        await client.get(NAMESPACES, namespace)
-    except NotFound:
-        raise Failed(
-            f"{context.name}: has no namespace {namespace}: install the mesh there first, or name it with -n"
-        ) from None
+    await require_namespace(context, client, namespace)
     declared = await declared_id(client, namespace)
     if wanted and declared and wanted != declared:
         raise Failed(
@@ -180,7 +180,7 @@ def _addresses(servers: Sequence[str]) -> dict[str, str]:
     found = {}
     for entry in servers:
         name, separator, url = entry.partition("=")
-        if not separator or not url.startswith(("https://", "http://")):
+        if not separator or not is_server(url):
             raise Failed(f"--server {entry}: write it as CONTEXT=https://HOST:PORT", exit_code=BAD_USAGE)
         found[name] = url.rstrip("/")
     return found

@@ -8,8 +8,16 @@ from dataclasses import dataclass
 from typing import Any
 
 import click
+from click.core import ParameterSource
 
-from isthmus.cli.contexts import Context, chosen, kubeconfig_option, over_the_network, system_namespace_option
+from isthmus.cli.contexts import (
+    Context,
+    chosen,
+    kubeconfig_option,
+    over_the_network,
+    require_namespace,
+    system_namespace_option,
+)
 from isthmus.cli.durations import Duration
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, Failed
 from isthmus.cli.output import SCHEMA_VERSION
@@ -24,6 +32,7 @@ from isthmus.kubernetes.remote_secret import (
     CannotCreate,
     as_yaml,
     cluster_uid,
+    is_server,
     remote_secret,
     server_warnings,
     token_secret_of,
@@ -130,6 +139,13 @@ def create_remote_secret_command(
       isthmus create-remote-secret --context east --name east | kubectl --context west apply -f -
       isthmus create-remote-secret --offline-objects east.yaml --name east --server https://east.example:6443
     """
+    if server and not is_server(server):
+        raise Failed(f"--server {server}: write it as https://HOST:PORT", exit_code=BAD_USAGE)
+    if (long_lived or secret_name) and _is_said("token_duration"):
+        raise Failed(
+            "--token-duration: the token of a token Secret never expires; leave out --long-lived and --secret-name",
+            exit_code=BAD_USAGE,
+        )
     if token_duration < _SECONDS_MIN:
         raise Failed("--token-duration: API servers give no tokens for less than 10m", exit_code=BAD_USAGE)
     order = _Order(
@@ -158,6 +174,10 @@ def create_remote_secret_command(
         click.echo(json.dumps({"schemaVersion": SCHEMA_VERSION, "secret": secret}, indent=2))
     else:
         click.echo(as_yaml(secret), nl=False)
+
+
+def _is_said(option: str) -> bool:
+    return click.get_current_context().get_parameter_source(option) == ParameterSource.COMMANDLINE
 
 
 def _offline(order: _Order, found: Sequence[Any]) -> Object:
@@ -189,6 +209,8 @@ async def _online(
         server = order.server or context.server
         # A name that cannot be used is told before anything is made.
         order.secret(cluster, server, "", "")
+        if account:
+            await require_namespace(context, client, order.namespace)
         for made_kind, name in await ensure_reader(client, account):
             click.echo(f"created {made_kind} {name}", err=True)
         ca_pem, token = await authority_of(client, order.namespace), ""

@@ -73,6 +73,15 @@ def as_yaml(secret: Object) -> str:
     )
 
 
+def is_server(url: str) -> bool:
+    """Whether control planes take it as the address of an API server."""
+    try:
+        parts = urlsplit(url)
+        return parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        return False
+
+
 def server_warnings(cluster: str, server: str) -> list[str]:
     """What will keep other clusters from using the address."""
     host = urlsplit(server if "://" in server else f"//{server}").hostname or ""
@@ -82,7 +91,7 @@ def server_warnings(cluster: str, server: str) -> list[str]:
             f"the server of {cluster} is {server}: other clusters do not reach this machine's localhost; "
             "give the address that they see with --server"
         )
-    if not server.startswith(("https://", "http://")):
+    if not is_server(server):
         found.append(f"the server of {cluster} is {server!r}, which is no http(s) URL: control planes refuse it")
     return found
 
