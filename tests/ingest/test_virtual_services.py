@@ -264,7 +264,10 @@ TOO_MANY, LINES = 2**32, "a\r\nb: c"
         ),
         *((wide(mirror={"host": "s"}, mirrorPercentage={"value": n}), "mirrorPercentage") for n in (-1, 101)),
         *(({"redirect": {"uri": "/a", "port": n}}, "redirect.port") for n in (-1, 65536)),
-        (matching(headers={"@request.auth.claims.group": {"exact": "a"}}), "match.headers"),
+        *(
+            (matching(headers={f"@request.auth.{what}": {"exact": "a"}}), "match.headers")
+            for what in ("principal", "claims", "claims.", "claims.a..b", "claims[a", "claims[a]b", "claims[]")
+        ),
         ({"redirect": {"authority": LINES}}, "redirect.authority"),
         *(({"directResponse": {"status": n}}, "directResponse.status") for n in (-1, 0, 101, 600)),
         ({"directResponse": {"status": 200, "body": {"string": "x" * (2**20 + 1)}}}, "directResponse.body"),

@@ -24,6 +24,7 @@ from envoy.extensions.filters.network.rbac.v3 import rbac_pb2 as network_rbac_pb
 from envoy.extensions.path.match.uri_template.v3 import uri_template_match_pb2
 from envoy.type.matcher.v3 import metadata_pb2, path_pb2, regex_pb2, string_pb2, value_pb2
 
+from isthmus.envoy import claims
 from isthmus.envoy.common import cidr, packed
 from isthmus.model.names import Namespace
 from isthmus.model.security import Action, Attribute, Authorization, AuthorizationPolicy, Rule
@@ -35,7 +36,6 @@ Policy = rbac_pb2.Policy
 CUSTOM_PREFIX = "istio-ext-authz-"
 """Names of rules by which an external authorization is asked begin so, as Istio's."""
 
-_JWT = "envoy.filters.http.jwt_authn"
 _HTTP_ONLY = frozenset(
     {"hosts", "methods", "paths", "request_principals", "remote_ip_blocks", "remote.ip", "request.auth.principal",
      "request.auth.audiences", "request.auth.presenter"}
@@ -219,8 +219,8 @@ class _Compiler:
         header = re.fullmatch(r"request\.headers\[(.+)\]", name)
         if header:
             return Principal(header=_header(header[1], value))
-        claims = re.findall(r"\[([^\]]+)\]", name.removeprefix("request.auth.claims"))
-        return _claim(claims, value) if claims and name.startswith("request.auth.claims") else _nobody()
+        named = re.findall(r"\[([^\]]+)\]", name.removeprefix("request.auth.claims"))
+        return _claim(named, value) if named and name.startswith("request.auth.claims") else _nobody()
 
     def _identities(self, value: str) -> Iterator[Any]:
         """A principal of one of the mesh's own trust domains (`cluster.local` always means those) is one of each of them."""
@@ -298,12 +298,7 @@ def _request_principal(value: str) -> Any:
 
 
 def _claim(path: Sequence[str], value: str) -> Any:
-    """Of the validated token; a claim that is a list has the value if one of its entries does."""
-    segments = [metadata_pb2.MetadataMatcher.PathSegment(key=key) for key in ("payload", *path)]
-    wanted = value_pb2.ValueMatcher(string_match=_text(value))
-    in_list = value_pb2.ValueMatcher(list_match=value_pb2.ListMatcher(one_of=wanted))
-    either = value_pb2.ValueMatcher(or_match=value_pb2.OrMatcher(value_matchers=[wanted, in_list]))
-    return Principal(metadata=metadata_pb2.MetadataMatcher(filter=_JWT, path=segments, value=either))
+    return Principal(metadata=claims.claim(path, value_pb2.ValueMatcher(string_match=_text(value))))
 
 
 def _header(name: str, value: str) -> Any:

@@ -90,6 +90,8 @@ def _provider(rule: TokenRule) -> Any:
         from_params=rule.parameters,
         from_cookies=rule.cookies,
         payload_in_metadata="payload",
+        # Routes may be chosen by claims, and one was chosen before there were any.
+        clear_route_cache=True,
         forward_payload_header=rule.payload_header,
     )
     listed = dict.fromkeys((*_LISTED_CLAIMS, *rule.listed_claims))

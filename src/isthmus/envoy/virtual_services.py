@@ -10,10 +10,10 @@ from envoy.extensions.filters.common.fault.v3 import fault_pb2 as common_fault_p
 from envoy.extensions.filters.http.cors.v3 import cors_pb2
 from envoy.extensions.filters.http.fault.v3 import fault_pb2
 from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
-from envoy.type.matcher.v3 import regex_pb2, string_pb2
+from envoy.type.matcher.v3 import regex_pb2, string_pb2, value_pb2
 from envoy.type.v3 import percent_pb2
 
-from isthmus.envoy import hashing
+from isthmus.envoy import claims, hashing
 from isthmus.envoy.common import boolean, istio_metadata, packed, seconds, uint32
 from isthmus.model.routing import (
     Comparison,
@@ -25,6 +25,7 @@ from isthmus.model.routing import (
     Retries,
     Route,
     TextMatch,
+    claim_named,
 )
 
 CORS = "envoy.filters.http.cors"
@@ -123,8 +124,16 @@ def _match(match: RequestMatch) -> Any:
     for name, text in ((":method", match.method), (":scheme", match.scheme), (":authority", match.authority)):
         if text is not None:
             found.headers.append(_header(name, text))
-    found.headers.extend(_header(name, text) for name, text in match.headers)
+    for name, text in match.headers:
+        if path := claim_named(name):
+            found.dynamic_metadata.append(_claim(path, text))
+        else:
+            found.headers.append(_header(name, text))
     for name, text in match.without_headers:
+        if path := claim_named(name):
+            found.dynamic_metadata.append(_claim(path, text))
+            found.dynamic_metadata[-1].invert = True
+            continue
         header = _header(name, text)
         header.invert_match, header.treat_missing_header_as_empty = True, text.comparison is not Comparison.PRESENT
         found.headers.append(header)
@@ -135,6 +144,12 @@ def _match(match: RequestMatch) -> Any:
         else:
             parameter.string_match.CopyFrom(_text(text))
     return found
+
+
+def _claim(path: tuple[str, ...], text: TextMatch) -> Any:
+    if text.comparison is Comparison.PRESENT:
+        return claims.claim(path, value_pb2.ValueMatcher(present_match=True))
+    return claims.claim(path, value_pb2.ValueMatcher(string_match=_text(text)))
 
 
 def _header(name: str, text: TextMatch) -> Any:

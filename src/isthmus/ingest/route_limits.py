@@ -24,6 +24,7 @@ from isthmus.model.routing import (
     RequestMatch,
     Retries,
     TextMatch,
+    claim_named,
 )
 
 Wrong = Iterator[tuple[str, str]]
@@ -36,7 +37,6 @@ _NAME_MAX = 1024
 _HOST_MAX = 255
 HEADER_BYTES_MAX = 16384
 _CHANGES_MAX = 1000
-_OF_A_TOKEN = "@request.auth."
 CONTROL = re.compile(r"[\x00\r\n]")
 _SEGMENTS = re.compile(r"[^?#]+[^?#/]", re.DOTALL)
 HEADER = re.compile(r":?[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -188,9 +188,8 @@ def _changes(said: HeaderChanges, field: str) -> Wrong:
 
 def _headers(said: Named, field: str) -> Wrong:
     for name, text in said:
-        if name.startswith(_OF_A_TOKEN):
-            yield field, f"{name:.60}: this version does not choose routes by claims of tokens"
-        yield from _header(name, field)
+        if not claim_named(name):
+            yield from _header(name, field)
         yield from _text(text, f"{field}.{name:.60}")
 
 

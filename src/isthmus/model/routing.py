@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import field
 from enum import StrEnum
@@ -35,6 +36,22 @@ class TextMatch:
 
 
 Named = tuple[tuple[str, TextMatch], ...]
+
+_CLAIMS = "@request.auth.claims"
+_SEGMENT = re.compile(r"\[([^\[\]]+)\]")
+
+
+def claim_named(header: str) -> tuple[str, ...]:
+    """The way to a claim of the request's token, where a match's header means one: `@request.auth.claims.a.b` and, for names with dots,
+    `@request.auth.claims[a][b.c]`. Empty for a header, and for what is neither.
+    """
+    if not header.startswith(_CLAIMS):
+        return ()
+    rest = header.removeprefix(_CLAIMS)
+    if rest.startswith("."):
+        path = tuple(rest[1:].split("."))
+        return path if all(path) else ()
+    return tuple(_SEGMENT.findall(rest)) if _SEGMENT.sub("", rest) == "" else ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -94,7 +94,7 @@ def _permission(permission: Object, facts: Facts) -> bool:
         case "requestedServerName":
             return matches_text(said, request.sni)
         case "metadata":
-            return _metadata(said, facts.metadata)
+            return matches_metadata(said, facts.metadata)
     raise Undecidable(kind)
 
 
@@ -118,7 +118,7 @@ def _principal(principal: Object, facts: Facts) -> bool:
         case "urlPath":
             return facts.request.is_http and matches_text(said.get("path", {}), path_of(facts.headers[":path"]))
         case "metadata":
-            return _metadata(said, facts.metadata)
+            return matches_metadata(said, facts.metadata)
     raise Undecidable(kind)
 
 
@@ -128,7 +128,8 @@ def _authenticated(said: Object, request: Request) -> bool:
     return "principalName" not in said or matches_text(said["principalName"], request.caller)
 
 
-def _metadata(matcher: Object, metadata: Object) -> bool:
+def matches_metadata(matcher: Object, metadata: Object) -> bool:
+    """A MetadataMatcher."""
     value: Any = metadata.get(matcher.get("filter", ""), {})
     for segment in matcher.get("path", ()):
         value = value.get(segment.get("key")) if isinstance(value, Mapping) else None

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 from urllib.parse import parse_qsl
 
+from isthmus.assurance.traffic.policies import Facts, matches_metadata
 from isthmus.assurance.traffic.texts import matches_header, matches_template, matches_text, path_of
 
 Object = Mapping[str, Any]
@@ -42,9 +43,9 @@ def _domain_kind(domain: str, host: str) -> int:
     return 0
 
 
-def route_for(routes: Sequence[Object], headers: Mapping[str, str]) -> Object | None:
+def route_for(routes: Sequence[Object], facts: Facts) -> Object | None:
     """The first that matches."""
-    return next((route for route in routes if _matches(route.get("match", {}), headers)), None)
+    return next((route for route in routes if _matches(route.get("match", {}), facts)), None)
 
 
 def described(route: Object) -> str:
@@ -57,13 +58,17 @@ def described(route: Object) -> str:
     if "safeRegex" in match:
         said.append(f"path like {match['safeRegex'].get('regex', '')}")
     said += [f"header {each.get('name')}" for each in match.get("headers", ())]
+    said += [f"claim {'.'.join(step['key'] for step in each['path'][1:])}" for each in match.get("dynamicMetadata", ())]
     said += [f"parameter {each.get('name')}" for each in match.get("queryParameters", ())]
     return ", ".join(said)
 
 
-def _matches(match: Object, headers: Mapping[str, str]) -> bool:
+def _matches(match: Object, facts: Facts) -> bool:
+    headers = facts.headers
     target = headers[":path"]
     if not _path_matches(match, target) or not all(matches_header(each, headers) for each in match.get("headers", ())):
+        return False
+    if not all(matches_metadata(each, facts.metadata) for each in match.get("dynamicMetadata", ())):
         return False
     query = dict(parse_qsl(target.partition("?")[2].partition("#")[0], keep_blank_values=True))
     return all(_parameter_matches(each, query) for each in match.get("queryParameters", ())) and _is_grpc(

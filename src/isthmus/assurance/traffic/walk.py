@@ -10,6 +10,7 @@ from typing import Any
 from isthmus.assurance.traffic import listening, requests
 from isthmus.assurance.traffic.balancing import Chosen, endpoints_of, shares
 from isthmus.assurance.traffic.filters import Judged, Verdict, judged_connections, judged_requests
+from isthmus.assurance.traffic.policies import Facts
 from isthmus.assurance.traffic.request import Request
 from isthmus.assurance.traffic.texts import path_as_seen
 from isthmus.model.values import dataclass
@@ -153,7 +154,7 @@ def _request(found: Configuration, manager: Object, request: Request, here: Walk
     here = replace(here, table=table.get("name", ""))
     headers = request.all_headers()
     host = requests.virtual_host_for(table, headers[":authority"])
-    route = requests.route_for(host[0].get("routes", ()), headers) if host else None
+    route = requests.route_for(host[0].get("routes", ()), Facts(request, headers)) if host else None
     here = replace(here, judged=(*here.judged, *judged_requests(manager.get("httpFilters", ()), request, route)))
     if host:
         here = replace(here, virtual_host=host[0].get("name", ""), domain=host[1])
