@@ -57,12 +57,14 @@ def providers_of(config: Mapping[str, Any]) -> tuple[tuple[AuthorizationProvider
                 try:
                     found.append(_provider(str(entry.get("name", "")), entry[kind], is_grpc))
                 except (msgspec.ValidationError, ValueError) as error:
-                    wrong.append(f"extensionProviders[{index}].{kind}: {error}: the provider is left out")
+                    why = str(error).replace("`$.", "`")
+                    wrong.append(f"extensionProviders[{index}].{kind}: {why}: the provider is left out")
     return tuple(sorted(found)), tuple(wrong)
 
 
 def _provider(name: str, raw: object, is_grpc: bool) -> AuthorizationProvider:
-    said = msgspec.convert(raw, type=_Service)
+    # MeshConfig is read as Istio reads it, which takes a number in quotes, and its own examples have such ports.
+    said = msgspec.convert(raw, type=_Service, strict=False)
     timeout = seconds_of(said.timeout)
     status = int(said.status_on_error)
     body = said.include_request_body_in_check or _Body()

@@ -72,17 +72,18 @@ def telemetry_defaults_of(config: Mapping[str, Any]) -> tuple[TelemetryDefaults,
     for index, name, kind, raw in _entries(config):
         try:
             if kind == "envoyFileAccessLog":
-                logs[name] = _file(name, msgspec.convert(raw, type=_FileLog))
+                logs[name] = _file(name, msgspec.convert(raw, type=_FileLog, strict=False))
             elif kind in _LOG_SERVERS:
-                logs[name] = _log_server(name, _LOG_SERVERS[kind], msgspec.convert(raw, type=_Server))
+                logs[name] = _log_server(name, _LOG_SERVERS[kind], msgspec.convert(raw, type=_Server, strict=False))
             elif kind == PROMETHEUS:
                 metrics.append(name)
             elif kind in _TRACES:
-                traces[name] = _trace_server(name, _TRACES[kind], msgspec.convert(raw, type=_TraceServer))
+                traces[name] = _trace_server(name, _TRACES[kind], msgspec.convert(raw, type=_TraceServer, strict=False))
             else:
                 others.append(name)
         except (msgspec.ValidationError, ValueError) as error:
-            wrong.append(f"extensionProviders[{index}].{kind}: {error}: the provider is left out")
+            why = str(error).replace("`$.", "`")
+            wrong.append(f"extensionProviders[{index}].{kind}: {why}: the provider is left out")
     old = _legacy_traces(config)
     if old:
         traces[old.name] = old

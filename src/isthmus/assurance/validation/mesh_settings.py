@@ -27,7 +27,9 @@ from isthmus.assurance.validation.shapes import (
     whole,
 )
 from isthmus.assurance.validation.terms import Object, bad_host, bad_url, dns_label, export_to, is_cidr
+from isthmus.ingest.providers import providers_of
 from isthmus.ingest.proxy_configs import default_config_of
+from isthmus.ingest.telemetry_providers import telemetry_defaults_of
 from isthmus.model.addresses import is_ip
 
 _SELECTORS = many(
@@ -122,6 +124,9 @@ def _meaning(config: Object) -> Iterator[Problem]:
         elif name in seen:
             yield Problem(codes.TWICE, f"extensionProviders[{index}].name", f"provider {name} is given twice")
         seen.add(name)
+    for wrong in (*providers_of(config)[1], *telemetry_defaults_of(config)[1]):
+        where, _, why = wrong.partition(": ")
+        yield Problem(codes.LEFT_OUT, where, why)
     for word in default_config_of(config)[1]:
         code = codes.MALFORMED if word.is_wrong else codes.NOT_READ
         yield Problem(code, f"defaultConfig.{word.field}", word.why)
