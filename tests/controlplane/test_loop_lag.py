@@ -35,7 +35,7 @@ async def test_a_loop_that_stood_still_is_counted_and_logged_with_the_search_for
     [warning] = logged
     assert warning["event"] == "the event loop stood still"
     assert warning["seconds"] > 0.3
-    assert 0 < warning["garbage"] <= sum_of("isthmus_garbage_seconds", lag)
+    assert 0 < warning["garbage"] <= sum_of("isthmus_garbage_seconds", lag) + 0.0005  # It is said in milliseconds.
     assert sum_of("isthmus_loop_lag_seconds", lag) > 0.3
 
 
