@@ -376,6 +376,24 @@ async def test_warnings_of_webhooks_reach_the_client(api, hook, configure, confi
     assert made.headers.getall("Warning") == ['299 - "the field \\"x\\" is old"', '299 - "and so on"']
 
 
+@pytest.mark.parametrize("allowed", [True, False])
+async def test_what_a_webhook_remarks_is_in_the_audit_log(
+    server, api, hook, configure, config_maps, namespace, allowed
+):
+    await configure(kind="validating")
+    hook.answer = lambda _: {"allowed": allowed, "auditAnnotations": {"why": "it is Sunday", "long": "x" * 5000}}
+
+    await api.call("POST", config_maps, {"metadata": {"name": "a"}})
+
+    told = [json.loads(line) for line in (server.directory / "audit.log").read_text().splitlines()]
+    [event] = [each for each in told if each["requestURI"].startswith(config_maps)]
+    assert event["annotations"] == {
+        "authorization.k8s.io/decision": "allow",
+        "hook-0.example.com/why": "it is Sunday",
+        "hook-0.example.com/long": "x" * 1024,
+    }
+
+
 async def test_a_dry_run_is_asked_about_and_leaves_nothing(api, hook, configure, config_maps):
     await configure({"sideEffects": "NoneOnDryRun"})
     hook.answer = adds("/data/added", "x")

@@ -99,6 +99,7 @@ class _Response(msgspec.Struct, rename="camel"):
     patch_type: str | None = None
     status: _Status | None = None
     warnings: list[str] | None = None
+    audit_annotations: dict[str, str] | None = None
 
 
 class _Review(msgspec.Struct, rename="camel"):
@@ -117,6 +118,8 @@ def concluded(webhook: Webhook, change: Change, uid: str, body: bytes, *, may_pa
         raise BadAnswer(f"expected response.uid {uid!r}, got {answer.uid!r}")
     for warning in answer.warnings or ():
         change.author.warn(warning)
+    for key, text in (answer.audit_annotations or {}).items():
+        change.author.remark(f"{webhook.name}/{key}", text)
     if not answer.allowed:
         raise _denied(webhook, answer.status or _Status())
     if not answer.patch:

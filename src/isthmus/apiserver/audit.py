@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import errno
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Asked:
-    """What becomes known of a request while it is answered. `acting` is whom `user` acts as, if that is somebody else."""
+    """What becomes known of a request while it is answered. `acting` is whom `user` acts as, if that is somebody else; `remarks` are webhooks'."""
 
     received: datetime
     method: str
@@ -46,6 +47,7 @@ class Asked:
     version: str = ""
     attributes: Attributes | None = None
     allowed: bool = False
+    remarks: Mapping[str, str] = field(default_factory=dict)
 
 
 def is_told(asked: Asked, code: int) -> bool:
@@ -85,7 +87,7 @@ def event_of(asked: Asked, code: int, now: datetime, name: str = "") -> dict[str
         "responseStatus": {"metadata": {}, "code": code},
         "requestReceivedTimestamp": _text(asked.received),
         "stageTimestamp": _text(now),
-        "annotations": {"authorization.k8s.io/decision": "allow" if asked.allowed else "forbid"},
+        "annotations": {**asked.remarks, "authorization.k8s.io/decision": "allow" if asked.allowed else "forbid"},
     }
     if asked.acting is not None and asked.acting is not asked.user and asked.acting != asked.user:
         event["impersonatedUser"] = asked.acting.document

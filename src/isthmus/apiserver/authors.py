@@ -11,16 +11,20 @@ from isthmus.apiserver.status import bad_request, unprocessable
 STRICT, WARN, IGNORE = "Strict", "Warn", "Ignore"
 _MANAGER_MAX = 128
 _WARNINGS_BYTES_MAX = 4096
+_REMARKS_MAX = 64
+_REMARK_MAX = 1024
 
 
 class Author(msgspec.Struct, frozen=True, kw_only=True):
-    """`warnings` collects what the author is to be told beside the answer. A change with `dry_run` is everything but stored."""
+    """`warnings` collects what the author is to be told beside the answer, `remarks` what webhooks want the audit log to say of the change.
+    A change with `dry_run` is everything but stored."""
 
     user: User
     manager: str
     dry_run: bool = False
     validation: str = IGNORE
     warnings: list[str] = msgspec.field(default_factory=list)
+    remarks: dict[str, str] = msgspec.field(default_factory=dict)
     listens: bool = True
     """Whether there is anybody to be told."""
 
@@ -28,6 +32,11 @@ class Author(msgspec.Struct, frozen=True, kw_only=True):
         """Told once, however often it is found."""
         if self.listens and text not in self.warnings:
             self.warnings.append(text)
+
+    def remark(self, key: str, text: str) -> None:
+        """The first one of a key stays; there is room for so many."""
+        if len(self.remarks) < _REMARKS_MAX:
+            self.remarks.setdefault(key[:_REMARK_MAX], text[:_REMARK_MAX])
 
 
 SERVER = Author(user=User("system:apiserver", (MASTERS,)), manager="isthmus-apiserver", listens=False)

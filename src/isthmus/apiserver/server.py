@@ -128,6 +128,7 @@ class ApiServer:
         if verb in self._reads:
             return await self._reads[verb](request, target)
         author = author_of(request, user)
+        asked.remarks = author.remarks
         try:
             response = await self._writes[verb](request, target, author)
         except Refused as refusal:
