@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from structlog.testing import capture_logs
 
 from isthmus.controlplane import clusters, feeds
 from isthmus.controlplane.cluster_table import add_metrics
@@ -197,7 +198,10 @@ async def test_a_dead_cluster_holds_up_the_start_only_for_a_while_and_joins_when
     west.is_away = True
     await own.put_secret("s", west=west.kubeconfig())
     async with following(own, sync_seconds=0.2) as mesh:
-        assert not await mesh.remotes.settled()
+        with capture_logs() as logs:
+            assert not await mesh.remotes.settled()
+        [late] = [line for line in logs if line["event"] == "cluster could not be read in time"]
+        assert "Namespace" in late["error"]
         assert (mesh.row().syncStatus, mesh.row().state, mesh.remotes.timeouts) == ("timeout", "syncing", 1)
         assert mesh.row().waitingFor
 

@@ -83,7 +83,9 @@ async def test_a_connection_that_breaks_is_no_answer(server, client, answers):
 
 async def test_a_server_that_is_not_there_is_no_answer():
     async with ApiClient(ApiAddress(server="http://127.0.0.1:1")) as client:
-        with pytest.raises(ApiUnavailable, match=r"GET http://127\.0\.0\.1:1/readyz"):
+        with pytest.raises(
+            ApiUnavailable, match=r"GET http://127\.0\.0\.1:1/readyz: no connection to 127\.0\.0\.1:1: "
+        ):
             await client.read("/readyz")
         with pytest.raises(ApiUnavailable, match="watch"):
             await anext(client.lines("/api/v1/pods", {"watch": "true"}, idle_seconds=5))
@@ -102,7 +104,7 @@ async def test_a_watch_that_is_silent_for_too_long_is_no_answer(server, client, 
     batches = client.lines("/api/v1/pods", {"watch": "true"}, idle_seconds=0.05)
 
     accepted = await anext(batches)
-    with pytest.raises(ApiUnavailable, match="watch"):
+    with pytest.raises(ApiUnavailable, match=r"watch .*: no answer in time$"):
         await anext(batches)
 
     assert accepted == []
@@ -179,7 +181,7 @@ async def test_a_server_is_believed_only_if_its_authority_is_the_one_in_the_kube
                 listed.append(await client.list_objects(CONFIG_MAPS))
         for address in ({"ca_pem": other.root_pem}, good | {"tls_server_name": "elsewhere.example.com"}):
             async with ApiClient(ApiAddress(server=url, **address)) as client:
-                with pytest.raises(ApiUnavailable, match="certificate"):
+                with pytest.raises(ApiUnavailable, match="the server's certificate is not trusted: "):
                     await client.list_objects(CONFIG_MAPS)
 
     assert len(listed) == 3

@@ -288,7 +288,8 @@ class RemoteClusters:
         if self._joining.get(discovery.wanted.id) is discovery:
             discovery.late = True
             self.timeouts += 1
-            log.warning("cluster could not be read in time", cluster=discovery.wanted.id, error=discovery.error)
+            reason = self._row(discovery.wanted.id, discovery).reason
+            log.warning("cluster could not be read in time", cluster=discovery.wanted.id, error=reason[:300])
             self._note_quiet()
 
     def _recall(self, discovery: _Discovery) -> bool:

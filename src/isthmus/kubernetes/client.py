@@ -167,7 +167,7 @@ class ApiClient:
                     if complete:
                         yield [line for line in complete if line.strip()]
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiUnavailable(f"{doing}: {type(error).__name__}: {error}") from None
+            raise ApiUnavailable(f"{doing}: {_no_answer(error)}") from None
         except ValueError as error:
             # A token that fits into no header, a host that is no name: nothing was sent.
             raise KubernetesError(f"{doing}: cannot be asked: {error}") from None
@@ -217,7 +217,7 @@ class ApiClient:
             ) as response:
                 raw = await response.read()
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise ApiUnavailable(f"{doing}: {type(error).__name__}: {error}") from None
+            raise ApiUnavailable(f"{doing}: {_no_answer(error)}") from None
         except ValueError as error:
             # A token that fits into no header, a host that is no name: nothing was sent.
             raise KubernetesError(f"{doing}: cannot be asked: {error}") from None
@@ -256,6 +256,19 @@ def _raise_for(doing: str, status: int, raw: bytes) -> None:
     raise error_for(
         doing, status, str(answer.get("reason", "")), str(answer.get("message", raw[:200].decode("utf-8", "replace")))
     )
+
+
+def _no_answer(error: aiohttp.ClientError | OSError) -> str:
+    """Why, for people: what the libraries call their own objects helps nobody."""
+    match error:
+        case aiohttp.ClientConnectorCertificateError(certificate_error=ssl.SSLCertVerificationError() as why):
+            return f"the server's certificate is not trusted: {why.verify_message}"
+        case aiohttp.ClientConnectorError():
+            return f"no connection to {error.host}:{error.port}: {error.os_error.strerror or error.os_error}"
+        case TimeoutError():
+            return "no answer in time"
+        case _:
+            return f"{type(error).__name__}: {error}"
 
 
 def _ssl_context(address: ApiAddress) -> ssl.SSLContext | bool:
