@@ -199,6 +199,29 @@ async def test_a_scale_reads_and_writes_replicas(server, deployments, deployment
     assert scaled.body["spec"] == {"replicas": 1}
 
 
+async def test_a_scale_says_which_pods_are_counted_and_is_a_row_of_its_own(server, deployments, deployment):
+    expressions = [
+        {"key": "tier", "operator": "NotIn", "values": ["b", "a"]},
+        {"key": "zone", "operator": "DoesNotExist"},
+        {"key": "app", "operator": "Exists"},
+    ]
+    selector = {"matchLabels": {"app": "law"}, "matchExpressions": expressions}
+    await server.made(deployments, deployment | {"spec": deployment["spec"] | {"selector": selector, "paused": True}})
+
+    scale = (await server.get(f"{deployments}/law/scale")).body
+    as_table = {"Accept": "application/json;as=Table;v=v1;g=meta.k8s.io"}
+    table = (await server.call("GET", f"{deployments}/law/scale", headers=as_table)).body
+
+    assert sorted(scale["status"]["selector"].replace("(a,b)", "(a b)").split(",")) == [
+        "!zone",
+        "app",
+        "app=law",
+        "tier notin (a b)",
+    ]
+    assert [column["name"] for column in table["columnDefinitions"]] == ["Name", "Desired", "Available", "Age"]
+    assert table["rows"][0]["cells"][:3] == ["law", 0, 0]
+
+
 async def test_a_dry_run_answers_as_if_and_leaves_everything(server, maps):
     kept = await server.made(maps, config_map("kept", n="1"))
 

@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
+from isthmus.apiserver.selectors import text_of
+
 Object = dict[str, Any]
 Column = tuple[str, str, int, Callable[[Object], Any]]
 """Name, type, priority (1: `-o wide` only), value."""
@@ -216,7 +218,7 @@ _TEMPLATE_SELECTOR: Column = (
     "Selector",
     "string",
     1,
-    lambda o: _labels(_get(o, "spec", "selector", "matchLabels", default={})),
+    lambda o: text_of(_get(o, "spec", "selector", default={})) or "<none>",
 )
 _BINDING: tuple[Column, ...] = (
     ("Role", "string", 0, _role),
@@ -261,6 +263,11 @@ OF_KIND: dict[str, tuple[Column, ...]] = {
         AGE,
         *_TEMPLATE,
         _TEMPLATE_SELECTOR,
+    ),
+    "Scale": (
+        ("Desired", "integer", 0, _count("spec", "replicas")),
+        ("Available", "integer", 0, _count("status", "replicas")),
+        AGE,
     ),
     "StatefulSet": (("Ready", "string", 0, _ready_of_wanted), AGE, *_TEMPLATE),
     "DaemonSet": (

@@ -123,6 +123,10 @@ VIRTUAL: tuple[Kind, ...] = (
 """Kinds that are asked, not kept: only `create` exists."""
 
 
+SCALE = _kind("autoscaling", "v1", "Scale", "scales")
+"""What `scale` subresources are: no path leads to one by itself."""
+
+
 class Kinds:
     """Every kind that is served now. `generation` changes when the set does, for ETags."""
 

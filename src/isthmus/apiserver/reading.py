@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from isthmus.apiserver import answers, bodies, tables
+from isthmus.apiserver.kinds import SCALE
 from isthmus.apiserver.pages import Pages
 from isthmus.apiserver.paths import Target
 from isthmus.apiserver.scales import scale_of
@@ -29,7 +30,10 @@ class Reading:
     async def get(self, request: web.BaseRequest, target: Target) -> web.StreamResponse:
         stored = self._store.get(target.kind, (target.namespace, target.name))
         if target.subresource == "scale":
-            return answers.json(scale_of(target.kind.scale, stored.obj))
+            scale = scale_of(target.kind.scale, stored.obj)
+            if bodies.wanted_form(request) == TABLE:
+                scale = tables.table(SCALE, [scale], str(stored.version), head=True)
+            return answers.json(scale)
         if target.subresource == "log":
             raise Refused(501, "NotImplemented", "logs are read with `isthmus logs`")
         return answers.one(request, target.kind, stored)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from isthmus.apiserver.scale_paths import ScalePaths
+from isthmus.apiserver.selectors import text_of
 from isthmus.apiserver.status import unprocessable
 
 Object = dict[str, Any]
@@ -13,11 +14,7 @@ _METADATA = ("name", "namespace", "uid", "resourceVersion", "creationTimestamp")
 
 
 def scale_of(paths: ScalePaths, obj: Object) -> Object:
-    if paths.selector:
-        selector = _read(obj, paths.selector) or ""
-    else:
-        labels = (obj["spec"].get("selector") or {}).get("matchLabels") or {}
-        selector = ",".join(f"{key}={value}" for key, value in sorted(labels.items()))
+    selector = (_read(obj, paths.selector) or "") if paths.selector else text_of(obj["spec"].get("selector") or {})
     return {
         "kind": "Scale",
         "apiVersion": "autoscaling/v1",

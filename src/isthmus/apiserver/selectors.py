@@ -85,6 +85,25 @@ def from_label_selector(selector: Mapping[str, Any]) -> Matches:
     return matches
 
 
+def text_of(selector: Mapping[str, Any]) -> str:
+    """A LabelSelector as a query has it, in the order of its keys. A ReplicationController's has nothing but labels."""
+    is_plain = all(isinstance(value, str) for value in selector.values())
+    labels = selector if is_plain else selector.get("matchLabels") or {}
+    said = [(key, f"{key}={value}") for key, value in labels.items()]
+    for expression in () if is_plain else selector.get("matchExpressions") or ():
+        key, values = expression["key"], ",".join(sorted(expression.get("values") or ()))
+        match expression["operator"]:
+            case "In":
+                said.append((key, f"{key} in ({values})"))
+            case "NotIn":
+                said.append((key, f"{key} notin ({values})"))
+            case "Exists":
+                said.append((key, key))
+            case _:
+                said.append((key, f"!{key}"))
+    return ",".join(text for _, text in sorted(said))
+
+
 def check_label_selector(selector: Mapping[str, Any]) -> None:
     """Raises Refused for one that `from_label_selector` cannot read."""
     try:
