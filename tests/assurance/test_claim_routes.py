@@ -7,12 +7,12 @@ import hashlib
 import hmac
 import http.client
 import json
-import socket
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from free_ports import free_port
 from running_envoy import running_envoy
 
 from isthmus.assurance.rendering import node_of, render
@@ -98,9 +98,7 @@ def asked(port: int, path: str, headers: dict[str, str]) -> int:
 
 
 def test_envoy_chooses_by_what_a_valid_token_says(tmp_path: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = int(free.getsockname()[1])
+    port = free_port()
 
     with running_envoy(static_bootstrap(rendered(port)), tmp_path):
         for claims, path, answer in CASES:

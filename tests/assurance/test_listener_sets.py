@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import http.client
 import http.server
+import socket
+import ssl
 import threading
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +20,8 @@ from running_envoy import running_envoy
 from isthmus.assurance.rendering import node_of, render
 from isthmus.assurance.scenario import scenario_of
 from isthmus.envoy.static import static_bootstrap
+from isthmus.model.identity import TrustDomain
+from isthmus.trust import x509
 
 MESH = """
 apiVersion: v1
@@ -99,9 +104,9 @@ def backend() -> Iterator[int]:
         thread.join()
 
 
-def configuration(allowed: str, web: int, added: int, backend: int) -> dict[str, Any]:
+def configuration(allowed: str, web: int, added: int, backend: int, mesh: str = MESH) -> dict[str, Any]:
     """What the gateway's Envoy is given."""
-    text = MESH.replace("ALLOWED", allowed).replace("WEB", str(web)).replace("ADDED", str(added))
+    text = mesh.replace("ALLOWED", allowed).replace("WEB", str(web)).replace("ADDED", str(added))
     objects = list(yaml.safe_load_all(text.replace("BACKEND", str(backend))))
     scenario = scenario_of({"clusters": [{"id": "east", "objects": objects}]})
     document = render(scenario, node_of(scenario, "router/in.edge", "east"))
@@ -134,3 +139,56 @@ def test_envoy_serves_none_that_the_gateway_does_not_let_in(backend: int, tmp_pa
         assert asked(web, "www.example.com") == 200
         with pytest.raises(ConnectionRefusedError):
             asked(added, "books.example.com")
+
+
+def with_certificates(node: Any, secrets: dict[str, tuple[str, str]]) -> Any:
+    """Certificates in the place of the names by which an agent would be asked for them."""
+    if isinstance(node, list):
+        return [with_certificates(each, secrets) for each in node]
+    if not isinstance(node, dict):
+        return node
+    found = {key: with_certificates(value, secrets) for key, value in node.items()}
+    if "tlsCertificateSdsSecretConfigs" in found:
+        names = [each["name"] for each in found.pop("tlsCertificateSdsSecretConfigs")]
+        found["tlsCertificates"] = [
+            {"certificateChain": {"inlineString": secrets[name][0]}, "privateKey": {"inlineString": secrets[name][1]}}
+            for name in names
+        ]
+    return found
+
+
+def made() -> tuple[str, str]:
+    root = x509.new_root(TrustDomain.parse("cluster.local"), datetime.now(UTC), timedelta(days=1))
+    return x509.certificate_pem(root.certificate), x509.key_pem(root.key)
+
+
+def asked_by_tls(port: int, server_name: str) -> tuple[int, str]:
+    """The status, and the certificate that was shown."""
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    with (
+        socket.create_connection(("127.0.0.1", port), timeout=10) as plain,
+        context.wrap_socket(plain, server_hostname=server_name) as wrapped,
+    ):
+        wrapped.sendall(f"GET / HTTP/1.1\r\nHost: {server_name}\r\nConnection: close\r\n\r\n".encode())
+        status = int(wrapped.makefile("rb").readline().split()[1])
+        shown = wrapped.getpeercert(binary_form=True)
+    assert shown is not None
+    return status, ssl.DER_cert_to_PEM_cert(shown)
+
+
+def test_envoy_shows_the_certificate_of_the_sets_own_namespace(backend: int, tmp_path: Path) -> None:
+    """Whoever asks for another name than the set's is shown nothing."""
+    web, added = free_port(), free_port()
+    plain = "{name: added, port: ADDED, protocol: HTTP, hostname: books.example.com}"
+    tls = "tls: {certificateRefs: [{name: books-cert}]}"
+    secure = plain.replace("HTTP,", "HTTPS,").replace("}", f", {tls}}}")
+    books = made()
+
+    config = configuration("All", web, added, backend, MESH.replace(plain, secure))
+    with running_envoy(with_certificates(config, {"kubernetes-gateway://books/books-cert": books}), tmp_path):
+        status, shown = asked_by_tls(added, "books.example.com")
+        assert (status, shown.split()) == (200, books[0].split())
+        with pytest.raises(ConnectionResetError):
+            asked_by_tls(added, "www.example.com")
+        assert asked(web, "www.example.com") == 200
