@@ -150,3 +150,26 @@ def test_a_header_that_is_longer_than_envoy_takes_is_told_before_the_control_pla
     [problem] = problems_of(service | {"spec": {"hosts": ["cart.example"], "http": [long, route | {"name": "rest"}]}})
 
     assert (problem.code.id, problem.path) == ("ISM0739", "spec.http[0].headers.request.set.x-long")
+
+
+@pytest.mark.parametrize(
+    ("api_version", "kind", "spec", "annotations", "code"),
+    [
+        ("gateway.networking.x-k8s.io/v1alpha1", "XListenerSet", {}, {}, "ISM0737"),
+        ("networking.k8s.io/v1", "Ingress", {"ingressClassName": "istio"}, {}, "ISM0737"),
+        ("networking.k8s.io/v1", "Ingress", {}, {"kubernetes.io/ingress.class": "istio"}, "ISM0737"),
+        ("networking.k8s.io/v1", "Ingress", {"ingressClassName": "nginx"}, {}, "ISM0734"),
+        ("networking.k8s.io/v1", "Ingress", None, {}, "ISM0734"),
+    ],
+)
+def test_what_istio_reads_and_this_version_does_not_is_told(
+    api_version: str, kind: str, spec: Any, annotations: dict[str, str], code: str
+) -> None:
+    item = {
+        "apiVersion": api_version,
+        "kind": kind,
+        "metadata": {"name": "a", "annotations": annotations},
+        "spec": spec,
+    }
+
+    assert [problem.code.id for problem in problems_of(item)] == [code]

@@ -87,6 +87,11 @@ _KINDS: dict[Kind, _Known] = {
 }
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?")
+# Kinds that Istio reads and this version does not, with what says the same.
+_SAID_OTHERWISE: dict[Kind, str] = {
+    ("gateway.networking.x-k8s.io", "XListenerSet"): f"write it as a ListenerSet of {_GATEWAYS}/v1",
+    ("networking.k8s.io", "Ingress"): "write a Gateway with HTTPRoutes, or Istio's Gateway with a VirtualService",
+}
 # Groups of which every kind should be known: a kind that is not is likely misspelt.
 _OWN_GROUPS = {group for group, _ in _KINDS}
 
@@ -180,12 +185,23 @@ def _names(metadata: Object) -> Iterator[Problem]:
 
 def _unknown(kind: Kind, item: Object) -> Problem:
     group, name = kind
+    if kind in _SAID_OTHERWISE and (name != "Ingress" or _is_for_istio(item)):
+        what = f"objects of the kind {name} are not read: they have no effect in this version"
+        return Problem(codes.NOT_READ, "kind", what, _SAID_OTHERWISE[kind])
     alike = sorted(known for known in _KINDS if known[1] == name or known[0] == group)
     if group in _OWN_GROUPS:
         names = ", ".join(known for _, known in alike)
         return Problem(codes.NOT_AN_OBJECT, "kind", f"{group} has no kind {name}", f"there is: {names}")
     fix = f"apiVersion {alike[0][0]}/v1, if Isthmus is to read it" if alike else ""
     return Problem(codes.NOT_CHECKED, "kind", f"{item.get('apiVersion')} {name}: this kind is not checked", fix)
+
+
+def _is_for_istio(ingress: Object) -> bool:
+    """Of the class that Istio serves; those of other classes are their controllers'."""
+    annotations = (ingress.get("metadata") or {}).get("annotations") or {}
+    spec = ingress.get("spec")
+    named = spec.get("ingressClassName") if isinstance(spec, dict) else None
+    return "istio" in (named, annotations.get("kubernetes.io/ingress.class"))
 
 
 def normalized(value: Any) -> Any:
