@@ -110,12 +110,13 @@ def certificate_of(authority: CertificateAuthority, who: SpiffeId) -> tuple[str,
     return x509.key_pem(key), "".join(chain[:-1])
 
 
-def delta(channel: grpc.aio.Channel) -> grpc.aio.StreamStreamCall:
+def delta(channel: grpc.aio.Channel, *, patient: bool = False) -> grpc.aio.StreamStreamCall:
+    """A patient one comes again when there was no room for its handshake."""
     return channel.stream_stream(
         DELTA,
         request_serializer=discovery_pb2.DeltaDiscoveryRequest.SerializeToString,
         response_deserializer=discovery_pb2.DeltaDiscoveryResponse.FromString,
-    )()
+    )(wait_for_ready=patient)
 
 
 def asking() -> discovery_pb2.DeltaDiscoveryRequest:
@@ -368,7 +369,7 @@ async def test_hundreds_that_come_at_once_are_all_served(authority):
 
     async def one(port: int) -> int:
         async with channel_to(port, authority, use_local_subchannel_pool=1) as channel:
-            call = delta(channel)
+            call = delta(channel, patient=True)
             await call.write(asking())
             response = await call.read()
             return len(response.resources[0].resource.value)
