@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 
+import msgspec
+
 MERGE = "application/merge-patch+json"
 
 
@@ -254,6 +256,17 @@ async def test_unknown_fields_are_refused_told_or_dropped(server, maps):
     assert silent.warnings == []
     assert "bogus" not in warned.body
     assert "bogus" not in silent.body
+
+
+async def test_a_field_that_is_said_twice_is_refused_where_mistakes_are(server, maps):
+    twice = msgspec.Raw(b'{"metadata":{"name":"a"},"data":{"colour":"red","colour":"blue"}}')
+
+    strict = await server.call("POST", maps, twice, fieldValidation="Strict")
+    silent = await server.call("POST", maps, twice, fieldValidation="Ignore")
+
+    assert (strict.code, strict.body["reason"]) == (400, "BadRequest")
+    assert 'duplicate field "data.colour"' in strict.body["message"]
+    assert (silent.code, silent.body["data"]) == (201, {"colour": "blue"})
 
 
 async def test_values_of_the_wrong_type_are_refused(server, maps, deployments, deployment):

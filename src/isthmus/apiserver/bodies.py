@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
@@ -35,8 +37,8 @@ async def read(request: web.BaseRequest) -> bytes:
         raise Refused(413, "RequestEntityTooLarge", f"Request entity too large: limit is {BODY_BYTES_MAX}") from None
 
 
-async def read_object(request: web.BaseRequest) -> dict[str, Any]:
-    """An object in any accepted encoding; an empty body is an empty object. Raises Refused."""
+async def read_object(request: web.BaseRequest, *, strictly: bool = False) -> dict[str, Any]:
+    """An object in any accepted encoding; an empty body is an empty object. Raises Refused; `strictly` also for a field that is said twice."""
     body = await read(request)
     content_type = media_type(request)
     if not body:
@@ -47,7 +49,10 @@ async def read_object(request: web.BaseRequest) -> dict[str, Any]:
         except protobuf.BadProtobuf as error:
             raise unsupported_media_type(f"the body of the request cannot be decoded: {error}") from None
     if content_type in ("application/json", "", "application/octet-stream", "text/plain"):
-        return _object(_from_json(body))
+        found = _object(_from_json(body))
+        if strictly:
+            _refuse_fields_said_twice(body)
+        return found
     if content_type in ("application/yaml", "application/apply-patch+yaml"):
         return _object(await _from_yaml(body))
     raise unsupported_media_type(
@@ -61,6 +66,31 @@ def _from_json(body: bytes) -> Any:
         return msgspec.json.decode(body)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         raise bad_request(f"the object provided is unrecognized: {error}") from None
+
+
+class _Pairs(list[tuple[str, Any]]):
+    """The members of a JSON object as they came: none is hidden by a later one of the same name."""
+
+
+def _refuse_fields_said_twice(body: bytes) -> None:
+    twice = list(_said_twice(json.loads(body, object_pairs_hook=_Pairs), ""))
+    if twice:
+        told = ", ".join(f'duplicate field "{path}"' for path in twice)
+        raise bad_request(f"strict decoding error: {told}")
+
+
+def _said_twice(value: Any, path: str) -> Iterator[str]:
+    if isinstance(value, _Pairs):
+        names = set()
+        for name, inside in value:
+            field = f"{path}.{name}" if path else name
+            if name in names:
+                yield field
+            names.add(name)
+            yield from _said_twice(inside, field)
+    elif isinstance(value, list):
+        for index, inside in enumerate(value):
+            yield from _said_twice(inside, f"{path}[{index}]")
 
 
 async def _from_yaml(body: bytes) -> Any:

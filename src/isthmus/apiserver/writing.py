@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from isthmus.apiserver import answers, bodies, faults, patches
 from isthmus.apiserver.access import Access
-from isthmus.apiserver.authors import Author, is_dry_run
+from isthmus.apiserver.authors import STRICT, Author, is_dry_run
 from isthmus.apiserver.kinds import Kind
 from isthmus.apiserver.objects import Objects
 from isthmus.apiserver.paths import Target
@@ -43,7 +43,7 @@ class Writing:
         self._virtual = virtual
 
     async def create(self, request: web.BaseRequest, target: Target, author: Author) -> web.StreamResponse:
-        body = await bodies.read_object(request)
+        body = await bodies.read_object(request, strictly=author.validation == STRICT)
         if target.subresource == "token":
             return answers.json(self._virtual.token(body, target.namespace, target.name), status=201)
         if target.subresource == "eviction":
@@ -64,7 +64,7 @@ class Writing:
         return answers.changed(request, target.kind, created, self._store, status=201)
 
     async def update(self, request: web.BaseRequest, target: Target, author: Author) -> web.StreamResponse:
-        body = await bodies.read_object(request)
+        body = await bodies.read_object(request, strictly=author.validation == STRICT)
         if target.subresource == "scale":
             return await self._scale(target, body, author)
         _check_kind(body, target.kind)
