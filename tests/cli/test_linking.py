@@ -237,11 +237,15 @@ def test_a_secret_that_nobody_could_use_is_not_made(
     assert request_to("west", "GET", f"{SYSTEM}/serviceaccounts/{READER}")[0] == 404
 
 
-def test_clusters_without_the_meshs_namespace_are_told_what_is_missing(kubeconfig: str) -> None:
-    linked = run(kubeconfig, "link", "east", "west", "--namespace", "not-there")
+def test_an_id_that_no_secret_can_be_named_after_is_told_before_anything_is_made(
+    kubeconfig: str, request_to: Request
+) -> None:
+    linked = run(kubeconfig, "link", "east", "west=Kubernetes")
 
     assert isinstance(linked.exception, SystemExit | Failed), linked.exception
-    assert "has no namespace not-there: install the mesh there first, or name it with -n" in linked.output
+    assert "'Kubernetes' is not a DNS label" in linked.output
+    assert "isthmus install --cluster" in linked.output
+    assert request_to("west", "GET", f"{SYSTEM}/serviceaccounts/{READER}")[0] == 404
 
 
 def test_a_cluster_without_a_name_is_called_by_the_uid_of_kube_system(kubeconfig: str, request_to: Request) -> None:

@@ -24,7 +24,7 @@ from isthmus.cli.output import json_output, print_json, print_table
 from isthmus.kubernetes.client import ApiClient
 from isthmus.kubernetes.link_client import Party, authority_of, carry_out, declared_id, observe_all
 from isthmus.kubernetes.linking import Action, Step, Wishes, all_pairs, one_way, plan_link, plan_unlink
-from isthmus.kubernetes.remote_secret import READER, CannotCreate, is_server, server_warnings
+from isthmus.kubernetes.remote_secret import READER, CannotCreate, check_cluster_name, is_server, server_warnings
 
 Pairs = list[tuple[str, str]]
 Work = Callable[[dict[str, Party], Pairs], Coroutine[Any, Any, list[Step]]]
@@ -74,6 +74,7 @@ def link_command(
 
     async def work(parties: dict[str, Party], pairs: Pairs) -> list[Step]:
         for read in dict.fromkeys(read for _, read in pairs):
+            _require_name(read)
             for warning in server_warnings(read, parties[read].server):
                 click.echo(f"warning: {warning}", err=True)
         steps = plan_link(await observe_all(parties, pairs, wishes), pairs, wishes)
@@ -174,6 +175,14 @@ async def _party(context: Context, wanted: str, client: ApiClient, namespace: st
         ca_pem=authority,
         tls_server_name="" if server else context.address.tls_server_name,
     )
+
+
+def _require_name(cluster: str) -> None:
+    """Before anything is made. Raises Failed."""
+    try:
+        check_cluster_name(cluster)
+    except CannotCreate as error:
+        raise Failed(f"{error}; give the cluster another one with isthmus install --cluster NAME --apply") from None
 
 
 def _addresses(servers: Sequence[str]) -> dict[str, str]:
