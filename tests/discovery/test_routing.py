@@ -20,6 +20,7 @@ from isthmus.model.routing import (
     TextMatch,
     VirtualService,
 )
+from isthmus.model.views import ProxyKind
 
 HOST = Hostname("s.ns.svc.cluster.local")
 PLAIN = HeaderChanges()
@@ -57,6 +58,25 @@ def test_rules_are_tried_in_order_and_what_stands_behind_a_catch_all_is_never_as
     found = routes(words, virtual(rule(("v2", 1), matches=(HEADER,)), rule(("v1", 9), ("v2", 1)), rule(("v3", 1))))
 
     assert clusters(found) == [[("v2", 1)], [("v1", 9), ("v2", 1)]]
+
+
+@pytest.mark.parametrize("kind", [ProxyKind.SIDECAR, ProxyKind.PROXYLESS])
+def test_a_match_by_claims_holds_at_gateways_and_never_in_the_mesh(words, kind):
+    """A client that does not look at claims would send everybody there."""
+    claim = (("@request.auth.claims.group", TextMatch(Comparison.EXACT, "a")),)
+    by_claims = [
+        rule((subset, 1), matches=(RequestMatch(**{field: claim}),))
+        for subset, field in (("v2", "headers"), ("v3", "without_headers"))
+    ]
+    found = replace(virtual(*by_claims, rule(("v1", 1))), gateways=(MESH, "ns/g"))
+    snapshot = words.Mesh().snapshot()
+
+    at_gateway = http_routes(found, words.scope("n1", "c1"), 80, snapshot, "ns/g")
+
+    in_mesh = http_routes(found, replace(words.scope("n1", "c1"), kind=kind), 80, snapshot, MESH)
+
+    assert clusters(at_gateway) == [[("v2", 1)], [("v3", 1)], [("v1", 1)]]
+    assert clusters(in_mesh) == [[("v1", 1)]]
 
 
 def test_a_target_without_a_port_means_the_services_only_one(words):

@@ -9,7 +9,7 @@ from envoy.extensions.transport_sockets.tls.v3 import tls_pb2
 
 from isthmus.envoy.compile import compile_outbound, of_proxy
 from isthmus.envoy.resources import CLUSTER, LISTENER, ROUTES
-from isthmus.model.routing import Comparison, Cors, Handling, HeaderChanges, RequestMatch, Route, TextMatch
+from isthmus.model.routing import Cors, Handling, HeaderChanges, RequestMatch, Route
 from isthmus.model.security import MutualTlsMode
 from isthmus.model.services import Resolution
 from isthmus.model.traffic import ConsistentHash, TrafficPolicy
@@ -83,19 +83,6 @@ def test_what_grpc_does_not_know_is_not_sent(mesh):
     assert not table.virtual_hosts[0].routes[0].typed_per_filter_config
     cluster = cluster_pb2.Cluster.FromString(found.of_type(CLUSTER)[HELLO].body)
     assert cluster_pb2.Cluster.LbPolicy.Name(cluster.lb_policy) == "RING_HASH"
-
-
-def test_a_route_for_a_claim_is_nobodys(mesh):
-    """A client that does not look at claims would send everybody there."""
-    claim = RequestMatch(headers=(("@request.auth.claims.group", TextMatch(Comparison.EXACT, "admins")),))
-    to = {"clusters": ((HELLO, 1, HeaderChanges()),), "mirrors": (), "handling": Handling()}
-    routes = (Route(name="admins", match=claim, **to), Route(name="others", match=RequestMatch(), **to))
-    upstream = mesh.replace(hello(mesh, lambda e: mesh.direct(e, 80)), routes=routes)
-
-    found = known(mesh, upstream)
-
-    table = route_pb2.RouteConfiguration.FromString(found.of_type(ROUTES)[HELLO].body)
-    assert [route.name for route in table.virtual_hosts[0].routes] == ["others"]
 
 
 def test_a_server_has_a_listener_at_each_address_that_it_may_name(mesh):

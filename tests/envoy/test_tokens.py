@@ -19,3 +19,12 @@ def test_scopes_and_claims_that_a_rule_names_are_lists_for_policies(listed, clai
     [provider] = tokens.configuration([rule]).providers.values()
 
     assert list(provider.normalize_payload_in_metadata.space_delimited_claims) == claims
+
+
+@pytest.mark.parametrize("chooses_routes", [False, True])
+def test_a_route_is_chosen_again_only_where_tokens_choose_routes(chooses_routes):
+    rule = TokenRule(issuer="https://i", jwks='{"keys": []}')
+
+    [provider] = tokens.configuration([rule], chooses_routes=chooses_routes).providers.values()
+
+    assert provider.clear_route_cache is chooses_routes

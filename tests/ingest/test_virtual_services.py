@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from isthmus.model.routing import Comparison, Fault, HeaderChanges, Redirect, Retries, Target, TextMatch
+from isthmus.model.routing import Comparison, Fault, HeaderChanges, Redirect, Retries, Target, TextMatch, claim_named
 
 
 def read(words, *http, **spec):
@@ -172,6 +172,64 @@ def test_a_delegates_match_has_to_refine_one_of_its_roots(words, root, leaf, kep
     assert (len(rules), [issue.code for issue in issues]) == ((1, []) if kept else (0, ["ISM0405"]))
 
 
+AT_GATEWAY = {"gateways": ["g"]}
+
+
+def claiming(name, **match):
+    return {"match": [{"headers": {f"@request.auth.claims{name}": {"exact": "a"}}} | match], "route": TO}
+
+
+@pytest.mark.parametrize(
+    ("name", "claim"),
+    [
+        (".group", ("group",)),
+        (".realm.Role", ("realm", "Role")),
+        ("[realm][role]", ("realm", "role")),
+        ("[https://example.com/x][key]", ("https://example.com/x", "key")),
+        (".[a]", ("[a]",)),
+    ],
+)
+def test_claims_have_names_with_dots_or_in_brackets(words, name, claim):
+    [found], issues = read(words, claiming(name, withoutHeaders={f"@Request.auth.claims{name}": {}}), **AT_GATEWAY)
+
+    [match] = found.rules[0].matches
+    assert issues == ()
+    assert [claim_named(name) for name, _ in match.headers] == [claim]
+    assert [claim_named(name) for name, _ in match.without_headers] == [claim]
+
+
+@pytest.mark.parametrize(
+    ("rule", "spec", "is_told"),
+    [
+        (claiming(".group"), {}, True),
+        (claiming(".group"), {"gateways": ["g", "mesh"]}, True),
+        (claiming(".group"), AT_GATEWAY, False),
+        (claiming(".group", gateways=["g"]), {}, False),
+        (claiming(".group", gateways=["mesh"]), AT_GATEWAY, True),
+    ],
+)
+def test_that_sidecars_match_no_claims_is_told(words, rule, spec, is_told):
+    [found], issues = read(words, rule, **spec)
+
+    assert len(found.rules) == 1, "gateways have it"
+    assert [(issue.code, issue.field) for issue in issues] == ([("ISM0402", "spec.http[0].match")] if is_told else [])
+
+
+def test_claims_of_a_root_and_of_its_delegate_hold_together(words):
+    root = PART | {"match": [claiming(".group", gateways=["g"])["match"][0]]}
+
+    [rule], issues = delegated(words, root, claiming(".sub", gateways=["g"]))
+
+    assert [claim_named(name) for name, _ in rule.matches[0].headers] == [("group",), ("sub",)]
+    assert issues == ()
+
+
+def test_that_sidecars_match_no_claims_of_a_delegate_is_told(words):
+    _, issues = delegated(words, PART, claiming(".sub"), claiming(".sub", gateways=["g"]))
+
+    assert [(issue.code, issue.field) for issue in issues] == [("ISM0402", "spec.http[0].delegate")]
+
+
 def test_a_delegate_that_is_not_there_or_not_for_this_namespace_is_told(words):
     rules, [issue] = delegated(words, PART, {"route": TO}, exportTo=["."])
 
@@ -265,8 +323,20 @@ TOO_MANY, LINES = 2**32, "a\r\nb: c"
         *((wide(mirror={"host": "s"}, mirrorPercentage={"value": n}), "mirrorPercentage") for n in (-1, 101)),
         *(({"redirect": {"uri": "/a", "port": n}}, "redirect.port") for n in (-1, 65536)),
         *(
-            (matching(headers={f"@request.auth.{what}": {"exact": "a"}}), "match.headers")
-            for what in ("principal", "claims", "claims.", "claims.a..b", "claims[a", "claims[a]b", "claims[]")
+            (matching(**{group: {f"@request.auth.{what}": {"exact": "a"}}}), f"match.{group}")
+            for group in ("headers", "withoutHeaders")
+            for what in (
+                "principal",
+                "claims",
+                "claims.",
+                "claims.a..b",
+                "claims[a",
+                "claims[a]b",
+                "claims[]",
+                "claims-a",
+                "claims]a",
+                "claims[a][]",
+            )
         ),
         ({"redirect": {"authority": LINES}}, "redirect.authority"),
         *(({"directResponse": {"status": n}}, "directResponse.status") for n in (-1, 0, 101, 600)),

@@ -109,7 +109,7 @@ def _routes(found: VirtualService, scope: Scope, port: int, snapshot: Snapshot, 
     for index, rule in enumerate(found.rules):
         matches = rule.matches or (RequestMatch(),)
         for number, match in enumerate(matches):
-            if not _holds_for(match, found, scope, port, gateway):
+            if not _holds_for(match, found, scope, port, gateway) or (gateway == MESH and match.asks_for_claims):
                 continue
             name = rule.name or (f"{found.name}.{index}" if rule.matches else "default")
             if match.name or len(matches) > 1:

@@ -173,7 +173,8 @@ def _frame_of_router(view: OutboundView, clusters: frozenset[str]) -> Iterator[T
     yield from ((SECRET, each) for each in requested_secrets.of(asked))
     if listeners:
         yield CLUSTER, upstreams.black_hole()
-        yield from ((EXTENSION, each) for each in guards.extensions(view.authorization))
+        by_claims = ingress.chooses_by_claims(view.gateway_ports)
+        yield from ((EXTENSION, each) for each in guards.extensions(view.authorization, chooses_routes=by_claims))
     yield from ((CLUSTER, each) for each in tokens.key_servers(view.authorization.tokens, clusters))
 
 

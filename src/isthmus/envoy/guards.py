@@ -50,9 +50,9 @@ def of_requests(asked: Authorization) -> list[Any]:
     ]
 
 
-def extensions(asked: Authorization) -> Iterator[Resource]:
-    """The configurations that they fetch."""
-    yield _extension(_TOKENS, tokens.configuration(asked.tokens))
+def extensions(asked: Authorization, *, chooses_routes: bool = False) -> Iterator[Resource]:
+    """The configurations that they fetch. `chooses_routes`: some routes are for tokens of some kind alone."""
+    yield _extension(_TOKENS, tokens.configuration(asked.tokens, chooses_routes=chooses_routes))
     for name, action in ((_DENY, Action.DENY), (ALLOW, Action.ALLOW)):
         yield _extension(name, authorization.of_requests(asked, action))
 

@@ -65,6 +65,12 @@ def tables(ports: Sequence[GatewayPort]) -> Iterator[Resource]:
                 yield routes.configuration(chain.table, hosts)
 
 
+def chooses_by_claims(ports: Sequence[GatewayPort]) -> bool:
+    """Whether some route of theirs depends on what a request's token says."""
+    hosts = (host for port in ports for chain in port.chains for host in chain.hosts)
+    return any(route.match.asks_for_claims for host in hosts for route in host.routes)
+
+
 def _chain(
     port: int, chain: GatewayChain, authorization: Authorization, topology: GatewayTopology, one_bundle: bool
 ) -> Any:

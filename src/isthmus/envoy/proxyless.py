@@ -26,7 +26,7 @@ from isthmus.envoy.common import address, boolean, from_ads, packed, seconds, ui
 from isthmus.envoy.resources import Resource
 from isthmus.incremental.while_used import while_used
 from isthmus.model.identity import SpiffeId
-from isthmus.model.routing import Route, claim_named
+from isthmus.model.routing import Route
 from isthmus.model.security import Action, Authorization, MutualTlsMode
 from isthmus.model.services import Resolution, Service
 from isthmus.model.traffic import ConsistentHash
@@ -111,8 +111,6 @@ def _table(name: str, found: tuple[Route, ...], hashed: ConsistentHash | None) -
     default.retry_back_off.base_interval.CopyFrom(seconds(0.002))
     default.retry_back_off.max_interval.CopyFrom(seconds(0.02))
     for route in found:
-        if any(claim_named(name) for name, _ in route.match.headers):
-            continue  # gRPC would not look at the claim, and choose the route for everybody.
         encoded = virtual_services.encoded(route, default)
         encoded.typed_per_filter_config.pop(virtual_services.CORS, None)
         host.routes.append(encoded)

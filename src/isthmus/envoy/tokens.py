@@ -27,13 +27,16 @@ _KEYS_SECONDS = 20 * 60
 _CONNECT_SECONDS = 10
 
 
-def configuration(rules: Sequence[TokenRule]) -> Any:
-    """Of the filter, for all issuers; where no tokens are asked for it looks at none."""
+def configuration(rules: Sequence[TokenRule], *, chooses_routes: bool = False) -> Any:
+    """Of the filter, for all issuers; where no tokens are asked for it looks at none. `chooses_routes`: one was chosen before there were any
+    claims, and is chosen again."""
     config = config_pb2.JwtAuthentication()
     if not rules:
         return config
     for index, rule in enumerate(rules):
-        config.providers[f"origins-{index}"].CopyFrom(_provider(rule))
+        provider = config.providers[f"origins-{index}"]
+        provider.CopyFrom(_provider(rule))
+        provider.clear_route_cache = chooses_routes
     requirements = [config_pb2.JwtRequirement(provider_name=f"origins-{index}") for index in range(len(rules))]
     requirements.append(config_pb2.JwtRequirement(allow_missing=empty_pb2.Empty()))
     required = config.rules.add()
@@ -90,8 +93,6 @@ def _provider(rule: TokenRule) -> Any:
         from_params=rule.parameters,
         from_cookies=rule.cookies,
         payload_in_metadata="payload",
-        # Routes may be chosen by claims, and one was chosen before there were any.
-        clear_route_cache=True,
         forward_payload_header=rule.payload_header,
     )
     listed = dict.fromkeys((*_LISTED_CLAIMS, *rule.listed_claims))

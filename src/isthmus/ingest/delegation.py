@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from isthmus.ingest.route_limits import AT_GATEWAYS, CLAIMS_AT_GATEWAYS
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Namespace
 from isthmus.model.routing import Comparison, Handling, HttpRule, Named, RequestMatch, TextMatch, VirtualService
@@ -43,12 +44,10 @@ def _rules(
             yield rule
             continue
 
-        def left_out(what: str, fix: str, index: int = index) -> None:
+        def left_out(what: str, fix: str, code: str = "ISM0405", index: int = index) -> None:
             subject = Subject(cluster, "VirtualService", root.namespace, root.name)
             field = f"spec.http[{index}].delegate"
-            issues.append(
-                Issue(subject=subject, code="ISM0405", severity=Severity.ERROR, what=what, fix=fix, field=field)
-            )
+            issues.append(Issue(subject=subject, code=code, severity=Severity.ERROR, what=what, fix=fix, field=field))
 
         delegate = delegates.get(rule.delegate)
         name = "/".join(rule.delegate)
@@ -66,6 +65,10 @@ def _rules(
                     "let each match of the delegate refine one of these: an equal or longer prefix, no other port",
                 )
             else:
+                if merged.asks_sidecars_for_claims(root.gateways) and not rule.asks_sidecars_for_claims(root.gateways):
+                    left_out(
+                        f"rule {number} of the delegate {name}: {CLAIMS_AT_GATEWAYS}: left out", AT_GATEWAYS, "ISM0402"
+                    )
                 yield merged
 
 

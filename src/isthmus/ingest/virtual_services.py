@@ -7,7 +7,14 @@ from itertools import chain
 
 from isthmus.api import virtual_service as api
 from isthmus.ingest.destination_rules import full_name
-from isthmus.ingest.route_limits import refused_connections, refused_host, refused_match, refused_rule
+from isthmus.ingest.route_limits import (
+    AT_GATEWAYS,
+    CLAIMS_AT_GATEWAYS,
+    refused_connections,
+    refused_host,
+    refused_match,
+    refused_rule,
+)
 from isthmus.model.durations import seconds_of
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, Namespace
@@ -53,7 +60,7 @@ def virtual_service_of(
         hosts=tuple(reader.hosts(spec.hosts)),
         rules=tuple(reader.rules(spec.http)),
         export_to=tuple(spec.export_to),
-        gateways=reader.gateways(spec.gateways) or (MESH,),
+        gateways=reader.bound_to,
         tls=tuple(reader.connection_rules(spec.tls, "spec.tls")),
         tcp=tuple(reader.connection_rules(spec.tcp, "spec.tcp")),
     )
@@ -73,16 +80,18 @@ class _Reader:
         self._subject = Subject(cluster, "VirtualService", obj.metadata.namespace, obj.metadata.name)
         self._dns_domain = dns_domain
         self.namespace = Namespace(obj.metadata.namespace)
+        self.bound_to = self.gateways(obj.spec.gateways) or (MESH,)
+        self._is_delegate = not obj.spec.hosts
         self.issues: list[Issue] = []
 
-    def left_out(self, field: str, what: str) -> None:
+    def left_out(self, field: str, what: str, fix: str = "write the rule without it") -> None:
         self.issues.append(
             Issue(
                 subject=self._subject,
                 code="ISM0402",
                 severity=Severity.ERROR,
                 what=f"{what}: left out",
-                fix="write the rule without it",
+                fix=fix,
                 field=field,
             )
         )
@@ -94,6 +103,8 @@ class _Reader:
             except _Unreadable as error:
                 self.left_out(error.field, str(error))
                 continue
+            if not self._is_delegate and rule.asks_sidecars_for_claims(self.bound_to):
+                self.left_out(f"spec.http[{index}].match", CLAIMS_AT_GATEWAYS, AT_GATEWAYS)
             yield rule
 
     def hosts(self, said: list[str]) -> Iterator[Hostname]:

@@ -45,9 +45,9 @@ def claim_named(header: str) -> tuple[str, ...]:
     """The way to a claim of the request's token, where a match's header means one: `@request.auth.claims.a.b` and, for names with dots,
     `@request.auth.claims[a][b.c]`. Empty for a header, and for what is neither.
     """
-    if not header.startswith(_CLAIMS):
+    if not header.lower().startswith(_CLAIMS):
         return ()
-    rest = header.removeprefix(_CLAIMS)
+    rest = header[len(_CLAIMS) :]
     if rest.startswith("."):
         path = tuple(rest[1:].split("."))
         return path if all(path) else ()
@@ -73,6 +73,11 @@ class RequestMatch:
     name: str = ""
     stat_prefix: str = ""
     """Under which name Envoy counts what matches."""
+
+    @property
+    def asks_for_claims(self) -> bool:
+        """Whether it depends on what a token says. Only gateways know that when they choose a route."""
+        return any(claim_named(name) for name, _ in (*self.headers, *self.without_headers))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -186,6 +191,10 @@ class HttpRule:
     handling: Handling
     delegate: tuple[Namespace, str] | None = None
     origin: Origin | None = None
+
+    def asks_sidecars_for_claims(self, gateways: tuple[str, ...]) -> bool:
+        """Whether some match by claims of tokens would hold in the mesh, as a rule of a VirtualService that is bound to these gateways."""
+        return any(match.asks_for_claims and MESH in (match.gateways or gateways) for match in self.matches)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ NO_EFFECT_ON_INGRESS = warning(
 JWT_WITHOUT_AUTHENTICATION = error(
     "IST0149",
     "Routes match claims of tokens that nobody checks.",
-    "Without a RequestAuthentication for the gateway no claim is known, so the match never holds.",
+    "Without a RequestAuthentication for the gateway no claim is known: a match never holds, and one in withoutHeaders always does.",
     "Create a RequestAuthentication that selects the gateway's Pods.",
 )
 INTERNAL_GATEWAY = warning(

@@ -58,9 +58,14 @@ def described(route: Object) -> str:
     if "safeRegex" in match:
         said.append(f"path like {match['safeRegex'].get('regex', '')}")
     said += [f"header {each.get('name')}" for each in match.get("headers", ())]
-    said += [f"claim {'.'.join(step['key'] for step in each['path'][1:])}" for each in match.get("dynamicMetadata", ())]
+    said += [_claim(each) for each in match.get("dynamicMetadata", ())]
     said += [f"parameter {each.get('name')}" for each in match.get("queryParameters", ())]
     return ", ".join(said)
+
+
+def _claim(matcher: Object) -> str:
+    name = ".".join(segment["key"] for segment in matcher["path"][1:])
+    return f"no such claim {name}" if matcher.get("invert") else f"claim {name}"
 
 
 def _matches(match: Object, facts: Facts) -> bool:

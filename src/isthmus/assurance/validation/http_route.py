@@ -9,9 +9,9 @@ from isthmus.assurance.validation.http_extras import extras
 from isthmus.assurance.validation.problems import Problem, entry
 from isthmus.assurance.validation.route_parts import HEADER_NAME, destination, gateway_names, header_changes, routes
 from isthmus.assurance.validation.terms import Object, bad_host, dns_label, labels, positive_port, regex
+from isthmus.model.routing import claim_named
 
 _WAYS = ("route", "redirect", "directResponse", "delegate")
-_CLAIM = "@request.auth.claims"
 _BODY_BYTES_MAX = 1024 * 1024
 
 
@@ -66,7 +66,7 @@ def _match(match: Object, path: str, on_gateway: bool) -> Iterator[Problem]:
 def _name_in_match(name: str, group: str, where: str, on_gateway: bool) -> Iterator[Problem]:
     if not name:
         yield Problem(codes.BAD_HEADER, where, "a name must not be empty")
-    elif name.startswith(_CLAIM) and group != "queryParams":
+    elif group != "queryParams" and claim_named(name):
         if not on_gateway:
             yield Problem(
                 codes.NOT_DONE_HERE,

@@ -38,7 +38,7 @@ def virtual_service(item: Object) -> Iterator[Problem]:
         )
     yield from _hosts(hosts, gateways)
     yield from gateway_names(gateways, "spec.gateways")
-    on_gateway = any(name != "mesh" for name in gateways)
+    on_gateway = delegate or any(name != "mesh" for name in gateways)
     for index, route in enumerate(spec.get("http") or []):
         yield from http_route(route, f"spec.http[{index}]", delegate, on_gateway)
     for index, route in enumerate(spec.get("tls") or []):
