@@ -48,7 +48,7 @@ def main(settings_path: str) -> int:
     """Runs until SIGTERM. The exit code is 1 if it cannot serve."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
-        settings = msgspec.json.decode(Path(settings_path).read_bytes(), type=ApiServerSettings)
+        settings = _settings(Path(settings_path))
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(serve(settings))
     except (OSError, ValueError, StorageFailed) as error:
@@ -57,11 +57,20 @@ def main(settings_path: str) -> int:
     return 0
 
 
+def _settings(path: Path) -> ApiServerSettings:
+    """Raises OSError, ValueError."""
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=ApiServerSettings)
+    except msgspec.MsgspecError as error:
+        raise ValueError(f"{path}: {error}") from None
+
+
 async def serve(settings: ApiServerSettings) -> None:
-    """Until SIGTERM or SIGINT. Raises StorageFailed once the disk refuses a write."""
+    """Until SIGTERM or SIGINT. Raises ValueError for what cannot be listened on, StorageFailed once the disk refuses a write."""
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    listeners = _sockets(settings)
     directory = Path(settings.directory)
     credentials = load_or_create(directory, settings.cluster_id, settings.tls_names)
     persistence = Persistence(directory / "objects.db")
@@ -84,7 +93,7 @@ async def serve(settings: ApiServerSettings) -> None:
     connections = Connections(http, _tls(credentials), settings.limits)
     async with asyncio.TaskGroup() as group:
         tidying = group.create_task(housekeeping.run(), name="housekeeping")
-        accepting = group.create_task(connections.serve(_sockets(settings)), name="accept")
+        accepting = group.create_task(connections.serve(listeners), name="accept")
         gc.collect()
         gc.freeze()
         gc.set_threshold(*_GARBAGE_THRESHOLDS)
@@ -102,17 +111,29 @@ async def serve(settings: ApiServerSettings) -> None:
 
 
 def _sockets(settings: ApiServerSettings) -> list[socket.socket]:
+    """Raises ValueError for what cannot be listened on."""
     found = [socket.socket(fileno=descriptor) for descriptor in settings.inherited_fds]
-    for address in settings.bind:
-        host, _, port = address.rpartition(":")
-        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, int(port)))
-        found.append(listener)
+    found += [_bound(address) for address in settings.bind]
+    if not found:
+        raise ValueError("bind: name at least one HOST:PORT to listen on")
     for listener in found:
         listener.setblocking(False)
         listener.listen(_BACKLOG)
     return found
+
+
+def _bound(address: str) -> socket.socket:
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        raise ValueError(f"bind: {address!r} is not HOST:PORT")
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, int(port)))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ValueError(f"bind: {address} cannot be listened on: {error}") from None
+    return listener
 
 
 def _tls(credentials: Credentials) -> ssl.SSLContext:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 
-class Limits(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class Limits(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """What clients may hold, and for how long. The defaults are far from what a mesh on one machine needs."""
 
     connections: int = 8192
@@ -24,7 +24,7 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     """Bodies of more than 64 KB that are received at once; the next one is told to come again."""
 
 
-class ApiServerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
+class ApiServerSettings(msgspec.Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """`directory` keeps everything (mode 0700): database, keys, the administrator's token. `bind` are `host:port`.
 
     `inherited_fds` are listening sockets that the parent opened, for example outside this process's network namespace. `tls_names` are the DNS
