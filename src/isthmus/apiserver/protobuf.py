@@ -175,6 +175,10 @@ def _integer(value: int | bytes) -> int:
     return value - (1 << 64) if value >= 1 << 63 else value
 
 
+def _boolean(value: int | bytes) -> bool:
+    return bool(_integer(value))
+
+
 def _bytes(value: int | bytes) -> bytes:
     if not isinstance(value, bytes):
         raise BadProtobuf("text or a message was expected")
@@ -230,10 +234,10 @@ def _json(value: int | bytes) -> Any:
         raise BadProtobuf(f"JSON inside it cannot be read: {error}") from None
 
 
-def _schema_or(name: str, other: Field) -> Decode:
-    """What is either a schema or something else: field 1 or 2 is which of the two. One that is nothing but a boolean is written as that."""
+def _schema_or(other: Field, *, schema_is: int) -> Decode:
+    """What is either a schema (the field of that number) or something else (the other one of fields 1 and 2)."""
     schema = Field("schema", _of_message("apiextensions/v1.JSONSchemaProps"), stays=True)
-    message = {1: schema, 2: other} if name == "schema" else {1: other, 2: schema}
+    message = {schema_is: schema, 3 - schema_is: other}
 
     def decode_it(value: int | bytes) -> Any:
         parts = _decoded(value, message)
@@ -251,7 +255,7 @@ _DECODERS: dict[str, Decode] = {
     "string": _text,
     "integer": _integer,
     "number": _number,
-    "boolean": lambda value: bool(_integer(value)),
+    "boolean": _boolean,
     "bytes": lambda value: base64.b64encode(_bytes(value)).decode(),
     "quantity": lambda value: _decoded(value, _RAW).get("text", ""),
     "int-or-string": _int_or_string,
@@ -259,9 +263,9 @@ _DECODERS: dict[str, Decode] = {
     "micro-time": _micro_time,
     "json": _json,
     "strings": lambda value: _decoded(value, _STRINGS).get("items", []),
-    "schema-or-boolean": _schema_or("boolean", Field("allows", lambda value: bool(_integer(value)), stays=True)),
+    "schema-or-boolean": _schema_or(Field("allows", _boolean, stays=True), schema_is=2),
     "schema-or-list": _schema_or(
-        "schema", Field("list", _of_message("apiextensions/v1.JSONSchemaProps"), is_list=True)
+        Field("list", _of_message("apiextensions/v1.JSONSchemaProps"), is_list=True), schema_is=1
     ),
-    "schema-or-strings": _schema_or("schema", Field("list", _text, is_list=True)),
+    "schema-or-strings": _schema_or(Field("list", _text, is_list=True), schema_is=1),
 }
