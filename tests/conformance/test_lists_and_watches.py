@@ -255,3 +255,13 @@ async def test_every_error_is_a_status(server, namespace):
     assert [answer.code for answer in answers[2:]] == [400, 405]
     assert answers[0].code == 404
     assert all(answer.body.get("kind") == "Status" for answer in answers if answer.text.startswith("{"))
+
+
+@pytest.mark.parametrize("number", ["ten", "1.5", "99999999999999999999"])
+async def test_a_number_that_is_none_is_refused_and_not_passed_over(server, maps, number):
+    answers = [
+        await server.get(maps, limit=number),
+        await server.get(maps, watch="true", timeoutSeconds=number),
+    ]
+
+    assert [(answer.code, answer.body["reason"]) for answer in answers] == [(400, "BadRequest")] * 2

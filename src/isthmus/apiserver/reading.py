@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import msgspec
 from aiohttp import web
 
@@ -17,6 +19,7 @@ from isthmus.apiserver.watching import JSON, TABLE, Watches, WatchOptions, parti
 
 _encode = msgspec.json.Encoder().encode
 _WATCH_SECONDS_DEFAULT = 1800.0
+_WHOLE_NUMBER = re.compile(r"-?[0-9]{1,18}")
 
 
 class Reading:
@@ -83,6 +86,9 @@ def options_of(request: web.BaseRequest, target: Target) -> WatchOptions:
         raise bad_request(f"invalid resource version {since!r}")
     initial = bodies.flag(request, "sendInitialEvents")
     timeout = query.get("timeoutSeconds", "")
+    for name in ("limit", "timeoutSeconds"):
+        if query.get(name) and not _WHOLE_NUMBER.fullmatch(query[name]):
+            raise bad_request(f"{name}: {query[name][:40]!r} is not a whole number")
     labels, fields = query.get("labelSelector", ""), query.get("fieldSelector", "")
     if target.name:
         fields = f"metadata.name={target.name}" + (f",{fields}" if fields else "")
