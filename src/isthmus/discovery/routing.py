@@ -15,6 +15,7 @@ from isthmus.model.routing import (
     ConnectionRoute,
     ConnectionRule,
     Handling,
+    HeaderChanges,
     HttpRule,
     RequestMatch,
     Route,
@@ -138,10 +139,29 @@ def _resolved(rule: HttpRule, match: RequestMatch, name: str, port: int, scope: 
             (_upstream(target, port, snapshot), weight, headers) for target, weight, headers in rule.targets
         ),
         mirrors=tuple((_upstream(target, port, snapshot), percent) for target, percent in rule.mirrors),
-        handling=_at_port(rule.handling, port),
+        handling=_with_retries(_at_port(rule.handling, port), snapshot),
         origin=rule.origin,
         hashes=tuple(dict.fromkeys(found for found in hashes if found is not None)),
     )
+
+
+def route_of_mesh(upstream: str, hashed: ConsistentHash | None, snapshot: Snapshot) -> Route | None:
+    """For a host that no rule is about, where the mesh has retries of its own."""
+    if snapshot.settings.retries is None:
+        return None
+    return Route(
+        name="default",
+        match=RequestMatch(),
+        clusters=((upstream, 1, HeaderChanges()),),
+        mirrors=(),
+        handling=Handling(retries=snapshot.settings.retries),
+        hashes=(hashed,) if hashed else (),
+    )
+
+
+def _with_retries(handling: Handling, snapshot: Snapshot) -> Handling:
+    asked = snapshot.settings.retries
+    return handling if handling.retries or asked is None else replace(handling, retries=asked)
 
 
 def _at_port(handling: Handling, port: int) -> Handling:

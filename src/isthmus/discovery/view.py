@@ -17,7 +17,7 @@ from isthmus.discovery.headless import as_called
 from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.ingress import gateway_ports, topology_for
 from isthmus.discovery.naming import name_table, virtual_ips
-from isthmus.discovery.routing import connections_for, extra_hosts, http_routes, rules_held
+from isthmus.discovery.routing import connections_for, extra_hosts, http_routes, route_of_mesh, rules_held
 from isthmus.discovery.security import authorization_for
 from isthmus.discovery.sight import Sight, sight_of
 from isthmus.discovery.spreading import Spread, Use, spread, uses_of
@@ -147,6 +147,9 @@ def upstream_of(
     connections: tuple[ConnectionRoute, ...] = ()
     if held and not use.subset and not port.protocol.is_opaque:
         routes = http_routes(held, scope, port.number, snapshot, MESH)
+    if not routes and not use.subset and not port.protocol.is_opaque:
+        of_mesh = route_of_mesh(f"outbound|{port.number}||{service.hostname}", use.policy.hash, snapshot)
+        routes = (of_mesh,) if of_mesh else ()
     if held and not use.subset and not port.protocol.is_http:
         connections = connections_for(held, scope, port, ips, snapshot)
     return Upstream(

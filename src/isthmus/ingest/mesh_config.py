@@ -12,20 +12,24 @@ from isthmus.api.core import ConfigMap
 from isthmus.api.networking import ConnectionPool as ConnectionPoolObject
 from isthmus.api.networking import LocalitySetting, TcpKeepalive, ZoneAwareSetting
 from isthmus.api.networking import TrafficPolicy as TrafficPolicyObject
+from isthmus.api.virtual_service import Retries as RetriesObject
 from isthmus.ingest.discovery_selectors import BadSelector, selectors_of
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
 from isthmus.ingest.peer_bundles import bundle_endpoints, peer_authorities
 from isthmus.ingest.providers import providers_of
 from isthmus.ingest.proxy_configs import default_config_of, default_issues
+from isthmus.ingest.route_limits import refused_retries
 from isthmus.ingest.sidecars import REGISTRY_ONLY
 from isthmus.ingest.telemetry_providers import KEYS as TELEMETRY_KEYS
 from isthmus.ingest.telemetry_providers import telemetry_defaults_of
 from isthmus.ingest.traffic_policies import locality_of, mesh_policy_of, zone_aware_of
+from isthmus.ingest.virtual_services import retries_of
 from isthmus.model.identity import TrustDomain
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId, Hostname, covers
 from isthmus.model.proxy_config import ProxyConfig
 from isthmus.model.proxy_config_words import Word
+from isthmus.model.routing import Retries
 from isthmus.model.security import PathNormalization
 from isthmus.model.selectors import LabelSelector
 from isthmus.model.snapshot import MeshSettings
@@ -54,6 +58,7 @@ _READ = frozenset(
         "discoverySelectors",
         "extensionProviders",
         "pathNormalization",
+        "defaultHttpRetryPolicy",
         "enablePrometheusMerge",
         *_EXPORTS,
         *TELEMETRY_KEYS,
@@ -63,6 +68,11 @@ _READ = frozenset(
 
 class BadMeshConfig(ValueError):
     """A value in MeshConfig that cannot be used: which field, and why."""
+
+
+def not_read(config: Mapping[str, Any]) -> list[str]:
+    """The keys that have no effect, sorted."""
+    return sorted(config.keys() - _READ)
 
 
 def with_mesh_config(settings: MeshSettings, config: Mapping[str, Any]) -> MeshSettings:
@@ -75,6 +85,7 @@ def with_mesh_config(settings: MeshSettings, config: Mapping[str, Any]) -> MeshS
         peer_trust_domains=_peer_domains(config.get("caCertificates") or (), settings.trust_domain),
         locality=_locality(config) or settings.locality,
         traffic_policy=_traffic_policy(config),
+        retries=_retries(config.get("defaultHttpRetryPolicy")),
         providers=providers_of(config)[0],
         discovery=_discovery(config.get("discoverySelectors")),
         telemetry=_telemetry(config),
@@ -132,7 +143,7 @@ def from_config_map(
         issues.append(unusable(_KEY, error))
     issues += [
         issue(Severity.INFO, f"{_KEY}.{name}", f"{name} is not read by this version", "leave it, or take it out")
-        for name in sorted(config.keys() - _READ)
+        for name in not_read(config)
     ]
     issues += [
         issue(Severity.ERROR, f"{_KEY}", wrong, "correct it; until then its policies deny")
@@ -254,6 +265,18 @@ def _locality(config: Mapping[str, Any]) -> LocalityPreference | None:
         return None if places is None else locality_of(msgspec.convert(places, type=LocalitySetting))
     except (msgspec.ValidationError, ValueError) as error:
         raise BadMeshConfig(f"{'localityLbSetting' if zones is None else 'zoneAwareLbSetting'}: {error}") from None
+
+
+def _retries(said: Any) -> Retries | None:
+    if said is None:
+        return None
+    try:
+        found = retries_of(msgspec.convert(said, type=RetriesObject, strict=False), "defaultHttpRetryPolicy")
+    except (msgspec.ValidationError, ValueError) as error:
+        raise BadMeshConfig(f"defaultHttpRetryPolicy: {error}") from None
+    for where, why in refused_retries(found):
+        raise BadMeshConfig(f"{where.replace('retries', 'defaultHttpRetryPolicy', 1)}: {why}")
+    return found
 
 
 def _traffic_policy(config: Mapping[str, Any]) -> TrafficPolicy:

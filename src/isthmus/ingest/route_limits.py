@@ -119,7 +119,7 @@ def _handling(said: Handling) -> Wrong:
             yield "rewrite", "uri and uriRegexRewrite exclude each other"
     yield from _seconds(said.timeout_seconds, "timeout")
     if said.retries:
-        yield from _retries(said.retries)
+        yield from refused_retries(said.retries)
     if said.fault:
         yield from _fault(said.fault)
     if said.cors:
@@ -136,7 +136,7 @@ def _redirect(said: Redirect) -> Wrong:
         yield from _substitution(said.regex, "redirect.uriRegexRewrite")
 
 
-def _retries(said: Retries) -> Wrong:
+def refused_retries(said: Retries) -> Wrong:
     yield from _whole(said.attempts, "retries.attempts", _WHOLE_MAX)
     yield from _seconds(said.per_try_seconds, "retries.perTryTimeout")
     if said.back_off_seconds is not None and not 0.001 <= said.back_off_seconds <= _BACK_OFF_MAX:

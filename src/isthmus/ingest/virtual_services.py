@@ -200,7 +200,7 @@ class _Reader:
             rewrite_authority=rewrite.authority,
             rewrite_regex=(regex.match, regex.rewrite) if regex else None,
             timeout_seconds=_seconds(route.timeout, f"{field}.timeout"),
-            retries=_retries(route.retries, f"{field}.retries") if route.retries else None,
+            retries=retries_of(route.retries, f"{field}.retries") if route.retries else None,
             fault=self._fault(route.fault, f"{field}.fault") if route.fault else None,
             cors=_cors(route.cors_policy, f"{field}.corsPolicy") if route.cors_policy else None,
             headers=self._changes(route.headers, f"{field}.headers"),
@@ -317,7 +317,8 @@ def _redirect(said: api.Redirect) -> Redirect:
     )
 
 
-def _retries(said: api.Retries, field: str) -> Retries:
+def retries_of(said: api.Retries, field: str) -> Retries:
+    """Raises ValueError for a time that is none."""
     per_try = _seconds(said.per_try_timeout, f"{field}.perTryTimeout")
     return Retries(
         attempts=said.attempts,

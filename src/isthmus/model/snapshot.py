@@ -21,7 +21,7 @@ from isthmus.model.lookups import ByHost, grouped
 from isthmus.model.names import ClusterId, Hostname, MeshId, Namespace, NetworkId, ServiceKey
 from isthmus.model.proxy_config import NOTHING_SAID, ProxyConfig, ProxyConfigRule, ProxyConfigs
 from isthmus.model.quotas import QuotaUse
-from isthmus.model.routing import VirtualService
+from isthmus.model.routing import Retries, VirtualService
 from isthmus.model.security import (
     AuthorizationPolicy,
     AuthorizationProvider,
@@ -104,6 +104,8 @@ class MeshSettings:
     wishes: Wishes = field(default_factory=Wishes)
     traffic_policy: TrafficPolicy = field(default_factory=TrafficPolicy)
     """Of every destination, where its own rules are silent."""
+    retries: Retries | None = None
+    """For requests that no rule says retries for; None is our own default."""
     networks: MeshNetworks = field(default_factory=MeshNetworks)
     providers: tuple[AuthorizationProvider, ...] = ()
     telemetry: TelemetryDefaults = field(default_factory=TelemetryDefaults)

@@ -89,6 +89,7 @@ def test_a_kind_without_its_group_is_pointed_at_it() -> None:
         ({"extensionProviders": [{"name": "a"}, {"name": "a"}, {}]},
          ["ISM0704 extensionProviders[2].name", "ISM0719 extensionProviders[1].name"]),
         ({"trustDomian": "a"}, ["ISM0731 trustDomian"]),
+        ({"dnsRefreshRate": "5s", "defaultHttpRetryPolicy": {"attempts": 0}}, ["ISM0737 dnsRefreshRate"]),
         ({"extensionProviders": [{"name": "a", "envoyExtAuthzGrpc": {"service": "a.b", "port": "nine"}},
                                  {"name": "b", "opentelemetry": {"service": "a.b", "port": 0}}]},
          ["ISM0739 extensionProviders[0].envoyExtAuthzGrpc", "ISM0739 extensionProviders[1].opentelemetry"]),

@@ -27,6 +27,7 @@ from isthmus.assurance.validation.shapes import (
     whole,
 )
 from isthmus.assurance.validation.terms import Object, bad_host, bad_url, dns_label, export_to, is_cidr
+from isthmus.ingest.mesh_config import not_read
 from isthmus.ingest.providers import providers_of
 from isthmus.ingest.proxy_configs import default_config_of
 from isthmus.ingest.telemetry_providers import telemetry_defaults_of
@@ -127,6 +128,8 @@ def _meaning(config: Object) -> Iterator[Problem]:
     for wrong in (*providers_of(config)[1], *telemetry_defaults_of(config)[1]):
         where, _, why = wrong.partition(": ")
         yield Problem(codes.LEFT_OUT, where, why)
+    for name in not_read(config):
+        yield Problem(codes.NOT_READ, name, "is not read by this version")
     for word in default_config_of(config)[1]:
         code = codes.MALFORMED if word.is_wrong else codes.NOT_READ
         yield Problem(code, f"defaultConfig.{word.field}", word.why)
