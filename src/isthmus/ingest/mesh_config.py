@@ -66,13 +66,16 @@ _READ = frozenset(
 )
 
 
+_SO_ANYWAY = (("enableAutoMtls", True),)
+
+
 class BadMeshConfig(ValueError):
     """A value in MeshConfig that cannot be used: which field, and why."""
 
 
 def not_read(config: Mapping[str, Any]) -> list[str]:
-    """The keys that have no effect, sorted."""
-    return sorted(config.keys() - _READ)
+    """The keys that have no effect, sorted: but for those that say how it is anyway."""
+    return sorted(name for name in config.keys() - _READ if (name, config[name]) not in _SO_ANYWAY)
 
 
 def with_mesh_config(settings: MeshSettings, config: Mapping[str, Any]) -> MeshSettings:

@@ -152,9 +152,11 @@ def _document(given: Any, text: Any, kind: str, cluster: ClusterId, found: list[
     subject = Subject(cluster, kind, "istio-system", kind.lower())
 
     def told(problem: Problem) -> Issue:
-        code = codes.INVALID if problem.is_error else codes.INVALID_WARNING
+        code, what = codes.INVALID if problem.is_error else codes.INVALID_WARNING, f"{problem} ({problem.code.id})"
+        if problem.code.severity is Severity.INFO:
+            code, what = problem.code, str(problem)
         return Issue(
-            subject=subject, code=code.id, severity=code.severity, what=f"{problem} ({problem.code.id})",
+            subject=subject, code=code.id, severity=code.severity, what=what,
             fix=problem.fix, field=problem.path,
         )  # fmt: skip
 
