@@ -24,6 +24,8 @@ CLUSTER = os.environ.get("CLUSTER_ID", "")
 class Hello(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
+    wbufsize = -1
+    """An answer leaves in one piece. With a head that has gone ahead, nobody else can be asked when something on the way is killed."""
     is_well = True
 
     def do_GET(self) -> None:
