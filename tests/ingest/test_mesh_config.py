@@ -102,6 +102,30 @@ defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: 7}}, outlierDetect
     assert policy.outliers == OutlierDetection(consecutive_errors=4)
 
 
+def test_numbers_may_be_in_quotes_wherever_they_stand(words):
+    text = """
+tcpKeepalive: {probes: "2"}
+defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: "7"}}}
+defaultHttpRetryPolicy: {attempts: "4"}
+localityLbSetting: {distribute: [{from: "eu/*", to: {"eu/*": "100"}}]}
+"""
+
+    snapshot = words.snapshot(words.cluster("east", config(words, text)))
+
+    assert snapshot.issues == ()
+    assert snapshot.settings.traffic_policy.pool == ConnectionPool(max_connections=7, keepalive=Keepalive(2))
+    assert snapshot.settings.retries.attempts == 4
+    assert [share for _, to in snapshot.settings.locality.distribute for _, share in to] == [100]
+
+
+def test_what_is_no_number_is_told_with_its_place(words):
+    text = "defaultTrafficPolicy: {connectionPool: {tcp: {maxConnections: many}}}"
+
+    [issue] = words.snapshot(words.cluster("east", config(words, text))).issues
+
+    assert "`connectionPool.tcp.maxConnections`" in issue.what
+
+
 def test_zones_come_before_places(words):
     text = "zoneAwareLbSetting: {failover: [{from: eu, to: us}]}\nlocalityLbSetting: {failoverPriority: [a]}\n"
 

@@ -237,7 +237,12 @@ def decode(kind: Kind, body: bytes | msgspec.Raw | dict[str, object]) -> Kuberne
             plain = msgspec.json.decode(body) if isinstance(body, bytes | msgspec.Raw) else body
             return msgspec.convert(_without_nulls(kind, plain), type=kind.type)
     except (msgspec.ValidationError, msgspec.DecodeError) as error:
-        raise UndecodableObject(str(error).replace("`$.", "`")) from None
+        raise UndecodableObject(why_not(error)) from None
+
+
+def why_not(error: msgspec.MsgspecError) -> str:
+    """What is wrong, with its place as Kubernetes writes it (`spec.ports[0].port`)."""
+    return str(error).replace("`$.", "`")
 
 
 def _without_nulls(kind: Kind, body: object) -> object:

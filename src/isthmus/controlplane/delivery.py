@@ -232,9 +232,7 @@ class Delivery:
     def _taken(self) -> None:
         """A stream has sent its news, or has them under way."""
         self.convergence.took(max(0.0, self._now() - self._began))
-        self._waiting -= 1
-        if not self._waiting:
-            self._all_told.set()
+        self._one_less()
 
     def _one_less(self) -> None:
         self._waiting -= 1

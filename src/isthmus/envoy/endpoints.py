@@ -111,10 +111,8 @@ def _within_limit(weighted: Sequence[tuple[Destination, int]]) -> tuple[tuple[De
     """Never 0, which Envoy refuses, and never more in one locality than 32 bits, which it refuses too."""
     weights = [weight for _, weight in weighted]
     total = sum(weights)
-    if total <= _WEIGHT_MAX - len(weights) and min(weights) > 0:
-        return tuple(weighted)
-    if total <= _WEIGHT_MAX - len(weighted):
-        return tuple((destination, max(weight, 1)) for destination, weight in weighted)
+    if total <= _WEIGHT_MAX - len(weights):
+        return tuple([(destination, weight or 1) for destination, weight in weighted])
     room = _WEIGHT_MAX - len(weighted)
     return tuple((destination, max(weight * room // total, 1)) for destination, weight in weighted)
 

@@ -15,6 +15,7 @@ from isthmus.api.networking import TrafficPolicy as TrafficPolicyObject
 from isthmus.api.virtual_service import Retries as RetriesObject
 from isthmus.ingest.discovery_selectors import BadSelector, selectors_of
 from isthmus.ingest.mesh_networks import BadMeshNetworks, mesh_networks_of
+from isthmus.ingest.mesh_values import read_as
 from isthmus.ingest.peer_bundles import bundle_endpoints, peer_authorities
 from isthmus.ingest.providers import providers_of
 from isthmus.ingest.proxy_configs import default_config_of, default_issues
@@ -264,9 +265,9 @@ def _locality(config: Mapping[str, Any]) -> LocalityPreference | None:
     zones, places = config.get("zoneAwareLbSetting"), config.get("localityLbSetting")
     try:
         if zones is not None:
-            return zone_aware_of(msgspec.convert(zones, type=ZoneAwareSetting))
-        return None if places is None else locality_of(msgspec.convert(places, type=LocalitySetting))
-    except (msgspec.ValidationError, ValueError) as error:
+            return zone_aware_of(read_as(ZoneAwareSetting, zones))
+        return None if places is None else locality_of(read_as(LocalitySetting, places))
+    except ValueError as error:
         raise BadMeshConfig(f"{'localityLbSetting' if zones is None else 'zoneAwareLbSetting'}: {error}") from None
 
 
@@ -274,8 +275,8 @@ def _retries(said: Any) -> Retries | None:
     if said is None:
         return None
     try:
-        found = retries_of(msgspec.convert(said, type=RetriesObject, strict=False), "defaultHttpRetryPolicy")
-    except (msgspec.ValidationError, ValueError) as error:
+        found = retries_of(read_as(RetriesObject, said), "defaultHttpRetryPolicy")
+    except ValueError as error:
         raise BadMeshConfig(f"defaultHttpRetryPolicy: {error}") from None
     for where, why in refused_retries(found):
         raise BadMeshConfig(f"{where.replace('retries', 'defaultHttpRetryPolicy', 1)}: {why}")
@@ -285,20 +286,19 @@ def _retries(said: Any) -> Retries | None:
 def _traffic_policy(config: Mapping[str, Any]) -> TrafficPolicy:
     """What holds for every destination: defaultTrafficPolicy, and what older MeshConfigs say one by one."""
     try:
-        whole = msgspec.convert(config.get("defaultTrafficPolicy") or {}, type=TrafficPolicyObject)
+        whole = read_as(TrafficPolicyObject, config.get("defaultTrafficPolicy") or {})
         pool = whole.connection_pool or ConnectionPoolObject()
         keepalive = config.get("tcpKeepalive")
         tcp = msgspec.structs.replace(
             pool.tcp,
             connect_timeout=pool.tcp.connect_timeout or str(config.get("connectTimeout") or ""),
-            tcp_keepalive=pool.tcp.tcp_keepalive
-            or (msgspec.convert(keepalive, type=TcpKeepalive) if keepalive else None),
+            tcp_keepalive=pool.tcp.tcp_keepalive or (read_as(TcpKeepalive, keepalive) if keepalive else None),
         )
         upgrade = pool.http.h2_upgrade_policy or str(config.get("h2UpgradePolicy") or "")
         pool = ConnectionPoolObject(tcp=tcp, http=msgspec.structs.replace(pool.http, h2_upgrade_policy=upgrade))
         said = pool != ConnectionPoolObject()
         return mesh_policy_of(msgspec.structs.replace(whole, connection_pool=pool if said else None))
-    except (msgspec.ValidationError, ValueError) as error:
+    except ValueError as error:
         raise BadMeshConfig(f"defaultTrafficPolicy, connectTimeout, tcpKeepalive or h2UpgradePolicy: {error}") from None
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from isthmus.api.meta import PortNumber, Wire
 from isthmus.ingest.checked import WHOLE_MAX
 from isthmus.ingest.command_operators import bad_format
+from isthmus.ingest.mesh_values import read_as
 from isthmus.ingest.route_limits import CONTROL, HEADER, HEADER_BYTES_MAX
 from isthmus.model.durations import seconds_of
 from isthmus.model.security import AuthorizationProvider
@@ -56,15 +55,13 @@ def providers_of(config: Mapping[str, Any]) -> tuple[tuple[AuthorizationProvider
             if isinstance(entry, Mapping) and kind in entry:
                 try:
                     found.append(_provider(str(entry.get("name", "")), entry[kind], is_grpc))
-                except (msgspec.ValidationError, ValueError) as error:
-                    why = str(error).replace("`$.", "`")
-                    wrong.append(f"extensionProviders[{index}].{kind}: {why}: the provider is left out")
+                except ValueError as error:
+                    wrong.append(f"extensionProviders[{index}].{kind}: {error}: the provider is left out")
     return tuple(sorted(found)), tuple(wrong)
 
 
 def _provider(name: str, raw: object, is_grpc: bool) -> AuthorizationProvider:
-    # MeshConfig is read as Istio reads it, which takes a number in quotes, and its own examples have such ports.
-    said = msgspec.convert(raw, type=_Service, strict=False)
+    said = read_as(_Service, raw)
     timeout = seconds_of(said.timeout)
     status = int(said.status_on_error)
     body = said.include_request_body_in_check or _Body()

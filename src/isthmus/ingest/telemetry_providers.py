@@ -6,11 +6,10 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import msgspec
-
 from isthmus.api.meta import PortNumber, Wire
 from isthmus.ingest.checked import WHOLE_MAX
 from isthmus.ingest.command_operators import bad_format
+from isthmus.ingest.mesh_values import read_as
 from isthmus.model.addresses import is_port
 from isthmus.model.durations import seconds_of
 from isthmus.model.telemetry import LogKind, LogProvider, TelemetryDefaults, TraceKind, TraceProvider
@@ -72,18 +71,17 @@ def telemetry_defaults_of(config: Mapping[str, Any]) -> tuple[TelemetryDefaults,
     for index, name, kind, raw in _entries(config):
         try:
             if kind == "envoyFileAccessLog":
-                logs[name] = _file(name, msgspec.convert(raw, type=_FileLog, strict=False))
+                logs[name] = _file(name, read_as(_FileLog, raw))
             elif kind in _LOG_SERVERS:
-                logs[name] = _log_server(name, _LOG_SERVERS[kind], msgspec.convert(raw, type=_Server, strict=False))
+                logs[name] = _log_server(name, _LOG_SERVERS[kind], read_as(_Server, raw))
             elif kind == PROMETHEUS:
                 metrics.append(name)
             elif kind in _TRACES:
-                traces[name] = _trace_server(name, _TRACES[kind], msgspec.convert(raw, type=_TraceServer, strict=False))
+                traces[name] = _trace_server(name, _TRACES[kind], read_as(_TraceServer, raw))
             else:
                 others.append(name)
-        except (msgspec.ValidationError, ValueError) as error:
-            why = str(error).replace("`$.", "`")
-            wrong.append(f"extensionProviders[{index}].{kind}: {why}: the provider is left out")
+        except ValueError as error:
+            wrong.append(f"extensionProviders[{index}].{kind}: {error}: the provider is left out")
     old = _legacy_traces(config)
     if old:
         traces[old.name] = old

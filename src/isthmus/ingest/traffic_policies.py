@@ -9,6 +9,7 @@ from math import isqrt
 import msgspec
 
 from isthmus.api import networking as api
+from isthmus.api.registry import why_not
 from isthmus.ingest.checked import Checked
 from isthmus.model.issues import Issue, Severity, Subject
 from isthmus.model.names import ClusterId
@@ -120,7 +121,10 @@ class PolicyReader:
                 settings = msgspec.convert(raw, type=api.TrafficPolicy)
             except msgspec.ValidationError as error:
                 self._said.tell(
-                    Severity.ERROR, where, f"cannot be read: {error}", "correct it; until then it has no effect"
+                    Severity.ERROR,
+                    where,
+                    f"cannot be read: {why_not(error)}",
+                    "correct it; until then it has no effect",
                 )
                 continue
             if settings.port is None or not settings.port.number:

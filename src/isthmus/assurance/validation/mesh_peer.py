@@ -33,4 +33,4 @@ def mesh_peer(item: Object) -> Iterator[Problem]:
     obj = decode(KINDS["MeshPeer"], item)
     assert isinstance(obj, MeshPeer), "the kind's own type"
     for issue in mesh_peer_of(obj, ClusterId(""), _ANY_MESH)[1]:
-        yield Problem(_CODES.get(issue.field, codes.MALFORMED), f"{issue.field}", issue.what, issue.fix)
+        yield Problem(_CODES.get(issue.field, codes.MALFORMED), issue.field, issue.what, issue.fix)
