@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
-import uuid
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +13,8 @@ from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature, encode_dss_signature
+
+from isthmus.apiserver.uids import new_uid
 
 ISSUER = "https://kubernetes.default.svc.cluster.local"
 SECONDS_MIN = 600
@@ -53,7 +54,7 @@ class Tokens:
             "iat": now,
             "nbf": now,
             "iss": ISSUER,
-            "jti": str(uuid.uuid4()),
+            "jti": new_uid(),
             "sub": f"system:serviceaccount:{namespace}:{account}",
             "kubernetes.io": {"namespace": namespace, "serviceaccount": {"name": account, "uid": account_uid}}
             | (bound_to or {}),

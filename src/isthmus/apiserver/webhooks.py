@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-import uuid
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from isthmus.apiserver.match_conditions import NotEvaluated
 from isthmus.apiserver.service_addresses import NoAddress, service_addresses
 from isthmus.apiserver.status import Refused
 from isthmus.apiserver.store import Object, Store
+from isthmus.apiserver.uids import new_uid
 from isthmus.apiserver.webhook_shapes import ClientConfig, Webhook, webhooks_of
 
 _BY_NAME = {kind.name: kind for kind in BUILT_IN}
@@ -118,7 +118,7 @@ class Webhooks:
         kind = admission.asked_as(webhook, change, self._kinds, self._labels(change.namespace))
         if kind is None:
             return None
-        uid = str(uuid.uuid4())
+        uid = new_uid()
         review = admission.review(change, kind, uid)
         if not _meets_conditions(webhook, change, review["request"]):
             return None
