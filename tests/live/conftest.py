@@ -201,7 +201,7 @@ class Mesh:
 
     def _where(self, rule: dict[str, Any]) -> tuple[str, str, str, str]:
         group, _, version = rule["apiVersion"].partition("/")
-        return group, version, rule["metadata"]["namespace"], rule["kind"].lower() + "s"
+        return group, version, rule["metadata"]["namespace"], re.sub("y$", "ie", rule["kind"].lower()) + "s"
 
     def scale(self, cluster: str, deployment: str, replicas: int, namespace: str = "sample") -> None:
         body = {"spec": {"replicas": replicas}}

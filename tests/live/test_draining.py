@@ -100,6 +100,50 @@ def test_a_rule_of_one_primary_leaves_the_other_s_proxies_byte_identical(mesh, u
     assert differs.stdout.splitlines()[1].split() == ["VirtualService", "sample", "answered", "west", "<none>"]
 
 
+UNUSABLE = {
+    "apiVersion": "networking.istio.io/v1alpha3",
+    "kind": "EnvoyFilter",
+    "metadata": {"name": "unusable", "namespace": "sample"},
+    "spec": {
+        "configPatches": [
+            {
+                "applyTo": "CLUSTER",
+                "match": {"context": "SIDECAR_OUTBOUND"},
+                "patch": {"operation": "MERGE", "value": {"connect_timeout": "-1s"}},
+            }
+        ]
+    },
+}
+"""What no Envoy takes, in every cluster of each sidecar."""
+
+
+def test_what_one_cluster_s_envoys_refuse_leaves_the_other_s_proxies_byte_identical(mesh, until):
+    """And nobody's requests fail: those who refuse it keep what they had."""
+
+    def refusals(cluster: str) -> set[str]:
+        """Who has refused something, by the beginning of its name."""
+        rows = mesh.client.control_plane(cluster, "debug/syncz")
+        return {
+            row["proxy"].partition("-")[0]
+            for row in rows
+            if any(kind["lastError"] for kind in row["resources"].values())
+        }
+
+    before = {app: dump(mesh, "west", app) for app in ("client", "helloworld")}
+    with mesh.load("east") as east, mesh.load("west") as west, mesh.applied("east", UNUSABLE):
+        found = until("east's refuse it", lambda: {"client", "helloworld"} <= (told := refusals("east")) and told)
+        east.goes_on(50)
+        west.goes_on(50)
+        after = {app: dump(mesh, "west", app) for app in ("client", "helloworld")}
+        elsewhere = refusals("west")
+
+    print(f"refused by {sorted(found)} in east")
+    assert after == before
+    assert elsewhere == set()
+    assert (east.summary.failed, west.summary.failed) == (0, 0)
+    until("everybody has what he should have", lambda: refusals("east") == set())
+
+
 def test_rules_are_replicated_on_request_and_another_hand_s_are_left_alone(mesh, until):
     def status() -> str:
         return mesh.ask("west", 1, path="/hello")[0].get("error", "")[:8]

@@ -6,7 +6,9 @@ import json
 
 import pytest
 
+from isthmus.localruntime.availability import losses
 from isthmus.localruntime.mesh_client import MeshRefused
+from isthmus.localruntime.plan import decode_plan
 
 pytestmark = pytest.mark.live
 
@@ -42,6 +44,32 @@ def test_without_its_control_plane_traffic_goes_on(mesh, until):
     until("it was started again", lambda: mesh.pods("east", "istiod")[0]["restarts"] == before + 1)
     until("it is ready", lambda: mesh.pods("east", "istiod")[0]["ready"] == "1/1")
     until("its proxies are back", lambda: {"client", "helloworld"} <= connected(mesh))
+
+
+def test_the_share_of_control_that_a_loss_leaves_is_the_computed_one(mesh, until):
+    """Of every proxy of both clusters, when east's control plane is gone; and no request fails for it."""
+    plan = decode_plan(mesh.client.state.plan_file.read_bytes())
+    computed = {loss.what: loss for loss in losses(plan)}["control plane of east"]
+    proxies = {
+        cluster: sum(pod["ready"] in ("2/2", "1/1") and pod["labels"].get("app") != "istiod" for pod in entry["pods"])
+        for entry in mesh.status()["clusters"]
+        for cluster in [entry["id"]]
+    }
+
+    def controlled() -> int:
+        return sum(len(found) for cluster in proxies for found in mesh.control_planes_of(cluster).values())
+
+    until("all have control", lambda: controlled() == sum(proxies.values()))
+    with mesh.load("east") as load:
+        with mesh.scaled("east", "istiod", 0, "istio-system"):
+            until("it is gone", lambda: not mesh.pods("east", "istiod"))
+            left = controlled() / sum(proxies.values())
+            load.goes_on(50)
+        until("all have control again", lambda: controlled() == sum(proxies.values()))
+
+    print(f"of {proxies}: {left:.0%} had control, {computed.control:.0%} is computed")
+    assert left == computed.control == 0.5
+    assert (load.summary.failed, computed.requests) == (0, 1.0)
 
 
 def test_another_replica_of_a_control_plane_takes_over_and_re_sends_nothing(mesh, until):

@@ -1,4 +1,4 @@
-"""Promises of deployment models that need no mesh of their own: places, names that the mesh does not show, gateways in turn, who has no proxy."""
+"""Promises of deployment models that need no mesh of their own: places, names without addresses, gateways and theirs, who has no proxy."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import kubernetes
 import pytest
 
 pytestmark = pytest.mark.live
@@ -129,3 +130,205 @@ def test_who_has_no_proxy_answers_on_its_own_network_alone_and_it_is_said_why(me
     assert missing["verdict"] != "given"
     assert "proxy" in json.dumps(missing), missing
     until("it is gone", lambda: ip not in hosts(mesh, "west"))
+
+
+def service(name: str, **spec: Any) -> dict[str, Any]:
+    return {"metadata": {"name": name, "labels": spec.pop("labels", {})}, "spec": spec}
+
+
+@contextmanager
+def entered_by_a_name_at_another_port(mesh) -> Iterator[None]:
+    """West's gateway listens at 16443, too, and what says so has no address, but a host name: one that east's own DNS knows."""
+    east, west = mesh.core("east"), mesh.core("west")
+    gateway = west.read_namespaced_service(GATEWAY, SYSTEM)
+    network = {"topology.istio.io/network": gateway.metadata.labels["topology.istio.io/network"]}
+    ports = [{"name": port.name, "port": port.port, "targetPort": port.target_port} for port in gateway.spec.ports]
+    other = {"name": "tls-other", "port": 16443, "targetPort": 15443}
+    east.create_namespaced_service("sample", service("door", clusterIP="None", ports=[{"name": "tls", "port": 16443}]))
+    slices = kubernetes.client.DiscoveryV1Api(east.api_client)
+    slice_ = {
+        "metadata": {"name": "door-1", "labels": {"kubernetes.io/service-name": "door"}},
+        "addressType": "IPv4",
+        "ports": [{"name": "tls", "port": 16443}],
+        "endpoints": [{"addresses": [mesh.gateway("west")], "conditions": {"ready": True}}],
+    }
+    slices.create_namespaced_endpoint_slice("sample", slice_)
+    labels = network | {"networking.istio.io/gatewayPort": "16443"}
+    named = service("named-door", labels=labels, selector=gateway.spec.selector, ports=[other])
+    try:
+        west.create_namespaced_service(SYSTEM, named)
+        status = {"status": {"loadBalancer": {"ingress": [{"hostname": "door.sample.svc.cluster.local"}]}}}
+        west.patch_namespaced_service_status("named-door", SYSTEM, status)
+        no_network: dict[str, Any] = {
+            "metadata": {"labels": dict.fromkeys(network)},
+            "spec": {"ports": [*ports, other]},
+        }
+        west.patch_namespaced_service(GATEWAY, SYSTEM, no_network)
+        yield
+    finally:
+        before = {"metadata": {"labels": network}, "spec": {"ports": ports}}
+        west.patch_namespaced_service(GATEWAY, SYSTEM, before)
+        west.delete_namespaced_service("named-door", SYSTEM)
+        east.delete_namespaced_service("door", "sample")
+        slices.delete_namespaced_endpoint_slice("door-1", "sample")
+
+
+def test_a_gateway_may_be_known_by_a_name_and_have_another_port(mesh, until):
+    def entered() -> set[int]:
+        """The ports at which east's client knocks at west's gateway."""
+        host = hosts(mesh, "east").get(mesh.gateway("west"))
+        return {host["address"]["socket_address"]["port_value"]} if host else set()
+
+    with entered_by_a_name_at_another_port(mesh):
+        until("east's client calls west at the name's address and the other port", lambda: entered() == {16443})
+        answers = Counter(answer.get("version") or answer["error"] for answer in mesh.ask("east", 40))
+        assert set(answers) == {"v1", "v2"}, dict(answers)
+    until("at the usual one again", lambda: entered() == {15443})
+
+
+def test_an_endpoint_of_one_cluster_is_known_to_every_control_plane(mesh, until):
+    """West's Pods, as a proxy of each control plane has them: by their addresses in west, as so much more of west's gateway in east."""
+
+    def known() -> tuple[int, int]:
+        own = {pod["ip"] for pod in mesh.pods("west", "helloworld")}
+        far = hosts(mesh, "east").get(mesh.gateway("west"))
+        return len(own & hosts(mesh, "west").keys()), far["weight"] if far else 0
+
+    until("one, to both", lambda: known() == (1, 1))
+    with mesh.scaled("west", "helloworld-v2", 3):
+        until("three, to both", lambda: known() == (3, 3))
+    until("one again, to both", lambda: known() == (1, 1))
+
+
+@contextmanager
+def mesh_config(mesh, cluster: str, text: str) -> Iterator[None]:
+    core = mesh.core(cluster)
+    core.create_namespaced_config_map(SYSTEM, {"metadata": {"name": "istio"}, "data": {"mesh": text}})
+    try:
+        yield
+    finally:
+        core.delete_namespaced_config_map("istio", SYSTEM)
+
+
+def test_a_service_that_is_cluster_local_is_answered_in_the_callers_cluster_alone(mesh, until):
+    """As east's MeshConfig says; west's says nothing, and goes on to call both."""
+    local = "serviceSettings: [{settings: {clusterLocal: true}, hosts: [helloworld.sample.svc.cluster.local]}]"
+
+    def answered(cluster: str) -> set[str]:
+        return {answer.get("cluster") or answer["error"] for answer in mesh.ask(cluster, 40)}
+
+    with mesh_config(mesh, "east", local):
+        until("east keeps to itself", lambda: mesh.gateway("west") not in hosts(mesh, "east"))
+        assert answered("east") == {"east"}
+        assert answered("west") == {"east", "west"}
+    until("east calls both again", lambda: answered("east") == {"east", "west"})
+
+
+def tcp_entry(name: str, address: str, port: int) -> dict[str, Any]:
+    """A host without an address, on a port that others have, too."""
+    return {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "ServiceEntry",
+        "metadata": {"name": name, "namespace": "sample"},
+        "spec": {
+            "hosts": [f"{name}.example"],
+            "ports": [{"number": 9999, "name": "tcp", "protocol": "TCP", "targetPort": port}],
+            "resolution": "STATIC",
+            "endpoints": [{"address": address}],
+        },
+    }
+
+
+GREETING = """
+import socket, sys
+for name in sys.argv[1:]:
+    try:
+        with socket.create_connection((name, 9999), timeout=5) as connection:
+            connection.sendall(b"hello\\n")
+            print(socket.gethostbyname(name), connection.makefile().readline().strip())
+    except OSError as error:
+        print("failed", error)
+"""
+
+
+def test_two_names_without_an_address_and_with_the_same_port_lead_to_two_places(mesh, until):
+    """TCP has no name in it: by the address that each was given alone can the caller's sidecar tell them apart."""
+    [echo] = mesh.pods("east", "tcp-echo")
+    with (
+        mesh.applied("east", tcp_entry("echoing", echo["ip"], 9000)),
+        mesh.applied("east", tcp_entry("greeting", echo["ip"], 9001)),
+    ):
+        first, second = until(
+            "both answer",
+            lambda: (
+                (said := mesh.python("east", GREETING, "echoing.example", "greeting.example").splitlines())
+                and not any(line.startswith("failed") for line in said)
+                and said
+            ),
+        )
+    print(f"echoing.example: {first}; greeting.example: {second}")
+    assert first.startswith("240.240.")
+    assert second.startswith("240.240.")
+    assert first.split()[0] != second.split()[0]
+    assert (first.split()[1], first.split()[-1]) == ("v1", "hello"), "the port that echoes"
+    assert "welcome to v1" in second, "the port at which the server speaks first"
+
+
+@contextmanager
+def helloworld_at(mesh, node: str, version: str) -> Iterator[str]:
+    """One helloworld on a node of east's, with a sidecar."""
+    variables = [{"name": "SERVICE_VERSION", "value": version}, {"name": "CLUSTER_ID", "value": "east"}]
+    container = {
+        "name": "helloworld",
+        "image": "isthmus/helloworld",
+        "env": variables,
+        "ports": [{"containerPort": 5000}],
+    }
+    labels = {"app": "helloworld", "version": version}
+    there = {"kubernetes.io/hostname": node}
+    spec = {"nodeSelector": there, "serviceAccountName": "helloworld", "containers": [container]}
+    core = mesh.core("east")
+    core.create_namespaced_pod("sample", {"metadata": {"name": version, "labels": labels}, "spec": spec})
+    try:
+        yield version
+    finally:
+        if any(pod["name"] == version for pod in mesh.pods("east", "helloworld")):
+            core.delete_namespaced_pod(version, "sample")
+
+
+def test_zone_by_zone_and_then_to_the_other_region_without_a_failed_request(mesh, until):
+    """First the caller's own zone, without it another zone of the region, without that the other region."""
+    core = mesh.core("east")
+    zones = {node.metadata.name: node.metadata.labels["topology.kubernetes.io/zone"] for node in core.list_node().items}
+    [client] = mesh.pods("east", "client")
+    own_zone = client["node"]
+    other_zone = next(name for name, zone in zones.items() if zone != zones[own_zone])
+    by_locality = {
+        "apiVersion": "networking.istio.io/v1",
+        "kind": "DestinationRule",
+        "metadata": {"name": "near", "namespace": "sample"},
+        "spec": {"host": "helloworld", "trafficPolicy": {"outlierDetection": {}}},
+    }
+    seen: list[str] = []
+
+    def answering() -> set[str]:
+        found = [answer.get("version") or answer["error"] for answer in mesh.ask("east", 30)]
+        seen.extend(found)
+        return set(found)
+
+    with (
+        mesh.scaled("east", "helloworld-v1", 0),
+        helloworld_at(mesh, own_zone, "own-zone"),
+        helloworld_at(mesh, other_zone, "other-zone"),
+        mesh.applied("east", by_locality),
+    ):
+        until("both are ready", lambda: [pod["ready"] for pod in mesh.pods("east", "helloworld")] == ["2/2", "2/2"])
+        until("the own zone answers alone", lambda: answering() == {"own-zone"})
+        del seen[:-1]
+        core.delete_namespaced_pod("own-zone", "sample")
+        until("the other zone answers alone", lambda: answering() == {"other-zone"})
+        core.delete_namespaced_pod("other-zone", "sample")
+        until("the other region answers alone", lambda: answering() == {"v2"})
+
+    assert set(seen) == {"own-zone", "other-zone", "v2"}, "none failed"
+    assert seen == sorted(seen, key=["own-zone", "other-zone", "v2"].index), "none went farther than it had to"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import re
 import signal
 import threading
 import time
@@ -229,3 +230,87 @@ def test_a_cluster_leaves_with_its_secret_and_comes_back_with_it(mesh, until, fi
     assert answered_when_gone == {"east"}
     assert answered_when_back == {"east", "west"}
     assert load.failed == []
+
+
+def test_ten_clusters_join_while_it_runs_and_five_leave(mesh, until, figure):
+    """Ten more names for west, each with a secret of its own: ten times as much behind west's gateway, and half of that when five are gone."""
+    core = mesh.core("east")
+    good = yaml.safe_dump(kubeconfig_of(core.read_namespaced_secret(SECRET, SYSTEM)))
+    [control_plane] = mesh.pods("east", "istiod")
+    names = [f"more-{number}" for number in range(10)]
+    until("west alone is known", lambda: weight_of_west(mesh) == 1)
+
+    with Load(mesh).applied() as load:
+        try:
+            started = time.monotonic()
+            for name in names:
+                core.create_namespaced_secret(SYSTEM, remote_secret(f"remote-{name}", **{name: good}))
+            until("all are there", lambda: weight_of_west(mesh) == 11)
+            joined = time.monotonic() - started
+            assert {row(mesh, name)["state"] for name in names} == {"live"}
+            started = time.monotonic()
+            for name in names[5:]:
+                core.delete_namespaced_secret(f"remote-{name}", SYSTEM)
+            until("five have left", lambda: weight_of_west(mesh) == 6)
+            left = time.monotonic() - started
+            load.goes_on(until)
+        finally:
+            for secret in core.list_namespaced_secret(SYSTEM).items:
+                if secret.metadata.name.startswith("remote-more-"):
+                    core.delete_namespaced_secret(secret.metadata.name, SYSTEM)
+        until("west alone is known again", lambda: weight_of_west(mesh) == 1)
+
+    figure(f"ten joined in {joined:.2f} s, five left in {left:.2f} s: {load.told}")
+    assert load.failed == []
+    assert all(load.looks)
+    assert mesh.pods("east", "istiod") == [control_plane], "nothing was started again"
+
+
+def weight_of_west(mesh: Any) -> float:
+    """What west's gateway counts for in east's client: as many times as much as the one Pod of east."""
+    found = re.findall(
+        r"^outbound\|5000\|\|helloworld\.sample\.svc\.cluster\.local::(\S+?):\d+::weight::(\d+)$",
+        mesh.envoy("east", "sample", "client", "clusters"),
+        re.M,
+    )
+    weights = {address: int(weight) for address, weight in found}
+    far = weights.pop(mesh.gateway("west"), 0)
+    return far / sum(weights.values())
+
+
+def test_a_remote_secret_is_made_renewed_and_taken_away_by_a_command(mesh, until):
+    core = mesh.core("east")
+    secret = core.read_namespaced_secret(SECRET, SYSTEM)
+    again = {"metadata": {"name": SECRET, "labels": secret.metadata.labels}, "data": secret.data}
+
+    def command(*arguments: str) -> None:
+        done = mesh.isthmus(*arguments, KUBECONFIG=str(mesh.client.state.kubeconfig))
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    def token() -> str:
+        return str(kubeconfig_of(core.read_namespaced_secret(SECRET, SYSTEM))["users"][0]["user"]["token"])
+
+    core.delete_namespaced_secret(SECRET, SYSTEM)
+    try:
+        until("west is forgotten", lambda: not west_is_known(mesh))
+        command("link", "east", "west", "--one-way")
+        until("west is known", lambda: west_is_known(mesh))
+        made = token()
+        with Load(mesh).applied() as load:
+            command("link", "east", "west", "--one-way")
+            assert token() == made, "a second run changes nothing"
+            command("link", "east", "west", "--one-way", "--renew")
+            assert token() != made
+            until("the new one is used", lambda: row(mesh)["state"] == "live" and not row(mesh)["replacement"])
+            load.goes_on(until)
+        command("unlink", "east", "west", "--yes")
+        until("west is forgotten again", lambda: not west_is_known(mesh))
+    finally:
+        present = [found.metadata.name for found in core.list_namespaced_secret(SYSTEM).items]
+        if SECRET in present:
+            core.delete_namespaced_secret(SECRET, SYSTEM)
+        core.create_namespaced_secret(SYSTEM, again)
+    until("west is known as before", lambda: west_is_known(mesh) and row(mesh)["state"] == "live")
+
+    assert load.failed == []
+    assert all(load.looks)

@@ -38,6 +38,29 @@ def test_both_versions_answer_each_client(mesh, cluster):
     assert {(answer["caller"], answer["self"]) for answer in answers} == {(CLIENT_ID, SERVER_ID)}
 
 
+def test_pods_of_two_networks_with_the_same_address_are_each_given_their_own(mesh):
+    """What an address means depends on its network: each proxy has the workload beside it, and its own identity."""
+    own = {cluster: {pod["ip"]: pod for pod in mesh.cluster(cluster)["pods"]} for cluster in ("east", "west")}
+    shared = [ip for ip in own["east"].keys() & own["west"].keys() if own["east"][ip]["namespace"] == "sample"]
+    assert shared, "the two networks have the same range, and are filled from its beginning"
+
+    for ip in shared:
+        for cluster in ("east", "west"):
+            pod = own[cluster][ip]
+            page = json.loads(mesh.envoy(cluster, "sample", pod["name"], "config_dump"))
+            [bootstrap] = [each for each in page["configs"] if "BootstrapConfigDump" in each["@type"]]
+            assert bootstrap["bootstrap"]["node"]["metadata"]["CLUSTER_ID"] == cluster
+            certificates = json.loads(mesh.envoy(cluster, "sample", pod["name"], "certs"))["certificates"]
+            names = {
+                name["uri"]
+                for each in certificates
+                for chain in each["cert_chain"]
+                for name in chain["subject_alt_names"]
+            }
+            assert names == {f"spiffe://cluster.local/ns/sample/sa/{pod['labels']['app']}"}
+    print(f"in both networks: {', '.join(sorted(shared))}")
+
+
 def test_the_way_to_the_other_network_leads_through_its_gateway_and_only_there(mesh):
     received = "tcp.outbound_.5000_._.helloworld.sample.svc.cluster.local;.downstream_cx_rx_bytes_total"
     before = mesh.counter("west", "istio-system", "istio-eastwestgateway", received)
@@ -127,6 +150,7 @@ def test_a_workload_that_shows_no_certificate_is_refused(mesh):
     """Passing west's gateway by the right SNI is not enough: the server's sidecar asks for a certificate of the mesh."""
     script = """
 import socket, ssl, sys
+from cryptography import x509
 context = ssl.create_default_context()
 context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
 context.set_alpn_protocols(["istio"])
@@ -136,12 +160,17 @@ connection.setsockopt(socket.SOL_SOCKET, 36, 1337)
 connection.connect((sys.argv[1], 15443))
 try:
     secure = context.wrap_socket(connection, server_hostname="outbound_.5000_._.helloworld.sample.svc.cluster.local")
+    shown = x509.load_der_x509_certificate(secure.getpeercert(binary_form=True)).extensions
+    print(*shown.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.UniformResourceIdentifier))
     secure.sendall(b"GET /hello HTTP/1.1\\r\\nHost: helloworld.sample\\r\\n\\r\\n")
     print("received", secure.recv(1000))
 except OSError as error:
     print("refused")
 """
-    assert mesh.python("east", script, mesh.gateway("west")).split()[0] == "refused"
+    shown, answer = mesh.python("east", script, mesh.gateway("west")).splitlines()
+
+    assert shown == SERVER_ID, "what is seen through the gateway is the workload's own certificate"
+    assert answer == "refused"
 
 
 @pytest.mark.parametrize("cluster", ["east", "west"])
@@ -151,12 +180,48 @@ def test_names_of_services_resolve_in_workloads(mesh, cluster):
     addresses = mesh.python(cluster, script).split()
 
     service = mesh.core(cluster).read_namespaced_service("helloworld", "sample")
+    other = mesh.core("east" if cluster == "west" else "west").read_namespaced_service("helloworld", "sample")
     assert addresses == [service.spec.cluster_ip] * 2
-    told = mesh.isthmus("dns", "explain", "helloworld", "--from", "client", "--in-cluster", cluster, "-o", "json")
-    assert told.returncode == 0, told.stderr
-    [step] = json.loads(told.stdout)["steps"]
+    assert service.spec.cluster_ip != other.spec.cluster_ip, "each cluster has given it an address of its own"
+    told = mesh.envoy(cluster, "sample", "client", "config_dump")
+    assert f'"{service.spec.cluster_ip}"' in told
+    assert f'"{other.spec.cluster_ip}"' not in told
+    explained = mesh.isthmus("dns", "explain", "helloworld", "--from", "client", "--in-cluster", cluster, "-o", "json")
+    assert explained.returncode == 0, explained.stderr
+    [step] = json.loads(explained.stdout)["steps"]
     assert (step["name"], step["asked"][0]["by"]) == ("helloworld.sample.svc.cluster.local", "the proxy")
     assert step["asked"][0]["addresses"] == [service.spec.cluster_ip]
+
+
+def test_the_sidecar_answers_questions_over_udp_and_over_tcp(mesh):
+    """Both are captured, whatever name server the Pod asks; what the mesh does not know is answered by the cluster's own."""
+    script = """
+import socket, struct, sys
+def question(name):
+    labels = b"".join(bytes([len(label)]) + label.encode() for label in name.split("."))
+    return struct.pack("!6H", 7, 0x100, 1, 0, 0, 0) + labels + bytes(1) + struct.pack("!2H", 1, 1)
+def shown(answer):
+    flags, _, answers = struct.unpack("!3H", answer[2:8])
+    return socket.inet_ntoa(answer[-4:]) if answers else f"code {flags & 15}"
+for name in sys.argv[2:]:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as udp:
+        udp.settimeout(5)
+        udp.sendto(question(name), (sys.argv[1], 53))
+        print(shown(udp.recv(4096)))
+    with socket.create_connection((sys.argv[1], 53), timeout=5) as tcp:
+        asked = question(name)
+        tcp.sendall(struct.pack("!H", len(asked)) + asked)
+        with tcp.makefile("rb") as answers:
+            print(shown(answers.read(struct.unpack("!H", answers.read(2))[0])))
+"""
+    core = mesh.core("east")
+    own = core.read_namespaced_service("helloworld", "sample").spec.cluster_ip
+    api = core.read_namespaced_service("kubernetes", "default").spec.cluster_ip
+    names = [f"{name}.svc.cluster.local" for name in ("helloworld.sample", "kubernetes.default", "nobody.sample")]
+
+    said = mesh.python("east", script, "192.0.2.53", *names).split("\n")[:-1]
+
+    assert said == [own, own, api, api, "code 3", "code 3"], "each over UDP and over TCP"
 
 
 @pytest.mark.parametrize("cluster", ["east", "west"])

@@ -77,9 +77,9 @@ def when_east_s_is_gone_west_s_takes_over_and_re_sends_nothing(mesh, until):
 
 
 def control_goes_on_with_the_other_one(mesh, until):
-    """New configuration, a new namespace with its roots, a new Pod with its certificate: all from west, for center."""
+    """New configuration for both that were east's; a new namespace with its roots, a new Pod with its certificate, for center: all from west."""
     mesh.apply("west", RULE)
-    until("center obeys west's rule", lambda: obeys(mesh, "center"))
+    until("center and east obey west's rule", lambda: obeys(mesh, "center") and obeys(mesh, "east"))
     mesh.scale("center", "helloworld-v2", 2)
     until("a new Pod is ready", lambda: [pod["ready"] for pod in mesh.pods("center", "helloworld")] == ["2/2", "2/2"])
     core = mesh.core("center")
@@ -89,7 +89,7 @@ def control_goes_on_with_the_other_one(mesh, until):
         lambda: core.list_namespaced_config_map("later", field_selector="metadata.name=istio-ca-root-cert").items,
     )
     mesh.remove("west", RULE)
-    until("center obeys no more", lambda: not obeys(mesh, "center"))
+    until("they obey no more", lambda: not obeys(mesh, "center") and not obeys(mesh, "east"))
 
 
 def east_s_proxies_return_to_it_when_it_is_back_and_are_sent_nothing_again(mesh, until):
