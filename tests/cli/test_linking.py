@@ -208,6 +208,37 @@ def test_the_secrets_of_a_cluster_tell_when_credentials_expire(kubeconfig: str) 
     assert row["credentialExpires"].startswith("20")
 
 
+def test_a_kubeconfig_that_is_named_means_its_clusters_and_no_mesh_on_this_machine(
+    kubeconfig: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(kubeconfig, "link", "east", "west")
+    monkeypatch.setenv("KUBECONFIG", kubeconfig)
+
+    shown = CliRunner().invoke(isthmus, ["remote-clusters", "-o", "json"])
+
+    rows = json.loads(shown.stdout)["remoteClusters"]
+    assert [(row["istiod"], row["id"], row["syncStatus"]) for row in rows] == [
+        ("east", "west", "unknown"),
+        ("west", "east", "unknown"),
+    ]
+    assert shown.stderr.startswith("read from the remote secrets of east, west alone: ")
+
+
+def test_a_cluster_that_does_not_answer_hides_no_other(kubeconfig: str, tmp_path: Path) -> None:
+    run(kubeconfig, "link", "east", "west")
+    document = yaml.safe_load(Path(kubeconfig).read_text())
+    next(each for each in document["clusters"] if each["name"] == "west")["cluster"]["server"] = "https://127.0.0.1:1"
+    other = tmp_path / "other"
+    other.write_text(yaml.safe_dump(document))
+
+    shown = run(str(other), "remote-clusters")
+    of_west = run(str(other), "remote-clusters", "--context", "west")
+
+    assert (shown.exit_code, "istio-remote-secret-west" in shown.stdout) == (0, True)
+    assert shown.stderr.splitlines()[0].startswith("west: ")
+    assert of_west.exit_code == 1
+
+
 def test_a_server_on_localhost_is_warned_of(kubeconfig: str) -> None:
     made = run(kubeconfig, "create-remote-secret", "--context", "west", "--name", "west")
 

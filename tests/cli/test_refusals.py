@@ -41,6 +41,9 @@ PAGES = {
         {"namespace": "shop", "resource": "services", "used": 11, "allowed": 10},
         {"namespace": "bank", "resource": "services", "used": 1, "allowed": 10},
     ],
+    "/control-plane/east/istiod/debug/readyz": [],
+    "/control-plane/east/istiod/debug/issues": [],
+    "/control-plane/east/istiod/debug/clusterz": [],
 }  # fmt: skip
 
 
@@ -154,6 +157,24 @@ def test_peers_are_data_on_stdout_and_what_is_wrong_with_them_on_stderr(run, run
     assert "bank.example" in out
     assert err.splitlines() == ["bank (east): spec.imports: no such service"]
     assert [(row["mesh"], row["istiod"]) for row in json.loads(as_json)["peers"]] == [("bank", "east")]
+
+
+def test_remote_clusters_says_which_mesh_is_asked(run, running, tmp_path, monkeypatch):
+    """Also where KUBECONFIG is that mesh's own, as its guides say; another one means other clusters."""
+    own = tmp_path / "state" / "two-shores" / "kubeconfig"
+    (own.parent / "plan.json").touch()
+    without = run("remote-clusters")
+    monkeypatch.setenv("KUBECONFIG", str(own))
+    with_its_own = run("remote-clusters")
+    monkeypatch.setenv("KUBECONFIG", str(tmp_path / "another"))
+    with_another = run("remote-clusters")
+    by_name = run("remote-clusters", "--name", "two-shores")
+
+    for _, _, err in (without, with_its_own, by_name):
+        assert err.startswith("as the control planes of two-shores, on this machine, say:")
+    assert with_another[0] != 0
+    assert "another" in with_another[2]
+    assert "on this machine" not in with_another[2]
 
 
 def test_quotas_of_one_namespace_and_none_of_one_that_has_none(run, running):

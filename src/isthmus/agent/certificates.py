@@ -13,8 +13,8 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
-import structlog
 
+from isthmus.agent.answers import NOBODY_ANSWERED, FirstAnswer, explained, nobody_answered
 from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.tls import NOBODY
 from isthmus.kubernetes.token_claims import account_of
@@ -27,9 +27,6 @@ _RENEW_AT = 0.5
 _JITTER = 0.05
 _BACK_OFF_FIRST = 0.2
 _BACK_OFF_MAX = 15.0
-NOBODY_ANSWERED = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
-
-log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +149,7 @@ class CertificateHolder:
         self._certificate_was_refused = False
         self._asked_in_vain = 0
         """How often in a row nobody answered."""
+        self._first = FirstAnswer("certificate")
         self._control_planes = control_planes
         self._cluster = cluster
         self._identity = identity
@@ -171,12 +169,13 @@ class CertificateHolder:
                 certificate = await self.request(self._seconds)
             except (grpc.aio.AioRpcError, ValueError, OSError) as error:
                 self.last_error = explained(error)
-                log.warning("no certificate", error=self.last_error, token=self._token_file)
+                self._first.missing(error, token=self._token_file)
                 self._make_do(error)
                 await asyncio.sleep(back_off * random.uniform(0.8, 1.2))
                 back_off = min(back_off * 2, _BACK_OFF_MAX)
                 continue
             back_off = _BACK_OFF_FIRST
+            self._first.came()
             self.current, self.last_error = certificate, ""
             self._changed(certificate)
             due = seconds_to_renewal(certificate.facts, datetime.now(UTC), random.uniform(-_JITTER, _JITTER))
@@ -191,9 +190,9 @@ class CertificateHolder:
 
     def _make_do(self, error: Exception) -> None:
         """With the last good one of this identity, but only where nobody answered: who was refused gets none."""
-        if self.current is not None or not isinstance(error, grpc.aio.AioRpcError):
+        if self.current is not None:
             return
-        kept = self._last_good() if error.code() in NOBODY_ANSWERED else None
+        kept = self._last_good() if nobody_answered(error) else None
         if kept is not None:
             self.current = kept
             self._changed(kept)
@@ -274,10 +273,3 @@ def seconds_to_renewal(facts: x509.CertificateFacts, now: datetime, jitter: floa
     life = (facts.not_after - facts.not_before).total_seconds()
     due = facts.not_before.timestamp() + life * (_RENEW_AT - _JITTER + jitter)
     return max(1.0, due - now.timestamp())
-
-
-def explained(error: Exception) -> str:
-    """In one line: of a call what its other side says."""
-    if isinstance(error, grpc.aio.AioRpcError):
-        return f"{error.code().name}: {error.details()}"
-    return str(error)

@@ -17,7 +17,8 @@ from typing import Any
 import grpc.aio
 import structlog
 
-from isthmus.agent.certificates import ControlPlanes, Credentials, explained
+from isthmus.agent.answers import explained
+from isthmus.agent.certificates import ControlPlanes, Credentials
 from isthmus.agent.envoy_admin import EnvoyAdmin, EnvoyUnavailable
 from isthmus.envoy.resources import BUNDLES
 from isthmus.xds.client import follow, leave

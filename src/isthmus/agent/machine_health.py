@@ -11,8 +11,9 @@ from typing import Any
 import grpc.aio
 import structlog
 
+from isthmus.agent.answers import explained
 from isthmus.agent.asking import ask
-from isthmus.agent.certificates import ControlPlanes, Credentials, explained
+from isthmus.agent.certificates import ControlPlanes, Credentials
 from isthmus.xds.client import report_health
 from isthmus.xds.health import HealthReport
 

@@ -12,10 +12,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc.aio
-import structlog
 from google.protobuf.message import DecodeError
 
-from isthmus.agent.certificates import NOBODY_ANSWERED, ControlPlanes, Credentials, explained
+from isthmus.agent.answers import FirstAnswer, explained, nobody_answered
+from isthmus.agent.certificates import ControlPlanes, Credentials
 from isthmus.envoy import bundles, name_table, own_trust, resources
 from isthmus.envoy.bundles import Bundles
 from isthmus.envoy.resources import BUNDLES, NAME_TABLE, OWN_TRUST
@@ -25,8 +25,6 @@ from isthmus.xds.client import follow
 
 _BACK_OFF_FIRST = 0.1
 _BACK_OFF_MAX = 2.0
-
-log = structlog.get_logger()
 
 
 class Subscription:
@@ -59,6 +57,7 @@ class Subscription:
         self._named = named
         self._trusted = trusted
         self._asked = asked
+        self._first = FirstAnswer("stream from the control plane")
         self.last_error = ""
         self.received_at: float | None = None
         self.rank: int | None = None
@@ -76,7 +75,7 @@ class Subscription:
                 await self._follow()
             except (grpc.aio.AioRpcError, OSError, ValueError, DecodeError) as error:
                 self.last_error = explained(error)
-                log.warning("nothing from the control plane", error=self.last_error)
+                self._first.missing(error, node=str(self._node["id"]))
                 self._make_do(error)
             if own.cancelling():
                 return  # A cancellation that meets the end of a call comes out of grpc.aio as that call's error.
@@ -85,9 +84,7 @@ class Subscription:
 
     def _make_do(self, error: Exception) -> None:
         """With the last good ones, before anything has come, and only where nobody answered."""
-        if self.received_at is not None or not isinstance(error, grpc.aio.AioRpcError):
-            return
-        if error.code() not in NOBODY_ANSWERED:
+        if self.received_at is not None or not nobody_answered(error):
             return
         names = self._last_names() if NAME_TABLE in self._wanted else None
         peers = self._last_peers()
@@ -118,3 +115,4 @@ class Subscription:
                             self._named(name_table.decode(body))
                 self.received_at = asyncio.get_running_loop().time()
                 self.last_error, self.rank = "", rank
+                self._first.came()

@@ -59,9 +59,9 @@ def every(kubeconfig: str, names: Sequence[str]) -> list[Context]:
         paths = _paths(kubeconfig)
         names = _read(paths, lambda: context_names(paths))
     if not names:
-        raise Failed(
-            "no context: name a kubeconfig with --kubeconfig, or boot a mesh with `isthmus up`", exit_code=BAD_INPUT
-        )
+        looked = os.pathsep.join(map(str, paths))
+        what = f"no context in {looked}: name a kubeconfig with --kubeconfig, or boot a mesh with `isthmus up`"
+        raise Failed(what, exit_code=BAD_INPUT)
     return [chosen(kubeconfig, name) for name in dict.fromkeys(part for given in names for part in given.split(","))]
 
 
@@ -108,10 +108,30 @@ def _paths(given: str) -> list[Path]:
         return [Path.home() / ".kube" / "config"]
 
 
+def meant_outside(given: str) -> list[Path]:
+    """Kubeconfigs that somebody has named and that are of no mesh on this machine: what they mean is elsewhere. Empty if nothing is named."""
+    named = bool(given or os.environ.get("KUBECONFIG"))
+    paths = _paths(given) if named else []
+    return [] if any(_mesh_of(path) for path in paths) else paths
+
+
+def mesh_meant(given: str) -> str:
+    """The name of the mesh on this machine whose kubeconfig is named; empty if that is nobody's, or none is named."""
+    found = (_mesh_of(path) for path in _paths(given))
+    return next((folder.name for folder in found if folder), "")
+
+
+def _mesh_of(kubeconfig: Path) -> state.StateFolder | None:
+    """The mesh on this machine that the kubeconfig is of."""
+    folder = state.StateFolder(kubeconfig.parent)
+    is_one = kubeconfig.name == folder.kubeconfig.name and folder.plan_file.exists()
+    return folder if is_one else None
+
+
 def _addresses_between(kubeconfig: Path) -> dict[str, str]:
     """Of the clusters of a mesh on this machine: its kubeconfig is for this host, inside they have addresses of their own."""
-    folder = state.StateFolder(kubeconfig.parent)
-    if kubeconfig.name != folder.kubeconfig.name or not folder.plan_file.exists():
+    folder = _mesh_of(kubeconfig)
+    if folder is None:
         return {}
     from isthmus.localruntime.plan import decode_plan
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http import HTTPStatus
 from http.client import HTTPException
 from pathlib import Path
@@ -32,7 +32,8 @@ def proxy_status_command(pod: str, cluster: str, name: str, control_plane: str, 
     """Show which proxies are connected to which control plane, and what they have acknowledged.
 
     SYNCED: everything that was sent has been acknowledged. STALE: not yet. NOT SENT: it asked for nothing. ERROR: the proxy refused it,
-    and goes on with what it had; with -o json the reason is in lastError.
+    and goes on with what it had; with -o json the reason is in lastError. ISTIOD is where the Envoy is connected; a proxy that returns to the
+    control plane that it prefers has its agent at that one already, which is then said, too.
 
     \b
     Examples:
@@ -41,7 +42,11 @@ def proxy_status_command(pod: str, cluster: str, name: str, control_plane: str, 
       isthmus proxy-status --control-plane http://127.0.0.1:15014
     """
     found = _connected_at(control_plane) if control_plane else _connected_in(MeshClient(folder_of(name)))
-    rows = [row for row in found if row["proxy"].startswith(pod) and (not cluster or row["cluster_id"] == cluster)]
+    rows = [
+        row
+        for row in each_once(found)
+        if row["proxy"].startswith(pod) and (not cluster or row["cluster_id"] == cluster)
+    ]
     if output == "json":
         print_json({"proxies": rows})
         return
@@ -52,12 +57,31 @@ def proxy_status_command(pod: str, cluster: str, name: str, control_plane: str, 
                 row["proxy"],
                 row["cluster_id"],
                 *(_state(row["resources"].get(kind)) for _, kind in _TYPES),
-                "/".join(filter(None, (row["controlPlane"], row["istiod"]))),
+                ", its agent also ".join((_place(row), *row["alsoAt"])),
                 row["proxy_version"],
             )
-            for row in sorted(rows, key=lambda row: (row["cluster_id"], row["proxy"]))
+            for row in rows
         ],
     )
+
+
+def each_once(rows: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One row for each proxy, also while two control planes have streams of it: where its Envoy is, which is told of listeners. What its agent
+    alone is told may come from the other one; that one is in `alsoAt`."""
+    by_proxy: dict[tuple[str, str], list[dict[str, Any]]] = {}
+    for row in rows:
+        by_proxy.setdefault((row["cluster_id"], row["proxy"]), []).append(row)
+    found = []
+    for _, same in sorted(by_proxy.items()):
+        own, *others = sorted(same, key=lambda row: ("listener" not in row["resources"], -len(row["resources"])))
+        resources = {kind: told for row in reversed(others) for kind, told in row["resources"].items()}
+        found.append(own | {"resources": resources | own["resources"], "alsoAt": [_place(row) for row in others]})
+    return found
+
+
+def _place(row: dict[str, Any]) -> str:
+    """Of a control plane: its cluster, where that is known, and its Pod."""
+    return "/".join(filter(None, (row["controlPlane"], row["istiod"])))
 
 
 def _connected_at(url: str) -> list[dict[str, Any]]:

@@ -11,9 +11,18 @@ from typing import Any
 
 import click
 
-from isthmus.cli.contexts import Context, chosen, kubeconfig_option, over_the_network, system_namespace_option
+from isthmus.cli.contexts import (
+    Context,
+    every,
+    kubeconfig_option,
+    meant_outside,
+    mesh_meant,
+    over_the_network,
+    system_namespace_option,
+)
+from isthmus.cli.errors import Failed
 from isthmus.cli.output import print_json, print_table, wide_output
-from isthmus.cli.running_mesh import mesh_name, rows_of_control_planes
+from isthmus.cli.running_mesh import folder_of, mesh_name, rows_of_control_planes
 
 Object = dict[str, Any]
 
@@ -40,17 +49,22 @@ _WIDE = {"SERVER": "server", "SINCE": "since", "REASON": "reason"}
 def remote_clusters_command(contexts: Sequence[str], kubeconfig: str, namespace: str, name: str, output: str) -> None:
     """Show which other clusters each control plane discovers.
 
+    The control planes of a mesh on this machine are asked themselves. Of clusters elsewhere the remote secrets are read: of those that --context
+    names, or of all that are in the kubeconfig that --kubeconfig or $KUBECONFIG names.
+
     \b
     Examples:
       isthmus remote-clusters
       isthmus remote-clusters -o wide
       isthmus remote-clusters --context production-eu
     """
-    if contexts:
-        rows = [row for context in contexts for row in _from_secrets(chosen(kubeconfig, context), namespace)]
-        click.echo("read from the secrets alone: what the control planes make of them is unknown", err=True)
+    elsewhere = [] if name else meant_outside(kubeconfig)
+    if contexts or elsewhere:
+        rows = _from_clusters(every(kubeconfig, contexts), namespace)
     else:
-        rows = _from_control_planes(name)
+        folder = folder_of(name or mesh_meant(kubeconfig))
+        click.echo(f"as the control planes of {folder.name}, on this machine, say:", err=True)
+        rows = _from_control_planes(folder.name)
     rows.sort(key=lambda row: (row["istiod"], row["id"]))
     if output == "json":
         print_json({"remoteClusters": rows})
@@ -77,6 +91,25 @@ def _from_control_planes(name: str) -> list[Object]:
     return [row | {"since": row["staleSince"]} for row in clusters]
 
 
+def _from_clusters(contexts: Sequence[Context], namespace: str) -> list[Object]:
+    """What is known of each; of one that does not answer it is said why. Raises Failed if none does."""
+    found, silent = [], []
+    for context in contexts:
+        try:
+            found += _from_secrets(context, namespace)
+        except Failed as failure:
+            silent.append(f"{context.name}: {failure}")
+    if len(silent) == len(contexts):
+        raise Failed(*silent)
+    for line in silent:
+        click.echo(line, err=True)
+    names = ", ".join(context.name for context in contexts)
+    click.echo(
+        f"read from the remote secrets of {names} alone: what the control planes make of them is unknown", err=True
+    )
+    return found
+
+
 def _from_secrets(context: Context, namespace: str) -> list[Object]:
     from isthmus.kubernetes.client import ApiClient
     from isthmus.kubernetes.kubeconfig import BadKubeconfig
@@ -95,7 +128,7 @@ def _from_secrets(context: Context, namespace: str) -> list[Object]:
     for secret in over_the_network(listed):
         for cluster in secret.get("data") or {}:
             row: Object = {"id": cluster, "secretName": f"{namespace}/{secret['metadata']['name']}"}
-            row |= {"syncStatus": "unknown", "istiod": context.name or "current context"}
+            row |= {"syncStatus": "unknown", "istiod": context.name}
             try:
                 address = kubeconfig_in(secret, cluster)
             except BadKubeconfig as error:

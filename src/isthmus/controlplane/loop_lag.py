@@ -20,6 +20,8 @@ from isthmus.controlplane.durations import Durations
 
 _LOOK_SECONDS = 0.1
 _LONG_SECONDS = 0.2
+_STARTING_SECONDS = 30.0
+"""Who starts reads and computes everything once, and no proxy waits yet: standing still is nothing to warn of."""
 _BUCKETS = (0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0)
 
 log = structlog.get_logger()
@@ -46,6 +48,7 @@ class LoopLag(Collector):
     async def run(self) -> None:
         """Until cancelled."""
         gc.callbacks.append(self._searches)
+        started = monotonic()
         try:
             while True:
                 due, self._searched = monotonic() + _LOOK_SECONDS, 0.0
@@ -53,7 +56,8 @@ class LoopLag(Collector):
                 late = max(0.0, monotonic() - due)
                 self._lag.took(late)
                 if late > _LONG_SECONDS:
-                    log.warning("the event loop stood still", seconds=round(late, 3), garbage=round(self._searched, 3))
+                    say = log.info if due - started < _STARTING_SECONDS else log.warning
+                    say("the event loop stood still", seconds=round(late, 3), garbage=round(self._searched, 3))
         finally:
             gc.callbacks.remove(self._searches)
 
