@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from forged_certificates import CLIENT, CODE, SERVER, forged
 from free_ports import free_port
+from structlog.testing import capture_logs
 from two_meshes import SHOP, TRUST_DOMAINS, Meshes, OneMesh, export, imported, meshes, peer
 
 from isthmus.controlplane.kept_peers import KeptPeers
@@ -181,6 +182,30 @@ async def test_a_lost_peer_is_stale_since_it_was_heard_last_and_live_when_it_com
             back = await asker.until(lambda news: news is not None and news.state is ImportState.LIVE)
             assert back is not None
             assert (services(back), back.standing, back.stale_since) == (["hello"], Standing.FULL, "")
+
+
+async def test_a_peer_that_starts_later_is_no_warning_and_one_that_stays_away_is_one(monkeypatch) -> None:
+    monkeypatch.setattr("isthmus.controlplane.peer_links._CHECK_SECONDS", 0.05)
+    found, port = two(), free_port()
+    found["a"].objects[-1]["spec"]["controlPlanes"] = [f"127.0.0.1:{port}"]
+
+    with capture_logs() as early:
+        async with asking_mesh(found["a"]) as asker, asyncio.timeout(SECONDS):
+            while not (link := asker.links.links.get(B)) or not link.error:  # noqa: ASYNC110 - nobody is called for it
+                await asyncio.sleep(0.01)
+            async with telling(found["b"], port=port):
+                await asker.until(lambda news: news is not None)
+                warnings = [each for each in early if each["log_level"] == "warning"]
+    monkeypatch.setattr("isthmus.controlplane.peer_links._LATE_SECONDS", 0.2)
+    with capture_logs() as late:
+        async with asking_mesh(found["a"]) as asker, asyncio.timeout(SECONDS):
+            while not late:  # noqa: ASYNC110 - nobody is called for it
+                await asyncio.sleep(0.01)
+            await asyncio.sleep(0.2)
+
+    assert warnings == []
+    assert [(each["event"], each["mesh"]) for each in late] == [("peer not heard yet", B)], "once"
+    assert str(port) in late[0]["error"], "what is waited for has a name"
 
 
 async def test_a_mesh_peer_that_is_deleted_takes_everything_with_it_at_once() -> None:

@@ -166,6 +166,24 @@ async def test_a_server_that_is_not_ready_for_a_kind_yet_is_asked_again_without_
     assert [entry for entry in told if entry["log_level"] == "warning"] == []
 
 
+async def test_a_server_that_starts_later_is_no_alarm_and_one_that_stays_away_is_one(
+    client, server, answers, monkeypatch
+):
+    async def warnings_while_it_hangs_up(times: int) -> list[str]:
+        server.next_answers.extend([answers.hang_up] * times)
+        with structlog.testing.capture_logs() as told:
+            async with following(client):
+                pass
+        return [entry["event"] for entry in told if entry["log_level"] == "warning"]
+
+    early = await warnings_while_it_hangs_up(2)
+    monkeypatch.setattr("isthmus.kubernetes.reflector._LATE_SECONDS", 0.0)
+    late = await warnings_while_it_hangs_up(3)
+
+    assert early == []
+    assert late == ["cannot watch"], "once, however often it is tried"
+
+
 async def test_a_server_that_talks_nonsense_is_not_asked_in_a_hot_loop(server, client, answers):
     await server.write("a", "1")
     server.next_answers.extend([answers.text('{"type":"ERROR","object":{"code":500,"message":"broken"}}\n')] * 3)

@@ -27,6 +27,12 @@ def test_up_ends_with_who_answered_which_way_and_what_to_do_next(isthmus):
     assert done.stdout.count("spiffe://cluster.local/ns/sample/sa/client") == 4
     assert "isthmus down" in done.stdout
     assert "east: istio-system/istiod is ready" in done.stderr, "progress is talk, not data"
+    logs = {log.relative_to(isthmus.home): log.read_text() for log in isthmus.home.glob("*/logs/**/*.log")}
+    said = [f"{log}: {line}" for log, text in logs.items() for line in text.splitlines()]
+    assert [line for line in said if "[warning" in line or "[error" in line] == [], (
+        "who starts first waits for the others"
+    )
+    assert any("certificate issued" in line for line in said), "they have said something"
 
 
 def test_the_readmes_commands_work_as_written(isthmus):

@@ -37,6 +37,8 @@ from isthmus.trust.svid import proven
 
 _CHECK_SECONDS = 1.0
 _PATIENCE_SECONDS = 3.0
+_LATE_SECONDS = 15.0
+"""Control planes that start together hear each other in less."""
 _RETRY_SECONDS_FIRST = 0.2
 _RETRY_SECONDS_MAX = 5.0
 _CONVERSATION_SECONDS = 3600.0
@@ -65,6 +67,7 @@ class Link:
     """One peer, and what is known of it. Times are the loop's."""
 
     asked: Asked
+    since: float
     hearing: Hearing = field(default_factory=Hearing)
     offers: Offers = field(default_factory=Offers)
     refused: dict[str, str] = field(default_factory=dict)
@@ -75,6 +78,8 @@ class Link:
     control_plane: str = ""
     """The one that is heard now."""
     error: str = ""
+    missed: bool = False
+    """It has been said that it was never heard."""
     task: asyncio.Task[None] | None = None
 
     @property
@@ -133,7 +138,7 @@ class PeerLinks:
                     await self._news.wait()
         except TimeoutError:
             late = [mesh for mesh, link in self._links.items() if link.state is ImportState.SYNCING]
-            log.warning("starting without some peers", meshes=late)
+            log.info("starting before some peers are heard", meshes=late)
 
     def _follow(self, wanted: Mapping[MeshId, Asked], tasks: asyncio.TaskGroup) -> None:
         before = dict(self._links)
@@ -155,13 +160,15 @@ class PeerLinks:
     def _begin(self, asked: Asked) -> Link:
         """With what it told before this process began, if that is kept."""
         recalled = self._kept.recalled(asked.mesh, asked.trust_domain)
+        now = asyncio.get_running_loop().time()
         if recalled is None:
-            return Link(asked)
+            return Link(asked, now)
         resources, at = recalled
-        link = Link(asked, Hearing(resources), state=ImportState.STALE, stale_since=at.isoformat(timespec="seconds"))
+        since = at.isoformat(timespec="seconds")
+        link = Link(asked, now, Hearing(resources), state=ImportState.STALE, stale_since=since)
         link.offers, link.refused = offers_of(resources, asked.trust_domain)
         age = max(0.0, (datetime.now(UTC) - at).total_seconds())
-        link.last_contact = asyncio.get_running_loop().time() - age
+        link.last_contact = now - age
         link.standing = self._policy.standing(age)
         return link
 
@@ -206,7 +213,8 @@ class PeerLinks:
         except Exception as error:  # Whatever a stranger says, it ends this connection, and nothing else.
             if not isinstance(error, PeerUnavailable | ssl.SSLError):
                 log.exception("a peer said what we did not expect", mesh=asked.mesh)
-            if str(error) != link.error:
+            is_starting = link.state is ImportState.SYNCING and isinstance(error, PeerUnavailable)
+            if str(error) != link.error and not is_starting:
                 log.warning("peer not heard", mesh=asked.mesh, error=str(error))
             link.error = str(error)
         finally:
@@ -236,11 +244,14 @@ class PeerLinks:
             self._publish()
 
     async def _watch_over(self) -> None:
-        """Only age changes what a peer that is lost counts for."""
+        """Only age changes what a peer that is lost counts for, and makes one that has never been heard worth a warning."""
         while True:
             await asyncio.sleep(_CHECK_SECONDS)
             now = asyncio.get_running_loop().time()
             for link in self._links.values():
+                if link.state is ImportState.SYNCING and not link.missed and now - link.since >= _LATE_SECONDS:
+                    link.missed = True
+                    log.warning("peer not heard yet", mesh=link.asked.mesh, error=link.error)
                 if link.state is ImportState.STALE and link.last_contact is not None:
                     standing = self._policy.standing(now - link.last_contact)
                     if standing is not link.standing:

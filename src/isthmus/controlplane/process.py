@@ -80,6 +80,7 @@ READINESS_PORT = 8080
 _USER_AGENT = "isthmus-control-plane"
 _CONFIG_KEY = "config"
 _RETRY_SECONDS = 0.2
+_LATE_SECONDS = 15.0
 
 log = structlog.get_logger()
 
@@ -359,12 +360,13 @@ async def _config_cluster(home: ApiClient, settings: ControlPlaneSettings) -> As
     if not settings.config_secret:
         yield home
         return
+    began = time.monotonic()
     while True:
         try:
             secret = await home.get(SECRETS, settings.config_secret, settings.system_namespace)
             break
         except (ApiUnavailable, NotFound) as error:
-            log.warning("waiting for the kubeconfig of the config cluster", error=str(error))
+            _waiting(began, "the kubeconfig of the config cluster", error)
             await asyncio.sleep(_RETRY_SECONDS)
     text = base64.b64decode((secret.get("data") or {}).get(_CONFIG_KEY, "")).decode(errors="replace")
     address = address_from_secret(text)
@@ -414,13 +416,22 @@ async def _authority(
         )
     if directory:
         return AuthorityInUse(load_files(Path(directory)), subject, report)
+    began = time.monotonic()
     while True:
         try:
             first = await load_authority(client, settings.system_namespace, settings.trust_domain)
             return AuthorityInUse(first, subject, report)
         except ApiUnavailable as error:
-            log.warning("waiting for the API server", error=str(error))
+            _waiting(began, "the API server", error)
             await asyncio.sleep(_RETRY_SECONDS)
+
+
+def _waiting(began: float, what: str, error: Exception) -> None:
+    """What starts with us may come a little later; after a while something is wrong."""
+    if time.monotonic() - began < _LATE_SECONDS:
+        log.info(f"waiting for {what}", error=str(error))
+    else:
+        log.warning(f"waiting for {what}", error=str(error))
 
 
 async def _follow_authority(client: ApiClient, settings: ControlPlaneSettings, use: AuthorityInUse) -> None:

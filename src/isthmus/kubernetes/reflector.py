@@ -12,7 +12,7 @@ from urllib.parse import urlencode
 import structlog
 
 from isthmus.kubernetes.client import ApiClient
-from isthmus.kubernetes.errors import ApiError, Forbidden, KubernetesError, NotFound, NotNow
+from isthmus.kubernetes.errors import ApiError, ApiUnavailable, Forbidden, KubernetesError, NotFound, NotNow
 from isthmus.kubernetes.resources import ResourcePath
 from isthmus.kubernetes.watch import AskList, Change, ListThenWatch, Name, WatchEnded
 
@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 _BACK_OFF_FIRST = 0.1
 _BACK_OFF_MAX = 10.0
+_LATE_SECONDS = 15.0
+"""Where clusters start together a server may come later than who reads it."""
 _WATCH_SECONDS = (300, 600)
 _IDLE_SECONDS = 150.0
 """Bookmarks come about once a minute: silence for longer than two of them means a dead connection."""
@@ -59,6 +61,8 @@ class Reflector(Generic[T]):
         self.last_contact: float | None = None
         self.last_error = ""
         self.refusal = ""
+        self._warned_of = ""
+        self._began = 0.0
         self._optional = optional
 
     @property
@@ -73,6 +77,7 @@ class Reflector(Generic[T]):
     async def run(self) -> None:
         """Never returns; a server that is away is tried again for ever."""
         back_off = _BACK_OFF_FIRST
+        self._began = asyncio.get_running_loop().time()
         while True:
             try:
                 heard = await self._once()
@@ -155,11 +160,18 @@ class Reflector(Generic[T]):
             self.synced.set()
 
     def _note(self, error: Exception) -> None:
-        if str(error) == self.last_error:
-            pass
-        elif isinstance(error, NotNow):
+        """What is new of it is said; that nobody answers from the beginning, after a while."""
+        said, before = str(error), self.last_error
+        self.last_error = said
+        if not before:
+            self._warned_of = ""
+        if isinstance(error, NotNow):
             # Nothing is wrong: a kind is served a moment after its definition was made.
-            log.info("asked to come again", path=self._path, answer=str(error))
-        else:
-            log.warning("cannot watch", path=self._path, error=str(error))
-        self.last_error = str(error)
+            if said != before:
+                log.info("asked to come again", path=self._path, answer=said)
+        elif said != self._warned_of and not (isinstance(error, ApiUnavailable) and self._may_be_starting()):
+            log.warning("cannot watch", path=self._path, error=said)
+            self._warned_of = said
+
+    def _may_be_starting(self) -> bool:
+        return self.last_contact is None and asyncio.get_running_loop().time() - self._began < _LATE_SECONDS
