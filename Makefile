@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # A KUBECONFIG that happens to be in the environment is no invitation to fill that cluster.
 BENCH_OPTIONS = $(if $(TARGET),--target $(TARGET) --kubeconfig $(KUBECONFIG)) $(BENCH)
 
-.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate bench-dns findings fuzz-apiserver format bench-render bench-stages bench-fanout bench-istiod soak choosing failure-modes live-all interop interop-istio
+.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate bench-dns findings fuzz-apiserver format bench-render bench-stages bench-engine bench-fanout bench-istiod soak choosing failure-modes live-all interop interop-istio
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -60,6 +60,9 @@ bench-istiod: .venv/runtime tools/bench/drones build/istio/pilot-discovery ## Is
 
 bench-stages: .venv/dev ## what each stage costs by itself: decode, ingest, encode, settle, splice, tell, send
 	@PYTHONPATH=tools pytest tools/bench/test_stages.py -p no:xdist --benchmark-columns=min,median,rounds --benchmark-sort=name $(STAGES)
+
+bench-engine: .venv/runtime ## what the core computes for each kind of change, in one process (BENCH='--workload M --only gateway')
+	@PYTHONPATH=tools python -m bench.engine $(BENCH)
 
 bench-fanout: .venv/runtime tools/bench/drones ## what sending costs by itself, over our own transport and over gRPC's
 	@PYTHONPATH=tools python -m bench.fanout $(BENCH)

@@ -4,31 +4,24 @@ endpoints or clusters for TENFOLD; the change one endpoint more. A Service that 
 
 from __future__ import annotations
 
-import gc
 import os
 import select
 import socket
 import ssl
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import Any
 
-import msgspec
 import pytest
 from envoy.service.discovery.v3 import discovery_pb2
 
 from bench import workloads
-from bench.workloads import WORKLOADS, Workload, cluster_of
+from bench.in_process import Mesh, learn_and_settle, proxies, settle, tables_of
+from bench.workloads import WORKLOADS, Workload
 from isthmus.api.registry import KINDS, decode
 from isthmus.controlplane.tables import Tables
-from isthmus.controlplane.world import ImportedCluster, World
 from isthmus.envoy.endpoints import endpoints_of
 from isthmus.envoy.resources import CLUSTER, ENDPOINTS, LISTENER, Changes
-from isthmus.ingest.proxies import proxy_of
 from isthmus.model.identity import TrustDomain
-from isthmus.model.names import ClusterId, MeshId, Namespace
-from isthmus.model.snapshot import MeshSettings, Snapshot
-from isthmus.model.topology import ImportState, Locality
 from isthmus.model.views import Proxy
 from isthmus.trust.authority import CertificateAuthority
 from isthmus.xds.calls import framed
@@ -42,93 +35,16 @@ WORKLOAD = WORKLOADS[os.environ.get("WORKLOAD", "S")]
 if "TENFOLD" in os.environ:
     WORKLOAD = workloads.tenfold(WORKLOAD, os.environ["TENFOLD"])
 NAME = "istiod.istio-system.svc"
-CHANGED = workloads.service_of(WORKLOAD, 0)
-
-
-class Mesh:
-    """The objects of every cluster, decoded; one EndpointSlice goes between two states, and one Service comes and goes."""
-
-    def __init__(self, workload: Workload = WORKLOAD) -> None:
-        settings = MeshSettings(
-            mesh=MeshId("mesh1"), trust_domain=TrustDomain("cluster.local"), root_namespace=Namespace(workloads.SYSTEM)
-        )
-        self.world = World(settings, ClusterId(cluster_of(0)))
-        for cluster in range(workload.clusters):
-            imported = ImportedCluster()
-            imported.state = ImportState.LIVE
-            for body in (*workloads.namespaces(workload, cluster), *workloads.objects(workload, cluster)):
-                if body["kind"] in KINDS:
-                    metadata = body["metadata"]
-                    name = (metadata.get("namespace", ""), metadata["name"])
-                    imported.objects.setdefault(body["kind"], {})[name] = decode(KINDS[body["kind"]], body)
-            self.world.put(ClusterId(cluster_of(cluster)), imported)
-        here = [p for p in workloads.places(workload) if p.service == CHANGED[1] and p.cluster == 0]
-        self.slices = [
-            msgspec.json.encode(workloads.endpoint_slice(*CHANGED, here, more=more)) for more in ("", "192.0.2.1")
-        ]
-        self._number = 0
-
-    def snapshot(self) -> Snapshot:
-        return self.world.snapshot()
-
-    def service_comes_or_goes(self) -> None:
-        """One that is in the first cluster alone, and has no endpoints."""
-        imported = self.world.clusters[ClusterId(cluster_of(0))]
-        name, kind = (CHANGED[0], "new"), KINDS["Service"]
-        known = imported.objects["Service"].pop(name, None)
-        if known is None:
-            imported.objects["Service"][name] = decode(kind, workloads.service(*name))
-        self.world.touched(imported, kind.key, [name])
-
-    def change(self) -> None:
-        """The slice has one endpoint more, or less."""
-        self._number += 1
-        name = (CHANGED[0], f"{CHANGED[1]}-1")
-        imported = self.world.clusters[ClusterId(cluster_of(0))]
-        imported.objects["EndpointSlice"][name] = decode(KINDS["EndpointSlice"], self.slices[self._number % 2])
-        self.world.touched(imported, KINDS["EndpointSlice"].key, [name])
-
-
-def proxies(workload: Workload = WORKLOAD) -> Iterator[Proxy]:
-    for place in workloads.places(workload):
-        if place.number >= workload.proxies:
-            return
-        metadata = {
-            "CLUSTER_ID": cluster_of(place.cluster),
-            "NETWORK": workloads.network_of(place.cluster),
-            "NAMESPACE": place.namespace,
-            "SERVICE_ACCOUNT": "default",
-            "LABELS": place.labels,
-            "INSTANCE_IPS": place.ip,
-        }
-        node = f"sidecar~{place.ip}~{place.name}.{place.namespace}~{place.namespace}.svc.cluster.local"
-        yield proxy_of(node, metadata, Locality("region", f"zone-{place.number % 3}", ""), None)
 
 
 @pytest.fixture(scope="module")
 def mesh() -> Mesh:
-    return Mesh()
+    return Mesh(WORKLOAD)
 
 
 @pytest.fixture(scope="module")
 def kept(mesh: Mesh) -> Tables:
-    return tables_of(mesh, WORKLOAD)
-
-
-def tables_of(mesh: Mesh, workload: Workload) -> Tables:
-    tables = Tables()
-    tables.learn(mesh.snapshot())
-    for proxy in proxies(workload):
-        tables.connect(proxy)
-    settle(tables)
-    gc.freeze()  # As the control plane does.
-    return tables
-
-
-def settle(tables: Tables) -> dict[Proxy, Changes]:
-    for _ in tables.settling():
-        pass
-    return tables.changed()
+    return tables_of(mesh)
 
 
 def settled(tables: Tables, proxy: Proxy, encoded: Encoded) -> Session:
@@ -154,13 +70,13 @@ def test_decode_an_endpoint_slice(benchmark: Any, mesh: Mesh) -> None:
 
 def test_ingest_one_changed_slice(benchmark: Any, mesh: Mesh) -> None:
     mesh.snapshot()
-    benchmark.pedantic(mesh.snapshot, setup=mesh.change, rounds=20)
+    benchmark.pedantic(mesh.snapshot, setup=mesh.endpoint_comes_or_goes, rounds=20)
 
 
 def test_encode_the_endpoints_of_a_service(benchmark: Any, mesh: Mesh) -> None:
     from isthmus.discovery.view import outbound_view
 
-    view = outbound_view(next(proxies()).scope, mesh.snapshot())
+    view = outbound_view(next(proxies(WORKLOAD)).scope, mesh.snapshot())
     upstream = next(found for found in view.upstreams if found.groups)
     benchmark(endpoints_of, upstream.groups, upstream.name)
 
@@ -168,12 +84,7 @@ def test_encode_the_endpoints_of_a_service(benchmark: Any, mesh: Mesh) -> None:
 def test_settle_one_changed_endpoint_for_all_proxies(benchmark: Any, mesh: Mesh, kept: Tables) -> None:
     """From the changed slice to the names that each proxy is to be told."""
 
-    def learn_and_settle() -> dict[Proxy, Changes]:
-        reading = mesh.world.reading()
-        kept.learn(reading.snapshot, reading.patch)
-        return settle(kept)
-
-    changed = benchmark.pedantic(learn_and_settle, setup=mesh.change, rounds=40)
+    changed = benchmark.pedantic(learn_and_settle, (mesh, kept), setup=mesh.endpoint_comes_or_goes, rounds=40)
     assert len(changed) == len(kept.proxies)
 
 
@@ -181,14 +92,9 @@ def test_settle_one_changed_endpoint_for_all_proxies(benchmark: Any, mesh: Mesh,
 def test_settle_an_added_service_for_all_proxies(benchmark: Any, workload: Workload) -> None:
     """From the object to the names that each proxy is to be told; every other time it is a Service that goes."""
     mesh = Mesh(workload)
-    kept = tables_of(mesh, workload)
+    kept = tables_of(mesh)
 
-    def learn_and_settle() -> dict[Proxy, Changes]:
-        reading = mesh.world.reading()
-        kept.learn(reading.snapshot, reading.patch)
-        return settle(kept)
-
-    changed = benchmark.pedantic(learn_and_settle, setup=mesh.service_comes_or_goes, rounds=10)
+    changed = benchmark.pedantic(learn_and_settle, (mesh, kept), setup=mesh.service_comes_or_goes, rounds=10)
     assert len(changed) == len(kept.proxies)
 
 
@@ -206,7 +112,7 @@ def test_tell_one_stream_of_a_changed_endpoint(benchmark: Any, mesh: Mesh, kept:
 
     def change() -> tuple[Any, dict[str, Any]]:
         acknowledge(session, ENDPOINTS)
-        mesh.change()
+        mesh.endpoint_comes_or_goes()
         kept.learn(mesh.snapshot())
         return (settle(kept)[proxy],), {}
 
