@@ -93,7 +93,7 @@ class Mesh:
         self.clusters[cluster]["objects"] += objects
 
     def settle(self) -> dict[str, int]:
-        """How often each derivation ran, but for lookups in the snapshot."""
+        """How often each derivation ran, or was patched, but for lookups in the snapshot."""
         before = self._computed()
         self.kept.learn(scenario_of(self.document).snapshot())
         for _ in self.kept.settling():
@@ -103,4 +103,8 @@ class Mesh:
 
     def _computed(self) -> dict[str, int]:
         found = summaries(self.kept.derivations.graph)
-        return {each.name: each.computed for each in found if not each.name.startswith(("snapshot.", "keys of"))}
+        kept = [each for each in found if not each.name.startswith(("snapshot.", "keys of"))]
+        ran = [
+            count for each in kept for count in ((each.name, each.computed), (f"{each.name}, patched", each.patched))
+        ]
+        return dict(ran)

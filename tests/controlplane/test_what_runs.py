@@ -21,6 +21,11 @@ def unready(mesh: Mesh) -> None:
     mesh.find(0, "EndpointSlice", "s4-x")["endpoints"][0]["conditions"]["ready"] = False
 
 
+def endpoint_appears(mesh: Mesh) -> None:
+    endpoints = mesh.find(0, "EndpointSlice", "s4-x")["endpoints"]
+    endpoints.append({**endpoints[0], "addresses": ["10.0.4.2"]})
+
+
 def rule_changes(mesh: Mesh) -> None:
     mesh.find(0, "DestinationRule", "s1")["spec"]["trafficPolicy"]["connectionPool"]["tcp"]["maxConnections"] = 2
 
@@ -56,6 +61,7 @@ def known_proxy_connects(mesh: Mesh) -> None:
 
 EVENTS: dict[str, Callable[[Mesh], None]] = {
     "an endpoint is not ready any longer": unready,
+    "a service has one endpoint more": endpoint_appears,
     "something is written that says the same": nothing_happens,
     "a DestinationRule changes": rule_changes,
     "a VirtualService changes": route_changes,
@@ -89,6 +95,7 @@ def test_what_runs(event):
     "event",
     [
         "an endpoint is not ready any longer",
+        "a service has one endpoint more",
         "something is written that says the same",
         "a DestinationRule changes",
         "a VirtualService changes",

@@ -16,6 +16,7 @@ from bench.figures import Figure, as_table
 from bench.in_process import Mesh, learn_and_settle, tables_of
 from bench.workloads import WORKLOADS
 from isthmus.controlplane.tables import Tables
+from isthmus.incremental.describe import summaries
 
 _YOUNGEST = 50_000
 
@@ -71,8 +72,7 @@ def _least(mesh: Mesh, tables: Tables, change: Callable[[Mesh], None], rounds: i
 
 
 def _ran(mesh: Mesh, tables: Tables, change: Callable[[Mesh], None], profile: str) -> dict[str, int]:
-    nodes = tables.derivations.graph.nodes
-    before = {name: node.computed for name, node in nodes.items()}
+    before = _counts(tables)
     change(mesh)
     if profile:
         with cProfile.Profile() as found:
@@ -80,7 +80,12 @@ def _ran(mesh: Mesh, tables: Tables, change: Callable[[Mesh], None], profile: st
         found.dump_stats(profile)
     else:
         learn_and_settle(mesh, tables)
-    return {name: node.computed - before[name] for name, node in nodes.items() if node.computed != before[name]}
+    return {name: count - before[name] for name, count in _counts(tables).items() if count != before[name]}
+
+
+def _counts(tables: Tables) -> dict[str, int]:
+    found = summaries(tables.derivations.graph)
+    return {f"{each.name} patched": each.patched for each in found} | {each.name: each.computed for each in found}
 
 
 def _megabytes() -> float:

@@ -44,6 +44,7 @@ from isthmus.controlplane.derived import (
     host_of,
     layouts_of,
     one_of,
+    retold,
     shelf_of,
 )
 from isthmus.discovery import naming
@@ -116,16 +117,19 @@ class Derivations:
         self.hosts: Shared[None, Scope, Hosts] = Shared(self.graph, "hosts", self._hosts)
         self.rule: Shared[ServiceKey, Scope, DestinationRule | None] = Shared(self.graph, "rule", self._rule)
         self.held: Shared[Hostname, Scope, VirtualService | None] = Shared(self.graph, "held", self._held)
-        self.identities: Derived[ServiceKey, tuple[SpiffeId, ...]] = self.graph.derive("identities", self._identities)
+        self.identities: Derived[ServiceKey, tuple[SpiffeId, ...]] = self.graph.derive(
+            "identities", self._identities, early=True
+        )
         self.told: Shared[Use, Scope, Told] = Shared(self.graph, "told", self._told)
         self.shape: Shared[Use, Scope, Shape] = Shared(
-            self.graph, "shape", lambda f, use, s: self.told.of(f, use, s).shape
+            self.graph, "shape", lambda f, use, s: self.told.of(f, use, s).shape, early=True
         )
         self.part: Shared[Host, Scope, Part] = Shared(self.graph, "part", self._part)
         self.faces: Shared[Host, Scope, Faces] = Shared(
             self.graph, "faces", lambda f, host, s: self.part.of(f, host, s).faces
         )
         self.shelf: Shared[Block, Scope, Shelf] = Shared(self.graph, "shelf", self._shelf)
+        self.shelf.patched(self.told, retold)
         self.outlines: Shared[Host, Scope, tuple[Upstream, ...]] = Shared(self.graph, "outlines", self._outlines)
         self.plan: Shared[Hosts, Scope, Plan] = Shared(self.graph, "plan", self._plan)
         self.extra_hosts: Shared[None, Scope, tuple[ExtraHost, ...]] = Shared(self.graph, "extra hosts", self._extra)

@@ -6,7 +6,7 @@ are long and are looked up often.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from weakref import WeakValueDictionary
@@ -110,9 +110,29 @@ class Shelf:
     """Stand-ins for those that the clusters name. Other shelves may have the same."""
 
 
-@while_used
 def shelf_of(clusters: tuple[Resource, ...], endpoints: tuple[Resource, ...], secrets: tuple[Resource, ...]) -> Shelf:
-    return Shelf(clusters, endpoints, secrets)
+    """By names and versions: to hash resources costs as much as to find out what is on the shelf."""
+    kinds = clusters, endpoints, secrets
+    key = tuple([tuple([text for each in kind for text in (each.name, each.version)]) for kind in kinds])
+    known = _SHELVES.get(key)
+    if known is None:
+        known = _SHELVES[key] = Shelf(clusters, endpoints, secrets)
+    return known
+
+
+_SHELVES: WeakValueDictionary[tuple[tuple[str, ...], ...], Shelf] = WeakValueDictionary()
+
+
+def retold(shelf: Shelf, changes: Sequence[tuple[Told, Told]]) -> Shelf | None:
+    """The shelf after callers are told otherwise of some uses. None where some have no endpoints any longer, or have them now."""
+    fresh: dict[str, Resource] = {}
+    for before, now in changes:
+        if before.endpoints is not None and now.endpoints is not None:
+            fresh[now.endpoints.name] = now.endpoints
+        elif before.endpoints is not now.endpoints:
+            return None
+    endpoints = tuple([fresh.get(each.name, each) for each in shelf.endpoints])
+    return shelf_of(shelf.clusters, endpoints, shelf.secrets)
 
 
 def one_of(hosts: Hosts) -> Hosts:

@@ -110,6 +110,7 @@ class ScopeTable(Table):
         self._derivations = derivations
         self._stocks = stocks
         self._blocks: tuple[Block, ...] = ()
+        self._wanted: frozenset[Block] = frozenset()
         self._stocked: tuple[Block, ...] = ()
         """Of which the stock is."""
         self._fresh: dict[Block, Shelf] = {}
@@ -131,7 +132,7 @@ class ScopeTable(Table):
 
     def want(self, blocks: tuple[Block, ...]) -> None:
         """These are the hosts that the scope sees."""
-        before, after = frozenset(self._blocks), frozenset(blocks)
+        before, after = self._wanted, frozenset(blocks)
         for block in blocks:
             if block not in before:
                 self._derivations.shelf.observe(block, self.scope)
@@ -139,10 +140,10 @@ class ScopeTable(Table):
             if block not in after:
                 self._derivations.shelf.release(block, self.scope)
                 self._fresh.pop(block, None)
-        self._blocks = blocks
+        self._blocks, self._wanted = blocks, after
 
     def take_shelf(self, block: Block, shelf: Shelf) -> None:
-        if block in self._blocks:
+        if block in self._wanted:
             self._fresh[block] = shelf
 
     def take_frame(self, found: tuple[Typed, ...]) -> None:
@@ -150,12 +151,13 @@ class ScopeTable(Table):
         self._frame = found
 
     def commit(self) -> None:
-        super().commit()
+        if self._coming:
+            super().commit()
         if not self._fresh and self._blocks is self._stocked:
             return
         self.stock, changes = self._stocks.step(self.stock, self._blocks, self._fresh)
         self._fresh, self._stocked = {}, self._blocks
-        if not all(names.keys().isdisjoint(self.by_type[kind]) for kind, names in changes.items()):
+        if any((mine := self.by_type[kind]) and not names.keys().isdisjoint(mine) for kind, names in changes.items()):
             changes = {
                 kind: {name: version for name, version in names.items() if name not in self.by_type[kind]}
                 for kind, names in changes.items()
@@ -276,7 +278,8 @@ class Tables:
 
     @property
     def _shared_is_due(self) -> bool:
-        return self.derivations.graph.is_due or not all(each.is_settled for each in self._shared)
+        derived = self.derivations
+        return derived.graph.is_due or not (derived.hosts.is_settled and derived.shelf.is_settled)
 
     def _note_due(self) -> None:
         for _, scope in self.derivations.frame.due():
@@ -287,8 +290,9 @@ class Tables:
 
     def _finishing(self, table: ScopeTable) -> Iterator[None]:
         """All of it is committed at once: a proxy that is told of a route finds its upstreams beside it."""
-        self.derivations.frame.bring(None, table.scope)
-        self._apply()
+        if self.derivations.frame.is_due:
+            self.derivations.frame.bring(None, table.scope)
+            self._apply()
         for proxy in list(self._unfinished[table]):
             yield
             self.derivations.own.bring(proxy)

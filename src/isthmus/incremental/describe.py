@@ -9,11 +9,12 @@ from isthmus.incremental.graph import Graph
 
 @dataclass(frozen=True, slots=True)
 class NodeSummary:
-    """One node. `computed` and `cut_off` count since the graph was made; `cells` and `failing` are of now."""
+    """One node. `computed`, `patched` and `cut_off` count since the graph was made; `cells` and `failing` are of now."""
 
     name: str
     cells: int
     computed: int
+    patched: int
     cut_off: int
     failing: int
     reads: tuple[str, ...]
@@ -27,6 +28,7 @@ def summaries(graph: Graph) -> list[NodeSummary]:
             name=node.name,
             cells=len(node.cells),
             computed=node.computed,
+            patched=node.patches,
             cut_off=node.cut_off,
             failing=failing.count(node.name),
             reads=tuple(sorted({read.node.name for cell in node.cells.values() for read in cell.reads})),

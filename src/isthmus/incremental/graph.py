@@ -11,6 +11,9 @@ Laws, held by tests/incremental:
 - a computation that raises leaves the last good value in place, and its error in `failures`, until it succeeds;
 - a cell that nobody observes and nobody reads is forgotten.
 
+What many cells are behind, and what seldom becomes different, is best *early*: brought up to date before all others, and until then nobody
+behind it doubts anything. What reads many cells, of which one changes, is best *patched*: changed where that is, not computed from all.
+
 A derivation may read only through the `Fetch` that it is given; what it read is what it depends on. Beside this module: `indexes` (sources
 by what is in their values), `shared` (derivations whose values many subjects share), `recorded` (reading a whole record through a Fetch).
 """
@@ -18,10 +21,10 @@ by what is in their values), `shared` (derivations whose values many subjects sh
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Hashable, Iterable, Iterator, KeysView, Mapping
-from dataclasses import dataclass
-from enum import Enum, IntEnum
+from collections.abc import Callable, Hashable, Iterable, Iterator, KeysView, Mapping
 from typing import Any, Generic, Protocol, TypeVar, cast
+
+from isthmus.incremental.cells import ABSENT, Cell, Change, Node, Patch, State, take_doubts
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -35,75 +38,8 @@ class CycleFound(Exception):
     """A derivation reads itself, directly or through others: a mistake in the program, not in its input."""
 
 
-class _Absent(Enum):
-    ABSENT = "absent"
-
-
-ABSENT = _Absent.ABSENT
-
-
 _ALL = None
 """The one key of a node that stands for all keys of a source."""
-
-
-class State(IntEnum):
-    """How far a cell can be believed."""
-
-    CLEAN = 0
-    SUSPECT = 1
-    """Something further up has changed; whether a direct read has is not known yet."""
-    DIRTY = 2
-    COMPUTING = 3
-
-
-class Cell:
-    """One value of one node, with what it read and who read it. For the modules of this package."""
-
-    __slots__ = ("doubts", "key", "node", "observed", "readers", "reads", "state", "value")
-
-    def __init__(self, node: Node, key: Hashable) -> None:
-        self.node = node
-        self.key = key
-        self.value: Any = ABSENT
-        self.state = State.DIRTY if node.compute else State.CLEAN
-        self.reads: Collection[Cell] = ()
-        """In the order of reading. A tuple, but while it is computed: there are many cells, most have read one or two others, and a dictionary is
-        three times as large."""
-        self.readers: dict[Cell, None] = {}
-        self.doubts: list[Cell] | None = None
-        """Of what it read, what may have changed: while it is suspect."""
-        self.observed = False
-
-
-class Node:
-    """A named family of cells. `compute` is absent where values come from outside. For the modules of this package."""
-
-    def __init__(self, graph: Graph, name: str, compute: Callable[[Fetch, Cell], Any] | None) -> None:
-        self.graph = graph
-        self.name = name
-        self.compute = compute
-        self.cells: dict[Hashable, Cell] = {}
-        self.computed = 0
-        self.cut_off = 0
-        self.reported: Callable[[Cell, Any], None] = self._report
-        """Told of each observed cell that changed, with its old value."""
-        self.due = graph.due
-        """Where its observed cells wait to be brought up to date: with all others, unless it is `deferred`."""
-        self.forgotten: Callable[[Cell], None] = lambda cell: None
-        """Told of each cell that nobody needs any longer."""
-
-    def deferred(self) -> None:
-        """From now on its cells are brought up to date one by one, with `Graph.bring`, and not by settling."""
-        self.due = OrderedDict()
-
-    def cell(self, key: Hashable) -> Cell:
-        cell = self.cells.get(key)
-        if cell is None:
-            cell = self.cells[key] = Cell(self, key)
-        return cell
-
-    def _report(self, cell: Cell, old: Any) -> None:
-        self.graph.log.append(Change(self.name, cell.key, None if old is ABSENT else old, cell.value))
 
 
 class Follower(Protocol):
@@ -181,11 +117,15 @@ class Source(Generic[K, V]):
 class Derived(Generic[K, V]):
     """Values computed from others, by key, when somebody observes them."""
 
-    def __init__(self, graph: Graph, name: str, compute: Callable[[Fetch, K], V], *, deferred: bool = False) -> None:
+    def __init__(
+        self, graph: Graph, name: str, compute: Callable[[Fetch, K], V], *, deferred: bool, early: bool
+    ) -> None:
         self._graph = graph
         self._node = graph.add(name, lambda fetch, cell: compute(fetch, cast(K, cell.key)))
         if deferred:
             self._node.deferred()
+        if early:
+            self._node.early()
 
     def observe(self, key: K) -> None:
         """Keeps this value current from the next settle on."""
@@ -251,16 +191,6 @@ class Fetch:
             self._graph.refresh(cell)
 
 
-@dataclass(frozen=True, slots=True)
-class Change:
-    """An observed value that a settle made different. `old` is None where there was none."""
-
-    node: str
-    key: Hashable
-    old: Any
-    new: Any
-
-
 class Graph:
     """Sources and derivations that belong together. For one thread; never entered again from inside a derivation."""
 
@@ -270,14 +200,22 @@ class Graph:
         self.failures: dict[tuple[str, Hashable], BaseException] = {}
         self.due: OrderedDict[Cell, None] = OrderedDict()
         """In a plain dictionary, finding the first costs what has ever been in it."""
+        self.early: OrderedDict[Cell, None] = OrderedDict()
+        """What is due before all that, observed or not."""
+        self._news: dict[Cell, dict[Cell, Any]] = {}
+        """What those that can be patched read that is different now, with its old values; ABSENT where they are not known."""
 
     def source(self, name: str) -> Source[Any, Any]:
         """A new source. Raises ValueError for a name that is taken."""
         return Source(self, name)
 
-    def derive(self, name: str, compute: Callable[[Fetch, K], V], *, deferred: bool = False) -> Derived[K, V]:
-        """A new derivation. A deferred one is not settled with the others, but when it is asked to be. Raises ValueError for a name that is taken."""
-        return Derived(self, name, compute, deferred=deferred)
+    def derive(
+        self, name: str, compute: Callable[[Fetch, K], V], *, deferred: bool = False, early: bool = False
+    ) -> Derived[K, V]:
+        """A new derivation. A deferred one is not settled with the others, but when it is asked to be; an early one before them. Raises ValueError
+        for a name that is taken.
+        """
+        return Derived(self, name, compute, deferred=deferred, early=early)
 
     def settle(self) -> list[Change]:
         """Brings every observed value up to date; the changes, in the order in which they were found."""
@@ -290,8 +228,8 @@ class Graph:
 
         Sources must not be set while a slice is under way; between slices they may. Ends when nothing is due; take the changes then.
         """
-        while self.due:
-            cell, _ = self.due.popitem(last=False)
+        while self.early or self.due:
+            cell, _ = (self.early or self.due).popitem(last=False)
             self.bring(cell)
             yield
 
@@ -304,7 +242,7 @@ class Graph:
     @property
     def is_due(self) -> bool:
         """Whether something that is observed, and is not deferred, has still to be brought up to date."""
-        return bool(self.due)
+        return bool(self.early or self.due)
 
     def take_changes(self) -> list[Change]:
         """What has been found to be different since the last call."""
@@ -336,9 +274,15 @@ class Graph:
         if cell is not None:
             self.changed(cell)
 
-    def changed(self, cell: Cell) -> None:
+    def changed(self, cell: Cell, old: Any = ABSENT) -> None:
         """Marks direct readers dirty and everything behind them suspect, each with what it has to doubt."""
-        stack = [reader for reader in cell.readers if self._mark(reader, State.DIRTY)]
+        stack = []
+        for reader in cell.readers:
+            if reader.node.patch is not None:
+                known = old if cell.node is reader.node.patched_for else ABSENT
+                self._news.setdefault(reader, {}).setdefault(cell, known)
+            if self._mark(reader, State.DIRTY):
+                stack.append(reader)
         while stack:
             current = stack.pop()
             for reader in current.readers:
@@ -355,9 +299,10 @@ class Graph:
         if was >= wanted:
             return False
         cell.state = wanted
-        if cell.observed:
-            cell.node.due[cell] = None
-        return was is State.CLEAN
+        node = cell.node
+        if cell.observed or node.is_early:
+            node.due[cell] = None
+        return was is State.CLEAN and not node.is_early
 
     def refresh(self, cell: Cell) -> None:
         """Makes the cell clean: by finding that nothing it read has changed, or by computing it."""
@@ -373,20 +318,20 @@ class Graph:
         """Brings what is in doubt up to date, until some of it has changed (and so made the cell dirty). In the order in which it was read:
         whether something would be read at all may depend on what was read before.
         """
-        doubts, cell.doubts = cell.doubts or [], None
-        if len(doubts) > 1:
-            doubted = frozenset(doubts)
-            doubts = [read for read in cell.reads if read in doubted]
-        for read in doubts:
+        doubts = take_doubts(cell)
+        for at, read in enumerate(doubts, 1):
             if read.state is not State.CLEAN:
                 self.refresh(read)
             if cell.state is State.DIRTY:
+                cell.doubts = doubts[at:]
                 return True
         return False
 
     def _compute(self, cell: Cell) -> None:
         compute = cell.node.compute
         assert compute is not None, "only a derivation is ever dirty"
+        if cell.node.patch is not None and self._patch(cell, cell.node.patch):
+            return
         before = cell.reads
         for read in before:
             read.readers.pop(cell, None)
@@ -408,9 +353,33 @@ class Graph:
             self._store(cell, value)
         cell.state = State.CLEAN
         cell.reads = tuple(reads)
+        self._news.pop(cell, None)
         for read in before:
             if read not in reads:
                 self.forget_if_unused(read)
+
+    def _patch(self, cell: Cell, patch: Patch) -> bool:
+        """Whether the cell could be brought up to date without computing it: it is clean then."""
+        if cell.value is ABSENT or (cell.node.name, cell.key) in self.failures:
+            self._news.pop(cell, None)
+            return False
+        cell.state = State.COMPUTING
+        for read in take_doubts(cell):
+            if ABSENT in self._news[cell].values():
+                break
+            if read.state is not State.CLEAN:
+                self.refresh(read)
+        cell.state = State.DIRTY
+        news = self._news.pop(cell)
+        if ABSENT in news.values():
+            return False
+        value = patch(cell.value, [(old, read.value) for read, old in news.items()])
+        if value is None:
+            return False
+        cell.node.patches += 1
+        self._store(cell, value)
+        cell.state = State.CLEAN
+        return True
 
     def _store(self, cell: Cell, value: Any) -> None:
         old = cell.value
@@ -420,7 +389,7 @@ class Graph:
         cell.value = value
         if cell.observed:
             cell.node.reported(cell, old)
-        self.changed(cell)
+        self.changed(cell, old)
 
     def forget_if_unused(self, cell: Cell) -> None:
         """For the modules of this package: drops a cell that nobody observes or reads, and what only it had read."""
@@ -433,6 +402,7 @@ class Graph:
                 continue
             self.failures.pop((current.node.name, current.key), None)
             current.node.due.pop(current, None)
+            self._news.pop(current, None)
             current.node.forgotten(current)
             for read in current.reads:
                 read.readers.pop(current, None)

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Iterable
 from typing import Any, Generic, TypeVar
 
-from isthmus.incremental.graph import ABSENT, Fetch, Graph, Source
+from isthmus.incremental.cells import ABSENT
+from isthmus.incremental.graph import Fetch, Graph, Source
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")

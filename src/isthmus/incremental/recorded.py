@@ -12,7 +12,8 @@ from functools import cached_property
 from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
 
-from isthmus.incremental.graph import ABSENT, Cell, Fetch, Graph, Source, State, Unavailable
+from isthmus.incremental.cells import ABSENT, Cell, State
+from isthmus.incremental.graph import Fetch, Graph, Source, Unavailable
 from isthmus.incremental.indexes import Index
 
 R = TypeVar("R")

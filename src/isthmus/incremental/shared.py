@@ -12,15 +12,17 @@ attributes which were not read cost one computation.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
-from isthmus.incremental.graph import ABSENT, Cell, Fetch, Graph, Node, State
+from isthmus.incremental.cells import ABSENT, Cell, Node, State
+from isthmus.incremental.graph import Fetch, Graph
 
 K = TypeVar("K", bound=Hashable)
 S = TypeVar("S", bound=Hashable)
 V = TypeVar("V")
+W = TypeVar("W")
 
 Attributes = tuple[str, ...]
 Values = tuple[Any, ...]
@@ -92,17 +94,31 @@ class SharedChange:
 class Shared(Generic[K, S, V]):
     """Values by key and subject."""
 
-    def __init__(self, graph: Graph, name: str, compute: Callable[[Fetch, K, S], V], *, deferred: bool = False) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        name: str,
+        compute: Callable[[Fetch, K, S], V],
+        *,
+        deferred: bool = False,
+        early: bool = False,
+    ) -> None:
         self._graph = graph
         self._compute = compute
         self._node = graph.add(name, self._run)
         if deferred:
             self._node.deferred()
+        if early:
+            self._node.early()
         self._node.reported = self._report
         self._node.forgotten = self._forgotten
         self._leaves: dict[K, dict[Attributes, dict[Values, _Leaf]]] = {}
         self._moved: dict[tuple[K, S], Any] = {}
         self.changes: list[SharedChange] = []
+
+    def patched(self, source: Shared[Any, S, W], patch: Callable[[V, Sequence[tuple[W, W]]], V | None]) -> None:
+        """`Node.patched`: what is made of many values of `source` is changed where they change."""
+        self._node.patched(source._node, patch)
 
     @property
     def name(self) -> str:
@@ -138,6 +154,11 @@ class Shared(Generic[K, S, V]):
             self._follow(key, subject, old)
             yield
         self._moved = {}  # What was large stays large, even when it is empty.
+
+    @property
+    def is_due(self) -> bool:
+        """If it is deferred: whether `due` has anything to say."""
+        return bool(self._node.due or self._moved)
 
     def due(self) -> list[tuple[K, S]]:
         """If it is deferred: who observes what, of which the value may be another one now."""
