@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import count
+
 import pytest
 from envoy.config.endpoint.v3 import endpoint_pb2
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
-from isthmus.envoy.endpoints import document_of_endpoints, endpoints_of
+from isthmus.discovery.stand_ins import stand_ins
+from isthmus.envoy.endpoints import Sketch, document_of_endpoints, endpoints_of, sketch_of
 from isthmus.envoy.expand import as_json
 from isthmus.envoy.resources import ENDPOINTS
 from isthmus.model.topology import Locality
@@ -148,5 +153,69 @@ def test_what_people_read_is_what_is_sent(mesh, hello, health, zone, priority):
         mesh.group(mesh.through("172.30.2.1", there, weight=70_000), zone="c", priority=priority),
     )
 
-    for given in (groups, groups[:1], ()):
-        assert document_of_endpoints(given, "h") == as_json(ENDPOINTS, endpoints_of(given, "h"))
+    for some in (groups, groups[:1], ()):
+        assert document_of_endpoints(some, "h") == as_json(ENDPOINTS, endpoints_of(some, "h"))
+
+
+ADDRESSES = ("172.30.2.1", "172.30.2.2", "10.10.0.200", "fd00::1")
+"""The third may be an endpoint's, too."""
+gateways = st.lists(st.sampled_from(ADDRESSES), min_size=1, max_size=4, unique=True)
+weights = st.integers(0, 3) | st.just(70_000) | st.integers(0, 3) | st.just(2**32 - 2)
+places = st.lists(
+    st.tuples(
+        st.sampled_from("abc"),
+        st.integers(0, 1),
+        st.lists(st.tuples(st.sampled_from(["", "", "", "10.10.0.200"]), st.integers(0, 3)), max_size=3),
+        st.dictionaries(st.integers(0, 2), weights, max_size=3),
+        st.booleans(),
+    ),
+    min_size=1,
+    max_size=4,
+    unique_by=lambda place: place[:2],
+)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(gateways, places)
+def test_addresses_that_are_put_in_afterwards_give_the_same_bytes(mesh, hello, addresses, drawn):
+    """Whichever gateways there are, and whatever they have in common; or it is said that it takes more than addresses."""
+    endpoint = mesh.endpoint(hello, "10.10.0.11")
+    real = [mesh.through(address, endpoint).through for address in addresses]
+    nobodys = stand_ins(real)
+    numbers = count(20)
+
+    def groups(chosen, endpoints):
+        found = []
+        for (zone, priority, _, behind, is_share), direct in zip(drawn, endpoints, strict=True):
+            known = {chosen[number]: weight for number, weight in behind.items() if number < len(chosen)}
+            through = [
+                mesh.replace(mesh.through(to.address, endpoint, weight=known[to]), through=to) for to in sorted(known)
+            ]
+            group = mesh.group(*direct, *through, zone=zone, priority=priority)
+            found.append(mesh.replace(group, weight=77) if is_share else group)
+        return found
+
+    endpoints = [
+        [mesh.direct(mesh.endpoint(hello, ip or f"10.10.0.{next(numbers)}"), 15443, weight) for ip, weight in direct]
+        for _, _, direct, _, _ in drawn
+    ]
+    whole = endpoints_of(groups(real, endpoints), "outbound|5000||h")
+    found = sketch_of(groups(nobodys, endpoints), "outbound|5000||h")
+
+    if isinstance(found, Sketch):
+        direct = [to for some in endpoints for to in some]
+        placed = found.at(dict(zip(nobodys, real, strict=True)))
+        shared = "10.10.0.200" in addresses and any(to.address == "10.10.0.200" for to in direct)
+        twice = len({to.address for to in direct}) < len(direct)
+        large = any(
+            weight > 2**31 for _, _, some, behind, _ in drawn for weight in [*behind.values(), *(w for _, w in some)]
+        )
+        assert placed == whole if placed else shared or twice or large
+    else:
+        assert found == whole
+
+
+def test_whose_gateways_are_put_in(mesh, hello):
+    there = mesh.endpoint(hello, "10.10.0.10", cluster=mesh.WEST, network=mesh.N2)
+    found = sketch_of([mesh.group(mesh.through("172.30.2.1", there))], "outbound|5000||h")
+    assert found.networks == {mesh.N2}

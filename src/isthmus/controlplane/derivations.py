@@ -1,7 +1,8 @@
 """The drawing: what is derived from what, from the snapshot to each proxy's resources.
 
     snapshot ─▶ exported ─▶ sight ─▶ seen ─▶ hosts ────────────┐
-        ├─────▶ rule, held ──▶ part (host) ───┬─▶ shelf (block)┼─▶ table (scope) ─┐
+        ├─────▶ doors ────────────────────────┬─▶ shelf (block)┼─▶ table (scope) ─┐
+        ├─────▶ rule, held ──▶ part (host) ───┤                │                  │
         ├─────▶ told (use) ──▶ shape ─┘ │     │                │                  │
         │           └───────────────────┼─────┘                │                  ├─▶ what a proxy is given
         │         faces ◀───────────────┘                      │                  │
@@ -10,10 +11,11 @@
         │           └─▶ listeners ───────────────────────┘                        │
         └─────▶ scope, inbound (proxy) ──▶ own resources ─────────────────────────┘
 
-*Use*: a service port under one policy. *Told*: its endpoints, encoded. *Part*: all that a host adds, but endpoints. *Shelf*: clusters and
-endpoints of some hosts of one namespace (a *block*). *Frame*: what is one for all hosts. *Section*: the virtual hosts of one namespace in a route
-table. Each is computed once for all the scopes that agree on what it looked at: endpoints mostly by network, parts by cluster. What follows from all
-the hosts that a scope sees is derived from these as a value (`Hosts`): scopes that see the same share it, whyever they do. The functions are those of
+*Use*: a service port under one policy. *Told*: its endpoints, encoded up to addresses of gateways. *Part*: all that a host adds, but endpoints.
+*Shelf*: clusters and endpoints of some hosts of one namespace (a *block*), with gateways' addresses (*doors*). *Frame*: what is one for all hosts.
+*Section*: the virtual hosts of one namespace in a route table. Each is computed once for all the scopes that agree on what it looked at:
+endpoints mostly by network, parts by cluster. What follows from all the hosts that a scope sees is derived from these as a value (`Hosts`): scopes
+that see the same share it, whyever they do. The functions are those of
 `discovery` and `envoy`, given a snapshot whose reads are recorded; so a change costs what read it, and nothing here says what that is. The
 meaning is `compile_view(view_for(proxy, snapshot))`: tests hold both equal.
 
@@ -31,13 +33,13 @@ from isthmus.controlplane.derived import (
     Block,
     Faces,
     Failure,
+    Filled,
     Host,
     Hosted,
     Hosts,
     Layouts,
     Part,
     Shape,
-    Shelf,
     Stretch,
     Told,
     about,
@@ -48,6 +50,7 @@ from isthmus.controlplane.derived import (
     shelf_of,
 )
 from isthmus.discovery import naming
+from isthmus.discovery.balancing import Scales
 from isthmus.discovery.callers import scope_for
 from isthmus.discovery.destination_rules import rule_for
 from isthmus.discovery.envoy_filters import patches_for
@@ -55,7 +58,8 @@ from isthmus.discovery.headless import as_called
 from isthmus.discovery.inbound import inbound_view
 from isthmus.discovery.routing import extra_hosts, rules_held
 from isthmus.discovery.sight import Sight, everybody_sees, exported_to, sight_of
-from isthmus.discovery.spreading import Spread, Use, spread, uses_of
+from isthmus.discovery.spreading import Spread, Use, scales_of, spread, uses_of
+from isthmus.discovery.stand_ins import NO_DOORS, Doors, stand_ins
 from isthmus.discovery.telemetry import reporting_for
 from isthmus.discovery.view import identities_of, upstream_of, uses_exposed, whole_view
 from isthmus.discovery.visibility import exposures_for
@@ -70,7 +74,7 @@ from isthmus.envoy.compile import (
     names_of_clusters,
     of_proxy,
 )
-from isthmus.envoy.endpoints import endpoints_of
+from isthmus.envoy.endpoints import Sketch, endpoints_of, sketch_of
 from isthmus.envoy.outbound import Plan, plan
 from isthmus.envoy.own_trust import own_trust
 from isthmus.envoy.reporting import is_sent_somewhere, reported
@@ -79,15 +83,16 @@ from isthmus.envoy.route_tables import tables_of
 from isthmus.envoy.routes import configuration, virtual_host_of
 from isthmus.envoy.upstreams import has_endpoints
 from isthmus.incremental.graph import Derived, Fetch, Graph, Unavailable
-from isthmus.incremental.recorded import RecordSource
+from isthmus.incremental.recorded import Lookup, RecordSource
 from isthmus.incremental.shared import Shared, asked_for
 from isthmus.model.identity import SpiffeId
-from isthmus.model.names import Hostname, ServiceKey
+from isthmus.model.names import Hostname, NetworkId, ServiceKey
 from isthmus.model.routing import VirtualService
 from isthmus.model.services import Service
 from isthmus.model.sidecars import Elsewhere, Placement
 from isthmus.model.snapshot import Snapshot, addresses_of, places_of
 from isthmus.model.telemetry import Mode
+from isthmus.model.topology import NetworkGateway
 from isthmus.model.traffic import DestinationRule
 from isthmus.model.views import (
     ExtraHost,
@@ -120,6 +125,22 @@ class Derivations:
         self.identities: Derived[ServiceKey, tuple[SpiffeId, ...]] = self.graph.derive(
             "identities", self._identities, early=True
         )
+        self.scales: Derived[None, Scales] = self.graph.derive(
+            "scales", lambda fetch, _: scales_of(self._snapshot(fetch)), early=True
+        )
+        self.stand_ins: Derived[NetworkId, tuple[NetworkGateway, ...]] = self.graph.derive(
+            "stand-ins", lambda f, network: stand_ins(self._snapshot(f).gateways.get(network, ())), early=True
+        )
+        self.foreign_stand_ins: Derived[NetworkId, tuple[NetworkGateway, ...]] = self.graph.derive(
+            "foreign stand-ins",
+            lambda f, network: stand_ins(self._snapshot(f).foreign_gateways.get(network, ())),
+            early=True,
+        )
+        self._stood_in: Mapping[str, Lookup] = {
+            "gateways": lambda fetch, network: fetch.get(self.stand_ins, network),
+            "foreign_gateways": lambda fetch, network: fetch.get(self.foreign_stand_ins, network),
+        }
+        self.doors: Derived[NetworkId, Doors] = self.graph.derive("doors", self._doors)
         self.told: Shared[Use, Scope, Told] = Shared(self.graph, "told", self._told)
         self.shape: Shared[Use, Scope, Shape] = Shared(
             self.graph, "shape", lambda f, use, s: self.told.of(f, use, s).shape, early=True
@@ -128,7 +149,8 @@ class Derivations:
         self.faces: Shared[Host, Scope, Faces] = Shared(
             self.graph, "faces", lambda f, host, s: self.part.of(f, host, s).faces
         )
-        self.shelf: Shared[Block, Scope, Shelf] = Shared(self.graph, "shelf", self._shelf)
+        self.whole: Shared[Use, Scope, Resource] = Shared(self.graph, "whole", self._whole)
+        self.shelf: Shared[Block, Scope, Filled] = Shared(self.graph, "shelf", self._shelf)
         self.shelf.patched(self.told, retold)
         self.outlines: Shared[Host, Scope, tuple[Upstream, ...]] = Shared(self.graph, "outlines", self._outlines)
         self.plan: Shared[Hosts, Scope, Plan] = Shared(self.graph, "plan", self._plan)
@@ -201,13 +223,29 @@ class Derivations:
     def _told(self, fetch: Fetch, use: Use, scope: Scope) -> Told:
         snapshot = self._snapshot(fetch)
         service = as_called(scope, snapshot.services[use.service])
-        found = spread(scope, use, snapshot)
         needed = service.frame_depends_on_endpoints
+        if not needed:
+            snapshot = self.record.seen_through(fetch, self._stood_in)
+        found = spread(scope, use, snapshot, fetch.get(self.scales, None) or Scales(1))
+        encoded = endpoints_of if needed else sketch_of
         told = use.passed_through or has_endpoints(service, use.policy, scope.kind)
         return Told(
-            endpoints=endpoints_of(found.groups, use.name) if told else None,
+            endpoints=encoded(found.groups, use.name) if told else None,
             shape=Shape(found.ways, found.locality_weighted, found.groups if needed else ()),
         )
+
+    def _doors(self, fetch: Fetch, network: NetworkId) -> Doors:
+        snapshot = self._snapshot(fetch)
+        own, foreign = snapshot.gateways.get(network, ()), snapshot.foreign_gateways.get(network, ())
+        return dict(zip((*stand_ins(own), *stand_ins(foreign)), (*own, *foreign), strict=True))
+
+    def _known_doors(self, fetch: Fetch, network: NetworkId) -> Doors:
+        return fetch.get(self.doors, network) or NO_DOORS
+
+    def _whole(self, fetch: Fetch, use: Use, scope: Scope) -> Resource:
+        """The endpoints of a use where it matters for more than addresses which gateways there are."""
+        found = spread(scope, use, self._snapshot(fetch), fetch.get(self.scales, None) or Scales(1))
+        return endpoints_of(found.groups, use.name)
 
     def _part(self, fetch: Fetch, host: Host, scope: Scope) -> Part:
         """Where several services have one host, the last one's cluster of a name counts, as in the whole."""
@@ -238,11 +276,12 @@ class Derivations:
         faces = Faces(tuple(upstreams), tuple(exposed))
         return Part(tuple(clusters.values()), tuple(secrets.values()), tuple(uses.values()), faces)
 
-    def _shelf(self, fetch: Fetch, block: Block, scope: Scope) -> Shelf:
+    def _shelf(self, fetch: Fetch, block: Block, scope: Scope) -> Filled:
         """What could never be computed is not there."""
         clusters: list[Resource] = []
         secrets: dict[str, Resource] = {}
         endpoints: list[Resource] = []
+        doors = dict(NO_DOORS)
         for host in block.hosts:
             with suppress(Unavailable):
                 part = self.part.of(fetch, host, scope)
@@ -251,9 +290,13 @@ class Derivations:
                 for use in part.uses:
                     with suppress(Unavailable):
                         found = self.told.of(fetch, use, scope).endpoints
+                        if isinstance(found, Sketch):
+                            for network in found.networks:
+                                doors.update(self._known_doors(fetch, network))
+                            found = found.at(doors) or self.whole.of(fetch, use, scope)
                         if found is not None:
                             endpoints.append(found)
-        return shelf_of(tuple(clusters), tuple(endpoints), tuple(secrets.values()))
+        return Filled(shelf_of(tuple(clusters), tuple(endpoints), tuple(secrets.values())), doors)
 
     def _upstream(self, fetch: Fetch, use: Use, scope: Scope, held: VirtualService | None) -> Upstream:
         shape = self.shape.of(fetch, use, scope)

@@ -14,6 +14,8 @@ from zlib import crc32
 
 from isthmus.discovery.sight import Sight
 from isthmus.discovery.spreading import Use
+from isthmus.discovery.stand_ins import Doors
+from isthmus.envoy.endpoints import Sketch
 from isthmus.envoy.resources import Resource
 from isthmus.envoy.route_tables import Remainder, RouteTable
 from isthmus.envoy.routes import Named
@@ -100,6 +102,14 @@ def _in_parts(hosts: list[Host]) -> Iterator[list[Host]]:
     return (part for part in parts if part)
 
 
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """A shelf, and the gateways whose addresses are in it."""
+
+    shelf: Shelf
+    doors: Doors
+
+
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
 class Shelf:
     """What the hosts of a block add to a scope. Equal ones are one object, wherever they come from: names are unique in each kind."""
@@ -123,16 +133,20 @@ def shelf_of(clusters: tuple[Resource, ...], endpoints: tuple[Resource, ...], se
 _SHELVES: WeakValueDictionary[tuple[tuple[str, ...], ...], Shelf] = WeakValueDictionary()
 
 
-def retold(shelf: Shelf, changes: Sequence[tuple[Told, Told]]) -> Shelf | None:
-    """The shelf after callers are told otherwise of some uses. None where some have no endpoints any longer, or have them now."""
+def retold(filled: Filled, changes: Sequence[tuple[Told, Told]]) -> Filled | None:
+    """The shelf after callers are told otherwise of some uses. None where some have no endpoints any longer, or have them now, or where it
+    takes more than what is known of gateways."""
     fresh: dict[str, Resource] = {}
     for before, now in changes:
-        if before.endpoints is not None and now.endpoints is not None:
-            fresh[now.endpoints.name] = now.endpoints
-        elif before.endpoints is not now.endpoints:
+        if before.endpoints is None and now.endpoints is None:
+            continue
+        found = now.endpoints.at(filled.doors) if isinstance(now.endpoints, Sketch) else now.endpoints
+        if before.endpoints is None or found is None:
             return None
+        fresh[found.name] = found
+    shelf = filled.shelf
     endpoints = tuple([fresh.get(each.name, each) for each in shelf.endpoints])
-    return shelf_of(shelf.clusters, endpoints, shelf.secrets)
+    return Filled(shelf_of(shelf.clusters, endpoints, shelf.secrets), filled.doors)
 
 
 def one_of(hosts: Hosts) -> Hosts:
@@ -159,9 +173,9 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """What callers are told of a use: the encoded endpoints (absent where they find them otherwise), and the shape."""
+    """What callers are told of a use: the encoded endpoints (absent where they find them otherwise), up to addresses of gateways, and the shape."""
 
-    endpoints: Resource | None
+    endpoints: Resource | Sketch | None
     shape: Shape
 
 

@@ -339,8 +339,8 @@ class Tables:
                     self._unfinished.setdefault(self._at[change.key], {})[change.key] = None
         for subject, _, hosts in self._each(derived.hosts):
             subject.want(hosts.blocks)
-        for subject, block, shelf in self._each(derived.shelf):
-            subject.take_shelf(block, shelf)
+        for subject, block, filled in self._each(derived.shelf):
+            subject.take_shelf(block, filled.shelf)
         for subject, _, found in self._each(derived.frame):
             subject.take_frame(found)
 

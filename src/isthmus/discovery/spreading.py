@@ -88,8 +88,8 @@ def uses_of(
                 yield Use(service.key, port, policy, subset, rule.origin if rule else None, passed_through)
 
 
-def spread(scope: Scope, use: Use, snapshot: Snapshot) -> Spread:
-    """Every endpoint of the service has its place, or a reason."""
+def spread(scope: Scope, use: Use, snapshot: Snapshot, scales: Scales) -> Spread:
+    """Every endpoint of the service has its place, or a reason. `scales` are what `scales_of` says of the snapshot."""
     service = snapshot.services[use.service]
     partition = _partition(scope, service, use, snapshot)
     if use.passed_through:
@@ -99,8 +99,8 @@ def spread(scope: Scope, use: Use, snapshot: Snapshot) -> Spread:
     preference = preference_for(service, use.policy, snapshot)
     demoted = frozenset([e for e, _ in partition.reached if is_last(scope, e, snapshot)])
     near = behind(priorities(scope, (endpoint for endpoint, _ in partition.reached), preference), demoted)
-    scales = Scales(scale_for(service, snapshot), _shares(snapshot))
-    groups = groups_of(partition.reached, use.port, scales, partition.mutual, near)
+    own = replace(scales, whole=scale_for(service, snapshot)) if service.mesh else scales
+    groups = groups_of(partition.reached, use.port, own, partition.mutual, near)
     shared = shared_out(scope, groups, preference)
     return Spread(
         groups=shared,
@@ -108,6 +108,11 @@ def spread(scope: Scope, use: Use, snapshot: Snapshot) -> Spread:
         ways=Ways.of(shared),
         locality_weighted=preference is not None,
     )
+
+
+def scales_of(snapshot: Snapshot) -> Scales:
+    """What endpoints of this mesh's services weigh: the same for all of them."""
+    return Scales(scale_of(snapshot.gateways), _shares(snapshot))
 
 
 def scale_for(service: Service, snapshot: Snapshot) -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
+from isthmus.discovery.balancing import Scales
 from isthmus.discovery.callers import scope_for
 from isthmus.discovery.destination_rules import rule_for
 from isthmus.discovery.envoy_filters import cluster_patches_for, patches_for
@@ -20,7 +21,7 @@ from isthmus.discovery.naming import name_table, virtual_ips
 from isthmus.discovery.routing import connections_for, extra_hosts, http_routes, route_of_mesh, rules_held
 from isthmus.discovery.security import authorization_for
 from isthmus.discovery.sight import Sight, sight_of
-from isthmus.discovery.spreading import Spread, Use, spread, uses_of
+from isthmus.discovery.spreading import Spread, Use, scales_of, spread, uses_of
 from isthmus.discovery.telemetry import reporting_for
 from isthmus.discovery.visibility import exposes, exposures_for
 from isthmus.model.identity import SpiffeId
@@ -98,9 +99,10 @@ def upstreams_of(scope: Scope, service: Service, sight: Sight, snapshot: Snapsho
     """A seen service's ports, by number, each whole and then by subset."""
     held = rules_held(service.hostname, scope, sight, snapshot)
     identities = identities_of(service.key, snapshot)
+    scales = scales_of(snapshot)
     seen = [port for port in service.ports if sight.sees(service, port)]
     for use in uses_of(service, seen, rule_for(scope, service, snapshot), snapshot.settings.traffic_policy):
-        yield upstream_of(scope, use, spread(scope, use, snapshot), identities, held, snapshot)
+        yield upstream_of(scope, use, spread(scope, use, snapshot, scales), identities, held, snapshot)
 
 
 def exposed_of(
@@ -109,8 +111,9 @@ def exposed_of(
     """What a network gateway passes through to the service, and on which of its own ports."""
     numbers, uses = uses_exposed(scope, service, exposures, snapshot)
     identities = identities_of(service.key, snapshot) if uses else ()
+    scales = scales_of(snapshot) if uses else Scales(1)
     for use in uses:
-        upstream = upstream_of(scope, use, spread(scope, use, snapshot), identities, None, snapshot)
+        upstream = upstream_of(scope, use, spread(scope, use, snapshot, scales), identities, None, snapshot)
         yield from ((number, upstream) for number in numbers)
 
 

@@ -7,19 +7,21 @@ entries there have together.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
-from typing import Any, assert_never
+from typing import Any, NamedTuple, assert_never
 
 from isthmus.envoy.resources import Resource
 from isthmus.envoy.wire import block, number, text, varint
+from isthmus.model.names import ClusterId, NetworkId
 from isthmus.model.telemetry import canonical_name, canonical_revision
-from isthmus.model.topology import Locality
+from isthmus.model.topology import Locality, NetworkGateway
 from isthmus.model.values import dataclass
 from isthmus.model.views import Destination, LocalityGroup
 from isthmus.model.workloads import Health
 
 _WEIGHT_MAX = 2**32 - 1
+_HEALTHY = 0
 _HEALTH_NAMES = {Health.UNHEALTHY: "UNHEALTHY", Health.TERMINATING: "DRAINING"}
 
 
@@ -72,6 +74,90 @@ def _destination_as_json(destination: Destination, weight: int) -> dict[str, Any
     }
 
 
+class _Place(NamedTuple):
+    """A locality group without the addresses of gateways. `share`: the weight that it was given, 0 for that of what is in it."""
+
+    head: bytes
+    """Locality and direct destinations."""
+    priority: int
+    weight: int
+    """Of the direct ones."""
+    share: int
+    through: tuple[tuple[NetworkGateway, ClusterId, int], ...]
+    """Stand-ins for gateways, with cluster and weight."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sketch:
+    """An upstream's endpoints, encoded up to the addresses of gateways. `direct` are addresses of others."""
+
+    name: str
+    places: tuple[_Place, ...]
+    direct: tuple[str, ...]
+    fits: bool = True
+    """Whether addresses are all that is missing: each endpoint has its own, and weights are within Envoy's limit."""
+
+    @property
+    def networks(self) -> frozenset[NetworkId]:
+        """Whose gateways it takes."""
+        return frozenset([gateway.network for place in self.places for gateway, _, _ in place.through])
+
+    def at(self, doors: Mapping[NetworkGateway, NetworkGateway]) -> Resource | None:
+        """With gateways in the place of their stand-ins, each written once. None where more than addresses is missing."""
+        weights = self._weights(doors) if self.fits else None
+        if weights is None:
+            return None
+        body = [text(1, self.name)]
+        for place in self.places:
+            found, whole = [place.head], place.weight
+            ordered = [((to := doors[stand_in]).address, to.port, cluster) for stand_in, cluster, _ in place.through]
+            for address, port, cluster in sorted(ordered) if len(ordered) > 1 else ordered:
+                weight = weights.pop((address, port), None)
+                if weight is not None:
+                    found.append(block(2, _at(address, port) + _rest(True, f";;;;{cluster}", _HEALTHY, weight or 1)))
+                    whole += weight or 1
+            if whole:
+                found.append(_tail(place.share or whole, place.priority))
+                body.append(block(2, b"".join(found)))
+        return Resource.of_bytes(self.name, b"".join(body))
+
+    def _weights(self, doors: Mapping[NetworkGateway, NetworkGateway]) -> dict[tuple[str, int], int] | None:
+        """Of each gateway's address, at its best priority. None where an endpoint has it, too."""
+        priorities: dict[tuple[str, int], int] = {}
+        weights: dict[tuple[str, int], int] = {}
+        for place in self.places:
+            for stand_in, _, weight in place.through:
+                gateway = doors.get(stand_in)
+                if gateway is None or gateway.address in self.direct:
+                    return None
+                where = (gateway.address, gateway.port)
+                if priorities.setdefault(where, place.priority) == place.priority:
+                    weights[where] = weights.get(where, 0) + weight
+        return weights
+
+
+def sketch_of(groups: Sequence[LocalityGroup], name: str) -> Resource | Sketch:
+    """An upstream's endpoints as far as they can be encoded while stand-ins are there for gateways."""
+    destinations = [to for group in groups for to in group.destinations]
+    direct = [to for to in destinations if to.through is None]
+    if len(direct) == len(destinations):
+        return endpoints_of(groups, name)
+    within = sum([to.weight for to in destinations]) <= _WEIGHT_MAX - len(destinations)
+    if not within or len({(to.address, to.port) for to in direct}) < len(direct):
+        return Sketch(name, (), (), fits=False)
+    ordered = sorted(groups, key=lambda group: (group.priority, group.locality))
+    return Sketch(name, tuple([_place(group) for group in ordered]), tuple([to.address for to in direct]))
+
+
+def _place(group: LocalityGroup) -> _Place:
+    direct = [(to, to.weight or 1) for to in group.destinations if to.through is None]
+    through = [(to.through, to.cluster, to.weight) for to in group.destinations if to.through is not None]
+    share = 0 if group.weight == sum([to.weight for to in group.destinations]) else group.weight
+    return _Place(
+        _head(group.locality, direct), group.priority, sum([weight for _, weight in direct]), share, tuple(through)
+    )
+
+
 def _each_address_once(groups: Sequence[LocalityGroup]) -> list[_Group]:
     """A group whose weight is not that of its destinations has been given a share, and keeps it."""
     ordered = sorted(groups, key=lambda group: (group.priority, group.locality))
@@ -119,30 +205,41 @@ def _within_limit(weighted: Sequence[tuple[Destination, int]]) -> tuple[tuple[De
 
 def _locality(group: _Group) -> bytes:
     """A LocalityLbEndpoints. Envoy reads its weight only where weighting by locality is on; gRPC clients want it always."""
-    locality = text(1, group.locality.region) + text(2, group.locality.zone) + text(3, group.locality.subzone)
-    return (
-        block(1, locality)
-        + b"".join(block(2, _destination(destination, weight)) for destination, weight in group.weighted)
-        + block(3, number(1, group.weight))
-        + number(5, group.priority)
-    )
+    return _head(group.locality, group.weighted) + _tail(group.weight, group.priority)
 
 
-def _destination(destination: Destination, weight: int) -> bytes:
+def _head(of: Locality, weighted: Iterable[tuple[Destination, int]]) -> bytes:
+    locality = text(1, of.region) + text(2, of.zone) + text(3, of.subzone)
+    return b"".join([block(1, locality), *[block(2, _destination(to, weight)) for to, weight in weighted]])
+
+
+def _tail(weight: int, priority: int) -> bytes:
+    return block(3, number(1, weight)) + number(5, priority)
+
+
+def _destination(to: Destination, weight: int) -> bytes:
     """An LbEndpoint: address, health, metadata, weight."""
-    socket_address = text(2, destination.address) + varint(3 << 3) + varint(destination.port)
-    endpoint = block(1, block(1, socket_address))
-    metadata = _metadata(destination.mutual_tls, _workload(destination))
-    return (
-        block(1, endpoint) + number(2, _health(destination.health)) + block(3, metadata) + block(4, number(1, weight))
-    )
+    return _at(to.address, to.port) + _rest(to.mutual_tls, _workload(to), _health(to.health), weight)
+
+
+def _at(address: str, port: int) -> bytes:
+    socket_address = text(2, address) + b"\x18" + varint(port)
+    return block(1, block(1, block(1, socket_address)))
+
+
+@lru_cache(maxsize=4096)
+def _rest(mutual_tls: bool, workload: str, health: int, weight: int) -> bytes:
+    """What many have alike."""
+    named = _filter_metadata("istio", "workload", workload)
+    metadata = _MUTUAL_TLS + named if mutual_tls else named
+    return number(2, health) + block(3, metadata) + block(4, number(1, weight))
 
 
 def _health(health: Health) -> int:
     """envoy.config.core.v3.HealthStatus. Healthy is left unset, as Istio does."""
     match health:
         case Health.HEALTHY:
-            return 0
+            return _HEALTHY
         case Health.UNHEALTHY:
             return 2
         case Health.TERMINATING:
@@ -167,12 +264,6 @@ def _canonical(of_workload: tuple[tuple[str, str], ...]) -> tuple[str, str]:
     """As labels say it: most workloads of a service have the same."""
     labels = dict(of_workload)
     return canonical_name(labels), canonical_revision(labels)
-
-
-@lru_cache(maxsize=4096)
-def _metadata(mutual_tls: bool, workload: str) -> bytes:
-    named = _filter_metadata("istio", "workload", workload)
-    return _MUTUAL_TLS + named if mutual_tls else named
 
 
 def _filter_metadata(name: str, key: str, value: str) -> bytes:

@@ -6,10 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Hashable, Sequence
 from dataclasses import dataclass
 from enum import Enum, IntEnum
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from isthmus.incremental.graph import Fetch, Graph
+from typing import Any, Protocol
 
 
 class _Absent(Enum):
@@ -52,10 +49,18 @@ Patch = Callable[[Any, Sequence[tuple[Any, Any]]], Any]
 """From a value, and what there was and is now of each value that it was made of and that is another one, to the new value. None: compute it."""
 
 
-class Node:
-    """A named family of cells. `compute` is absent where values come from outside."""
+class Queues(Protocol):
+    """What a node knows of its graph: where its cells wait, and where it writes what has changed."""
 
-    def __init__(self, graph: Graph, name: str, compute: Callable[[Fetch, Cell], Any] | None) -> None:
+    due: OrderedDict[Cell, None]
+    early: OrderedDict[Cell, None]
+    log: list[Change]
+
+
+class Node:
+    """A named family of cells. `compute` is absent where values come from outside; else it is given a Fetch and the cell."""
+
+    def __init__(self, graph: Queues, name: str, compute: Callable[[Any, Cell], Any] | None) -> None:
         self.graph = graph
         self.name = name
         self.compute = compute

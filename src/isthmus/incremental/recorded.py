@@ -71,10 +71,12 @@ class RecordSource(Generic[R]):
         for entries in self._derived:
             entries.follow()
 
-    def seen_through(self, fetch: Fetch) -> R:
-        """The record, for a derivation: every read of it is recorded."""
+    def seen_through(self, fetch: Fetch, instead: Mapping[str, Lookup] = MappingProxyType({})) -> R:
+        """The record, for a derivation: every read of it is recorded. `instead` of these mapping fields, entries are what these lookups give."""
         assert self.newest is not None, "derivations run after the first record"
-        return cast(R, _Recorded(fetch, self))
+        found = _Recorded(fetch, self)
+        vars(found).update({name: _RecordedLookup(fetch, lookup) for name, lookup in instead.items()})
+        return cast(R, found)
 
     def is_mapping(self, name: str) -> bool:
         return name in self._mappings
