@@ -28,7 +28,7 @@ from isthmus.localruntime.launch import supervisor_of
 from isthmus.localruntime.load import Load
 from isthmus.localruntime.mesh_client import MeshClient, MeshRefused, MeshUnavailable
 from isthmus.localruntime.state import StateFolder
-from isthmus.localruntime.traffic import ask, clients, run_inside
+from isthmus.localruntime.traffic import HELLOWORLD, Target, ask, clients, run_inside
 
 ROOT = Path(__file__).parents[2]
 _DEADLINE_SECONDS = 120
@@ -136,9 +136,10 @@ class Mesh:
         return {control_plane: proxies for control_plane, proxies in found.items() if proxies}
 
     def ask(self, cluster: str, count: int, **how: Any) -> list[dict[str, str]]:
-        """Requests of the cluster's client to helloworld."""
+        """Requests of the cluster's client to helloworld, or to another `host` and `port`."""
         where = next(found for found in clients(self.status()) if found[0] == cluster)
-        answers = ask(self.client, *where, count=count, **how)
+        target = Target(how.pop("host", HELLOWORLD.host), how.pop("port", HELLOWORLD.port))
+        answers = ask(self.client, *where, count=count, target=target, **how)
         by = Counter(_by(answer) for answer in answers)
         print(f"asked from {cluster}: {', '.join(f'{times} by {who}' for who, times in sorted(by.items()))}")
         return answers

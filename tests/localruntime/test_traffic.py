@@ -6,7 +6,7 @@ from collections import Counter
 
 import pytest
 
-from isthmus.localruntime.traffic import Target, _way, is_there, named
+from isthmus.localruntime.traffic import HELLOWORLD, Target, _way, _with_its_cluster, is_there, named
 
 
 def cluster(name, network, ip, gateway):
@@ -47,13 +47,13 @@ STATUS = {
 def test_the_way(own, answered, counted, way):
     answer = {"cluster": answered, "pod": f"hello-{answered}"}
 
-    assert _way(answer, 3, Counter(counted), STATUS, own) == way
+    assert _way(answer, 3, ways=Counter(counted), status=STATUS, own=own) == way
 
 
 def test_a_machine_is_asked_directly_on_its_network():
     answer = {"cluster": "east", "pod": "ledger"}
 
-    assert _way(answer, 3, Counter({"10.10.0.9:5000": 3}), STATUS, "center") == "direct 10.10.0.9:5000"
+    assert _way(answer, 3, ways=Counter({"10.10.0.9:5000": 3}), status=STATUS, own="center") == "direct 10.10.0.9:5000"
 
 
 def test_a_machine_sends_requests_by_its_name():
@@ -69,12 +69,26 @@ def test_a_gateway_may_stand_in_another_network_than_the_one_that_it_leads_to():
     status = STATUS | {"clusters": [STATUS["clusters"][0] | {"gateways": gateways}, west]}
     answer = {"cluster": "west", "pod": "hello-west"}
 
-    assert _way(answer, 3, Counter({"172.30.1.9:15443": 3}), status, "east") == "gateway of east 172.30.1.9:15443"
+    assert (
+        _way(answer, 3, ways=Counter({"172.30.1.9:15443": 3}), status=status, own="east")
+        == "gateway of east 172.30.1.9:15443"
+    )
+
+
+def test_who_does_not_say_where_he_is_is_where_his_pod_is():
+    twice = STATUS["clusters"][2] | {"pods": STATUS["clusters"][0]["pods"]}
+
+    assert _with_its_cluster({"pod": "hello-west"}, STATUS) == {"pod": "hello-west", "cluster": "west"}
+    assert _with_its_cluster({"pod": "hello-west", "cluster": "vm"}, STATUS)["cluster"] == "vm"
+    assert _with_its_cluster({"pod": "hello-east"}, {"clusters": [STATUS["clusters"][0], twice]}) == {
+        "pod": "hello-east"
+    }
+    assert _with_its_cluster({"error": "refused"}, STATUS) == {"error": "refused"}
 
 
 def test_where_nobody_of_the_name_runs_nobody_is_asked_unasked():
     pod = {"namespace": "sample", "labels": {"app": "greeting"}}
     status = {"clusters": [{"pods": []}, {"pods": [pod]}]}
 
-    assert not is_there(status, Target())
-    assert is_there(status, Target("greeting.sample", 80))
+    assert not is_there(status, HELLOWORLD)
+    assert is_there(status, Target.of_service("greeting.sample", 80))

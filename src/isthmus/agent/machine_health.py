@@ -11,7 +11,7 @@ from typing import Any
 import grpc.aio
 import structlog
 
-from isthmus.agent.answers import explained
+from isthmus.agent.answers import FirstAnswer
 from isthmus.agent.asking import ask
 from isthmus.agent.certificates import ControlPlanes, Credentials
 from isthmus.xds.client import report_health
@@ -116,7 +116,7 @@ class MachineHealth:
 
     async def _report(self) -> None:
         """The newest is said again to each control plane that is connected to."""
-        back_off = _BACK_OFF_FIRST
+        back_off, first = _BACK_OFF_FIRST, FirstAnswer("stream for health")
         while True:
             began = asyncio.get_running_loop().time()
             try:
@@ -126,8 +126,10 @@ class MachineHealth:
                 async with self._control_planes.channel(self._root_cert_file, shown.certificate) as channel:
                     await report_health(channel, self._node, self._next, metadata=shown.metadata(self._cluster))
             except (grpc.aio.AioRpcError, OSError, ValueError) as error:
-                log.warning("health not told", error=explained(error))
+                first.missing(error)
             lasted = asyncio.get_running_loop().time() - began > _BACK_OFF_MAX
+            if lasted:
+                first.came()
             back_off = _BACK_OFF_FIRST if lasted else min(back_off * 2, _BACK_OFF_MAX)
             await asyncio.sleep(back_off * random.uniform(0.5, 1.5))
 

@@ -22,7 +22,7 @@ _COMMANDS: dict[str, dict[str, tuple[str, str]]] = {
         "kubeconfig": ("running", "Print the path of a kubeconfig for all clusters."),
         "exec": ("running", "Run a command inside a workload."),
         "machine": ("running", "Switch a machine of the running mesh on or off."),
-        "traffic": ("running", "Send requests, and show who answered and which way they went."),
+        "traffic": ("sending", "Send requests, and show who answered and which way they went."),
         "install": ("installing", "Install the mesh on a Kubernetes cluster: print the objects, or apply them."),
         "uninstall": ("installing", "Take away what install made."),
         "control-plane": ("processes", "Run a control plane."),

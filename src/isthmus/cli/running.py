@@ -1,4 +1,4 @@
-"""Commands for a mesh on this machine: up, down, status, logs, kubeconfig, exec, traffic."""
+"""Commands for a mesh on this machine: up, down, status, logs, kubeconfig, exec."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import click
 from isthmus.cli.errors import BAD_INPUT, BAD_USAGE, TIMED_OUT, Failed
 from isthmus.cli.output import json_output, print_json, print_table
 from isthmus.cli.running_mesh import asked, cluster_with, folder_of, mesh_name
+from isthmus.cli.sending import print_traffic
 from isthmus.cli.topologies import TopologyFile, guide_of
 from isthmus.localruntime import state
 from isthmus.localruntime.mesh_client import MeshClient, MeshUnavailable
@@ -58,16 +59,16 @@ def up_command(topology: Path, timeout: float, name: str, with_traffic: bool, de
     _print_clusters(status)
     if with_traffic and _has_traffic(status):
         click.echo()
-        _print_traffic(mesh, status, 20)
+        print_traffic(mesh, status, 20)
     click.echo(f"\n{plan.name} was ready after {status['readySeconds']:.1f} s. Go on with:\n")
     _print_next_steps(status, guide_of(topology))
 
 
 def _has_traffic(status: dict[str, Any]) -> bool:
-    """Whether what `isthmus traffic` sends by itself can be sent, and answered."""
-    from isthmus.localruntime.traffic import Target, clients, is_there
+    """Whether there is somebody to send requests; whom they ask is found then."""
+    from isthmus.localruntime.traffic import clients
 
-    return is_there(status, Target()) and any(clients(status))
+    return any(clients(status))
 
 
 def _print_next_steps(status: dict[str, Any], guide: Path | None) -> None:
@@ -224,47 +225,6 @@ def exec_command(pod: str, command: Sequence[str], cluster: str, namespace: str,
     return subprocess.run(line, env=environment, check=False).returncode
 
 
-@click.command("traffic")
-@click.option("-c", "--count", default=20, show_default=True, help="Requests from each client.")
-@click.option(
-    "--from",
-    "sender",
-    default="",
-    help="Which Pods or machines send, by the beginning of their names; all clients by default.",
-)
-@click.option(
-    "--to",
-    "target",
-    default="helloworld.sample:5000",
-    show_default=True,
-    metavar="NAME.NAMESPACE:PORT",
-    help="Who is asked.",
-)
-@mesh_name
-@json_output
-def traffic_command(count: int, sender: str, target: str, name: str, output: str) -> int:
-    """Send requests from every client to helloworld, and show who answered, which way, and the identities that both sides saw.
-
-    \b
-    Examples:
-      isthmus traffic
-      isthmus traffic --from ledger --to helloworld.sample:5000
-    """
-    from isthmus.localruntime.traffic import Target, is_there
-
-    host, _, port = target.rpartition(":")
-    if host.count(".") != 1 or not (port.isdecimal() and 1 <= int(port) <= 65535):
-        raise Failed(f"--to: {target!r} is not NAME.NAMESPACE:PORT, with a port from 1 to 65535", exit_code=BAD_USAGE)
-    mesh = MeshClient(folder_of(name))
-    status = asked(mesh.status)
-    if output == "json":
-        return _traffic_json(mesh, status, count, sender, (host, int(port)))
-    code = _print_traffic(mesh, status, count, sender, (host, int(port)))
-    if code and not is_there(status, Target(host, int(port))):
-        click.echo(f"no Pod of this mesh is called {host}: --to NAME.NAMESPACE:PORT says who is asked", err=True)
-    return code
-
-
 def _planned(topology: Path, name: str) -> Any:
     """The plan; a finding for each mistake, and nothing has been started."""
     from dataclasses import replace
@@ -355,57 +315,6 @@ def _print_machines(status: dict[str, Any]) -> None:
 def _is_ready(pod: dict[str, Any]) -> bool:
     ready, _, wanted = pod["ready"].partition("/")
     return bool(ready == wanted)
-
-
-def _print_traffic(
-    mesh: MeshClient, status: dict[str, Any], count: int, sender: str = "", target: tuple[str, int] | None = None
-) -> int:
-    rows = _sent(mesh, status, count, sender, target)
-    if not rows and status["phase"] == "starting":
-        raise Failed("the mesh is starting, and no client runs yet: `isthmus status` shows how far it is")
-    if not rows and sender:
-        raise Failed(f"--from: nothing runs whose name begins with {sender!r}: see `isthmus status`")
-    if not rows:
-        click.echo("no client runs in this mesh: add samples/client to the topology's workloads", err=True)
-        return 1
-    print_table(
-        ("FROM", "ANSWERED BY", "IN", "REQUESTS", "WAY", "SERVER SAW THE CLIENT AS", "SERVER'S OWN IDENTITY"),
-        [
-            (
-                row.client,
-                row.answered_by or row.error,
-                row.cluster,
-                row.requests,
-                row.path,
-                row.caller,
-                row.server,
-            )
-            for row in rows
-        ],
-    )
-    return 1 if any(row.error for row in rows) else 0
-
-
-def _traffic_json(mesh: MeshClient, status: dict[str, Any], count: int, sender: str, target: tuple[str, int]) -> int:
-    from dataclasses import asdict
-
-    rows = _sent(mesh, status, count, sender, target)
-    print_json({"answers": [asdict(row) for row in rows]})
-    return 1 if any(row.error for row in rows) else 0
-
-
-def _sent(
-    mesh: MeshClient, status: dict[str, Any], count: int, sender: str, target: tuple[str, int] | None
-) -> list[Any]:
-    from isthmus.localruntime.traffic import Target, clients, named, send
-
-    found = list(named(status, sender) if sender else clients(status))
-    to = Target(*target) if target else Target()
-    return [
-        row
-        for where in found
-        for row in asked(lambda w=where: send(mesh, *w, count=count, status=status, target=to))  # type: ignore[misc]
-    ]
 
 
 def _log_of(mesh: MeshClient, part: str, cluster: str, namespace: str, container: str) -> Path:

@@ -10,8 +10,9 @@ import json
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from isthmus.localruntime.entering import command_inside, host_pid
@@ -19,15 +20,16 @@ from isthmus.localruntime.launch import supervisor_of
 from isthmus.localruntime.mesh_client import MeshClient
 
 HOST, PORT, PATH = "helloworld.sample", 5000, "/whoami"
+_DOMAIN = ".svc.cluster.local"
 _SECONDS = 60
 
 _SCRIPT = """
 import http.client, json, sys
-host, port, path, count = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4])
+host, port, path, count, name = sys.argv[1], int(sys.argv[2]), sys.argv[3], int(sys.argv[4]), sys.argv[5]
 for _ in range(count):
     try:
         connection = http.client.HTTPConnection(host, port, timeout=10)
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"Host": name} if name else {})
         response = connection.getresponse()
         body = response.read().decode()
         answer = json.loads(body) if response.status == 200 else {"error": f"HTTP {response.status}: {body[:200]}"}
@@ -43,6 +45,7 @@ class Answers:
     """Requests of one client that the same Pod answered; or that failed, with the `error`. Identities are SPIFFE ids."""
 
     client: str
+    asked: str
     answered_by: str
     cluster: str
     requests: int
@@ -54,15 +57,32 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """What is asked: a name as callers write it, NAME.NAMESPACE, and a port."""
+    """What is asked for: a host by its whole name, and a port; `at` an address where it is to be found, if not where its name leads."""
 
-    host: str = HOST
-    port: int = PORT
+    host: str
+    port: int
+    at: str = ""
+
+    @classmethod
+    def of_service(cls, name: str, port: int) -> Target:
+        """By NAME.NAMESPACE."""
+        return cls(f"{name}{_DOMAIN}", port)
+
+    @property
+    def name(self) -> str:
+        """As callers write it."""
+        return self.host.removesuffix(_DOMAIN)
 
     @property
     def upstream(self) -> str:
         """What Envoys call it."""
-        return f"outbound|{self.port}||{self.host}.svc.cluster.local"
+        return f"outbound|{self.port}||{self.host}"
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.port}"
+
+
+HELLOWORLD = Target.of_service(HOST, PORT)
 
 
 def named(status: dict[str, Any], name: str) -> Iterator[tuple[str, str, str]]:
@@ -86,7 +106,7 @@ def clients(status: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
 
 def is_there(status: dict[str, Any], target: Target) -> bool:
     """Whether anybody runs who is called so, as samples are: the app in the namespace."""
-    app, _, namespace = target.host.partition(".")
+    app, _, namespace = target.name.partition(".")
     return any(
         pod["namespace"] == namespace and pod["labels"].get("app") == app
         for cluster in status["clusters"]
@@ -99,10 +119,15 @@ def send(
 ) -> list[Answers]:
     """`count` requests, each on a connection of its own. Raises MeshRefused, NotInside."""
     before = _sent(mesh, cluster, namespace, name, target)
-    answers = ask(mesh, cluster, namespace, name, count=count, host=target.host, port=target.port)
+    answers = [
+        _with_its_cluster(answer, status) for answer in ask(mesh, cluster, namespace, name, count=count, target=target)
+    ]
     after = _sent(mesh, cluster, namespace, name, target)
     ways = Counter({address: after[address] - before.get(address, 0) for address in after})
-    return list(_summed(f"{cluster}/{name}", answers, +ways, status, cluster))
+    if target.at:
+        return list(_summed(f"{cluster}/{name}", target, answers, lambda *_: f"load balancer {target.at}"))
+    way = partial(_way, ways=+ways, status=status, own=cluster)
+    return list(_summed(f"{cluster}/{name}", target, answers, way))
 
 
 def ask(
@@ -113,16 +138,29 @@ def ask(
     *,
     count: int,
     path: str = PATH,
-    host: str = HOST,
-    port: int = PORT,
+    target: Target = HELLOWORLD,
 ) -> list[dict[str, str]]:
     """The answers themselves, in order; one that failed has an `error`."""
     done = run_inside(
         mesh,
         (cluster, namespace, name),
-        [sys.executable, "-S", "-E", "-c", _SCRIPT, host, str(port), path, str(count)],
+        [
+            sys.executable,
+            "-S",
+            "-E",
+            "-c",
+            _SCRIPT,
+            *_place(target),
+            path,
+            str(count),
+            target.host if target.at else "",
+        ],
     )
     return [json.loads(line) for line in done.stdout.splitlines()]
+
+
+def _place(target: Target) -> tuple[str, str]:
+    return target.at or target.name, str(target.port)
 
 
 def run_inside(
@@ -164,21 +202,28 @@ def _address(address: dict[str, Any]) -> str:
 
 
 def _summed(
-    client: str, answers: list[dict[str, str]], ways: Counter[str], status: dict[str, Any], own: str
+    client: str, target: Target, answers: list[dict[str, str]], way: Callable[[dict[str, str], int], str]
 ) -> Iterator[Answers]:
     kinds = Counter(tuple(sorted(answer.items())) for answer in answers)
     for kind, count in sorted(kinds.items()):
         answer = dict(kind)
         yield Answers(
             client=client,
+            asked=str(target),
             answered_by=answer.get("pod", ""),
             cluster=answer.get("cluster", ""),
             requests=count,
             caller=answer.get("caller", ""),
             server=answer.get("self", ""),
-            path="" if "error" in answer else _way(answer, count, ways, status, own),
+            path="" if "error" in answer else way(answer, count),
             error=answer.get("error", ""),
         )
+
+
+def _with_its_cluster(answer: dict[str, str], status: dict[str, Any]) -> dict[str, str]:
+    """Also of who does not say where he is, where one cluster alone has a Pod of his name."""
+    found = [each["id"] for each in status["clusters"] if any(pod["name"] == answer.get("pod") for pod in each["pods"])]
+    return answer if answer.get("cluster") or len(found) != 1 else answer | {"cluster": found[0]}
 
 
 def _way(answer: dict[str, str], count: int, ways: Counter[str], status: dict[str, Any], own: str) -> str:
