@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from isthmus.discovery.kinds import kind_of
 from isthmus.discovery.locality import preference_for, priorities, shared_out
 from isthmus.discovery.view import outbound_view
 from isthmus.model.names import Hostname, Namespace
@@ -27,8 +28,15 @@ def everywhere(words):
 
 
 def ranked(words, preference, place="eu/a/1"):
-    found = priorities(caller(words, place), everywhere(words), preference)
-    return {str(endpoint.workload.locality): priority for endpoint, priority in found.items()}
+    endpoints = everywhere(words)
+    found = came(words, endpoints, preference, place)
+    return {str(endpoint.workload.locality): priority for endpoint, priority in zip(endpoints, found, strict=True)}
+
+
+def came(words, endpoints, preference, place="eu/a/1"):
+    """The priority of each."""
+    kinds = [kind_of(endpoint, by_node=True) for endpoint in endpoints]
+    return priorities(caller(words, place), kinds, preference, [False] * len(kinds))
 
 
 @pytest.mark.parametrize(
@@ -54,9 +62,7 @@ def test_another_network_comes_after_everything_nearby(words):
         words.endpoint("10.0.0.2", "n1", "c1", "at=eu/a"),
     ]
 
-    found = priorities(caller(words, "eu/a/1"), endpoints, LocalityPreference(failover_priority=LABELS))
-
-    assert [found[endpoint] for endpoint in endpoints] == [1, 2, 0]
+    assert came(words, endpoints, LocalityPreference(failover_priority=LABELS)) == [1, 2, 0]
 
 
 def test_on_another_network_near_comes_before_far_too(words):
@@ -67,9 +73,7 @@ def test_on_another_network_near_comes_before_far_too(words):
         words.endpoint("10.0.0.1", "n1", "c1", "at=asia/z"),
     ]
 
-    found = priorities(caller(words, "eu/a/1"), endpoints, LocalityPreference(failover_priority=LABELS))
-
-    assert [found[endpoint] for endpoint in endpoints] == [3, 1, 2, 0]
+    assert came(words, endpoints, LocalityPreference(failover_priority=LABELS)) == [3, 1, 2, 0]
 
 
 def rule(**policy):
@@ -206,9 +210,7 @@ def test_the_own_cluster_comes_first_and_then_what_is_near(words):
         words.endpoint("10.0.0.4", "n1", "c2", "at=asia/a"),
     ]
 
-    found = priorities(caller(words), endpoints, LocalityPreference(own_cluster_first=True))
-
-    assert [found[endpoint] for endpoint in endpoints] == [1, 0, 2, 3]
+    assert came(words, endpoints, LocalityPreference(own_cluster_first=True)) == [1, 0, 2, 3]
 
 
 def test_where_zones_are_known_to_envoy_regions_alone_are_ranked(words):

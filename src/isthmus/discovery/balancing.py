@@ -13,8 +13,8 @@ from dataclasses import field, replace
 from math import lcm
 
 from isthmus.discovery.families import family_of
+from isthmus.discovery.kinds import Kind
 from isthmus.model.names import ClusterId, NetworkId
-from isthmus.model.services import ServicePort
 from isthmus.model.topology import Locality, NetworkGateway
 from isthmus.model.values import dataclass
 from isthmus.model.views import Destination, Direct, LocalityGroup, ThroughGateways
@@ -22,7 +22,18 @@ from isthmus.model.workloads import Endpoint, Health
 
 _WEIGHT_MAX = 2**32 - 1
 
-Reached = tuple[Endpoint, Direct | ThroughGateways]
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Lot:
+    """How endpoints of one kind are reached. `mutual`: callers start mutual TLS. `port` is the number that it has there."""
+
+    kind: Kind
+    how: Direct | ThroughGateways
+    port: int
+    mutual: bool
+
+
+Reached = tuple[Endpoint, Lot]
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +61,17 @@ def scale_of(gateways: Mapping[NetworkId, tuple[NetworkGateway, ...]]) -> int:
 
 def groups_of(
     reached: Sequence[Reached],
-    port: ServicePort,
     scales: Scales,
-    mutual: frozenset[Endpoint],
-    priorities: Mapping[Endpoint, int],
+    priorities: Mapping[Lot, int],
 ) -> tuple[LocalityGroup, ...]:
-    """Destinations by priority and locality, sorted; in each the direct ones in order, then the gateways by address and port.
-
-    `mutual` are the endpoints to which callers start mutual TLS.
-    """
+    """Destinations by priority and locality, sorted; in each the direct ones in order, then the gateways by address and port."""
     by_place: dict[tuple[int, Locality], list[Reached]] = defaultdict(list)
-    for endpoint, how in reached:
-        by_place[priorities[endpoint], endpoint.workload.locality].append((endpoint, how))
+    places = {lot: by_place[priority, lot.kind.locality] for lot, priority in priorities.items()}
+    for each in reached:
+        places[each[1]].append(each)
     groups = []
     for priority, locality in sorted(by_place):
-        destinations = _destinations(by_place[priority, locality], port, scales, mutual)
+        destinations = _destinations(by_place[priority, locality], scales)
         groups.append(_group(locality, priority, destinations))
     return _within_bounds(groups)
 
@@ -87,36 +94,33 @@ def _within_bounds(groups: Sequence[LocalityGroup]) -> tuple[LocalityGroup, ...]
     return tuple(_group(group.locality, group.priority, tuple(map(smaller, group.destinations))) for group in groups)
 
 
-def _destinations(
-    reached: Sequence[Reached], port: ServicePort, scales: Scales, mutual: frozenset[Endpoint]
-) -> tuple[Destination, ...]:
+def _destinations(reached: Sequence[Reached], scales: Scales) -> tuple[Destination, ...]:
     direct: list[Destination] = []
     behind: dict[NetworkGateway, list[Endpoint]] = defaultdict(list)
     weights: dict[NetworkGateway, int] = defaultdict(int)
-    for endpoint, how in reached:
+    for endpoint, lot in reached:
         weight = scales.weight(endpoint)
-        match how:
-            case Direct():
-                direct.append(_direct(endpoint, port, weight, mutual_tls=endpoint in mutual))
-            case ThroughGateways(gateways):
-                for gateway in gateways:
-                    behind[gateway].append(endpoint)
-                    weights[gateway] += weight // len(gateways)
+        if isinstance(lot.how, Direct):
+            direct.append(_direct(endpoint, lot, weight))
+        else:
+            gateways = lot.how.gateways
+            for gateway in gateways:
+                behind[gateway].append(endpoint)
+                weights[gateway] += weight // len(gateways)
     through = [_through(gateway, tuple(behind[gateway]), weights[gateway]) for gateway in sorted(behind)]
     return tuple(direct + through)
 
 
-def _direct(endpoint: Endpoint, port: ServicePort, weight: int, *, mutual_tls: bool) -> Destination:
-    number = endpoint.port_named(port.name)
-    assert number is not None, "reachability leaves out endpoints without the port"
+def _direct(endpoint: Endpoint, lot: Lot, weight: int) -> Destination:
+    kind = lot.kind
     return Destination(
         address=endpoint.ip,
-        port=number,
+        port=lot.port,
         weight=weight,
-        mutual_tls=mutual_tls,
-        health=endpoint.health,
-        cluster=endpoint.cluster,
-        network=endpoint.network,
+        mutual_tls=lot.mutual,
+        health=kind.health,
+        cluster=kind.cluster,
+        network=kind.network,
         through=None,
         stands_for=(endpoint,),
     )

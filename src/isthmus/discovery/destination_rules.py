@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from isthmus.discovery.kinds import Kind
 from isthmus.discovery.visibility import is_exported, is_for_all
 from isthmus.model.names import Hostname, Namespace
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.traffic import DestinationRule, Subset
 from isthmus.model.views import ProxyKind, Scope
-from isthmus.model.workloads import Endpoint
 
 
 def rule_for(scope: Scope, service: Service, snapshot: Snapshot) -> DestinationRule | None:
@@ -76,24 +76,10 @@ def _first(places: Sequence[Namespace], rules: Sequence[DestinationRule], hostna
     return None
 
 
-def is_in(subset: Subset, endpoint: Endpoint) -> bool:
-    """Whether the endpoint's workload has every label of the subset."""
-    wanted = dict(subset.labels)
-    return all(labels_of(endpoint).get(key) == value for key, value in wanted.items())
-
-
-def labels_of(endpoint: Endpoint) -> dict[str, str]:
-    """The workload's own labels, and those that say where it is (Istio's label augmentation)."""
-    workload = endpoint.workload
-    where = {
-        "topology.kubernetes.io/region": workload.locality.region,
-        "topology.kubernetes.io/zone": workload.locality.zone,
-        "topology.istio.io/subzone": workload.locality.subzone,
-        "topology.istio.io/cluster": workload.cluster,
-        "topology.istio.io/network": workload.network,
-        "kubernetes.io/hostname": workload.node,
-    }
-    return dict(workload.labels) | {key: value for key, value in where.items() if value}
+def is_in(subset: Subset, kind: Kind) -> bool:
+    """Whether workloads of this kind have every label of the subset."""
+    theirs = kind.all_labels()
+    return all(theirs.get(key) == value for key, value in dict(subset.labels).items())
 
 
 def _merged(rules: Sequence[DestinationRule]) -> DestinationRule:

@@ -6,6 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 
+from isthmus.discovery.kinds import kind_of
 from isthmus.discovery.security import takes_mutual_tls
 from isthmus.model.federation import (
     PLACE_WEIGHT_MAX,
@@ -75,7 +76,8 @@ def _answers(endpoint: Endpoint, service: Service, ports: Iterable[ServicePort],
     ):
         return False
     numbers = (endpoint.port_named(port.name) for port in ports)
-    return any(number is not None and takes_mutual_tls(endpoint, number, snapshot) for number in numbers)
+    kind = kind_of(endpoint, by_node=False)
+    return any(number is not None and takes_mutual_tls(kind, number, snapshot) for number in numbers)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,24 +6,23 @@ endpoints behind it is there once for each: what is known of a workload is not l
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from isthmus.discovery.callers import labels_of_place
-from isthmus.discovery.destination_rules import labels_of
+from isthmus.discovery.kinds import HOSTNAME, Kind
 from isthmus.model.services import Service
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.topology import Locality
 from isthmus.model.traffic import LocalityPreference, Nearness, TrafficPolicy
 from isthmus.model.views import LocalityGroup, Scope
-from isthmus.model.workloads import Endpoint
 
 _REGION, _ZONE, _SUBZONE = "topology.kubernetes.io/region", "topology.kubernetes.io/zone", "topology.istio.io/subzone"
-_NETWORK, _HOSTNAME = "topology.istio.io/network", "kubernetes.io/hostname"
+_NETWORK = "topology.istio.io/network"
 _CLOSE = {
     "PreferClose": (_NETWORK, _REGION, _ZONE),
     "PreferSameZone": (_NETWORK, _REGION, _ZONE),
-    "PreferSameNode": (_NETWORK, _REGION, _ZONE, _SUBZONE, _HOSTNAME),
+    "PreferSameNode": (_NETWORK, _REGION, _ZONE, _SUBZONE, HOSTNAME),
 }
 
 
@@ -53,22 +52,24 @@ def _by_place(service: Service, policy: TrafficPolicy, snapshot: Snapshot, *, as
 
 
 def priorities(
-    scope: Scope, endpoints: Iterable[Endpoint], preference: LocalityPreference | None
-) -> Mapping[Endpoint, int]:
-    """0 comes first; the numbers have no gaps, as Envoy demands."""
+    scope: Scope, kinds: Sequence[Kind], preference: LocalityPreference | None, last: Sequence[bool]
+) -> list[int]:
+    """Of each kind: 0 comes first; the numbers have no gaps, as Envoy demands. Kinds of which `last` says it come after all others; among
+    themselves they keep their order.
+    """
     if preference is None or _shares(scope, preference):
-        return dict.fromkeys(endpoints, 0)
-    ranks = {endpoint: _rank(scope, endpoint, preference) for endpoint in endpoints}
-    order = {rank: priority for priority, rank in enumerate(sorted(set(ranks.values())))}
-    return {endpoint: order[rank] for endpoint, rank in ranks.items()}
+        if not any(last):
+            return [0] * len(kinds)
+        ranks = [(late, (False, 0)) for late in last]
+    else:
+        ranks = [(late, _rank(scope, kind, preference)) for kind, late in zip(kinds, last, strict=True)]
+    order = {rank: priority for priority, rank in enumerate(sorted(set(ranks)))}
+    return [order[rank] for rank in ranks]
 
 
-def behind(priorities: Mapping[Endpoint, int], last: frozenset[Endpoint]) -> Mapping[Endpoint, int]:
-    """The same, with some endpoints after all others; among themselves they keep their order."""
-    if not last:
-        return priorities
-    order = {key: rank for rank, key in enumerate(sorted({(e in last, found) for e, found in priorities.items()}))}
-    return {endpoint: order[endpoint in last, found] for endpoint, found in priorities.items()}
+def asks_for_nodes(preference: LocalityPreference | None) -> bool:
+    """Whether it matters on which node an endpoint is."""
+    return preference is not None and any(label.startswith(HOSTNAME) for label in preference.failover_priority)
 
 
 def shared_out(
@@ -97,19 +98,19 @@ def _shares(scope: Scope, preference: LocalityPreference) -> tuple[tuple[str, in
     return next((shares for place, shares in preference.distribute if _is_in(scope.locality, place)), ())
 
 
-def _rank(scope: Scope, endpoint: Endpoint, preference: LocalityPreference) -> tuple[bool, int]:
-    elsewhere = preference.own_cluster_first and endpoint.cluster != scope.cluster
-    return elsewhere, _distance(scope, endpoint, preference)
+def _rank(scope: Scope, kind: Kind, preference: LocalityPreference) -> tuple[bool, int]:
+    elsewhere = preference.own_cluster_first and kind.cluster != scope.cluster
+    return elsewhere, _distance(scope, kind, preference)
 
 
-def _distance(scope: Scope, endpoint: Endpoint, preference: LocalityPreference) -> int:
+def _distance(scope: Scope, kind: Kind, preference: LocalityPreference) -> int:
     if preference.nearness is Nearness.NONE:
         return 0
-    here, there = scope.locality, endpoint.workload.locality
+    here, there = scope.locality, kind.locality
     if preference.failover_priority:
         elsewhere = preference.nearness is Nearness.REGION and here.region != there.region
         labels = preference.failover_priority
-        return _by_labels(scope, endpoint, labels) + (2 * len(labels) if elsewhere else 0)
+        return _by_labels(scope, kind, labels) + (2 * len(labels) if elsewhere else 0)
     distance = 3
     if here.region == there.region and preference.nearness is Nearness.REGION:
         distance = 0
@@ -119,12 +120,12 @@ def _distance(scope: Scope, endpoint: Endpoint, preference: LocalityPreference) 
     return 4 if distance == 3 and wanted is not None and there.region != wanted else distance
 
 
-def _by_labels(scope: Scope, endpoint: Endpoint, labels: Sequence[str]) -> int:
+def _by_labels(scope: Scope, kind: Kind, labels: Sequence[str]) -> int:
     """The more of the leading labels are the caller's own, the nearer. Where the network comes first, another one comes after everything
     nearby, and there the other labels still tell near from far.
     """
     own = labels_of_place(scope)
-    theirs = labels_of(endpoint)
+    theirs = kind.all_labels()
 
     def is_own(label: str) -> bool:
         name, said, value = label.partition("=")

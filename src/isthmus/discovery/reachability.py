@@ -15,6 +15,7 @@ The rules, in the order in which they are asked (Istio's endpoint filters, with 
 from __future__ import annotations
 
 from isthmus.discovery.families import NONE, family_of
+from isthmus.discovery.kinds import Kind
 from isthmus.discovery.security import takes_mutual_tls
 from isthmus.model.names import UNDECLARED_NETWORK
 from isthmus.model.services import Resolution, Service, ServicePort
@@ -22,134 +23,131 @@ from isthmus.model.snapshot import Snapshot
 from isthmus.model.topology import NetworkGateway, Standing
 from isthmus.model.traffic import ClientTls
 from isthmus.model.views import Direct, Reach, Reason, Scope, ThroughGateways, Unreachable
-from isthmus.model.workloads import Endpoint, Health
+from isthmus.model.workloads import Health
 
 
 def reach(
     scope: Scope,
     service: Service,
     port: ServicePort,
-    endpoint: Endpoint,
+    kind: Kind,
     snapshot: Snapshot,
     tls: ClientTls | None = None,
     *,
     passed_through: bool = False,
 ) -> Reach:
-    """How a proxy of this scope gets to the endpoint, or why it does not. `tls` is what a rule for the destination says, and
+    """How a proxy of this scope gets to endpoints of this kind, or why it does not. `tls` is what a rule for the destination says, and
     `passed_through` that the proxy is a network gateway, calling for somebody else.
     """
-    if endpoint.port_named(port.name) is None:
+    if kind.port_named(port.name) is None:
         return Unreachable(
-            Reason.NO_SUCH_PORT, f"it has no port named {port.name!r}: name the port alike in {endpoint.cluster}"
+            Reason.NO_SUCH_PORT, f"it has no port named {port.name!r}: name the port alike in {kind.cluster}"
         )
-    if service.cluster_local and endpoint.cluster != scope.cluster:
-        return Unreachable(Reason.CLUSTER_LOCAL, f"the service is cluster-local, and this is {endpoint.cluster}")
-    if endpoint.own_cluster_only and endpoint.cluster != scope.cluster:
-        return Unreachable(Reason.NOT_EXPORTED, f"{endpoint.cluster} has no ServiceExport for the service")
-    if scope.cluster in service.node_local_in and not passed_through and not _is_on_node(scope, endpoint):
-        where = f"{endpoint.workload.node or 'another node'} of {endpoint.cluster}"
+    if service.cluster_local and kind.cluster != scope.cluster:
+        return Unreachable(Reason.CLUSTER_LOCAL, f"the service is cluster-local, and this is {kind.cluster}")
+    if kind.own_cluster_only and kind.cluster != scope.cluster:
+        return Unreachable(Reason.NOT_EXPORTED, f"{kind.cluster} has no ServiceExport for the service")
+    if scope.cluster in service.node_local_in and not passed_through and not _is_on_node(scope, kind):
+        where = f"{kind.node or 'another node'} of {kind.cluster}"
         return Unreachable(Reason.NODE_LOCAL, f"callers of the service stay on their own node, and this is on {where}")
-    if scope.network_view and endpoint.network not in (*scope.network_view, UNDECLARED_NETWORK):
+    if scope.network_view and kind.network not in (*scope.network_view, UNDECLARED_NETWORK):
         return Unreachable(
             Reason.NETWORK_NOT_REQUESTED,
-            f"the proxy asked for {', '.join(scope.network_view)} only, not {endpoint.network}",
+            f"the proxy asked for {', '.join(scope.network_view)} only, not {kind.network}",
         )
-    if endpoint.health is Health.TERMINATING:
+    if kind.health is Health.TERMINATING:
         return Unreachable(Reason.TERMINATING, "its workload is shutting down")
-    if endpoint.health is Health.UNHEALTHY and not service.publishes_not_ready:
+    if kind.health is Health.UNHEALTHY and not service.publishes_not_ready:
         return Unreachable(Reason.NOT_READY, "its workload is not ready")
-    if standing_of(scope, endpoint, snapshot) is Standing.WITHDRAWN:
-        if mesh := endpoint.workload.mesh:
+    if standing_of(scope, kind, snapshot) is Standing.WITHDRAWN:
+        if mesh := kind.mesh:
             since = snapshot.heard[mesh].stale_since
             return Unreachable(Reason.PEER_STALE, f"nothing has been heard of mesh {mesh} since {since}")
-        since = snapshot.clusters[endpoint.cluster].stale_since
-        return Unreachable(Reason.CLUSTER_STALE, f"the API server of {endpoint.cluster} has not answered since {since}")
-    return _across_networks(scope, service, port, endpoint, snapshot, tls)
+        since = snapshot.clusters[kind.cluster].stale_since
+        return Unreachable(Reason.CLUSTER_STALE, f"the API server of {kind.cluster} has not answered since {since}")
+    return _across_networks(scope, service, port, kind, snapshot, tls)
 
 
-def _is_on_node(scope: Scope, endpoint: Endpoint) -> bool:
+def _is_on_node(scope: Scope, kind: Kind) -> bool:
     """Nodes of two clusters may have one name. Where a caller's node is not known, nothing is on it."""
-    return endpoint.cluster == scope.cluster and scope.node != "" and endpoint.workload.node == scope.node
+    return kind.cluster == scope.cluster and scope.node != "" and kind.node == scope.node
 
 
-def standing_of(scope: Scope, endpoint: Endpoint, snapshot: Snapshot) -> Standing:
-    """What the endpoint's cluster counts for a caller of this scope. For its own proxies it always counts in full."""
-    workload = endpoint.workload
-    if workload.mesh:
-        heard = snapshot.heard.get(workload.mesh)
+def standing_of(scope: Scope, kind: Kind, snapshot: Snapshot) -> Standing:
+    """What an endpoint's cluster counts for a caller of this scope. For its own proxies it always counts in full."""
+    if kind.mesh:
+        heard = snapshot.heard.get(kind.mesh)
         return heard.standing if heard is not None else Standing.FULL
-    cluster = snapshot.clusters.get(workload.cluster)
-    if cluster is None or cluster.standing is Standing.FULL or workload.cluster == scope.cluster:
+    cluster = snapshot.clusters.get(kind.cluster)
+    if cluster is None or cluster.standing is Standing.FULL or kind.cluster == scope.cluster:
         return Standing.FULL
     return cluster.standing
 
 
-def is_last(scope: Scope, endpoint: Endpoint, snapshot: Snapshot) -> bool:
+def is_last(scope: Scope, kind: Kind, snapshot: Snapshot) -> bool:
     """Whether it comes after all others: its cluster has not been heard of for long, or is drained."""
-    cluster = snapshot.clusters.get(endpoint.workload.cluster)
+    cluster = snapshot.clusters.get(kind.cluster)
     drained = cluster is not None and cluster.share == 0
-    return drained or standing_of(scope, endpoint, snapshot) is Standing.DEMOTED
+    return drained or standing_of(scope, kind, snapshot) is Standing.DEMOTED
 
 
 def _across_networks(
-    scope: Scope, service: Service, port: ServicePort, endpoint: Endpoint, snapshot: Snapshot, tls: ClientTls | None
+    scope: Scope, service: Service, port: ServicePort, kind: Kind, snapshot: Snapshot, tls: ClientTls | None
 ) -> Reach:
-    gateways = _gateways_for(endpoint, snapshot)
-    if _in_network(scope, endpoint) and not (scope.network == UNDECLARED_NETWORK and gateways):
-        return _directly(scope, service, endpoint)
+    gateways = _gateways_for(kind, snapshot)
+    if _in_network(scope, kind) and not (scope.network == UNDECLARED_NETWORK and gateways):
+        return _directly(scope, service, kind)
     if not gateways:
-        if snapshot.settings.unreachable_networks_direct and not endpoint.workload.mesh:
-            return _directly(scope, service, endpoint)
-        if mesh := endpoint.workload.mesh:
+        if snapshot.settings.unreachable_networks_direct and not kind.mesh:
+            return _directly(scope, service, kind)
+        if mesh := kind.mesh:
             why = f"mesh {mesh} tells no gateway for it: it needs a Service with a gateway port for peers"
             return Unreachable(Reason.NO_GATEWAY, why)
-        return Unreachable(Reason.NO_GATEWAY, f"network {endpoint.network} has no gateway: run one there")
+        return Unreachable(Reason.NO_GATEWAY, f"network {kind.network} has no gateway: run one there")
     usable = tuple(gateway for gateway in gateways if family_of(gateway.address) in scope.ip_families)
     if not usable:
-        return Unreachable(
-            Reason.NO_USABLE_GATEWAY, f"no gateway of {endpoint.network} has an {_families(scope)} address"
-        )
+        return Unreachable(Reason.NO_USABLE_GATEWAY, f"no gateway of {kind.network} has an {_families(scope)} address")
     if tls not in (None, ClientTls.ISTIO_MUTUAL):
         why = f"other network, and a DestinationRule has callers use no mutual TLS of the mesh ({tls})"
         return Unreachable(Reason.MUTUAL_TLS_DISABLED, why)
-    if tls is not ClientTls.ISTIO_MUTUAL and not endpoint.workload.meshed:
+    if tls is not ClientTls.ISTIO_MUTUAL and not kind.meshed:
         return Unreachable(Reason.NOT_MESHED, "other network, and no proxy to take part in mutual TLS")
-    if not takes_mutual_tls(endpoint, endpoint.port_named(port.name) or 0, snapshot, tls):
+    if not takes_mutual_tls(kind, kind.port_named(port.name) or 0, snapshot, tls):
         return Unreachable(
             Reason.MUTUAL_TLS_DISABLED, "other network, and a PeerAuthentication turns mutual TLS off there"
         )
     return ThroughGateways(usable)
 
 
-def _in_network(scope: Scope, endpoint: Endpoint) -> bool:
+def _in_network(scope: Scope, kind: Kind) -> bool:
     """An undeclared network, on either side, is taken to be the same one; but nobody is on a network of another mesh."""
-    if endpoint.workload.mesh:
+    if kind.mesh:
         return False
-    return UNDECLARED_NETWORK in (scope.network, endpoint.network) or scope.network == endpoint.network
+    return UNDECLARED_NETWORK in (scope.network, kind.network) or scope.network == kind.network
 
 
-def _directly(scope: Scope, service: Service, endpoint: Endpoint) -> Reach:
+def _directly(scope: Scope, service: Service, kind: Kind) -> Reach:
     """Where proxies ask DNS themselves, the address may be a name."""
-    family = family_of(endpoint.ip)
-    if not endpoint.ip:
+    family = kind.family
+    if family == NONE and not kind.ip:
         return Unreachable(Reason.NO_ADDRESS, "it has no address of its own, only a network")
     if family in scope.ip_families or (family == NONE and service.resolution in (Resolution.DNS, Resolution.DNS_FIRST)):
         return Direct()
     if family == NONE:
-        return Unreachable(Reason.NO_ADDRESS, f"{endpoint.ip!r} is not an IP address")
+        return Unreachable(Reason.NO_ADDRESS, f"{kind.ip!r} is not an IP address")
     return Unreachable(
         Reason.NO_ADDRESS, f"this address of it is IPv{family}, and the proxy has {_families(scope)} only"
     )
 
 
-def _gateways_for(endpoint: Endpoint, snapshot: Snapshot) -> tuple[NetworkGateway, ...]:
+def _gateways_for(kind: Kind, snapshot: Snapshot) -> tuple[NetworkGateway, ...]:
     """Those of the endpoint's network in its own cluster; where it has none there, all of the network's."""
-    if endpoint.workload.mesh:
-        return snapshot.foreign_gateways.get(endpoint.network, ())
-    if endpoint.network == UNDECLARED_NETWORK:
+    if kind.mesh:
+        return snapshot.foreign_gateways.get(kind.network, ())
+    if kind.network == UNDECLARED_NETWORK:
         return ()
-    of_network = snapshot.gateways.get(endpoint.network, ())
-    own = tuple(gateway for gateway in of_network if gateway.cluster == endpoint.cluster)
+    of_network = snapshot.gateways.get(kind.network, ())
+    own = tuple(gateway for gateway in of_network if gateway.cluster == kind.cluster)
     return own or of_network
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from isthmus.discovery.kinds import Kind
 from isthmus.model.names import Namespace
 from isthmus.model.origins import Origin
 from isthmus.model.security import (
@@ -16,7 +17,6 @@ from isthmus.model.security import (
 from isthmus.model.selectors import holds_for
 from isthmus.model.snapshot import Snapshot
 from isthmus.model.traffic import ClientTls
-from isthmus.model.workloads import Endpoint
 
 
 def mutual_tls_mode(namespace: Namespace, labels: Labels, port: int, snapshot: Snapshot) -> MutualTlsMode:
@@ -46,17 +46,16 @@ def port_modes(namespace: Namespace, labels: Labels, snapshot: Snapshot) -> tupl
     return tuple((number, mutual_tls_mode(namespace, labels, number, snapshot)) for number in sorted(numbers))
 
 
-def takes_mutual_tls(endpoint: Endpoint, port: int, snapshot: Snapshot, tls: ClientTls | None = None) -> bool:
-    """Whether callers start mutual TLS to the endpoint: as a rule for the destination says (`tls`), else if a proxy is beside it,
+def takes_mutual_tls(kind: Kind, port: int, snapshot: Snapshot, tls: ClientTls | None = None) -> bool:
+    """Whether callers start mutual TLS to endpoints of this kind: as a rule for the destination says (`tls`), else if a proxy is beside it,
     and no rule there turns TLS off."""
     if tls is not None:
         return tls is ClientTls.ISTIO_MUTUAL
-    workload = endpoint.workload
-    if not workload.meshed:
+    if not kind.meshed:
         return False
-    if workload.mesh:  # Its own mesh's rules say how: none of this mesh's are about it.
+    if kind.mesh:  # Its own mesh's rules say how: none of this mesh's are about it.
         return True
-    return mutual_tls_mode(workload.namespace, workload.labels, port, snapshot) is not MutualTlsMode.DISABLE
+    return mutual_tls_mode(kind.namespace, kind.labels, port, snapshot) is not MutualTlsMode.DISABLE
 
 
 def authorization_for(namespace: Namespace, labels: Labels, snapshot: Snapshot) -> Authorization:

@@ -9,16 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
 
-from isthmus.discovery.balancing import Reached, Scales, groups_of, scale_of
+from isthmus.discovery.balancing import Lot, Reached, Scales, groups_of, scale_of
 from isthmus.discovery.destination_rules import is_in
-from isthmus.discovery.locality import behind, preference_for, priorities, shared_out
+from isthmus.discovery.kinds import HOSTNAME, Kind, kind_of
+from isthmus.discovery.locality import asks_for_nodes, preference_for, priorities, shared_out
 from isthmus.discovery.reachability import is_last, reach
 from isthmus.discovery.security import takes_mutual_tls
 from isthmus.model.names import ClusterId, ServiceKey
 from isthmus.model.origins import Origin
 from isthmus.model.services import Protocol, Service, ServicePort
 from isthmus.model.snapshot import Snapshot
-from isthmus.model.traffic import DestinationRule, Subset, TrafficPolicy
+from isthmus.model.traffic import DestinationRule, LocalityPreference, Subset, TrafficPolicy
 from isthmus.model.values import dataclass
 from isthmus.model.views import (
     Direct,
@@ -91,16 +92,17 @@ def uses_of(
 def spread(scope: Scope, use: Use, snapshot: Snapshot, scales: Scales) -> Spread:
     """Every endpoint of the service has its place, or a reason. `scales` are what `scales_of` says of the snapshot."""
     service = snapshot.services[use.service]
-    partition = _partition(scope, service, use, snapshot)
+    preference = preference_for(service, use.policy, snapshot)
+    partition = _partition(scope, service, use, snapshot, by_node=_asks_for_nodes(service, use, preference))
     if use.passed_through:
         partition = partition.only_mutual_tls()
     elif scope.kind is ProxyKind.PROXYLESS:
         partition = partition.all_alike()
-    preference = preference_for(service, use.policy, snapshot)
-    demoted = frozenset([e for e, _ in partition.reached if is_last(scope, e, snapshot)])
-    near = behind(priorities(scope, (endpoint for endpoint, _ in partition.reached), preference), demoted)
+    lots = list(dict.fromkeys([lot for _, lot in partition.reached]))
+    last = [is_last(scope, lot.kind, snapshot) for lot in lots]
+    near = dict(zip(lots, priorities(scope, [lot.kind for lot in lots], preference, last), strict=True))
     own = replace(scales, whole=scale_for(service, snapshot)) if service.mesh else scales
-    groups = groups_of(partition.reached, use.port, own, partition.mutual, near)
+    groups = groups_of(partition.reached, own, near)
     shared = shared_out(scope, groups, preference)
     return Spread(
         groups=shared,
@@ -108,6 +110,12 @@ def spread(scope: Scope, use: Use, snapshot: Snapshot, scales: Scales) -> Spread
         ways=Ways.of(shared),
         locality_weighted=preference is not None,
     )
+
+
+def _asks_for_nodes(service: Service, use: Use, preference: LocalityPreference | None) -> bool:
+    """Whether it matters on which node an endpoint is. Where it does not, endpoints of all nodes are decided for together."""
+    of_subset = use.subset is not None and any(key == HOSTNAME for key, _ in use.subset.labels)
+    return bool(service.node_local_in) or of_subset or asks_for_nodes(preference)
 
 
 def scales_of(snapshot: Snapshot) -> Scales:
@@ -135,24 +143,23 @@ class _Partition:
 
     reached: tuple[Reached, ...]
     left_out: tuple[LeftOut, ...]
-    mutual: frozenset[Endpoint]
-    """Those to which callers start mutual TLS."""
 
     def only_mutual_tls(self) -> _Partition:
-        plain = tuple(LeftOut(e, _why_plain(e)) for e, _ in self.reached if e not in self.mutual)
-        meshed = tuple((endpoint, how) for endpoint, how in self.reached if endpoint in self.mutual)
-        return replace(self, reached=meshed, left_out=(*self.left_out, *plain))
+        plain = tuple(LeftOut(endpoint, _why_plain(endpoint)) for endpoint, lot in self.reached if not lot.mutual)
+        meshed = tuple(each for each in self.reached if each[1].mutual)
+        return _Partition(meshed, (*self.left_out, *plain))
 
     def all_alike(self) -> _Partition:
         """For a caller that does mutual TLS with all or with none. With none it cannot pass a gateway, which goes by TLS."""
-        if all(endpoint in self.mutual for endpoint, _ in self.reached):
+        if all(lot.mutual for _, lot in self.reached):
             return self
-        direct = tuple((endpoint, how) for endpoint, how in self.reached if isinstance(how, Direct))
+        lots = {lot: replace(lot, mutual=False) for _, lot in self.reached if isinstance(lot.how, Direct)}
         why = Unreachable(
             Reason.MIXED_TLS, "other network, and a client without a proxy does mutual TLS with all or none"
         )
-        behind = tuple(LeftOut(endpoint, why) for endpoint, how in self.reached if not isinstance(how, Direct))
-        return _Partition(direct, (*self.left_out, *behind), frozenset())
+        behind = tuple(LeftOut(endpoint, why) for endpoint, lot in self.reached if lot not in lots)
+        direct = tuple((endpoint, lots[lot]) for endpoint, lot in self.reached if lot in lots)
+        return _Partition(direct, (*self.left_out, *behind))
 
 
 def _why_plain(endpoint: Endpoint) -> Unreachable:
@@ -161,20 +168,31 @@ def _why_plain(endpoint: Endpoint) -> Unreachable:
     return Unreachable(Reason.NOT_MESHED, "no proxy to take part in mutual TLS, which the gateway passes through")
 
 
-def _partition(scope: Scope, service: Service, use: Use, snapshot: Snapshot) -> _Partition:
+def _partition(scope: Scope, service: Service, use: Use, snapshot: Snapshot, *, by_node: bool) -> _Partition:
+    decided: dict[Kind, Lot | Unreachable] = {}
     reached: list[Reached] = []
     left_out: list[LeftOut] = []
     for endpoint in snapshot.endpoints.get(service.key, ()):
-        how = reach(scope, service, use.port, endpoint, snapshot, use.policy.tls, passed_through=use.passed_through)
-        if use.subset is not None and not is_in(use.subset, endpoint):
-            how = Unreachable(Reason.NOT_IN_SUBSET, f"its labels are not those of subset {use.subset.name}")
-        if isinstance(how, Unreachable):
-            left_out.append(LeftOut(endpoint, how))
+        kind = kind_of(endpoint, by_node=by_node)
+        found = decided.get(kind)
+        if found is None:
+            found = decided[kind] = _lot(scope, service, use, kind, snapshot)
+        if isinstance(found, Lot):
+            reached.append((endpoint, found))
         else:
-            reached.append((endpoint, how))
-    name, tls = use.port.name, use.policy.tls
-    mutual = frozenset([e for e, _ in reached if takes_mutual_tls(e, e.port_named(name) or 0, snapshot, tls)])
-    return _Partition(tuple(reached), tuple(left_out), mutual)
+            left_out.append(LeftOut(endpoint, found))
+    return _Partition(tuple(reached), tuple(left_out))
+
+
+def _lot(scope: Scope, service: Service, use: Use, kind: Kind, snapshot: Snapshot) -> Lot | Unreachable:
+    tls = use.policy.tls
+    how = reach(scope, service, use.port, kind, snapshot, tls, passed_through=use.passed_through)
+    if use.subset is not None and not is_in(use.subset, kind):
+        return Unreachable(Reason.NOT_IN_SUBSET, f"its labels are not those of subset {use.subset.name}")
+    if isinstance(how, Unreachable):
+        return how
+    port = kind.port_named(use.port.name) or 0
+    return Lot(kind, how, port, takes_mutual_tls(kind, port, snapshot, tls))
 
 
 def _without_share(reached: tuple[Reached, ...], groups: tuple[LocalityGroup, ...]) -> Iterator[LeftOut]:
