@@ -55,6 +55,7 @@ OF_ONE_CLUSTER: tuple[Analyzer, ...] = (
     destinations.subsets,
     destinations.ingress_subsets,
     gateway_routes.references,
+    gateway_routes.against_virtual_services,
     destination_rules.server_verification,
     destination_rules.subset_workloads,
     service_entries.needed_addresses,

@@ -16,6 +16,12 @@ CONFLICTING_MESH_HOSTS = error(
     "Sidecars use the oldest one alone; the others' rules do nothing.",
     "Merge them into one VirtualService, or export each to namespaces of its own.",
 )
+RULES_AND_ROUTE = warning(
+    "ISM0834",
+    "A VirtualService and a route that is bound to a Service have rules for one host.",
+    "Callers in the route's namespace follow the route, all others the older of the two; what the other one says does nothing for them.",
+    "Write all rules for the host into one of them, and delete the other.",
+)
 PORT_NEEDED = error(
     "IST0112",
     "A route leads to a service with several ports and does not say which one.",
