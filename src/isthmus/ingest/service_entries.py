@@ -216,6 +216,7 @@ def _service(host: Hostname, obj: api.ServiceEntry, resolution: Resolution, wher
         subject_names=tuple(spec.subject_alt_names),
         address_ranges=tuple(each for each in spec.addresses if _is_range(_without_length(each))),
         registry="External",
+        entry=obj.metadata.name,
     )
 
 

@@ -106,6 +106,8 @@ class Service:
     wishes: Wishes = field(default_factory=Wishes)
     registry: str = "Kubernetes"
     """Or `External`, as Istio's name table calls a ServiceEntry's."""
+    entry: str = ""
+    """The ServiceEntry that declares it, the first one's own name; empty where it is no ServiceEntry's."""
     mesh: MeshId = MeshId("")
     """The other mesh that it is in; empty for this one."""
     exported: ServiceKey | None = None
@@ -123,6 +125,11 @@ class Service:
         if self.mesh or self.exported:
             return "MeshPeer"
         return "Service" if self.registry == "Kubernetes" else "ServiceEntry"
+
+    @property
+    def declared_as(self) -> str:
+        """The name of the object that declares it, in the service's namespace."""
+        return self.entry or self.name
 
     @property
     def is_second_name(self) -> bool:

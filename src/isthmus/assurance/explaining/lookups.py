@@ -215,7 +215,7 @@ def _spelling(name: str, known: Known) -> str:
 
 
 def _object(service: Service) -> str:
-    return f"{service.kind} {service.namespace}/{service.name}"
+    return f"{service.kind} {service.namespace}/{service.declared_as}"
 
 
 def _pods(service: Service, name: str) -> str:

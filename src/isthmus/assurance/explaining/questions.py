@@ -134,7 +134,7 @@ def _service(service: Service) -> Object:
     return {
         "kind": service.kind,
         "namespace": service.namespace,
-        "name": service.name,
+        "name": service.declared_as,
         "host": service.hostname,
         "declaredIn": list(service.declared_in),
     }

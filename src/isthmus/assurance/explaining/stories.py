@@ -18,16 +18,18 @@ def told_why(answer: Object) -> Iterator[str]:
         return
     yield from _dns(answer["dns"])
     request, service = answer["request"], answer.get("service")
-    target = (
-        f"{service['kind']} {service['namespace']}/{service['name']}"
-        if service
-        else f"{request['host']}, which is no service"
-    )
+    target = _target(service) if service else f"{request['host']}, which is no service"
     where = ", ".join(service["declaredIn"]) if service else ""
     yield f"It asks {target} on port {request['port']}{', declared in ' if where else ''}{where}."
     yield from _way(answer["way"])
     yield from _policies(answer["policies"])
     yield f"So: {answer['verdict']}. {_sentence(answer['says'])}"
+
+
+def _target(service: Object) -> str:
+    """With its host, where the object is not called as the host is."""
+    named = f"{service['kind']} {service['namespace']}/{service['name']}"
+    return f"{named} ({service['host']})" if service["kind"] == "ServiceEntry" else named
 
 
 def told_why_not(answer: Object) -> Iterator[str]:
