@@ -269,7 +269,14 @@ class Tables:
             if not self._unfinished:
                 break
             while self._unfinished and not self._shared_is_due:
-                yield from self._finishing(next(iter(self._unfinished)))
+                table = next(iter(self._unfinished))
+                if self._unfinished[table] or self.derivations.frame.is_due:
+                    yield from self._finishing(table)
+                else:  # Nothing is different but in the stock, as where endpoints come and go.
+                    self._finished.setdefault(table, {})
+                    del self._unfinished[table]
+                    table.commit()
+                    yield
         self._stocks.settled()
 
     @property
@@ -290,9 +297,8 @@ class Tables:
 
     def _finishing(self, table: ScopeTable) -> Iterator[None]:
         """All of it is committed at once: a proxy that is told of a route finds its upstreams beside it."""
-        if self.derivations.frame.is_due:
-            self.derivations.frame.bring(None, table.scope)
-            self._apply()
+        self.derivations.frame.bring(None, table.scope)
+        self._apply()
         for proxy in list(self._unfinished[table]):
             yield
             self.derivations.own.bring(proxy)
@@ -317,7 +323,7 @@ class Tables:
                 changes = self._own[proxy].take_changed()
                 if changes:
                     found[proxy] = _both(found.get(proxy, {}), changes)
-            for proxy in self._moved.keys() & table.proxies.keys():
+            for proxy in self._moved.keys() & table.proxies.keys() if self._moved else ():
                 before = self._moved.pop(proxy)
                 had = {
                     kind: {name: before.get(kind, {}).get(name, "") for name in names}
