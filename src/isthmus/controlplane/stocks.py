@@ -22,18 +22,21 @@ _VERSIONS_KEPT = 16
 
 
 class Stock:
-    """Resources by type and name, and the shelves that they are on, by block."""
+    """Resources by type and name, and the shelves that they are on, by block. `mark` is equal where the shelves are, and seldom elsewhere."""
 
-    __slots__ = ("__weakref__", "_by_type", "shelves")
+    __slots__ = ("__weakref__", "_by_type", "mark", "shelves")
 
-    def __init__(self, shelves: Mapping[Block, Shelf], by_type: Mapping[str, Named]) -> None:
+    def __init__(self, shelves: Mapping[Block, Shelf], by_type: Mapping[str, Named], mark: int) -> None:
         self.shelves = shelves
+        self.mark = mark
         self._by_type = by_type
 
     def of_type(self, type_url: str) -> Named:
         return self._by_type.get(type_url, _NOTHING)
 
-    def replaced(self, shelves: Mapping[Block, Shelf], different: Mapping[str, Mapping[str, _Pair]]) -> Stock:
+    def replaced(
+        self, shelves: Mapping[Block, Shelf], mark: int, different: Mapping[str, Mapping[str, _Pair]]
+    ) -> Stock:
         """The stock of these shelves. Types of which nothing is different are not copied."""
         by_type = dict(self._by_type)
         for type_url, pairs in different.items():
@@ -43,10 +46,10 @@ class Stock:
                     found.pop(name, None)
                 else:
                     found[name] = new
-        return Stock(shelves, by_type)
+        return Stock(shelves, by_type, mark)
 
 
-EMPTY = Stock({}, {})
+EMPTY = Stock({}, {}, 0)
 
 
 class _Step(NamedTuple):
@@ -63,8 +66,8 @@ class Stocks:
     """Every stock that a scope has. Equal ones are one object."""
 
     def __init__(self) -> None:
-        self._known: WeakValueDictionary[tuple[int, ...], Stock] = WeakValueDictionary()
-        """By the identities of its shelves, which it keeps."""
+        self._known: WeakValueDictionary[int, Stock] = WeakValueDictionary()
+        """By their marks."""
         self._steps: dict[tuple[int, ...], _Step] = {}
         self._versions: dict[tuple[int, str], tuple[ref[Stock], Mapping[str, str]]] = {}
         """What was asked last: proxies that come back at once are compared with the same."""
@@ -83,14 +86,22 @@ class Stocks:
         return step.after, step.changes
 
     def _step(self, before: Stock, blocks: tuple[Block, ...], fresh: Mapping[Block, Shelf]) -> _Step:
-        shelves = {block: found for block in blocks if (found := fresh.get(block) or before.shelves.get(block))}
-        different = dict(_different(before.shelves.values(), shelves.values(), before.of_type(SECRET)))
-        known = (*map(id, shelves), *map(id, shelves.values()))
-        after = self._known.get(known)
-        if after is None:
-            after = self._known[known] = before.replaced(shelves, different)
+        had = before.shelves
+        if len(had) == len(blocks) and fresh.keys() <= had.keys() and all(map(had.__contains__, blocks)):
+            shelves = {**had, **fresh}  # As nearly always: the blocks are those of before, and it costs what is fresh.
+            gone, come = [had[block] for block in fresh], [*fresh.values()]
+            mark = before.mark + sum([_mark(block, shelf) - _mark(block, had[block]) for block, shelf in fresh.items()])
+        else:
+            shelves = {block: found for block in blocks if (found := fresh.get(block) or had.get(block))}
+            gone, come = [*had.values()], [*shelves.values()]
+            mark = sum([_mark(block, shelf) for block, shelf in shelves.items()])
+        secrets = before.of_type(SECRET)
+        different = dict(_different(gone, come, shelves.values(), secrets))
+        after = self._known.get(mark)
+        if after is None or after.shelves != shelves:
+            after = self._known[mark] = before.replaced(shelves, mark, different)
         changes = {
-            type_url: {name: had.version if had else "" for name, (had, _) in pairs.items()}
+            type_url: {name: old.version if old else "" for name, (old, _) in pairs.items()}
             for type_url, pairs in different.items()
         }
         return _Step(before, blocks, fresh, after, changes)
@@ -111,8 +122,12 @@ class Stocks:
             self._versions.clear()
 
 
+def _mark(block: Block, shelf: Shelf) -> int:
+    return hash((id(block), id(shelf)))
+
+
 def _different(
-    before: Iterable[Shelf], after: Iterable[Shelf], secrets: Named
+    before: Iterable[Shelf], after: Iterable[Shelf], all_after: Iterable[Shelf], secrets: Named
 ) -> Iterator[tuple[str, dict[str, _Pair]]]:
     """By type, each name of which there was another resource than there will be. `secrets` are those before: several shelves may have one."""
     had, has = dict.fromkeys(before), dict.fromkeys(after)
@@ -123,7 +138,7 @@ def _different(
         ENDPOINTS: _pairs(_by_name(s.endpoints for s in gone), _by_name(s.endpoints for s in come)),
     }
     if any(shelf.secrets for shelf in (*gone, *come)):
-        pairs[SECRET] = _pairs(secrets, _by_name(shelf.secrets for shelf in has))
+        pairs[SECRET] = _pairs(secrets, _by_name(shelf.secrets for shelf in all_after))
     return ((type_url, found) for type_url, found in pairs.items() if found)
 
 

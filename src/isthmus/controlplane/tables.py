@@ -269,14 +269,11 @@ class Tables:
             if not self._unfinished:
                 break
             while self._unfinished and not self._shared_is_due:
-                table = next(iter(self._unfinished))
-                if self._unfinished[table] or self.derivations.frame.is_due:
-                    yield from self._finishing(table)
-                else:  # Nothing is different but in the stock, as where endpoints come and go.
-                    self._finished.setdefault(table, {})
-                    del self._unfinished[table]
-                    table.commit()
+                if not self.derivations.frame.is_due:
+                    self._finish_stocked()
                     yield
+                if self._unfinished:
+                    yield from self._finishing(next(iter(self._unfinished)))
         self._stocks.settled()
 
     @property
@@ -294,6 +291,14 @@ class Tables:
         for proxy in self.derivations.own.due():
             if proxy in self._at:
                 self._unfinished.setdefault(self._at[proxy], {})[proxy] = None
+
+    def _finish_stocked(self) -> None:
+        """All those for whom nothing is different but the stock, as where endpoints come and go: it costs next to nothing."""
+        finished = [table for table, touched in self._unfinished.items() if not touched]
+        for table in finished:
+            del self._unfinished[table]
+            table.commit()
+            self._finished.setdefault(table, {})
 
     def _finishing(self, table: ScopeTable) -> Iterator[None]:
         """All of it is committed at once: a proxy that is told of a route finds its upstreams beside it."""

@@ -150,24 +150,28 @@ class _Recorded:
 class RecordedMapping(Mapping[K, V]):
     """A mapping field: reading a key depends on that key, iterating depends on which keys there are."""
 
-    __slots__ = ("_fetch", "_source")
+    __slots__ = ("_fetch", "_found", "_source")
 
     def __init__(self, fetch: Fetch, source: Source[K, V]) -> None:
         self._fetch = fetch
         self._source = source
+        self._found: dict[K, V | None] = {}
 
     def __getitem__(self, key: K) -> V:
-        found = self._fetch.get(self._source, key)
+        found = self.get(key)
         if found is None:
             raise KeyError(key)
-        return found
+        return cast(V, found)
 
     def get(self, key: K, default: Any = None) -> Any:
-        found = self._fetch.get(self._source, key)
+        known = self._found
+        if key not in known:
+            known[key] = self._fetch.get(self._source, key)
+        found = known[key]
         return default if found is None else found
 
     def __contains__(self, key: object) -> bool:
-        return self._fetch.get(self._source, cast(K, key)) is not None
+        return self.get(cast(K, key)) is not None
 
     def __iter__(self) -> Iterator[K]:
         return iter(self._fetch.keys(self._source))
