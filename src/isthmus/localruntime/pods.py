@@ -212,7 +212,7 @@ class PodRunner:
             if not child.pid:
                 await child.started.wait()
             wrong = await probe(probing, spec, container, self.net_namespace_path) if spec else ""
-            if not child.pid:
+            if not child.pid or wrong is None:
                 continue
             failures = failures + 1 if wrong else 0
             threshold = int((spec or {}).get("failureThreshold", 3))
