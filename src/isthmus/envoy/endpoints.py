@@ -259,7 +259,7 @@ def _workload(destination: Destination) -> str:
     return f"{name};{workload.namespace};{canonical};{revision};{destination.cluster}"
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _canonical(of_workload: tuple[tuple[str, str], ...]) -> tuple[str, str]:
     """As labels say it: most workloads of a service have the same."""
     labels = dict(of_workload)

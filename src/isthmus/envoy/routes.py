@@ -203,7 +203,7 @@ def _virtual_host(
     return _framed(host)
 
 
-@lru_cache(maxsize=1024)
+@lru_cache(maxsize=64)
 def _default_routes(hashed: ConsistentHash | None, hedge_after: float) -> tuple[Any, Any]:
     """To copy, and to lead to some upstream. Building them is most of a virtual host's cost."""
     idempotent = _route("", "default")

@@ -88,7 +88,7 @@ def speak(cluster: Any, protocol: Protocol, pool: ConnectionPool | None, *, thro
         cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(options)
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _worth_saying(protocol: Protocol, pool: ConnectionPool, *, through_gateways: bool) -> any_pb2.Any | None:
     """None where it is what Envoy does anyway."""
     options = _spoken(protocol, pool, through_gateways=through_gateways)

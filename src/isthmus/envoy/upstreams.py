@@ -279,7 +279,7 @@ def _service_cluster(facts: _Facts) -> Any:
     return cluster
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _nameless(policy: TrafficPolicy, *, locality_weighted: bool) -> Any:
     """What all service ports under one policy have alike: to copy, not to change. Building it is most of a cluster's cost."""
     cluster = Cluster(

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 from types import MappingProxyType
 
@@ -65,7 +64,7 @@ def apply_allocation(
     for key, place in places.items():
         service = services[key]
         if _needs_one(service, clusters):
-            addresses = addresses_at(place)
+            addresses = cache.once(("addresses", place), (), lambda place=place: addresses_at(place))  # type: ignore[misc]
             services[key] = cache.once(
                 ("allocated", key),
                 (service, addresses),
@@ -158,7 +157,6 @@ def _settled(
     return {key: place for place, key in taken.items()}
 
 
-@lru_cache(maxsize=2**16)
 def addresses_at(place: int) -> tuple[str, ...]:
     """IPv4, then IPv6."""
     return str(_FIRST_IPV4 + place + 1), str(_FIRST_IPV6 + place + 1)
@@ -185,6 +183,5 @@ def place_of_set_address(text: str) -> int | None:
     return place if 0 <= place < _PLACES else None
 
 
-@lru_cache(maxsize=2**17)
 def _digest(key: ServiceKey) -> int:
     return int.from_bytes(hashlib.blake2b(str(key).encode(), digest_size=8).digest(), "big")

@@ -6,6 +6,7 @@ from functools import lru_cache
 
 from isthmus.api.core import Node, Pod
 from isthmus.api.meta import ObjectMeta
+from isthmus.incremental.while_used import while_used
 from isthmus.ingest import labels
 from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.model.names import ClusterId, Namespace, NetworkId
@@ -39,7 +40,7 @@ def workload_of(
     )
 
 
-_identity = lru_cache(maxsize=4096)(SpiffeId.of_service_account)
+_identity = while_used(SpiffeId.of_service_account)
 """The Pods of one service account have one, as they have it in the mesh."""
 
 
@@ -54,9 +55,9 @@ class _Said:
     meshed: bool
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _said_by(of_pod: tuple[tuple[str, str], ...]) -> _Said:
-    """Read once for all the Pods that have the same, as those of one Deployment do."""
+    """Read once for the Pods that have the same, as those of one Deployment do: they come one after the other."""
     found = dict(of_pod)
     own = found.get(labels.LOCALITY) or found.get(labels.LEGACY_LOCALITY)
     return _Said(

@@ -36,7 +36,7 @@ class TrustDomain:
         return self.name
 
 
-@dataclass(frozen=True, slots=True, order=True)
+@dataclass(frozen=True, slots=True, order=True, weakref_slot=True)
 class SpiffeId:
     """Who a workload is: `spiffe://TRUST_DOMAIN/PATH`."""
 
