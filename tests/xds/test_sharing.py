@@ -62,6 +62,23 @@ def test_tables_that_were_replaced_are_let_go():
     assert len(tables) < 200
 
 
+def test_what_nobody_asks_for_any_more_is_forgotten_and_what_is_asked_for_stays():
+    encoded, clusters = Encoded(), [resource(name, "1") for name in NAMES]
+    table = Resource.of_pieces("80", (Piece.of(b"table" * 50_000), Piece.of(b"end")))
+    gone = WeakSet([table])
+    first = encoded.delta(CLUSTER, [clusters], []).message
+    encoded.delta(ROUTES, [[table]], [])
+    encoded.delta(ROUTES, [[resource("80", "2")]], [])
+    del table
+
+    for _ in range(3):
+        encoded.forget()
+        again = encoded.delta(CLUSTER, [clusters], [], after=1_000).message
+
+    assert again[-1] is first[-1]
+    assert not gone
+
+
 def test_a_change_is_encoded_once_for_all_streams():
     encoded, resources = Encoded(), world()
     sessions = [settled(Session(delta=True, encoded=encoded), resources) for _ in range(100)]

@@ -52,7 +52,7 @@ from isthmus.controlplane.pods_known import may_run, pods_of
 from isthmus.controlplane.ports import MUTUAL_TLS_PORT, TOKEN_PORT, methods_of, proxy_ports
 from isthmus.controlplane.settings import BadSetting, ControlPlaneSettings
 from isthmus.controlplane.shown import Shown
-from isthmus.controlplane.spare_memory import give_back_when_quiet
+from isthmus.controlplane.spare_memory import keep_small
 from isthmus.controlplane.token_keys import TokenKeys
 from isthmus.controlplane.token_reviews import TokenReviews
 from isthmus.controlplane.webhooks import WEBHOOK_PORT, Webhooks, serving_webhooks
@@ -258,7 +258,7 @@ class _Process:
         tasks.create_task(self._writing(self._settings.cluster, self._client), name="roots and webhooks")
         drains = Drains(self._client, self._world, self._settings.cluster, self._settings.system_namespace)
         tasks.create_task(drains.run(), name="drains")
-        tasks.create_task(give_back_when_quiet(), name="spare memory")
+        tasks.create_task(keep_small(self._streams.encoded.forget), name="spare memory")
         await visible.wait()
         if not await self._remotes.settled():
             late = [row.id for row in self._remotes.table() if row.syncStatus != "synced"]

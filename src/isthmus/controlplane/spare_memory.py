@@ -1,4 +1,4 @@
-"""Memory that is free is given back to the system, when there is nothing else to do.
+"""What was made for many at once is forgotten when they have it; and memory that is free is given back to the system, when there is nothing else to do.
 
 The C library keeps what has been freed below something that is still in use. After a storm, or after a large change that clients read slowly, that is
 a third of the process.
@@ -34,13 +34,12 @@ class Quiet:
         return was_busy and not self._was_busy
 
 
-async def give_back_when_quiet() -> None:
-    """Until cancelled."""
+async def keep_small(forget: Callable[[], None]) -> None:
+    """Has what nobody asks for forgotten, and gives back what is free when all is quiet. Until cancelled."""
     trim, quiet = trimmer(), Quiet()
-    if trim is None:
-        return
     while True:
         used, began = time.process_time(), time.monotonic()
         await asyncio.sleep(_LOOK_SECONDS)
-        if quiet.begins((time.process_time() - used) / (time.monotonic() - began)):
+        forget()
+        if quiet.begins((time.process_time() - used) / (time.monotonic() - began)) and trim is not None:
             await asyncio.to_thread(trim)

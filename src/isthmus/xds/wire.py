@@ -72,6 +72,8 @@ class Encoded:
 
     def __init__(self) -> None:
         self._bodies: OrderedDict[tuple[object, ...], tuple[Response, Sequence[Resource]]] = OrderedDict()
+        self._not_asked_for: OrderedDict[tuple[object, ...], tuple[Response, Sequence[Resource]]] = OrderedDict()
+        """Since the last `forget`."""
         self._bytes = 0
         """Of the bodies, and of what they keep alive: a part that stands in several counts once."""
         self._holding: Counter[int] = Counter()
@@ -161,14 +163,25 @@ class Encoded:
             self._bodies.move_to_end(key)
             self.shared += 1
             return known[0]
+        known = self._not_asked_for.pop(key, None)
+        if known is not None:
+            self._bodies[key] = known
+            self.shared += 1
+            return known[0]
         self.made += 1
         body = tuple(_together(piece for resource in resources for piece in _delta_resource(type_url, resource)))
         self._bodies[key] = (body, resources)
         self._bytes += self._hold(body, resources)
         while self._bytes > _KEPT_BYTES_MAX:
-            _, dropped = self._bodies.popitem(last=False)
+            _, dropped = (self._not_asked_for or self._bodies).popitem(last=False)
             self._bytes -= self._let_go(*dropped)
         return body
+
+    def forget(self) -> None:
+        """Lets go what nobody has asked for since the last call. Streams that are due the same are due it within seconds of each other."""
+        for body, resources in self._not_asked_for.values():
+            self._bytes -= self._let_go(body, resources)
+        self._not_asked_for, self._bodies = self._bodies, OrderedDict()
 
     def _hold(self, body: Response, resources: Sequence[Resource]) -> int:
         """The bytes that it adds. A hundred large route tables, alike but for one section, must not drive out the clusters that all are sent."""
