@@ -1,4 +1,4 @@
-"""What was made for many at once is forgotten when they have it; and memory that is free is given back to the system, when there is nothing else to do.
+"""What was made for many at once is forgotten when they have it; free memory is given back to the system when there is nothing else to do.
 
 The C library keeps what has been freed below something that is still in use. After a storm, or after a large change that clients read slowly, that is
 a third of the process.
