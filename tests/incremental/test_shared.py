@@ -127,6 +127,17 @@ def test_when_less_is_read_subjects_join_and_a_value_that_stays_is_not_reported(
     assert found.ran == ["text b", "view all"]
 
 
+def test_what_is_read_in_another_order_is_computed_once_and_nobody_parts() -> None:
+    found = library(a="by language", b="by town")
+    observed(found, ANN, BEN)
+
+    found.shelf.set("all", ("b", "a"))
+
+    both = ("by town york", "by language en")
+    assert found.settle() == {("all", ANN): both, ("all", BEN): both}
+    assert found.ran == ["view all"]
+
+
 def test_a_deferred_one_is_brought_up_to_date_for_the_subject_that_is_named_and_for_those_who_share_it() -> None:
     graph = Graph()
     book: Source[str, str] = graph.source("book")

@@ -233,7 +233,9 @@ class Shared(Generic[K, S, V]):
         """Where subjects with its path find it. If that has become another one, its subjects may have parted: all of them ask again."""
         attributes, values = _SAME.setdefault(tuple(reads), tuple(reads)), tuple(reads.values())
         if leaf.is_placed:
-            if (leaf.attributes, leaf.values) != (attributes, values) and not leaf.retired:
+            parted = (leaf.attributes, leaf.values) != (attributes, values)
+            # In another order it is the same path: subjects that agree on it do so either way.
+            if parted and dict(zip(leaf.attributes, leaf.values, strict=True)) != reads and not leaf.retired:
                 self._retire(leaf)
             return
         leaf.attributes, leaf.values, leaf.is_placed = attributes, values, True
