@@ -1,15 +1,14 @@
 """The drawing: what is derived from what, from the snapshot to each proxy's resources.
 
-    snapshot ─▶ exported ─▶ sight ─▶ seen ─▶ hosts ────────────┐
-        ├─────▶ doors ────────────────────────┬─▶ shelf (block)┼─▶ table (scope) ─┐
-        ├─────▶ rule, held ──▶ part (host) ───┤                │                  │
-        ├─────▶ told (use) ──▶ shape ─┘ │     │                │                  │
-        │           └───────────────────┼─────┘                │                  ├─▶ what a proxy is given
-        │         faces ◀───────────────┘                      │                  │
-        │           ├─▶ outlines ─▶ plan ─▶ layouts ─┐         │                  │
-        │           ├─▶ virtual host ─▶ section ─────┴─▶ frame ┘                  │
-        │           └─▶ listeners ───────────────────────┘                        │
-        └─────▶ scope, inbound (proxy) ──▶ own resources ─────────────────────────┘
+    snapshot ─▶ exported ─▶ sight ─▶ seen ─▶ hosts ───────────┐
+        ├─────▶ doors ─────────────────────┬─▶ shelf (block) ─┼─▶ table (scope) ─┐
+        ├─────▶ told (use) ──▶ shape ─┐ ───┤                  │                  │
+        ├─────▶ rule, held, identities┴─▶ part (host)         │                  ├─▶ what a proxy is given
+        │         ┌────────────────────────┘                  │                  │
+        │         ├─▶ outlines ─▶ plan ─▶ layouts ─┐          │                  │
+        │         ├─▶ virtual host ─▶ section ─────┴─▶ frame ─┘                  │
+        │         └─▶ listeners ─────────────────────┘                           │
+        └─────▶ scope, inbound (proxy) ──▶ own resources ────────────────────────┘
 
 *Use*: a service port under one policy. *Told*: its endpoints, encoded up to addresses of gateways. *Part*: all that a host adds, but endpoints.
 *Shelf*: clusters and endpoints of some hosts of one namespace (a *block*), with gateways' addresses (*doors*). *Frame*: what is one for all hosts.
@@ -146,9 +145,6 @@ class Derivations:
             self.graph, "shape", lambda f, use, s: self.told.of(f, use, s).shape, early=True
         )
         self.part: Shared[Host, Scope, Part] = Shared(self.graph, "part", self._part)
-        self.faces: Shared[Host, Scope, Faces] = Shared(
-            self.graph, "faces", lambda f, host, s: self.part.of(f, host, s).faces
-        )
         self.whole: Shared[Use, Scope, Resource] = Shared(self.graph, "whole", self._whole)
         self.shelf: Shared[Block, Scope, Filled] = Shared(self.graph, "shelf", self._shelf)
         self.shelf.patched(self.told, retold)
@@ -321,7 +317,7 @@ class Derivations:
     def _faces(self, fetch: Fetch, host: Host, scope: Scope) -> Faces:
         """A host that could never be computed adds nothing. What is said of all hosts together does not wait for it."""
         try:
-            return self.faces.of(fetch, host, scope)
+            return self.part.of(fetch, host, scope).faces
         except Unavailable:
             return NO_FACES
 
@@ -405,7 +401,7 @@ class Derivations:
     def _face(self, fetch: Fetch, host: Host, service: ServiceKey, port: int, scope: Scope) -> Upstream:
         return next(
             each
-            for each in self.faces.of(fetch, host, scope).upstreams
+            for each in self.part.of(fetch, host, scope).faces.upstreams
             if each.service.key == service and each.port.number == port and not each.subset
         )
 

@@ -39,10 +39,31 @@ class Cell:
         self.reads: Collection[Cell] = ()
         """In the order of reading. A tuple, but while it is computed: there are many cells, most have read one or two others, and a dictionary is
         three times as large."""
-        self.readers: dict[Cell, None] = {}
+        self.readers: dict[Cell, None] | Cell | None = None
+        """The one reader itself, where there is one: half of all cells have no more, and a dictionary for it is larger than all else of a cell."""
         self.doubts: list[Cell] | None = None
         """Of what it read, what may have changed: while it is suspect."""
         self.observed = False
+
+    def read_by(self, reader: Cell) -> None:
+        known = self.readers
+        if known is None:
+            self.readers = reader
+        elif isinstance(known, dict):
+            known[reader] = None
+        elif known is not reader:
+            self.readers = {known: None, reader: None}
+
+    def read_no_longer_by(self, reader: Cell) -> None:
+        known = self.readers
+        if known is reader:
+            self.readers = None
+        elif isinstance(known, dict):
+            known.pop(reader, None)
+
+    def all_readers(self) -> Collection[Cell]:
+        known = self.readers
+        return known if isinstance(known, dict) else () if known is None else (known,)
 
 
 Patch = Callable[[Any, Sequence[tuple[Any, Any]]], Any]

@@ -186,7 +186,7 @@ class Fetch:
     def read(self, cell: Cell) -> None:
         """For the modules of this package: notes the dependency, and brings the cell up to date."""
         self._reads[cell] = None
-        cell.readers[self._reader] = None
+        cell.read_by(self._reader)
         if cell.state is not State.CLEAN:
             self._graph.refresh(cell)
 
@@ -277,7 +277,7 @@ class Graph:
     def changed(self, cell: Cell, old: Any = ABSENT) -> None:
         """Marks direct readers dirty and everything behind them suspect, each with what it has to doubt."""
         stack = []
-        for reader in cell.readers:
+        for reader in cell.all_readers():
             if reader.node.patch is not None:
                 known = old if cell.node is reader.node.patched_for else ABSENT
                 self._news.setdefault(reader, {}).setdefault(cell, known)
@@ -285,7 +285,7 @@ class Graph:
                 stack.append(reader)
         while stack:
             current = stack.pop()
-            for reader in current.readers:
+            for reader in current.all_readers():
                 if reader.doubts is None:
                     reader.doubts = [current]
                 else:
@@ -334,7 +334,7 @@ class Graph:
             return
         before = cell.reads
         for read in before:
-            read.readers.pop(cell, None)
+            read.read_no_longer_by(cell)
         reads: dict[Cell, None] = {}
         cell.reads = reads
         cell.doubts = None
@@ -405,5 +405,5 @@ class Graph:
             self._news.pop(current, None)
             current.node.forgotten(current)
             for read in current.reads:
-                read.readers.pop(current, None)
+                read.read_no_longer_by(current)
                 stack.append(read)
