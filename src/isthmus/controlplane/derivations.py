@@ -277,7 +277,7 @@ class Derivations:
         clusters: list[Resource] = []
         secrets: dict[str, Resource] = {}
         endpoints: list[Resource] = []
-        doors = dict(NO_DOORS)
+        doors, entered = dict(NO_DOORS), frozenset[NetworkId]()
         for host in block.hosts:
             with suppress(Unavailable):
                 part = self.part.of(fetch, host, scope)
@@ -287,8 +287,9 @@ class Derivations:
                     with suppress(Unavailable):
                         found = self.told.of(fetch, use, scope).endpoints
                         if isinstance(found, Sketch):
-                            for network in found.networks:
+                            for network in found.networks - entered:
                                 doors.update(self._known_doors(fetch, network))
+                            entered |= found.networks
                             found = found.at(doors) or self.whole.of(fetch, use, scope)
                         if found is not None:
                             endpoints.append(found)
