@@ -401,11 +401,12 @@ class Session:
         else:
             current, has = self._resources.whole(type_url), state.reported
             looked_at = self._unlike(type_url, state) | state.owed
-        changed: list[Resource] = []
-        removed: list[str] = []
-        for name in sorted(looked_at):
-            if not (state.wildcard or name in state.names):
-                continue
+        names = sorted(looked_at if state.wildcard else looked_at & state.names)
+        if not has:  # Whoever has just come gets all that there is: thousands, so it is not asked of each.
+            changed = [resource for name in names if (resource := current.get(name)) is not None]
+            return changed, [name for name in names if name in state.owed and name not in current]
+        changed, removed = [], []
+        for name in names:
             resource = current.get(name)
             if resource is not None:
                 if name in state.owed or has.get(name) != resource.version:
