@@ -24,7 +24,7 @@ class Bill:
         self.line: Derived[str, Line] = self.graph.derive("line", self._line)
         self.is_dear: Derived[str, bool] = self.graph.derive("is dear", self._is_dear, early=True)
         self.bill: Derived[str, tuple[Line, ...]] = self.graph.derive("bill", self._bill)
-        self.graph.nodes["bill"].patched(self.graph.nodes["line"], self._patch)
+        self.graph.nodes["bill"].patched(self._patch, self.graph.nodes["line"])
         self.dear: Derived[str, frozenset[str]] = self.graph.derive("dear", self._dear)
         self.bill.observe("")
         self.dear.observe("")

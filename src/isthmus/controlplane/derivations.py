@@ -45,7 +45,7 @@ from isthmus.controlplane.derived import (
     host_of,
     layouts_of,
     one_of,
-    retold,
+    refilled,
     shelf_of,
 )
 from isthmus.discovery import naming
@@ -147,7 +147,7 @@ class Derivations:
         self.part: Shared[Host, Scope, Part] = Shared(self.graph, "part", self._part)
         self.whole: Shared[Use, Scope, Resource] = Shared(self.graph, "whole", self._whole)
         self.shelf: Shared[Block, Scope, Filled] = Shared(self.graph, "shelf", self._shelf)
-        self.shelf.patched(self.told, retold)
+        self.shelf.patched(refilled, self.told, self.doors)
         self.outlines: Shared[Host, Scope, tuple[Upstream, ...]] = Shared(self.graph, "outlines", self._outlines)
         self.plan: Shared[Hosts, Scope, Plan] = Shared(self.graph, "plan", self._plan)
         self.extra_hosts: Shared[None, Scope, tuple[ExtraHost, ...]] = Shared(self.graph, "extra hosts", self._extra)
@@ -277,6 +277,7 @@ class Derivations:
         clusters: list[Resource] = []
         secrets: dict[str, Resource] = {}
         endpoints: list[Resource] = []
+        sketches: list[Sketch] = []
         doors, entered = dict(NO_DOORS), frozenset[NetworkId]()
         for host in block.hosts:
             with suppress(Unavailable):
@@ -290,10 +291,12 @@ class Derivations:
                             for network in found.networks - entered:
                                 doors.update(self._known_doors(fetch, network))
                             entered |= found.networks
+                            sketches.append(found)
                             found = found.at(doors) or self.whole.of(fetch, use, scope)
                         if found is not None:
                             endpoints.append(found)
-        return Filled(shelf_of(tuple(clusters), tuple(endpoints), tuple(secrets.values())), doors)
+        shelf = shelf_of(tuple(clusters), tuple(endpoints), tuple(secrets.values()))
+        return Filled(shelf, doors, tuple(sketches))
 
     def _upstream(self, fetch: Fetch, use: Use, scope: Scope, held: VirtualService | None) -> Upstream:
         shape = self.shape.of(fetch, use, scope)

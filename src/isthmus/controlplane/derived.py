@@ -104,10 +104,11 @@ def _in_parts(hosts: list[Host]) -> Iterator[list[Host]]:
 
 @dataclass(frozen=True, slots=True)
 class Filled:
-    """A shelf, and the gateways whose addresses are in it."""
+    """A shelf, the gateways whose addresses are in it, and what they were put into."""
 
     shelf: Shelf
     doors: Doors
+    sketches: tuple[Sketch, ...]
 
 
 @dataclass(frozen=True, slots=True, weakref_slot=True, eq=False)
@@ -133,20 +134,33 @@ def shelf_of(clusters: tuple[Resource, ...], endpoints: tuple[Resource, ...], se
 _SHELVES: WeakValueDictionary[tuple[tuple[str, ...], ...], Shelf] = WeakValueDictionary()
 
 
-def retold(filled: Filled, changes: Sequence[tuple[Told, Told]]) -> Filled | None:
-    """The shelf after callers are told otherwise of some uses. None where some have no endpoints any longer, or have them now, or where it
-    takes more than what is known of gateways."""
-    fresh: dict[str, Resource] = {}
+def refilled(filled: Filled, changes: Sequence[tuple[Told | Doors, Told | Doors]]) -> Filled | None:
+    """After callers are told otherwise of some uses, or gateways have other addresses. None where endpoints come to be known otherwise, or where
+    it takes more than addresses.
+    """
+    sketches = {sketch.name: sketch for sketch in filled.sketches}
+    doors, fresh, again = dict(filled.doors), dict[str, Resource](), set[str]()
     for before, now in changes:
-        if before.endpoints is None and now.endpoints is None:
-            continue
-        found = now.endpoints.at(filled.doors) if isinstance(now.endpoints, Sketch) else now.endpoints
-        if before.endpoints is None or found is None:
+        if isinstance(before, Told) and isinstance(now, Told):
+            found = now.endpoints
+            if type(before.endpoints) is not type(found):
+                return None
+            if isinstance(found, Sketch):
+                sketches[found.name] = found
+                again.add(found.name)
+            elif found is not None:
+                fresh[found.name] = found
+        elif not isinstance(before, Told) and not isinstance(now, Told):
+            doors = {**{stand_in: real for stand_in, real in doors.items() if stand_in not in before}, **now}
+            again.update(sketches)
+    for name in again:
+        placed = sketches[name].at(doors)
+        if placed is None:
             return None
-        fresh[found.name] = found
+        fresh[name] = placed
     shelf = filled.shelf
     endpoints = tuple([fresh.get(each.name, each) for each in shelf.endpoints])
-    return Filled(shelf_of(shelf.clusters, endpoints, shelf.secrets), filled.doors)
+    return Filled(shelf_of(shelf.clusters, endpoints, shelf.secrets), doors, tuple(sketches.values()))
 
 
 def one_of(hosts: Hosts) -> Hosts:

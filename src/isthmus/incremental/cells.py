@@ -95,7 +95,7 @@ class Node:
         """Where its observed cells wait to be brought up to date: with all others, unless it is `deferred` or `early`."""
         self.is_early = False
         self.patch: Patch | None = None
-        self.patched_for: Node | None = None
+        self.patched_for: frozenset[Node] = frozenset()
         self.forgotten: Callable[[Cell], None] = lambda cell: None
         """Told of each cell that nobody needs any longer."""
 
@@ -110,11 +110,11 @@ class Node:
         self.due = self.graph.early
         self.is_early = True
 
-    def patched(self, source: Node, patch: Patch) -> None:
-        """From now on a cell that read nothing new but values of `source` is given them to change its own value. What it reads must not
+    def patched(self, patch: Patch, *sources: Node) -> None:
+        """From now on a cell that read nothing new but values of `sources` is given them to change its own value. What it reads must not
         depend on them.
         """
-        self.patch, self.patched_for = patch, source
+        self.patch, self.patched_for = patch, frozenset(sources)
 
     def cell(self, key: Hashable) -> Cell:
         cell = self.cells.get(key)

@@ -279,7 +279,7 @@ class Graph:
         stack = []
         for reader in cell.all_readers():
             if reader.node.patch is not None:
-                known = old if cell.node is reader.node.patched_for else ABSENT
+                known = old if cell.node in reader.node.patched_for else ABSENT
                 self._news.setdefault(reader, {}).setdefault(cell, known)
             if self._mark(reader, State.DIRTY):
                 stack.append(reader)

@@ -17,12 +17,11 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar, cast
 
 from isthmus.incremental.cells import ABSENT, Cell, Node, State
-from isthmus.incremental.graph import Fetch, Graph
+from isthmus.incremental.graph import Derived, Fetch, Graph
 
 K = TypeVar("K", bound=Hashable)
 S = TypeVar("S", bound=Hashable)
 V = TypeVar("V")
-W = TypeVar("W")
 
 Attributes = tuple[str, ...]
 Values = tuple[Any, ...]
@@ -116,9 +115,13 @@ class Shared(Generic[K, S, V]):
         self._moved: dict[tuple[K, S], Any] = {}
         self.changes: list[SharedChange] = []
 
-    def patched(self, source: Shared[Any, S, W], patch: Callable[[V, Sequence[tuple[W, W]]], V | None]) -> None:
-        """`Node.patched`: what is made of many values of `source` is changed where they change."""
-        self._node.patched(source._node, patch)
+    def patched(
+        self,
+        patch: Callable[[V, Sequence[tuple[Any, Any]]], V | None],
+        *sources: Shared[Any, S, Any] | Derived[Any, Any],
+    ) -> None:
+        """`Node.patched`: what is made of many values of `sources` is changed where they change."""
+        self._node.patched(patch, *(source._node for source in sources))
 
     @property
     def name(self) -> str:

@@ -404,6 +404,8 @@ class Session:
         names = sorted(looked_at if state.wildcard else looked_at & state.names)
         if not has:  # Whoever has just come gets all that there is: thousands, so it is not asked of each.
             changed = [resource for name in names if (resource := current.get(name)) is not None]
+            if len(changed) == len(names):
+                return changed, []
             return changed, [name for name in names if name in state.owed and name not in current]
         changed, removed = [], []
         for name in names:
