@@ -460,6 +460,8 @@ static void learn(drone *d, int type, slice name, slice version) {
     table *t = &d->types[type];
     u32 n = text_of(name.at, name.length), before = t->count;
     u32 *have = entry(t, n, 1);
+    /* An answer that crossed the end of its subscription begins no other. */
+    if (t->count == before && *have == GONE) return;
     if (t->count == before && !*have && t->unanswered) t->unanswered--;
     *have = version.length ? text_of(version.at, version.length) : NONE;
 }

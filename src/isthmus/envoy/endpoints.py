@@ -234,7 +234,7 @@ def _at(address: str, port: int) -> bytes:
     return block(1, block(1, block(1, socket_address)))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _rest(mutual_tls: bool, workload: str, health: int, weight: int) -> bytes:
     """What many have alike."""
     named = _filter_metadata("istio", "workload", workload)

@@ -32,7 +32,7 @@ def dns_label(value: str) -> bool:
     return len(value) <= 63 and _DNS_LABEL.fullmatch(value) is not None
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def bad_host(host: str, sni: bool = False) -> str:
     """Why this is not a DNS name whose first label may hold a wildcard at its start; "" when it is."""
     if not host:

@@ -48,7 +48,7 @@ class NotAMessage(ValueError):
         self.path, self.is_unknown = path, is_unknown
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def value_of(patch: ConfigPatch) -> Any:
     """The patch's value, to be copied from and never changed; None for a patch that needs none. Raises NotAMessage."""
     if not patch.value:
