@@ -283,12 +283,19 @@ def _print_clusters(status: dict[str, Any]) -> None:
                 cluster["network"],
                 cluster["apiServer"],
                 ", ".join("own" if c == cluster["id"] else c for c in cluster["controlPlanes"]),
-                ", ".join(ip for gateway in cluster["gateways"] for ip in gateway["addresses"]),
+                ", ".join(
+                    _entrance(cluster, gateway, ip) for gateway in cluster["gateways"] for ip in gateway["addresses"]
+                ),
                 f"{sum(_is_ready(pod) for pod in cluster['pods'])}/{len(cluster['pods'])}",
             )
             for cluster in status["clusters"]
         ],
     )
+
+
+def _entrance(cluster: dict[str, Any], gateway: dict[str, Any], ip: str) -> str:
+    """With the network that it leads into, if that is another one than the cluster's: a tunnel's outside."""
+    return ip if gateway["network"] == cluster["network"] else f"{ip} (into {gateway['network']})"
 
 
 def _print_pods(status: dict[str, Any]) -> None:

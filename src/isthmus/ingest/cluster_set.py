@@ -43,6 +43,7 @@ def apply_cluster_set(
             service,
             hostname=set_key.hostname,
             name=set_key.hostname,
+            entry=service.name,
             virtual_ips=tuple(sorted(addresses.items())),
             cluster_local=False,
         )

@@ -107,7 +107,7 @@ class Service:
     registry: str = "Kubernetes"
     """Or `External`, as Istio's name table calls a ServiceEntry's."""
     entry: str = ""
-    """The ServiceEntry that declares it, the first one's own name; empty where it is no ServiceEntry's."""
+    """The name of the object that declares it, where that is another one than the service's: of a ServiceEntry, of a ServiceImport."""
     mesh: MeshId = MeshId("")
     """The other mesh that it is in; empty for this one."""
     exported: ServiceKey | None = None
@@ -124,7 +124,9 @@ class Service:
             return "GlobalName"
         if self.mesh or self.exported:
             return "MeshPeer"
-        return "Service" if self.registry == "Kubernetes" else "ServiceEntry"
+        if self.registry != "Kubernetes":
+            return "ServiceEntry"
+        return "ServiceImport" if self.entry else "Service"
 
     @property
     def declared_as(self) -> str:

@@ -69,6 +69,12 @@ def test_both_clusters_have_the_import_and_resolve_the_name_to_its_address(mesh)
 
 def test_what_is_not_exported_stays_in_its_cluster_and_leaves_it_once_it_is(mesh, until):
     assert answered(mesh, "east") == {"east"}
+    why = mesh.isthmus("why", "client", f"{NAME}:5000", "--in-cluster", "west").stdout
+    assert f"It asks ServiceImport sample/helloworld ({NAME}) on port 5000, declared in east, west." in why
+    why_not = mesh.isthmus("why-not", "helloworld-v2", "--from", "client", "--in-cluster", "east").stdout
+    assert why_not.count("To change it, create a ServiceExport sample/helloworld in cluster west.") == 2, (
+        "for both names"
+    )
 
     mesh.apply("west", EXPORT)
     try:

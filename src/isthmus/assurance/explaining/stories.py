@@ -29,7 +29,7 @@ def told_why(answer: Object) -> Iterator[str]:
 def _target(service: Object) -> str:
     """With its host, where the object is not called as the host is."""
     named = f"{service['kind']} {service['namespace']}/{service['name']}"
-    return f"{named} ({service['host']})" if service["kind"] == "ServiceEntry" else named
+    return f"{named} ({service['host']})" if service["kind"] in ("ServiceEntry", "ServiceImport") else named
 
 
 def told_why_not(answer: Object) -> Iterator[str]:
