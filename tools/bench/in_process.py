@@ -23,7 +23,7 @@ from isthmus.model.views import Proxy
 
 
 class Mesh:
-    """The objects of every cluster, decoded. Each change goes between two states."""
+    """The objects of every cluster, decoded, and what may happen to them."""
 
     def __init__(self, workload: Workload) -> None:
         settings = MeshSettings(
@@ -65,19 +65,19 @@ class Mesh:
         """That of the last network."""
         self._number += 1
         cluster = self.workload.clusters - 1
-        body = workloads.gateway(cluster, f"198.51.100.{100 + self._number % 2}")
+        body = workloads.gateway(cluster, f"198.51.100.{100 + self._number % 100}")
         self._put(cluster, "Service", (workloads.SYSTEM, body["metadata"]["name"]), decode(KINDS["Service"], body))
 
     def route_changes(self) -> None:
         """A VirtualService sets another header."""
         self._number += 1
-        body = workloads.virtual_service(self.workload, 0, str(self._number % 2))
+        body = workloads.virtual_service(self.workload, 0, str(self._number + 1))
         self._put(0, "VirtualService", self.changed, decode(KINDS["VirtualService"], body))
 
     def policy_changes(self) -> None:
         """A DestinationRule names its subset otherwise."""
         self._number += 1
-        body = workloads.destination_rule(self.workload, 0, f"v{self._number % 2}")
+        body = workloads.destination_rule(self.workload, 0, f"v1-{self._number}")
         self._put(0, "DestinationRule", self.changed, decode(KINDS["DestinationRule"], body))
 
     def _put(self, cluster: int, kind: str, name: tuple[str, str], decoded: Any) -> None:

@@ -148,14 +148,18 @@ class Derivations:
         self.whole: Shared[Use, Scope, Resource] = Shared(self.graph, "whole", self._whole)
         self.shelf: Shared[Block, Scope, Filled] = Shared(self.graph, "shelf", self._shelf)
         self.shelf.patched(refilled, self.told, self.doors)
-        self.outlines: Shared[Host, Scope, tuple[Upstream, ...]] = Shared(self.graph, "outlines", self._outlines)
+        self.outlines: Shared[Host, Scope, tuple[Upstream, ...]] = Shared(
+            self.graph, "outlines", self._outlines, early=True
+        )
         self.plan: Shared[Hosts, Scope, Plan] = Shared(self.graph, "plan", self._plan)
         self.extra_hosts: Shared[None, Scope, tuple[ExtraHost, ...]] = Shared(self.graph, "extra hosts", self._extra)
         self.names: Shared[Hosts, Scope, Resource] = Shared(self.graph, "names", self._names)
         self.listeners: Shared[Hosts, Scope, tuple[Typed, ...]] = Shared(self.graph, "listeners", self._listeners)
         self.frame: Shared[None, Scope, tuple[Typed, ...]] = Shared(self.graph, "frame", self._frame, deferred=True)
         self.layouts: Shared[Hosts, Scope, Layouts] = Shared(self.graph, "layouts", self._layouts)
-        self.virtual_host: Shared[Hosted, Scope, Piece] = Shared(self.graph, "virtual host", self._virtual_host)
+        self.virtual_host: Shared[Hosted, Scope, Piece] = Shared(
+            self.graph, "virtual host", self._virtual_host, early=True
+        )
         self.section: Shared[Stretch, Scope, Piece] = Shared(self.graph, "section", self._section)
         self.sections: Shared[Hosts, Scope, tuple[tuple[Piece, ...], ...]] = Shared(
             self.graph, "sections", self._sections

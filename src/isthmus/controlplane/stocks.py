@@ -69,6 +69,8 @@ class Stocks:
         self._known: WeakValueDictionary[int, Stock] = WeakValueDictionary()
         """By their marks."""
         self._steps: dict[tuple[int, ...], _Step] = {}
+        self._last: _Step | None = None
+        """Scopes that take the same step come one after the other."""
         self._versions: dict[tuple[int, str], tuple[ref[Stock], Mapping[str, str]]] = {}
         """What was asked last: proxies that come back at once are compared with the same."""
 
@@ -79,10 +81,13 @@ class Stocks:
         """The stock of these blocks, which has the shelves of the one before, but for fresh ones; and what is different in it. All who take the same
         step get the same objects.
         """
-        key = (id(before), id(blocks), *map(id, fresh), *map(id, fresh.values()))
-        step = self._steps.get(key)
-        if step is None:
-            step = self._steps[key] = self._step(before, blocks, fresh)
+        step = self._last
+        if step is None or step.before is not before or step.blocks is not blocks or step.fresh != fresh:
+            key = (id(before), id(blocks), *map(id, fresh), *map(id, fresh.values()))
+            step = self._steps.get(key)
+            if step is None:
+                step = self._steps[key] = self._step(before, blocks, fresh)
+            self._last = step
         return step.after, step.changes
 
     def _step(self, before: Stock, blocks: tuple[Block, ...], fresh: Mapping[Block, Shelf]) -> _Step:
@@ -119,6 +124,7 @@ class Stocks:
         """Nobody will take the same steps again: everybody is where they lead to. Where none was taken, there are the same stocks as before."""
         if self._steps:
             self._steps.clear()
+            self._last = None
             self._versions.clear()
 
 

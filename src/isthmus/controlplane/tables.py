@@ -157,11 +157,10 @@ class ScopeTable(Table):
             return
         self.stock, changes = self._stocks.step(self.stock, self._blocks, self._fresh)
         self._fresh, self._stocked = {}, self._blocks
-        if any((mine := self.by_type[kind]) and not names.keys().isdisjoint(mine) for kind, names in changes.items()):
-            changes = {
-                kind: {name: version for name, version in names.items() if name not in self.by_type[kind]}
-                for kind, names in changes.items()
-            }
+        for kind, names in changes.items():
+            mine = self.by_type[kind]
+            if mine and not names.keys().isdisjoint(mine):
+                changes = {**changes, kind: {name: had for name, had in names.items() if name not in mine}}
         self._has_changed(changes)
 
     def _version_below(self, type_url: str, name: str) -> str:
