@@ -12,7 +12,7 @@ unexport PYTHONDONTWRITEBYTECODE
 # A KUBECONFIG that happens to be in the environment is no invitation to fill that cluster.
 BENCH_OPTIONS = $(if $(TARGET),--target $(TARGET) --kubeconfig $(KUBECONFIG)) $(BENCH)
 
-.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate bench-dns findings fuzz-apiserver format bench-render bench-stages bench-engine bench-fanout bench-istiod soak choosing failure-modes live-all interop interop-istio
+.PHONY: help up down test check unit live conformance measure bench profile bench-apiserver bench-validate bench-dns findings fuzz-apiserver format bench-render bench-stages bench-engine bench-fanout bench-istiod soak churn choosing failure-modes live-all interop interop-istio
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /  make \1\t/' | expand -t 16
@@ -69,6 +69,9 @@ bench-fanout: .venv/runtime tools/bench/drones ## what sending costs by itself, 
 
 soak: .venv/runtime tools/bench/drones ## everything comes, changes and goes for SECONDS (300); fails if memory does not stay flat
 	@PYTHONPATH=tools python -m bench.soak --seconds $(SECONDS)
+
+churn: .venv/runtime ## the same in one process, without the network and much faster: counts every object that a round leaves behind (BENCH='--rounds 500')
+	@PYTHONPATH=tools python -m bench.churn $(BENCH)
 
 profile: .venv/runtime tools/bench/drones ## where a control plane spends its time while endpoints change (BENCH='--steps rules' for others)
 	@PYTHONPATH=tools python -m bench --steps endpoints --changes 50 $(BENCH) --profile /tmp/isthmus.profile

@@ -54,33 +54,33 @@ class Mesh:
         """One that is in the first cluster alone, and has no endpoints."""
         name = (self.changed[0], "new")
         known = self.world.clusters[ClusterId(cluster_of(0))].objects["Service"].get(name)
-        self._put(0, "Service", name, decode(KINDS["Service"], workloads.service(*name)) if known is None else None)
+        self.put(0, "Service", name, decode(KINDS["Service"], workloads.service(*name)) if known is None else None)
 
     def endpoint_comes_or_goes(self) -> None:
         self._number += 1
         name = (self.changed[0], f"{self.changed[1]}-1")
-        self._put(0, "EndpointSlice", name, decode(KINDS["EndpointSlice"], self.slices[self._number % 2]))
+        self.put(0, "EndpointSlice", name, decode(KINDS["EndpointSlice"], self.slices[self._number % 2]))
 
     def gateway_moves(self) -> None:
         """That of the last network."""
         self._number += 1
         cluster = self.workload.clusters - 1
         body = workloads.gateway(cluster, f"198.51.100.{100 + self._number % 100}")
-        self._put(cluster, "Service", (workloads.SYSTEM, body["metadata"]["name"]), decode(KINDS["Service"], body))
+        self.put(cluster, "Service", (workloads.SYSTEM, body["metadata"]["name"]), decode(KINDS["Service"], body))
 
     def route_changes(self) -> None:
         """A VirtualService sets another header."""
         self._number += 1
         body = workloads.virtual_service(self.workload, 0, str(self._number + 1))
-        self._put(0, "VirtualService", self.changed, decode(KINDS["VirtualService"], body))
+        self.put(0, "VirtualService", self.changed, decode(KINDS["VirtualService"], body))
 
     def policy_changes(self) -> None:
         """A DestinationRule names its subset otherwise."""
         self._number += 1
         body = workloads.destination_rule(self.workload, 0, f"v1-{self._number}")
-        self._put(0, "DestinationRule", self.changed, decode(KINDS["DestinationRule"], body))
+        self.put(0, "DestinationRule", self.changed, decode(KINDS["DestinationRule"], body))
 
-    def _put(self, cluster: int, kind: str, name: tuple[str, str], decoded: Any) -> None:
+    def put(self, cluster: int, kind: str, name: tuple[str, str], decoded: Any) -> None:
         imported = self.world.clusters[ClusterId(cluster_of(cluster))]
         if decoded is None:
             del imported.objects[kind][name]
