@@ -75,7 +75,8 @@ class RecordSource(Generic[R]):
         """The record, for a derivation: every read of it is recorded. `instead` of these mapping fields, entries are what these lookups give."""
         assert self.newest is not None, "derivations run after the first record"
         found = _Recorded(fetch, self)
-        vars(found).update({name: _RecordedLookup(fetch, lookup) for name, lookup in instead.items()})
+        for name, lookup in instead.items():
+            vars(found)[name] = _RecordedLookup(fetch, lookup)
         return cast(R, found)
 
     def is_mapping(self, name: str) -> bool:
