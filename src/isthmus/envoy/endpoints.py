@@ -213,13 +213,13 @@ def _head(of: Locality, weighted: Iterable[tuple[Destination, int]]) -> bytes:
     return b"".join([block(1, locality), *[block(2, _destination(to, weight)) for to, weight in weighted]])
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _gateway(address: str, port: int, cluster: ClusterId, weight: int) -> bytes:
     """An LbEndpoint with its field: services behind one gateway have few different ones."""
     return block(2, _at(address, port) + _rest(True, f";;;;{cluster}", _HEALTHY, weight))
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=256)
 def _tail(weight: int, priority: int) -> bytes:
     return block(3, number(1, weight)) + number(5, priority)
 
