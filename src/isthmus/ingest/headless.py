@@ -74,7 +74,8 @@ def apply_headless(
                 )
                 behind[pod_key] = of_pod(pod_key, pod)
                 issues += _ambiguous(service, pod)
-    for key, addresses in addresses_of_pods(found).items():
+    given = cache.once(("addresses of Pods", tuple(found)), (), lambda: addresses_of_pods(found))
+    for key, addresses in given.items():
         service = found[key]
         services[key] = cache.once(
             ("headless", key, addresses),
