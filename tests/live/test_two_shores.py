@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 
+import kubernetes
 import pytest
 
 from isthmus.localruntime.traffic import run_inside
@@ -128,22 +129,53 @@ def test_the_gateway_refuses_plaintext(mesh):
     assert refused in (["received", "0"], ["failed", "ConnectionResetError"])
 
 
-def test_the_gateway_refuses_names_that_it_does_not_know(mesh):
-    script = """
+LET_IN = """
 import socket, ssl, sys
-context = ssl.create_default_context()
-context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-connection = socket.socket()
-connection.settimeout(5)
-connection.setsockopt(socket.SOL_SOCKET, 36, 1337)
-connection.connect((sys.argv[1], 15443))
-try:
-    context.wrap_socket(connection, server_hostname="outbound_.5000_._.nobody.sample.svc.cluster.local")
-    print("accepted")
-except OSError as error:
-    print("refused")
+for name in sys.argv[2:]:
+    context = ssl.create_default_context()
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    context.set_alpn_protocols(["istio"])
+    connection = socket.socket()
+    connection.settimeout(5)
+    connection.setsockopt(socket.SOL_SOCKET, 36, 1337)
+    connection.connect((sys.argv[1], 15443))
+    try:
+        context.wrap_socket(connection, server_hostname=f"outbound_.{name}")
+        print("accepted")
+    except OSError as error:
+        print("refused")
 """
-    assert mesh.python("east", script, mesh.gateway("west")).split() == ["refused"]
+
+
+def let_in(mesh, *names: str) -> list[str]:
+    """Whether west's gateway leads east's client to somebody who speaks TLS, for each PORT_._.HOST."""
+    return mesh.python("east", LET_IN, mesh.gateway("west"), *names).split()
+
+
+HELLO, ECHO = "5000_._.helloworld.sample.svc.cluster.local", "9000_._.tcp-echo.sample.svc.cluster.local"
+
+
+def test_the_gateway_refuses_names_that_it_does_not_know(mesh):
+    assert let_in(mesh, HELLO, "5000_._.nobody.sample.svc.cluster.local") == ["accepted", "refused"]
+
+
+def test_the_gateway_lets_in_the_hosts_that_it_exposes_and_no_other(mesh, until):
+    api = kubernetes.client.CustomObjectsApi(mesh.core("west").api_client)
+    where = ("networking.istio.io", "v1", "istio-system", "gateways", "cross-network-gateway")
+    [server] = api.get_namespaced_custom_object(*where)["spec"]["servers"]
+
+    def expose(*hosts: str) -> None:
+        api.patch_namespaced_custom_object(*where, {"spec": {"servers": [server | {"hosts": hosts}]}})
+
+    assert server["hosts"] == ["*.local"]
+    assert let_in(mesh, HELLO, ECHO) == ["accepted", "accepted"]
+    expose("helloworld.sample.svc.cluster.local")
+    try:
+        until("tcp-echo is let in no longer", lambda: let_in(mesh, ECHO) == ["refused"])
+        assert let_in(mesh, HELLO) == ["accepted"]
+    finally:
+        expose("*.local")
+    until("both are let in again", lambda: let_in(mesh, HELLO, ECHO) == ["accepted", "accepted"])
 
 
 def test_a_workload_that_shows_no_certificate_is_refused(mesh):
