@@ -275,7 +275,7 @@ def test_two_names_without_an_address_and_with_the_same_port_lead_to_two_places(
 
 
 @contextmanager
-def helloworld_at(mesh, node: str, version: str) -> Iterator[str]:
+def helloworld_at(mesh, node: str, version: str, **labelled: str) -> Iterator[str]:
     """One helloworld on a node of east's, with a sidecar."""
     variables = [{"name": "SERVICE_VERSION", "value": version}, {"name": "CLUSTER_ID", "value": "east"}]
     container = {
@@ -284,7 +284,7 @@ def helloworld_at(mesh, node: str, version: str) -> Iterator[str]:
         "env": variables,
         "ports": [{"containerPort": 5000}],
     }
-    labels = {"app": "helloworld", "version": version}
+    labels = {"app": "helloworld", "version": version} | labelled
     there = {"kubernetes.io/hostname": node}
     spec = {"nodeSelector": there, "serviceAccountName": "helloworld", "containers": [container]}
     core = mesh.core("east")
@@ -332,3 +332,19 @@ def test_zone_by_zone_and_then_to_the_other_region_without_a_failed_request(mesh
 
     assert set(seen) == {"own-zone", "other-zone", "v2"}, "none failed"
     assert seen == sorted(seen, key=["own-zone", "other-zone", "v2"].index), "none went farther than it had to"
+
+
+def test_a_pod_may_be_on_another_network_than_its_cluster(mesh, until):
+    """Neither follows from the other: east's Pod that says n2 is called directly by west's client, and by east's through n2's gateway."""
+    [node, *_] = mesh.core("east").list_node().items
+
+    def told(cluster: str) -> dict[str, int]:
+        return {address: host["weight"] for address, host in hosts(mesh, cluster).items()}
+
+    with helloworld_at(mesh, node.metadata.name, "elsewhere", **{"topology.istio.io/network": "n2"}):
+        until("it is ready", lambda: [pod["ready"] for pod in mesh.pods("east", "helloworld")] == ["2/2"] * 2)
+        [ip] = [pod["ip"] for pod in mesh.pods("east", "helloworld") if pod["name"] == "elsewhere"]
+        until("west's client has its own address", lambda: ip in told("west"))
+        until("east's has it behind n2's gateway", lambda: told("east").get(mesh.gateway("west")) == 2)
+        assert ip not in told("east")
+    until("it is gone", lambda: ip not in told("west") and told("east").get(mesh.gateway("west")) == 1)
