@@ -9,6 +9,7 @@ import pytest
 
 from isthmus.localruntime import destinations as module
 from isthmus.localruntime.destinations import destinations, named_in
+from isthmus.localruntime.mesh_client import MeshRefused
 from isthmus.localruntime.traffic import HELLOWORLD, Target
 
 LOCAL = "svc.cluster.local"
@@ -27,6 +28,8 @@ class Mesh:
         self._dumps = {name.replace("_", "-"): found for name, found in dumps.items()}
 
     def envoy(self, cluster: str, namespace: str, pod: str, page: str) -> bytes:
+        if pod not in self._dumps:
+            raise MeshRefused(f"{pod} does not answer")
         return json.dumps(self._dumps[pod]).encode()
 
 
@@ -81,6 +84,7 @@ def test_what_the_clusters_load_balancer_lets_in_is_asked_for_at_its_address(ans
 
     assert destinations(mesh, status(), CLIENT) == [balanced]
     assert destinations(mesh, status(addresses=[]), CLIENT) == [], "one without an address is asked by nobody"
+    assert destinations(Mesh(client_1=dump()), status(), CLIENT) == [], "nor one that is being started again"
 
 
 def test_nothing_of_the_meshs_own_is_asked():

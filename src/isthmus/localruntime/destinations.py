@@ -6,11 +6,12 @@ What Envoys were given is the truth here: a name that no route table has cannot 
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
 
-from isthmus.localruntime.mesh_client import MeshClient
+from isthmus.localruntime.mesh_client import MeshClient, MeshRefused
 from isthmus.localruntime.traffic import HELLOWORLD, Target, ask
 
 _SYSTEM = ".istio-system.svc.cluster.local"
@@ -60,9 +61,10 @@ def _gateways(status: dict[str, Any], cluster: str) -> Iterator[tuple[Where, str
 
 
 def _offered(mesh: MeshClient, where: Where, address: str) -> Iterator[Target]:
-    """What a gateway lets in, asked for at its address outside."""
-    for target in named_in(_routes(mesh, *where)):
-        yield Target(target.host, target.port, at=address)
+    """What a gateway lets in, asked for at its address outside; nothing of one whose Envoy is being started again."""
+    with contextlib.suppress(MeshRefused):
+        for target in named_in(_routes(mesh, *where)):
+            yield Target(target.host, target.port, at=address)
 
 
 def _routes(mesh: MeshClient, cluster: str, namespace: str, name: str) -> dict[str, Any]:
