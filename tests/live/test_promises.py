@@ -92,6 +92,40 @@ for _ in range(40):
     print(f"connections through each of west's gateways: {found}")
 
 
+def test_every_address_of_a_network_carries_its_share(mesh, until):
+    """West's gateway has a second address, by a Service of its own: east's client calls both alike."""
+    west = mesh.core("west")
+    gateway = west.read_namespaced_service(GATEWAY, SYSTEM)
+    labels = {"topology.istio.io/network": gateway.metadata.labels["topology.istio.io/network"]}
+    ports = [{"name": "tls", "port": 15443}]
+    second = service("second-door", labels=labels, type="LoadBalancer", selector=gateway.spec.selector, ports=ports)
+    west.create_namespaced_service(SYSTEM, second)
+
+    def doors() -> dict[str, dict[str, Any]]:
+        ingress = west.read_namespaced_service_status("second-door", SYSTEM).status.load_balancer.ingress or ()
+        found = hosts(mesh, "east")
+        return {ip: found[ip] for ip in (mesh.gateway("west"), *(each.ip for each in ingress)) if ip in found}
+
+    def requests() -> list[int]:
+        counted = [{stat["name"]: int(stat.get("value", 0)) for stat in door["stats"]} for door in doors().values()]
+        return [each["rq_total"] for each in counted]
+
+    try:
+        until("east's client knows both", lambda: len(doors()) == 2)
+        assert len({door["weight"] for door in doors().values()}) == 1, "half of what is behind them to each"
+        before = requests()
+        answers = Counter(answer.get("version") or answer["error"] for answer in mesh.ask("east", 80))
+        through = [now - then for now, then in zip(requests(), before, strict=True)]
+    finally:
+        west.delete_namespaced_service("second-door", SYSTEM)
+    until("east's client knows one", lambda: len(hosts(mesh, "east")) == 2)
+
+    print(f"through the two addresses: {through}")
+    assert set(answers) == {"v1", "v2"}, "none fails"
+    assert sum(through) == answers["v2"]
+    assert all(through)
+
+
 @contextmanager
 def without_a_proxy(mesh, cluster: str) -> Iterator[str]:
     """One more helloworld, without a sidecar."""
