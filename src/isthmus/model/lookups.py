@@ -35,7 +35,10 @@ class ByHost(Mapping[Hostname, tuple[V, ...]], Generic[V]):
                     self._exact[host][position] = value
 
     def __getitem__(self, host: Hostname) -> tuple[V, ...]:
-        found = dict(self._exact.get(host, {}))
+        exact = self._exact.get(host, {})
+        if not self._wild:
+            return tuple(exact.values())
+        found = dict(exact)
         found.update((position, value) for position, pattern, value in self._wild if covers(pattern, host))
         return tuple(found[position] for position in sorted(found))
 
