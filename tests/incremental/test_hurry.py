@@ -80,6 +80,15 @@ def test_behind_an_early_value_that_stays_the_same_nobody_is_marked() -> None:
     assert bill.dear.value("") == {"tea", "pot"}
 
 
+def test_an_early_value_that_nobody_observes_any_longer_is_still_early_for_those_who_read_it() -> None:
+    bill = bill_of(tea=5)
+    bill.is_dear.observe("tea")
+    bill.price.set("tea", 60)
+    bill.is_dear.release("tea")
+    bill.settle()
+    assert bill.dear.value("") == {"tea"}
+
+
 def test_of_many_values_the_one_that_changed_is_patched_in() -> None:
     bill = bill_of(tea=5, pot=30)
     bill.price.set("tea", 7)
@@ -109,6 +118,7 @@ steps = st.one_of(
     st.tuples(st.just("no price"), items, st.none()),
     st.tuples(st.just("rate"), st.none(), st.integers(0, 2)),
     st.tuples(st.just("settle"), st.none(), st.none()),
+    st.tuples(st.sampled_from(["observe", "release"]), items, st.none()),
 )
 
 
@@ -124,6 +134,10 @@ def test_incremental_equals_from_scratch(script: list[tuple[str, Any, Any]]) -> 
                 bill.price.delete(key)
             case "rate":
                 bill.rate.set("", value)
+            case "observe":
+                bill.is_dear.observe(key)
+            case "release":
+                bill.is_dear.release(key)
             case _:
                 ran = bill.settle()
                 assert len(ran) == len(set(ran)), "nothing runs twice in a settle"

@@ -220,7 +220,9 @@ def add_quota_metrics(registry: CollectorRegistry, uses: Iterable[QuotaUse]) -> 
 
 
 def summary_of(summary: Any) -> dict[str, Any]:
-    return {name: getattr(summary, name) for name in ("name", "cells", "computed", "cut_off", "failing", "reads")}
+    return {
+        name: getattr(summary, name) for name in ("name", "cells", "computed", "patched", "cut_off", "failing", "reads")
+    }
 
 
 def _require_local(request: web.Request) -> None:

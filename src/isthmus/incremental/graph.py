@@ -265,7 +265,8 @@ class Graph:
     def release(self, cell: Cell) -> None:
         """For the modules of this package: ends `observe`."""
         cell.observed = False
-        cell.node.due.pop(cell, None)
+        if not cell.node.is_early:  # Else those who read it wait for it.
+            cell.node.due.pop(cell, None)
         self.forget_if_unused(cell)
 
     def changed_in(self, node: Node, key: Hashable) -> None:
