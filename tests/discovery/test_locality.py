@@ -36,7 +36,7 @@ def ranked(words, preference, place="eu/a/1"):
 def came(words, endpoints, preference, place="eu/a/1"):
     """The priority of each."""
     kinds = [kind_of(endpoint, by_node=True) for endpoint in endpoints]
-    return priorities(caller(words, place), kinds, preference, [False] * len(kinds))
+    return priorities(caller(words, place), kinds, preference, [0] * len(kinds))
 
 
 @pytest.mark.parametrize(

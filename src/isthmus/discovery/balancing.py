@@ -25,12 +25,15 @@ _WEIGHT_MAX = 2**32 - 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lot:
-    """How endpoints of one kind are reached. `mutual`: callers start mutual TLS. `port` is the number that it has there."""
+    """How endpoints of one kind are reached. `mutual`: callers start mutual TLS. `port` is the number that it has there. `gates`: the part of a
+    gateway in what it passes through to them, where callers find them behind so many.
+    """
 
     kind: Kind
     how: Direct | ThroughGateways
     port: int
     mutual: bool
+    gates: int = 1
 
 
 Reached = tuple[Endpoint, Lot]
@@ -101,7 +104,7 @@ def _destinations(reached: Sequence[Reached], scales: Scales) -> tuple[Destinati
     for endpoint, lot in reached:
         weight = scales.weight(endpoint)
         if isinstance(lot.how, Direct):
-            direct.append(_direct(endpoint, lot, weight))
+            direct.append(_direct(endpoint, lot, max(1, weight // lot.gates)))
         else:
             gateways = lot.how.gateways
             for gateway in gateways:

@@ -52,17 +52,17 @@ def _by_place(service: Service, policy: TrafficPolicy, snapshot: Snapshot, *, as
 
 
 def priorities(
-    scope: Scope, kinds: Sequence[Kind], preference: LocalityPreference | None, last: Sequence[bool]
+    scope: Scope, kinds: Sequence[Kind], preference: LocalityPreference | None, lateness: Sequence[int]
 ) -> list[int]:
-    """Of each kind: 0 comes first; the numbers have no gaps, as Envoy demands. Kinds of which `last` says it come after all others; among
-    themselves they keep their order.
+    """Of each kind: 0 comes first; the numbers have no gaps, as Envoy demands. Whatever their places, the later kinds by `lateness` come
+    after the earlier; among themselves they keep their order.
     """
     if preference is None or _shares(scope, preference):
-        if not any(last):
+        if not any(lateness):
             return [0] * len(kinds)
-        ranks = [(late, (False, 0)) for late in last]
+        ranks = [(late, (False, 0)) for late in lateness]
     else:
-        ranks = [(late, _rank(scope, kind, preference)) for kind, late in zip(kinds, last, strict=True)]
+        ranks = [(late, _rank(scope, kind, preference)) for kind, late in zip(kinds, lateness, strict=True)]
     order = {rank: priority for priority, rank in enumerate(sorted(set(ranks)))}
     return [order[rank] for rank in ranks]
 

@@ -91,10 +91,21 @@ def is_last(scope: Scope, kind: Kind, snapshot: Snapshot) -> bool:
     return drained or standing_of(scope, kind, snapshot) is Standing.DEMOTED
 
 
+def is_left_to_others(scope: Scope, kind: Kind, snapshot: Snapshot) -> bool:
+    """Whether a network gateway of this scope passes through to such endpoints only when nothing else is left: callers find them behind the
+    gateways of their own cluster. They have chosen among clusters already, by request; a gateway knows connections alone.
+    """
+    if kind.cluster == scope.cluster and not kind.mesh:
+        return False
+    gateways = gateways_for(kind, snapshot)
+    # One of which no cluster is known may be this one.
+    return bool(gateways) and all(gateway.cluster not in ("", scope.cluster) for gateway in gateways)
+
+
 def _across_networks(
     scope: Scope, service: Service, port: ServicePort, kind: Kind, snapshot: Snapshot, tls: ClientTls | None
 ) -> Reach:
-    gateways = _gateways_for(kind, snapshot)
+    gateways = gateways_for(kind, snapshot)
     if _in_network(scope, kind) and not (scope.network == UNDECLARED_NETWORK and gateways):
         return _directly(scope, service, kind)
     if not gateways:
@@ -140,7 +151,7 @@ def _directly(scope: Scope, service: Service, kind: Kind) -> Reach:
     )
 
 
-def _gateways_for(kind: Kind, snapshot: Snapshot) -> tuple[NetworkGateway, ...]:
+def gateways_for(kind: Kind, snapshot: Snapshot) -> tuple[NetworkGateway, ...]:
     """Those of the endpoint's network in its own cluster; where it has none there, all of the network's."""
     if kind.mesh:
         return snapshot.foreign_gateways.get(kind.network, ())

@@ -13,7 +13,7 @@ from isthmus.discovery.balancing import Lot, Reached, Scales, groups_of, scale_o
 from isthmus.discovery.destination_rules import is_in
 from isthmus.discovery.kinds import HOSTNAME, Kind, kind_of
 from isthmus.discovery.locality import asks_for_nodes, preference_for, priorities, shared_out
-from isthmus.discovery.reachability import is_last, reach
+from isthmus.discovery.reachability import gateways_for, is_last, is_left_to_others, reach
 from isthmus.discovery.security import takes_mutual_tls
 from isthmus.model.names import ClusterId, ServiceKey
 from isthmus.model.origins import Origin
@@ -95,12 +95,13 @@ def spread(scope: Scope, use: Use, snapshot: Snapshot, scales: Scales) -> Spread
     preference = preference_for(service, use.policy, snapshot)
     partition = _partition(scope, service, use, snapshot, by_node=_asks_for_nodes(service, use, preference))
     if use.passed_through:
-        partition = partition.only_mutual_tls()
+        partition = partition.only_mutual_tls().by_gates(snapshot)
     elif scope.kind is ProxyKind.PROXYLESS:
         partition = partition.all_alike()
     lots = list(dict.fromkeys([lot for _, lot in partition.reached]))
-    last = [is_last(scope, lot.kind, snapshot) for lot in lots]
-    near = dict(zip(lots, priorities(scope, [lot.kind for lot in lots], preference, last), strict=True))
+    kinds = [lot.kind for lot in lots]
+    lateness = [_lateness(scope, use, kind, snapshot) for kind in kinds]
+    near = dict(zip(lots, priorities(scope, kinds, preference, lateness), strict=True))
     own = replace(scales, whole=scale_for(service, snapshot)) if service.mesh else scales
     groups = groups_of(partition.reached, own, near)
     shared = shared_out(scope, groups, preference)
@@ -110,6 +111,12 @@ def spread(scope: Scope, use: Use, snapshot: Snapshot, scales: Scales) -> Spread
         ways=Ways.of(shared),
         locality_weighted=preference is not None,
     )
+
+
+def _lateness(scope: Scope, use: Use, kind: Kind, snapshot: Snapshot) -> int:
+    """What is drained, or not heard of for long, comes after what is another gateway's to pass through to."""
+    is_others = use.passed_through and is_left_to_others(scope, kind, snapshot)
+    return 2 * is_last(scope, kind, snapshot) + is_others
 
 
 def _asks_for_nodes(service: Service, use: Use, preference: LocalityPreference | None) -> bool:
@@ -148,6 +155,15 @@ class _Partition:
         plain = tuple(LeftOut(endpoint, _why_plain(endpoint)) for endpoint, lot in self.reached if not lot.mutual)
         meshed = tuple(each for each in self.reached if each[1].mutual)
         return _Partition(meshed, (*self.left_out, *plain))
+
+    def by_gates(self, snapshot: Snapshot) -> _Partition:
+        """For a network gateway: behind how many gateways callers find each, where it is not the same number."""
+        lots = {lot for _, lot in self.reached if isinstance(lot.how, Direct)}
+        gates = {lot: len(gateways_for(lot.kind, snapshot)) or 1 for lot in lots}
+        if len(set(gates.values())) < 2:
+            return self
+        counted = {lot: replace(lot, gates=count) for lot, count in gates.items()}
+        return replace(self, reached=tuple((endpoint, counted.get(lot, lot)) for endpoint, lot in self.reached))
 
     def all_alike(self) -> _Partition:
         """For a caller that does mutual TLS with all or with none. With none it cannot pass a gateway, which goes by TLS."""
