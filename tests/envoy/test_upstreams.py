@@ -37,7 +37,9 @@ def speaks(cluster) -> str:
     options = http_protocol_options_pb2.HttpProtocolOptions.FromString(
         cluster.typed_extension_protocol_options[_OPTIONS].value
     )
-    return "as-downstream" if options.HasField("use_downstream_protocol_config") else "http2"
+    if options.HasField("use_downstream_protocol_config"):
+        return "as-downstream"
+    return "http2" if options.explicit_http_config.HasField("http2_protocol_options") else "http1"
 
 
 def client_context(cluster) -> tls_pb2.UpstreamTlsContext | None:
@@ -150,20 +152,44 @@ def test_a_gateway_chooses_among_the_endpoints_of_a_headless_service(mesh):
     assert line(found["outbound|7001||peers.sample.svc.cluster.local"]).startswith("EDS ")
 
 
-def test_http2_connections_through_a_gateway_end_so_that_requests_spread(mesh):
-    hello = mesh.service("helloworld", mesh.port(9000, Protocol.GRPC))
+def renewal(cluster) -> tuple[int, int, float]:
+    """After how many requests and seconds, and how far ahead of requests."""
+    options = http_protocol_options_pb2.HttpProtocolOptions.FromString(
+        cluster.typed_extension_protocol_options[_OPTIONS].value
+    )
+    common, ahead = options.common_http_protocol_options, cluster.preconnect_policy.per_upstream_preconnect_ratio.value
+    return common.max_requests_per_connection.value, common.max_connection_duration.seconds, ahead
+
+
+@pytest.mark.parametrize(
+    ("protocol", "pool", "near", "far"),
+    [
+        (Protocol.HTTP, ConnectionPool(), (0, 0, 0), (50, 60, 1.1)),
+        (Protocol.GRPC, ConnectionPool(), (0, 0, 0), (100, 60, 3)),
+        (Protocol.HTTP, ConnectionPool(upgrade=Upgrade.YES), (0, 0, 0), (100, 60, 3)),
+        (Protocol.GRPC, ConnectionPool(upgrade=Upgrade.AS_CALLED), (0, 0, 0), (50, 60, 1.1)),
+        (Protocol.AUTO, ConnectionPool(), (0, 0, 0), (50, 60, 1.1)),
+        (Protocol.TCP, ConnectionPool(), (0, 0, 0), (0, 0, 0)),
+        pytest.param(
+            Protocol.HTTP,
+            ConnectionPool(max_requests_per_connection=3, max_connection_seconds=9),
+            (3, 9, 0),
+            (3, 9, 0),
+            id="as a rule says",
+        ),
+    ],
+)
+def test_connections_with_requests_are_renewed_if_they_go_through_a_gateway(mesh, protocol, pool, near, far):
+    hello = mesh.service("helloworld", mesh.port(9000, protocol))
     here = mesh.endpoint(hello, "10.10.0.1")
     there = mesh.endpoint(hello, "10.10.0.1", cluster=mesh.WEST, network=mesh.N2)
-    limits = {}
-    for name, destination in {"near": mesh.direct(here, 9000), "far": mesh.through("172.30.2.1", there)}.items():
-        view = mesh.outbound_view(mesh.upstream(hello, hello.ports[0], mesh.group(destination)))
-        cluster = clusters(mesh.compiled(mesh.view(view)))["outbound|9000||helloworld.sample.svc.cluster.local"]
-        options = http_protocol_options_pb2.HttpProtocolOptions.FromString(
-            cluster.typed_extension_protocol_options[_OPTIONS].value
-        )
-        limits[name] = options.common_http_protocol_options.max_requests_per_connection.value
+    found = []
+    for destination in (mesh.direct(here, 9000), mesh.through("172.30.2.1", there)):
+        upstream = mesh.upstream(hello, hello.ports[0], mesh.group(destination))
+        upstream = replace(upstream, policy=TrafficPolicy(pool=pool))
+        found.append(renewal(clusters(mesh.compiled(mesh.view(mesh.outbound_view(upstream))))[upstream.name]))
 
-    assert limits == {"near": 0, "far": 100}
+    assert found == [near, far]
 
 
 def test_defaults_that_would_spoil_failover_are_replaced(mesh):

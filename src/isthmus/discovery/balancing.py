@@ -25,8 +25,8 @@ _WEIGHT_MAX = 2**32 - 1
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lot:
-    """How endpoints of one kind are reached. `mutual`: callers start mutual TLS. `port` is the number that it has there. `gates`: the part of a
-    gateway in what it passes through to them, where callers find them behind so many.
+    """How endpoints of one kind are reached. `mutual`: callers start mutual TLS. `port` is the number that it has there. `gates`: behind how many
+    gateways callers find them, where that differs among what a gateway passes through to; at each they count for their part.
     """
 
     kind: Kind

@@ -35,9 +35,13 @@ CONNECT_SECONDS_WITHIN_A_NETWORK = 0.3
 """From a network's gateway to what is behind it: the kernel's answer alone, over a short way. TLS is the caller's, who waits meanwhile; so a lost
 first packet costs less than the second after which the kernel would send it again."""
 
-_REQUESTS_THROUGH_GATEWAY = 100
-"""A gateway passes connections, not requests, so it balances the former alone. Without an end to an HTTP/2 connection, a caller's every
-request goes to the one workload that its connection met (measured: 1823 to 0; with 100 requests to a connection 923 to 900)."""
+_REQUESTS_THROUGH_GATEWAY, _STREAMS_THROUGH_GATEWAY, _SECONDS_THROUGH_GATEWAY = 50, 100, 60.0
+"""A gateway passes connections, not requests, so it balances the former alone. Without an end to a connection, a caller's every request goes
+to the one workload that it met (docs/decisions/0115). A request of HTTP/2 costs less, so a renewal is to be rarer for the same part of it."""
+
+_AHEAD_OF_REQUESTS, _AHEAD_OF_STREAMS = 1.1, 3.0
+"""How much more than what is asked now should find a connection: of HTTP/1.1 one more, of HTTP/2 the next one when the last is nearly used up.
+So no request waits for a renewal. Envoy takes no more than 3."""
 
 _HTTP_OPTIONS = "envoy.extensions.upstreams.http.v3.HttpProtocolOptions"
 
@@ -83,9 +87,13 @@ def keepalive(policy: TrafficPolicy) -> Any:
 
 def speak(cluster: Any, protocol: Protocol, pool: ConnectionPool | None, *, through_gateways: bool) -> None:
     """What the port says, unless a rule has HTTP/1.1 go on as HTTP/2; and how connections with requests are used."""
-    options = _worth_saying(protocol, pool or ConnectionPool(), through_gateways=through_gateways)
+    pool = pool or ConnectionPool()
+    options = _worth_saying(protocol, pool, through_gateways=through_gateways)
     if options is not None:
         cluster.typed_extension_protocol_options[_HTTP_OPTIONS].CopyFrom(options)
+    if through_gateways and not protocol.is_opaque and pool.max_requests_per_connection is None:
+        ahead = _AHEAD_OF_STREAMS if _is_http2_always(protocol, pool) else _AHEAD_OF_REQUESTS
+        cluster.preconnect_policy.per_upstream_preconnect_ratio.value = ahead
 
 
 @lru_cache(maxsize=256)
@@ -108,25 +116,34 @@ def speak_to_named_hosts(cluster: Any, protocol: Protocol, pool: ConnectionPool 
 
 
 def _spoken(protocol: Protocol, pool: ConnectionPool, *, through_gateways: bool) -> Any:
-    upgrade = pool.upgrade if protocol.is_http else None
     options = http_protocol_options_pb2.HttpProtocolOptions()
-    requests = pool.max_requests_per_connection
-    if upgrade is Upgrade.AS_CALLED or protocol is Protocol.AUTO:
+    if _is_http2_always(protocol, pool):
+        _http2(options.explicit_http_config.http2_protocol_options, pool)
+    elif protocol is Protocol.AUTO or (protocol.is_http and pool.upgrade is Upgrade.AS_CALLED):
         options.use_downstream_protocol_config.http_protocol_options.SetInParent()
         _http2(options.use_downstream_protocol_config.http2_protocol_options, pool)
-    elif protocol.is_http2 or upgrade is Upgrade.YES:
-        _http2(options.explicit_http_config.http2_protocol_options, pool)
-        requests = requests or (_REQUESTS_THROUGH_GATEWAY if through_gateways else None)
     elif protocol.is_http:
         options.explicit_http_config.http_protocol_options.SetInParent()
     common = options.common_http_protocol_options
+    requests, seconds_at_most = pool.max_requests_per_connection, pool.max_connection_seconds
+    if through_gateways:
+        often = _STREAMS_THROUGH_GATEWAY if _is_http2_always(protocol, pool) else _REQUESTS_THROUGH_GATEWAY
+        requests = requests or often
+        seconds_at_most = _SECONDS_THROUGH_GATEWAY if seconds_at_most is None else seconds_at_most
     if requests:
         common.max_requests_per_connection.value = requests
     if pool.idle_seconds is not None:
         common.idle_timeout.CopyFrom(seconds(pool.idle_seconds))
-    if pool.max_connection_seconds is not None:
-        common.max_connection_duration.CopyFrom(seconds(pool.max_connection_seconds))
+    if seconds_at_most is not None:
+        common.max_connection_duration.CopyFrom(seconds(seconds_at_most))
     return options
+
+
+def _is_http2_always(protocol: Protocol, pool: ConnectionPool) -> bool:
+    """Whatever callers speak: the port says so, or a rule has HTTP/1.1 go on as HTTP/2."""
+    if not protocol.is_http or pool.upgrade is Upgrade.AS_CALLED:
+        return False
+    return protocol.is_http2 or pool.upgrade is Upgrade.YES
 
 
 def _http2(options: Any, pool: ConnectionPool) -> None:

@@ -238,7 +238,7 @@ def _original_destination(facts: _Facts, *, mutual_tls: bool) -> Resource:
         circuit_breakers=traffic_policy.limits(facts.policy),
         metadata=_service_metadata(facts),
     )
-    traffic_policy.speak(cluster, facts.port.protocol, facts.policy.pool, through_gateways=facts.through_gateways)
+    traffic_policy.speak(cluster, facts.port.protocol, facts.policy.pool, through_gateways=False)
     if facts.policy.origination:
         cluster.transport_socket.CopyFrom(_told(facts, _originating(facts, facts.policy.origination)))
     elif mutual_tls:
