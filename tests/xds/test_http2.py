@@ -123,44 +123,66 @@ def test_the_peers_window_is_given_back_as_data_is_used():
     assert server.failed == ""
 
 
-def test_a_glance_counts_as_much_as_reading():
-    ended = frames.frame(Kind.DATA, frames.END_STREAM, 1, b"x" * 1000)
-    glanced, read = greeted(request())[0], greeted(request())[0]
-    said: list[bytes] = []
-    for _ in range(800):
-        frame = frames.frame(Kind.DATA, 0, 1, b"x" * 1000)
-        assert glanced.glance(frame) == (1, b"x" * 1000)
-        glanced.received_whole(1, 1000)
-        read.receive(frame, 0.0)
-        read.consumed(1, 1000)
-        said.append(glanced.take())
-        assert said[-1] == read.take()
+def test_what_is_lent_counts_as_if_each_frame_had_been_seen():
+    """The same frames, one way and the other: windows, and what is said about them, are the same afterwards."""
+    lent, seen = greeted(request())[0], greeted(request())[0]
+    frame = frames.frame(Kind.DATA, 0, 1, b"x" * 1000)
+    said: dict[Connection, bytes] = {lent: lent.take(), seen: seen.take()}
+    for _ in range(15):
+        may_send, may_take = lent.lend(1)
+        assert may_send >= 3 * 700
+        assert may_take >= 20 * 1000
+        lent.repay(1, sent=3 * 700, frames_sent=3, taken=20 * 1000, frames_taken=20)
+        for _ in range(3):
+            seen.data(1, memoryview(bytes(700)))
+        for _ in range(20):
+            seen.receive(frame, 0.0)
+            seen.consumed(1, 1000)
+        for each in (lent, seen):
+            each.receive(frame, 0.0)
+            each.consumed(1, 1000)
+            said[each] += each.take()
+            if each.lend(1)[1] < 20 * 1000:  # The rest of a window is used up in the usual way.
+                for _ in range(20):
+                    each.receive(frame, 0.0)
+                    each.consumed(1, 1000)
+                said[each] += each.take()
+    assert said[lent] == said[seen]
+    assert lent.lend(1) == seen.lend(1)
+    assert lent.window(1) == 65_535 - 15 * 3 * 700
 
-    assert any(said[1:]), "the window was given back"
-    assert glanced.receive(ended, 0.0) == read.receive(ended, 0.0) == [Received(1, b"x" * 1000, True)]
+
+def test_what_was_lent_is_never_more_than_the_windows_allow():
+    server = greeted(request())[0]
+    server.take()
+    assert server.lend(1)[0] == 65_535
+    server.receive(frames.settings({Setting.INITIAL_WINDOW_SIZE: 500}), 0.0)
+    server.take()
+    assert server.lend(1)[0] == 500
+    taken = server.lend(1)[1]
+    server.repay(1, sent=500, frames_sent=1, taken=taken, frames_taken=8)
+    assert server.lend(1) == (0, 0)
+    assert server.take() == b"", "nothing is owed yet"
 
 
 @pytest.mark.parametrize(
-    ("before", "data"),
+    "before",
     [
-        (b"", frames.frame(Kind.DATA, frames.END_STREAM, 1, b"last")),
-        (b"", frames.frame(Kind.DATA, 0, 3, b"nobody's")),
-        (b"", frames.frame(Kind.DATA, 0, 1, b"two") * 2),
-        (b"", frames.frame(Kind.DATA, 0, 1, b"cut")[:-1]),
-        (b"", frames.frame(Kind.DATA, 0, 1, b"")),
-        (b"", frames.frame(Kind.DATA, frames.PADDED, 1, b"\x01pad ")),
-        (b"", frames.frame(Kind.PING, 0, 0, bytes(8))),
-        (b"\0", frames.frame(Kind.DATA, 0, 1, b"in the middle")),
-        (request(3, 0), frames.frame(Kind.DATA, 0, 1, b"interrupts")),
-        (frames.frame(Kind.DATA, frames.END_STREAM, 1, b""), frames.frame(Kind.DATA, 0, 1, b"after its end")),
-        (frames.frame(Kind.DATA, 0, 1, bytes(16_000)) * 16, frames.frame(Kind.DATA, 0, 1, bytes(16_000))),
-        (frames.window_update(0, 0), frames.frame(Kind.DATA, 0, 1, b"too late")),
+        b"\0",
+        request(3, 0),
+        frames.frame(Kind.DATA, frames.END_STREAM, 1, b""),
+        frames.frame(Kind.RST_STREAM, 0, 1, bytes(4)),
+        frames.frame(Kind.PING, 0, 0, bytes(8)),
+        frames.window_update(0, 0),
     ],
+    ids=["in a frame", "in a header block", "after its end", "after a reset", "with an answer due", "failed"],
 )
-def test_a_glance_takes_nothing_but_one_plain_frame_that_is_in_order(before, data):
-    connection = greeted(request() + before)[0]
+def test_nothing_is_lent_where_something_else_comes_first(before):
+    server = greeted(request())[0]
+    server.take()
+    server.receive(before, 0.0)
 
-    assert connection.glance(data) is None
+    assert server.lend(1) == (0, 0)
 
 
 def test_a_peer_that_overruns_our_window_loses_the_stream():

@@ -27,6 +27,7 @@ from isthmus.xds.directory import CallFacts, Newest, Refused, Streams
 from isthmus.xds.frames import PREFACE, Kind, frame
 from isthmus.xds.native_server import NativeServer
 from isthmus.xds.native_tls import ClientCertificate, server_context
+from isthmus.xds.session import Session
 
 NAME = "istiod.istio-system.svc"
 DELTA = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -419,16 +420,17 @@ async def test_all_are_told_before_answers_are_read_unless_that_takes_too_long(m
         while not all(stream.session.settled for stream in streams.all):  # noqa: ASYNC110 - nobody is called for it
             await asyncio.sleep(0)
 
-        for stream, client, feed in zip(streams.all, clients, list(doors.feeds), strict=True):
-            publish = stream.session.publish
+        client_of = {stream.session: client for stream, client in zip(streams.all, clients, strict=True)}
+        publish = Session.publish
 
-            def told(*news, publish=publish, client=client):
-                responses = publish(*news)
-                seen.append(sum(not stream.session.settled for stream in streams.all))
-                asyncio.get_running_loop().call_soon(client.acknowledge)
-                return responses
+        def told(session, *news):
+            responses = publish(session, *news)
+            seen.append(sum(not stream.session.settled for stream in streams.all))
+            asyncio.get_running_loop().call_soon(client_of[session].acknowledge)
+            return responses
 
-            stream.session.publish = told
+        monkeypatch.setattr(Session, "publish", told)
+        for feed in list(doors.feeds):
             feed.put(table(20), {NAME_TABLE: {"table": "old"}})
         while len(seen) < 5 or not all(stream.session.settled for stream in streams.all):  # noqa: ASYNC110 - nor for this
             await asyncio.sleep(0)

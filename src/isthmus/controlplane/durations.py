@@ -17,9 +17,9 @@ class Durations:
         self._counts = [0] * (len(buckets) + 1)
         self._sum = 0.0
 
-    def took(self, seconds: float) -> None:
-        self._counts[bisect_left(self._buckets, seconds)] += 1
-        self._sum += seconds
+    def took(self, seconds: float, times: int = 1) -> None:
+        self._counts[bisect_left(self._buckets, seconds)] += times
+        self._sum += seconds * times
 
     @property
     def metric(self) -> Metric:

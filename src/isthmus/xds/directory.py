@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from isthmus.envoy.resources import Changes, ResourceSet
 from isthmus.xds.health import HealthReport
@@ -46,11 +46,8 @@ class CallFacts:
     peer: str
 
 
-class News(NamedTuple):
-    """What a client may have now, and what of it is different from what it had before; None at first."""
-
-    resources: ResourceSet
-    changes: Changes | None
+News = tuple[ResourceSet, Changes | None]
+"""What a client may have now, and what of it is different from what it had before; None at first."""
 
 
 class Newest:
@@ -80,8 +77,9 @@ class Newest:
         elif self._changes is not None:
             both = {kind: {**changed, **self._changes.get(kind, {})} for kind, changed in changes.items()}
             self._changes = {**self._changes, **both}
-        self.waits = True
-        self._listener()
+        if not self.waits:
+            self.waits = True
+            self._listener()
 
     def listen(self, listener: Callable[[], None]) -> None:
         """From now on `listener` is called with each `put`, and nobody waits in `take`. It takes the value when it pleases."""
@@ -96,7 +94,7 @@ class Newest:
         if self.when_taken is not None:
             told, self.when_taken = self.when_taken, None
             told()
-        return News(self._value, changes)
+        return self._value, changes
 
     async def take(self) -> News:
         """The newest, once there is one that was not taken yet."""

@@ -139,32 +139,6 @@ class Connection:
             self._input = b""
         return events
 
-    def glance(self, data: bytes) -> tuple[int, bytes] | None:
-        """Stream and payload, if the bytes are one whole DATA frame as nearly all are, with all of its message. Nothing has been received yet:
-        say `received_whole` or `receive`.
-        """
-        size = len(data) - HEAD_BYTES
-        if self._input or not 0 < size <= FRAME_BYTES or self._block is not None or not self._settled or self.failed:
-            return None
-        stream = int.from_bytes(data[5:HEAD_BYTES], "big")
-        if data[:HEAD_BYTES] != frames.data_head(stream, size):
-            return None
-        state = self._streams.get(stream)
-        if state is None or state.peer_ended or size > state.window or size > self._window:
-            return None
-        return stream, data[HEAD_BYTES:]
-
-    def received_whole(self, stream: int, count: int) -> None:
-        """What was glanced at counts as received, and has been used."""
-        state = self._streams[stream]
-        self._nuisances.give_back(1)
-        self._window -= count
-        state.window -= count
-        self._owed += count
-        state.owed += count
-        if state.owed >= _STREAM_WINDOW // 2 or self._owed >= _CONNECTION_WINDOW // 2:
-            self.consumed(stream, 0)
-
     def take(self) -> bytes:
         """Everything but DATA that is to be sent now: whole frames."""
         if not self._output:
@@ -187,13 +161,25 @@ class Connection:
         state = self._streams.get(stream)
         return 0 if state is None else max(0, min(self._send_window, state.send_window))
 
-    def spend(self, stream: int, count: int) -> bool:
-        """Whether a frame with so many bytes of payload may be sent now, before everything else. It counts as sent, then."""
+    def lend(self, stream: int) -> tuple[int, int]:
+        """How many bytes may be sent and taken on the stream, in whole DATA frames, before anything else is asked of this connection. Say `repay`
+        then, before that.
+        """
         state = self._streams.get(stream)
-        if state is None or count > state.send_window or count > self._send_window or self._output:
-            return False
-        self._spend(state, count)
-        return True
+        if state is None or state.peer_ended or self._input or self._output or self._block is not None or self.failed:
+            return 0, 0
+        unasked = min(_STREAM_WINDOW // 2 - state.owed, _CONNECTION_WINDOW // 2 - self._owed) - 1
+        return min(self._send_window, state.send_window), min(unasked, state.window, self._window)
+
+    def repay(self, stream: int, *, sent: int, frames_sent: int, taken: int, frames_taken: int) -> None:
+        """What was used of what was lent. What was taken has been seen to."""
+        state = self._streams[stream]
+        self._spend(state, sent, frames_sent)
+        self._nuisances.give_back(frames_taken)
+        self._window -= taken
+        state.window -= taken
+        self._owed += taken
+        state.owed += taken
 
     def data(self, stream: int, payload: memoryview) -> bytes:
         """The payload in DATA frames. At most `window` bytes."""
@@ -467,10 +453,10 @@ class Connection:
         if stream == 0 or stream % 2 == 0 or stream > self._last_stream:
             raise ConnectionFault(Code.PROTOCOL_ERROR, f"stream {stream} was never opened")
 
-    def _spend(self, state: _Stream, count: int) -> None:
+    def _spend(self, state: _Stream, count: int, parts: int = 1) -> None:
         state.send_window -= count
         self._send_window -= count
-        self._nuisances.give_back(2 + count // _BYTES_PER_NUISANCE)
+        self._nuisances.give_back(2 * parts + count // _BYTES_PER_NUISANCE)
 
     def _consumed(self, count: int) -> None:
         self._owed += count

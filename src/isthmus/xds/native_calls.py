@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import traceback
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -16,7 +16,7 @@ import structlog
 from envoy.service.discovery.v3 import discovery_pb2
 from google.protobuf.message import DecodeError
 
-from isthmus.xds.calls import CallFailed, Messages, framed, whole_message
+from isthmus.xds.calls import CallFailed, Messages, framed
 from isthmus.xds.directory import (
     FIRST_REQUEST_SECONDS,
     NO_NODE,
@@ -52,8 +52,8 @@ class Services:
         self.streams = streams
         self.tasks = tasks
         self.admissions = asyncio.Semaphore(_ADMISSIONS_AT_ONCE)
-        self.news: OrderedDict[AdsCall, None] = OrderedDict()
-        """Streams that have newer resources to send."""
+        self.news: deque[AdsCall] = deque()
+        """Streams that have newer resources to send, or had when they came here."""
         self.wake: Callable[[], None] = lambda: None
         """Asks for `news` to be seen to."""
 
@@ -65,8 +65,8 @@ class Transport(Protocol):
         """Something is in the outbox, or the call has ended."""
         ...
 
-    def sent(self, call: Call, message: bytes) -> bool:
-        """Whether the message has been sent at once, past the outbox. If not, nothing has happened."""
+    def sent(self, call: Call, message: bytes, answer: bytes) -> bool:
+        """Whether the message has been sent at once, past the outbox. If not, nothing has happened. `answer` is what `acknowledged` knows it by."""
         ...
 
     def consumed(self, call: Call, count: int) -> None:
@@ -124,8 +124,13 @@ class Call:
         self.go_on()
         return self._messages.waiting_bytes - before
 
-    def acknowledged(self, data: bytes) -> bool:
-        """Whether the piece is nothing but a message that says that all is well, and has been seen to."""
+    @property
+    def is_quiet(self) -> bool:
+        """Whether nothing is under way that `sent` and `acknowledged` could get into."""
+        return False
+
+    def acknowledged(self, message: bytes) -> bool:
+        """Whether the message says that all is well and nothing else, and has been seen to. Of a quiet call."""
         return False
 
     def go_on(self) -> None:
@@ -257,13 +262,15 @@ class AdsCall(Call):
         """Sends what is new. Called by the server, which takes care that nobody has to wait for long."""
         news = self._feed.taken() if self._feed is not None else None
         if news is not None and self.ending is None:
-            self._send(self._session.publish(news.resources, news.changes))
+            self._send(self._session.publish(*news))
 
-    def acknowledged(self, data: bytes) -> bool:
-        if self._feed is None or self._inbox or self.ending is not None or self._messages.waiting_bytes:
-            return False
-        message = whole_message(data)
-        responses = None if message is None else self._session.acknowledged(message)
+    @property
+    def is_quiet(self) -> bool:
+        unread = self._inbox or self._messages.waiting_bytes or self._client_ended
+        return self._feed is not None and self.answered and not (unread or self.outbox or self.ending)
+
+    def acknowledged(self, message: bytes) -> bool:
+        responses = self._session.acknowledged(message)
         if responses is None:
             return False
         if responses:
@@ -274,7 +281,6 @@ class AdsCall(Call):
         self._timer.cancel()
         if self._deadline is not None:
             self._deadline.cancel()
-        self._services.news.pop(self, None)
         if self._admission is not None:
             self._admission.cancel()
         if self._listed is not None:
@@ -344,7 +350,7 @@ class AdsCall(Call):
         if not responses:
             return
         first = responses[0]
-        if len(responses) == len(first) == 1 and self._transport.sent(self, first[0]):
+        if len(responses) == len(first) == 1 and self._transport.sent(self, first[0], self._session.expected):
             return
         for response in responses:
             self.outbox.extend(framed(response))
@@ -353,7 +359,7 @@ class AdsCall(Call):
     def _news(self) -> None:
         if not self._services.news:
             self._services.wake()
-        self._services.news[self] = None
+        self._services.news.append(self)
 
     def _nobody_spoke(self) -> None:
         self.end("INVALID_ARGUMENT", NO_NODE)

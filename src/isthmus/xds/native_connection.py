@@ -14,9 +14,18 @@ from collections.abc import Callable
 from typing import Protocol
 
 from isthmus.xds import http2
-from isthmus.xds.calls import HEADERS, SMALL_BYTES, CallFailed, not_a_call, one_frame, timeout_of, trailers
+from isthmus.xds.calls import (
+    HEADERS,
+    SMALL_BYTES,
+    CallFailed,
+    not_a_call,
+    one_frame,
+    timeout_of,
+    trailers,
+    whole_message,
+)
 from isthmus.xds.directory import DELTA, FULL, SERVICE, CallFacts
-from isthmus.xds.frames import HEAD_BYTES, Code
+from isthmus.xds.frames import HEAD_BYTES, Code, data_head
 from isthmus.xds.header_blocks import Request
 from isthmus.xds.http2_events import Event, Received, Requested
 from isthmus.xds.native_calls import AdsCall, Call, Services, UnaryCall
@@ -48,7 +57,45 @@ class Owner(Protocol):
 
 
 class Connection:
-    """`certificate` is the verified peer's (PEM) or empty, `peer` its address as gRPC writes it."""
+    """`certificate` is the verified peer's (PEM) or empty, `peer` its address as gRPC writes it.
+
+    Nearly always there is one quiet call: nothing waits, nothing was said in part, and what comes next is a short message or its acknowledgement.
+    For those, HTTP/2 lends what its windows allow, and hears of it when something else happens.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_calls",
+        "_certificate",
+        "_chunk",
+        "_clock",
+        "_closed",
+        "_closing",
+        "_expected",
+        "_expected_frame",
+        "_frames_sent",
+        "_frames_taken",
+        "_http2",
+        "_in_turn",
+        "_lent",
+        "_may_send",
+        "_may_take",
+        "_owner",
+        "_quiet",
+        "_read",
+        "_services",
+        "_waiting",
+        "_write",
+        "asked",
+        "finished",
+        "heard",
+        "moved",
+        "peer",
+        "socket",
+        "used",
+        "wants_to_write",
+        "was_used",
+    )
 
     def __init__(
         self, sock: Socket, services: Services, owner: Owner, *, certificate: str, peer: str, now: float
@@ -77,6 +124,13 @@ class Connection:
         self._in_turn = False
         self._closing = False
         self._closed = False
+        self._quiet: Call | None = None
+        self._expected_frame = self._expected = b""
+        """What the quiet call's client says next, if all is well: in its frame, and the message."""
+        self._lent = (0, 0)
+        self._may_send = self._may_take = 0
+        """What is left of it."""
+        self._frames_sent = self._frames_taken = 0
 
     @property
     def has_calls(self) -> bool:
@@ -98,10 +152,12 @@ class Connection:
             return
         self.heard = now
         self.asked = False
+        if self._acknowledges(data):
+            return
+        self._disturb()
         self._in_turn = True
-        if not self._acknowledges(data):
-            for event in self._http2.receive(data, now):
-                self._happened(event)
+        for event in self._http2.receive(data, now):
+            self._happened(event)
         self._in_turn = False
         if self._calls:
             self.used = now
@@ -119,6 +175,7 @@ class Connection:
         """Sends what there is, as far as the socket takes it."""
         if self._closed or self.finished:
             return
+        self._disturb()
         budget = _TURN_BYTES
         while budget > 0:
             if not self._chunk:
@@ -154,6 +211,7 @@ class Connection:
     def ask(self, now: float) -> None:
         """Asks for a sign of life."""
         self.asked = True
+        self._disturb()
         self._http2.ping()
         self.writable(now)
 
@@ -161,6 +219,7 @@ class Connection:
         """Ends all calls with this status, and the connection when that has been sent."""
         for call in list(self._calls.values()):
             call.end(code, message)
+        self._disturb()
         self._http2.close(Code.NO_ERROR, message)
         self._closing = True
         self.writable(now)
@@ -170,6 +229,7 @@ class Connection:
         if self._closed:
             return
         self._closed = True
+        self._quiet = None
         self._forget_calls()
         self._owner.closed(self)
         self.socket.close()
@@ -187,48 +247,89 @@ class Connection:
     # What calls ask for.
 
     def ready(self, call: Call) -> None:
-        if self._in_turn or self._chunk or self._closed:
-            self._waiting[call] = None
-            return
+        self._disturb()
         self._waiting[call] = None
-        self.writable(self._clock())
+        if not (self._in_turn or self._chunk or self._closed):
+            self.writable(self._clock())
 
-    def sent(self, call: Call, message: bytes) -> bool:
-        """What is nearly always to be sent: one short message, with nothing else before or after it."""
-        if self._in_turn or self._chunk or self._waiting or self._closing or self._closed:
-            return False
-        if call.outbox or call.ending or not call.answered or len(message) > SMALL_BYTES:
+    def sent(self, call: Call, message: bytes, answer: bytes) -> bool:
+        if (self._quiet is not call and not self._is_quiet(call)) or len(message) > SMALL_BYTES:
             return False
         frame = one_frame(call.stream, message)
         size = len(frame)
-        if not self._http2.spend(call.stream, size - HEAD_BYTES):
+        left = self._may_send - size + HEAD_BYTES
+        if left < 0:
             return False
+        self._may_send = left
+        self._frames_sent += 1
+        self._expected, self._expected_frame = answer, one_frame(call.stream, answer)
         try:
             sent = self._write(frame)
         except OSError:  # Also of a socket that is full: `writable` finds out what it is.
             sent = 0
         self._services.streams.sent_bytes += sent
         if sent != size:
+            self._disturb()
             self._chunk = memoryview(frame)[sent:]
             self.writable(self._clock())
         return True
 
     def consumed(self, call: Call, count: int) -> None:
+        self._disturb()
         self._http2.consumed(call.stream, count)
+
+    # The quiet call.
+
+    def _is_quiet(self, call: Call) -> bool:
+        """From now on, if it is true."""
+        self._disturb()
+        if self._in_turn or self._chunk or self._waiting or self._closing or self._closed or not call.is_quiet:
+            return False
+        self._lent = self._may_send, self._may_take = self._http2.lend(call.stream)
+        self._frames_sent = self._frames_taken = 0
+        self._quiet, self._expected_frame = call, b""
+        return True
+
+    def _disturb(self) -> None:
+        """Something else happens: HTTP/2 hears before of what there was."""
+        quiet = self._quiet
+        if quiet is not None:
+            self._quiet = None
+            may_send, may_take = self._lent
+            self._http2.repay(
+                quiet.stream,
+                sent=may_send - self._may_send,
+                frames_sent=self._frames_sent,
+                taken=may_take - self._may_take,
+                frames_taken=self._frames_taken,
+            )
 
     # What happens on the connection.
 
     def _acknowledges(self, data: bytes) -> bool:
         """Whether this was an acknowledgement and nothing else, as most of what comes; it has been seen to."""
-        found = self._http2.glance(data)
-        if found is None:
+        size = len(data) - HEAD_BYTES
+        call: Call | None = self._quiet
+        message: bytes | None
+        if call is not None and data == self._expected_frame:
+            message = self._expected
+        else:
+            stream = int.from_bytes(data[5:HEAD_BYTES], "big")
+            call = self._calls.get(stream)
+            if call is None or size <= 0 or data[:HEAD_BYTES] != data_head(stream, size):
+                return False
+            message = whole_message(data[HEAD_BYTES:])
+            if message is None or (self._quiet is not call and not self._is_quiet(call)):
+                return False
+        if size > self._may_take:
             return False
-        stream, payload = found
-        call = self._calls.get(stream)
-        if call is None or not call.acknowledged(payload):
-            return False
-        self._http2.received_whole(stream, len(payload))
-        return True
+        self._may_take -= size
+        self._frames_taken += 1
+        if call.acknowledged(message):
+            return True
+        self._may_take += size
+        self._frames_taken -= 1
+        return False
 
     def _happened(self, event: Event) -> None:
         if isinstance(event, Received):

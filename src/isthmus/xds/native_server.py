@@ -198,8 +198,7 @@ class NativeServer:
         end = self._loop.time() + _TELL_SECONDS
         now = self._loop.time
         while news:
-            call, _ = news.popitem(last=False)
-            call.publish()
+            news.popleft().publish()
             if now() > end:
                 break
         if news:

@@ -116,8 +116,7 @@ class AdsServer:
 
         async def learn() -> None:
             while True:
-                news = await feed.take()
-                for response in stream.session.publish(news.resources, news.changes):
+                for response in stream.session.publish(*await feed.take()):
                     send(response)
 
         async def write() -> None:

@@ -101,6 +101,20 @@ class _Type:
 class Session:
     """The stream's state. `receive` and `publish` return the responses to send, in order. `encoded` is shared by a server's streams."""
 
+    __slots__ = (
+        "__weakref__",
+        "_calm",
+        "_clusters_sent",
+        "_encoded",
+        "_interest",
+        "_last_number",
+        "_only",
+        "_resources",
+        "_types",
+        "delta",
+        "expected",
+    )
+
     def __init__(self, *, delta: bool, encoded: Encoded | None = None) -> None:
         self.delta = delta
         self._encoded = Encoded() if encoded is None else encoded
@@ -112,20 +126,19 @@ class Session:
         self._interest: Interest | None = None
         """None until it is asked for."""
         self._calm = False
-        """Whether the client has everything, and has answered it."""
+        """Whether the client has everything, and has answered it, in the delta protocol."""
         self._only: _Type | None = None
         """What is under way, where there is nothing else to do."""
         self._clusters_sent: set[str] = set()
         """Before the client asked for endpoints on this stream."""
+        self.expected = b""
+        """What `acknowledged` knows the answer to the last response by."""
 
     def publish(self, resources: ResourceSet, changes: Changes | None = None) -> list[Response]:
         """The newest resources that this client may have, and what is different from the last time; None: look for it."""
-        if changes is not None and self._calm and self.delta:
-            return self._publish_calmly(resources, changes)
-        return self._publish(resources, changes)
-
-    def _publish_calmly(self, resources: ResourceSet, changes: Changes) -> list[Response]:
-        """As others were told who had everything and want the same: what is due depends on nothing else."""
+        if changes is None or not self._calm:
+            return self._publish(resources, changes)
+        # As others were told who had everything and want the same: what is due depends on nothing else.
         interest = self._interest
         if interest is None:
             types = tuple((type_url, state.wildcard, state.names) for type_url, state in self._types.items())
@@ -140,26 +153,28 @@ class Session:
         if response is None:
             self._resources = resources
             return []
-        if response.number <= self._last_number or resources.own.get(told.type_url):
+        type_url = told.type_url
+        if response.number <= self._last_number or resources.own.get(type_url):
             return self._publish(resources, changes)
         self._resources = resources
-        state = self._only = self._types[told.type_url]
         self._calm = False
+        state = self._only = self._types[type_url]
         state.resources_sent += response.resources
-        self._encoded.count_sent(told.type_url)
+        self._encoded.count_sent(type_url)
         self._sent(state, response)
-        return [response.message]
+        return told.responses
 
     def _remember(self, changes: Changes, interest: Interest, edition: object, sent: int) -> None:
         """For the next stream like this one. Not where the order of types plays a part, or resources that only this client has."""
         assert self._resources is not None, "called for what was published"
         if self._calm:
-            self._encoded.remember(Told(changes, interest, edition, "", None))
+            self._encoded.remember(Told(changes, interest, edition, "", None, []))
             return
         due = [type_url for type_url, state in self._types.items() if state.in_flight or not state.looked_at]
         type_url = due[0]
         if sent == len(due) == 1 and type_url != CLUSTER and not self._resources.own.get(type_url):
-            self._encoded.remember(Told(changes, interest, edition, type_url, self._encoded.latest(type_url)))
+            latest = self._encoded.latest(type_url)
+            self._encoded.remember(Told(changes, interest, edition, type_url, latest, [latest.message]))
 
     def _publish(self, resources: ResourceSet, changes: Changes | None) -> list[Response]:
         if changes is None and self._resources is not None:
@@ -326,7 +341,7 @@ class Session:
     def _due(self) -> list[Response]:
         if self._resources is None:
             return []
-        self._calm, self._only = True, None
+        self._calm, self._only = self.delta, None
         responses = []
         for type_url, state in self._types.items():
             if not state.looked_at and not state.in_flight:
@@ -376,7 +391,7 @@ class Session:
     def _sent(self, state: _Type, response: Delta) -> None:
         self._last_number = response.number
         state.in_flight = state.sent = response.nonce
-        state.awaited = response.acknowledgement
+        state.awaited = self.expected = response.acknowledgement
 
     def _send_full(
         self, type_url: str, state: _Type, changed: list[Resource], removed: list[str], nonce: str

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import Counter, OrderedDict
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import chain
 from typing import NamedTuple
 from weakref import WeakValueDictionary
@@ -28,7 +29,8 @@ _SMALL_BYTES = 16_000
 """A response up to here is one piece."""
 
 
-class Delta(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Delta:
     """A delta response. `acknowledgement` is what a client answers that has nothing else to say, encoded as every protobuf library does it."""
 
     number: int
@@ -56,7 +58,8 @@ class Interest:
         self.types = types
 
 
-class Told(NamedTuple):
+@dataclass(frozen=True, slots=True, eq=False)
+class Told:
     """What a stream that had everything was sent for some changes: one response of one type, or None."""
 
     changes: Changes
@@ -65,6 +68,8 @@ class Told(NamedTuple):
     """Of the resources."""
     type_url: str
     response: Delta | None
+    responses: list[Response]
+    """The response's message, if there is one."""
 
 
 class Encoded:
@@ -85,6 +90,7 @@ class Encoded:
         self._number = 0
         self._interests: WeakValueDictionary[tuple[object, ...], Interest] = WeakValueDictionary()
         self._told: dict[tuple[int, int], Told] = {}
+        self._told_last: Told | None = None
         self.made = 0
         self.shared = 0
         self.sent: dict[str, int] = {}
@@ -134,12 +140,15 @@ class Encoded:
 
     def told(self, changes: Changes, interest: Interest) -> Told | None:
         """What another stream that had everything and wants the same was sent for the same changes."""
-        return self._told.get((id(changes), id(interest)))
+        told = self._told_last
+        if told is None or told.changes is not changes or told.interest is not interest:
+            told = self._told_last = self._told.get((id(changes), id(interest)))
+        return told
 
     def remember(self, told: Told) -> None:
         if len(self._told) >= _TOLD_MAX:
             self._told.clear()
-        self._told[id(told.changes), id(told.interest)] = told
+        self._told[id(told.changes), id(told.interest)] = self._told_last = told
 
     def count_sent(self, type_url: str) -> None:
         self.sent[type_url] = self.sent.get(type_url, 0) + 1
