@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 Object = dict[str, Any]
+_SOMEBODY = "somebody"
 
 
 def told_why(answer: Object) -> Iterator[str]:
@@ -138,12 +139,13 @@ def _destination(each: Object) -> str:
 
 
 def _endpoint(each: Object) -> str:
-    """Behind an address that is not a workload's there is nobody to name."""
-    return f"{each['workload']} {each['address']} in {each['cluster']}".lstrip()
+    """Behind an address that is not a workload's there is nobody to name, and of another mesh's workloads nobody says even that."""
+    who = " ".join(filter(None, (each["workload"], each["address"])))
+    return f"{who or _SOMEBODY} in {each['cluster']}"
 
 
 def _workload(each: Object) -> str:
-    return f"{each['workload'] or each['address']} in {each['cluster']}"
+    return f"{each['workload'] or each['address'] or _SOMEBODY} in {each['cluster']}"
 
 
 def _policies(policies: list[Object]) -> Iterator[str]:
