@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 
 import generated_meshes
@@ -132,6 +133,33 @@ def test_incremental_is_from_scratch_whatever_happens_in_whatever_mesh(before, e
                 kept.connect(proxy)
             case _:
                 world.happens(*event)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    generated_meshes.histories,
+    st.lists(generated_meshes.callers, min_size=1, max_size=4),
+    st.lists(st.tuples(generated_meshes.changes, st.integers(0, 40)), max_size=12),
+)
+def test_what_is_learned_while_something_settles_is_from_scratch_in_the_end(before, callers, events):
+    """Each time a number of slices are settled, and then there is a newer snapshot."""
+    world, kept = generated_meshes.World(before), Tables()
+    kept.learn(world.snapshot())
+    proxies = [world.proxy(caller) for caller in callers]
+    for proxy in proxies:
+        kept.connect(proxy)
+    for change, slices in events:
+        for _ in islice(kept.settling(), slices):
+            pass
+        kept.changed()
+        world.happens(*change)
+        kept.learn(world.snapshot())
+    settle(kept)
+
+    snapshot = world.snapshot()
+    for proxy in proxies:
+        view = view_for(proxy, snapshot)
+        assert plain(kept.resources(proxy)) == plain(compile_view(view, compile_outbound(view.outbound)))
 
 
 def test_proxies_of_one_scope_share_what_was_computed_once(proxies):

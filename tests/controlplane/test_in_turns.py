@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from itertools import pairwise
+from itertools import islice, pairwise
 
 from served_meshes import call_of, claims_of, imported, served
 from small_meshes import Mesh, of_service
@@ -68,6 +68,21 @@ def test_a_newer_snapshot_in_the_middle_is_what_those_who_are_not_finished_go_on
             assert {kind: dict(found) for kind, found in mesh.kept.resources(proxy).by_type.items()} == {
                 kind: dict(found) for kind, found in wanted.by_type.items()
             }
+
+
+def test_whoever_hangs_up_while_it_is_computed_for_takes_nothing_from_others():
+    """What settles is abandoned where it stands, after any number of slices; who waited begins anew."""
+    for slices in range(30):
+        mesh = Mesh(6)
+        for proxy in mesh.proxies:
+            mesh.kept.disconnect(proxy)
+            mesh.kept.connect(proxy)
+
+        for _ in islice(mesh.kept.settling(), slices):
+            pass
+        mesh.settle()
+
+        assert all(mesh.kept.resources(proxy) for proxy in mesh.proxies), f"after {slices} slices"
 
 
 async def test_streams_of_finished_scopes_have_their_news_while_others_are_computed(monkeypatch):

@@ -258,6 +258,7 @@ class Tables:
         First what scopes share, then scope by scope what is left. `changed` gives what is new for scopes that are finished, while others still
         settle. A newer snapshot may be learned in between: scopes that are not finished then go on with that.
         """
+        self._apply()  # What was found by somebody who was cancelled before it was handed out.
         while True:
             while self._shared_is_due:
                 for each in self._shared:
