@@ -11,10 +11,10 @@ from isthmus.model.services import Service
 @pytest.mark.parametrize(
     ("said", "kind", "name"),
     [
-        ({}, "Service", "hello"),
-        ({"registry": "External", "entry": "partner"}, "ServiceEntry", "partner"),
-        ({"name": "hello.shop.svc.clusterset.local", "entry": "hello"}, "ServiceImport", "hello"),
-        ({"registry": "External", "mesh": MeshId("bank")}, "MeshPeer", "hello"),
+        ({}, "Service", "shop/hello"),
+        ({"registry": "External", "entry": "partner"}, "ServiceEntry", "shop/partner"),
+        ({"name": "hello.shop.svc.clusterset.local", "entry": "hello"}, "ServiceImport", "shop/hello"),
+        ({"registry": "External", "entry": "partner", "mesh": MeshId("bank")}, "MeshPeer", "partner"),
     ],
 )
 def test_a_service_knows_the_object_that_declares_it(said, kind, name):
@@ -32,4 +32,4 @@ def test_a_service_knows_the_object_that_declares_it(said, kind, name):
         | said
     )
 
-    assert (service.kind, service.declared_as) == (kind, name)
+    assert str(service.origin) == f"{kind} {name}"

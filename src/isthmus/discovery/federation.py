@@ -130,7 +130,7 @@ def _unexported(namespace: str, name: str, snapshot: Snapshot) -> Untold:
         return Untold(None, f"there is no Service {what}", "create it")
     if not is_label(mesh := snapshot.settings.mesh):
         return Untold(None, f"the mesh's id, {mesh}, cannot be part of a DNS name", "set another MESH_ID")
-    rule = Origin(service.kind, service.namespace, service.declared_as)
+    rule = service.origin
     if why := kept_at_home(service, default):
         return Untold(rule, f"Service {what} cannot be exported: {why}", "export another Service for the same Pods")
     peers = [peer for peer in snapshot.mesh_peers if any(export.means(service) for export in peer.exports)]

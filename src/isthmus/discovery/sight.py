@@ -164,7 +164,7 @@ def unseen(scope: Scope, service: Service, snapshot: Snapshot) -> Unseen | None:
         service = snapshot.services[service.pod_of]
     if not is_exported(service.export_to or settings.service_export_to, service.namespace, namespace):
         if service.export_to:
-            rule = Origin(service.kind, service.namespace, service.declared_as)
+            rule = service.origin
             field = f"exportTo of {rule}"
         else:
             rule = Origin("MeshConfig", settings.root_namespace, "istio")

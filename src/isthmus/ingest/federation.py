@@ -84,7 +84,7 @@ def federate(
             gateways |= _gateways_of(peer, news)
             issues += _misplaced_gateways(peer, news, config_cluster)
             for offer, to in _imported(peer, news):
-                service = _foreign(offer, peer.mesh, to)
+                service = _foreign(offer, peer, to)
                 named.append(service)
                 endpoints[service.key] = tuple(_endpoint(place, service, peer.mesh) for place in offer.places)
     _add(services, named, peers)
@@ -213,10 +213,10 @@ def _not_offered(peer: MeshPeer, news: HeardPeer | None, cluster: ClusterId) -> 
             yield _issue(peer, cluster, "ISM0905", what, fix, f"spec.imports.services[{index}]")
 
 
-def _foreign(offer: OfferedService, mesh: MeshId, to: tuple[str, ...]) -> Service:
-    name = mesh_name(offer.name, offer.namespace, mesh)
+def _foreign(offer: OfferedService, peer: MeshPeer, to: tuple[str, ...]) -> Service:
+    name = mesh_name(offer.name, offer.namespace, peer.mesh)
     return Service(
-        namespace=foreign_namespace(offer.namespace, mesh),
+        namespace=foreign_namespace(offer.namespace, peer.mesh),
         hostname=name,
         name=name,
         ports=tuple(port for port in offer.ports if port.protocol is not Protocol.UDP),
@@ -226,7 +226,8 @@ def _foreign(offer: OfferedService, mesh: MeshId, to: tuple[str, ...]) -> Servic
         declared_in=(),
         export_to=to,
         registry="External",
-        mesh=mesh,
+        entry=peer.name,
+        mesh=peer.mesh,
     )
 
 

@@ -6,6 +6,7 @@ from dataclasses import field
 from enum import StrEnum
 
 from isthmus.model.names import ClusterId, Hostname, MeshId, Namespace, NetworkId, ServiceKey
+from isthmus.model.origins import Origin
 from isthmus.model.traffic import Wishes
 from isthmus.model.values import dataclass
 
@@ -107,7 +108,7 @@ class Service:
     registry: str = "Kubernetes"
     """Or `External`, as Istio's name table calls a ServiceEntry's."""
     entry: str = ""
-    """The name of the object that declares it, where that is another one than the service's: of a ServiceEntry, of a ServiceImport."""
+    """The name of the object that declares it, where that is another one than the service's: of a ServiceEntry, a ServiceImport, a MeshPeer."""
     mesh: MeshId = MeshId("")
     """The other mesh that it is in; empty for this one."""
     exported: ServiceKey | None = None
@@ -129,9 +130,10 @@ class Service:
         return "ServiceImport" if self.entry else "Service"
 
     @property
-    def declared_as(self) -> str:
-        """The name of the object that declares it, in the service's namespace."""
-        return self.entry or self.name
+    def origin(self) -> Origin:
+        """The object that declares it. A MeshPeer is in no namespace."""
+        is_peers = bool(self.mesh and self.entry)
+        return Origin(self.kind, "" if is_peers else self.namespace, self.entry or self.name)
 
     @property
     def is_second_name(self) -> bool:

@@ -84,4 +84,4 @@ def _of_inbound(view: InboundView) -> Iterator[_Made]:
 def service_of(upstream: Upstream) -> str:
     """The Service or ServiceEntry behind an upstream."""
     service = upstream.service
-    return f"{service.kind} {service.namespace}/{service.declared_as}"
+    return str(service.origin)

@@ -36,15 +36,15 @@ def edit_for(left: LeftOut, upstream: Upstream, scope: Scope, snapshot: Snapshot
         case Reason.CLUSTER_LOCAL:
             return f"set clusterLocal: false for {service.hostname} under serviceSettings of MeshConfig"
         case Reason.NODE_LOCAL:
-            return f"set internalTrafficPolicy: Cluster in Service {service.namespace}/{service.declared_as} of cluster {scope.cluster}"
+            return f"set internalTrafficPolicy: Cluster in Service {service.namespace}/{service.origin.name} of cluster {scope.cluster}"
         case Reason.NOT_EXPORTED:
-            return f"create a ServiceExport {service.namespace}/{service.declared_as} in cluster {cluster}"
+            return f"create a ServiceExport {service.namespace}/{service.origin.name} in cluster {cluster}"
         case Reason.NETWORK_NOT_REQUESTED:
             return f"add {network} to ISTIO_META_REQUESTED_NETWORK_VIEW of the calling proxy"
         case Reason.NO_SUCH_PORT:
-            return f"name a port {upstream.port.name!r} in Service {service.namespace}/{service.declared_as} of cluster {cluster}"
+            return f"name a port {upstream.port.name!r} in Service {service.namespace}/{service.origin.name} of cluster {cluster}"
         case Reason.MIXED_TLS:
-            return f"run every workload of {service.namespace}/{service.declared_as} with a sidecar, or the caller"
+            return f"run every workload of {service.namespace}/{service.origin.name} with a sidecar, or the caller"
         case Reason.NOT_READY:
             return "let its readiness probe pass, or set publishNotReadyAddresses: true in the Service"
         case Reason.TERMINATING:

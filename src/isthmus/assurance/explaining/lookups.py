@@ -215,7 +215,7 @@ def _spelling(name: str, known: Known) -> str:
 
 
 def _object(service: Service) -> str:
-    return f"{service.kind} {service.namespace}/{service.declared_as}"
+    return str(service.origin)
 
 
 def _pods(service: Service, name: str) -> str:

@@ -38,7 +38,7 @@ def port_of(service: Service | None, name: str, port: int) -> int:
     if port not in numbers:
         shown = ", ".join(f"{name}:{number}" for number in numbers) or "none"
         wrong = f"has no port {port}" if port else "has several ports"
-        raise BadQuestion(f"{service.kind} {service.namespace}/{service.declared_as} {wrong}: ask for one of {shown}")
+        raise BadQuestion(f"{service.origin} {wrong}: ask for one of {shown}")
     return port
 
 

@@ -132,9 +132,9 @@ def _conclusion(found: Walk, policies: list[Object], dns: Object) -> Object:
 
 def _service(service: Service) -> Object:
     return {
-        "kind": service.kind,
-        "namespace": service.namespace,
-        "name": service.declared_as,
+        "kind": service.origin.kind,
+        "namespace": service.origin.namespace,
+        "name": service.origin.name,
         "host": service.hostname,
         "declaredIn": list(service.declared_in),
     }

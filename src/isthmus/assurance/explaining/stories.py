@@ -29,8 +29,8 @@ def told_why(answer: Object) -> Iterator[str]:
 
 def _target(service: Object) -> str:
     """With its host, where the object is not called as the host is."""
-    named = f"{service['kind']} {service['namespace']}/{service['name']}"
-    return f"{named} ({service['host']})" if service["kind"] in ("ServiceEntry", "ServiceImport") else named
+    named = f"{service['kind']} {'/'.join(filter(None, (service['namespace'], service['name'])))}"
+    return f"{named} ({service['host']})" if service["kind"] in ("ServiceEntry", "ServiceImport", "MeshPeer") else named
 
 
 def told_why_not(answer: Object) -> Iterator[str]:
