@@ -472,6 +472,7 @@ static void unsubscribe(drone *d, slice name) {
     if (!have || *have == GONE) return;
     if (!*have && d->types[EDS].unanswered) d->types[EDS].unanswered--;
     *have = GONE;
+    if (!d->types[EDS].asked) return; /* Whoever has just come back does not ask for it, then. */
     bytes r = {0};
     put_field(&r, 2, TYPE_URL[EDS], strlen(TYPE_URL[EDS]));
     put_field(&r, 4, name.at, name.length);
