@@ -19,6 +19,7 @@ from isthmus.xds.directory import CallFacts, Newest, Streams
 from isthmus.xds.health import HealthReport
 from isthmus.xds.native_server import NativeServer, native_server
 from isthmus.xds.node import NodeClaims
+from isthmus.xds.session import Session
 
 SECONDS = 20.0
 PATH = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
@@ -178,3 +179,39 @@ async def test_the_newest_arrives_within_the_windows_whatever_is_said_meanwhile(
         assert all(client.windows_given_back for client in clients)
         for client in clients:
             client.socket.close()
+
+
+async def test_a_mistake_with_one_stream_keeps_news_from_no_other(monkeypatch):
+    chance, doors, streams = random.Random(0), Doors(), Streams()
+    mistakes: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: mistakes.append(context))
+    async with asyncio.timeout(SECONDS), native_server(doors, {}, streams, grace=0.1) as server:
+        port = server.listen("127.0.0.1", 0, None)
+        clients = [Client(port, 65_535) for _ in range(3)]
+
+        async def until(*known: int) -> None:
+            while tuple(client.number for client in clients) != known:
+                for client in clients:
+                    client.answer(chance)
+                    client.write_all()
+                await turns(server, clients)
+
+        await until(0, 0, 0)
+        first = streams.all[0].session
+        publish = Session.publish
+
+        def told(session: Session, *news: object) -> object:
+            if session is first:
+                raise RuntimeError("a mistake")
+            return publish(session, *news)
+
+        with monkeypatch.context() as mistaken:
+            mistaken.setattr(Session, "publish", told)
+            doors.change(1)
+            await until(0, 1, 1)
+        doors.change(2)
+        await until(2, 2, 2)
+        for client in clients:
+            client.socket.close()
+
+    assert [str(each["exception"]) for each in mistakes] == ["a mistake"]

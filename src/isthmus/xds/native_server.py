@@ -193,16 +193,18 @@ class NativeServer:
         self._loop.call_soon(self._tell)
 
     def _tell(self) -> None:
-        """Sends news to streams, for a few milliseconds; then the loop has its turn."""
+        """Sends news to streams, for a few milliseconds; then the loop has its turn. A mistake of ours with one stream keeps it from no other."""
         news = self._services.news
         end = self._loop.time() + _TELL_SECONDS
         now = self._loop.time
-        while news:
-            news.popleft().publish()
-            if now() > end:
-                break
-        if news:
-            self._loop.call_soon(self._tell)
+        try:
+            while news:
+                news.popleft().publish()
+                if now() > end:
+                    break
+        finally:
+            if news:
+                self._loop.call_soon(self._tell)
 
     # Coming and going.
 
