@@ -43,7 +43,7 @@ _DRAWS_MAX = 40
 
 @cache
 def on_reset() -> Any:
-    """The filter: requests that may run twice are also repeated when their connection breaks."""
+    """The filter: requests that may run twice are also repeated when their connection breaks. An Envoy that is built without it does without."""
     mutations = header_mutation_pb2.Mutations(
         request_mutations=[mutation_rules_pb2.HeaderMutation(append=also_on_reset())]
     )
@@ -52,7 +52,7 @@ def on_reset() -> Any:
         xds_matcher=_unless_idempotent(_extension("skip", skip_action_pb2.SkipFilter())),
         extension_config=extension_pb2.TypedExtensionConfig(name=REPEATED_ON, typed_config=packed(adding)),
     )
-    return http_connection_manager_pb2.HttpFilter(name=FILTER, typed_config=packed(config))
+    return http_connection_manager_pb2.HttpFilter(name=FILTER, typed_config=packed(config), is_optional=True)
 
 
 def _unless_idempotent(action: Any) -> Any:
