@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -100,6 +101,10 @@ def test_what_three_clusters_are_told_of_each_other_depends_on_their_networks(gu
             f"{mesh.gateway('east')}:15443",
             f"{mesh.gateway('center')}:15443",
         }
+        shares = Counter(answer.get("cluster") for answer in mesh.ask("west", 90))
+        assert min(shares[cluster] for cluster in own) >= 10, (
+            "clusters are chosen for each request, also behind gateways"
+        )
 
         with mesh.load("west") as load:
             mesh.scale("center", "istio-eastwestgateway", 0, SYSTEM)
