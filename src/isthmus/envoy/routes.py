@@ -29,28 +29,27 @@ from isthmus.model.views import ExtraHost, Scope, Upstream
 
 D = TypeVar("D")
 
-_ANY = ("*",)
 _VIRTUAL_HOSTS_FIELD = 2
 
 
 def virtual_host_of(upstream: Upstream, domains: tuple[str, ...]) -> Piece:
     """A service port's virtual host among others, encoded. The filter before their table knows which requests may run twice."""
-    if upstream.routes:
-        return _by_rules(host_and_port(upstream), domains, upstream.routes)
-    policy = upstream.policy
-    hedge_after = policy.wishes.hedge_after_seconds or 0.0
-    return _by_default(
-        upstream.name, host_and_port(upstream), domains, policy.hash, hedge_after, by_method=bool(hedge_after)
-    )
+    return _host_of(upstream, domains, by_method=False)
 
 
 def only_virtual_host_of(upstream: Upstream) -> Piece:
     """One with a table to itself, before which there is no such filter: it would be larger than the route that it saves."""
+    return _host_of(upstream, ("*",), by_method=True)
+
+
+def _host_of(upstream: Upstream, domains: tuple[str, ...], *, by_method: bool) -> Piece:
+    """Hedging has a policy of its own, so there requests are told apart by method in any case."""
+    name = host_and_port(upstream)
     if upstream.routes:
-        return _by_rules(host_and_port(upstream), _ANY, upstream.routes)
-    policy = upstream.policy
-    hedge_after = policy.wishes.hedge_after_seconds or 0.0
-    return _by_default(upstream.name, host_and_port(upstream), _ANY, policy.hash, hedge_after, by_method=True)
+        return _by_rules(name, domains, upstream.routes)
+    hedge_after = upstream.policy.wishes.hedge_after_seconds or 0.0
+    by_method = by_method or bool(hedge_after)
+    return _by_default(upstream.name, name, domains, upstream.policy.hash, hedge_after, by_method=by_method)
 
 
 def rest_of_port(port: int, extra: Sequence[ExtraHost], elsewhere: Elsewhere) -> Iterator[Piece]:
