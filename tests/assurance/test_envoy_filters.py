@@ -12,7 +12,6 @@ import yaml
 from isthmus.assurance.rendering import node_of, render
 from isthmus.assurance.scenario import scenario_of
 from isthmus.cli.envoy_judgement import verdict
-from isthmus.envoy.repeating import FILTER
 
 SHOP = yaml.safe_load((Path(__file__).parent / "explaining" / "shop.yaml").read_text())
 LUA = {
@@ -65,14 +64,14 @@ PLAIN = rendered()
 @pytest.mark.parametrize(
     ("operation", "anchor", "order"),
     [
-        ("INSERT_FIRST", "", ["lua", "cors", "fault", "on-reset", "router"]),
-        ("INSERT_BEFORE", "envoy.filters.http.fault", ["cors", "lua", "fault", "on-reset", "router"]),
-        ("INSERT_AFTER", "envoy.filters.http.cors", ["cors", "lua", "fault", "on-reset", "router"]),
-        ("INSERT_BEFORE", "", ["lua", "cors", "fault", "on-reset", "router"]),
-        ("INSERT_BEFORE", "envoy.router", ["cors", "fault", "on-reset", "lua", "router"]),
-        ("ADD", "", ["cors", "fault", "on-reset", "lua", "router"]),
-        ("INSERT_AFTER", "envoy.filters.http.absent", ["cors", "fault", "on-reset", "router"]),
-        ("REPLACE", "envoy.filters.http.fault", ["cors", "lua", "on-reset", "router"]),
+        ("INSERT_FIRST", "", ["lua", "cors", "fault", "router"]),
+        ("INSERT_BEFORE", "envoy.filters.http.fault", ["cors", "lua", "fault", "router"]),
+        ("INSERT_AFTER", "envoy.filters.http.cors", ["cors", "lua", "fault", "router"]),
+        ("INSERT_BEFORE", "", ["lua", "cors", "fault", "router"]),
+        ("INSERT_BEFORE", "envoy.router", ["cors", "fault", "lua", "router"]),
+        ("ADD", "", ["cors", "fault", "lua", "router"]),
+        ("INSERT_AFTER", "envoy.filters.http.absent", ["cors", "fault", "router"]),
+        ("REPLACE", "envoy.filters.http.fault", ["cors", "lua", "router"]),
     ],
 )
 def test_http_filters_are_put_where_they_are_wanted(operation, anchor, order):
@@ -101,7 +100,7 @@ def test_an_http_filter_is_removed_and_merged_into():
         )
     )
 
-    assert http_filters(found, "0.0.0.0_80") == ["cors", "on-reset", "router"]
+    assert http_filters(found, "0.0.0.0_80") == ["cors", "router"]
     manager = named(found, "listeners", "0.0.0.0_80")["filterChains"][0]["filters"][0]["typedConfig"]
     assert manager["httpFilters"][-1]["typedConfig"]["suppressEnvoyHeaders"] is True
 
@@ -273,23 +272,12 @@ def test_what_a_route_repeats_is_its_own_where_a_patch_says_some_of_it():
     )
 
     hosts = {each["name"]: each for each in named(found, "routes", "80")["virtualHosts"]}
-    mine, default = hosts["cart.shop.svc.cluster.local:80"]["routes"]
+    mine, idempotent, other = hosts["cart.shop.svc.cluster.local:80"]["routes"]
     whole = hosts["cart.shop.svc.cluster.local:80"]["retryPolicy"]
     assert mine["route"]["retryPolicy"] == {}, "a route that is added repeats what it says, and nothing else"
-    assert default["route"]["retryPolicy"] == whole | {"numRetries": 5}
-    assert [FILTER in each.get("typedPerFilterConfig", {}) for each in (mine, default)] == [True, False]
-
-
-def test_a_route_that_a_patch_tells_what_to_repeat_on_repeats_on_nothing_else():
-    cart = {"name": "80", "vhost": {"name": "cart.shop.svc.cluster.local:80"}}
-    said = {"route": {"retry_policy": {"retry_on": "connect-failure"}}}
-
-    found = rendered(filter_of(patch("HTTP_ROUTE", "MERGE", said, routeConfiguration=cart)))
-
-    hosts = {each["name"]: each for each in named(found, "routes", "80")["virtualHosts"]}
-    [default] = hosts["cart.shop.svc.cluster.local:80"]["routes"]
-    assert default["route"]["retryPolicy"]["retryOn"] == "connect-failure"
-    assert default["typedPerFilterConfig"][FILTER]["disabled"], "the filter that adds to it for some requests"
+    assert other["route"]["retryPolicy"] == whole | {"numRetries": 5}
+    assert idempotent["route"]["retryPolicy"] == whole | {"numRetries": 5, "retryOn": whole["retryOn"] + ",reset"}
+    assert "requestHeadersToAdd" not in idempotent
 
 
 def test_the_inbound_route_is_inline_and_patched_there():

@@ -62,7 +62,7 @@ def counts(policy: Any) -> dict[str, list[int]]:
 
 
 def test_without_a_word_requests_are_repeated_twice() -> None:
-    assert counts(None) == {"plain": [2], "ruled": [5, 2]}
+    assert counts(None) == {"plain": [2, 2], "ruled": [5, 2]}
 
 
 def test_a_mesh_may_say_how_often_and_for_what() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from envoy.config.cluster.v3 import cluster_pb2
 from envoy.config.route.v3 import route_pb2
 
-from isthmus.envoy.repeating import FILTER
 from isthmus.envoy.resources import CLUSTER, ROUTES
 from isthmus.model.services import Protocol
 from isthmus.model.traffic import TrafficPolicy, Wishes
@@ -79,18 +78,19 @@ def test_ipv6_addresses_are_bracketed_as_hosts_are(mesh):
     assert "[fd00::5]" in table.virtual_hosts[0].domains
 
 
-def test_a_virtual_host_has_one_route_and_says_once_what_is_repeated(mesh):
-    """What may run twice is told by the filter before the table; test_repeating.py asks a real Envoy."""
+def test_a_broken_connection_is_retried_for_requests_that_may_run_twice_only(mesh):
     hello = mesh.service("hello", mesh.port(80))
 
     table = tables(mesh.compiled(mesh.view(mesh.outbound_view(mesh.upstream(hello, hello.ports[0])))))["80"]
 
-    host, rest = table.virtual_hosts
-    [route] = host.routes
-    assert (route.name, len(route.match.headers), len(route.request_headers_to_add)) == ("default", 0, 0)
+    host = table.virtual_hosts[0]
+    idempotent, other = host.routes
+    assert idempotent.match.headers[0].string_match.safe_regex.regex == "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
+    assert not other.match.headers
     assert (host.retry_policy.num_retries.value, "reset" in host.retry_policy.retry_on) == (2, False)
-    assert not route.route.HasField("retry_policy"), "which would replace the host's"
-    assert [FILTER in each.typed_per_filter_config for each in (host, rest)] == [False, True]
+    assert not any(each.route.HasField("retry_policy") for each in host.routes), "which would replace the host's"
+    added = [(each.header.key, each.header.value) for each in idempotent.request_headers_to_add]
+    assert (added, len(other.request_headers_to_add)) == ([("x-envoy-retry-on", "reset")], 0)
 
 
 def test_a_request_that_may_run_twice_is_sent_elsewhere_too_where_that_is_wished(mesh):

@@ -101,23 +101,20 @@ def dns_cache() -> dns_cache_pb2.DnsCacheConfig:
     return dns_cache_pb2.DnsCacheConfig(name="hosts-of-requests", dns_lookup_family=cluster_pb2.Cluster.V4_PREFERRED)
 
 
-def http_by_rds(stat_prefix: str, route_name: str, then: Sequence[Any] = ()) -> listener_components_pb2.Filter:
-    """Requests of our own workload, routed by a route configuration that is fetched. Routes may ask for CORS and for faults; `then`: what is next."""
+def http_by_rds(stat_prefix: str, route_name: str, *, resolves: bool = False) -> listener_components_pb2.Filter:
+    """Requests of our own workload, routed by a route configuration that is fetched. Routes may ask for faults, and for CORS; `resolves`:
+    some lead to hosts that are looked up only now."""
     cors = http_connection_manager_pb2.HttpFilter(name="envoy.filters.http.cors", typed_config=packed(cors_pb2.Cors()))
     fault = http_connection_manager_pb2.HttpFilter(
         name="envoy.filters.http.fault", typed_config=packed(fault_pb2.HTTPFault())
     )
-    manager = _manager(stat_prefix, [cors, fault, *then])
-    manager.rds.CopyFrom(http_connection_manager_pb2.Rds(config_source=from_ads(), route_config_name=route_name))
-    return _filter(manager)
-
-
-def look_up_host() -> Any:
-    """Before routes of which some lead to hosts that are looked up only now."""
-    return http_connection_manager_pb2.HttpFilter(
+    look_up = http_connection_manager_pb2.HttpFilter(
         name="envoy.filters.http.dynamic_forward_proxy",
         typed_config=packed(http_dynamic_forward_proxy_pb2.FilterConfig(dns_cache_config=dns_cache())),
     )
+    manager = _manager(stat_prefix, [cors, fault, *([look_up] if resolves else [])])
+    manager.rds.CopyFrom(http_connection_manager_pb2.Rds(config_source=from_ads(), route_config_name=route_name))
+    return _filter(manager)
 
 
 def http_inbound(

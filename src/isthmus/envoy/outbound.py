@@ -23,7 +23,7 @@ from typing import Any
 from envoy.config.core.v3 import base_pb2
 from envoy.config.listener.v3 import listener_components_pb2, listener_pb2
 
-from isthmus.envoy import filters, repeating, routes, tls
+from isthmus.envoy import filters, routes, tls
 from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, boolean, cidr, everywhere, listen_at, pipe, seconds, uint32
 from isthmus.envoy.resources import Resource
 from isthmus.incremental.while_used import while_used
@@ -370,9 +370,7 @@ def _for_port(where: _Where, requests: _Requests, chosen: tuple[_Chosen, ...], r
     if requests.table:
         listener.listener_filters.append(filters.http_inspector())
         listener.listener_filters_timeout.CopyFrom(seconds(0))
-        look_up = [filters.look_up_host()] if requests.resolves else []
-        then = [*look_up, repeating.on_reset()]
-        serve = filters.http_by_rds(f"outbound_{listener.name}", requests.table, then)
+        serve = filters.http_by_rds(f"outbound_{listener.name}", requests.table, resolves=requests.resolves)
         listener.filter_chains.append(_http_chain([serve]))
     _add_bytes(listener, rest)
     return Resource.of(listener.name, listener)

@@ -60,12 +60,8 @@ def tables_of(planned: Plan, scope: Scope, dns_domain: str, elsewhere: Elsewhere
 
 def encoded(table: RouteTable, namespace: Namespace, extra: Sequence[ExtraHost]) -> Resource:
     """The whole table, for callers in the namespace."""
-    if table.remainder is None:
-        return routes.configuration(
-            table.name, [routes.only_virtual_host_of(each.upstream) for [each] in table.sections]
-        )
     sections = [
         Piece.together(routes.virtual_host_of(each.upstream, each.domains_from(namespace)) for each in section)
         for section in table.sections
     ]
-    return routes.configuration(table.name, [*sections, *table.remainder.encoded(extra)])
+    return routes.configuration(table.name, [*sections, *(table.remainder.encoded(extra) if table.remainder else ())])

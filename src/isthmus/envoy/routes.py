@@ -12,10 +12,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
 from typing import Any, TypeVar
 
+from envoy.config.core.v3 import base_pb2
 from envoy.config.route.v3 import route_components_pb2, route_pb2
+from envoy.extensions.retry.host.previous_hosts.v3 import previous_hosts_pb2
+from envoy.extensions.retry.priority.previous_priorities.v3 import previous_priorities_config_pb2
+from envoy.type.matcher.v3 import regex_pb2, string_pb2
 
-from isthmus.envoy import hashing, repeating, virtual_services
-from isthmus.envoy.common import PASSTHROUGH, boolean, seconds, uint32
+from isthmus.envoy import hashing, virtual_services
+from isthmus.envoy.common import BLACK_HOLE, PASSTHROUGH, boolean, packed, seconds, uint32
 from isthmus.envoy.resources import Piece, Resource
 from isthmus.envoy.wire import block
 from isthmus.incremental.while_used import while_used
@@ -27,36 +31,32 @@ from isthmus.model.traffic import ConsistentHash
 from isthmus.model.values import dataclass
 from isthmus.model.views import ExtraHost, Scope, Upstream
 
+_IDEMPOTENT = "GET|HEAD|OPTIONS|PUT|DELETE|TRACE"
+"""RFC 9110, section 9.2.2."""
+
+_SAFE_TO_REPEAT = "connect-failure,refused-stream,unavailable,cancelled,retriable-status-codes"
+"""Istio's default: the request did not reach an application, or it was answered that it may be repeated."""
+
+REPEATED_ON, ON_RESET = "x-envoy-retry-on", "reset"
+
 D = TypeVar("D")
 
+_DRAWS_MAX = 40
 _VIRTUAL_HOSTS_FIELD = 2
 
 
 def virtual_host_of(upstream: Upstream, domains: tuple[str, ...]) -> Piece:
-    """A service port's virtual host among others, encoded. The filter before their table knows which requests may run twice."""
-    return _host_of(upstream, domains, by_method=False)
-
-
-def only_virtual_host_of(upstream: Upstream) -> Piece:
-    """One with a table to itself, before which there is no such filter: it would be larger than the route that it saves."""
-    return _host_of(upstream, ("*",), by_method=True)
-
-
-def _host_of(upstream: Upstream, domains: tuple[str, ...], *, by_method: bool) -> Piece:
-    """Hedging has a policy of its own, so there requests are told apart by method in any case."""
-    name = host_and_port(upstream)
-    if upstream.routes:
-        return _by_rules(name, domains, upstream.routes)
-    hedge_after = upstream.policy.wishes.hedge_after_seconds or 0.0
-    by_method = by_method or bool(hedge_after)
-    return _by_default(upstream.name, name, domains, upstream.policy.hash, hedge_after, by_method=by_method)
+    """A service port's virtual host, encoded."""
+    policy = upstream.policy
+    hedge_after = policy.wishes.hedge_after_seconds or 0.0
+    return _virtual_host(upstream.name, host_and_port(upstream), domains, upstream.routes, policy.hash, hedge_after)
 
 
 def rest_of_port(port: int, extra: Sequence[ExtraHost], elsewhere: Elsewhere) -> Iterator[Piece]:
     """Hosts that VirtualServices add, then whatever else. Port 0 is a socket: each host has the routes of its first port."""
     there = {each.host: each for each in reversed(extra) if port in (0, each.port)}
     for each in (each for each in extra if there.get(each.host) is each):
-        yield _by_rules(f"{each.host}:{each.port}", (each.host,), each.routes)
+        yield _virtual_host(BLACK_HOLE, f"{each.host}:{each.port}", (each.host,), each.routes)
     yield _block_all() if elsewhere.registry_only else _allow_any(elsewhere.by_way_of or PASSTHROUGH)
 
 
@@ -181,64 +181,50 @@ def _is_of_cluster(service: Service, dns_domain: str) -> bool:
 
 
 @while_used
-def _by_rules(name: str, domains: tuple[str, ...], routes: tuple[Route, ...]) -> Piece:
-    """What a VirtualService says."""
-    host = route_components_pb2.VirtualHost(name=name, domains=domains, include_request_attempt_count=True)
-    _say(host, routes)
-    repeating.leave_alone(host)
-    return _framed(host)
-
-
-@while_used
-def _by_default(
+def _virtual_host(
     cluster: str,
     name: str,
     domains: tuple[str, ...],
-    hashed: ConsistentHash | None,
-    hedge_after: float,
-    *,
-    by_method: bool,
+    routes: tuple[Route, ...],
+    hashed: ConsistentHash | None = None,
+    hedge_after: float = 0.0,
 ) -> Piece:
-    """One route to one upstream; `by_method`, two of them: one is for requests that may run twice."""
+    """What a VirtualService says; else two routes to one upstream: requests that may run twice are also repeated when their
+    connection breaks, and, where that is wished, sent a second time while the first has no answer. What is repeated otherwise is said once.
+    """
     host = route_components_pb2.VirtualHost(name=name, domains=domains, include_request_attempt_count=True)
-    host.retry_policy.CopyFrom(repeating.policy(repeating.SAFE))
-    if by_method:
-        host.routes.append(_of_idempotent(hashed, hedge_after))
-    host.routes.append(_of_any(hashed))
+    if routes:
+        _say(host, routes)
+        return _framed(host)
+    host.retry_policy.CopyFrom(_retries(_SAFE_TO_REPEAT))
+    host.routes.extend(_default_routes(hashed, hedge_after))
     for route in host.routes:
         route.route.cluster = cluster
     return _framed(host)
 
 
 @lru_cache(maxsize=64)
-def _of_any(hashed: ConsistentHash | None) -> Any:
-    """To copy, and to lead to some upstream. Building it is most of a virtual host's cost."""
-    route = _route("", "default")
-    if hashed:
-        route.route.hash_policy.append(hashing.policy_of(hashed))
-    return route
-
-
-@lru_cache(maxsize=64)
-def _of_idempotent(hashed: ConsistentHash | None, hedge_after: float) -> Any:
-    """The same for requests that may run twice: they are also repeated when their connection breaks, and, where that is wished, sent a second
-    time while the first has no answer.
-    """
-    route = route_components_pb2.Route.FromString(_of_any(hashed).SerializeToString())
-    route.match.headers.append(repeating.is_idempotent())
+def _default_routes(hashed: ConsistentHash | None, hedge_after: float) -> tuple[Any, Any]:
+    """To copy, and to lead to some upstream. Building them is most of a virtual host's cost."""
+    idempotent = _route("", "default")
+    idempotent.match.headers.append(_method_is_idempotent())
     if not hedge_after:
-        route.request_headers_to_add.append(repeating.also_on_reset())
-        return route
-    route.route.retry_policy.CopyFrom(repeating.policy(f"{repeating.SAFE},{repeating.ON_RESET}"))
-    # With hedging, the end of a try's time does not end the try: whichever answers first is the answer.
-    route.route.retry_policy.per_try_timeout.CopyFrom(seconds(hedge_after))
-    route.route.hedge_policy.hedge_on_per_try_timeout = True
-    return route
+        idempotent.request_headers_to_add.append(_also_on_reset())
+    else:
+        idempotent.route.retry_policy.CopyFrom(_retries(f"{_SAFE_TO_REPEAT},{ON_RESET}"))
+        # With hedging, the end of a try's time does not end the try: whichever answers first is the answer.
+        idempotent.route.retry_policy.per_try_timeout.CopyFrom(seconds(hedge_after))
+        idempotent.route.hedge_policy.hedge_on_per_try_timeout = True
+    other = _route("", "default")
+    if hashed:
+        for route in (idempotent, other):
+            route.route.hash_policy.append(hashing.policy_of(hashed))
+    return idempotent, other
 
 
 def _say(host: Any, found: Sequence[Route]) -> None:
     """The routes of rules, and once for all of those that say nothing about retries what holds for them."""
-    default = repeating.policy(repeating.SAFE)
+    default = _retries(_SAFE_TO_REPEAT)
     host.routes.extend(virtual_services.encoded(route, default, host_says_them=True) for route in found)
     if any(route.HasField("route") and not route.route.HasField("retry_policy") for route in host.routes):
         host.retry_policy.CopyFrom(default)
@@ -249,7 +235,6 @@ def _allow_any(cluster: str) -> Piece:
     """Hosts that are nobody's. The connection goes on to the address that the application chose, or by way of an egress proxy."""
     host = route_components_pb2.VirtualHost(name="allow_any", domains=["*"], include_request_attempt_count=True)
     host.routes.append(_route(cluster, "allow_any"))
-    repeating.leave_alone(host)
     return _framed(host)
 
 
@@ -272,3 +257,43 @@ def _route(cluster: str, name: str) -> Any:
     route.route.max_stream_duration.max_stream_duration.CopyFrom(seconds(0))
     route.route.max_stream_duration.grpc_timeout_header_max.CopyFrom(seconds(0))
     return route
+
+
+@cache
+def _method_is_idempotent() -> Any:
+    matcher = string_pb2.StringMatcher(safe_regex=regex_pb2.RegexMatcher(regex=_IDEMPOTENT))
+    return route_components_pb2.HeaderMatcher(name=":method", string_match=matcher)
+
+
+@cache
+def _also_on_reset() -> Any:
+    """Envoy's router takes this header for itself, and adds what it says to the host's policy: a policy of the route's own would replace it."""
+    return base_pb2.HeaderValueOption(header=base_pb2.HeaderValue(key=REPEATED_ON, value=ON_RESET))
+
+
+@cache
+def _retries(on: str) -> Any:
+    """Elsewhere, and at once: Envoy's own 25 ms before the first retry is longer than most requests.
+
+    The second retry leaves the places that were tried: while nobody has noticed yet that all near endpoints are gone, it goes far.
+    """
+    farther = previous_priorities_config_pb2.PreviousPrioritiesConfig(update_frequency=2)
+    return route_components_pb2.RetryPolicy(
+        retry_priority=route_components_pb2.RetryPolicy.RetryPriority(
+            name="previous_priorities", typed_config=packed(farther)
+        ),
+        retry_on=on,
+        retriable_status_codes=[503],
+        num_retries=uint32(2),
+        retry_back_off=route_components_pb2.RetryPolicy.RetryBackOff(
+            base_interval=seconds(0.002), max_interval=seconds(0.02)
+        ),
+        # Of few destinations, one with most of the weight is drawn again and again: with Istio's 5 draws the last try went where the first did.
+        host_selection_retry_max_attempts=_DRAWS_MAX,
+        retry_host_predicate=[
+            route_components_pb2.RetryPolicy.RetryHostPredicate(
+                name="previous_hosts",
+                typed_config=packed(previous_hosts_pb2.PreviousHostsPredicate()),
+            )
+        ],
+    )

@@ -7,7 +7,7 @@ from typing import Any
 
 from isthmus.envoy.patches.lists import change
 from isthmus.envoy.patches.merging import merge
-from isthmus.envoy.repeating import REPEATED_ON, leave_alone
+from isthmus.envoy.routes import REPEATED_ON
 from isthmus.model.envoy_filters import ApplyTo, ConfigPatch, Operation, RouteChoice
 
 _ADDING = (
@@ -25,8 +25,6 @@ def patch(table: Any, said: ConfigPatch, value: Any) -> None:
     choice = said.routes
     if not _table_is_meant(table.name, choice):
         return
-    if value is not None:
-        value = _on_its_own(value, said)
     match said.apply_to:
         case ApplyTo.ROUTE_CONFIGURATION:
             merge(table, value, replace_lists=said.operation is Operation.MERGE_AND_REPLACE_LIST)
@@ -37,6 +35,8 @@ def patch(table: Any, said: ConfigPatch, value: Any) -> None:
                 change(table.virtual_hosts, said.operation, value, meant)
         case ApplyTo.HTTP_ROUTE:
             anchored = bool(choice.route or choice.action)
+            if said.operation in _ADDING:
+                value = _repeating_what_it_says(value)
             for host in table.virtual_hosts:
                 if _host_is_meant(host, choice):
                     _change_routes(host, said, value, anchored=anchored)
@@ -74,27 +74,13 @@ def _give_own_retries(route: Any, host: Any) -> None:
     route.request_headers_to_add.extend(kept)
 
 
-def _on_its_own(value: Any, said: ConfigPatch) -> Any:
-    """What a patch brings is repeated on what it says and on nothing else, whatever its host has and whichever filter is before its table."""
-    found = type(value).FromString(value.SerializeToString())
-    match said.apply_to:
-        case ApplyTo.ROUTE_CONFIGURATION:
-            for host in found.virtual_hosts:
-                _leave_alone(host.routes)
-        case ApplyTo.VIRTUAL_HOST:
-            _leave_alone(found.routes)
-        case ApplyTo.HTTP_ROUTE if found.HasField("route"):
-            if said.operation in _ADDING:
-                found.route.retry_policy.SetInParent()
-            if said.operation in _ADDING or found.route.retry_policy.retry_on:
-                leave_alone(found)
+def _repeating_what_it_says(route: Any) -> Any:
+    """A route that is added repeats nothing unless it says so, whatever its host has."""
+    if not route.HasField("route") or route.route.HasField("retry_policy"):
+        return route
+    found = type(route).FromString(route.SerializeToString())
+    found.route.retry_policy.SetInParent()
     return found
-
-
-def _leave_alone(routes: Any) -> None:
-    for route in routes:
-        if route.HasField("route"):
-            leave_alone(route)
 
 
 def _table_is_meant(name: str, choice: RouteChoice) -> bool:
