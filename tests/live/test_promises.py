@@ -364,6 +364,7 @@ def test_zone_by_zone_and_then_to_the_other_region_without_a_failed_request(mesh
         core.delete_namespaced_pod("other-zone", "sample")
         until("the other region answers alone", lambda: answering() == {"v2"})
 
+    until("the two are gone", lambda: len(mesh.pods("east", "helloworld")) == 1)
     assert set(seen) == {"own-zone", "other-zone", "v2"}, "none failed"
     assert seen == sorted(seen, key=["own-zone", "other-zone", "v2"].index), "none went farther than it had to"
 
@@ -382,3 +383,4 @@ def test_a_pod_may_be_on_another_network_than_its_cluster(mesh, until):
         until("east's has it behind n2's gateway", lambda: told("east").get(mesh.gateway("west")) == 2)
         assert ip not in told("east")
     until("it is gone", lambda: ip not in told("west") and told("east").get(mesh.gateway("west")) == 1)
+    until("its Pod, too", lambda: len(mesh.pods("east", "helloworld")) == 1)
