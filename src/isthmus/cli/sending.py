@@ -66,13 +66,13 @@ def print_traffic(
 
     rows = list(_sent(mesh, status, count, sender, to))
     if rows:
-        is_usual = all(row.asked == str(HELLOWORLD) for row in rows)
+        is_clear = to is not None or all(row.asked == str(HELLOWORLD) for row in rows)
         print_table(
-            ("FROM", *(() if is_usual else ("ASKED",)), *_COLUMNS),
+            ("FROM", *(() if is_clear else ("ASKED",)), *_COLUMNS),
             [
                 (
                     row.client,
-                    *(() if is_usual else (row.asked,)),
+                    *(() if is_clear else (row.asked,)),
                     row.answered_by or row.error,
                     row.cluster,
                     row.requests,
