@@ -20,7 +20,7 @@ from isthmus.model.views import ProxyKind
 LOOPBACK = "127.0.0.1"
 NETWORK_FILTERS = "type.googleapis.com/envoy.extensions.filters.network"
 ROUTER = {"@type": "type.googleapis.com/envoy.extensions.filters.http.router.v3.Router"}
-REQUESTS = 1000
+REQUESTS = 3000
 
 
 def at(port: int) -> dict[str, Any]:

@@ -129,18 +129,24 @@ def test_the_gateway_refuses_plaintext(mesh):
     assert refused in (["received", "0"], ["failed", "ConnectionResetError"])
 
 
-LET_IN = """
+TO_THE_GATEWAY = """
 import socket, ssl, sys
-for name in sys.argv[2:]:
+def connected():
     context = ssl.create_default_context()
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     context.set_alpn_protocols(["istio"])
     connection = socket.socket()
     connection.settimeout(5)
-    connection.setsockopt(socket.SOL_SOCKET, 36, 1337)
+    connection.setsockopt(socket.SOL_SOCKET, 36, 1337)  # as the sidecar itself: past the capture
     connection.connect((sys.argv[1], 15443))
+    return context, connection
+"""
+
+LET_IN = f"""{TO_THE_GATEWAY}
+for name in sys.argv[2:]:
+    context, connection = connected()
     try:
-        context.wrap_socket(connection, server_hostname=f"outbound_.{name}")
+        context.wrap_socket(connection, server_hostname="outbound_." + name)
         print("accepted")
     except OSError as error:
         print("refused")
@@ -180,16 +186,9 @@ def test_the_gateway_lets_in_the_hosts_that_it_exposes_and_no_other(mesh, until)
 
 def test_a_workload_that_shows_no_certificate_is_refused(mesh):
     """Passing west's gateway by the right SNI is not enough: the server's sidecar asks for a certificate of the mesh."""
-    script = """
-import socket, ssl, sys
+    script = f"""{TO_THE_GATEWAY}
 from cryptography import x509
-context = ssl.create_default_context()
-context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-context.set_alpn_protocols(["istio"])
-connection = socket.socket()
-connection.settimeout(5)
-connection.setsockopt(socket.SOL_SOCKET, 36, 1337)
-connection.connect((sys.argv[1], 15443))
+context, connection = connected()
 try:
     secure = context.wrap_socket(connection, server_hostname="outbound_.5000_._.helloworld.sample.svc.cluster.local")
     shown = x509.load_der_x509_certificate(secure.getpeercert(binary_form=True)).extensions

@@ -15,6 +15,7 @@ import grpc
 import grpc.aio
 import hpack
 import pytest
+from doors import Doors
 from envoy.service.discovery.v3 import discovery_pb2
 from forged_certificates import CODE, HOUR, SERVER, forged
 
@@ -23,7 +24,7 @@ from isthmus.model.identity import SpiffeId, TrustDomain
 from isthmus.trust import x509
 from isthmus.trust.authority import CertificateAuthority
 from isthmus.xds import frames, native_server
-from isthmus.xds.directory import CallFacts, Newest, Refused, Streams
+from isthmus.xds.directory import CallFacts, Refused, Streams
 from isthmus.xds.frames import PREFACE, Kind, frame
 from isthmus.xds.native_server import NativeServer
 from isthmus.xds.native_tls import ClientCertificate, server_context
@@ -37,31 +38,6 @@ ALICE = SpiffeId.parse("spiffe://cluster.local/ns/default/sa/alice")
 
 def table(size: int) -> ResourceSet:
     return ResourceSet({NAME_TABLE: {"table": Resource.of_bytes("table", bytes(size))}})
-
-
-class Doors:
-    """Open to everybody. Remembers who came, and gives all of them one thing."""
-
-    def __init__(self, first: ResourceSet) -> None:
-        self.first = first
-        self.came: list[CallFacts] = []
-        self.feeds: dict[Newest, None] = {}
-
-    async def admit(self, claims: object, call: CallFacts) -> Newest:
-        self.came.append(call)
-        feed = Newest()
-        feed.put(self.first)
-        self.feeds[feed] = None
-        return feed
-
-    def gone(self, feed: Newest) -> None:
-        del self.feeds[feed]
-
-    def told(self, feed: Newest, health: object) -> None:
-        raise AssertionError("nobody here says how it is")
-
-    def leaves(self, feed: Newest) -> None:
-        raise AssertionError("nobody here has a better one")
 
 
 @pytest.fixture(scope="module")

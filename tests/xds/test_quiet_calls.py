@@ -11,51 +11,34 @@ import h2.connection
 import h2.events
 import h2.settings
 import pytest
+from doors import Doors
 from envoy.service.discovery.v3 import discovery_pb2
 
 from isthmus.envoy.resources import NAME_TABLE, Resource, ResourceSet
 from isthmus.xds import http2
-from isthmus.xds.directory import CallFacts, Newest, Streams
-from isthmus.xds.health import HealthReport
+from isthmus.xds.directory import Streams
 from isthmus.xds.native_server import NativeServer, native_server
-from isthmus.xds.node import NodeClaims
 from isthmus.xds.session import Session
 
-SECONDS = 20.0
+SECONDS = 60.0
 PATH = "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources"
 
 
-class Doors:
-    """Lets everybody in, and gives all the same."""
+class Changing(Doors):
+    """Gives all the same, and now and then something else."""
 
     def __init__(self) -> None:
-        self.feeds: dict[Newest, None] = {}
-        self.newest = self._table(0)
-
-    async def admit(self, claims: NodeClaims, call: CallFacts) -> Newest:
-        feed = Newest()
-        feed.put(self.newest)
-        self.feeds[feed] = None
-        return feed
-
-    def gone(self, feed: Newest) -> None:
-        del self.feeds[feed]
-
-    def told(self, feed: Newest, health: HealthReport) -> None:
-        """Nobody says how it is."""
-
-    def leaves(self, feed: Newest) -> None:
-        """Nobody goes elsewhere."""
+        super().__init__(table(0))
 
     def change(self, number: int) -> None:
-        was = self.newest.of_type(NAME_TABLE)["table"].version
-        self.newest = self._table(number)
-        changes = {NAME_TABLE: {"table": was}}
+        was = self.first.of_type(NAME_TABLE)["table"].version
+        self.first = table(number)
         for feed in self.feeds:
-            feed.put(self.newest, changes)
+            feed.put(self.first, {NAME_TABLE: {"table": was}})
 
-    def _table(self, number: int) -> ResourceSet:
-        return ResourceSet({NAME_TABLE: {"table": Resource.of_bytes("table", b"%06d" % number + bytes(700))}})
+
+def table(number: int) -> ResourceSet:
+    return ResourceSet({NAME_TABLE: {"table": Resource.of_bytes("table", b"%06d" % number + bytes(700))}})
 
 
 class Client:
@@ -143,7 +126,7 @@ async def turns(server: NativeServer, clients: list[Client]) -> None:
 @pytest.mark.parametrize("seed", range(4))
 async def test_the_newest_arrives_within_the_windows_whatever_is_said_meanwhile(monkeypatch, seed, window):
     monkeypatch.setattr(http2, "_STREAM_WINDOW", 1_000)
-    chance, doors, streams = random.Random(seed), Doors(), Streams()
+    chance, doors, streams = random.Random(seed), Changing(), Streams()
     async with asyncio.timeout(SECONDS), native_server(doors, {}, streams, grace=0.1) as server:
         port = server.listen("127.0.0.1", 0, None)
         clients = [Client(port, window) for _ in range(3)]
@@ -188,7 +171,7 @@ async def test_the_newest_arrives_within_the_windows_whatever_is_said_meanwhile(
 
 
 async def test_a_mistake_with_one_stream_keeps_news_from_no_other(monkeypatch):
-    chance, doors, streams = random.Random(0), Doors(), Streams()
+    chance, doors, streams = random.Random(0), Changing(), Streams()
     mistakes: list[dict[str, object]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: mistakes.append(context))
     async with asyncio.timeout(SECONDS), native_server(doors, {}, streams, grace=0.1) as server:

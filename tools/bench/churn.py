@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import argparse
 import gc
+import os
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from envoy.service.discovery.v3 import discovery_pb2
 
 from bench import workloads
 from bench.in_process import Mesh, learn_and_settle, tables_of
+from bench.processes import usage_of
 from bench.workloads import WORKLOADS
 from isthmus.api.registry import KINDS, decode
 from isthmus.controlplane.tables import Tables
@@ -100,11 +101,6 @@ def _put(mesh: Mesh, body: dict[str, Any], *, there: bool) -> None:
     mesh.put(0, body["kind"], name, decode(KINDS[body["kind"]], body) if there else None)
 
 
-def _resident() -> float:
-    """Megabytes."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / 2**20
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(prog="bench.churn")
     parser.add_argument("--rounds", type=int, default=300)
@@ -119,7 +115,7 @@ def main() -> int:
             gc.collect()
             last = sys.getallocatedblocks()
             first = first or last
-            print(f"round {number}: {last} objects, {_resident():.1f} MB", flush=True)
+            print(f"round {number}: {last} objects, {usage_of(os.getpid()).memory:.1f} MB", flush=True)
     return int(last - first > _LEFT_MAX * rounds)
 
 

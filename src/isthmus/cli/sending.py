@@ -54,7 +54,7 @@ def traffic_command(count: int, sender: str, target: str, name: str, output: str
 
         rows = list(_sent(mesh, status, count, sender, to))
         print_json({"answers": [asdict(row) for row in rows]})
-        return 1 if any(row.error for row in rows) else 0
+        return int(_in_vain(rows))
     return print_traffic(mesh, status, count, sender, to)
 
 
@@ -83,10 +83,15 @@ def print_traffic(
                 for row in rows
             ],
         )
-    failed = not rows or any(row.error for row in rows)
+    failed = _in_vain(rows)
     if to is not None and failed and not is_there(status, Target.of_service(*to)):
         click.echo(f"no Pod of this mesh is called {to[0]}: --to NAME.NAMESPACE:PORT says who is asked", err=True)
-    return 1 if failed else 0
+    return int(failed)
+
+
+def _in_vain(rows: list[Any]) -> bool:
+    """Whether a request failed, or none was sent."""
+    return not rows or any(row.error for row in rows)
 
 
 def _sent(

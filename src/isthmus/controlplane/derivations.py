@@ -226,13 +226,16 @@ class Derivations:
         needed = service.frame_depends_on_endpoints
         if not needed:
             snapshot = self.record.seen_through(fetch, self._stood_in)
-        found = spread(scope, use, snapshot, fetch.get(self.scales, None) or Scales(1))
+        found = spread(scope, use, snapshot, self._scales(fetch))
         encoded = endpoints_of if needed else sketch_of
         told = use.passed_through or has_endpoints(service, use.policy, scope.kind)
         return Told(
             endpoints=encoded(found.groups, use.name) if told else None,
             shape=Shape(found.ways, found.locality_weighted, found.groups if needed else ()),
         )
+
+    def _scales(self, fetch: Fetch) -> Scales:
+        return fetch.get(self.scales, None) or Scales(1)
 
     def _doors(self, fetch: Fetch, network: NetworkId) -> Doors:
         snapshot = self._snapshot(fetch)
@@ -244,7 +247,7 @@ class Derivations:
 
     def _whole(self, fetch: Fetch, use: Use, scope: Scope) -> Resource:
         """The endpoints of a use where it matters for more than addresses which gateways there are."""
-        found = spread(scope, use, self._snapshot(fetch), fetch.get(self.scales, None) or Scales(1))
+        found = spread(scope, use, self._snapshot(fetch), self._scales(fetch))
         return endpoints_of(found.groups, use.name)
 
     def _part(self, fetch: Fetch, host: Host, scope: Scope) -> Part:

@@ -428,10 +428,8 @@ async def _authority(
 
 def _waiting(began: float, what: str, error: Exception) -> None:
     """What starts with us may come a little later; after a while something is wrong."""
-    if time.monotonic() - began < _LATE_SECONDS:
-        log.info(f"waiting for {what}", error=str(error))
-    else:
-        log.warning(f"waiting for {what}", error=str(error))
+    say = log.info if time.monotonic() - began < _LATE_SECONDS else log.warning
+    say(f"waiting for {what}", error=str(error))
 
 
 async def _follow_authority(client: ApiClient, settings: ControlPlaneSettings, use: AuthorityInUse) -> None:
